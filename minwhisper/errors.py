@@ -1,0 +1,45 @@
+"""What can go wrong for a user, as exceptions whose message is one line to act on.
+
+Every message names what was given, what was expected and the way out. The command line prints that line and
+exits with status 2; a program can catch :class:`MinWhisperError` for all of them, or ``ValueError`` as usual.
+"""
+
+
+class MinWhisperError(Exception):
+    """Base of every error that this package raises for a bad input."""
+
+
+class AudioError(MinWhisperError, ValueError):
+    """A sound that cannot be read, or an array that cannot be sound."""
+
+
+class ConfigError(MinWhisperError, ValueError):
+    """A model configuration that is incomplete or contradicts itself."""
+
+
+class WeightsError(MinWhisperError, ValueError):
+    """A checkpoint that is damaged, or does not hold the tensors its configuration asks for."""
+
+
+class ModelNotFoundError(MinWhisperError, ValueError):
+    """A model name, hub id or folder that leads to no checkpoint."""
+
+
+class DownloadError(MinWhisperError, OSError):
+    """A checkpoint that exists, or may exist, but could not be fetched."""
+
+
+class TokenizerError(MinWhisperError, ValueError):
+    """A tokenizer file that cannot be read, or a token that the vocabulary does not have."""
+
+
+class LanguageError(MinWhisperError, ValueError):
+    """A language that is unknown, or that this model's vocabulary lacks."""
+
+
+class DeviceError(MinWhisperError, RuntimeError):
+    """A device that is unknown, absent or unusable."""
+
+
+class OptionError(MinWhisperError, ValueError):
+    """An option whose value makes no sense."""
