@@ -54,7 +54,7 @@ def to_device(array: Array, device: str) -> Array:
 
 
 def resolve_device(name: str) -> str:
-    """Turn a device's name into the device that will be used: ``"cpu"`` or ``"cuda:0"``, ``"cuda:1"`` …
+    """Turn a device's name into the device that will be used, ``"cpu"``, ``"cuda:0"``, ``"cuda:1"`` and so on.
 
     ``"cuda"`` is ``"cuda:0"``. ``"auto"`` is the first GPU if one works and the CPU otherwise; no other name
     ever falls back. Raises :class:`DeviceError` for a name that means nothing and for a GPU that does not work.

@@ -63,7 +63,9 @@ class WhisperConfig:
         return self.vocab_size >= 51865
 
 
-def _square(vocab: int, mels: int, width: int, layers: int, heads: int, decoder_layers: int | None = None) -> WhisperConfig:
+def _published(
+    vocab: int, mels: int, width: int, layers: int, heads: int, decoder_layers: int | None = None
+) -> WhisperConfig:
     """A published shape: the same width, heads and 4 × MLP in both halves."""
     return WhisperConfig(
         vocab_size=vocab,
@@ -79,18 +81,18 @@ def _square(vocab: int, mels: int, width: int, layers: int, heads: int, decoder_
 
 
 PUBLISHED: dict[str, WhisperConfig] = {
-    "tiny.en": _square(51864, 80, 384, 4, 6),
-    "tiny": _square(51865, 80, 384, 4, 6),
-    "base.en": _square(51864, 80, 512, 6, 8),
-    "base": _square(51865, 80, 512, 6, 8),
-    "small.en": _square(51864, 80, 768, 12, 12),
-    "small": _square(51865, 80, 768, 12, 12),
-    "medium.en": _square(51864, 80, 1024, 24, 16),
-    "medium": _square(51865, 80, 1024, 24, 16),
-    "large-v1": _square(51865, 80, 1280, 32, 20),
-    "large-v2": _square(51865, 80, 1280, 32, 20),
-    "large-v3": _square(51866, 128, 1280, 32, 20),
-    "large-v3-turbo": _square(51866, 128, 1280, 32, 20, decoder_layers=4),
+    "tiny.en": _published(51864, 80, 384, 4, 6),
+    "tiny": _published(51865, 80, 384, 4, 6),
+    "base.en": _published(51864, 80, 512, 6, 8),
+    "base": _published(51865, 80, 512, 6, 8),
+    "small.en": _published(51864, 80, 768, 12, 12),
+    "small": _published(51865, 80, 768, 12, 12),
+    "medium.en": _published(51864, 80, 1024, 24, 16),
+    "medium": _published(51865, 80, 1024, 24, 16),
+    "large-v1": _published(51865, 80, 1280, 32, 20),
+    "large-v2": _published(51865, 80, 1280, 32, 20),
+    "large-v3": _published(51866, 128, 1280, 32, 20),
+    "large-v3-turbo": _published(51866, 128, 1280, 32, 20, decoder_layers=4),
 }
 """The configurations that OpenAI published, by the short name that :func:`minwhisper.load_model` takes."""
 

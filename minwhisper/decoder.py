@@ -1,0 +1,132 @@
+"""Chapter 4. The decoder: from features and the tokens so far to a score for every possible next token.
+
+It is here twice. :func:`decode` is the one to learn from: all tokens go in, every time. But a token's keys and
+values depend only on the tokens before it, so they never change once computed; :func:`decode_cached` keeps them in
+a :class:`Cache` and feeds in only the new tokens. The two give the same logits, and a test holds them to it.
+"""
+
+from typing import NamedTuple
+
+from .backend import Array, array_module
+from .config import WhisperConfig
+from .layers import (
+    Weights,
+    attend,
+    attention,
+    causal_mask,
+    embedding,
+    keys_and_values,
+    layer_norm,
+    linear,
+    merge_heads,
+    mlp,
+    split_heads,
+)
+
+
+def embed(tokens: Array, weights: Weights, config: WhisperConfig, dtype: object, past: int = 0) -> Array:
+    """What each token is plus where it stands: tokens (B, S), ``past`` of them before these -> (B, S, D)."""
+    end = past + tokens.shape[-1]
+    if tokens.ndim != 2 or end > config.max_target_positions:
+        raise ValueError(
+            f"tokens: expected (batch, at most {config.max_target_positions} positions), got "
+            f"{tuple(tokens.shape)} after {past} earlier ones"
+        )
+    x = embedding(tokens, weights["token_embedding"]).astype(dtype)
+    return x + weights["positions"][past:end].astype(dtype, copy=False)
+
+
+def decoder_block(x: Array, features: Array, weights: Weights, heads: int) -> Array:
+    """Look at the text so far, look at the sound, think. x (B, S, D), features (B, T, D) -> (B, S, D)."""
+    x = x + attention(layer_norm(x, **weights["attention_norm"]), weights["attention"], heads, causal=True)
+    normed = layer_norm(x, **weights["cross_attention_norm"])
+    x = x + attention(normed, weights["cross_attention"], heads, source=features)
+    return x + mlp(layer_norm(x, **weights["mlp_norm"]), weights["mlp"])
+
+
+def project(x: Array, weights: Weights) -> Array:
+    """Compare what came out with every token's embedding: (B, S, D) -> logits (B, S, V).
+
+    The output projection is the embedding table itself ("tied"): a token that goes in as a row comes out as a score
+    against the same row.
+    """
+    return linear(layer_norm(x, **weights["norm"]), weights["token_embedding"])
+
+
+def decode(tokens: Array, features: Array, weights: Weights, config: WhisperConfig) -> Array:
+    """The plain decoder: tokens (B, S), features (B, T, D) -> logits (B, S, V).
+
+    ``weights`` is the "decoder" branch. The logits at position s score the token at s + 1.
+    """
+    x = embed(tokens, weights, config, features.dtype)
+    for block in weights["blocks"]:
+        x = decoder_block(x, features, block, config.decoder_attention_heads)
+    return project(x, weights)
+
+
+class KeysValues(NamedTuple):
+    """What one attention has to remember: keys (B, H, K, T) and values (B, H, T, K)."""
+
+    keys: Array
+    values: Array
+
+    def extend(self, new: "KeysValues") -> "KeysValues":
+        """These positions followed by new ones."""
+        xp = array_module(self.keys)
+        return KeysValues(
+            xp.concatenate([self.keys, new.keys], axis=3), xp.concatenate([self.values, new.values], axis=2)
+        )
+
+
+class Cache(NamedTuple):
+    """Keys and values of everything seen so far, one entry a decoder block. A value: steps return a new one."""
+
+    text: tuple[KeysValues, ...]  # grows by the new tokens at every step
+    audio: tuple[KeysValues, ...]  # computed once a window: the sound does not change
+
+    @property
+    def length(self) -> int:
+        """How many tokens are in it."""
+        return int(self.text[0].keys.shape[3])
+
+
+def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
+    """The cache before the first token: no text, and the keys and values of the sound. features (B, T, D)."""
+    heads = config.decoder_attention_heads
+    audio = [KeysValues(*keys_and_values(features, block["cross_attention"], heads)) for block in weights["blocks"]]
+    text = [KeysValues(kv.keys[..., :0], kv.values[..., :0, :]) for kv in audio]
+    return Cache(tuple(text), tuple(audio))
+
+
+def decoder_block_cached(
+    x: Array, text: KeysValues, audio: KeysValues, weights: Weights, heads: int
+) -> tuple[Array, KeysValues]:
+    """:func:`decoder_block` for new tokens only: x (B, S, D) -> (B, S, D) and the extended keys and values."""
+    past = text.keys.shape[3]
+    normed = layer_norm(x, **weights["attention_norm"])
+    own = weights["attention"]
+    text = text.extend(KeysValues(*keys_and_values(normed, own, heads)))
+    # A single new token may look at everything: only several at once need a mask among themselves.
+    mask = causal_mask(x.shape[1], past, x) if x.shape[1] > 1 else None
+    queries = split_heads(linear(normed, **own["query"]), heads)
+    x = x + linear(merge_heads(attend(queries, *text, mask)), **own["out"])
+
+    cross = weights["cross_attention"]
+    normed = layer_norm(x, **weights["cross_attention_norm"])
+    queries = split_heads(linear(normed, **cross["query"]), heads)
+    x = x + linear(merge_heads(attend(queries, *audio)), **cross["out"])
+
+    return x + mlp(layer_norm(x, **weights["mlp_norm"]), weights["mlp"]), text
+
+
+def decode_cached(tokens: Array, cache: Cache, weights: Weights, config: WhisperConfig) -> tuple[Array, Cache]:
+    """The decoder for tokens that follow those in the cache: tokens (B, S) -> logits (B, S, V), the new cache.
+
+    One token a step while decoding; several at once for a prompt.
+    """
+    x = embed(tokens, weights, config, cache.audio[0].keys.dtype, cache.length)
+    text = []
+    for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
+        x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)
+        text.append(extended)
+    return project(x, weights), cache._replace(text=tuple(text))

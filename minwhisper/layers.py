@@ -1,0 +1,241 @@
+"""Chapter 2. The layers: everything a Whisper does to its numbers, as pure functions of arrays and weights.
+
+One letter key for shapes, used in every chapter:
+
+===  ==============================================  ===  =================================
+B    batch                                           D    width of the residual stream
+T    frames of the spectrogram, positions of audio   H    heads
+S    positions of text                               K    width of one head, D / H
+V    vocabulary                                      F    hidden width of the MLP
+M    mel bins                                        I,O  a layer's input and output width
+===  ==============================================  ===  =================================
+
+No layer changes its arguments, keeps state or looks at anything but its arguments. Each computes with the library
+its arrays belong to (``xp``) and returns the dtype of its first argument. Two dtypes need care. In float16 the
+arithmetic is done in float32 and the result rounded, because sums over hundreds of terms would drown in rounding.
+And a weight may be stored in float16 beside float32 activations: it is widened when it is used. Whisper was
+published in float16, so storing it so loses nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .backend import Array, array_module, to_numpy
+
+Weights: TypeAlias = Mapping[str, Any]
+"""Weights by name: arrays, or mappings (and tuples) of weights."""
+
+
+def working_dtype(x: Array) -> Any:
+    """The dtype to calculate in: float32 for float16, otherwise that of ``x``."""
+    return np.float32 if x.dtype == np.float16 else x.dtype
+
+
+INNER_BLOCK = 96
+
+
+def product(a: Array, b: Array) -> Array:
+    """The matrix product ``a @ b``, (…, N, I) and (…, I, O) -> (…, N, O), with the inner sum taken in blocks.
+
+    A running sum of float32 numbers loses more the longer it runs. BLAS libraries differ in how long they let it run
+    before they start a new one: 384 terms in OpenBLAS (relative error of a product 3.5e-7), 192 in the one PyTorch
+    uses (2.5e-7). Blocks of 96 whose sums are added afterwards lose least (1.9e-7) for little time. A single row is
+    left alone: a matrix-vector product is summed in many lanes at once, which is better still.
+    """
+    inner = a.shape[-1]
+    if a.shape[-2] == 1 or inner <= INNER_BLOCK:
+        whole: Array = a @ b
+        return whole
+    total: Array = a[..., :INNER_BLOCK] @ b[..., :INNER_BLOCK, :]
+    for start in range(INNER_BLOCK, inner, INNER_BLOCK):
+        total += a[..., start : start + INNER_BLOCK] @ b[..., start : start + INNER_BLOCK, :]
+    return total
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """An affine map of the last axis, y = x Wᵀ + b.
+
+    x (..., I), weight (O, I), bias (O,) -> (..., O). The weight is stored as PyTorch stores it, a row for each
+    output.
+    """
+    dtype = working_dtype(x)
+    y = product(x.astype(dtype, copy=False), weight.astype(dtype, copy=False).T)
+    if bias is not None:
+        y += bias.astype(dtype, copy=False)
+    return y.astype(x.dtype, copy=False)
+
+
+def embedding(tokens: Array, weight: Array) -> Array:
+    """A row of the table for each id: tokens (B, S), weight (V, D) -> (B, S, D).
+
+    It is the product of one-hot rows with the table, without the multiplications by zero.
+    """
+    return weight[tokens]
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
+    """Give each position mean 0 and variance 1, then a learned scale and shift. (..., D) -> (..., D).
+
+    Ba et al., 2016, equation 4. The variance is that of the centred values: E[x²] - E[x]² would cancel.
+    """
+    dtype = working_dtype(x)
+    xp = array_module(x)
+    centred = x.astype(dtype, copy=False) - x.mean(axis=-1, keepdims=True, dtype=dtype)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    centred /= xp.sqrt(variance + eps)
+    centred *= weight.astype(dtype, copy=False)
+    centred += bias.astype(dtype, copy=False)
+    return centred.astype(x.dtype, copy=False)
+
+
+# Φ(x), the normal distribution function, is (1 + tanh(x p(x²))) / 2 for an even function p that a polynomial follows
+# closely. These coefficients of 1, x², x⁴ … minimise the largest error of x Φ(x) over x² ≤ 28
+# (tests/golden/fit_gelu.py); beyond it tanh is 1 in float32 and p may stay where it is. Cut after two terms, this is
+# the well-known "tanh approximation", 0.79788 (1 + 0.044715 x²), which is off by up to 5e-4.
+GELU_LIMIT = 28.0
+GELU_COEFFICIENTS = (
+    0.797885835,
+    0.0363302302,
+    -2.987414e-05,
+    -5.64005122e-05,
+    4.17537182e-06,
+    -1.52243635e-07,
+    2.63530068e-09,
+    -1.38942224e-11,
+)
+
+
+def gelu(x: Array) -> Array:
+    """The Gaussian error linear unit, x Φ(x) = x/2 (1 + erf(x/√2)). Same shape out.
+
+    Hendrycks and Gimpel, 2016. This is the exact function, not its tanh approximation: in float32 the error is at
+    most 6e-7, half of what PyTorch's own GELU shows. In float64, which is for checking, erf comes from Python's
+    ``math`` one element at a time: exact and slow.
+    """
+    xp = array_module(x)
+    if x.dtype == np.float64:
+        erf = np.frompyfunc(math.erf, 1, 1)(to_numpy(x) / math.sqrt(2.0)).astype(np.float64)
+        return x * 0.5 * (1.0 + xp.asarray(erf))
+    wide = x.astype(working_dtype(x), copy=False)
+    square = xp.minimum(wide * wide, GELU_LIMIT)
+    p = xp.full_like(wide, GELU_COEFFICIENTS[-1])
+    for coefficient in GELU_COEFFICIENTS[-2::-1]:  # Horner's rule, from the highest power down
+        p *= square
+        p += coefficient
+    p *= wide
+    xp.tanh(p, out=p)
+    p += 1.0
+    p *= wide
+    p *= 0.5
+    return p.astype(x.dtype, copy=False)
+
+
+def softmax(x: Array) -> Array:
+    """Positive numbers that sum to one along the last axis, exp(x) / Σ exp(x). Same shape out.
+
+    The maximum is subtracted first: it changes nothing, and exp cannot overflow. An entry of -inf becomes 0.
+    """
+    xp = array_module(x)
+    wide = x.astype(working_dtype(x), copy=False)
+    e = wide - wide.max(axis=-1, keepdims=True)
+    xp.exp(e, out=e)
+    e /= e.sum(axis=-1, keepdims=True)
+    return e.astype(x.dtype, copy=False)
+
+
+def log_softmax(x: Array) -> Array:
+    """The logarithm of :func:`softmax`, without the rounding of going there and back. Same shape out."""
+    xp = array_module(x)
+    wide = x.astype(working_dtype(x), copy=False)
+    shifted = wide - wide.max(axis=-1, keepdims=True)
+    shifted -= xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted.astype(x.dtype, copy=False)
+
+
+def conv1d(x: Array, weight: Array, bias: Array, stride: int = 1) -> Array:
+    """A convolution over time with kernel 3 and one zero of padding on each side, as three matrix products.
+
+    x (B, T, I), weight (O, I, 3), bias (O,) -> (B, ⌊(T - 1) / stride⌋ + 1, O). Output t sees the inputs
+    stride·t - 1, stride·t and stride·t + 1, and each of the three has a matrix of its own. (XLA's and TensorFlow's
+    "same" padding with stride 2 would put the zero only behind an even-length input: every window one frame late.)
+    """
+    xp = array_module(x)
+    dtype = working_dtype(x)
+    batch, length, width = x.shape
+    padded = xp.zeros((batch, length + 2, width), dtype=dtype)
+    padded[:, 1:-1] = x
+    taps = xp.ascontiguousarray(weight.astype(dtype, copy=False).transpose(2, 1, 0))  # (O, I, 3) -> (3, I, O)
+    y = product(padded[:, :length:stride], taps[0])  # (B, T, I) @ (I, O) -> (B, T / stride, O)
+    y += product(padded[:, 1 : 1 + length : stride], taps[1])
+    y += product(padded[:, 2 : 2 + length : stride], taps[2])
+    y += bias.astype(dtype, copy=False)
+    return y.astype(x.dtype, copy=False)
+
+
+def split_heads(x: Array, heads: int) -> Array:
+    """Cut the width into heads: (B, S, D) -> (B, H, S, K)."""
+    batch, length, width = x.shape
+    return x.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x: Array) -> Array:
+    """Put the heads side by side again: (B, H, S, K) -> (B, S, D)."""
+    batch, heads, length, width = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * width)
+
+
+def keys_and_values(source: Array, weights: Weights, heads: int) -> tuple[Array, Array]:
+    """What a source offers to attention: source (B, T, D) -> keys (B, H, K, T), values (B, H, T, K).
+
+    The keys come transposed, as the product with the queries wants them, so that a cache can keep them that way.
+    """
+    keys = split_heads(linear(source, **weights["key"]), heads)
+    values = split_heads(linear(source, **weights["value"]), heads)
+    return keys.transpose(0, 1, 3, 2), values
+
+
+def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None) -> Array:
+    """Scaled dot-product attention, softmax(Q Kᵀ / √K) V.
+
+    queries (B, H, S, K), keys (B, H, K, T), values (B, H, T, K), mask (S, T) added to the scores -> (B, H, S, K).
+    Vaswani et al., 2017, equation 1.
+    """
+    dtype = working_dtype(queries)
+    scaled = queries.astype(dtype, copy=False) * queries.shape[-1] ** -0.5  # K is 64: the factor is exactly 1/8
+    scores = product(scaled, keys.astype(dtype, copy=False))  # (B, H, S, K) @ (B, H, K, T) -> (B, H, S, T)
+    if mask is not None:
+        scores += mask
+    mixed = product(softmax(scores), values.astype(dtype, copy=False))  # (B, H, S, T) @ (B, H, T, K) -> (B, H, S, K)
+    return mixed.astype(queries.dtype, copy=False)
+
+
+def causal_mask(length: int, past: int, like: Array) -> Array:
+    """What position i of ``length`` new ones may see: the ``past`` ones and the new ones up to itself.
+
+    Returns (length, past + length) of 0 where it may look and -inf where it may not, with the library of ``like``.
+    """
+    xp = array_module(like)
+    return xp.triu(xp.full((length, past + length), -math.inf, dtype=working_dtype(like)), past + 1)
+
+
+def attention(
+    x: Array, weights: Weights, heads: int, *, source: Array | None = None, causal: bool = False
+) -> Array:
+    """Multi-head attention: every position of ``x`` asks, every position of ``source`` answers.
+
+    x (B, S, D), source (B, T, D) -> (B, S, D). Without a source, ``x`` answers itself (self-attention); with one it
+    is cross-attention. With ``causal``, a position sees only itself and those before it. The key has no bias:
+    it would add the same number to every score of a query, and softmax would take it out again.
+    """
+    queries = split_heads(linear(x, **weights["query"]), heads)
+    keys, values = keys_and_values(x if source is None else source, weights, heads)
+    mask = causal_mask(x.shape[1], 0, x) if causal else None
+    return linear(merge_heads(attend(queries, keys, values, mask)), **weights["out"])
+
+
+def mlp(x: Array, weights: Weights) -> Array:
+    """Two linear maps with a GELU between, at every position alone: (B, S, D) -> (B, S, F) -> (B, S, D)."""
+    return linear(gelu(linear(x, **weights["fc1"])), **weights["fc2"])
