@@ -35,8 +35,8 @@ def fit(degree: int, limit: float, points: int = 4000, rounds: int = 300) -> tup
 
 
 if __name__ == "__main__":
-    degree = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    limit = float(sys.argv[2]) if len(sys.argv) > 2 else 28.0
+    degree = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    limit = float(sys.argv[2]) if len(sys.argv) > 2 else 32.0
     error, coefficients = fit(degree, limit)
     print(f"degree {degree}, x² <= {limit}: largest error of GELU {error:.2e} before rounding")
     for c in coefficients:
