@@ -1,0 +1,170 @@
+"""Chapter 1, second half: samples become a log-mel spectrogram, the picture that the model looks at.
+
+Every 10 ms, take 25 ms of sound, fade its ends, measure how much of each frequency is in it, pool the frequencies
+into M bands that are spaced as the ear spaces them, and take the logarithm. (Radford et al., 2022, section 2.2.)
+
+Shapes: N samples, T frames, 201 frequencies from 0 to 8 kHz, 40 Hz apart, M mel bins.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from .audio import HOP_LENGTH, N_FFT, SAMPLE_RATE, AudioSource, load_audio
+from .errors import AudioError
+
+Float64 = NDArray[np.float64]
+
+N_FREQUENCIES = N_FFT // 2 + 1  # 201
+BLOCK = 3000  # frames worked on at a time: 30 s of sound, about 20 MB
+FLOOR = 1e-10  # the least energy told apart from none
+DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin of the whole sound that are kept
+
+
+def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) -> NDArray[np.float32]:
+    """The spectrogram that Whisper was trained on: (M, T) float32, a frame each 10 ms, 3,000 for 30 s.
+
+    ``audio`` is samples (N,) at 16 kHz, or anything else that :func:`load_audio` takes without a rate. ``padding``
+    zeros are appended to it first. ``n_mels`` is 80, or 128 for large-v3 and turbo. T is (N + padding) // 160.
+
+    Computed in float64, a block of frames at a time, and rounded once: every value is the float32 nearest to the
+    exact one, and an hour of sound needs little more memory than its result. The clamp to 8 powers of ten below
+    the loudest bin looks at the whole sound, so part of a sound can have another spectrogram than the whole.
+
+    Raises :class:`AudioError` for what cannot be loaded and for fewer than 201 samples, padding included, since the
+    first and the last 200 are mirrored outwards. Source: openai-whisper's function of this name.
+    """
+    samples = load_audio(audio)
+    if type(padding) is not int or padding < 0:
+        raise AudioError(f"padding: expected a number of zeros to append, 0 or more, got {padding!r}")
+    total = samples.size + padding
+    if total <= N_FFT // 2:
+        raise AudioError(
+            f"{samples.size} samples and {padding} of padding are too short for a spectrogram: expected more than "
+            f"{N_FFT // 2} together; append silence, for instance padding=480000"
+        )
+    filters = mel_filters(n_mels).astype(np.float64)  # (M, 201)
+    cosines, sines = fourier_waves()
+    window = hann_window()
+    mel = np.empty((n_mels, total // HOP_LENGTH), np.float32)  # (M, T); the frame centred on the very end is dropped
+    loudest = np.log10(FLOOR)
+    for first in range(0, mel.shape[1], BLOCK):
+        last = min(first + BLOCK, mel.shape[1])
+        stretch = mirrored(samples, padding, first * HOP_LENGTH, (last - 1) * HOP_LENGTH + N_FFT)
+        energy = power(frames(stretch) * window, cosines, sines)  # (T, 201)
+        logs = log_energy(filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
+        loudest = max(loudest, logs.max())
+        mel[:, first:last] = scale(logs)
+    # Rounding keeps order, so clamping the rounded values gives what rounding the clamped ones would.
+    return np.maximum(mel, np.float32(scale(loudest - DYNAMIC_RANGE)), out=mel)
+
+
+def mirrored(samples: NDArray[np.float32], padding: int, start: int, stop: int) -> Float64:
+    """Samples ``start`` to ``stop`` of the sound followed by zeros and mirrored outwards by 200 at both ends.
+
+    The mirror puts the middle of frame 0 on sample 0; the end samples themselves are not repeated.
+
+    >>> mirrored(np.arange(1000, dtype=np.float32), 0, 197, 203)
+    array([3., 2., 1., 0., 1., 2.])
+    """
+    last = samples.size + padding - 1
+    position = np.abs(np.arange(start, stop) - N_FFT // 2)  # folded at the left end
+    position = last - np.abs(last - position)  # and at the right
+    stretch = np.zeros(stop - start)
+    inside = position < samples.size
+    stretch[inside] = samples[position[inside]]
+    return stretch
+
+
+def frames(samples: NDArray[Any]) -> NDArray[Any]:
+    """Overlapping frames of 400 samples, 160 apart: (N,) -> (T, 400), a view that copies nothing.
+
+    >>> frames(np.arange(720))[:, 0]
+    array([  0, 160, 320])
+    """
+    return sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
+
+
+def hann_window() -> Float64:
+    """A raised cosine over 400 samples, 0 at the first and back to 0 one after the last: (400,).
+
+    It fades a frame's ends, which would otherwise click. "Periodic" is the one that repeats seamlessly.
+    """
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+
+
+def fourier_waves() -> tuple[Float64, Float64]:
+    """The cosine and the sine of each frequency over a frame: (400, 201) twice.
+
+    Column k turns k times within the frame, which is k × 40 Hz. The angle's whole turns are taken off as integers.
+    """
+    turns = np.outer(np.arange(N_FFT), np.arange(N_FREQUENCIES)) % N_FFT
+    angle = 2 * np.pi * turns / N_FFT
+    return np.cos(angle), np.sin(angle)
+
+
+def power(windowed: Float64, cosines: Float64, sines: Float64) -> Float64:
+    """How much of each frequency is in each frame: (T, 400) -> (T, 201).
+
+    The products with the two waves are the real and the imaginary part of the Fourier transform (the latter with
+    the other sign); the sum of their squares does not depend on when the wave started.
+    """
+    real = windowed @ cosines  # (T, 400) (400, 201) -> (T, 201)
+    imaginary = windowed @ sines
+    return real * real + imaginary * imaginary
+
+
+def mel_filters(n_mels: int) -> NDArray[np.float32]:
+    """The weight of each frequency in each mel bin: (M, 201) float32.
+
+    Bin i is a triangle that rises from corner i to corner i + 1 and falls to corner i + 2; the corners are M + 2
+    points from 0 to 8 kHz, evenly spaced in mels. Each triangle's area is 1, over frequency in Hz. (M. Slaney, 1998,
+    "Auditory Toolbox"; these are the numbers of ``librosa.filters.mel(sr=16000, n_fft=400, n_mels=n_mels)``.)
+
+    Raises :class:`AudioError` if ``n_mels`` is not a positive whole number.
+    """
+    if type(n_mels) is not int or n_mels < 1:
+        raise AudioError(f"n_mels: expected a positive whole number, 80 or 128 for Whisper, got {n_mels!r}")
+    frequencies = np.arange(N_FREQUENCIES) * (SAMPLE_RATE / N_FFT)  # (201,), in Hz
+    corners = mel_to_hertz(np.linspace(0.0, hertz_to_mel(SAMPLE_RATE / 2), n_mels + 2))
+    low, peak, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]  # (M, 1) each
+    rising = (frequencies - low) / (peak - low)  # (M, 201)
+    falling = (high - frequencies) / (high - peak)
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return (triangles * (2.0 / (high - low))).astype(np.float32)
+
+
+# Slaney's scale: 3 mels for 200 Hz up to 1 kHz, which is 15 mels; above, 27 mels for each factor of 6.4.
+MELS_PER_HERTZ = 3 / 200
+KNEE_HERTZ = 1000.0
+KNEE_MELS = 15.0
+MELS_PER_NEPER = float(27 / np.log(6.4))
+
+
+def hertz_to_mel(hertz: float) -> float:
+    """A frequency in mels.
+
+    >>> hertz_to_mel(1000.0), round(hertz_to_mel(6400.0), 9)
+    (15.0, 42.0)
+    """
+    if hertz < KNEE_HERTZ:
+        return hertz * MELS_PER_HERTZ
+    return KNEE_MELS + float(np.log(hertz / KNEE_HERTZ)) * MELS_PER_NEPER
+
+
+def mel_to_hertz(mels: Float64) -> Float64:
+    """The inverse of :func:`hertz_to_mel`, for an array of any shape."""
+    bent = KNEE_HERTZ * np.exp((mels - KNEE_MELS) / MELS_PER_NEPER)
+    return np.where(mels < KNEE_MELS, mels / MELS_PER_HERTZ, bent)
+
+
+def log_energy(energy: Float64) -> Float64:
+    """The power of ten of each energy, at least -10, since silence has none: any shape."""
+    return np.log10(np.maximum(energy, FLOOR))
+
+
+def scale(log: Any) -> Any:
+    """Powers of ten to numbers around zero, as the model expects them: any shape."""
+    return (log + 4.0) / 4.0

@@ -1,0 +1,155 @@
+"""A model hub on the loopback interface, just enough of one for huggingface_hub's client.
+
+It answers what the client asks when it fetches a model: the list of files at a revision, the head of a file, and the
+file or a range of it. It can be told to misbehave: to cut a connection, to stall, to refuse. It keeps a log.
+"""
+
+import hashlib
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+
+class Request(NamedTuple):
+    """One line of the log."""
+
+    method: str
+    path: str  # of the URL, without the query
+    start: int  # the first byte asked for
+    status: int
+
+
+@dataclass
+class Repository:
+    """The files of one repository, at one commit that several revisions may mean."""
+
+    files: Mapping[str, bytes]
+    revisions: tuple[str, ...] = ("main",)
+    gated: bool = False
+
+    @property
+    def commit(self) -> str:
+        """Forty hexadecimal digits that change with the files."""
+        return hashlib.sha1(b"".join(name.encode() + data for name, data in sorted(self.files.items()))).hexdigest()
+
+
+@dataclass
+class HubServer:
+    """The server; a ``with`` statement starts and stops it."""
+
+    repositories: Mapping[str, Repository]
+    cut_after: list[int] = field(default_factory=list)  # for the next weights: bytes to send before the line is cut
+    refuse: int = 0  # the status with which weights are refused
+    stall_at: int | None = None  # for the weights: bytes to send before nothing more comes
+    log: list[Request] = field(default_factory=list)
+    stalled: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that went away
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """What to set HF_ENDPOINT to."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def fetched(self) -> list[str]:
+        """The names of the files whose bytes were asked for, in order."""
+        return [line.path.rpartition("/")[2] for line in self.log if line.method == "GET" and "/resolve/" in line.path]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    start = 0
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._respond()
+
+    def do_GET(self) -> None:
+        self._respond()
+
+    def _respond(self) -> None:
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        wanted = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        self.start = int(wanted[0])
+        listing = parts[:2] == ["api", "models"]
+        if listing:
+            parts = parts[2:]
+        name = "/".join(parts[:2])
+        repository = self.hub.repositories.get(name)
+        if repository is None:  # whether it is absent or private is not told
+            return self._refuse(401, "RepoNotFound", "Invalid username or password.")
+        revision = parts[3] if len(parts) > 3 else "main"
+        if revision not in (*repository.revisions, repository.commit):
+            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        if listing:
+            siblings = [{"rfilename": file} for file in sorted(repository.files)]
+            answer = {"id": name, "modelId": name, "sha": repository.commit, "siblings": siblings}
+            return self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+        if repository.gated:
+            return self._refuse(403, "GatedRepo", f"Access to model {name} is restricted.")
+        data = repository.files.get("/".join(parts[4:]))
+        if data is None:
+            return self._refuse(404, "EntryNotFound", "Entry not found")
+        heavy = self.path.endswith((".safetensors", ".bin"))
+        if heavy and self.hub.refuse and self.command == "GET":
+            return self._refuse(self.hub.refuse, "", "Not today")
+        headers = {
+            "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "X-Repo-Commit": repository.commit,
+            "Accept-Ranges": "bytes",
+            "Content-Type": "application/octet-stream",
+        }
+        if "Range" in self.headers:
+            stop = int(wanted[2] or len(data) - 1)
+            headers["Content-Range"] = f"bytes {self.start}-{stop}/{len(data)}"
+            return self._send(206, data[self.start : stop + 1], headers, heavy)
+        return self._send(200, data, headers, heavy)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self._send(status, json.dumps({"error": message}).encode(), headers)
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str], heavy: bool = False) -> None:
+        self.hub.log.append(Request(self.command, urlsplit(self.path).path, self.start, status))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if heavy and self.hub.stall_at is not None:
+            self.wfile.write(body[: self.hub.stall_at])
+            self.hub.stalled.set()
+            self.hub.released.wait(20)
+            self.close_connection = True
+        elif heavy and self.hub.cut_after:
+            self.wfile.write(body[: self.hub.cut_after.pop(0)])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
