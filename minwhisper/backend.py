@@ -35,8 +35,7 @@ def to_numpy(array: Array) -> Array:
     """The array as a NumPy array: itself if it is one, downloaded if it is on a GPU."""
     if isinstance(array, np.ndarray):
         return array
-    downloaded: Array = array.get()  # type: ignore[attr-defined]
-    return downloaded
+    return array.get()  # CuPy's way down
 
 
 def to_device(array: Array, device: str) -> Array:
@@ -49,8 +48,7 @@ def to_device(array: Array, device: str) -> Array:
     import cupy
 
     with cupy.cuda.Device(int(device.partition(":")[2])):
-        on_device: Array = cupy.asarray(array)
-        return on_device
+        return cupy.asarray(array)
 
 
 def resolve_device(name: str) -> str:

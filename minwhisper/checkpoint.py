@@ -195,7 +195,8 @@ def config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
         return len({layer for layer in numbers if layer != "layer_norm"})
 
     def heads(half: str) -> int:
-        dimension(f"{half}/num_heads", -1)
+        if f"{half}/num_heads" not in shapes:
+            raise WeightsError(f"{tensors.label}: there is no {half}/num_heads in it: is this a Whisper model?")
         return int(tensors.read(f"{half}/num_heads", "float32"))
 
     return WhisperConfig(

@@ -5,7 +5,7 @@ values depend only on the tokens before it, so they never change once computed; 
 a :class:`Cache` and feeds in only the new tokens. The two give the same logits, and a test holds them to it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .backend import Array, array_module
 from .config import WhisperConfig
@@ -24,7 +24,7 @@ from .layers import (
 )
 
 
-def embed(tokens: Array, weights: Weights, config: WhisperConfig, dtype: object, past: int = 0) -> Array:
+def embed(tokens: Array, weights: Weights, config: WhisperConfig, dtype: Any, past: int = 0) -> Array:
     """What each token is plus where it stands: tokens (B, S), ``past`` of them before these -> (B, S, D)."""
     end = past + tokens.shape[-1]
     if tokens.ndim != 2 or end > config.max_target_positions:

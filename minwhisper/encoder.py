@@ -51,9 +51,7 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig) -> Array:
     """
     most = 2 * config.max_source_positions
     if mel.ndim != 3 or mel.shape[1] != config.num_mel_bins or not 1 <= mel.shape[2] <= most:
-        raise ValueError(
-            f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}"
-        )
+        raise ValueError(f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}")
     x = stem(mel, weights)
     for block in weights["blocks"]:
         x = encoder_block(x, block, config.encoder_attention_heads)

@@ -47,9 +47,8 @@ def product(a: Array, b: Array) -> Array:
     """
     inner = a.shape[-1]
     if a.shape[-2] == 1 or inner <= INNER_BLOCK:
-        whole: Array = a @ b
-        return whole
-    total: Array = a[..., :INNER_BLOCK] @ b[..., :INNER_BLOCK, :]
+        return a @ b
+    total = a[..., :INNER_BLOCK] @ b[..., :INNER_BLOCK, :]
     for start in range(INNER_BLOCK, inner, INNER_BLOCK):
         total += a[..., start : start + INNER_BLOCK] @ b[..., start : start + INNER_BLOCK, :]
     return total
@@ -119,8 +118,8 @@ def gelu(x: Array) -> Array:
     """
     xp = array_module(x)
     if x.dtype == np.float64:
-        erf = np.frompyfunc(math.erf, 1, 1)(to_numpy(x) / math.sqrt(2.0)).astype(np.float64)
-        return x * 0.5 * (1.0 + xp.asarray(erf))
+        erf = np.frompyfunc(math.erf, 1, 1)(to_numpy(x) / math.sqrt(2.0))
+        return x * 0.5 * (1.0 + xp.asarray(erf, dtype=np.float64))
     wide = x.astype(working_dtype(x), copy=False)
     square = xp.minimum(wide * wide, GELU_LIMIT)
     p = xp.full_like(wide, GELU_COEFFICIENTS[-1])
@@ -223,9 +222,7 @@ def causal_mask(length: int, past: int, like: Array) -> Array:
     return xp.triu(xp.full((length, past + length), -math.inf, dtype=working_dtype(like)), past + 1)
 
 
-def attention(
-    x: Array, weights: Weights, heads: int, *, source: Array | None = None, causal: bool = False
-) -> Array:
+def attention(x: Array, weights: Weights, heads: int, *, source: Array | None = None, causal: bool = False) -> Array:
     """Multi-head attention: every position of ``x`` asks, every position of ``source`` answers.
 
     x (B, S, D), source (B, T, D) -> (B, S, D). Without a source, ``x`` answers itself (self-attention); with one it

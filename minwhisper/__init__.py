@@ -1,0 +1,26 @@
+"""minwhisper: OpenAI's Whisper written from scratch in NumPy, in the order in which sound becomes text."""
+
+from .audio import load_audio, pad_or_trim
+from .config import WhisperConfig
+from .errors import MinWhisperError
+from .mel import log_mel_spectrogram
+from .model import Whisper, load_model
+from .search import DecodingOptions, DecodingResult
+from .sources import available_models
+from .tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DecodingOptions",
+    "DecodingResult",
+    "MinWhisperError",
+    "Tokenizer",
+    "Whisper",
+    "WhisperConfig",
+    "available_models",
+    "load_audio",
+    "load_model",
+    "log_mel_spectrogram",
+    "pad_or_trim",
+]

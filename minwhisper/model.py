@@ -1,0 +1,171 @@
+"""A model in use: configuration, weights and tokenizer together, and the methods people call."""
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+
+from .audio import AudioSource
+from .backend import Array, array_module, resolve_device, to_device
+from .checkpoint import LoadReport, count_parameters, load_checkpoint, random_weights
+from .config import ALIASES, PUBLISHED, WhisperConfig
+from .decoder import decode
+from .encoder import encode
+from .errors import LanguageError, ModelNotFoundError, TokenizerError
+from .layers import Weights
+from .search import DecodingOptions, language_probabilities
+from .sources import find_checkpoint
+from .tokenizer import Tokenizer
+from .transcribe import Progress, Transcript, transcribe
+
+NOTHING_AMISS = LoadReport((), ())
+
+
+def load_model(
+    name: str | PathLike[str],
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    revision: str | None = None,
+    strict: bool = True,
+) -> "Whisper":
+    """Load a Whisper with its weights.
+
+    Args:
+        name: a published short name (``"tiny.en"``, ``"turbo"``; see :func:`available_models`), a Hugging Face hub
+            id (``"openai/whisper-tiny"``), or a folder with a checkpoint in safetensors or CTranslate2's format.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` … or ``"auto"``.
+        dtype: what the weights are stored as. ``"float16"`` takes half of the memory and is as exact as
+            ``"float32"``, because that is how Whisper was published, but slower on a CPU: both compute in float32.
+            ``"float64"`` computes in float64, for checking.
+        revision: branch, tag or commit of a hub repository.
+        strict: whether a missing or unexpected tensor is an error; if not, it is a warning and listed in the
+            model's ``report``.
+
+    An installed weight package comes first, then the hub's cache, then a download. Raises a
+    :class:`~minwhisper.errors.MinWhisperError` that names what is wrong and the way out.
+    """
+    place = resolve_device(device)
+    files = find_checkpoint(name, revision)
+    checkpoint = load_checkpoint(files, place, dtype, strict)
+    tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
+    return Whisper(
+        checkpoint.config,
+        checkpoint.weights,
+        tokenizer,
+        name=files.label,
+        device=place,
+        dtype=dtype,
+        alignment_heads=checkpoint.alignment_heads,
+        report=checkpoint.report,
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Whisper:
+    """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`."""
+
+    config: WhisperConfig
+    weights: Weights  # {"encoder": …, "decoder": …}, see minwhisper.names
+    maybe_tokenizer: Tokenizer | None = None  # None for an untrained model
+    name: str = "whisper"
+    device: str = "cpu"
+    dtype: str = "float32"  # of the stored weights
+    alignment_heads: tuple[tuple[int, int], ...] = ()  # (decoder block, head) pairs
+    report: LoadReport = NOTHING_AMISS
+
+    @classmethod
+    def random(
+        cls, config: WhisperConfig | str = "tiny", seed: int = 0, device: str = "cpu", dtype: str = "float32"
+    ) -> Self:
+        """An untrained model of a configuration or a published name: the architecture without a download.
+
+        >>> model = Whisper.random("tiny")
+        >>> model.encode(np.zeros((1, 80, 200), np.float32)).shape
+        (1, 100, 384)
+        """
+        if isinstance(config, str):
+            name = ALIASES.get(config, config)
+            if name not in PUBLISHED:
+                raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
+            config = PUBLISHED[name]
+        place = resolve_device(device)
+        return cls(config, random_weights(config, seed, dtype, place), name="untrained", device=place, dtype=dtype)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to tokens and back. An untrained model has none: raises :class:`TokenizerError`."""
+        if self.maybe_tokenizer is None:
+            raise TokenizerError("an untrained model has no tokenizer: load one with minwhisper.load_model")
+        return self.maybe_tokenizer
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether it knows languages other than English."""
+        return self.config.is_multilingual
+
+    @property
+    def compute_dtype(self) -> str:
+        """What it calculates in: float32, or float64 if its weights are."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    def __repr__(self) -> str:
+        millions = count_parameters(self.weights) / 1e6
+        return f"<Whisper {self.name}: {millions:.1f} million parameters in {self.dtype} on {self.device}>"
+
+    def encode(self, mel: Array) -> Array:
+        """Features of windows of sound: mel (B, M, 3000) -> (B, 1500, D). Fewer frames are allowed.
+
+        Raises ``ValueError`` for another shape.
+        """
+        placed = to_device(np.asarray(mel) if isinstance(mel, list) else mel, self.device)
+        return encode(placed.astype(self.compute_dtype, copy=False), self.weights["encoder"], self.config)
+
+    def logits(self, tokens: Any, features: Array) -> Array:
+        """Scores of every possible next token after each: tokens (B, S) and features (B, T, D) -> (B, S, V).
+
+        ``tokens`` may be nested lists. This is the plain decoder, without a cache. Raises ``ValueError`` for another
+        shape or an id that the vocabulary does not have.
+        """
+        xp = array_module(features)
+        ids = xp.asarray(tokens)
+        if ids.ndim != 2 or ids.shape[0] != features.shape[0] or ids.dtype.kind not in "iu":
+            raise ValueError(
+                f"tokens: expected whole numbers of shape ({features.shape[0]}, positions), got {ids.dtype} "
+                f"{tuple(ids.shape)}"
+            )
+        if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < self.config.vocab_size):
+            raise ValueError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
+        return decode(ids, features, self.weights["decoder"], self.config)
+
+    @overload
+    def detect_language(self, mel: Array) -> tuple[int, dict[str, float]]: ...
+    @overload
+    def detect_language(self, mel: Array, *, batch: Literal[True]) -> tuple[list[int], list[dict[str, float]]]: ...
+    def detect_language(self, mel: Array, *, batch: bool = False) -> Any:
+        """The language's token, and the probability of every language by its code, from a window's mel.
+
+        mel (M, frames), or (B, M, frames) for lists of B of each.
+        Raises :class:`LanguageError` for an English-only model, which cannot tell.
+        """
+        if not self.is_multilingual:
+            raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
+        windows = mel if mel.ndim == 3 else mel[None]
+        features = self.encode(windows)
+        found = language_probabilities(features, self.weights["decoder"], self.config, self.tokenizer)
+        tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
+        return (tokens, found) if mel.ndim == 3 or batch else (tokens[0], found[0])
+
+    def transcribe(self, audio: AudioSource, *, progress: Progress | None = None, **options: Any) -> Transcript:
+        """Turn speech into text.
+
+        Args:
+            audio: a path, bytes, an open file, ``"-"`` for standard input, or float32 samples (N,) at 16 kHz.
+            progress: called with (seconds done, seconds in all) after every window.
+            options: fields of :class:`DecodingOptions`: ``language``, ``task``, ``without_timestamps`` …
+
+        Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of :class:`Segment`.
+        Raises :class:`AudioError`, :class:`LanguageError` and others of :mod:`minwhisper.errors`.
+        """
+        return transcribe(self, audio, DecodingOptions(**options), progress)

@@ -1,0 +1,77 @@
+"""Chapter 7. What may not be said: functions that take the logits and give back logits with some at -inf.
+
+A decoder scores every token of the vocabulary at every step, and a few are never right: marks that nobody speaks,
+special tokens that belong in a prompt, a timestamp earlier than the one before it. Each rule is a pure function
+``(logits, tokens) -> logits`` once its settings are filled in with ``functools.partial``. ``logits`` is (B, V);
+``tokens`` holds, for each row, the tokens said so far, the prompt not included. (Radford et al., 2022, section 4.5;
+the same rules as openai-whisper's.)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from .backend import Array, array_module
+
+Said: TypeAlias = Sequence[Sequence[int]]
+"""For each row of the batch, the tokens said so far."""
+
+Rule: TypeAlias = Callable[[Array, Said], Array]
+
+
+def suppress_tokens(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
+    """Never say any of these. (B, V) -> (B, V)."""
+    allowed = logits.copy()
+    allowed[:, list(ids)] = -math.inf
+    return allowed
+
+
+def suppress_blank(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
+    """Do not begin with any of these: a space alone, or the end. (B, V) -> (B, V)."""
+    rows = [row for row, said in enumerate(tokens) if not said]
+    allowed = logits.copy()
+    for row in rows:
+        allowed[row, list(ids)] = -math.inf
+    return allowed
+
+
+def timestamp_rules(
+    logits: Array, tokens: Said, *, eot: int, no_timestamps: int, first: int, latest_start: int | None
+) -> Array:
+    """Times come in pairs around the text and never go back. (B, V) -> (B, V).
+
+    A transcript reads ``<|0.00|> text <|2.40|><|2.40|> text <|5.00|>``: each segment opens and closes with a time.
+    ``first`` is the id of ``<|0.00|>``, below which all others are text or special; ``latest_start`` is the last
+    position, in steps of 0.02 s, at which the first segment may open, None for any.
+    """
+    allowed = logits.copy()
+    allowed[:, no_timestamps] = -math.inf
+    for row, said in zip(allowed, tokens, strict=True):  # row is a view into allowed
+        if not said:  # open the first segment
+            row[:first] = -math.inf
+            if latest_start is not None:
+                row[first + latest_start + 1 :] = -math.inf
+            continue
+        just_said_time = said[-1] >= first
+        opened = just_said_time and (len(said) < 2 or said[-2] >= first)
+        closed = just_said_time and not opened
+        if opened:  # text must follow
+            row[first:] = -math.inf
+        if closed:  # the next segment must open, or the text end
+            row[:eot] = -math.inf
+        times = [token for token in said if token >= first]
+        if times:  # a segment may open when the last one closed, but closes later than it opened
+            row[first : times[-1] + (0 if closed else 1)] = -math.inf
+        _prefer_time(row, first)
+    return allowed
+
+
+def _prefer_time(row: Array, first: int) -> None:
+    """If a time, whichever, is likelier than any one text token, only a time may be said. Changes ``row`` (V,).
+
+    Both sides are unnormalised log-probabilities: the constant between them and log-softmax is the same.
+    """
+    xp = array_module(row)
+    top = row[first:].max()
+    if top > -math.inf and top + xp.log(xp.exp(row[first:] - top).sum()) > row[:first].max():
+        row[:first] = -math.inf
