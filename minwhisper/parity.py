@@ -1,7 +1,7 @@
 """How exact this package is, stage by stage: against stored reference outputs, and against PyTorch if it is there.
 
 The reference for ``tiny.en`` and ``base`` comes with the package: a clip of speech, and for every stage a few rows of
-what openai-whisper's graph gives in float64, with how far PyTorch itself is from that in float32. So the question
+what openai-whisper's graph gives in float64, with how far PyTorch itself is from them in float32. So the question
 "is this as exact as PyTorch?" has an answer without PyTorch. Where openai-whisper is installed, every stage is also
 compared with it as a whole. (This is the one module that imports PyTorch, and only if asked to compare.)
 """
@@ -39,7 +39,7 @@ class Reference:
 
     rows: dict[str, NDArray[np.intp]]  # for each stage, the positions that were stored
     exact: dict[str, NDArray[np.float64]]  # their values in float64
-    pytorch: dict[str, float]  # relative difference of PyTorch's float32 from float64, over the whole stage
+    pytorch: dict[str, float]  # relative difference of PyTorch's float32 from them
     tokens: list[int]  # what greedy decoding says
 
 
@@ -247,7 +247,7 @@ def pytorch_stages(
         # came before, and not another spectrogram's.
         given = mel if double else torch.tensor(window_mel(samples, model.config.num_mel_bins))
         features = theirs.encoder(given)
-        normed = {}
+        normed: dict[str, Any] = {}
         theirs.decoder.ln.register_forward_hook(lambda _module, _inputs, output: normed.update(out=output))
         theirs.decoder(torch.tensor(tokens), features)
         # Its decoder rounds the logits to float32 at the end, so the last product is repeated here.
