@@ -89,4 +89,4 @@ def _why_no_gpu(index: int) -> str:
             ones = cupy.ones((2, 2), dtype="float32") + 1
             return "" if float((ones @ ones).sum()) == 32.0 else "a 2×2 product came out wrong"
     except Exception as error:  # CuPy raises its own types, the driver's and the compiler's
-        return f"CuPy is installed but does not work here ({str(error).splitlines()[0]})"
+        return f"CuPy is installed but does not work here ({(str(error) or repr(error)).splitlines()[0]})"

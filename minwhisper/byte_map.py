@@ -6,7 +6,7 @@ into an array. It maps the files into memory instead of reading them, so opening
 tensor asked for are touched, and the numbers go from the map straight into the array that is handed out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -89,16 +89,27 @@ class ByteMap:
 
         The numbers are converted block by block, so nothing larger than a block exists beside the result.
         """
-        if not self._maps:
-            raise ValueError(f"{self.name}: closed already; read inside the with statement")
         out = np.empty(tensor.shape, dtype)
         flat = out.reshape(-1)
-        width = np.dtype(DTYPES[tensor.dtype]).itemsize
-        for first in range(0, flat.size, _BLOCK):
-            last = min(first + _BLOCK, flat.size)
-            raw = self.bytes(tensor.offset + first * width, tensor.offset + last * width)
-            np.copyto(flat[first:last], _decode(raw, tensor.dtype), casting="same_kind")
+        for first, block in zip(range(0, flat.size, _BLOCK), self._blocks(tensor), strict=True):
+            np.copyto(flat[first : first + _BLOCK], block, casting="same_kind")
         return out
+
+    def same(self, one: StoredTensor, other: StoredTensor) -> bool:
+        """Whether two tensors hold the same numbers in the same shape, each in a type of its own if need be."""
+        return one == other or (
+            one.shape == other.shape
+            and all(np.array_equal(*pair) for pair in zip(self._blocks(one), self._blocks(other), strict=True))
+        )
+
+    def _blocks(self, tensor: StoredTensor) -> Iterator[Array]:
+        """The tensor's numbers in their order, a block at a time."""
+        if not self._maps:
+            raise ValueError(f"{self.name}: closed already; read inside the with statement")
+        size, width = prod(tensor.shape), np.dtype(DTYPES[tensor.dtype]).itemsize
+        for first in range(0, size, _BLOCK):
+            last = min(first + _BLOCK, size)
+            yield _decode(self.bytes(tensor.offset + first * width, tensor.offset + last * width), tensor.dtype)
 
     def close(self) -> None:
         """Let go of the files. Arrays that were read stay valid: they own their numbers."""

@@ -6,30 +6,24 @@ setting, or an error with its name in it.
 """
 
 import warnings
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from .backend import Array, to_device
+from .backend import Array, to_device, to_numpy
 from .config import WhisperConfig
 from .encoder import sinusoids
-from .errors import ConfigError, WeightsError
+from .errors import ConfigError, OptionError, WeightsError
 from .layers import Weights
-from .names import (
-    CTRANSLATE2_SETTINGS,
-    Shape,
-    expected_shapes,
-    flatten,
-    from_ctranslate2,
-    from_hugging_face,
-    nest,
-)
+from .names import Shape, expected_shapes, flatten, from_ctranslate2, from_hugging_face, nest
 from .sources import CheckpointFiles, verify_sha256
 from .tensor_files import TensorFile, open_tensors
 
 DTYPES = ("float16", "float32", "float64")
 """What weights may be stored as. Arithmetic is float32 for the first two, float64 for the last."""
+
+_IS_CONFIG = "is config.json that of this model?"
 
 
 class LoadReport(NamedTuple):
@@ -55,33 +49,44 @@ def load_checkpoint(
 
     ``strict=False`` turns missing and unexpected tensors into a warning and lists them in the report; a missing one
     is filled with zeros, never left to chance. A misshapen tensor, a damaged file or a wrong sha256 is an error
-    either way. Raises :class:`WeightsError` and :class:`ConfigError`.
+    either way. Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``, :class:`OptionError`.
     """
-    if dtype not in DTYPES:
-        raise WeightsError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    check_dtype(dtype)
     if files.sha256 is not None:
         verify_sha256(files)
     with open_tensors(files) as tensors:
-        if files.format == "ctranslate2":
-            config = config_of_ctranslate2(tensors)
-        else:
-            try:
-                config = WhisperConfig.from_dict(files.config)
-            except ConfigError as error:
-                raise ConfigError(f"{files.label}: {error}") from None
-        flat, report = _read_all(tensors, config, device, dtype)
-        _check_positions(flat["encoder.positions"], config, tensors.label, report)
+        config = _config_of(files, tensors)
+        alignment_heads = _alignment_heads(files, config)
+        translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
+        flat, report = _read_all(tensors, translate, expected_shapes(config), device, dtype)
+    if "encoder.positions" not in report.missing:
+        _check_positions(to_numpy(flat["encoder.positions"]), files.label)
     problems = []
     if report.missing:
-        problems.append(f"{len(report.missing)} tensors are missing: {_some(report.missing)}")
+        problems.append(f"missing tensors ({len(report.missing)}): {_some(report.missing)}")
     if report.unexpected:
-        problems.append(f"{len(report.unexpected)} tensors are unexpected: {_some(report.unexpected)}")
+        problems.append(f"unexpected tensors ({len(report.unexpected)}): {_some(report.unexpected)}")
     if problems:
-        message = f"{tensors.label}: {'; '.join(problems)}"
+        message = f"{files.label}: {'; '.join(problems)}"
         if strict:
-            raise WeightsError(f"{message}; is config.json that of this model? (strict=False loads it anyway)")
-        warnings.warn(f"{message}; what is missing is zero", stacklevel=2)
-    return Checkpoint(config, nest(flat), _alignment_heads(files.config, config), report)
+            raise WeightsError(f"{message}; {_IS_CONFIG} (strict=False loads it anyway)")
+        warnings.warn(f"{message}; what is missing is zero", stacklevel=3)  # at the line that calls load_model
+    return Checkpoint(config, nest(flat), alignment_heads, report)
+
+
+def read_config(files: CheckpointFiles) -> WhisperConfig:
+    """The configuration of a checkpoint alone; its weights are not read, nor their sha256 checked.
+
+    Raises :class:`WeightsError` and :class:`ConfigError`.
+    """
+    with open_tensors(files) as tensors:
+        return _config_of(files, tensors)
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise :class:`OptionError` for a dtype that weights are not stored as."""
+    if dtype not in DTYPES:
+        raise OptionError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
 
 
 def _some(names: tuple[str, ...], most: int = 4) -> str:
@@ -90,98 +95,107 @@ def _some(names: tuple[str, ...], most: int = 4) -> str:
 
 
 def _read_all(
-    tensors: TensorFile, config: WhisperConfig, device: str, dtype: str
+    tensors: TensorFile,
+    translate: Callable[[str], tuple[str, ...]],
+    expected: Mapping[str, Shape],
+    device: str,
+    dtype: str,
 ) -> tuple[dict[str, Array], LoadReport]:
     """Every expected tensor under this package's name, and what did not match."""
-    expected = expected_shapes(config)
-    is_ctranslate2 = "encoder/conv1/weight" in tensors.shapes()
-    translate = from_ctranslate2 if is_ctranslate2 else from_hugging_face
+    # Whisper's keys have no bias, but a file may have one where key and value lie in one stack: it has to be zero.
+    keys = [name.removesuffix(".weight") for name in expected if name.endswith(".key.weight")]
+    known = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
+    stacks, unexpected = _match(tensors, translate, known)
     found: dict[str, Array] = {}
-    unexpected = []
-    for theirs, shape in tensors.shapes().items():
-        names = translate(theirs)
-        key_biases = [name for name in names if name.endswith(".key.bias")]
-        if is_ctranslate2 and CTRANSLATE2_SETTINGS.fullmatch(theirs):
-            continue
-        if theirs in ("proj_out.weight", "decoder/projection/weight"):
-            _check_tied(tensors, theirs)
-            continue
-        if not all(name in expected for name in names if name not in key_biases):
-            unexpected.append(theirs)
-            continue
-        if len(key_biases) == len(names):
-            unexpected.append(theirs)  # Whisper's keys have no bias
-            continue
-        stacked = _stacked_shape(names, expected)
-        if shape != stacked:
-            raise WeightsError(
-                f"{tensors.label}: {names[0]}: expected {stacked}, the file has {shape} (as {theirs}); "
-                "is config.json that of this model?"
-            )
-        array = tensors.read(theirs, dtype)
-        rows = shape[0] // len(names)
-        for i, name in enumerate(names):
-            part = array[i * rows : (i + 1) * rows] if len(names) > 1 else array
-            if name not in key_biases:
+    for names, theirs in stacks.items():
+        for name, part in zip(names, np.split(tensors.read(theirs, dtype), len(names)), strict=True):
+            if name in expected:
                 found[name] = to_device(part, device)
             elif part.any():
-                raise WeightsError(f"{tensors.label}: {name}: expected zeros (a key has no bias), got other numbers")
+                raise WeightsError(
+                    f"{tensors.label}: {name}: expected zeros, the file has other numbers (in {theirs}): the keys of "
+                    "a Whisper have no bias; fetch or convert the model again"
+                )
     missing = tuple(name for name in expected if name not in found)
     for name in missing:
         found[name] = to_device(np.zeros(expected[name], dtype), device)
-    return {name: found[name] for name in expected}, LoadReport(missing, tuple(unexpected))
+    return {name: found[name] for name in expected}, LoadReport(missing, unexpected)
 
 
-def _stacked_shape(names: tuple[str, ...], expected: Mapping[str, Shape]) -> Shape:
-    """The shape of tensors of equal shape one above the other; a key's absent bias counts as a row of zeros."""
-    first = expected[names[0]] if names[0] in expected else expected[names[-1]]
-    return (first[0] * len(names), *first[1:])
+def _match(
+    tensors: TensorFile, translate: Callable[[str], tuple[str, ...]], known: Mapping[str, Shape]
+) -> tuple[dict[tuple[str, ...], str], tuple[str, ...]]:
+    """Where to find what: the file's name of each tensor or stack of tensors, and its names that mean nothing.
 
-
-def _check_tied(tensors: TensorFile, name: str) -> None:
-    """The output projection must be the token embedding: Whisper has one table for both."""
-    for table in ("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder/embeddings/weight"):
-        if table in tensors.shapes():
-            same = tensors.shapes()[name] == tensors.shapes()[table] and np.array_equal(
-                tensors.read(name, "float32"), tensors.read(table, "float32")
-            )
-            if not same:
+    Raises :class:`WeightsError` for a tensor of the wrong shape, and for one that is there twice and not the same.
+    """
+    stacks: dict[tuple[str, ...], str] = {}
+    unexpected = []
+    for theirs, shape in tensors.shapes().items():
+        names = translate(theirs)
+        if not all(name in known for name in names):
+            unexpected.append(theirs)
+        elif names:
+            rows, *others = known[names[0]]
+            stacked = (len(names) * rows, *others)
+            if shape != stacked:
                 raise WeightsError(
-                    f"{tensors.label}: {name} differs from {table}: expected one table for both (tied); "
-                    "was this model trained with tie_word_embeddings off?"
+                    f"{tensors.label}: {names[0]}: expected {stacked}, the file has {shape} (as {theirs}); {_IS_CONFIG}"
                 )
+            first = stacks.setdefault(names, theirs)
+            if not tensors.same(first, theirs):
+                raise WeightsError(
+                    f"{tensors.label}: {names[0]}: expected {first} and {theirs} to be the same (tied), the file has "
+                    "two that differ; was this model trained with tie_word_embeddings off?"
+                )
+    return stacks, tuple(unexpected)
 
 
-def _check_positions(table: Array, config: WhisperConfig, label: str, report: LoadReport) -> None:
+def _check_positions(table: Array, label: str) -> None:
     """The checkpoint's position table must be the sines it is supposed to be, as exactly as it was stored.
 
     Published tables went through float16 (spacing 2⁻¹¹ just below 1) even where the file is float32, and those that
     did not were computed with float32 angles of up to 1,500 radians, which have no more to offer than 2e-4. A table
     in bfloat16 has a spacing of 2⁻⁸.
     """
-    if "encoder.positions" in report.missing:
-        return
-    error = float(abs(table - sinusoids(*expected_shapes(config)["encoder.positions"])).max())
-    bfloat16 = bool((np.asarray(table, np.float32).view(np.uint32) & 0xFFFF == 0).all())
+    error = float(abs(table - sinusoids(*table.shape)).max())
+    bfloat16 = bool((table.astype(np.float32).view(np.uint32) & 0xFFFF == 0).all())
     if not error <= (2**-8 if bfloat16 else 2**-11):
         raise WeightsError(
-            f"{label}: encoder.positions is off by up to {error:.2g} from the sines that Whisper has; is it damaged?"
+            f"{label}: encoder.positions: expected Whisper's sines, the file is off by up to {error:.2g}; "
+            "is it damaged, or a model with positions of its own?"
         )
 
 
-def _alignment_heads(config_json: Mapping[str, Any], config: WhisperConfig) -> tuple[tuple[int, int], ...]:
+def _alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple[tuple[int, int], ...]:
     """The heads that follow the sound, if the checkpoint names them: (decoder block, head) pairs."""
-    pairs = tuple((int(layer), int(head)) for layer, head in config_json.get("alignment_heads") or ())
+    listed = files.config.get("alignment_heads") or ()
+    try:
+        pairs = tuple((int(layer), int(head)) for layer, head in listed)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{files.label}: alignment_heads: expected pairs [block, head], got {listed!r}; {_IS_CONFIG}"
+        ) from None
     for layer, head in pairs:
         if not (0 <= layer < config.decoder_layers and 0 <= head < config.decoder_attention_heads):
             raise ConfigError(
-                f"alignment_heads names head {head} of block {layer}, but there are "
-                f"{config.decoder_layers} blocks of {config.decoder_attention_heads} heads"
+                f"{files.label}: alignment_heads: expected heads of {config.decoder_layers} blocks with "
+                f"{config.decoder_attention_heads} heads each, got head {head} of block {layer}; {_IS_CONFIG}"
             )
     return pairs
 
 
-def config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
+def _config_of(files: CheckpointFiles, tensors: TensorFile) -> WhisperConfig:
+    """The configuration of an open checkpoint."""
+    try:
+        if files.format == "ctranslate2":
+            return _config_of_ctranslate2(tensors)
+        return WhisperConfig.from_dict(files.config)
+    except ConfigError as error:
+        raise ConfigError(f"{files.label}: {error}") from None
+
+
+def _config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
     """The configuration of a CTranslate2 file, which has none beside it: read off the shapes of its tensors."""
     shapes = tensors.shapes()
 
@@ -218,8 +232,9 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
     """Weights of an untrained model, for touring the architecture without a download.
 
     Matrices are normal with standard deviation 0.02, biases 0, norms 1 and 0, the encoder's positions its sines.
-    The same seed gives the same model.
+    The same seed gives the same model. Raises :class:`OptionError` for another ``dtype`` than :data:`DTYPES`.
     """
+    check_dtype(dtype)
     rng = np.random.default_rng(seed)
     flat = {}
     for name, shape in expected_shapes(config).items():

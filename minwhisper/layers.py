@@ -46,7 +46,7 @@ def product(a: Array, b: Array) -> Array:
     left alone: a matrix-vector product is summed in many lanes at once, which is better still.
     """
     inner = a.shape[-1]
-    if a.shape[-2] == 1 or inner <= INNER_BLOCK:
+    if a.ndim == 1 or a.shape[-2] == 1 or inner <= INNER_BLOCK:
         return a @ b
     total = a[..., :INNER_BLOCK] @ b[..., :INNER_BLOCK, :]
     for start in range(INNER_BLOCK, inner, INNER_BLOCK):

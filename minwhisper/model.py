@@ -8,7 +8,7 @@ import numpy as np
 
 from .audio import AudioSource
 from .backend import Array, array_module, resolve_device, to_device
-from .checkpoint import LoadReport, count_parameters, load_checkpoint, random_weights
+from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .encoder import encode
@@ -47,6 +47,7 @@ def load_model(
     :class:`~minwhisper.errors.MinWhisperError` that names what is wrong and the way out.
     """
     place = resolve_device(device)
+    check_dtype(dtype)  # before anything is fetched
     files = find_checkpoint(name, revision)
     checkpoint = load_checkpoint(files, place, dtype, strict)
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
@@ -62,7 +63,7 @@ def load_model(
     )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)  # a model is equal to itself only: comparing all weights is no use
 class Whisper:
     """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`."""
 
@@ -128,6 +129,9 @@ class Whisper:
         ``tokens`` may be nested lists. This is the plain decoder, without a cache. Raises ``ValueError`` for another
         shape or an id that the vocabulary does not have.
         """
+        width = self.config.d_model
+        if features.ndim != 3 or features.shape[2] != width:
+            raise ValueError(f"features: expected (batch, positions, {width}), got {tuple(features.shape)}")
         xp = array_module(features)
         ids = xp.asarray(tokens)
         if ids.ndim != 2 or ids.shape[0] != features.shape[0] or ids.dtype.kind not in "iu":

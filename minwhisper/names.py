@@ -114,6 +114,7 @@ _HUGGING_FACE = (
     (".fc2.", ".mlp.fc2."),
     (".embed_positions.weight", ".positions"),
     (".embed_tokens.weight", ".token_embedding"),
+    ("proj_out.weight", "decoder.token_embedding"),  # "tied": the output projection is the embedding table
 )
 
 _CTRANSLATE2 = (
@@ -129,6 +130,7 @@ _CTRANSLATE2 = (
     (".beta", ".bias"),
     (".position_encodings.encodings", ".positions"),
     (".embeddings.weight", ".token_embedding"),
+    ("decoder.projection.weight", "decoder.token_embedding"),
 )
 
 # CTranslate2 stacks the projections that share an input along the rows of one matrix.
@@ -140,11 +142,11 @@ _CTRANSLATE2_STACKS = {
     ".cross_attention.linear_2.": ("out",),
 }
 
-CTRANSLATE2_SETTINGS = re.compile(
+# Scalars that stand among CTranslate2's tensors and are no weights.
+_CTRANSLATE2_SETTINGS = re.compile(
     r"(encoder|decoder)/(num_heads|pre_norm|activation|alibi|alignment_heads|alignment_layer"
     r"|scale_embeddings|start_from_zero_embedding|scale_alibi)"
 )
-"""Scalars that stand among CTranslate2's tensors and are no weights."""
 
 
 def from_hugging_face(name: str) -> tuple[str, ...]:
@@ -162,9 +164,13 @@ def from_hugging_face(name: str) -> tuple[str, ...]:
 def from_ctranslate2(name: str) -> tuple[str, ...]:
     """What this package calls the tensors stacked in one of CTranslate2's, from the first rows to the last.
 
+    None at all for a setting, which is no weight.
+
     >>> from_ctranslate2("decoder/layer_3/attention/linear_1/bias")
     ('decoder.blocks.3.cross_attention.key.bias', 'decoder.blocks.3.cross_attention.value.bias')
     """
+    if _CTRANSLATE2_SETTINGS.fullmatch(name):
+        return ()
     for theirs, ours in _CTRANSLATE2:
         name = name.replace(theirs, ours)
     name = re.sub(r"\.layer_(\d+)\.", r".blocks.\1.", name)

@@ -6,8 +6,11 @@ and whether anyone speaks at all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import partial
+from operator import index
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,18 +38,30 @@ class DecodingOptions:
     without_timestamps: bool = False  # text only, no times
     max_initial_timestamp: float | None = 1.0  # the first segment opens this early, in seconds
 
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        """Raises :class:`OptionError` for an option that there is not, where Python has but a ``TypeError``."""
+        known = [field.name for field in fields(cls)]
+        for name in named:
+            if name not in known:
+                near = " or ".join(map(repr, get_close_matches(name, known)))
+                hint = f"did you mean {near}? " if near else ""
+                raise OptionError(f"unknown option {name!r}: {hint}expected one of {', '.join(known)}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        if self.sample_len is not None and self.sample_len < 1:
-            raise OptionError(f"sample_len: expected at least 1 token, got {self.sample_len}")
-        if self.max_initial_timestamp is not None and not 0 <= self.max_initial_timestamp <= 30:
-            raise OptionError(f"max_initial_timestamp: expected 0 to 30 seconds, got {self.max_initial_timestamp}")
+        most, latest = self.sample_len, self.max_initial_timestamp
+        if most is not None and (type(most) is not int or most < 1):
+            raise OptionError(f"sample_len: expected a whole number of tokens, at least 1, got {most!r}")
+        if latest is not None and not (isinstance(latest, int | float) and 0 <= latest <= 30):
+            raise OptionError(f"max_initial_timestamp: expected 0 to 30 seconds, got {latest!r}")
 
     def suppressed_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """The ids that ``suppress_tokens`` means, with the special tokens that only a prompt may have."""
-        given = self.suppress_tokens
+        given = () if self.suppress_tokens is None else self.suppress_tokens
         try:
-            listed = [int(i) for i in (given.split(",") if isinstance(given, str) else given or ()) if i != ""]
-        except ValueError:
+            # index() takes whole numbers of any kind, and nothing that would have to be rounded.
+            listed = [int(i) for i in given.split(",") if i] if isinstance(given, str) else [*map(index, given)]
+        except (TypeError, ValueError):
             raise OptionError(f"suppress_tokens: expected ids such as '-1' or '1,2,3', got {given!r}") from None
         wrong = [i for i in listed if not -1 <= i < tokenizer.vocab_size]
         if wrong:

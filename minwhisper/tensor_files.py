@@ -58,6 +58,10 @@ class TensorFile:
         """
         return self._source.read(self._find(name), dtype)
 
+    def same(self, name: str, other: str) -> bool:
+        """Whether two names stand for the same numbers in the same shape; nothing is read if one is an alias."""
+        return self._source.same(self._find(name), self._find(other))
+
     def close(self) -> None:
         """Let go of the files. Arrays that were read stay valid."""
         self._source.close()

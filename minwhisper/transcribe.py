@@ -49,7 +49,7 @@ Progress = Callable[[float, float], None]
 
 
 class Piece(NamedTuple):
-    """Part of a window: its tokens, and where it lies in steps of 0.02 s."""
+    """Part of a window: its tokens, and where it lies in frames of the spectrogram, 0.01 s each."""
 
     start: int
     end: int
@@ -91,7 +91,9 @@ def transcribe(
                 segments.append(_segment(model, len(segments), seek, piece, decoded))
         seek += advance
         if progress is not None:
-            progress(min(seek, content) * HOP_LENGTH / SAMPLE_RATE, samples.size / SAMPLE_RATE)
+            # What is left of a frame at the end is done with the last one.
+            done = samples.size if seek == content else seek * HOP_LENGTH
+            progress(done / SAMPLE_RATE, samples.size / SAMPLE_RATE)
     tokens = [token for segment in segments for token in segment["tokens"]]
     return {"text": model.tokenizer.decode(tokens), "segments": segments, "language": language}
 
@@ -107,21 +109,26 @@ def split_window(tokens: Sequence[int], first: int, size: int) -> tuple[list[Pie
     ``first`` is the id of ``<|0.00|>``, ``size`` the frames of sound in the window. With no two timestamps side by
     side the window is one segment. A segment that was opened and not closed is left to the next window, which starts
     where the last complete one ended; only if a single timestamp closes the window is all of it done.
+    Times may lie behind the sound, which the model hears followed by zeros; the way on is from 1 to ``size``.
     """
-    whole = size // FRAMES_A_STEP
+
+    def frame(token: int) -> int:
+        # A window decoded without times can begin with text all the same: that is heard from its start.
+        return max(0, token - first) * FRAMES_A_STEP
+
     cuts = [i + 1 for i in range(len(tokens) - 1) if tokens[i] >= first and tokens[i + 1] >= first]
     closed = len(tokens) >= 2 and tokens[-2] < first <= tokens[-1]
     if not cuts:
-        times = [token - first for token in tokens if token >= first]
-        end = times[-1] if times and times[-1] else whole
+        times = [frame(token) for token in tokens if token >= first]
+        end = times[-1] if times and times[-1] else size
         return [Piece(0, end, tuple(tokens))], size
     if closed:
         cuts.append(len(tokens))
     pieces = []
     for start, end in zip([0, *cuts], cuts, strict=False):
         part = tuple(tokens[start:end])
-        pieces.append(Piece(part[0] - first, part[-1] - first, part))
-    return pieces, size if closed else max(1, pieces[-1].end) * FRAMES_A_STEP
+        pieces.append(Piece(frame(part[0]), frame(part[-1]), part))
+    return pieces, size if closed else min(max(FRAMES_A_STEP, pieces[-1].end), size)
 
 
 def compression_ratio(text: str) -> float:
@@ -143,14 +150,13 @@ def _language(model: "Whisper", mel: Array, options: DecodingOptions) -> str:
 def _segment(model: "Whisper", number: int, seek: int, piece: Piece, decoded: DecodingResult) -> Segment:
     """A piece of a window with its text and its place in the whole sound."""
     tokenizer = model.tokenizer
-    offset = seek * HOP_LENGTH / SAMPLE_RATE
     text = tokenizer.decode(token for token in piece.tokens if token < tokenizer.eot)
     empty = piece.start == piece.end or not text.strip()
     return {
         "id": number,
         "seek": seek,
-        "start": offset + piece.start * SECONDS_A_STEP,
-        "end": offset + piece.end * SECONDS_A_STEP,
+        "start": (seek + piece.start) * HOP_LENGTH / SAMPLE_RATE,
+        "end": (seek + piece.end) * HOP_LENGTH / SAMPLE_RATE,
         "text": "" if empty else text,
         "tokens": [] if empty else list(piece.tokens),
         "temperature": 0.0,

@@ -1,14 +1,16 @@
 """Make ffmpeg_samples.npz: every 97th 16-bit sample of each clip in tests/data, as the ffmpeg command decodes it.
 
-Run from the repository's root, where ffmpeg is installed: ``python tests/golden/make_ffmpeg_samples.py``.
+Run from the repository's root: ``python tests/golden/make_ffmpeg_samples.py``, with imageio-ffmpeg installed.
 Keys are file names, with ``.length`` appended for the number of samples; ``version`` is ffmpeg's first line.
 """
 
 import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 STEP = 97  # prime to every frame and block length in use, so all positions within one get their turn
 TESTS = Path(__file__).parent.parent
 CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
@@ -16,12 +18,12 @@ CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".
 
 def ffmpeg_samples(path: Path) -> np.ndarray:
     """What the command line makes of a file: (N,) int16 at 16 kHz."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
+    command = [FFMPEG, "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<i2")
 
 
 if __name__ == "__main__":
-    version = subprocess.run(["ffmpeg", "-version"], capture_output=True, check=True, text=True).stdout
+    version = subprocess.run([FFMPEG, "-version"], capture_output=True, check=True, text=True).stdout
     arrays: dict[str, np.ndarray] = {"version": np.array(version.splitlines()[0])}
     for clip in CLIPS:
         samples = ffmpeg_samples(clip)

@@ -2,8 +2,8 @@
 
 Run: python tests/golden/make_reference.py
 
-For every stage of the model on the clip: a few rows of openai-whisper's graph in float64, how far PyTorch's float32 is
-from them, and the tokens that openai-whisper says in float32.
+For every stage of the model on the clip: some numbers of openai-whisper's graph in float64, how far PyTorch's float32
+is from them, and the tokens that openai-whisper says in float32.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import minwhisper
 from minwhisper import parity
 
-ROWS = 3
+ROWS = 24
 
 
 def make(name: str, folder: Path) -> None:
@@ -31,7 +31,7 @@ def make(name: str, folder: Path) -> None:
     rng = np.random.default_rng(0)
     arrays, pytorch = {}, {}
     for stage, values in exact.items():
-        rows = np.sort(rng.choice(values.shape[1], ROWS, replace=False))
+        rows = np.sort(rng.choice(values.shape[1], min(ROWS, values.shape[1]), replace=False))
         arrays[f"rows:{stage}"] = rows
         arrays[f"exact:{stage}"] = part = parity.stored_part(stage, values, rows)
         pytorch[stage] = parity.relative_difference(parity.stored_part(stage, single[stage], rows), part)

@@ -1,0 +1,58 @@
+"""Sound files made on the spot, as bytes."""
+
+import io
+import wave
+
+import av
+import numpy as np
+
+
+def encode(pcm, container, codec, *, rate=16000, video=False, **options):
+    """A sound file's bytes, made of (N,) or (N, channels) int16 samples."""
+    file = io.BytesIO()
+    layout = "mono" if pcm.ndim == 1 else "stereo"
+    with av.open(file, "w", format=container, options=options) as out:
+        if video:
+            picture_stream = out.add_stream("mpeg4", rate=10)
+            picture_stream.width = picture_stream.height = 32
+            picture_stream.pix_fmt = "yuv420p"
+        stream = out.add_stream(codec, rate=rate, layout=layout)
+        converter = av.AudioResampler(stream.format.name, layout, rate, stream.codec_context.frame_size or 1024)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm).reshape(1, -1), "s16", layout)
+        frame.sample_rate, frame.pts = rate, 0
+        for piece in [*converter.resample(frame), *converter.resample(None)]:
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+        if video:
+            for number in range(5):
+                picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+                picture.pts = number
+                out.mux(picture_stream.encode(picture))
+            out.mux(picture_stream.encode(None))
+    return file.getvalue()
+
+
+def wav(samples, *, rate=16000, width=2):
+    """A PCM WAV of (N, channels) integers that fill ``width`` bytes."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(samples.shape[1])
+        out.setsampwidth(width)
+        out.setframerate(rate)
+        raw = np.ascontiguousarray(samples, "<i4").view(np.uint8).reshape(*samples.shape, 4)
+        out.writeframes(raw[..., :width].tobytes())
+    return file.getvalue()
+
+
+def silent_film():
+    """An MP4 of three pictures without a sound track."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        for number in range(3):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            picture.pts = number
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    return file.getvalue()

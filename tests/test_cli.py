@@ -1,0 +1,259 @@
+"""The command as a person uses it: what it prints where, and one line for every bad input."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from conftest import DATA
+from minwhisper import sources
+from minwhisper.audio import load_audio
+from minwhisper.cli import _clock, _progress_bar, main
+from sounds import encode, silent_film, wav
+
+JFK = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country"
+SHORT = str(DATA / "LJ001-0008.wav")
+
+
+@pytest.fixture(autouse=True)
+def _needs_weights(tiny_en):
+    """Skip this module where the weights are not installed."""
+
+
+@pytest.fixture
+def command(capfd):
+    """Run the command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments):
+        try:
+            status = main([str(a) for a in arguments])
+        except SystemExit as leave:  # argparse leaves by itself
+            status = leave.code
+        out, err = capfd.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+def refused(result, *parts):
+    """Assert exit status 2 and one line on standard error, the last, that holds all parts."""
+    assert result.status == 2
+    *before, line = result.err.splitlines()
+    assert all(": model " in other for other in before)  # the line that says which model it is
+    assert "Traceback" not in result.err
+    for part in parts:
+        assert part in line
+
+
+# --- transcribe
+
+
+def test_the_text_is_all_there_is_on_standard_output(command):
+    result = command("transcribe", DATA / "jfk.flac", "--model", "tiny.en")
+    assert (result.status, result.out, result.err) == (0, JFK + "\n", "")
+
+
+def test_the_model_chosen_by_itself_is_said_in_one_line(command):
+    result = command("transcribe", SHORT)
+    assert result.out == "has never been surpassed.\n"
+    assert result.err.startswith("minwhisper: model tiny.en, because ")
+    assert result.err.count("\n") == 1
+
+
+def test_several_files_are_told_apart_and_a_bad_one_does_not_stop_the_others(command, tmp_path):
+    missing = tmp_path / "missing.wav"
+    result = command("transcribe", SHORT, missing, DATA / "LJ001-0002.wav")
+    assert result.out.splitlines() == [
+        f"{SHORT}: has never been surpassed.",
+        f"{DATA / 'LJ001-0002.wav'}: in being comparatively modern.",
+    ]
+    refused(result, "missing.wav", "no such file")
+
+
+def test_timestamps(command):
+    result = command("transcribe", DATA / "jfk.flac", "--timestamps", "--model", "tiny.en")
+    first, second = result.out.splitlines()
+    assert first.startswith("[00:00.000 --> 00:07.740] And so")
+    assert second.startswith("[00:07.740 --> 00:10.740] ask what")
+
+
+def test_standard_input(command, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((DATA / "LJ001-0008.wav").read_bytes())))
+    assert command("transcribe", "-").out == "has never been surpassed.\n"
+
+
+def test_language_and_task(command, base):
+    french = DATA / "french.aiff"
+    heard = command("transcribe", french, "--model", "base").out
+    assert "dictée" in heard
+    assert command("transcribe", french, "--model", "base", "--language", "French").out == heard
+    assert "dictation" in command("transcribe", french, "--model", "base", "--task", "translate").out.lower()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "00:00.000"), (59.9996, "01:00.000"), (3600, "01:00:00.000"), (7325.25, "02:02:05.250")]
+)
+def test_times_are_rounded_to_milliseconds(seconds, shown):
+    assert _clock(seconds) == shown
+
+
+def test_the_bar_is_for_terminals_only(monkeypatch, capsys):
+    with _progress_bar("a.wav") as progress:
+        assert progress is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with _progress_bar("a.wav") as progress:
+        progress(20.0, 60.0)
+        shown = capsys.readouterr().err
+    assert "20.0 of 60.0 s" in shown
+    assert shown.count("█") * 2 == shown.count("░")
+    assert capsys.readouterr().err.endswith("\r\033[K")  # it clears itself away
+
+
+def test_interrupted_and_cut_off():
+    slow = [sys.executable, "-m", "minwhisper", "transcribe", *[str(DATA / "jfk.flac")] * 30]
+    process = subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert JFK in first  # what was finished has been printed
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "minwhisper: interrupted"
+
+    process = subprocess.Popen(slow[:6], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()  # as `| head` does when it has enough
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+# --- info and parity
+
+
+def test_info_knows_published_models_without_their_weights(command):
+    out = command("info", "turbo").out
+    assert out.startswith("large-v3-turbo: 808.9 million parameters, multilingual\n")
+    assert "decoder      4 blocks, 20 heads" in out
+    assert "mel bins     128" in out
+
+
+def test_info_reads_a_folder(command):
+    folder = sources.packaged_model("tiny.en").folder
+    published, read = command("info", "tiny.en").out, command("info", folder).out
+    assert read.splitlines()[1:] == published.splitlines()[1:]
+    assert "float32             144 MiB" in read
+
+
+def test_parity_shows_every_stage(command):
+    result = command("parity", "tiny.en")
+    assert result.status == 0
+    stages = [line.split()[0] for line in result.out.splitlines() if "×" in line]
+    assert stages == (
+        ["mel", "stem"]
+        + [f"encoder.blocks.{i}" for i in range(4)]
+        + ["encoder"]
+        + [f"decoder.blocks.{i}" for i in range(4)]
+        + ["logits"]
+    )
+    assert "tokens             equal to those of stored" in result.out
+
+
+def test_parity_fails_for_a_model_that_is_not_exact(command, tiny_en, monkeypatch):
+    from dataclasses import replace
+
+    weights = dict(tiny_en.weights)
+    weights["encoder"] = {**weights["encoder"], "positions": weights["encoder"]["positions"] * 1.001}
+    monkeypatch.setattr("minwhisper.cli.load_model", lambda _name: replace(tiny_en, weights=weights))
+    result = command("parity", "tiny.en")
+    assert result.status == 1
+    assert "stem is off by more than 1e-05" in result.out
+
+
+# --- bad input: one line, exit status 2
+
+
+def test_bad_options(command):
+    refused(command(), "COMMAND", "--help")
+    refused(command("transcribe"), "FILE")
+    refused(command("transcribe", SHORT, "--dtype", "int8"), "float16")
+    refused(command("transcribe", SHORT, "--model", "tinny"), "'tinny'", "did you mean 'tiny'")
+    refused(command("transcribe", SHORT, "--device", "gpu"), "'gpu'", "'cuda'")
+    refused(command("transcribe", SHORT, "--language", "klingon"), "'klingon'")
+    refused(command("transcribe", SHORT, "--language", "fr"), "'fr'", "English only", "'base'")
+    refused(command("transcribe", SHORT, "--task", "translate"), "translate", "'base'")
+    refused(command("info", "bass"), "'bass'", "'base'")
+
+
+def test_a_language_that_the_vocabulary_lacks(command, base):
+    refused(command("transcribe", SHORT, "--model", "base", "--language", "yue"), "'yue'", "large-v3")
+
+
+def cut_mp3():
+    pcm = np.round(load_audio(DATA / "jfk.flac") * 32768).astype(np.int16)
+    whole = encode(pcm, "mp3", "libmp3lame")
+    return whole[: len(whole) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("empty.wav", lambda: b"", ["empty"]),
+        ("text.wav", lambda: b"This is not sound. " * 100, ["not a sound"]),
+        ("cut.mp3", cut_mp3, ["5.44 of 11.00 seconds"]),
+        ("no_samples.wav", lambda: wav(np.zeros((0, 1))), ["without a single sample"]),
+        ("film.mp4", silent_film, ["no sound"]),
+    ],
+)
+def test_files_that_hold_no_sound(command, tmp_path, name, content, parts):
+    (tmp_path / name).write_bytes(content())
+    refused(command("transcribe", tmp_path / name), name, *parts)
+
+
+def test_a_folder_and_a_file_that_is_not_there(command, tmp_path):
+    refused(command("transcribe", tmp_path), str(tmp_path), "folder")
+    refused(command("transcribe", tmp_path / "nothing.wav"), "nothing.wav", "no such file")
+
+
+def test_no_network(tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    arguments = [sys.executable, "-m", "minwhisper", "transcribe", SHORT, "--model", "small"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
+    refused(SimpleNamespace(status=done.returncode, err=done.stderr), "small", "127.0.0.1:9", "minwhisper[offline]")
+
+
+def damaged(tmp_path, damage):
+    """A folder with tiny.en's files, of which one is damaged."""
+    source = sources.packaged_model("tiny.en").folder
+    for path in source.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    damage(tmp_path)
+    return tmp_path
+
+
+def test_a_checkpoint_that_is_cut_short(command, tmp_path):
+    def damage(folder):
+        with (folder / "model.bin").open("r+b") as file:
+            file.truncate(10_000_000)
+
+    refused(command("transcribe", SHORT, "--model", damaged(tmp_path, damage)), "model.bin")
+
+
+def test_a_checkpoint_without_its_tokenizer(command, tmp_path):
+    folder = damaged(tmp_path, lambda folder: (folder / "tokenizer.json").unlink())
+    refused(command("transcribe", SHORT, "--model", folder), "tokenizer.json")
+
+
+def test_a_safetensors_file_that_is_cut_short(command, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
+    (tmp_path / "config.json").write_text("{}")
+    refused(command("transcribe", SHORT, "--model", tmp_path), "model.safetensors")
