@@ -1,0 +1,67 @@
+"""What the README says is so: its code runs, its reading order is the order of imports, its figures are the stored ones."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from minwhisper import parity
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+FILES = re.findall(r"`(\w+\.py)`", README[README.index("## Reading order") : README.index("## How exact it is")])
+FILES = list(dict.fromkeys(FILES))  # in the order in which the table names them
+
+
+def test_the_python_examples_run(tiny_en, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    namespace = {}
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for block in blocks:
+        exec(block, namespace)
+    printed = capsys.readouterr().out
+    assert "ask what you can do for your country" in printed
+    assert printed.endswith(" And\n")
+    assert namespace["samples"].shape == (176000,)
+    assert namespace["mel"].shape == (80, 3000)
+    assert namespace["features"].shape == (1, 1500, 384)
+    assert namespace["logits"].shape == (1, 2, 51864)
+
+
+def test_every_file_of_the_package_has_its_line():
+    there = {path.name for path in (ROOT / "minwhisper").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert set(FILES) == there
+
+
+def imported(path: Path) -> set[str]:
+    """The files of this package that a file imports to run, imports for type checkers left out."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            names.add(f"{node.module}.py")
+    return names
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "errors.py"])
+def test_a_chapter_imports_only_from_earlier_ones(name):
+    # The line of a chapter may name neighbours that it is built on; those on one line may use each other.
+    line = next(line for line in README.splitlines() if f"`{name}`" in line and line.startswith("|"))
+    allowed = {*FILES[: FILES.index(name)], *re.findall(r"`(\w+\.py)`", line), "errors.py"}
+    assert imported(ROOT / "minwhisper" / name) <= allowed
+
+
+@pytest.mark.parametrize(("model", "column"), [("tiny.en", 3), ("base", 5)])
+def test_the_figures_of_pytorch_are_the_stored_ones(model, column):
+    rows = [line.split("|") for line in README.splitlines() if re.match(r"\| (mel|stem|encoder|decoder|logits)", line)]
+    shown = {row[1].strip(): float(row[column]) for row in rows if row[column].strip()}
+    stored = parity.load_reference(model).pytorch
+    assert shown == {stage: float(f"{value:.1e}") for stage, value in stored.items()}
+
+
+def test_the_two_commands_stand_alone():
+    for command in ("transcript", "tests"):
+        block = re.search(rf"<!-- command: {command} -->\n```sh\n(.*?)\n```", README, re.DOTALL)
+        assert block
+        assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install")
+        assert "\n" not in block[1]
