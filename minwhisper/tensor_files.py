@@ -13,9 +13,9 @@ from typing import Self
 
 from .backend import Array
 from .byte_map import ByteMap, StoredTensor, describe_bytes
+from .checkpoint_files import CheckpointFiles
 from .ctranslate2 import index_ctranslate2
 from .errors import WeightsError
-from .sources import CheckpointFiles
 
 _SAFETENSORS_TYPES = {
     "F64": "float64",

@@ -1,189 +1,22 @@
-"""Chapter 6: from text to tokens and back, by byte-level byte-pair encoding.
+"""Chapter 6, all of it: a tokenizer, which is the steps, a vocabulary and its special tokens together.
 
-Whisper speaks in tokens: whole numbers, each for a few bytes of UTF-8 text. Three steps lead from text to
-tokens. With the vocabulary of the English-only models, "It's ♪ 42" takes them like this:
-
-    0. the text                         It's ♪ 42
-    1. cut into words (split_words)     It     's     ␣♪          ␣42
-    2. spelled in bytes (spell)         It     's     ĠâĻª        Ġ42      one visible character a byte
-    3. joined into pieces (merge)       It     's     ĠâĻ  ª      Ġ42      what the vocabulary has
-       and looked up                    1026   338    20724 103   5433
-
-Back is easier: look up the pieces, undo the spelling, join the bytes and read them as UTF-8. A token may hold
-half a character, as two of these do, so the bytes have to be joined before they are read.
-
-Above the text pieces are the special tokens, which no text can produce: the language, the task, the times.
-
-Sources: Sennrich et al., 2016, "Neural Machine Translation of Rare Words with Subword Units", for byte-pair
-encoding; Radford et al., 2019, "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes
-instead of characters; Radford et al., 2022, section 2.3 and figure 1, for Whisper's special tokens.
+:mod:`minwhisper.byte_pairs` says how text becomes pieces, :mod:`minwhisper.special_tokens` what is above them, and
+:mod:`minwhisper.vocabulary_files` where the pieces come from. Here they meet: text to tokens and back, the tokens
+that a transcript starts with, and those that are never said.
 """
 
 import codecs
-import json
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import pairwise
-from math import inf
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from .byte_pairs import merge, spell, split_words, unspell
 from .errors import LanguageError, TokenizerError
 from .languages import CODES, LANGUAGES
-
-# ------------------------------------------------------------------------------------------ 1. words
-
-# GPT-2's words: the ending of a contraction; letters, digits or other visible characters, each kind with the one
-# space before it; and white space. Of several spaces `\s+(?!\S)` leaves the last to the word that follows. The
-# original has \p{L} and \p{N}, letters and numbers of all scripts, which Python's `re` lacks: see _stand_in.
-# re.ASCII: \s is tab, newline, \v, \f, return and space, but not the separators \x1c to \x1f, which are no
-# white space in Unicode although str.isspace() says so.
-_WORD = re.compile(
-    r"'(?:[stmd]|re|ve|ll)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
-    re.ASCII,
-)
-
-
-def split_words(text: str) -> list[str]:
-    r"""Cut text into the words that are encoded one by one; joined, they are the text again.
-
-    >>> split_words("It's 8 o'clock,  Zoë…")
-    ['It', "'s", ' 8', ' o', "'", 'clock', ',', ' ', ' Zoë', '…']
-    >>> split_words("a\u3000b ٤٢\n")
-    ['a', '\u3000', 'b', ' ٤٢', '\n']
-    """
-    # The pattern reads a silhouette of the text, in which an ASCII character of the same kind stands for every
-    # other character. The two have the same length, so that a place in one is a place in the other.
-    silhouette = "".join(map(_stand_in, text))
-    return [text[match.start() : match.end()] for match in _WORD.finditer(silhouette)]
-
-
-def _stand_in(char: str) -> str:
-    """An ASCII character of the same kind: letter, number, white space, other. ASCII stands for itself."""
-    if char.isascii():
-        return char
-    category = unicodedata.category(char)
-    if category[0] == "L":
-        return "A"  # any letter would do that is in no contraction
-    if category[0] == "N":
-        return "0"
-    return "\t" if category[0] == "Z" or char == "\x85" else "!"
-
-
-# ------------------------------------------------------------------------------------------ 2. bytes
-
-
-def byte_alphabet() -> dict[int, str]:
-    """The character that each byte is spelled with in vocabulary files, as GPT-2 chose them.
-
-    A byte that is visible in Latin-1 is itself. The 68 others, spaces and controls, get the characters from
-    U+0100 on, so that no piece in a file has white space in it: a space is 'Ġ', a newline 'Ċ'.
-
-    >>> alphabet = byte_alphabet()
-    >>> alphabet[ord("A")], alphabet[ord(" ")], alphabet[10], len(set(alphabet.values()))
-    ('A', 'Ġ', 'Ċ', 256)
-    """
-    ranges = (("!", "~"), ("¡", "¬"), ("®", "ÿ"))
-    visible = [byte for first, last in ranges for byte in range(ord(first), ord(last) + 1)]
-    others = [byte for byte in range(256) if byte not in visible]
-    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + n) for n, byte in enumerate(others)}
-
-
-# Latin-1 reads every byte as the character of that number, so str.translate does the rest, both ways.
-_SPELLING = byte_alphabet()
-_READING = {ord(char): byte for byte, char in _SPELLING.items()}
-_SPELLED = re.compile("[" + re.escape("".join(_SPELLING.values())) + "]*")
-
-
-def spell(data: bytes) -> str:
-    """Bytes in the alphabet of vocabulary files.
-
-    >>> spell(" né".encode())
-    'ĠnÃ©'
-    """
-    return data.decode("latin-1").translate(_SPELLING)
-
-
-def unspell(piece: str) -> bytes:
-    """The bytes that are spelled so.
-
-    >>> unspell("ĠnÃ©").decode()
-    ' né'
-    """
-    return piece.translate(_READING).encode("latin-1")
-
-
-# ------------------------------------------------------------------------------------------ 3. pieces
-
-
-def merge(word: str, ids: Mapping[str, int]) -> list[str]:
-    """Join the characters of a spelled word into pieces of the vocabulary, the piece of the lowest id first.
-
-    A vocabulary is learned by joining the most frequent pair of neighbours in a large text, over and over, and
-    giving every new piece the next id. To encode is to repeat those joins in the order of their ids.
-
-    >>> merge("Ġlower", {"er": 256, "Ġl": 257, "ow": 258, "Ġlow": 259})  # Ġlow·er, by way of Ġl·ow·er
-    ['Ġlow', 'er']
-    >>> merge("aaaaa", {"aa": 256, "aaaa": 257})
-    ['aaaa', 'a']
-    """
-    pieces = list(word)
-    while len(pieces) > 1:
-        joined = [left + right for left, right in pairwise(pieces)]
-        first = min(joined, key=lambda piece: ids.get(piece, inf))
-        if first not in ids:
-            break
-        # One pass joins all such pairs, from left to right; a joined pair is two places long.
-        merged, place = [], 0
-        while place < len(pieces):
-            joins = place < len(joined) and joined[place] == first
-            merged.append(first if joins else pieces[place])
-            place += 2 if joins else 1
-        pieces = merged
-    return pieces
-
-
-# ------------------------------------------------------------------------------------------ special tokens
-
-_LANGUAGE_COUNT = {51864: 99, 51865: 99, 51866: 100}  # English only; multilingual; large-v3 and turbo
-_TIMESTAMPS = 1501  # 0.00 s to 30.00 s in steps of 0.02 s, which is one position of the encoder's output
-_FORMER_NAMES = {"<|nocaptions|>": "<|nospeech|>", "<|iw|>": "<|he|>"}  # in the files of older models
-_NEVER_SAID = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
-
-
-def special_layout(vocab_size: int) -> dict[str, int]:
-    """Every special token's id in one of Whisper's three vocabularies, which differ in size.
-
-    Special tokens are the last of the vocabulary and come in this order always, but how many languages there
-    are moves all that follow. The same name has another id in another model, so ids are looked up by name:
-
-    >>> [special_layout(size)["<|notimestamps|>"] for size in (51864, 51865, 51866)]
-    [50362, 50363, 50364]
-
-    Raises :class:`TokenizerError` for any other size.
-    """
-    if vocab_size not in _LANGUAGE_COUNT:
-        raise TokenizerError(
-            f"a vocabulary of {vocab_size} tokens is not Whisper's: expected 51864 (English only), "
-            "51865 (multilingual) or 51866 (multilingual with Cantonese: large-v3, turbo)"
-        )
-    names = [
-        "<|endoftext|>",
-        "<|startoftranscript|>",
-        *(f"<|{code}|>" for code in list(LANGUAGES)[: _LANGUAGE_COUNT[vocab_size]]),
-        "<|translate|>",
-        "<|transcribe|>",
-        "<|startoflm|>",
-        "<|startofprev|>",
-        "<|nospeech|>",
-        "<|notimestamps|>",
-        *(f"<|{step * 2 / 100:.2f}|>" for step in range(_TIMESTAMPS)),
-    ]
-    return {name: token for token, name in enumerate(names, start=vocab_size - len(names))}
-
+from .special_tokens import FORMER_NAMES, LANGUAGE_COUNT, NEVER_SAID, check_special, special_layout
+from .vocabulary_files import VocabularyFiles, check_merges, check_pieces, read_tokenizer_json, read_vocab_and_merges
 
 # Marks that tell of something written and not spoken: the brackets around "[APPLAUSE]", the colon after a
 # speaker's name, notes for music. Left out are those of ordinary sentences.
@@ -236,7 +69,7 @@ class Tokenizer:
         special = special_layout(vocab_size)
         self.vocab_size = vocab_size
         self.is_multilingual = vocab_size > 51864
-        self.languages = tuple(LANGUAGES)[: _LANGUAGE_COUNT[vocab_size]]
+        self.languages = tuple(LANGUAGES)[: LANGUAGE_COUNT[vocab_size]]
         self.special_tokens = special
         self.eot, self.sot = special["<|endoftext|>"], special["<|startoftranscript|>"]
         self.translate, self.transcribe = special["<|translate|>"], special["<|transcribe|>"]
@@ -246,10 +79,10 @@ class Tokenizer:
         self._names = {token: name for name, token in special.items()}
 
         self._ids = dict(vocab)  # the text pieces, once the special tokens are out
-        listed = {name: self._ids.pop(name) for name in (*special, *_FORMER_NAMES) if name in vocab}
-        _check_special({**listed, **(added or {})}, special, vocab_size, source)
-        _check_pieces(self._ids, self.eot, vocab_size, source)
-        _check_merges(merges, self._ids, source)
+        listed = {name: self._ids.pop(name) for name in (*special, *FORMER_NAMES) if name in vocab}
+        check_special({**listed, **(added or {})}, special, vocab_size, source)
+        check_pieces(self._ids, self.eot, vocab_size, source)
+        check_merges(merges, self._ids, source)
         self._pieces = sorted(self._ids, key=self._ids.__getitem__)  # spelled; unspelled when asked for
         self._words: dict[str, list[int]] = {}  # words that were encoded before
 
@@ -272,18 +105,7 @@ class Tokenizer:
 
         Raises :class:`TokenizerError` naming the file if it is damaged or another model's.
         """
-        values = _read_json(path)
-        try:
-            model: dict[str, Any] = values["model"]
-            vocab: dict[str, int] = {**model["vocab"]}
-            merges = _joined(model["merges"])
-            added: dict[str, int] = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-        except (KeyError, TypeError) as error:
-            raise TokenizerError(
-                f"{path}: expected model.vocab, model.merges and added_tokens, as the tokenizers library writes "
-                f"them ({type(error).__name__}: {error})"
-            ) from None
-        return cls(vocab, vocab_size, merges=merges, added=added, source=str(path))
+        return cls._from_files(read_tokenizer_json(path), vocab_size)
 
     @classmethod
     def from_vocab_and_merges(cls, vocab: Path, merges: Path, vocab_size: int) -> Self:
@@ -292,11 +114,11 @@ class Tokenizer:
         Special tokens in an ``added_tokens.json`` beside them are checked.
         Raises :class:`TokenizerError` naming the file that is damaged or another model's.
         """
-        lines = [line for line in _read_text(merges).splitlines() if line and not line.startswith("#version")]
-        beside = vocab.with_name("added_tokens.json")
-        added = _read_json(beside) if beside.is_file() else {}
-        source = f"{vocab} and {merges.name}"
-        return cls(_read_json(vocab), vocab_size, merges=_joined(lines), added=added, source=source)
+        return cls._from_files(read_vocab_and_merges(vocab, merges), vocab_size)
+
+    @classmethod
+    def _from_files(cls, files: VocabularyFiles, vocab_size: int) -> Self:
+        return cls(files.vocab, vocab_size, merges=files.merges, added=files.added, source=files.source)
 
     # -------------------------------------------------------------------------------------- text
 
@@ -448,80 +270,5 @@ class Tokenizer:
     @cached_property
     def suppressed_tokens(self) -> tuple[int, ...]:
         """Tokens that are never said, in order: non-speech, and special ones that only a prompt may have."""
-        special = (self.special_tokens[f"<|{name}|>"] for name in _NEVER_SAID)
+        special = (self.special_tokens[f"<|{name}|>"] for name in NEVER_SAID)
         return tuple(sorted({*self.non_speech_tokens, *special}))
-
-
-# ------------------------------------------------------------------------------------------ files
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"{path}: cannot be read as text ({error})") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise TokenizerError(f"{path}: is not JSON ({error}); is the download complete?") from None
-    if not isinstance(values, dict):
-        raise TokenizerError(f"{path}: expected a JSON object, found a {type(values).__name__}")
-    return values
-
-
-def _joined(merges: Sequence[Any]) -> list[str]:
-    """The piece that each merge makes: "ab" of "a b", or of ["a", "b"] in files of later versions."""
-    if merges and isinstance(merges[0], str):
-        return "\n".join(merges).replace(" ", "").split("\n")  # twice as fast as one by one
-    return ["".join(pair) for pair in merges]
-
-
-def _check_special(listed: Mapping[str, int], special: Mapping[str, int], size: int, source: str) -> None:
-    """Hold the special tokens that files list to the layout."""
-    for name, token in listed.items():
-        expected = special.get(_FORMER_NAMES.get(name, name))
-        if token != expected:
-            place = "has no such token" if expected is None else f"has it at {expected}"
-            raise TokenizerError(
-                f"{source}: {name} is token {token}, but a Whisper vocabulary of {size} tokens {place}; "
-                "is this another model's tokenizer?"
-            )
-
-
-def _check_pieces(ids: Mapping[str, int], count: int, size: int, source: str) -> None:
-    """Hold the text pieces to what encoding and decoding rely on: every id, every byte, nothing but bytes.
-
-    The last piece of the multilingual vocabularies is empty. No text leads to it, and it adds nothing to one.
-    """
-    whole = set(map(type, ids.values())) == {int}
-    if not whole or len(ids) != count or set(ids.values()) != set(range(count)):
-        raise TokenizerError(
-            f"{source}: a vocabulary of {size} tokens has {count} text pieces, numbered from 0; the file has "
-            f"{len(ids)}, or their numbers have gaps; is this another model's tokenizer?"
-        )
-    lacking = [char for char in _SPELLING.values() if char not in ids]
-    if lacking or not _SPELLED.fullmatch("".join(ids)):
-        problem = f"there is no piece {lacking[0]!r}" if lacking else "a piece has other characters"
-        raise TokenizerError(f"{source}: expected pieces of the 256 characters that spell bytes; {problem}")
-
-
-def _check_merges(merges: Sequence[str], ids: Mapping[str, int], source: str) -> None:
-    """Hold the merges to the order of the ids, by which :func:`merge` goes.
-
-    Only checked, not used, because the list can be wrong where the ids are right: in multilingual files the
-    first merge, "Ġ t", is lost, as if taken for the title line that merges.txt begins with. Who follows such a
-    list makes " the" into "Ġ", "the", which the model has hardly ever seen. The piece itself, "Ġt", is still
-    there with its id, 256, and a list with a gap is still in order.
-    """
-    try:
-        order = [ids[piece] for piece in merges]
-    except KeyError as error:
-        raise TokenizerError(f"{source}: merges to {error.args[0]!r}, which is no piece of it") from None
-    for earlier, later in pairwise(order) if order != sorted(order) else ():
-        if earlier > later:
-            raise TokenizerError(
-                f"{source}: token {later} is merged after token {earlier}; expected merges in order of their ids"
-            )

@@ -160,18 +160,18 @@ def test_a_projection_of_another_shape_is_refused(tmp_path: Path, tensors: Tenso
 def test_a_missing_tensor_is_named(tmp_path: Path, tensors: Tensors) -> None:
     del tensors[FC1]
     write(tmp_path, tensors)
-    refused(tmp_path, "1 tensors are missing: decoder.blocks.1.mlp.fc1.weight;", "is config.json", "strict=False")
+    refused(tmp_path, "missing tensors (1): decoder.blocks.1.mlp.fc1.weight;", "is config.json", "strict=False")
 
 
 def test_many_missing_tensors_are_counted(tmp_path: Path, tensors: Tensors) -> None:
     write(tmp_path, {name: array for name, array in tensors.items() if "decoder.layers.1" not in name})
-    refused(tmp_path, "24 tensors are missing: decoder.blocks.1.attention_norm.weight, ", " and 20 more;")
+    refused(tmp_path, "missing tensors (24): decoder.blocks.1.attention_norm.weight, ", " and 20 more;")
 
 
 @pytest.mark.parametrize("name", ["model.decoder.layers.2.fc1.weight", "lm_head.weight", "encoder/num_heads"])
 def test_a_surplus_tensor_is_named(tmp_path: Path, tensors: Tensors, name: str) -> None:
     write(tmp_path, tensors | {name: np.zeros(3)})
-    refused(tmp_path, f"1 tensors are unexpected: {name};", "is config.json", "strict=False")
+    refused(tmp_path, f"unexpected tensors (1): {name};", "is config.json", "strict=False")
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -209,11 +209,11 @@ def test_not_strict_warns_lists_and_leaves_nothing_to_chance(tmp_path: Path, ten
     for name in gone:
         del tensors[name]
     write(tmp_path, tensors | {"a.weight": np.ones(3), "b": np.ones((2, 2))})
-    refused(tmp_path, "2 tensors are missing", "2 tensors are unexpected: a.weight, b;")
+    refused(tmp_path, "missing tensors (2):", "unexpected tensors (2): a.weight, b;")
     checkpoints = []
     for _ in range(2):
         with pytest.warns(
-            UserWarning, match=r"2 tensors are missing: encoder\.positions, decoder\.positions; 2 .*zero"
+            UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*what is missing is zero"
         ):
             checkpoints.append(load(tmp_path, strict=False))
     zeros = {name: np.zeros_like(FLAT[name]) for name in ("encoder.positions", "decoder.positions")}
@@ -234,9 +234,8 @@ def test_not_strict_says_nothing_of_a_whole_checkpoint(tmp_path: Path, tensors: 
 @pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
 def test_positions_may_have_been_rounded(tmp_path: Path, tensors: Tensors, dtype: str, loaded: str) -> None:
     # At full length, in a file of float32 whatever they went through, and from angles in float32.
-    angles = np.arange(1500, dtype=np.float32)[:, None] * np.exp(-np.log(np.float32(1e4)) / 3 * np.arange(4)).astype(
-        "f"
-    )
+    rates = np.exp(-np.log(1e4) / 3 * np.arange(4)).astype(np.float32)
+    angles = np.arange(1500, dtype=np.float32)[:, None] * rates
     computed = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     for table in (computed, sinusoids(1500, 8)):
         write(tmp_path, tensors | {POSITIONS: stored(table, dtype)[1]}, max_source_positions=1500)
@@ -269,8 +268,7 @@ def test_other_positions_are_refused(tmp_path: Path, tensors: Tensors, wrong: st
 @pytest.mark.parametrize("left", [0, 5, 8, 100, -1, -1000])
 def test_a_truncated_file_is_named(tmp_path: Path, tensors: Tensors, left: int) -> None:
     path = write(tmp_path, tensors) / "model.safetensors"
-    data = path.read_bytes()
-    path.write_bytes(data[:left] if left >= 0 else data[:left])
+    path.write_bytes(path.read_bytes()[:left])
     refused(tmp_path, str(path), "fetch the file again")
 
 
@@ -404,8 +402,8 @@ def test_missing_surplus_and_misshapen_tensors_of_ctranslate2_are_named(tmp_path
     write_bin(tmp_path, tensors | {"decoder/layer_0/attention/linear_3/weight": stack})
     refused(
         tmp_path,
-        "3 tensors are missing: decoder.blocks.1.attention.query.weight, decoder.blocks.1.attention.key.weight",
-        "1 tensors are unexpected: decoder/layer_0/attention/linear_3/weight",
+        "missing tensors (3): decoder.blocks.1.attention.query.weight, decoder.blocks.1.attention.key.weight",
+        "unexpected tensors (1): decoder/layer_0/attention/linear_3/weight",
     )
     write_bin(tmp_path, tensors | {"decoder/layer_1/self_attention/linear_0/weight": stack[:-1]})
     refused(tmp_path, "expected (24, 8), the file has (23, 8)", "decoder/layer_1/self_attention/linear_0/weight")
@@ -479,16 +477,12 @@ def test_one_flipped_bit_is_refused(tmp_path: Path) -> None:
     files = package("tiny.en")
     data = bytearray(files.weights[0].read_bytes())
     copy = dataclasses.replace(files, weights=(tmp_path / "model.bin",))
-    for flip, place in ((1, len(data) // 2), (0, 0)):
-        data[place] ^= flip
-        copy.weights[0].write_bytes(data)
-        if flip:
-            with pytest.raises(
-                WeightsError, match=rf"tiny\.en: .*model\.bin .*expected sha256 {files.sha256}, got \w+; "
-            ):
-                load_checkpoint(copy, strict=False)
-            data[place] ^= flip
+    copy.weights[0].write_bytes(data)
     load_checkpoint(copy)
+    data[len(data) // 2] ^= 1
+    copy.weights[0].write_bytes(data)
+    with pytest.raises(WeightsError, match=rf"^tiny\.en: .*model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"):
+        load_checkpoint(copy, strict=False)
 
 
 def test_no_second_copy_of_the_weights_is_ever_in_memory() -> None:

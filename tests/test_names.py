@@ -204,10 +204,9 @@ def test_stacks_are_taken_apart_in_order() -> None:
         "encoder.blocks.10.attention.key.weight",
         "encoder.blocks.10.attention.value.weight",
     )
-    assert from_ctranslate2("decoder/layer_0/attention/linear_0/bias") == (
-        "decoder.blocks.0.cross_attention.query.bias",
-    )
-    assert from_ctranslate2("decoder/layer_0/attention/linear_2/bias") == ("decoder.blocks.0.cross_attention.out.bias",)
+    for linear, ours in (("linear_0", "query"), ("linear_2", "out")):
+        name = f"decoder/layer_0/attention/{linear}/bias"
+        assert from_ctranslate2(name) == (f"decoder.blocks.0.cross_attention.{ours}.bias",)
 
 
 def test_settings_are_no_weights() -> None:

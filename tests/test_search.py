@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_a_blank_beginning_is_forbidden_only_if_asked(tiny_en, blank):
 # ------------------------------------------------------------------------------------------ greedy search
 
 
-def test_greedy_says_the_tokens_of_the_reference(model, request):
+def test_greedy_says_the_tokens_of_the_reference(model):
     reference = load_reference(model.name)
     assert reference is not None
     features = model.encode(window_mel(clip_samples(), model.config.num_mel_bins))
@@ -228,16 +229,16 @@ def test_without_a_limit_half_of_the_positions_are_said_at_most(tiny_en, jfk):
     assert len(say(tiny_en, jfk, prompt, endless(tiny_en)).tokens) == 224
 
 
-def test_an_earlier_text_sets_the_style(tiny_en, jfk):
-    # A context in capitals is answered in capitals; without one the clip comes out in sentence case.
+def test_an_earlier_text_sets_the_style_and_not_the_words(tiny_en, jfk):
+    # Alone, the clip comes out without a full stop; after a text that is punctuated it has its punctuation.
     t = tiny_en.tokenizer
     prompt = t.prompt(None, "transcribe", timestamps=True)
-    context = (t.sot_prev, *t.encode(" I SAY THIS TO YOU, THE PEOPLE OF THIS COUNTRY."))
+    context = (t.sot_prev, *t.encode(" The president spoke, and I listened to what he said."))
     plain = t.decode(say(tiny_en, jfk, prompt, DecodingOptions()).tokens)
     styled = t.decode(say(tiny_en, jfk, (*context, *prompt), DecodingOptions()).tokens)
-    assert not plain.isupper()
-    assert styled.isupper()
-    assert "ASK NOT WHAT YOUR COUNTRY CAN DO FOR YOU" in styled
+    assert not plain.endswith(".")
+    assert styled.endswith(".")
+    assert re.findall(r"\w+", styled) == re.findall(r"\w+", plain)
 
 
 def test_no_speech_is_probable_in_silence_and_not_in_speech(model):
