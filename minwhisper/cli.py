@@ -152,10 +152,7 @@ def _progress_bar(title: str, width: int = 30) -> Iterator[Any]:
 
 def _info(options: argparse.Namespace) -> int:
     name = ALIASES.get(options.model, options.model)
-    if name in PUBLISHED:  # known without its checkpoint
-        config = PUBLISHED[name]
-    else:
-        config = read_config(find_checkpoint(options.model))
+    config = PUBLISHED.get(name) or read_config(find_checkpoint(name))  # published ones need no checkpoint
     print("\n".join(describe(name, config)))
     return 0
 

@@ -38,8 +38,8 @@ class WhisperConfig:
                 raise ConfigError(
                     f"{half}_attention_heads: {heads} heads do not divide d_model, {self.d_model}, evenly"
                 )
-        if self.d_model % 2:
-            raise ConfigError(f"d_model: expected an even width (sines and cosines), got {self.d_model}")
+        if self.d_model % 2 or self.d_model < 4:
+            raise ConfigError(f"d_model: expected an even width from 4 (sines and cosines), got {self.d_model}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

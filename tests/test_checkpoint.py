@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, stored, write
-from test_ctranslate2 import model_bin
 
+from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, stored, write
 from minwhisper.checkpoint import Checkpoint, LoadReport, count_parameters, load_checkpoint, random_weights, read_config
 from minwhisper.config import PUBLISHED
 from minwhisper.encoder import sinusoids
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
 from minwhisper.names import expected_shapes, flatten
 from minwhisper.sources import CheckpointFiles, find_checkpoint, packaged_model
+from test_ctranslate2 import model_bin
 
 FLAT = distinct_weights()
 FC1 = "model.decoder.layers.1.fc1.weight"

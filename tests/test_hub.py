@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_server import HubServer, Repository
 from safetensors.numpy import save
-from test_ctranslate2 import model_bin
 
-import minwhisper.sources
+import minwhisper
+from hub_server import HubServer, Repository
+from minwhisper.checkpoint_files import CheckpointFiles
 from minwhisper.tensor_files import open_tensors
+from test_ctranslate2 import model_bin
 
 RNG = np.random.default_rng(0)
 TENSORS = {name: RNG.standard_normal((200, 250)).astype(np.float32) for name in ("first", "second")}
@@ -94,7 +95,7 @@ class Client:
             "HF_ENDPOINT": self.endpoint,
             "HF_HUB_DISABLE_XET": "1",
             "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": str(Path(minwhisper.sources.__file__).parents[1]),
+            "PYTHONPATH": str(Path(minwhisper.__file__).parents[1]),
         }
         return subprocess.Popen(
             [sys.executable, "-c", CHILD, json.dumps(calls)],
@@ -130,7 +131,7 @@ def client(tmp_path: Path) -> Client:
 def check(answer: dict[str, Any]) -> None:
     """That a checkpoint was found, and that its tensors are those of the repository, to the last bit."""
     assert "error" not in answer, answer
-    files = minwhisper.sources.CheckpointFiles(
+    files = CheckpointFiles(
         answer["label"],
         answer["origin"],
         answer["format"],

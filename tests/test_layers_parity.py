@@ -31,8 +31,9 @@ pytestmark = pytest.mark.parity
 F = torch.nn.functional
 WIDTH, HEADS, HIDDEN = 384, 6, 1536  # those of tiny
 
-# Two correct float32 programs add in different orders, so each is nearer to the exact answer now and then. A wrong
-# eps, a tanh approximation or half precision somewhere is further off by a factor of ten and more.
+# Two correct float32 programs add in different orders, so each is nearer to the exact answer now and then: ours by up
+# to 1.17 times further (a convolution of 80 channels), mostly 0.75. A wrong eps, a tanh approximation or half
+# precision somewhere is further off by a factor of ten and more.
 FACTOR = 1.5
 
 

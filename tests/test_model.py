@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import minwhisper
 from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from hub_server import HubServer, Repository
-
-import minwhisper
 from minwhisper import Whisper, load_model
 from minwhisper.checkpoint import LoadReport, count_parameters
 from minwhisper.config import PUBLISHED

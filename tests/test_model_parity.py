@@ -1,13 +1,13 @@
 """Whole models against openai-whisper and Transformers, and against openai-whisper's graph in float64."""
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SPEECH
 
 import minwhisper
+from conftest import SPEECH
 from minwhisper.checkpoint import load_checkpoint
 from minwhisper.config import WhisperConfig
 from minwhisper.decoder import decode
@@ -70,16 +70,19 @@ def test_every_stage_is_pytorchs_and_the_outputs_are_nearer_to_exact(model, sing
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
     tokens = [[*prompt, *said(model, mel)]]
     assert len(tokens[0]) > len(prompt) + 3
-    ours = dict(stages(model, mel, tokens))
-    theirs = single(mel, tokens)
-    assert set(ours) == set(theirs)
-    assert {stage: relative_difference(ours[stage], theirs[stage]) for stage in ours} == pytest.approx(
-        dict.fromkeys(ours, 0), abs=LIMIT
-    )
-    exact = double(mel, tokens)
-    for stage in ("encoder", "logits"):
+    ours, theirs, exact = dict(stages(model, mel, tokens)), single(mel, tokens), double(mel, tokens)
+    assert set(ours) == set(theirs) == set(exact)
+    our_error = {stage: relative_difference(ours[stage], exact[stage]) for stage in ours}
+    their_error = {stage: relative_difference(theirs[stage], exact[stage]) for stage in ours}
+    for stage, array in ours.items():
         assert exact[stage].dtype == np.float64
-        assert relative_difference(ours[stage], exact[stage]) <= relative_difference(theirs[stage], exact[stage])
+        assert our_error[stage] <= LIMIT, stage
+        # Two programs that are both as inexact as PyTorch may be twice its error apart: in the residual stream of
+        # base, where a few numbers outweigh all others, that comes to 1.4e-5 for one block of one clip.
+        assert relative_difference(array, theirs[stage]) <= max(LIMIT, 2 * their_error[stage]), stage
+    for stage in ("encoder", "logits"):
+        assert relative_difference(ours[stage], theirs[stage]) <= LIMIT
+        assert our_error[stage] <= their_error[stage]
     assert np.array_equal(ours["logits"].argmax(-1), theirs["logits"].argmax(-1))
 
 
@@ -94,8 +97,7 @@ def their_config(config: WhisperConfig) -> Any:
 
 
 def their_model(config: WhisperConfig) -> Any:
-    with torch.device("cpu"):
-        return transformers.WhisperForConditionalGeneration(their_config(config)).eval()
+    return transformers.WhisperForConditionalGeneration(their_config(config)).eval()
 
 
 def our_name(theirs: str) -> str:
@@ -103,13 +105,12 @@ def our_name(theirs: str) -> str:
     return "decoder.token_embedding" if theirs == "proj_out.weight" else from_hugging_face(theirs)[0]
 
 
-def run(theirs: Any, mel: np.ndarray, tokens: list[list[int]]) -> Iterator[np.ndarray]:
+def run(theirs: Any, mel: np.ndarray, tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Features and logits of their model."""
     with torch.no_grad():
         features = theirs.model.encoder(torch.tensor(mel)).last_hidden_state
-        outputs = (features,)
-        yield features.numpy()
-        yield theirs(encoder_outputs=outputs, decoder_input_ids=torch.tensor(tokens)).logits.numpy()
+        logits = theirs(encoder_outputs=(features,), decoder_input_ids=torch.tensor(tokens)).logits
+    return features.numpy(), logits.numpy()
 
 
 def test_transformers_agree_on_speech(model, speech):
@@ -157,7 +158,7 @@ def randomised(config: WhisperConfig) -> Any:
     return theirs
 
 
-def check_what_was_saved(folder, theirs, config, limit=LIMIT):
+def check_what_was_saved(folder: Path, theirs: Any, config: WhisperConfig) -> None:
     """Load their folder as ours, and compare on random sound and text."""
     checkpoint = load_checkpoint(find_checkpoint(folder))
     assert checkpoint.config == config
@@ -168,10 +169,10 @@ def check_what_was_saved(folder, theirs, config, limit=LIMIT):
     features, logits = run(theirs, mel, tokens.tolist())
     own = encode(mel, checkpoint.weights["encoder"], config)
     assert own.shape == features.shape
-    assert relative_difference(own, features) <= limit
+    assert relative_difference(own, features) <= LIMIT
     own_logits = decode(tokens, own, checkpoint.weights["decoder"], config)
     assert own_logits.shape == logits.shape
-    assert relative_difference(own_logits, logits) <= limit
+    assert relative_difference(own_logits, logits) <= LIMIT
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hf_checkpoint import SMALL, hugging_face_name
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_checkpoint import SMALL, hugging_face_name
 from minwhisper.config import PUBLISHED, WhisperConfig
 from minwhisper.names import expected_shapes, flatten, from_ctranslate2, from_hugging_face, nest
 from minwhisper.sources import packaged_model

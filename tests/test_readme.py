@@ -1,4 +1,4 @@
-"""What the README says is so: its code runs, its reading order is the order of imports, its figures are the stored ones."""
+"""What the README says is so: its code runs, files are named in the order of imports, figures are the stored ones."""
 
 import ast
 import re

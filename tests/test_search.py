@@ -65,7 +65,7 @@ def test_an_unknown_option_is_an_error_that_names_it_and_the_others():
 
 
 def test_a_misspelt_option_is_an_error_that_names_the_right_one():
-    with pytest.raises(OptionError, match="unknown option 'lnguage': did you mean 'language'?"):
+    with pytest.raises(OptionError, match="unknown option 'lnguage': did you mean 'language'"):
         DecodingOptions(task="translate", lnguage="fr")
 
 

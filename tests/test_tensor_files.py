@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from test_ctranslate2 import model_bin
 
 from minwhisper.errors import WeightsError
 from minwhisper.sources import CheckpointFiles, packaged_model
 from minwhisper.tensor_files import open_tensors
+from test_ctranslate2 import model_bin
 
 
 def files(kind: Any, *paths: Path) -> CheckpointFiles:

