@@ -152,8 +152,8 @@ def _decoded_frames(
     name: str, container: InputContainer, stream: AudioStream, stated: float | None
 ) -> Iterator[AudioFrame]:
     """Decode packet after packet: warn of broken ones in the middle, refuse a file whose end is broken or missing."""
-    start, time_base = stream.start_time or 0, stream.time_base or Fraction(1)
-    reached = longest = 0.0  # seconds: the end of the last packet that could be decoded, the longest packet
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    reached = longest = 0.0  # seconds: the end of the last frame that could be decoded, the longest frame
     broken: list[float] = []  # seconds at which packets could not be
     broken_end = False
     try:
@@ -164,8 +164,10 @@ def _decoded_frames(
                 broken.append(reached)
                 broken_end = True
                 continue
-            if frames and packet.pts is not None:
-                begin, seconds = float((packet.pts - start) * time_base), float((packet.duration or 0) * time_base)
+            for frame in frames:  # their times and not the packet's, as the last come after the last packet
+                begin, seconds = reached, frame.samples / frame.sample_rate
+                if frame.pts is not None and frame.time_base:
+                    begin = float(frame.pts * frame.time_base) - start
                 if container.format.name == "flac" and begin > reached + 1e-3:
                     broken.append(reached)  # FFmpeg leaves out broken packets of a FLAC file by itself
                 reached, longest = max(reached, begin + seconds), max(longest, seconds)
@@ -177,8 +179,8 @@ def _decoded_frames(
     except IndexError:  # PyAV has read it all and stumbles over a track that turned up late, as MPEG-TS allows
         pass
     missing = np.inf if stated is None else stated - reached
-    # Junk after the last packet, such as a tag, may look like a broken packet: not when the stated end was reached.
-    if (broken_end and missing > 0.01) or np.inf > missing > MISSING_SECONDS + longest:
+    # Junk after the last packet, such as a tag, may look like a broken packet or break the last one.
+    if (broken_end and missing > 0.01 + longest) or np.inf > missing > MISSING_SECONDS + longest:
         total = "an unknown number of" if stated is None else f"{stated:.2f}"
         raise AudioError(
             f"{name}: {reached:.2f} of {total} seconds can be read, the end is broken or missing; expected a complete "

@@ -351,7 +351,8 @@ def test_a_broken_packet_in_the_middle_of_flac_is_left_out(speech):
     content[20000:20600] = bytes(600)
     with pytest.warns(UserWarning, match=r"the first at 0\.\d\d s"):
         loaded = load_audio(bytes(content))
-    assert speech.size - 5000 < loaded.size < speech.size
+    # FFmpeg gives up a few packets of 1,152 samples around the break: four in version 8.1, five in 8.0.
+    assert speech.size - 5 * 1152 <= loaded.size < speech.size
 
 
 def unknown_length(wav_file, size):
