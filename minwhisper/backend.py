@@ -6,6 +6,7 @@ function each way, :func:`to_device` and :func:`to_numpy`, by which numbers cros
 """
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -47,8 +48,20 @@ def to_device(array: Array, device: str) -> Array:
         return to_numpy(array)
     import cupy
 
-    with cupy.cuda.Device(int(device.partition(":")[2])):
+    with on_device(device):
         return cupy.asarray(array)
+
+
+def on_device(device: str) -> AbstractContextManager[Any]:
+    """A context in which CuPy makes new arrays and runs kernels on this device; on the CPU it does nothing.
+
+    CuPy has a current device, GPU 0 unless told otherwise, and refuses to compute with arrays of another.
+    """
+    if device == "cpu":
+        return nullcontext()
+    import cupy
+
+    return cupy.cuda.Device(int(device.partition(":")[2]))
 
 
 def resolve_device(name: str) -> str:

@@ -111,6 +111,11 @@ def _read_all(
     for names, theirs in stacks.items():
         for name, part in zip(names, np.split(tensors.read(theirs, dtype), len(names)), strict=True):
             if name in expected:
+                if dtype == "float16" and not np.isfinite(part).all():
+                    raise WeightsError(
+                        f"{tensors.label}: {name}: expected numbers up to 65504 for dtype 'float16', the file has "
+                        "larger ones (or none); take dtype 'float32'"
+                    )
                 found[name] = to_device(part, device)
             elif part.any():
                 raise WeightsError(

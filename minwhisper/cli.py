@@ -5,6 +5,8 @@ several files the others are still transcribed. Ctrl-C ends with status 130.
 """
 
 import argparse
+import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,15 +21,20 @@ from .config import ALIASES, PUBLISHED, WhisperConfig
 from .errors import MinWhisperError
 from .model import Whisper, load_model
 from .names import expected_shapes
-from .sources import default_model, find_checkpoint
+from .sources import default_model, find_checkpoint, short_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default); returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # what the terminal's encoding lacks is escaped, not a crash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
     try:
-        status: int = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = options.run(options)
+        sys.stdout.flush()
     except MinWhisperError as error:
         print(f"minwhisper: {error}", file=sys.stderr)
         return 2
@@ -35,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("minwhisper: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python complains when it flushes
         return 1
     return status
 
@@ -70,12 +77,17 @@ def _parser() -> argparse.ArgumentParser:
 
     parity = commands.add_parser("parity", help="how exact it is, stage by stage")
     parity.add_argument("model", metavar="MODEL", help="tiny.en and base have a stored reference")
+    _place_options(parity)
     parity.set_defaults(run=_parity)
     return parser
 
 
 def _model_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--model", help=f"published name, hub id or folder (default: {default})")
+    _place_options(parser)
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …, or auto (default: cpu)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the stored weights (default: float32)")
 
@@ -152,7 +164,8 @@ def _progress_bar(title: str, width: int = 30) -> Iterator[Any]:
 
 def _info(options: argparse.Namespace) -> int:
     name = ALIASES.get(options.model, options.model)
-    config = PUBLISHED.get(name) or read_config(find_checkpoint(name))  # published ones need no checkpoint
+    known = PUBLISHED.get(short_name(name))  # a published one needs no checkpoint
+    config = known or read_config(find_checkpoint(name))
     print("\n".join(describe(name, config)))
     return 0
 
@@ -195,9 +208,9 @@ def describe(name: str, config: WhisperConfig) -> list[str]:
 def _parity(options: argparse.Namespace) -> int:
     from . import parity
 
-    model = load_model(options.model)
+    model = load_model(options.model, options.device, options.dtype)
     lines, verdicts = parity.compare(model, model.name)
-    print(f"{model.name} on 11 s of speech, float32")
+    print(f"{model.name} on 11 s of speech, weights in {model.dtype}, {model.device}")
     print("largest, relative: difference from the float64 values that are stored; PyTorch: its own relative difference")
     if any(line.from_pytorch is not None for line in lines):
         print("ours-PyTorch: relative difference between the two, computed here, over the whole stage")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .backend import Array, array_module
 from .config import WhisperConfig
+from .errors import ShapeError
 from .layers import (
     Weights,
     attend,
@@ -28,12 +29,17 @@ def embed(tokens: Array, weights: Weights, config: WhisperConfig, dtype: Any, pa
     """What each token is plus where it stands: tokens (B, S), ``past`` of them before these -> (B, S, D)."""
     end = past + tokens.shape[-1]
     if tokens.ndim != 2 or end > config.max_target_positions:
-        raise ValueError(
+        raise ShapeError(
             f"tokens: expected (batch, at most {config.max_target_positions} positions), got "
             f"{tuple(tokens.shape)} after {past} earlier ones"
         )
     x = embedding(tokens, weights["token_embedding"]).astype(dtype)
     return x + weights["positions"][past:end].astype(dtype, copy=False)
+
+
+def _check_batch(x: Array, batch: int) -> None:
+    if x.shape[0] != batch:  # NumPy would stretch a batch of one over the other
+        raise ShapeError(f"tokens: expected a batch of {batch}, as many as there are windows, got {x.shape[0]}")
 
 
 def decoder_block(x: Array, features: Array, weights: Weights, heads: int) -> Array:
@@ -59,13 +65,14 @@ def decode(tokens: Array, features: Array, weights: Weights, config: WhisperConf
     ``weights`` is the "decoder" branch. The logits at position s score the token at s + 1.
     """
     x = embed(tokens, weights, config, features.dtype)
+    _check_batch(x, features.shape[0])
     for block in weights["blocks"]:
         x = decoder_block(x, features, block, config.decoder_attention_heads)
     return project(x, weights)
 
 
 class KeysValues(NamedTuple):
-    """What one attention has to remember: keys (B, H, K, T) and values (B, H, T, K)."""
+    """What one attention has to remember: keys (B, H, K, T) and values (B, H, T, K); of text, S in place of T."""
 
     keys: Array
     values: Array
@@ -92,8 +99,14 @@ class Cache(NamedTuple):
 
 def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
     """The cache before the first token: no text, and the keys and values of the sound. features (B, T, D)."""
+    xp = array_module(features)
     heads = config.decoder_attention_heads
-    audio = [KeysValues(*keys_and_values(features, block["cross_attention"], heads)) for block in weights["blocks"]]
+    # Every step reads all of it, so it is laid out for that once: products copy what is not contiguous.
+    audio = [
+        KeysValues(*map(xp.ascontiguousarray, keys_and_values(features, block["cross_attention"], heads)))
+        for block in weights["blocks"]
+    ]
+    # No positions yet; an empty slice has the right library, dtype and batch.
     text = [KeysValues(kv.keys[..., :0], kv.values[..., :0, :]) for kv in audio]
     return Cache(tuple(text), tuple(audio))
 
@@ -125,6 +138,7 @@ def decode_cached(tokens: Array, cache: Cache, weights: Weights, config: Whisper
     One token a step while decoding; several at once for a prompt.
     """
     x = embed(tokens, weights, config, cache.audio[0].keys.dtype, cache.length)
+    _check_batch(x, cache.audio[0].keys.shape[0])
     text = []
     for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)

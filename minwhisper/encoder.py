@@ -11,6 +11,7 @@ import numpy as np
 
 from .backend import Array
 from .config import WhisperConfig
+from .errors import ShapeError
 from .layers import Weights, attention, conv1d, gelu, layer_norm, mlp
 
 
@@ -44,14 +45,14 @@ def encoder_block(x: Array, weights: Weights, heads: int) -> Array:
 
 
 def encode(mel: Array, weights: Weights, config: WhisperConfig) -> Array:
-    """The whole encoder: mel (B, M, frames) -> features (B, frames / 2, D).
+    """The whole encoder: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D).
 
     ``weights`` is the "encoder" branch. 30 s of sound are 3,000 frames and become 1,500 positions; fewer are allowed.
-    Raises ``ValueError`` for a mel of another shape.
+    Raises :class:`ShapeError` for a mel of another shape.
     """
     most = 2 * config.max_source_positions
     if mel.ndim != 3 or mel.shape[1] != config.num_mel_bins or not 1 <= mel.shape[2] <= most:
-        raise ValueError(f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}")
+        raise ShapeError(f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}")
     x = stem(mel, weights)
     for block in weights["blocks"]:
         x = encoder_block(x, block, config.encoder_attention_heads)

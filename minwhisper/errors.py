@@ -29,6 +29,10 @@ class DownloadError(MinWhisperError, OSError):
     """A checkpoint that exists, or may exist, but could not be fetched."""
 
 
+class ShapeError(MinWhisperError, ValueError):
+    """An array whose shape, dtype or ids do not fit the model it is given to."""
+
+
 class TokenizerError(MinWhisperError, ValueError):
     """A tokenizer file that cannot be read, or a token that the vocabulary does not have."""
 

@@ -11,10 +11,10 @@ M    mel bins                                        I,O  a layer's input and ou
 ===  ==============================================  ===  =================================
 
 No layer changes its arguments, keeps state or looks at anything but its arguments. Each computes with the library
-its arrays belong to (``xp``) and returns the dtype of its first argument. Two dtypes need care. In float16 the
-arithmetic is done in float32 and the result rounded, because sums over hundreds of terms would drown in rounding.
-And a weight may be stored in float16 beside float32 activations: it is widened when it is used. Whisper was
-published in float16, so storing it so loses nothing.
+its arrays belong to (``xp``) and returns the dtype of its first argument, an embedding that of its table. Two dtypes
+need care. In float16 the arithmetic is done in float32 and the result rounded, because sums over hundreds of terms
+would drown in rounding. And a weight may be stored in float16 beside float32 activations: it is widened when it is
+used. Whisper was published in float16, so storing it so loses nothing.
 """
 
 import math
@@ -38,15 +38,16 @@ INNER_BLOCK = 96
 
 
 def product(a: Array, b: Array) -> Array:
-    """The matrix product ``a @ b``, (…, N, I) and (…, I, O) -> (…, N, O), with the inner sum taken in blocks.
+    """The matrix product ``a @ b``, (…, S, I) and (…, I, O) -> (…, S, O), with the inner sum taken in blocks.
 
     A running sum of float32 numbers loses more the longer it runs. BLAS libraries differ in how long they let it run
     before they start a new one: 384 terms in OpenBLAS (relative error of a product 3.5e-7), 192 in the one PyTorch
-    uses (2.5e-7). Blocks of 96 whose sums are added afterwards lose least (1.9e-7) for little time. A single row is
-    left alone: a matrix-vector product is summed in many lanes at once, which is better still.
+    uses (2.5e-7). Blocks of 96 whose sums are added afterwards lose 1.9e-7; PRODUCT_COST. Smaller
+    blocks lose still less and cost more. A single row is left alone, because BLAS sums a matrix-vector product in
+    several lanes already (1.4e-7 over 384 terms, 2.6e-7 over 1,536); so is a GPU's product, which has its own order.
     """
     inner = a.shape[-1]
-    if a.ndim == 1 or a.shape[-2] == 1 or inner <= INNER_BLOCK:
+    if a.ndim == 1 or a.shape[-2] == 1 or inner <= INNER_BLOCK or array_module(a) is not np:
         return a @ b
     total = a[..., :INNER_BLOCK] @ b[..., :INNER_BLOCK, :]
     for start in range(INNER_BLOCK, inner, INNER_BLOCK):
@@ -92,8 +93,8 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
 
 # Φ(x), the normal distribution function, is (1 + tanh(x p(x²))) / 2 for an even function p that a polynomial follows
 # closely. These coefficients of 1, x², x⁴ … minimise the largest error of x Φ(x) over x² ≤ 32
-# (tests/golden/fit_gelu.py); beyond it tanh is 1 in float32 and p may stay where it is. Cut after two terms, this is
-# the well-known "tanh approximation", 0.79788 (1 + 0.044715 x²), which is off by up to 5e-4.
+# (tests/golden/fit_gelu.py); beyond it tanh is 1 in float32 and p may stay where it is. The well-known "tanh
+# approximation" has the same form with a p of two terms, 0.79788 (1 + 0.044715 x²), and is off by up to 5e-4.
 GELU_LIMIT = 32.0
 GELU_COEFFICIENTS = (
     0.797884883,
@@ -159,7 +160,7 @@ def log_softmax(x: Array) -> Array:
 def conv1d(x: Array, weight: Array, bias: Array, stride: int = 1) -> Array:
     """A convolution over time with kernel 3 and one zero of padding on each side, as three matrix products.
 
-    x (B, T, I), weight (O, I, 3), bias (O,) -> (B, ⌊(T - 1) / stride⌋ + 1, O). Output t sees the inputs
+    x (B, T, I), weight (O, I, 3), bias (O,) -> (B, ⌈T / stride⌉, O). Output t sees the inputs
     stride·t - 1, stride·t and stride·t + 1, and each of the three has a matrix of its own. (XLA's and TensorFlow's
     "same" padding with stride 2 would put the zero only behind an even-length input: every window one frame late.)
     """
@@ -169,7 +170,7 @@ def conv1d(x: Array, weight: Array, bias: Array, stride: int = 1) -> Array:
     padded = xp.zeros((batch, length + 2, width), dtype=dtype)
     padded[:, 1:-1] = x
     taps = xp.ascontiguousarray(weight.astype(dtype, copy=False).transpose(2, 1, 0))  # (O, I, 3) -> (3, I, O)
-    y = product(padded[:, :length:stride], taps[0])  # (B, T, I) @ (I, O) -> (B, T / stride, O)
+    y = product(padded[:, :length:stride], taps[0])  # (B, ⌈T / stride⌉, I) @ (I, O)
     y += product(padded[:, 1 : 1 + length : stride], taps[1])
     y += product(padded[:, 2 : 2 + length : stride], taps[2])
     y += bias.astype(dtype, copy=False)
@@ -205,7 +206,8 @@ def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None
     Vaswani et al., 2017, equation 1.
     """
     dtype = working_dtype(queries)
-    scaled = queries.astype(dtype, copy=False) * queries.shape[-1] ** -0.5  # K is 64: the factor is exactly 1/8
+    scale = queries.shape[-1] ** -0.5  # K is 64 in all published sizes: exactly 1/8
+    scaled = queries.astype(dtype, copy=False) * scale
     scores = product(scaled, keys.astype(dtype, copy=False))  # (B, H, S, K) @ (B, H, K, T) -> (B, H, S, T)
     if mask is not None:
         scores += mask

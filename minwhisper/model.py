@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, Self, overload
+from typing import Any, Self
 
 import numpy as np
 
 from .audio import AudioSource
-from .backend import Array, array_module, resolve_device, to_device
+from .backend import Array, on_device, resolve_device, to_device, to_numpy
 from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .encoder import encode
-from .errors import LanguageError, ModelNotFoundError, TokenizerError
+from .errors import LanguageError, ModelNotFoundError, ShapeError, TokenizerError
 from .layers import Weights
 from .search import DecodingOptions, language_probabilities
 from .sources import find_checkpoint
@@ -36,8 +36,9 @@ def load_model(
         name: a published short name (``"tiny.en"``, ``"turbo"``; see :func:`available_models`), a Hugging Face hub
             id (``"openai/whisper-tiny"``), or a folder with a checkpoint in safetensors or CTranslate2's format.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` … or ``"auto"``.
-        dtype: what the weights are stored as. ``"float16"`` takes half of the memory and is as exact as
-            ``"float32"``, because that is how Whisper was published, but slower on a CPU: both compute in float32.
+        dtype: what the weights are stored as. ``"float16"`` takes half of the memory; for OpenAI's own weights it is
+            as exact as ``"float32"``, because that is how they were published, but slower on a CPU: both compute in
+            float32.
             ``"float64"`` computes in float64, for checking.
         revision: branch, tag or commit of a hub repository.
         strict: whether a missing or unexpected tensor is an error; if not, it is a warning and listed in the
@@ -118,48 +119,51 @@ class Whisper:
     def encode(self, mel: Array) -> Array:
         """Features of windows of sound: mel (B, M, 3000) -> (B, 1500, D). Fewer frames are allowed.
 
-        Raises ``ValueError`` for another shape.
+        Raises :class:`ShapeError` for another shape.
         """
-        placed = to_device(np.asarray(mel) if isinstance(mel, list) else mel, self.device)
-        return encode(placed.astype(self.compute_dtype, copy=False), self.weights["encoder"], self.config)
+        with on_device(self.device):
+            return encode(self._placed(mel), self.weights["encoder"], self.config)
+
+    def _placed(self, array: Array) -> Array:
+        """The array on this model's device, in the dtype it calculates in."""
+        return to_device(array, self.device).astype(self.compute_dtype, copy=False)
 
     def logits(self, tokens: Any, features: Array) -> Array:
         """Scores of every possible next token after each: tokens (B, S) and features (B, T, D) -> (B, S, V).
 
-        ``tokens`` may be nested lists. This is the plain decoder, without a cache. Raises ``ValueError`` for another
-        shape or an id that the vocabulary does not have.
+        ``tokens`` may be nested lists. This is the plain decoder, without a cache. Raises :class:`ShapeError` for
+        another shape or an id that the vocabulary does not have.
         """
         width = self.config.d_model
         if features.ndim != 3 or features.shape[2] != width:
-            raise ValueError(f"features: expected (batch, positions, {width}), got {tuple(features.shape)}")
-        xp = array_module(features)
-        ids = xp.asarray(tokens)
-        if ids.ndim != 2 or ids.shape[0] != features.shape[0] or ids.dtype.kind not in "iu":
-            raise ValueError(
-                f"tokens: expected whole numbers of shape ({features.shape[0]}, positions), got {ids.dtype} "
-                f"{tuple(ids.shape)}"
-            )
-        if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < self.config.vocab_size):
-            raise ValueError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
-        return decode(ids, features, self.weights["decoder"], self.config)
+            raise ShapeError(f"features: expected (batch, positions, {width}), got {tuple(features.shape)}")
+        wanted = f"tokens: expected whole numbers of shape ({features.shape[0]}, 1 or more positions), got"
+        try:
+            ids = np.asarray(tokens if isinstance(tokens, list | tuple) else to_numpy(tokens))
+        except ValueError:
+            raise ShapeError(f"{wanted} rows of different lengths") from None
+        if ids.ndim != 2 or ids.shape[0] != features.shape[0] or not ids.size or ids.dtype.kind not in "iu":
+            raise ShapeError(f"{wanted} {ids.dtype} {tuple(ids.shape)}")
+        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
+            raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
+        with on_device(self.device):
+            placed = to_device(ids, self.device)
+            return decode(placed, self._placed(features), self.weights["decoder"], self.config)
 
-    @overload
-    def detect_language(self, mel: Array) -> tuple[int, dict[str, float]]: ...
-    @overload
-    def detect_language(self, mel: Array, *, batch: Literal[True]) -> tuple[list[int], list[dict[str, float]]]: ...
-    def detect_language(self, mel: Array, *, batch: bool = False) -> Any:
+    def detect_language(self, mel: Array) -> tuple[Any, Any]:
         """The language's token, and the probability of every language by its code, from a window's mel.
 
-        mel (M, frames), or (B, M, frames) for lists of B of each.
+        mel (M, frames) -> a token and a mapping; (B, M, frames) -> B of each, as lists.
         Raises :class:`LanguageError` for an English-only model, which cannot tell.
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
         windows = mel if mel.ndim == 3 else mel[None]
-        features = self.encode(windows)
-        found = language_probabilities(features, self.weights["decoder"], self.config, self.tokenizer)
+        with on_device(self.device):
+            features = self.encode(windows)
+            found = language_probabilities(features, self.weights["decoder"], self.config, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
-        return (tokens, found) if mel.ndim == 3 or batch else (tokens[0], found[0])
+        return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
 
     def transcribe(self, audio: AudioSource, *, progress: Progress | None = None, **options: Any) -> Transcript:
         """Turn speech into text.
@@ -172,4 +176,5 @@ class Whisper:
         Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of :class:`Segment`.
         Raises :class:`AudioError`, :class:`LanguageError` and others of :mod:`minwhisper.errors`.
         """
-        return transcribe(self, audio, DecodingOptions(**options), progress)
+        with on_device(self.device):
+            return transcribe(self, audio, DecodingOptions.named(**options), progress)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import N_FRAMES, N_SAMPLES, load_audio, pad_or_trim
-from .backend import Array, to_numpy
+from .backend import Array, on_device, to_device, to_numpy
+from .config import PUBLISHED
 from .decoder import decoder_block, embed, project
 from .encoder import encoder_block, stem
 from .errors import ModelNotFoundError
@@ -77,7 +78,7 @@ def window_mel(samples: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]
 def load_reference(name: str) -> Reference | None:
     """The stored reference of a model by its published name, if there is one."""
     path = FOLDER / f"{name}.npz"
-    if not path.is_file():
+    if name not in PUBLISHED or not path.is_file():
         return None
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -93,14 +94,14 @@ def load_reference(name: str) -> Reference | None:
 def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Iterator[tuple[str, Array]]:
     """Every stage of the model in order: its name, and the array (1, T, D), (1, S, D) or (1, S, V) it gives."""
     config, encoder, decoder = model.config, model.weights["encoder"], model.weights["decoder"]
-    x = stem(np.asarray(mel, model.compute_dtype), encoder)
+    x = stem(to_device(np.asarray(mel, model.compute_dtype), model.device), encoder)
     yield "stem", x
     for i, block in enumerate(encoder["blocks"]):
         x = encoder_block(x, block, config.encoder_attention_heads)
         yield f"encoder.blocks.{i}", x
     features = layer_norm(x, **encoder["norm"])
     yield "encoder", features
-    x = embed(np.asarray(tokens), decoder, config, features.dtype)
+    x = embed(to_device(np.asarray(tokens), model.device), decoder, config, features.dtype)
     for i, block in enumerate(decoder["blocks"]):
         x = decoder_block(x, features, block, config.decoder_attention_heads)
         yield f"decoder.blocks.{i}", x
@@ -113,7 +114,8 @@ def said(model: Whisper, mel: Array) -> list[int]:
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
     rules = rules_for(options, model.tokenizer)
     decoder = model.weights["decoder"]
-    result = greedy(model.encode(mel), prompt, decoder, model.config, rules=rules, tokenizer=model.tokenizer)
+    with on_device(model.device):
+        result = greedy(model.encode(mel), prompt, decoder, model.config, rules=rules, tokenizer=model.tokenizer)
     return list(result.tokens)
 
 
@@ -146,8 +148,9 @@ def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool
         theirs = pytorch_stages(model, clip_samples(), spoken)
         verdicts.append(("PyTorch", tokens == pytorch_tokens(model, theirs["mel"])))
     lines = []
-    for stage, array in (("mel", mel), *stages(model, mel, spoken)):
-        ours = to_numpy(array)
+    with on_device(model.device):
+        ours_by_stage = [("mel", mel), *((stage, to_numpy(array)) for stage, array in stages(model, mel, spoken))]
+    for stage, ours in ours_by_stage:
         largest = relative = None
         if reference is not None:
             part, exact = stored_part(stage, ours, reference.rows[stage]), reference.exact[stage]

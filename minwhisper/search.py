@@ -20,10 +20,8 @@ from .decoder import decode_cached, new_cache
 from .errors import OptionError
 from .layers import Weights, log_softmax, softmax
 from .rules import Rule, suppress_blank, suppress_tokens, timestamp_rules
+from .special_tokens import SECONDS_A_STEP
 from .tokenizer import Tokenizer
-
-SECONDS_A_STEP = 0.02
-"""What a timestamp token counts in: the time of one position of the encoder's output."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,23 @@ class DecodingOptions:
     without_timestamps: bool = False  # text only, no times
     max_initial_timestamp: float | None = 1.0  # the first segment opens this early, in seconds
 
-    def __new__(cls, *values: Any, **named: Any) -> Self:
-        """Raises :class:`OptionError` for an option that there is not, where Python has but a ``TypeError``."""
+    @classmethod
+    def named(cls, **options: Any) -> Self:
+        """The options of these names. Raises :class:`OptionError` for a name that there is not."""
         known = [field.name for field in fields(cls)]
-        for name in named:
+        for name in options:
             if name not in known:
                 near = " or ".join(map(repr, get_close_matches(name, known)))
                 hint = f"did you mean {near}? " if near else ""
                 raise OptionError(f"unknown option {name!r}: {hint}expected one of {', '.join(known)}")
-        return super().__new__(cls)
+        return cls(**options)
 
     def __post_init__(self) -> None:
         most, latest = self.sample_len, self.max_initial_timestamp
+        if self.task not in ("transcribe", "translate"):
+            raise OptionError(f"task: expected 'transcribe' or 'translate', got {self.task!r}")
+        if not isinstance(self.language, str | None):
+            raise OptionError(f"language: expected a code or an English name, got {self.language!r}")
         if most is not None and (type(most) is not int or most < 1):
             raise OptionError(f"sample_len: expected a whole number of tokens, at least 1, got {most!r}")
         if latest is not None and not (isinstance(latest, int | float) and 0 <= latest <= 30):
@@ -66,8 +69,10 @@ class DecodingOptions:
         wrong = [i for i in listed if not -1 <= i < tokenizer.vocab_size]
         if wrong:
             raise OptionError(f"suppress_tokens: {wrong[0]} is no id of a vocabulary of {tokenizer.vocab_size}")
-        never = set(tokenizer.suppressed_tokens) - (set() if -1 in listed else set(tokenizer.non_speech_tokens))
-        return tuple(sorted(never | set(listed) - {-1}))
+        ids = {*tokenizer.prompt_tokens, *listed}
+        if -1 in ids:
+            ids = (ids - {-1}) | {*tokenizer.non_speech_tokens}
+        return tuple(sorted(ids))
 
 
 @dataclass(frozen=True)

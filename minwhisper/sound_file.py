@@ -117,9 +117,9 @@ def _decode(name: str, file: BinaryIO, rate: int) -> NDArray[np.float32]:
         stated = _stated_seconds(container, stream, size, stated_size)
         try:
             chunks = list(_resampled(_decoded_frames(name, container, stream, stated), "s16", rate))
+        except AudioError:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
-            if isinstance(error, AudioError):
-                raise
             raise _not_sound(name, error) from error
     pcm = np.concatenate(chunks or [np.zeros(0, np.int16)])  # (N,) int16
     chunks.clear()  # before the next copy: an hour is 115 MB

@@ -75,7 +75,7 @@ def find_checkpoint(
     text = os.fspath(name)
     if not isinstance(name, str) or text.startswith((".", "~")) or os.path.isabs(text):
         return _from_folder(text, revision)
-    short = _short_name(text)
+    short = short_name(text)
     if text not in ALIASES and text not in PUBLISHED:
         if text and Path(text).is_dir():
             return _from_folder(text, revision)
@@ -111,7 +111,7 @@ def packaged_model(name: str) -> CheckpointFiles | None:
     The package's own code is not run: only its folder is looked up. Of a version other than the one this release
     knows, too, the weights have to have the known sha256 (:func:`verify_sha256`).
     """
-    short = _short_name(name)
+    short = short_name(name)
     package = _PACKAGES.get(short)
     if package is None:
         return None
@@ -163,7 +163,7 @@ def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
     return checkpoint_in(folder, text, f"folder {text}")
 
 
-def _short_name(name: str) -> str:
+def short_name(name: str) -> str:
     """The published model that a name means, ``"large-v3"`` for ``"large"``; empty for any other name."""
     name = ALIASES.get(name, name)
     by_repository = {repository: short for short, repository in _REPOSITORIES.items()}

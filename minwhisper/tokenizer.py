@@ -15,7 +15,7 @@ from typing import Self
 from .byte_pairs import merge, spell, split_words, unspell
 from .errors import LanguageError, TokenizerError
 from .languages import CODES, LANGUAGES
-from .special_tokens import FORMER_NAMES, LANGUAGE_COUNT, NEVER_SAID, check_special, special_layout
+from .special_tokens import FORMER_NAMES, LANGUAGE_COUNT, NEVER_SAID, SECONDS_A_STEP, check_special, special_layout
 from .vocabulary_files import VocabularyFiles, check_merges, check_pieces, read_tokenizer_json, read_vocab_and_merges
 
 # Marks that tell of something written and not spoken: the brackets around "[APPLAUSE]", the colon after a
@@ -252,23 +252,29 @@ class Tokenizer:
         first, last = self.timestamp_begin, self.vocab_size - 1
         if not first <= token <= last:
             raise TokenizerError(f"token {token} is no timestamp: expected an id from {first} to {last}")
-        return (token - first) * 0.02
+        return (token - first) * SECONDS_A_STEP
 
     @cached_property
     def non_speech_tokens(self) -> tuple[int, ...]:
-        """Tokens of marks that are written and not spoken, in order; openai-whisper suppresses them as "-1"."""
-        # Hyphens and apostrophes are fine within words, not at the start of one.
-        tokens = {self.encode(" -")[0], self.encode(" '")[0]}
-        for mark in (*_MARKS.split(), *_MUSIC):
-            for encoded in (self.encode(mark), self.encode(" " + mark)):
-                # To forbid one of a mark's several tokens would hit other texts that share it. Music is the
-                # exception: its first token is two bytes of three, and only symbols such as ♥ begin like that.
-                if len(encoded) == 1 or mark in _MUSIC:
-                    tokens.add(encoded[0])
-        return tuple(sorted(tokens))
+        """Tokens of marks that are written and not spoken, in order: what "-1" stands for among suppressed tokens.
+
+        Suppressed is a mark that is one token, with a space before it or without. A mark of several tokens shares
+        them with other text and is let be. Two things go by their first token all the same: a note of music, since
+        no speech begins with its first two bytes, and a hyphen or an apostrophe at the start of a word, where it
+        stands for a dash or opens a quotation.
+        """
+        marks = [self.encode(space + mark) for mark in _MARKS.split() for space in ("", " ")]
+        notes = [self.encode(space + note) for note in _MUSIC for space in ("", " ")]
+        openings = [self.encode(" -"), self.encode(" '")]
+        single = {tokens[0] for tokens in marks if len(tokens) == 1}
+        return tuple(sorted(single | {tokens[0] for tokens in notes + openings}))
+
+    @cached_property
+    def prompt_tokens(self) -> tuple[int, ...]:
+        """Special tokens that only a prompt may have, in order: the model never says them."""
+        return tuple(sorted(self.special_tokens[f"<|{name}|>"] for name in NEVER_SAID))
 
     @cached_property
     def suppressed_tokens(self) -> tuple[int, ...]:
-        """Tokens that are never said, in order: non-speech, and special ones that only a prompt may have."""
-        special = (self.special_tokens[f"<|{name}|>"] for name in NEVER_SAID)
-        return tuple(sorted({*self.non_speech_tokens, *special}))
+        """All tokens that are never said, in order: those of a prompt, and marks that nobody speaks."""
+        return tuple(sorted({*self.prompt_tokens, *self.non_speech_tokens}))

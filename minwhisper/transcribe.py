@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from .audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE, AudioSource, load_audio, pad_or_trim
 from .backend import Array
 from .mel import log_mel_spectrogram
-from .search import SECONDS_A_STEP, DecodingOptions, DecodingResult, greedy, rules_for
+from .search import DecodingOptions, DecodingResult, greedy, rules_for
+from .special_tokens import SECONDS_A_STEP
 
 if TYPE_CHECKING:
     from .model import Whisper
@@ -60,12 +61,14 @@ def transcribe(
     model: "Whisper", audio: AudioSource, options: DecodingOptions, progress: Progress | None = None
 ) -> Transcript:
     """Transcribe a sound of any length. See :meth:`Whisper.transcribe`."""
+    rules = rules_for(options, model.tokenizer)
+    # Refuse a language or task that the model does not have before any work; English stands in for one to be heard.
+    model.tokenizer.prompt(options.language or "en", options.task, timestamps=True)
     samples = load_audio(audio)
     # 30 s of silence behind the sound give its last frames the neighbours they would have had.
     mel = log_mel_spectrogram(samples, model.config.num_mel_bins, padding=N_SAMPLES)  # (M, frames)
     language = _language(model, mel, options)
     prompt = model.tokenizer.prompt(language, options.task, timestamps=not options.without_timestamps)
-    rules = rules_for(options, model.tokenizer)
 
     segments: list[Segment] = []
     content = mel.shape[1] - N_FRAMES
@@ -87,8 +90,9 @@ def transcribe(
             advance = size
         else:
             pieces, advance = split_window(decoded.tokens, model.tokenizer.timestamp_begin, size)
+            ratio = compression_ratio(model.tokenizer.decode(decoded.tokens).strip())
             for piece in pieces:
-                segments.append(_segment(model, len(segments), seek, piece, decoded))
+                segments.append(_segment(model, len(segments), seek, piece, decoded, ratio))
         seek += advance
         if progress is not None:
             # What is left of a frame at the end is done with the last one.
@@ -147,7 +151,7 @@ def _language(model: "Whisper", mel: Array, options: DecodingOptions) -> str:
     return max(probabilities, key=probabilities.__getitem__)
 
 
-def _segment(model: "Whisper", number: int, seek: int, piece: Piece, decoded: DecodingResult) -> Segment:
+def _segment(model: "Whisper", number: int, seek: int, piece: Piece, decoded: DecodingResult, ratio: float) -> Segment:
     """A piece of a window with its text and its place in the whole sound."""
     tokenizer = model.tokenizer
     text = tokenizer.decode(token for token in piece.tokens if token < tokenizer.eot)
@@ -159,8 +163,8 @@ def _segment(model: "Whisper", number: int, seek: int, piece: Piece, decoded: De
         "end": (seek + piece.end) * HOP_LENGTH / SAMPLE_RATE,
         "text": "" if empty else text,
         "tokens": [] if empty else list(piece.tokens),
-        "temperature": 0.0,
+        "temperature": 0.0,  # greedy
         "avg_logprob": decoded.avg_logprob,
-        "compression_ratio": compression_ratio(tokenizer.decode(decoded.tokens).strip()),
+        "compression_ratio": ratio,
         "no_speech_prob": decoded.no_speech_prob,
     }

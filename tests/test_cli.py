@@ -136,6 +136,20 @@ def test_interrupted_and_cut_off():
     process.stderr.close()
 
 
+def test_text_that_the_terminal_cannot_show_is_escaped(base):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    arguments = [sys.executable, "-m", "minwhisper", "transcribe", str(DATA / "french.aiff"), "--model", "base"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "dict\\xe9e" in done.stdout
+
+
+def test_a_reader_that_leaves_at_once():
+    command = f"{sys.executable} -m minwhisper info base | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 # --- info and parity
 
 
@@ -144,6 +158,12 @@ def test_info_knows_published_models_without_their_weights(command):
     assert out.startswith("large-v3-turbo: 808.9 million parameters, multilingual\n")
     assert "decoder      4 blocks, 20 heads" in out
     assert "mel bins     128" in out
+
+
+def test_info_of_a_published_hub_id_downloads_nothing(command):
+    assert (
+        command("info", "openai/whisper-large-v3").out.splitlines()[1:] == command("info", "large").out.splitlines()[1:]
+    )
 
 
 def test_info_reads_a_folder(command):
@@ -172,7 +192,7 @@ def test_parity_fails_for_a_model_that_is_not_exact(command, tiny_en, monkeypatc
 
     weights = dict(tiny_en.weights)
     weights["encoder"] = {**weights["encoder"], "positions": weights["encoder"]["positions"] * 1.001}
-    monkeypatch.setattr("minwhisper.cli.load_model", lambda _name: replace(tiny_en, weights=weights))
+    monkeypatch.setattr("minwhisper.cli.load_model", lambda *_: replace(tiny_en, weights=weights))
     result = command("parity", "tiny.en")
     assert result.status == 1
     assert "stem is off by more than 1e-05" in result.out

@@ -9,6 +9,7 @@ import minwhisper
 from minwhisper.checkpoint import random_weights
 from minwhisper.config import WhisperConfig
 from minwhisper.decoder import Cache, KeysValues, decode, decode_cached, new_cache
+from minwhisper.errors import ShapeError
 from minwhisper.parity import clip_samples, relative_difference, window_mel
 
 WORDS = 6
@@ -88,6 +89,14 @@ def test_448_positions_and_no_more_with_a_cache(small):
 def test_tokens_are_a_row_for_each_window(small, shape):
     with pytest.raises(ValueError, match=r"tokens: expected \(batch, "):
         decode(np.zeros(shape, int), np.zeros((1, 3, 16), np.float32), small, SMALL)
+
+
+def test_a_row_of_tokens_is_not_stretched_over_several_windows(small):
+    features = np.zeros((2, 3, 16), np.float32)
+    with pytest.raises(ShapeError, match=r"tokens: expected a batch of 2, .* got 1"):
+        decode(np.zeros((1, 4), int), features, small, SMALL)
+    with pytest.raises(ShapeError, match=r"tokens: expected a batch of 2, .* got 1"):
+        decode_cached(np.zeros((1, 4), int), new_cache(features, small, SMALL), small, SMALL)
 
 
 @pytest.mark.parametrize("ids", [[[-1, 0]], [[0, 60]], [[0.0, 1.0]], [0, 1], [[0], [1]]], ids=str)

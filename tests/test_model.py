@@ -74,7 +74,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
 # --- Found and loaded ------------------------------------------------------------------------------------------------
 
 
-def test_a_model_by_its_short_name(model: Whisper) -> None:
+def test_a_model_by_itsshort_name(model: Whisper) -> None:
     assert model.config == PUBLISHED[model.name]
     assert model.is_multilingual == (model.name == "base")
     assert model.tokenizer.vocab_size == model.config.vocab_size
@@ -259,7 +259,7 @@ def test_two_frames_become_a_position(small: Whisper, batch: int, frames: int, p
 def test_any_numbers_are_taken_as_the_models_own(small: Whisper, rng: np.random.Generator) -> None:
     mel = rng.standard_normal((1, 5, 8)).astype(np.float16)
     expected = small.encode(mel.astype(np.float32))
-    for other in (mel, mel.astype(np.float64), mel.tolist()):
+    for other in (mel, mel.astype(np.float64)):
         np.testing.assert_array_equal(small.encode(other), expected)
 
 
@@ -297,11 +297,13 @@ def test_a_mel_of_another_shape_is_refused(small: Whisper, shape: tuple[int, ...
     [
         ([[60]], "expected ids from 0 to 59"),
         ([[5, -1]], "expected ids from 0 to 59"),
-        ([1, 2], r"whole numbers of shape \(1, positions\), got int64 \(2,\)"),
-        ([[1], [2]], r"whole numbers of shape \(1, positions\), got int64 \(2, 1\)"),
+        ([1, 2], r"whole numbers of shape \(1, 1 or more positions\), got int64 \(2,\)"),
+        ([[1], [2]], r"whole numbers of shape \(1, 1 or more positions\), got int64 \(2, 1\)"),
         ([[1.0, 2.0]], "whole numbers of shape .*, got float64"),
         ([[True]], "whole numbers of shape .*, got bool"),
-        ([[1, 2], [3]], "inhomogeneous"),
+        ([[1, 2], [3]], "rows of different lengths"),
+        (np.zeros((1, 0), int), r"1 or more positions\), got int64 \(1, 0\)"),
+        ([[]], r"1 or more positions\), got float64 \(1, 0\)"),
         ([[0] * 8], "at most 7 positions"),
     ],
 )
@@ -338,7 +340,7 @@ def test_languages_of_a_batch_are_those_of_its_rows(base: Whisper) -> None:
     windows = np.stack([mel_of("french.aiff"), mel_of("jfk.flac")])[:, :, :400]
     tokens, rows = base.detect_language(windows)
     assert tokens == [base.tokenizer.language_token(code) for code in ("fr", "en")]
-    one_token, one_row = base.detect_language(windows[1], batch=True)
+    one_token, one_row = base.detect_language(windows[1:])
     assert one_token == tokens[1:]
     assert one_row == [pytest.approx(rows[1], abs=1e-5)]
 
@@ -386,3 +388,11 @@ def test_importing_and_loading_need_numpy_and_av_alone() -> None:
     brought = run_python(IMPORTS_CHILD, *installed).split()
     kept = {name for name in brought if "cython" not in name}
     assert kept == {"minwhisper", "numpy", "av"}
+
+
+def test_features_are_taken_as_the_models_own(small: Whisper, rng: np.random.Generator) -> None:
+    features = rng.standard_normal((1, 4, 8)).astype(np.float16)
+    expected = small.logits([[1, 2]], features.astype(np.float32))
+    for other in (features, features.astype(np.float64)):
+        np.testing.assert_array_equal(small.logits([[1, 2]], other), expected)
+    assert expected.dtype == np.float32

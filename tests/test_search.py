@@ -61,12 +61,12 @@ def test_every_max_initial_timestamp_of_a_window_is_taken(right):
 
 def test_an_unknown_option_is_an_error_that_names_it_and_the_others():
     with pytest.raises(OptionError, match="unknown option 'beam_width': expected one of task, language, sample_len,"):
-        DecodingOptions(beam_width=5)
+        DecodingOptions.named(beam_width=5)
 
 
 def test_a_misspelt_option_is_an_error_that_names_the_right_one():
     with pytest.raises(OptionError, match="unknown option 'lnguage': did you mean 'language'"):
-        DecodingOptions(task="translate", lnguage="fr")
+        DecodingOptions.named(task="translate", lnguage="fr")
 
 
 def test_options_can_be_given_by_place_replaced_copied_and_stored():

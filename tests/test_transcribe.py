@@ -378,7 +378,7 @@ def test_an_unknown_language_is_an_error_that_names_it(model):
 
 
 def test_an_unknown_task_is_an_error_that_names_it(tiny_en):
-    with pytest.raises(MinWhisperError, match="unknown task 'summarise': expected 'transcribe' or 'translate'"):
+    with pytest.raises(MinWhisperError, match="task: expected 'transcribe' or 'translate', got 'summarise'"):
         tiny_en.transcribe(GAP, task="summarise")
 
 

@@ -1,0 +1,45 @@
+"""The same lines on a GPU: every number that comes out is, to rounding, the CPU's. Skipped where no GPU works."""
+
+import pytest
+
+import minwhisper
+from minwhisper import parity
+from minwhisper.backend import resolve_device, to_numpy
+from minwhisper.errors import DeviceError
+
+try:
+    DEVICE, WHY_NOT = resolve_device("cuda"), ""
+except DeviceError as error:
+    DEVICE, WHY_NOT = "", str(error)
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not DEVICE, reason=WHY_NOT)]
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tiny_en):
+    return minwhisper.load_model("tiny.en", device=DEVICE)
+
+
+@pytest.fixture(scope="module")
+def mel():
+    return parity.window_mel(parity.clip_samples(), 80)
+
+
+def test_features_and_logits_are_those_of_the_cpu(tiny_en, on_gpu, mel):
+    features = tiny_en.encode(mel)
+    assert parity.relative_difference(to_numpy(on_gpu.encode(mel)), features) < 1e-5
+    prompt = [tiny_en.tokenizer.prompt("en", "transcribe", timestamps=True)]
+    expected = tiny_en.logits(prompt, features)
+    assert parity.relative_difference(to_numpy(on_gpu.logits(prompt, features)), expected) < 1e-5
+
+
+def test_the_text_is_that_of_the_cpu(tiny_en, on_gpu):
+    samples = parity.clip_samples()
+    here, there = tiny_en.transcribe(samples), on_gpu.transcribe(samples)
+    assert [segment["tokens"] for segment in there["segments"]] == [segment["tokens"] for segment in here["segments"]]
+
+
+def test_every_stage_is_exact(on_gpu):
+    lines, verdicts = parity.compare(on_gpu, "tiny.en")
+    assert all(line.relative <= parity.TOLERANCE for line in lines)
+    assert all(equal for _, equal in verdicts)
