@@ -123,8 +123,8 @@ def _check_array(name: str, array: NDArray[Any], rate: int | None) -> None:
         zero, scale = INTEGER_SCALES[array.dtype.name]
         shifted = f"(array.astype('float32') - {zero})" if zero else "array.astype('float32')"
         raise AudioError(
-            f"{name}: without a rate, expected float samples at {SAMPLE_RATE} a second; pass the rate "
-            f"(rate={SAMPLE_RATE}), or scale it: {shifted} / {scale}"
+            f"{name}: without a rate, expected float samples at {SAMPLE_RATE} a second; bring it to them with "
+            f"load_audio(array, rate=…), or scale it: {shifted} / {scale}"
         )
 
 

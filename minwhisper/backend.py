@@ -70,7 +70,7 @@ def resolve_device(name: str) -> str:
     ``"cuda"`` is ``"cuda:0"``. ``"auto"`` is the first GPU if one works and the CPU otherwise; no other name
     ever falls back. Raises :class:`DeviceError` for a name that means nothing and for a GPU that does not work.
     """
-    kind, _, number = name.partition(":")
+    kind, _, number = str(name).partition(":")
     if name == "cpu":
         return "cpu"
     if name == "auto":
@@ -93,7 +93,7 @@ def _why_no_gpu(index: int) -> str:
     try:
         import cupy
     except ImportError:
-        return "CuPy is not installed (pip install 'minwhisper[gpu]')"
+        return "CuPy is not installed (pip install cupy-cuda12x, or cupy-cuda13x for CUDA 13)"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
         if index >= count:

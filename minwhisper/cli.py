@@ -26,9 +26,7 @@ from .sources import default_model, find_checkpoint, short_name
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default); returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):  # what the terminal's encoding lacks is escaped, not a crash
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -42,9 +40,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("minwhisper: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python complains when it flushes
+        _drop_output()
         return 1
+    except OSError as error:  # a full disk
+        _drop_output()
+        print(f"minwhisper: cannot write: {error.strerror or error}; is there space left?", file=sys.stderr)
+        return 2
     return status
+
+
+def _prepare_streams() -> None:
+    """What the terminal's encoding lacks is escaped and not a crash; a closed stream swallows what it is given."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Send what is still to be written nowhere, lest Python tries again when it ends, and complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -65,8 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
     transcribe = commands.add_parser("transcribe", help="turn speech into text")
     transcribe.add_argument("files", nargs="+", metavar="FILE", help="anything that holds sound; - for standard input")
-    transcribe.add_argument("--language", help="code or English name; heard in the first 30 s if not given")
-    transcribe.add_argument("--task", choices=("transcribe", "translate"), default="transcribe", help="to English?")
+    transcribe.add_argument("--language", help="code or English name; if not given, a multilingual model hears it")
+    transcribe.add_argument(
+        "--task", choices=("transcribe", "translate"), default="transcribe", help="translate: to English"
+    )
     transcribe.add_argument("--timestamps", action="store_true", help="a line a segment, with its times")
     _model_options(transcribe, "tiny.en or tiny, by what is at hand")
     transcribe.set_defaults(run=_transcribe)
@@ -75,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("model", metavar="MODEL", help="a published name, or a folder or hub id with a checkpoint")
     info.set_defaults(run=_info)
 
-    parity = commands.add_parser("parity", help="how exact it is, stage by stage")
+    parity = commands.add_parser("parity", help="how exact the layers are, stage by stage")
     parity.add_argument("model", metavar="MODEL", help="tiny.en and base have a stored reference")
     _place_options(parity)
     parity.set_defaults(run=_parity)
@@ -89,7 +107,7 @@ def _model_options(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _place_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …, or auto (default: cpu)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the stored weights (default: float32)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="how weights are stored (default: float32)")
 
 
 # ------------------------------------------------------------------------------------------ transcribe
@@ -99,7 +117,8 @@ def _transcribe(options: argparse.Namespace) -> int:
     name = options.model
     if name is None:
         name, reason = default_model()
-        print(f"minwhisper: model {name}, because {reason}; --model chooses another", file=sys.stderr)
+        knows = "English only, " if name.endswith(".en") else ""
+        print(f"minwhisper: model {name} ({knows}{reason}); --model chooses another", file=sys.stderr)
     model = load_model(name, options.device, options.dtype)
     if options.language is not None or options.task != "transcribe":
         model.tokenizer.prompt(options.language or "en", options.task, timestamps=True)  # refuse before any work
@@ -119,13 +138,18 @@ def _transcribe_file(model: Whisper, file: str, options: argparse.Namespace) -> 
     several = len(options.files) > 1
     if options.timestamps:
         if several:
-            print(f"{file}:")
+            print(f"{_printable(file)}:")
         for segment in result["segments"]:
             print(f"[{_clock(segment['start'])} --> {_clock(segment['end'])}] {segment['text'].strip()}")
     else:
         text = result["text"].strip()
-        print(f"{file}: {text}" if several else text)
+        print(f"{_printable(file)}: {text}" if several else text)
     sys.stdout.flush()
+
+
+def _printable(name: str) -> str:
+    """A file's name on one line, with what is no visible character escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def _clock(seconds: float) -> str:
@@ -208,6 +232,7 @@ def describe(name: str, config: WhisperConfig) -> list[str]:
 def _parity(options: argparse.Namespace) -> int:
     from . import parity
 
+    parity.check_comparable(short_name(options.model) or options.model)  # before any download
     model = load_model(options.model, options.device, options.dtype)
     lines, verdicts = parity.compare(model, model.name)
     print(f"{model.name} on 11 s of speech, weights in {model.dtype}, {model.device}")
@@ -224,8 +249,10 @@ def _parity(options: argparse.Namespace) -> int:
         ]
         print(f"{line.stage:<18} {'×'.join(map(str, line.shape)):<16} {' '.join(figures)}")
     for whom, equal in verdicts:
-        print(f"{'tokens':<18} {'equal to' if equal else 'DIFFER from'} those of {whom}")
-    far = [line.stage for line in lines if max(line.relative or 0.0, line.from_pytorch or 0.0) > parity.TOLERANCE]
+        print(f"{'tokens':<18} {'equal to' if equal else 'DIFFER from'} {whom}")
+    # Judged by the exact values where there are any: PyTorch's own errors may add to ours.
+    errors = {line.stage: line.from_pytorch if line.relative is None else line.relative for line in lines}
+    far = [stage for stage, error in errors.items() if error is not None and error > parity.TOLERANCE]
     for stage in far:
         print(f"{stage} is off by more than {parity.TOLERANCE:g}")
     return 1 if far or not all(equal for _, equal in verdicts) else 0

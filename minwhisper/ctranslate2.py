@@ -67,7 +67,7 @@ class _Reader:
         version = self.integer("<I", "the version") if len(head) >= 4 else -1
         if not 1 <= version <= 99 or head[8:9] == b"{":  # no version at all, so another kind of file
             raise WeightsError(
-                f"{self.source.name}: expected CTranslate2's model.bin, this is {describe_bytes(head)}; "
+                f"{self.source.name}: expected CTranslate2's model.bin, it begins like {describe_bytes(head)}; "
                 "a folder needs model.bin as CTranslate2 writes it, or model.safetensors"
             )
         if version != VERSION:

