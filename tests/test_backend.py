@@ -64,7 +64,7 @@ def test_auto_is_the_first_gpu_that_works(monkeypatch):
 
 def no_cupy(monkeypatch):
     without_cupy(monkeypatch)
-    return r"CuPy is not installed \(pip install 'minwhisper\[gpu\]'\)"
+    return r"CuPy is not installed \(pip install cupy-cuda12x"
 
 
 def no_gpu(monkeypatch):
