@@ -117,8 +117,8 @@ def _transcribe(options: argparse.Namespace) -> int:
     name = options.model
     if name is None:
         name, reason = default_model()
-        knows = "English only, " if name.endswith(".en") else ""
-        print(f"minwhisper: model {name} ({knows}{reason}); --model chooses another", file=sys.stderr)
+        knows = ", English only" if name.endswith(".en") else ""
+        print(f"minwhisper: model {name}{knows}: {reason}; --model chooses another", file=sys.stderr)
     model = load_model(name, options.device, options.dtype)
     if options.language is not None or options.task != "transcribe":
         model.tokenizer.prompt(options.language or "en", options.task, timestamps=True)  # refuse before any work
@@ -237,17 +237,15 @@ def _parity(options: argparse.Namespace) -> int:
     lines, verdicts = parity.compare(model, model.name)
     print(f"{model.name} on 11 s of speech, weights in {model.dtype}, {model.device}")
     print("largest, relative: difference from the float64 values that are stored; PyTorch: its own relative difference")
+    columns = ["largest", "relative", "PyTorch"]
     if any(line.from_pytorch is not None for line in lines):
+        columns.append("ours-PyTorch")
         print("ours-PyTorch: relative difference between the two, computed here, over the whole stage")
-    print(f"\n{'stage':<18} {'shape':<16} {'largest':>9} {'relative':>9} {'PyTorch':>9} {'ours-PyTorch':>13}")
+    print(f"\n{'stage':<18} {'shape':<16} " + " ".join(f"{column:>12}" for column in columns))
     for line in lines:
-        figures = [
-            f"{'-' if value is None else format(value, '.2e'):>{width}}"
-            for value, width in zip(
-                (line.largest, line.relative, line.pytorch, line.from_pytorch), (9, 9, 9, 13), strict=True
-            )
-        ]
-        print(f"{line.stage:<18} {'×'.join(map(str, line.shape)):<16} {' '.join(figures)}")
+        values = (line.largest, line.relative, line.pytorch, line.from_pytorch)[: len(columns)]
+        figures = " ".join(f"{'-' if value is None else format(value, '.2e'):>12}" for value in values)
+        print(f"{line.stage:<18} {'×'.join(map(str, line.shape)):<16} {figures}")
     for whom, equal in verdicts:
         print(f"{'tokens':<18} {'equal to' if equal else 'DIFFER from'} {whom}")
     # Judged by the exact values where there are any: PyTorch's own errors may add to ours.

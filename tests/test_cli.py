@@ -64,7 +64,7 @@ def test_the_text_is_all_there_is_on_standard_output(command):
 def test_the_model_chosen_by_itself_is_said_in_one_line(command):
     result = command("transcribe", SHORT)
     assert result.out == "has never been surpassed.\n"
-    assert result.err.startswith("minwhisper: model tiny.en (English only, ")
+    assert result.err.startswith("minwhisper: model tiny.en, English only: it is installed")
     assert result.err.count("\n") == 1
 
 
