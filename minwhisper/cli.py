@@ -86,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         "--task", choices=("transcribe", "translate"), default="transcribe", help="translate: to English"
     )
     transcribe.add_argument("--timestamps", action="store_true", help="a line a segment, with its times")
-    _model_options(transcribe, "tiny.en or tiny, by what is at hand")
+    transcribe.add_argument(
+        "--model", help="published name, hub id or folder (default: tiny.en or tiny, by what is at hand)"
+    )
+    _place_options(transcribe)
     transcribe.set_defaults(run=_transcribe)
 
     info = commands.add_parser("info", help="the configuration, parameters and memory of a model")
@@ -98,11 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     _place_options(parity)
     parity.set_defaults(run=_parity)
     return parser
-
-
-def _model_options(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--model", help=f"published name, hub id or folder (default: {default})")
-    _place_options(parser)
 
 
 def _place_options(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,11 @@ def clip_samples() -> NDArray[np.float32]:
 
 def window_mel(samples: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]:
     """The mel of a sound's first window as transcription sees it: samples (N,) -> (1, M, 3000)."""
-    mel = log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES)
+    return _first_window(log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES))
+
+
+def _first_window(mel: Array) -> Array:
+    """Of the mel of a sound and 30 s of silence behind it the first window, zeros beyond the sound: (1, M, 3000)."""
     return pad_or_trim(mel[:, : min(N_FRAMES, mel.shape[1] - N_FRAMES)], N_FRAMES)[None]
 
 
@@ -144,7 +148,8 @@ def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool
     """
     check_comparable(name)
     reference, with_pytorch = load_reference(name), _has_pytorch()
-    mel = window_mel(clip_samples(), model.config.num_mel_bins)
+    samples = clip_samples()
+    mel = window_mel(samples, model.config.num_mel_bins)
     tokens = said(model, mel)
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
     spoken = [[*prompt, *(reference.tokens if reference else tokens)]]
@@ -153,7 +158,7 @@ def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool
     if reference is not None:
         verdicts.append(("the stored ones", tokens == reference.tokens))
     if with_pytorch:
-        theirs = pytorch_stages(model, clip_samples(), spoken)
+        theirs = pytorch_stages(model, samples, spoken)
         verdicts.append(("those of PyTorch", tokens == pytorch_tokens(model, theirs["mel"])))
     lines = []
     with on_device(model.device):
@@ -241,9 +246,9 @@ def pytorch_stages(
     if double:
         mel = _float64_mel(samples, model.config.num_mel_bins)
     else:
-        mel = whisper.log_mel_spectrogram(torch.tensor(samples), model.config.num_mel_bins, padding=N_SAMPLES)
-        mel = whisper.pad_or_trim(mel[:, : min(N_FRAMES, mel.shape[1] - N_FRAMES)], N_FRAMES)[None]
-    outputs: Stages = {"mel": mel.numpy()}
+        whole = whisper.log_mel_spectrogram(torch.tensor(samples), model.config.num_mel_bins, padding=N_SAMPLES)
+        mel = _first_window(whole.numpy())
+    outputs: Stages = {"mel": mel}
     modules = {
         f"{half}.blocks.{i}": b for half in ("encoder", "decoder") for i, b in enumerate(getattr(theirs, half).blocks)
     }
@@ -258,8 +263,8 @@ def pytorch_stages(
     with torch.no_grad():
         # The float32 network is given the same mel as ours, so that each stage shows its own rounding and what
         # came before, and not another spectrogram's.
-        given = mel if double else torch.tensor(window_mel(samples, model.config.num_mel_bins))
-        features = theirs.encoder(given)
+        given = mel if double else window_mel(samples, model.config.num_mel_bins)
+        features = theirs.encoder(torch.tensor(given))
         normed: dict[str, Any] = {}
         theirs.decoder.ln.register_forward_hook(lambda _module, _inputs, output: normed.update(out=output))
         theirs.decoder(torch.tensor(tokens), features)
@@ -268,7 +273,7 @@ def pytorch_stages(
     return outputs
 
 
-def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Any:
+def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Array:
     """openai-whisper's formula for the mel of a window, evaluated in float64 by PyTorch."""
     import torch
     import whisper
@@ -278,7 +283,7 @@ def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Any:
     power = torch.stft(padded, 400, 160, window=window, return_complex=True)[..., :-1].abs() ** 2
     mel = torch.clamp(whisper.audio.mel_filters("cpu", n_mels).double() @ power, min=1e-10).log10()
     mel = (torch.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0
-    return whisper.pad_or_trim(mel[:, : min(N_FRAMES, mel.shape[1] - N_FRAMES)], N_FRAMES)[None]
+    return _first_window(mel.numpy())
 
 
 def pytorch_tokens(model: Whisper, mel: Array) -> list[int]:

@@ -7,15 +7,29 @@ import av
 import numpy as np
 
 
+def add_pictures(out):
+    """A stream of small pictures in an open container."""
+    stream = out.add_stream("mpeg4", rate=10)
+    stream.width = stream.height = 32
+    stream.pix_fmt = "yuv420p"
+    return stream
+
+
+def write_pictures(out, stream, count):
+    """As many black pictures, and the end of their stream."""
+    for number in range(count):
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+        picture.pts = number
+        out.mux(stream.encode(picture))
+    out.mux(stream.encode(None))
+
+
 def encode(pcm, container, codec, *, rate=16000, video=False, **options):
     """A sound file's bytes, made of (N,) or (N, channels) int16 samples."""
     file = io.BytesIO()
     layout = "mono" if pcm.ndim == 1 else "stereo"
     with av.open(file, "w", format=container, options=options) as out:
-        if video:
-            picture_stream = out.add_stream("mpeg4", rate=10)
-            picture_stream.width = picture_stream.height = 32
-            picture_stream.pix_fmt = "yuv420p"
+        pictures = add_pictures(out) if video else None
         stream = out.add_stream(codec, rate=rate, layout=layout)
         converter = av.AudioResampler(stream.format.name, layout, rate, stream.codec_context.frame_size or 1024)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm).reshape(1, -1), "s16", layout)
@@ -23,12 +37,8 @@ def encode(pcm, container, codec, *, rate=16000, video=False, **options):
         for piece in [*converter.resample(frame), *converter.resample(None)]:
             out.mux(stream.encode(piece))
         out.mux(stream.encode(None))
-        if video:
-            for number in range(5):
-                picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
-                picture.pts = number
-                out.mux(picture_stream.encode(picture))
-            out.mux(picture_stream.encode(None))
+        if pictures:
+            write_pictures(out, pictures, 5)
     return file.getvalue()
 
 
@@ -48,11 +58,5 @@ def silent_film():
     """An MP4 of three pictures without a sound track."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
-        stream = out.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 32
-        for number in range(3):
-            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
-            picture.pts = number
-            out.mux(stream.encode(picture))
-        out.mux(stream.encode(None))
+        write_pictures(out, add_pictures(out), 3)
     return file.getvalue()

