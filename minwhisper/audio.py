@@ -6,14 +6,15 @@ FFmpeg's libraries (:mod:`minwhisper.sound_file`), and anything that cannot be i
 """
 
 import os
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backend import Array, array_module
 from .errors import AudioError
-from .sound_file import read_sound, resample
+from .sample_store import SampleStore
+from .sound_file import resample, store_sound
 
 SAMPLE_RATE = 16000  # samples a second
 N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
@@ -48,11 +49,84 @@ def load_audio(source: AudioSource, rate: int | None = None) -> NDArray[np.float
 
     Raises :class:`AudioError`, one line on what is wrong and what to do, for everything that cannot be loaded.
     """
+    samples = _samples_of(source, rate)
+    if isinstance(samples, np.ndarray):
+        return samples
+    with Sound(samples) as sound:
+        return sound.read(0, sound.size)
+
+
+def open_sound(source: AudioSource, rate: int | None = None) -> "Sound":
+    """Any sound, to be read piece by piece: what :func:`load_audio` loads, without holding all of it in memory.
+
+    ``source`` and ``rate`` are those of :func:`load_audio`, and so are the samples, the warnings and the refusals: a
+    file is read and decoded to its end here, once. Up to nine minutes of its samples are kept in memory, more of them
+    in a temporary file, 115 MB an hour, in the folder that the environment variable TMPDIR names. An array is kept as
+    it is, so it should not be written to while the sound is open.
+
+    Raises :class:`AudioError` for everything that cannot be loaded, and for a temporary folder without enough room.
+    """
+    return Sound(_samples_of(source, rate))
+
+
+class Sound:
+    """Mono samples at 16 kHz that are read piece by piece; :func:`open_sound` makes one.
+
+    ``size`` is the number of samples. Close it when it is no longer needed, or use it in a ``with`` statement. Two
+    threads must not read it at the same time.
+
+    >>> with open_sound(np.array([0.5, 0.25, -1.0])) as sound:
+    ...     sound.size, sound.read(1, 5)
+    (3, array([ 0.25, -1.  ,  0.  ,  0.  ], dtype=float32))
+    """
+
+    def __init__(self, samples: NDArray[np.float32] | SampleStore) -> None:
+        self.size: int = samples.size
+        self._samples: NDArray[np.float32] | SampleStore | None = samples  # None: closed
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.size / SAMPLE_RATE
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Samples ``start`` to ``stop``, with zeros for what lies past the end: (stop - start,) float32.
+
+        Any 0 <= start <= stop will do, in any order. The array is the reader's own.
+        Raises :class:`AudioError` for others, and if the sound is closed.
+        """
+        if self._samples is None:
+            raise AudioError("this sound is closed; read it before close(), within its 'with' statement")
+        if not 0 <= start <= stop:
+            raise AudioError(f"read({start}, {stop}): expected samples from 0 on, the first not behind the last")
+        samples = np.zeros(stop - start, np.float32)
+        present = samples[: max(0, self.size - start)]  # a view
+        if isinstance(self._samples, SampleStore):
+            self._samples.read_into(present, start)
+        else:
+            present[:] = self._samples[start:stop]
+        return samples
+
+    def close(self) -> None:
+        """Give back the memory or the temporary file that holds the samples; closing twice does no harm."""
+        if isinstance(self._samples, SampleStore):
+            self._samples.close()
+        self._samples = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _samples_of(source: AudioSource, rate: int | None) -> NDArray[np.float32] | SampleStore:
+    """What :func:`open_sound` reads from: samples in memory (N,), or a store of those of a file."""
     if isinstance(source, np.ndarray):
         return _load_array(source, rate)
     if rate is not None:
         raise AudioError(f"rate={rate!r}: only an array needs a rate, a file states its own; leave it out")
-    return read_sound(source, SAMPLE_RATE)
+    return store_sound(source, SAMPLE_RATE)
 
 
 def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Array:

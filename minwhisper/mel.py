@@ -6,19 +6,20 @@ into M bands that are spaced as the ear spaces them, and take the logarithm. (Ra
 Shapes: N samples, T frames, 201 frequencies from 0 to 8 kHz, 40 Hz apart, M mel bins.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .audio import HOP_LENGTH, N_FFT, SAMPLE_RATE, AudioSource, load_audio
+from .audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, AudioSource, Sound, open_sound
 from .errors import AudioError
 
 Float64 = NDArray[np.float64]
 
 N_FREQUENCIES = N_FFT // 2 + 1  # 201
-BLOCK = 3000  # frames worked on at a time: 30 s of sound, about 20 MB
+BLOCK = 300  # frames worked on at a time: 3 s of sound, about 4 MB that the processor's cache may hold
 FLOOR = 1e-10  # the least energy told apart from none
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin of the whole sound that are kept
 
@@ -36,46 +37,99 @@ def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) 
     Raises :class:`AudioError` for what cannot be loaded and for fewer than 201 samples, padding included, since the
     first and the last 200 are mirrored outwards. Source: openai-whisper's function of this name.
     """
-    samples = load_audio(audio)
-    if type(padding) is not int or padding < 0:
-        raise AudioError(f"padding: expected a number of zeros to append, 0 or more, got {padding!r}")
-    total = samples.size + padding
-    if total <= N_FFT // 2:
-        raise AudioError(
-            f"{samples.size} samples and {padding} of padding are too short for a spectrogram: expected more than "
-            f"{N_FFT // 2} together; append silence, for instance padding=480000"
-        )
-    filters = mel_filters(n_mels).astype(np.float64)  # (M, 201)
-    cosines, sines = fourier_waves()
-    window = hann_window()
-    mel = np.empty((n_mels, total // HOP_LENGTH), np.float32)  # (M, T); the frame centred on the very end is dropped
-    loudest = np.log10(FLOOR)
-    for first in range(0, mel.shape[1], BLOCK):
-        last = min(first + BLOCK, mel.shape[1])
-        stretch = mirrored(samples, padding, first * HOP_LENGTH, (last - 1) * HOP_LENGTH + N_FFT)
-        energy = power(frames(stretch) * window, cosines, sines)  # (T, 201)
-        logs = log_energy(filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
-        loudest = max(loudest, logs.max())
-        mel[:, first:last] = scale(logs)
-    # Rounding keeps order, so clamping the rounded values gives what rounding the clamped ones would.
-    return np.maximum(mel, np.float32(scale(loudest - DYNAMIC_RANGE)), out=mel)
+    with open_sound(audio) as sound:
+        if type(padding) is not int or padding < 0:
+            raise AudioError(f"padding: expected a number of zeros to append, 0 or more, got {padding!r}")
+        if sound.size + padding <= N_FFT // 2:
+            raise AudioError(
+                f"{sound.size} samples and {padding} of padding are too short for a spectrogram: expected more than "
+                f"{N_FFT // 2} together; append silence, for instance padding=480000"
+            )
+        log_mel = LogMel(sound, n_mels, padding)
+        mel = np.empty((n_mels, log_mel.frames), np.float32)  # (M, T)
+        loudest = -np.inf
+        for start, logs in log_mel.blocks(0, log_mel.frames):
+            loudest = max(loudest, float(logs.max()))
+            mel[:, start : start + logs.shape[1]] = scale(logs)
+    return clamp(mel, loudest)
 
 
-def mirrored(samples: NDArray[np.float32], padding: int, start: int, stop: int) -> Float64:
+class Spectrogram:
+    """The spectrogram of a sound and the 30 s of zeros behind it, of which only what is read is computed.
+
+    ``frames`` is the number of frames in the sound itself, its samples // 160; 3,000 of the zeros follow them. Making
+    one goes through the whole sound for its loudest bin, from which the clamp is measured, and remembers only that.
+
+    ``sound`` stays the caller's to close, after the last read. ``n_mels`` is 80, or 128 for large-v3 and turbo.
+    Raises :class:`AudioError` if it is no positive whole number.
+    """
+
+    def __init__(self, sound: Sound, n_mels: int = 80) -> None:
+        self.frames = sound.size // HOP_LENGTH
+        self._log_mel = LogMel(sound, n_mels, N_SAMPLES)
+        # Frames from this one on lie in the zeros altogether, and are as quiet as can be.
+        silent = (sound.size + N_FFT // 2) // HOP_LENGTH + 1
+        heard = self._log_mel.blocks(0, silent)
+        self._loudest = max(float(logs.max()) for _, logs in heard)
+
+    def read(self, first: int, last: int) -> NDArray[np.float32]:
+        """Frames ``first`` to ``last``: (M, last - first) float32, 0 <= first <= last <= ``frames`` + 3,000.
+
+        They are ``log_mel_spectrogram(samples, n_mels, padding=480000)[:, first:last]``, bit for bit.
+        Raises :class:`AudioError` for other numbers, and if the sound is closed.
+        """
+        if not 0 <= first <= last <= self._log_mel.frames:
+            raise AudioError(
+                f"read({first}, {last}): expected frames from 0 to {self._log_mel.frames}, the first before the last"
+            )
+        mel = np.empty((self._log_mel.n_mels, last - first), np.float32)
+        for start, logs in self._log_mel.blocks(first, last):
+            begin, end = max(first, start), min(last, start + logs.shape[1])
+            mel[:, begin - first : end - first] = scale(logs[:, begin - start : end - start])
+        return clamp(mel, self._loudest)
+
+
+class LogMel:
+    """The logarithm of the energy in each mel bin of a sound and ``padding`` zeros behind it, block by block.
+
+    ``frames`` is the number of frames in all, the one centred on the very end being dropped.
+    """
+
+    def __init__(self, sound: Sound, n_mels: int, padding: int) -> None:
+        self.frames = (sound.size + padding) // HOP_LENGTH
+        self.n_mels = n_mels
+        self._sound, self._padding = sound, padding
+        self._filters = mel_filters(n_mels).astype(np.float64)  # (M, 201)
+        self._cosines, self._sines = fourier_waves()
+        self._window = hann_window()
+
+    def blocks(self, first: int, last: int) -> Iterator[tuple[int, Float64]]:
+        """Whole blocks that hold frames ``first`` to ``last``: where each starts, and its powers of ten (M, T).
+
+        Blocks lie where they lie, whatever is asked for: how a matrix product rounds can depend on its size, so a
+        frame is always computed together with the same others.
+        """
+        for start in range(first // BLOCK * BLOCK, last, BLOCK):
+            stop = min(start + BLOCK, self.frames)
+            stretch = mirrored(self._sound, self._padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)
+            energy = power(frames(stretch) * self._window, self._cosines, self._sines)  # (T, 201)
+            yield start, log_energy(self._filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
+
+
+def mirrored(sound: Sound, padding: int, start: int, stop: int) -> Float64:
     """Samples ``start`` to ``stop`` of the sound followed by zeros and mirrored outwards by 200 at both ends.
 
     The mirror puts the middle of frame 0 on sample 0; the end samples themselves are not repeated.
 
-    >>> mirrored(np.arange(1000, dtype=np.float32), 0, 197, 203)
+    >>> mirrored(open_sound(np.arange(1000.0)), 0, 197, 203)
     array([3., 2., 1., 0., 1., 2.])
     """
-    last = samples.size + padding - 1
+    last = sound.size + padding - 1
     position = np.abs(np.arange(start, stop) - N_FFT // 2)  # folded at the left end
     position = last - np.abs(last - position)  # and at the right
-    stretch = np.zeros(stop - start)
-    inside = position < samples.size
-    stretch[inside] = samples[position[inside]]
-    return stretch
+    lowest = int(position.min())
+    stretch = sound.read(lowest, int(position.max()) + 1)  # behind its end a sound reads as zeros
+    return stretch[position - lowest].astype(np.float64)
 
 
 def frames(samples: NDArray[Any]) -> NDArray[Any]:
@@ -168,3 +222,9 @@ def log_energy(energy: Float64) -> Float64:
 def scale(log: Any) -> Any:
     """Powers of ten to numbers around zero, as the model expects them: any shape."""
     return (log + 4.0) / 4.0
+
+
+def clamp(mel: NDArray[np.float32], loudest: float) -> NDArray[np.float32]:
+    """Raise what lies more than 8 powers of ten below the loudest one of the whole sound, in place: (M, T) scaled."""
+    # Rounding keeps order, so clamping the rounded values gives what rounding the clamped ones would.
+    return np.maximum(mel, np.float32(scale(loudest - DYNAMIC_RANGE)), out=mel)

@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any, BinaryIO, cast
 
@@ -23,21 +24,29 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from .errors import AudioError
+from .sample_store import SampleStore
 
 MISSING_SECONDS = 0.05  # what a healthy file may lack of the length it states, and a packet on top
 # Containers whose header states how long each stream is. Of the others, FFmpeg measures or guesses the length.
 STATING_FORMATS = ("flac", "aiff", "au", "mov,mp4,m4a,3gp,3g2,mj2")
 
 
-def read_sound(source: object, rate: int) -> NDArray[np.float32]:
-    """The samples of a sound file, mono at ``rate`` a second: (N,) float32, full scale being -1 to 1.
+def store_sound(source: object, rate: int) -> SampleStore:
+    """The samples of a sound file, mono at ``rate`` a second, decoded once and for all; the caller closes the store.
 
     ``source`` is a path, ``"-"`` for standard input, a file's bytes, or a file opened with mode ``"rb"``.
-    Raises :class:`AudioError` for what cannot be opened, is no sound, or ends before it should.
+    Raises :class:`AudioError` for what cannot be opened, is no sound, ends before it should, or finds no room.
     """
     name, file = _open(source)
-    with file:
-        return _decode(name, file, rate)
+    with file, ExitStack() as on_failure:
+        store = SampleStore()
+        on_failure.callback(store.close)
+        for pcm in _decode(name, file, rate):
+            store.append(pcm)
+        if not store.size:
+            raise AudioError(f"{name}: a sound file without a single sample; expected some sound, record it again?")
+        on_failure.pop_all()
+    return store
 
 
 def resample(samples: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
@@ -113,8 +122,12 @@ _LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"
 # --- Decoding -----------------------------------------------------------------------------------------------------
 
 
-def _decode(name: str, file: BinaryIO, rate: int) -> NDArray[np.float32]:
-    """The samples of an open file: (N,) at ``rate`` a second."""
+def _decode(name: str, file: BinaryIO, rate: int) -> Iterator[NDArray[np.int16]]:
+    """The samples of an open file, piece by piece: (N,) each at ``rate`` a second.
+
+    They are 16-bit integers, as in openai-whisper: asked for floats, the resampler would scale a stereo sound to keep
+    its power and not its level, 1.41 times louder.
+    """
     size, stated_size = _file_sizes(file)
     try:
         container = av.open(
@@ -129,19 +142,11 @@ def _decode(name: str, file: BinaryIO, rate: int) -> NDArray[np.float32]:
         stream = _pick_stream(name, container)
         stated = _stated_seconds(container, stream, size, stated_size)
         try:
-            chunks = list(_resampled(_decoded_frames(name, container, stream, stated), "s16", rate))
+            yield from _resampled(_decoded_frames(name, container, stream, stated), "s16", rate)
         except AudioError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _not_sound(name, error) from error
-    pcm = np.concatenate(chunks or [np.zeros(0, np.int16)])  # (N,) int16
-    chunks.clear()  # before the next copy: an hour is 115 MB
-    if not pcm.size:
-        raise AudioError(f"{name}: a sound file without a single sample; expected some sound, record it again?")
-    # Through 16-bit integers, as openai-whisper does: asked for floats, the resampler would scale a stereo sound
-    # to keep its power and not its level, 1.41 times louder. 1/32768 is a power of two, so this rounds nothing.
-    samples: NDArray[np.float32] = np.multiply(pcm, 1 / 32768, dtype=np.float32)
-    return samples
 
 
 def _not_sound(name: str, error: Exception) -> AudioError:
@@ -204,7 +209,7 @@ def _decoded_frames(
         warnings.warn(
             f"{name}: left out broken sound at {len(broken)} place(s), the first at {broken[0]:.2f} s; "
             "what follows comes earlier by as much",
-            stacklevel=6,  # past the two generators, _decode, read_sound and load_audio
+            stacklevel=7,  # past the three generators, store_sound, _samples_of, and open_sound or load_audio
         )
 
 

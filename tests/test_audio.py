@@ -1,13 +1,27 @@
 """Loading: the constants, samples in memory, and the length of a window. Files have tests of their own."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minwhisper.audio import CHUNK_LENGTH, HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, SAMPLE_RATE, load_audio, pad_or_trim
+from minwhisper import sample_store
+from minwhisper.audio import (
+    CHUNK_LENGTH,
+    HOP_LENGTH,
+    N_FFT,
+    N_FRAMES,
+    N_SAMPLES,
+    SAMPLE_RATE,
+    load_audio,
+    open_sound,
+    pad_or_trim,
+)
+from minwhisper.errors import AudioError
 from sounds import wav
-from test_sound_file import SHORT, refusal
+from test_sound_file import CLIPS, SHORT, refusal
 
 
 def test_constants():
@@ -102,6 +116,138 @@ def test_arrays_that_are_no_sound(array, rate, parts):
 
 def test_rate_is_for_arrays():
     refusal(SHORT, "rate=16000", "leave it out", rate=16000)
+
+
+# --- Piece by piece
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_a_sound_is_what_load_audio_loads(clip, monkeypatch):
+    expected = load_audio(clip)
+    for limit in (sample_store.IN_MEMORY, 10_000):  # kept in memory, and in a file
+        monkeypatch.setattr(sample_store, "IN_MEMORY", limit)
+        with open_sound(clip) as sound:
+            assert sound.size == expected.size
+            assert sound.seconds == expected.size / 16000
+            samples = sound.read(0, sound.size)
+            assert samples.dtype == np.float32
+            assert np.array_equal(samples, expected)
+
+
+@pytest.fixture(params=["array", "memory", "file"])
+def noise(request, monkeypatch):
+    """A sound of 20,000 samples, from each of the places where samples are kept, and these samples."""
+    integers = np.random.default_rng(0).integers(-32768, 32768, (20000, 1))
+    expected = (integers[:, 0] / 32768).astype(np.float32)
+    if request.param == "file":
+        monkeypatch.setattr(sample_store, "IN_MEMORY", 3000)
+    with open_sound(expected if request.param == "array" else wav(integers)) as sound:
+        yield sound, expected
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.tuples(st.integers(0, 23000), st.integers(0, 23000)), max_size=6))
+def test_reading_in_any_order(noise, places):
+    sound, expected = noise
+    followed_by_zeros = np.pad(expected, (0, 3000))
+    for place in places:
+        start, stop = sorted(place)
+        samples = sound.read(start, stop)
+        assert samples.dtype == np.float32
+        assert np.array_equal(samples, followed_by_zeros[start:stop])
+
+
+def test_reading_at_the_ends(noise):
+    sound, expected = noise
+    assert np.array_equal(sound.read(0, 20000), expected)
+    assert np.array_equal(sound.read(19999, 20002), [expected[-1], 0, 0])
+    for start, stop in [(0, 0), (5, 5), (20000, 20000), (30000, 30000)]:
+        assert sound.read(start, stop).shape == (0,)
+    assert not sound.read(20000, 20100).any()
+    assert sound.read(10**9, 10**9 + 7).tolist() == [0] * 7
+
+
+def test_reading_more_than_a_block(noise, monkeypatch):
+    sound, expected = noise
+    monkeypatch.setattr(sample_store, "BLOCK", 777)
+    assert np.array_equal(sound.read(1, 21000), np.pad(expected, (0, 1000))[1:])
+
+
+def test_what_is_read_is_the_readers_own(noise):
+    sound, expected = noise
+    before = expected.copy()
+    sound.read(0, 100)[:] = 7
+    assert np.array_equal(sound.read(0, 100), before[:100])
+    assert np.array_equal(expected, before)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 5), (-5, -1), (6, 5)])
+def test_places_that_are_none(noise, start, stop):
+    with pytest.raises(AudioError, match=rf"^read\({start}, {stop}\): expected samples from 0 on"):
+        noise[0].read(start, stop)
+
+
+def test_a_closed_sound_says_so(noise):
+    sound, _ = noise
+    with sound as same:
+        assert same is sound
+        sound.read(0, 1)
+    for start, stop in [(0, 1), (0, 0), (-1, 0)]:
+        with pytest.raises(AudioError, match=r"closed.*before close\(\)"):
+            sound.read(start, stop)
+    sound.close()
+    assert sound.size == 20000
+
+
+def test_two_sounds_do_not_mix(monkeypatch):
+    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    ramp = np.arange(6000)[:, None]
+    with open_sound(wav(ramp)) as up, open_sound(wav(-ramp)) as down:
+        for start in (0, 5000, 2000, 2001):
+            expected = np.arange(start, start + 999) / 32768
+            assert np.array_equal(up.read(start, start + 999), expected)
+            assert np.array_equal(down.read(start, start + 999), -expected)
+
+
+def test_a_sound_keeps_an_array_without_copying_it():
+    samples = np.zeros(10**7, np.float32)
+    tracemalloc.start()
+    with open_sound(samples) as sound:
+        sound.read(0, 100)
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e5
+
+
+def test_arrays_are_brought_to_16_khz_as_by_load_audio():
+    array = np.random.default_rng(0).integers(-9000, 9000, (44100, 2)).astype(np.int16)
+    with open_sound(array, rate=44100) as sound:
+        assert np.array_equal(sound.read(0, sound.size), load_audio(array, rate=44100))
+    with open_sound(np.zeros(0)) as empty:
+        assert empty.size == empty.seconds == 0
+        assert empty.read(0, 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("source", "rate"),
+    [(np.zeros(9, np.int16), None), (np.array([np.nan]), None), (SHORT, 16000), ("nope.wav", None), (b"nope", None)],
+)
+def test_what_cannot_be_loaded_cannot_be_opened(source, rate):
+    message = refusal(source, rate=rate)
+    with pytest.raises(AudioError) as caught:
+        open_sound(source, rate)
+    assert str(caught.value) == message
+
+
+def test_loading_needs_little_more_memory_than_the_samples(tmp_path):
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav(np.zeros((20 * 60 * 16000, 1))))
+    tracemalloc.start()
+    samples = load_audio(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert samples.shape == (20 * 60 * 16000,)
+    assert peak < samples.nbytes + 2e6
 
 
 # --- pad_or_trim

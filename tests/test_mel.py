@@ -1,6 +1,7 @@
 """The spectrogram, step by step and as a whole; against PyTorch it is held in test_audio_parity.py."""
 
 import tracemalloc
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper import mel
-from minwhisper.audio import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio
+from minwhisper import mel, sample_store
+from minwhisper.audio import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio, open_sound
 from minwhisper.errors import AudioError
 from minwhisper.mel import (
+    LogMel,
+    Spectrogram,
+    clamp,
     fourier_waves,
     frames,
     hann_window,
@@ -26,6 +30,7 @@ from minwhisper.mel import (
 )
 
 JFK = Path(__file__).parent / "data" / "jfk.flac"
+CLIPS = sorted(path for path in JFK.parent.iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
 
 
 def exact_log_mel(samples, n_mels=80, padding=0):
@@ -63,9 +68,11 @@ def test_mirrored(size, padding, data):
         return
     samples = noise(size)
     expected = np.pad(np.pad(samples, (0, padding)), 200, mode="reflect")
-    start = data.draw(st.integers(0, expected.size))
-    stop = data.draw(st.integers(start, expected.size))
-    assert np.array_equal(mirrored(samples, padding, start, stop), expected[start:stop])
+    start = data.draw(st.integers(0, expected.size - 1))
+    stop = data.draw(st.integers(start + 1, expected.size))
+    stretch = mirrored(open_sound(samples), padding, start, stop)
+    assert stretch.dtype == np.float64
+    assert np.array_equal(stretch, expected[start:stop])
 
 
 def test_hann_window():
@@ -127,6 +134,13 @@ def test_n_mels_must_be_a_number(n_mels):
 def test_log_energy_and_scale():
     assert log_energy(np.array([0.0, 1e-12, 1e-10, 1.0, 100.0])).tolist() == [-10, -10, -10, 0, 2]
     assert scale(np.array([-4.0, 0.0])).tolist() == [0, 1]
+
+
+def test_clamp():
+    bins = np.array([[3.0, 0.9, -1.5]], np.float32)
+    clamped = clamp(bins, loudest=8.0)
+    assert clamped is bins
+    assert clamped.tolist() == [[3, 1, 1]]
 
 
 # --- The whole
@@ -211,4 +225,145 @@ def test_an_hour_needs_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert result.shape == (80, 363_000)
-    assert peak < result.nbytes + 60e6
+    assert peak < result.nbytes + 20e6
+
+
+# --- Only what is read
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_windows_are_those_of_the_whole(clip, n_mels):
+    samples = load_audio(clip)
+    whole = log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES)
+    with open_sound(clip) as sound:
+        spectrogram = Spectrogram(sound, n_mels)
+        assert spectrogram.frames == samples.size // 160 == whole.shape[1] - N_FRAMES
+        end = spectrogram.frames
+        for first, last in [
+            (0, end),
+            (end // 3, end),
+            (1, 2),
+            (end - 1, end),
+            (7, end // 2 + 1),
+            (end - 5, end + 3000),
+        ]:
+            window = spectrogram.read(first, last)
+            assert window.dtype == np.float32
+            assert np.array_equal(window, whole[:, first:last])
+
+
+@pytest.fixture(scope="module")
+def minute():
+    """A minute of noise of changing loudness, its spectrogram, and what reads it."""
+    samples = noise(60 * 16000 + 77) * np.linspace(1e-5, 1, 60 * 16000 + 77, dtype=np.float32)
+    return log_mel_spectrogram(samples, 128, padding=N_SAMPLES), Spectrogram(open_sound(samples), 128)
+
+
+@settings(max_examples=30, deadline=None)
+@given(first=st.integers(0, 9000), size=st.integers(0, 3001))
+def test_any_window_is_that_of_the_whole(minute, first, size):
+    whole, spectrogram = minute
+    last = min(first + size, 9000)
+    assert np.array_equal(spectrogram.read(first, last), whole[:, first:last])
+
+
+@pytest.mark.parametrize("size", [0, 1, 159, 160, 161, 200, 201, 399, 401, 3 * 16000, 3 * 16000 + 161])
+def test_short_sounds(size):
+    samples = noise(size)
+    spectrogram = Spectrogram(open_sound(samples))
+    assert spectrogram.frames == size // 160
+    whole = spectrogram.read(0, spectrogram.frames + N_FRAMES)
+    assert np.array_equal(whole, log_mel_spectrogram(samples, padding=N_SAMPLES))
+    assert spectrogram.read(0, 0).shape == (80, 0)
+
+
+@pytest.mark.parametrize("place", [0, 300_000, 30 * 16000, 700_000, 800 * 1000 - 1])
+def test_the_first_window_is_clamped_by_the_whole_sound(place):
+    samples = noise(800_000) * np.float32(1e-6)
+    quiet = Spectrogram(open_sound(samples)).read(0, N_FRAMES)
+    samples[place] = 1
+    window = Spectrogram(open_sound(samples)).read(2000, N_FRAMES)
+    assert np.array_equal(window, log_mel_spectrogram(samples, padding=N_SAMPLES)[:, 2000:3000])
+    assert (window > quiet[:, 2000:]).mean() > 0.5
+
+
+@pytest.mark.parametrize("frames_of_sound", [100, 298, 299, 300])
+def test_what_is_heard_behind_the_last_frame_counts(frames_of_sound):
+    # The sample is at the edge of the last frame that is read, and in the middle of one behind it.
+    samples = np.zeros(frames_of_sound * HOP_LENGTH + 159, np.float32)
+    samples[-1] = 1
+    window = Spectrogram(open_sound(samples)).read(0, frames_of_sound)
+    assert np.array_equal(window, log_mel_spectrogram(samples, padding=N_SAMPLES)[:, :frames_of_sound])
+    assert window.min() > -1.5
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "starts"), [(0, 1, [0]), (299, 300, [0]), (299, 301, [0, 300]), (301, 302, [300])]
+)
+def test_a_frame_is_always_in_the_same_block(first, last, starts):
+    log_mel = LogMel(open_sound(noise(320 * 160)), 80, 0)
+    whole = dict(log_mel.blocks(0, 320))
+    assert [logs.shape for logs in whole.values()] == [(80, 300), (80, 20)]
+    part = dict(log_mel.blocks(first, last))
+    assert list(part) == starts
+    for start, logs in part.items():
+        assert np.array_equal(logs, whole[start])  # in float64
+
+
+@pytest.mark.parametrize(("first", "last"), [(-1, 5), (5, 4), (0, 3101), (3101, 3101)])
+def test_frames_that_are_none(first, last):
+    spectrogram = Spectrogram(open_sound(noise(16000)))
+    with pytest.raises(AudioError, match=rf"^read\({first}, {last}\): expected frames from 0 to 3100"):
+        spectrogram.read(first, last)
+
+
+@pytest.mark.parametrize("n_mels", [0, 80.0, None])
+def test_n_mels_of_a_spectrogram_must_be_a_number(n_mels):
+    with pytest.raises(AudioError, match="n_mels"):
+        Spectrogram(open_sound(noise(1000)), n_mels)
+
+
+def test_a_closed_sound_has_no_more_windows():
+    with open_sound(noise(1000)) as sound:
+        spectrogram = Spectrogram(sound)
+    with pytest.raises(AudioError, match="closed"):
+        spectrogram.read(0, 5)
+
+
+def test_two_sounds_are_read_in_turn(monkeypatch):
+    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    one, other = CLIPS[0], JFK
+    with open_sound(one) as first, open_sound(other) as second:
+        spectrograms = Spectrogram(first), Spectrogram(second)
+        for start in (150, 10):
+            for clip, spectrogram in zip((one, other), spectrograms, strict=True):
+                whole = log_mel_spectrogram(clip, padding=N_SAMPLES)
+                assert np.array_equal(spectrogram.read(start, start + 20), whole[:, start : start + 20])
+
+
+def peak_of_reading(path, minutes):
+    """The most memory, in bytes, that a WAV of so many minutes takes to be opened and read window by window."""
+    second = np.sin(0.3 * np.arange(16000)) * np.random.default_rng(0).random(16000)
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16000)
+        for number in range(60 * minutes):
+            out.writeframesraw((3000 * (1 + number % 10) * second).astype("<i2").tobytes())
+    tracemalloc.start()
+    with open_sound(path) as sound:
+        spectrogram = Spectrogram(sound)
+        assert spectrogram.frames == minutes * 6000
+        for first in range(0, spectrogram.frames, N_FRAMES):
+            assert spectrogram.read(first, first + N_FRAMES).shape == (80, N_FRAMES)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def test_a_long_sound_needs_no_more_memory_than_a_short_one(tmp_path):
+    short = peak_of_reading(tmp_path / "short.wav", 5)
+    long = peak_of_reading(tmp_path / "long.wav", 20)  # more than is kept in memory; an hour shows the same
+    assert long < 30e6
+    assert long < 1.3 * short

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,12 @@ import av
 import numpy as np
 import pytest
 
-from minwhisper.audio import load_audio
+from minwhisper import sample_store
+from minwhisper.audio import load_audio, open_sound
 from minwhisper.errors import AudioError
 from minwhisper.sound_file import _decoded_frames
 from sounds import encode, silent_film, wav
+from test_sample_store import needs_proc, temporary_files
 
 TESTS = Path(__file__).parent
 CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
@@ -200,6 +203,27 @@ def test_a_pipe_as_file():
         assert np.array_equal(load_audio(process.stdout), load_audio(SHORT))
 
 
+def test_all_of_them_can_be_read_piece_by_piece(monkeypatch):
+    expected = load_audio(SHORT)
+    content = SHORT.read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    command = [sys.executable, "-c", f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"]
+    with open(SHORT, "rb") as file, subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        for source in (SHORT, str(SHORT), content, bytearray(content), file, process.stdout, "-"):
+            with open_sound(source) as sound:
+                assert sound.size == expected.size
+                assert np.array_equal(sound.read(20000, sound.size), expected[20000:])
+                assert np.array_equal(sound.read(0, 20000), expected[:20000])
+
+
+def test_a_file_is_decoded_when_it_is_opened_and_not_again(tmp_path):
+    path = tmp_path / "sound.wav"
+    shutil.copy(SHORT, path)
+    with open_sound(path) as sound:
+        path.write_bytes(b"")
+        assert np.array_equal(sound.read(0, sound.size), load_audio(SHORT))
+
+
 def test_a_file_is_read_from_where_it_stands():
     file = io.BytesIO(b"skip me" + SHORT.read_bytes())
     file.seek(7)
@@ -344,6 +368,40 @@ def test_a_broken_packet_in_the_middle_is_left_out(speech):
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert speech.size - 5000 < loaded.size < speech.size + 1024
+
+
+def test_opening_warns_once_and_reading_never(speech):
+    content = bytearray(encode(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
+    content[9000:9400] = np.random.default_rng(0).bytes(400)
+    with pytest.warns(UserWarning, match="left out broken sound") as caught:
+        sound = open_sound(bytes(content))
+    assert [warning.filename for warning in caught] == [__file__]
+    with sound, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sound.read(0, sound.size)
+
+
+@needs_proc
+@pytest.mark.parametrize("opener", [open_sound, load_audio])
+def test_what_is_refused_leaves_no_temporary_file(opener, speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    content = encode(speech, "wav", "pcm_s16le")
+    with open_sound(content):
+        assert len(temporary_files(tmp_path)) == 1
+    load_audio(content)
+    assert temporary_files(tmp_path) == []
+    with pytest.raises(AudioError, match="the end is broken or missing") as caught:
+        opener(content[: len(content) // 2])
+    assert caught.tb is not None  # it holds what the functions held, so nothing is closed by being forgotten
+    assert temporary_files(tmp_path) == []
+
+
+def test_no_room_for_the_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nope"))
+    load_audio(SHORT)  # few samples need no folder
+    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    refusal(SHORT, str(tmp_path / "nope"), "expected room", "TMPDIR")
 
 
 def test_a_broken_packet_in_the_middle_of_flac_is_left_out(speech):
