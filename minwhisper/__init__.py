@@ -2,12 +2,14 @@
 
 from .audio import load_audio, pad_or_trim
 from .config import WhisperConfig
+from .decoding import DecodingResult
 from .errors import MinWhisperError
 from .mel import log_mel_spectrogram
 from .model import Whisper, load_model
-from .search import DecodingOptions, DecodingResult
+from .options import DecodingOptions, TranscriptionOptions
 from .sources import available_models
 from .tokenizer import Tokenizer
+from .transcribe import Transcription
 
 __version__ = "0.1.0"
 
@@ -16,6 +18,8 @@ __all__ = [
     "DecodingResult",
     "MinWhisperError",
     "Tokenizer",
+    "Transcription",
+    "TranscriptionOptions",
     "Whisper",
     "WhisperConfig",
     "available_models",

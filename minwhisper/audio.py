@@ -21,6 +21,7 @@ N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
 HOP_LENGTH = 160  # samples from one frame to the next: 10 ms
 CHUNK_LENGTH = 30  # seconds in a window, the stretch of sound that the model hears at once
 N_SAMPLES = CHUNK_LENGTH * SAMPLE_RATE  # 480,000 samples in a window
+FRAMES_A_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100
 N_FRAMES = N_SAMPLES // HOP_LENGTH  # 3,000 frames in a window
 
 AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]

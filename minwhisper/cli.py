@@ -5,67 +5,50 @@ several files the others are still transcribed. Ctrl-C ends with status 130.
 """
 
 import argparse
-import io
-import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import minwhisper
 
+from . import transcribe_command
 from .checkpoint import DTYPES, read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
+from .console import Console, drop_output, prepare_streams
 from .errors import MinWhisperError
-from .model import Whisper, load_model
+from .model import load_model
 from .names import expected_shapes
-from .sources import default_model, find_checkpoint, short_name
+from .sources import find_checkpoint, short_name
+from .transcribe_arguments import add_arguments, add_place
+from .transcribe_command import INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default); returns the exit status."""
-    _prepare_streams()
+    prepare_streams()
     options = _parser().parse_args(arguments)
+    console = Console()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            status: int = options.run(options)
+            warnings.showwarning = console.warn
+            status: int = options.run(options, console)
         sys.stdout.flush()
     except MinWhisperError as error:
-        print(f"minwhisper: {error}", file=sys.stderr)
+        console.note(error)
         return 2
     except KeyboardInterrupt:
-        print("minwhisper: interrupted", file=sys.stderr)
-        return 130
+        console.note("interrupted")
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        _drop_output()
+        drop_output()
         return 1
     except OSError as error:  # a full disk
-        _drop_output()
-        print(f"minwhisper: cannot write: {error.strerror or error}; is there space left?", file=sys.stderr)
+        drop_output()
+        console.note(f"cannot write: {error.strerror or error}; is there space left?")
         return 2
     return status
-
-
-def _prepare_streams() -> None:
-    """What the terminal's encoding lacks is escaped and not a crash; a closed stream swallows what it is given."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _drop_output() -> None:
-    """Send what is still to be written nowhere, lest Python tries again when it ends, and complains."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as a line, without the place in the code that it came from."""
-    print(f"minwhisper: warning: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,17 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     transcribe = commands.add_parser("transcribe", help="turn speech into text")
-    transcribe.add_argument("files", nargs="+", metavar="FILE", help="anything that holds sound; - for standard input")
-    transcribe.add_argument("--language", help="code or English name; if not given, a multilingual model hears it")
-    transcribe.add_argument(
-        "--task", choices=("transcribe", "translate"), default="transcribe", help="translate: to English"
-    )
-    transcribe.add_argument("--timestamps", action="store_true", help="a line a segment, with its times")
-    transcribe.add_argument(
-        "--model", help="published name, hub id or folder (default: tiny.en or tiny, by what is at hand)"
-    )
-    _place_options(transcribe)
-    transcribe.set_defaults(run=_transcribe)
+    add_arguments(transcribe)
+    transcribe.set_defaults(run=transcribe_command.run)
 
     info = commands.add_parser("info", help="the configuration, parameters and memory of a model")
     info.add_argument("model", metavar="MODEL", help="a published name, or a folder or hub id with a checkpoint")
@@ -98,93 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
     parity = commands.add_parser("parity", help="how exact the layers are, stage by stage")
     parity.add_argument("model", metavar="MODEL", help="tiny.en and base have a stored reference")
-    _place_options(parity)
+    add_place(parity, dtype="float32")
     parity.set_defaults(run=_parity)
     return parser
-
-
-def _place_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …, or auto (default: cpu)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="how weights are stored (default: float32)")
-
-
-# ------------------------------------------------------------------------------------------ transcribe
-
-
-def _transcribe(options: argparse.Namespace) -> int:
-    name = options.model
-    if name is None:
-        name, reason = default_model()
-        knows = ", English only" if name.endswith(".en") else ""
-        print(f"minwhisper: model {name}{knows}: {reason}; --model chooses another", file=sys.stderr)
-    model = load_model(name, options.device, options.dtype)
-    if options.language is not None or options.task != "transcribe":
-        model.tokenizer.prompt(options.language or "en", options.task, timestamps=True)  # refuse before any work
-    status = 0
-    for file in options.files:
-        try:
-            _transcribe_file(model, file, options)
-        except MinWhisperError as error:
-            print(f"minwhisper: {error}", file=sys.stderr)
-            status = 2
-    return status
-
-
-def _transcribe_file(model: Whisper, file: str, options: argparse.Namespace) -> None:
-    with _progress_bar(file) as progress:
-        result = model.transcribe(file, language=options.language, task=options.task, progress=progress)
-    several = len(options.files) > 1
-    if options.timestamps:
-        if several:
-            print(f"{_printable(file)}:")
-        for segment in result["segments"]:
-            print(f"[{_clock(segment['start'])} --> {_clock(segment['end'])}] {segment['text'].strip()}")
-    else:
-        text = result["text"].strip()
-        print(f"{_printable(file)}: {text}" if several else text)
-    sys.stdout.flush()
-
-
-def _printable(name: str) -> str:
-    """A file's name on one line, with what is no visible character escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as minutes, seconds and milliseconds, with hours where there are any.
-
-    >>> _clock(7.74), _clock(3725.5)
-    ('00:07.740', '01:02:05.500')
-    """
-    milliseconds = round(seconds * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours:02d}:" if hours else "") + f"{minutes:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
-
-
-@contextmanager
-def _progress_bar(title: str, width: int = 30) -> Iterator[Any]:
-    """A callback that draws a bar in seconds of sound on standard error; None if that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-
-    def draw(done: float, total: float) -> None:
-        filled = round(width * done / total) if total else width
-        bar = "█" * filled + "░" * (width - filled)
-        print(f"\r{title[:40]} {bar} {done:.1f} of {total:.1f} s", end="", file=sys.stderr, flush=True)
-
-    print(f"\r{title[:40]} …", end="", file=sys.stderr, flush=True)
-    try:
-        yield draw
-    finally:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)  # the bar gives way to what comes next
 
 
 # ------------------------------------------------------------------------------------------ info
 
 
-def _info(options: argparse.Namespace) -> int:
+def _info(options: argparse.Namespace, _console: Console) -> int:
     name = ALIASES.get(options.model, options.model)
     known = PUBLISHED.get(short_name(name))  # a published one needs no checkpoint
     config = known or read_config(find_checkpoint(name))
@@ -227,7 +123,7 @@ def describe(name: str, config: WhisperConfig) -> list[str]:
 # ------------------------------------------------------------------------------------------ parity
 
 
-def _parity(options: argparse.Namespace) -> int:
+def _parity(options: argparse.Namespace, _console: Console) -> int:
     from . import parity
 
     parity.check_comparable(short_name(options.model) or options.model)  # before any download

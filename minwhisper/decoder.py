@@ -5,6 +5,7 @@ values depend only on the tokens before it, so they never change once computed; 
 a :class:`Cache` and feeds in only the new tokens. The two give the same logits, and a test holds them to it.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .backend import Array, array_module
@@ -84,6 +85,10 @@ class KeysValues(NamedTuple):
             xp.concatenate([self.keys, new.keys], axis=3), xp.concatenate([self.values, new.values], axis=2)
         )
 
+    def take(self, rows: Sequence[int]) -> "KeysValues":
+        """These rows of the batch, in this order; a row may come several times."""
+        return KeysValues(self.keys[list(rows)], self.values[list(rows)])
+
 
 class Cache(NamedTuple):
     """Keys and values of everything seen so far, one entry a decoder block. A value: steps return a new one."""
@@ -95,6 +100,23 @@ class Cache(NamedTuple):
     def length(self) -> int:
         """How many tokens are in it."""
         return int(self.text[0].keys.shape[3])
+
+    @property
+    def rows(self) -> int:
+        """How many texts are in it: one for each window, or several that all hear the same window."""
+        return int(self.text[0].keys.shape[0])
+
+    def take(self, rows: Sequence[int]) -> "Cache":
+        """The cache of one window with these of its texts, in this order; a text may come several times.
+
+        This is how candidates fork and end. What they hear is the same and is shared, not copied. Raises
+        :class:`ShapeError` for a cache of several windows, whose sounds would have to be taken too.
+        """
+        if self.audio[0].keys.shape[0] != 1:
+            raise ShapeError(f"cache: expected that of one window, got {self.audio[0].keys.shape[0]}")
+        if list(rows) == list(range(self.rows)):
+            return self
+        return self._replace(text=tuple(kv.take(rows) for kv in self.text))
 
 
 def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
@@ -127,18 +149,32 @@ def decoder_block_cached(
     cross = weights["cross_attention"]
     normed = layer_norm(x, **weights["cross_attention_norm"])
     queries = split_heads(linear(normed, **cross["query"]), heads)
-    x = x + linear(merge_heads(attend(queries, *audio)), **cross["out"])
+    x = x + linear(merge_heads(attend_shared(queries, *audio)), **cross["out"])
 
     return x + mlp(layer_norm(x, **weights["mlp_norm"]), weights["mlp"]), text
+
+
+def attend_shared(queries: Array, keys: Array, values: Array) -> Array:
+    """:func:`attend` where several texts hear one window: queries (B, H, S, K), keys of one window (1, H, K, T).
+
+    What is asked of the same keys can be asked together: the texts' queries line up as if they were positions of
+    one, which is one large product a head and not B small ones. With a window for each text it is plain attention.
+    """
+    batch, heads, length, width = queries.shape
+    if keys.shape[0] == batch:
+        return attend(queries, keys, values)
+    together = queries.transpose(1, 0, 2, 3).reshape(1, heads, batch * length, width)
+    heard = attend(together, keys, values)  # (1, H, B · S, K)
+    return heard.reshape(heads, batch, length, width).transpose(1, 0, 2, 3)
 
 
 def decode_cached(tokens: Array, cache: Cache, weights: Weights, config: WhisperConfig) -> tuple[Array, Cache]:
     """The decoder for tokens that follow those in the cache: tokens (B, S) -> logits (B, S, V), the new cache.
 
-    One token a step while decoding; several at once for a prompt.
+    One token a step while decoding; several at once for a prompt. B is :attr:`Cache.rows`.
     """
     x = embed(tokens, weights, config, cache.audio[0].keys.dtype, cache.length)
-    _check_batch(x, cache.audio[0].keys.shape[0])
+    _check_batch(x, cache.rows)
     text = []
     for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)

@@ -200,19 +200,24 @@ def keys_and_values(source: Array, weights: Weights, heads: int) -> tuple[Array,
     return keys.transpose(0, 1, 3, 2), values
 
 
+def attention_scores(queries: Array, keys: Array) -> Array:
+    """How well each key answers each query, Q Kᵀ / √K: (…, S, K) and (…, K, T) -> (…, S, T), in the working dtype."""
+    dtype = working_dtype(queries)
+    scale = queries.shape[-1] ** -0.5  # K is 64 in all published sizes: exactly 1/8
+    return product(queries.astype(dtype, copy=False) * scale, keys.astype(dtype, copy=False))
+
+
 def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None) -> Array:
     """Scaled dot-product attention, softmax(Q Kᵀ / √K) V.
 
     queries (B, H, S, K), keys (B, H, K, T), values (B, H, T, K), mask (S, T) added to the scores -> (B, H, S, K).
     Vaswani et al., 2017, equation 1.
     """
-    dtype = working_dtype(queries)
-    scale = queries.shape[-1] ** -0.5  # K is 64 in all published sizes: exactly 1/8
-    scaled = queries.astype(dtype, copy=False) * scale
-    scores = product(scaled, keys.astype(dtype, copy=False))  # (B, H, S, K) @ (B, H, K, T) -> (B, H, S, T)
+    scores = attention_scores(queries, keys)  # (B, H, S, K), (B, H, K, T) -> (B, H, S, T)
     if mask is not None:
         scores += mask
-    mixed = product(softmax(scores), values.astype(dtype, copy=False))  # (B, H, S, T) @ (B, H, T, K) -> (B, H, S, K)
+    values = values.astype(scores.dtype, copy=False)
+    mixed = product(softmax(scores), values)  # (B, H, S, T) @ (B, H, T, K) -> (B, H, S, K)
     return mixed.astype(queries.dtype, copy=False)
 
 

@@ -1,6 +1,6 @@
 """A model in use: configuration, weights and tokenizer together, and the methods people call."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from typing import Any, Self
 
@@ -11,13 +11,15 @@ from .backend import Array, on_device, resolve_device, to_device, to_numpy
 from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
+from .decoding import check_possible, decode_window, language_probabilities
 from .encoder import encode
 from .errors import LanguageError, ModelNotFoundError, ShapeError, TokenizerError
 from .layers import Weights
-from .search import DecodingOptions, language_probabilities
+from .options import DecodingOptions, TranscriptionOptions, check_names
+from .segments import Transcript
 from .sources import find_checkpoint
 from .tokenizer import Tokenizer
-from .transcribe import Progress, Transcript, transcribe
+from .transcribe import Progress, Transcription
 
 NOTHING_AMISS = LoadReport((), ())
 
@@ -153,28 +155,100 @@ class Whisper:
     def detect_language(self, mel: Array) -> tuple[Any, Any]:
         """The language's token, and the probability of every language by its code, from a window's mel.
 
-        mel (M, frames) -> a token and a mapping; (B, M, frames) -> B of each, as lists.
-        Raises :class:`LanguageError` for an English-only model, which cannot tell.
+        mel (M, frames) -> a token and a mapping; (B, M, frames) -> B of each, as lists. Features will do as well:
+        (T, D) or (B, T, D). Raises :class:`LanguageError` for an English-only model, which cannot tell.
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        windows = mel if mel.ndim == 3 else mel[None]
         with on_device(self.device):
-            features = self.encode(windows)
+            features = self._features(mel)
             found = language_probabilities(features, self.weights["decoder"], self.config, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
 
-    def transcribe(self, audio: AudioSource, *, progress: Progress | None = None, **options: Any) -> Transcript:
+    def _features(self, mel: Array) -> Array:
+        """Features (B, T, D) of windows or of one: of a mel (B, M, frames) or (M, frames), or features already."""
+        if mel.ndim not in (2, 3):
+            raise ShapeError(
+                f"mel: expected ({self.config.num_mel_bins}, frames), or a batch of them, got {tuple(mel.shape)}"
+            )
+        windows = mel if mel.ndim == 3 else mel[None]
+        if windows.shape[1:] == (self.config.max_source_positions, self.config.d_model):
+            return self._placed(windows)
+        return self.encode(windows)
+
+    def decode(
+        self,
+        mel: Array,
+        options: DecodingOptions | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+        **changes: Any,
+    ) -> Any:
+        """What is said in a window, or in each of several.
+
+        Args:
+            mel: of a window of 30 s, (M, 3000), or features, (T, D); or a batch of them.
+            options: how to decode; by default greedily with the language detected.
+            generator: draws the tokens at temperatures above 0; by default a new one with seed 0.
+            changes: fields of :class:`DecodingOptions` that differ from ``options``.
+
+        Returns a :class:`DecodingResult`, for a batch a list of them. Raises :class:`ShapeError`
+        for a mel of another shape, and what :func:`check_possible` does.
+        """
+        check_names(changes, [field.name for field in fields(DecodingOptions)])
+        asked = replace(options or DecodingOptions(), **changes)
+        check_possible(asked, self.tokenizer, self.config)
+        generator = generator or np.random.default_rng(0)
+        with on_device(self.device):
+            features = self._features(mel)
+            found = [
+                decode_window(window[None], self.weights["decoder"], self.config, self.tokenizer, asked, generator)
+                for window in features
+            ]
+        return found if mel.ndim == 3 else found[0]
+
+    def transcribe(
+        self,
+        audio: AudioSource,
+        *,
+        progress: Progress | None = None,
+        generator: np.random.Generator | None = None,
+        **options: Any,
+    ) -> Transcript:
         """Turn speech into text.
 
         Args:
             audio: a path, bytes, an open file, ``"-"`` for standard input, or float32 samples (N,) at 16 kHz.
             progress: called with (seconds done, seconds in all) after every window.
-            options: fields of :class:`DecodingOptions`: ``language``, ``task``, ``without_timestamps`` …
+            generator: draws the tokens at temperatures above 0; by default a new one with seed 0, so that the same
+                sound gives the same text every time.
+            options: fields of :class:`TranscriptionOptions` and :class:`DecodingOptions`: ``language``, ``task``,
+                ``temperature`` (a number or several), ``beam_size``, ``word_timestamps``, ``initial_prompt`` …
 
         Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of :class:`Segment`.
-        Raises :class:`AudioError`, :class:`LanguageError` and others of :mod:`minwhisper.errors`.
+        Raises :class:`AudioError`, :class:`LanguageError`, :class:`OptionError` and others of
+        :mod:`minwhisper.errors`.
         """
-        with on_device(self.device):
-            return transcribe(self, audio, DecodingOptions.named(**options), progress)
+        with self.stream(audio, progress=progress, generator=generator, **options) as running:
+            for _ in running:
+                pass
+            return running.transcript
+
+    def stream(
+        self,
+        audio: AudioSource,
+        *,
+        progress: Progress | None = None,
+        generator: np.random.Generator | None = None,
+        **options: Any,
+    ) -> Transcription:
+        """Turn speech into text, segment by segment: yields each :class:`Segment` as soon as it is final.
+
+        Everything is as in :meth:`transcribe`. Bad input is refused here, before the first segment is asked for.
+
+        >>> for segment in model.stream("talk.mp3"):  # doctest: +SKIP
+        ...     print(segment["start"], segment["text"])
+        """
+        asked = TranscriptionOptions.named(**options)
+        return Transcription(self, audio, asked, progress=progress, generator=generator)

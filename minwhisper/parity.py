@@ -20,13 +20,13 @@ from .audio import N_FRAMES, N_SAMPLES, load_audio, pad_or_trim
 from .backend import Array, on_device, to_device, to_numpy
 from .config import PUBLISHED
 from .decoder import decoder_block, embed, project
+from .decoding import DecodingResult
 from .encoder import encoder_block, stem
 from .errors import ModelNotFoundError
 from .layers import layer_norm
 from .mel import log_mel_spectrogram
 from .model import Whisper
 from .names import flatten
-from .search import DecodingOptions, greedy, rules_for
 
 FOLDER = files(__package__) / "reference"
 CLIP = "jfk.flac"  # 11 s at 16 kHz, so that no resampler is part of the comparison
@@ -114,13 +114,8 @@ def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Itera
 
 def said(model: Whisper, mel: Array) -> list[int]:
     """What greedy decoding says of a window, mel (1, M, 3000), in English where there is a choice."""
-    options = DecodingOptions(language="en")
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
-    rules = rules_for(options, model.tokenizer)
-    decoder = model.weights["decoder"]
-    with on_device(model.device):
-        result = greedy(model.encode(mel), prompt, decoder, model.config, rules=rules, tokenizer=model.tokenizer)
-    return list(result.tokens)
+    result: DecodingResult = model.decode(mel[0], language="en")
+    return result.tokens
 
 
 def stored_part(stage: str, array: Array, rows: NDArray[np.intp]) -> Array:
@@ -203,7 +198,7 @@ def openai_name(name: str) -> str:
 
 
 def pytorch_model(model: Whisper, double: bool = False) -> Any:
-    """openai-whisper's model with the same weights, in float32 or float64.
+    """openai-whisper's model with the same weights and alignment heads, in float32 or float64.
 
     Its layer norm always calculates in float32; in float64 it is replaced by PyTorch's own.
     """
@@ -227,6 +222,10 @@ def pytorch_model(model: Whisper, double: bool = False) -> Any:
     theirs.load_state_dict(
         {openai_name(name): torch.tensor(np.asarray(to_numpy(w), np.float32)) for name, w in flatten(model.weights)}
     )
+    heads = torch.zeros(c.decoder_layers, c.decoder_attention_heads, dtype=torch.bool)
+    for block, head in model.alignment_heads:
+        heads[block, head] = True
+    theirs.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
     if double:
         theirs = theirs.double()
         for module in theirs.modules():

@@ -1,164 +1,182 @@
-"""Chapter 8. Choosing tokens: from the sound's features to the tokens of one window.
+"""Chapter 8. Choosing tokens: from the sound's features to candidates for what is said in a window.
 
-The decoder gives scores; something has to choose. Greedy search takes the likeliest token each time, feeds it back
-and stops at ``<|endoftext|>``. The same first step answers two more questions at no cost: which language is spoken,
-and whether anyone speaks at all.
+The decoder gives scores; something has to choose. There are three ways, and one loop for all of them. Greedy search
+takes the likeliest token each time. Sampling draws one at random, and several candidates can be drawn side by side.
+A beam search keeps the few likeliest candidates, because the best beginning need not lead to the best end.
+
+The loop feeds what was chosen back until ``<|endoftext|>``. Candidates are rows of a batch: one that forks has its
+row of the cache taken twice, one that has ended leaves the batch, and all hear the same sound.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from functools import partial
-from operator import index
-from typing import Any, Self
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .backend import Array, array_module, to_numpy
 from .config import WhisperConfig
 from .decoder import decode_cached, new_cache
-from .errors import OptionError
 from .layers import Weights, log_softmax, softmax
-from .rules import Rule, suppress_blank, suppress_tokens, timestamp_rules
-from .special_tokens import SECONDS_A_STEP
+from .rules import Rule
 from .tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
-class DecodingOptions:
-    """How a window of sound is to be decoded. Names and defaults are openai-whisper's."""
+class Candidate(NamedTuple):
+    """What may have been said so far."""
 
-    task: str = "transcribe"  # or "translate", which is to English
-    language: str | None = None  # a code or an English name; None: detect it
-    sample_len: int | None = None  # most tokens to say in a window; None: half of the text positions
-    suppress_blank: bool = True  # do not begin with a space alone or the end
-    suppress_tokens: Sequence[int] | str | None = "-1"  # ids never to say, also as "1,2,3"; -1: what is not spoken
-    without_timestamps: bool = False  # text only, no times
-    max_initial_timestamp: float | None = 1.0  # the first segment opens this early, in seconds
-
-    @classmethod
-    def named(cls, **options: Any) -> Self:
-        """The options of these names. Raises :class:`OptionError` for a name that there is not."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = " or ".join(map(repr, get_close_matches(name, known)))
-                hint = f"did you mean {near}? " if near else ""
-                raise OptionError(f"unknown option {name!r}: {hint}expected one of {', '.join(known)}")
-        return cls(**options)
-
-    def __post_init__(self) -> None:
-        most, latest = self.sample_len, self.max_initial_timestamp
-        if self.task not in ("transcribe", "translate"):
-            raise OptionError(f"task: expected 'transcribe' or 'translate', got {self.task!r}")
-        if not isinstance(self.language, str | None):
-            raise OptionError(f"language: expected a code or an English name, got {self.language!r}")
-        if most is not None and (type(most) is not int or most < 1):
-            raise OptionError(f"sample_len: expected a whole number of tokens, at least 1, got {most!r}")
-        if latest is not None and not (isinstance(latest, int | float) and 0 <= latest <= 30):
-            raise OptionError(f"max_initial_timestamp: expected 0 to 30 seconds, got {latest!r}")
-
-    def suppressed_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """The ids that ``suppress_tokens`` means, with the special tokens that only a prompt may have."""
-        given = () if self.suppress_tokens is None else self.suppress_tokens
-        try:
-            # index() takes whole numbers of any kind, and nothing that would have to be rounded.
-            listed = [int(i) for i in given.split(",") if i] if isinstance(given, str) else [*map(index, given)]
-        except (TypeError, ValueError):
-            raise OptionError(f"suppress_tokens: expected ids such as '-1' or '1,2,3', got {given!r}") from None
-        wrong = [i for i in listed if not -1 <= i < tokenizer.vocab_size]
-        if wrong:
-            raise OptionError(f"suppress_tokens: {wrong[0]} is no id of a vocabulary of {tokenizer.vocab_size}")
-        ids = {*tokenizer.prompt_tokens, *listed}
-        if -1 in ids:
-            ids = (ids - {-1}) | {*tokenizer.non_speech_tokens}
-        return tuple(sorted(ids))
+    tokens: tuple[int, ...]  # without the prompt and the end
+    sum_logprob: float  # log-probability of them all, and of the end once it is reached
 
 
-@dataclass(frozen=True)
-class DecodingResult:
-    """What was said in one window."""
+class Choice(NamedTuple):
+    """A next token for one of the candidates."""
 
-    tokens: tuple[int, ...]  # text and timestamps, without prompt and end
-    sum_logprob: float  # log-probability of them all, and of the end if it was reached
-    no_speech_prob: float  # how likely nobody speaks
-
-    @property
-    def avg_logprob(self) -> float:
-        """Log-probability a token, the end counted as one."""
-        return self.sum_logprob / (len(self.tokens) + 1)
+    row: int  # which candidate goes on
+    token: int
+    sum_logprob: float  # log-probability of the candidate with it
 
 
-def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[Rule, ...]:
-    """The rules that the options ask for, in the order in which they apply."""
-    rules: list[Rule] = []
-    if options.suppress_blank:
-        rules.append(partial(suppress_blank, ids=(*tokenizer.encode(" "), tokenizer.eot)))
-    rules.append(partial(suppress_tokens, ids=options.suppressed_ids(tokenizer)))
-    if not options.without_timestamps:
-        latest = options.max_initial_timestamp
-        rules.append(
-            partial(
-                timestamp_rules,
-                eot=tokenizer.eot,
-                no_timestamps=tokenizer.no_timestamps,
-                first=tokenizer.timestamp_begin,
-                latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
-            )
-        )
-    return tuple(rules)
+Chooser: TypeAlias = Callable[[Array, Sequence[Candidate]], list[Choice]]
+"""From the scores (R, V) of R candidates to how they go on, the best first where it matters."""
 
 
-def greedy(
+class Strategy(NamedTuple):
+    """A way to choose, and how many candidates it takes."""
+
+    choose: Chooser
+    start: int = 1  # candidates to begin with, all alike
+    keep: int = 1  # candidates to end with
+    enough: int = 1  # so many that have ended end the search
+
+
+def search(
     features: Array,
     prompt: Sequence[int],
     weights: Weights,
     config: WhisperConfig,
     *,
+    strategy: Strategy,
     rules: Sequence[Rule],
     tokenizer: Tokenizer,
-    most: int | None = None,
-) -> DecodingResult:
-    """Say the likeliest allowed token until the end: features (1, T, D) of a window, at most ``most`` tokens.
+    most: int,
+) -> tuple[list[Candidate], float]:
+    """Say tokens until the end: features (1, T, D) of a window -> candidates, and how likely nobody speaks.
 
-    ``weights`` is the "decoder" branch. The prompt begins with ``<|startoftranscript|>``, or has it after a text
-    that came before.
+    ``weights`` is the "decoder" branch. The prompt has ``<|startoftranscript|>`` in it. Each candidate says at most
+    ``most`` tokens, and no more than there are positions for. Candidates that have not ended when the search has
+    come after those that have, the likeliest first, where there would be fewer than the strategy keeps; so do those
+    that the rules let say nothing more.
     """
     xp = array_module(features)
-    most = config.max_target_positions // 2 if most is None else most
     most = min(most, config.max_target_positions - len(prompt) + 1)  # the last one said is never fed back
-    said: list[int] = []
-    sum_logprob = 0.0
     cache = new_cache(features, weights, config)
     logits, cache = decode_cached(xp.asarray([prompt]), cache, weights, config)  # (1, S, V)
     # Before any rule: no speech is a special token that the rules forbid.
-    no_speech = softmax(logits[:, list(prompt).index(tokenizer.sot)])[0, tokenizer.no_speech]
-    while True:
-        scores = logits[:, -1]  # (1, S, V) -> (1, V)
+    no_speech = float(softmax(logits[:, list(prompt).index(tokenizer.sot)])[0, tokenizer.no_speech])
+    cache = cache.take([0] * strategy.start)
+    scores = xp.repeat(logits[:, -1], strategy.start, axis=0)  # (R, V), a row a candidate
+    going = [Candidate((), 0.0)] * strategy.start
+    ended: list[Candidate] = []
+    stuck: list[Candidate] = []
+    for length in range(1, most + 1):
         for rule in rules:
-            scores = rule(scores, [said])
-        token = int(scores[0].argmax())
-        sum_logprob += float(log_softmax(scores)[0, token])
-        if token == tokenizer.eot:
+            scores = rule(scores, [candidate.tokens for candidate in going])
+        able = [row for row, best in enumerate(to_numpy(scores.max(axis=-1)).tolist()) if best != -math.inf]
+        if len(able) < len(going):
+            stuck += [candidate for row, candidate in enumerate(going) if row not in able]
+            going = [going[row] for row in able]
+            if not going:
+                break
+            scores, cache = scores[able], cache.take(able)
+        choices = strategy.choose(scores, going)
+        ended += [Candidate(going[c.row].tokens, c.sum_logprob) for c in choices if c.token == tokenizer.eot]
+        choices = [c for c in choices if c.token != tokenizer.eot]
+        going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices]
+        if len(ended) >= strategy.enough or not going or length == most:
             break
-        said.append(token)
-        if len(said) == most:
-            break
-        logits, cache = decode_cached(xp.asarray([[token]]), cache, weights, config)
-    return DecodingResult(tuple(said), sum_logprob, float(no_speech))
+        cache = cache.take([c.row for c in choices])
+        logits, cache = decode_cached(xp.asarray([[c.token] for c in choices]), cache, weights, config)
+        scores = logits[:, -1]
+    ended = ended[: strategy.enough]
+    others = sorted(going + stuck, key=lambda candidate: candidate.sum_logprob, reverse=True)
+    return ended + others[: max(0, strategy.keep - len(ended))], no_speech
 
 
-def language_probabilities(
-    features: Array, weights: Weights, config: WhisperConfig, tokenizer: Tokenizer
-) -> list[dict[str, float]]:
-    """How likely each language is, for each window: features (B, T, D) -> B mappings of code to probability.
+def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None = None) -> Candidate:
+    """The candidate with the highest log-probability for its length.
 
-    After ``<|startoftranscript|>`` a multilingual model says which language it hears; what it would say is read off
-    the logits, with everything that is no language left out.
+    A longer text is less likely because it has more tokens. Divided by their number, candidates compare by the mean;
+    with a penalty α the divisor is ((5 + length) / 6)^α (Wu et al., 2016, equation 14): 0 leaves the sum as it is.
     """
-    xp = array_module(features)
-    start = xp.full((features.shape[0], 1), tokenizer.sot)
-    logits, _ = decode_cached(start, new_cache(features, weights, config), weights, config)  # (B, 1, V)
-    ids = [tokenizer.language_token(code) for code in tokenizer.languages]
-    probabilities = to_numpy(softmax(logits[:, 0, ids])).astype(np.float64)  # (B, languages)
-    return [dict(zip(tokenizer.languages, row.tolist(), strict=True)) for row in probabilities]
+
+    def worth(candidate: Candidate) -> float:
+        length = len(candidate.tokens)
+        divisor = max(length, 1) if length_penalty is None else ((5 + length) / 6) ** length_penalty
+        return candidate.sum_logprob / divisor
+
+    return max(candidates, key=worth)
+
+
+# ------------------------------------------------------------------------------------------ three ways to choose
+
+
+def likeliest(scores: Array, going: Sequence[Candidate]) -> list[Choice]:
+    """Greedy: each candidate goes on with its likeliest token. scores (R, V)."""
+    return _follow(scores, going, scores.argmax(axis=-1))
+
+
+def draw(
+    scores: Array, going: Sequence[Candidate], *, temperature: float, generator: np.random.Generator
+) -> list[Choice]:
+    """Sampling: each candidate goes on with a token drawn by softmax(scores / temperature). scores (R, V).
+
+    One number from 0 to 1 is drawn a candidate; the token is the first at which the probabilities so far exceed it.
+    """
+    xp = array_module(scores)
+    shifted = scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)  # at most 0: no temperature overflows
+    with np.errstate(over="ignore"):  # at next to no temperature, -inf is as good
+        shifted /= temperature
+    reached = xp.cumsum(softmax(shifted), axis=-1)
+    drawn = xp.asarray(generator.random((len(going), 1))) * reached[:, -1:]  # their sum is 1 but for rounding
+    return _follow(scores, going, (reached > drawn).argmax(axis=-1))
+
+
+def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> list[Choice]:
+    """Beam search: the ``size`` likeliest ways on of all candidates, and the ends that are as likely. scores (R, V).
+
+    Of each candidate only its ``size`` + 1 best tokens can be among them, since one of these may be the end.
+    """
+    xp = array_module(scores)
+    logprobs = log_softmax(scores)  # (R, V)
+    count = min(size + 1, logprobs.shape[-1])
+    best = xp.argpartition(-logprobs, count - 1, axis=-1)[:, :count]  # in no order
+    worth = to_numpy(xp.take_along_axis(logprobs, best, axis=-1))
+    tokens = to_numpy(best).tolist()
+    choices = [
+        Choice(row, token, candidate.sum_logprob + logprob)
+        for row, candidate in enumerate(going)
+        for token, logprob in zip(tokens[row], worth[row].tolist(), strict=True)
+        if logprob != -math.inf
+    ]
+    choices.sort(key=lambda choice: choice.sum_logprob, reverse=True)
+    kept: list[Choice] = []
+    room = size
+    for choice in choices:
+        kept.append(choice)
+        room -= choice.token != eot
+        if not room:
+            break
+    return kept
+
+
+def _follow(scores: Array, going: Sequence[Candidate], tokens: Array) -> list[Choice]:
+    """Each candidate with its token (R,), and what that adds to its log-probability. scores (R, V)."""
+    xp = array_module(scores)
+    logprobs = to_numpy(xp.take_along_axis(log_softmax(scores), tokens[:, None], axis=-1)[:, 0])
+    return [
+        Choice(row, token, candidate.sum_logprob + logprob)
+        for row, (candidate, token, logprob) in enumerate(
+            zip(going, to_numpy(tokens).tolist(), logprobs.tolist(), strict=True)
+        )
+    ]

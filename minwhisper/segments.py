@@ -7,10 +7,10 @@ opens, and the next window starts where the last complete segment ended: no word
 from collections.abc import Sequence
 from typing import NamedTuple, NotRequired, TypedDict
 
-from .audio import HOP_LENGTH, SAMPLE_RATE
+from .audio import FRAMES_A_SECOND
 from .special_tokens import SECONDS_A_STEP
 
-FRAMES_A_STEP = round(SECONDS_A_STEP * SAMPLE_RATE / HOP_LENGTH)  # 2 frames of the spectrogram for one timestamp step
+FRAMES_A_STEP = round(SECONDS_A_STEP * FRAMES_A_SECOND)  # 2 frames of the spectrogram for one timestamp step
 
 
 class Word(TypedDict):

@@ -1,11 +1,14 @@
 """What several test modules need: the sound, the real models, and what is installed."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import minwhisper
+from minwhisper.parity import pytorch_model
 from minwhisper.sources import packaged_model
 
 DATA = Path(__file__).parent / "data"
@@ -42,6 +45,24 @@ def speech() -> dict[str, np.ndarray]:
     return {path.name: minwhisper.load_audio(path) for path in SPEECH}
 
 
+@pytest.fixture(scope="session")
+def pytorch() -> Callable[[minwhisper.Whisper], Any]:
+    """openai-whisper's model with the weights of ours, built once for each. For parity tests only."""
+    built: dict[str, Any] = {}
+
+    def get(model: minwhisper.Whisper) -> Any:
+        if model.name not in built:
+            built[model.name] = pytorch_model(model)
+        return built[model.name]
+
+    return get
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes an hour."""
+    parser.addoption("--grid", action="store_true", help="compare every sound in every mode with openai-whisper")

@@ -1,6 +1,5 @@
 """The command as a person uses it: what it prints where, and one line for every bad input."""
 
-import io
 import os
 import shutil
 import signal
@@ -13,14 +12,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from command_line import refused, run_command
 from conftest import DATA
 from minwhisper import sources
 from minwhisper.audio import load_audio
-from minwhisper.cli import _clock, _progress_bar, main
 from sounds import encode, silent_film, wav
 
-JFK = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country"
+JFK = (
+    "And so my fellow Americans ask not what your country can do for you",
+    "ask what you can do for your country",
+)
 SHORT = str(DATA / "LJ001-0008.wav")
+GREEDY = ("--beam_size", "None", "--best_of", "None")  # where the search is not the point
 
 
 @pytest.fixture(autouse=True)
@@ -31,106 +34,34 @@ def _needs_weights(tiny_en):
 @pytest.fixture
 def command(capfd):
     """Run the command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments):
-        try:
-            status = main([str(a) for a in arguments])
-        except SystemExit as leave:  # argparse leaves by itself
-            status = leave.code
-        out, err = capfd.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
+    return lambda *arguments: run_command(capfd, *arguments)
 
 
-def refused(result, *parts):
-    """Assert exit status 2 and one line on standard error, the last, that holds all parts."""
-    assert result.status == 2
-    *before, line = result.err.splitlines()
-    assert all(": model " in other for other in before)  # the line that says which model it is
-    assert "Traceback" not in result.err
-    for part in parts:
-        assert part in line
+# --- streams and signals
 
 
-# --- transcribe
-
-
-def test_the_text_is_all_there_is_on_standard_output(command):
-    result = command("transcribe", DATA / "jfk.flac", "--model", "tiny.en")
-    assert (result.status, result.out, result.err) == (0, JFK + "\n", "")
-
-
-def test_the_model_chosen_by_itself_is_said_in_one_line(command):
-    result = command("transcribe", SHORT)
-    assert result.out == "has never been surpassed.\n"
-    assert result.err.startswith("minwhisper: model tiny.en, English only: it is installed")
-    assert result.err.count("\n") == 1
-
-
-def test_several_files_are_told_apart_and_a_bad_one_does_not_stop_the_others(command, tmp_path):
-    missing = tmp_path / "missing.wav"
-    result = command("transcribe", SHORT, missing, DATA / "LJ001-0002.wav")
-    assert result.out.splitlines() == [
-        f"{SHORT}: has never been surpassed.",
-        f"{DATA / 'LJ001-0002.wav'}: in being comparatively modern.",
-    ]
-    refused(result, "missing.wav", "no such file")
-
-
-def test_timestamps(command):
-    result = command("transcribe", DATA / "jfk.flac", "--timestamps", "--model", "tiny.en")
-    first, second = result.out.splitlines()
-    assert first.startswith("[00:00.000 --> 00:07.740] And so")
-    assert second.startswith("[00:07.740 --> 00:10.740] ask what")
-
-
-def test_standard_input(command, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((DATA / "LJ001-0008.wav").read_bytes())))
-    assert command("transcribe", "-").out == "has never been surpassed.\n"
-
-
-def test_language_and_task(command, base):
-    french = DATA / "french.aiff"
-    heard = command("transcribe", french, "--model", "base").out
-    assert "dictée" in heard
-    assert command("transcribe", french, "--model", "base", "--language", "French").out == heard
-    assert "dictation" in command("transcribe", french, "--model", "base", "--task", "translate").out.lower()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "00:00.000"), (59.9996, "01:00.000"), (3600, "01:00:00.000"), (7325.25, "02:02:05.250")]
-)
-def test_times_are_rounded_to_milliseconds(seconds, shown):
-    assert _clock(seconds) == shown
-
-
-def test_the_bar_is_for_terminals_only(monkeypatch, capsys):
-    with _progress_bar("a.wav") as progress:
-        assert progress is None
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with _progress_bar("a.wav") as progress:
-        progress(20.0, 60.0)
-        shown = capsys.readouterr().err
-    assert "20.0 of 60.0 s" in shown
-    assert shown.count("█") * 2 == shown.count("░")
-    assert capsys.readouterr().err.endswith("\r\033[K")  # it clears itself away
-
-
-def test_interrupted_and_cut_off():
-    slow = [sys.executable, "-m", "minwhisper", "transcribe", *[str(DATA / "jfk.flac")] * 30]
+def test_interrupted(tmp_path):
+    files = [tmp_path / f"{number}.flac" for number in range(30)]
+    for file in files:
+        file.symlink_to(DATA / "jfk.flac")
+    slow = [sys.executable, "-m", "minwhisper", "transcribe", *files, "--output_dir", tmp_path / "out", *GREEDY]
     # Where this process was started to ignore interrupts, its children would ignore them too.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    first = process.stdout.readline()
-    time.sleep(0.3)  # into the arithmetic: PyAV may lose an interrupt that comes while it reads a file
+    shown = [process.stdout.readline() for _ in range(4)]
+    time.sleep(0.2)  # into the arithmetic: PyAV may lose an interrupt that comes while it reads a file
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert JFK in first  # what was finished has been printed
+    # What was finished has been printed and written.
+    assert shown == [f"{files[0]}:\n", *(f"{line}\n" for line in JFK), f"{files[1]}:\n"]
+    assert len(list((tmp_path / "out").glob("0.*"))) == 5
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "minwhisper: interrupted"
+    assert err.splitlines()[-1].startswith("minwhisper: interrupted")
 
-    process = subprocess.Popen(slow[:6], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def test_cut_off():
+    arguments = [sys.executable, "-m", "minwhisper", "transcribe", SHORT, *GREEDY]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()  # as `| head` does when it has enough
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
@@ -140,9 +71,36 @@ def test_interrupted_and_cut_off():
     process.stderr.close()
 
 
+def test_an_interruption_of_anything_else(command, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minwhisper.cli.describe", interrupted)
+    result = command("info", "base")
+    assert (result.status, result.out, result.err) == (130, "", "minwhisper: interrupted\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
+def test_a_full_disk():
+    arguments = [sys.executable, "-m", "minwhisper", "transcribe", SHORT, "--model", "tiny.en", *GREEDY]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "minwhisper: cannot write: No space left on device; is there space left?\n"
+
+
 def test_text_that_the_terminal_cannot_show_is_escaped(base):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    arguments = [sys.executable, "-m", "minwhisper", "transcribe", str(DATA / "french.aiff"), "--model", "base"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "minwhisper",
+        "transcribe",
+        str(DATA / "french.aiff"),
+        "--model",
+        "base",
+        *GREEDY,
+    ]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "dict\\xe9e" in done.stdout
@@ -209,6 +167,7 @@ def test_bad_options(command):
     refused(command(), "COMMAND", "--help")
     refused(command("transcribe"), "FILE")
     refused(command("transcribe", SHORT, "--dtype", "int8"), "float16")
+    refused(command("transcribe", SHORT, "--word_timestamps", "yes"), "--word_timestamps", "True or False", "'yes'")
     refused(command("transcribe", SHORT, "--model", "tinny"), "'tinny'", "did you mean 'tiny'")
     refused(command("transcribe", SHORT, "--device", "gpu"), "'gpu'", "'cuda'")
     refused(command("transcribe", SHORT, "--language", "klingon"), "'klingon'")

@@ -8,8 +8,9 @@ import pytest
 import minwhisper
 from minwhisper.checkpoint import random_weights
 from minwhisper.config import WhisperConfig
-from minwhisper.decoder import Cache, KeysValues, decode, decode_cached, new_cache
+from minwhisper.decoder import Cache, KeysValues, attend_shared, decode, decode_cached, new_cache
 from minwhisper.errors import ShapeError
+from minwhisper.layers import attend
 from minwhisper.parity import clip_samples, relative_difference, window_mel
 
 WORDS = 6
@@ -200,3 +201,84 @@ def test_keys_and_values_grow_at_their_end():
     assert np.array_equal(both.keys[..., 3:], new.keys)
     assert np.array_equal(both.values[:, :, :3], old.values)
     assert np.array_equal(both.values[:, :, 3:], new.values)
+
+
+# --- Several texts that hear one window
+
+ENDINGS = np.array([[11, 13], [290, 356], [837, 257], [11, 290]])  # ways on, all different in their two tokens
+
+
+@pytest.fixture(scope="module")
+def begun(tiny_en, tokens, features) -> Cache:
+    """The cache of one text, the beginning of the clip."""
+    return step(tokens, new_cache(features, tiny_en.weights["decoder"], tiny_en.config), tiny_en)[1]
+
+
+def test_texts_that_share_a_window_get_what_each_gets_alone(tiny_en, tokens, features, begun):
+    forked = begun.take([0] * 4)
+    assert (begun.rows, forked.rows) == (1, 4)
+    first, forked = step(ENDINGS[:, :1], forked, tiny_en)
+    second, forked = step(ENDINGS[:, 1:], forked, tiny_en)
+    assert forked.rows == 4
+    assert forked.length == WORDS + 2
+    at_once, _ = step(ENDINGS, begun.take([0] * 4), tiny_en)
+    for row, ending in enumerate(ENDINGS):
+        plain = tiny_en.logits([[*tokens[0], *ending]], features)[0, -2:]
+        for ours in (np.concatenate([first[row], second[row]]), at_once[row]):
+            assert relative_difference(ours, plain) < 2e-6
+            assert np.array_equal(ours.argmax(axis=-1), plain.argmax(axis=-1))
+    assert relative_difference(second[0], second[1]) > 0.01  # they do differ
+
+
+@pytest.mark.parametrize("rows", [[3, 1], [0, 0, 2], [2], [1, 0, 2, 3], [0, 1, 2, 3]], ids=str)
+def test_texts_that_are_taken_go_on_as_if_alone(tiny_en, tokens, features, begun, rows):
+    _, forked = step(ENDINGS[:, :1], begun.take([0] * 4), tiny_en)
+    taken = forked.take(rows)
+    assert taken.rows == len(rows)
+    assert taken.length == forked.length
+    logits, _ = step(ENDINGS[rows, 1:], taken, tiny_en)
+    for ours, row in zip(logits, rows, strict=True):
+        plain = tiny_en.logits([[*tokens[0], *ENDINGS[row]]], features)[0, -1:]
+        assert relative_difference(ours, plain) < 2e-6
+
+
+def test_taking_texts_copies_no_sound_and_changes_nothing(tiny_en, begun):
+    _, forked = step(ENDINGS[:, :1], begun.take([0] * 4), tiny_en)
+    before = [array.copy() for array in arrays(forked)]
+    taken = forked.take([2, 2])
+    step(ENDINGS[:2, 1:], taken, tiny_en)
+    assert all(ours is theirs for ours, theirs in zip(taken.audio, begun.audio, strict=True))
+    assert taken.audio[0].keys.shape[0] == 1
+    assert all(np.array_equal(old, new) for old, new in zip(before, arrays(forked), strict=True))
+    assert forked.take([0, 1, 2, 3]) is forked
+    assert forked.take(range(4)) is forked
+    for text, other in zip(taken.text, forked.text, strict=True):
+        assert np.array_equal(text.keys, other.keys[[2, 2]])
+        assert np.array_equal(text.values, other.values[[2, 2]])
+
+
+def test_as_many_tokens_as_there_are_texts(tiny_en, begun):
+    with pytest.raises(ShapeError, match=r"tokens: expected a batch of 3, .* got 2"):
+        step(ENDINGS[:2, :1], begun.take([0] * 3), tiny_en)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("length", [1, 3])
+def test_asked_together_the_same_keys_answer_each_as_alone(rng, batch, length):
+    queries = rng.standard_normal((batch, 2, length, 4)).astype(np.float32)
+    keys = rng.standard_normal((1, 2, 4, 7)).astype(np.float32)
+    values = rng.standard_normal((1, 2, 7, 4)).astype(np.float32)
+    heard = attend_shared(queries, keys, values)
+    assert heard.shape == queries.shape
+    assert heard.dtype == np.float32
+    for row in range(batch):
+        alone = attend(queries[row : row + 1], keys, values)[0]
+        assert relative_difference(heard[row], alone) < 1e-6
+
+
+def test_a_window_for_each_text_is_heard_by_that_text(rng):
+    queries, values = (rng.standard_normal((3, 2, 5, 4)) for _ in range(2))
+    keys = rng.standard_normal((3, 2, 4, 5))
+    heard = attend_shared(queries, keys, values)
+    assert np.array_equal(heard, attend(queries, keys, values))
+    assert not np.allclose(heard[1], attend_shared(queries, keys[:1], values[:1])[1])

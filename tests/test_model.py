@@ -17,9 +17,10 @@ import minwhisper
 from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from hub_server import HubServer, Repository
-from minwhisper import Whisper, load_model
+from minwhisper import DecodingOptions, Whisper, load_model
 from minwhisper.checkpoint import LoadReport, count_parameters
 from minwhisper.config import PUBLISHED
+from minwhisper.decoding import DecodingResult
 from minwhisper.errors import (
     DeviceError,
     LanguageError,
@@ -356,6 +357,91 @@ def test_a_mel_of_another_shape_has_no_language(base: Whisper) -> None:
     for shape in ((3000,), (3000, 80), (80, 3001)):
         with pytest.raises(ValueError, match="mel: expected"):
             base.detect_language(np.zeros(shape, np.float32))
+
+
+# --- What is said in a window -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spoken(tiny_en: Whisper) -> tuple[np.ndarray, np.ndarray]:
+    """The mels of two windows, (2, 80, 3000), and tiny.en's features of them, (2, 1500, 384)."""
+    mels = np.stack([mel_of("jfk.flac"), mel_of("LJ001-0002.wav")])
+    return mels, tiny_en.encode(mels)
+
+
+def test_a_window_is_decoded_and_several_are_those_one_by_one(tiny_en: Whisper, spoken: Any) -> None:
+    mels, features = spoken
+    both = tiny_en.decode(features)
+    assert [result.text[:21] for result in both] == ["And so my fellow Amer", "in being comparativel"]
+    assert type(both) is list
+    for window, mel, expected in zip(features, mels, both, strict=True):
+        alone = tiny_en.decode(window)
+        assert isinstance(alone, DecodingResult)
+        assert alone == expected
+        np.testing.assert_array_equal(alone.audio_features, window)
+        assert tiny_en.decode(mel).tokens == expected.tokens
+    (only,) = tiny_en.decode(features[1:])
+    assert only == both[1]
+
+
+def test_options_are_given_together_or_by_name_or_both(tiny_en: Whisper, spoken: Any) -> None:
+    window = spoken[1][1]
+    asked = DecodingOptions(sample_len=3, without_timestamps=True)
+    expected = tiny_en.decode(window, asked)
+    assert len(expected.tokens) == 3
+    assert tiny_en.decode(window, sample_len=3, without_timestamps=True) == expected
+    assert tiny_en.decode(window, asked, sample_len=2).tokens == expected.tokens[:2]
+    assert asked.sample_len == 3
+
+
+def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spoken: Any) -> None:
+    options = DecodingOptions(temperature=5.0, sample_len=6)
+    twice = np.stack([spoken[1][1]] * 2)
+    first, second = tiny_en.decode(twice, options, generator=np.random.default_rng(3))
+    assert first.tokens != second.tokens
+    one = np.random.default_rng(3)
+    assert [tiny_en.decode(window, options, generator=one) for window in twice] == [first, second]
+    assert tiny_en.decode(twice, options) == tiny_en.decode(twice, options)
+    assert tiny_en.decode(twice, options) == tiny_en.decode(twice, options, generator=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_sise": 5}, "unknown option 'beam_sise': did you mean 'beam_size'"),
+        ({"fp16": False}, "fp16: precision is chosen when the model is loaded"),
+        ({"best_of": 5}, "best_of: candidates differ above temperature 0 only"),
+        ({"temperature": (0.0, 0.2)}, "temperature: expected 0, or above for sampling"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_window_is_heard(
+    tiny_en: Whisper, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        tiny_en.decode(None, **options)
+
+
+@pytest.mark.parametrize("shape", [(3000,), (3000, 80), (80, 3001), (1500, 383), (1, 1, 80, 3000)])
+def test_a_window_of_another_shape_is_refused(tiny_en: Whisper, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="mel: expected"):
+        tiny_en.decode(np.zeros(shape, np.float32))
+
+
+def test_an_untrained_model_says_nothing() -> None:
+    with pytest.raises(TokenizerError, match="an untrained model has no tokenizer"):
+        Whisper.random(SMALL).decode(np.zeros((5, 20), np.float32))
+
+
+def test_the_language_of_features_is_that_of_their_mel(base: Whisper) -> None:
+    mel = mel_of("french.aiff")
+    features = base.encode(mel[None])
+    token, row = base.detect_language(features[0])
+    assert token == base.tokenizer.language_token("fr")
+    assert base.detect_language(features) == ([token], [row])
+    expected = base.detect_language(mel)
+    assert (token, row) == (expected[0], pytest.approx(expected[1], abs=1e-6))
+    result = base.decode(features[0], sample_len=1)
+    assert (result.language, result.language_probs) == ("fr", row)
 
 
 # --- What it looks like, and what it needs ---------------------------------------------------------------------------

@@ -1,387 +1,545 @@
-"""From a whole sound to segments: cutting windows on hand-made tokens, the loop on made-up answers, real speech."""
+"""From a whole sound to segments: the loop over windows on scripted answers."""
 
-import csv
-import re
-import zlib
-from difflib import SequenceMatcher
+from collections.abc import Callable
+from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper import DecodingOptions, log_mel_spectrogram
+from minwhisper import log_mel_spectrogram
 from minwhisper import transcribe as chapter
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError
-from minwhisper.search import DecodingResult
-from minwhisper.transcribe import Piece, Segment, compression_ratio, is_silence, split_window, transcribe
-
-DATA = Path(__file__).parent / "data"
-RATE = 16000
-GAP = np.zeros(RATE // 4, np.float32)
-FIRST = 100  # the id of <|0.00|> in the hand-made tokens; below it is text
-JFK = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country"
-
-
-def time(step: int) -> int:
-    return FIRST + step
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
-
-
-# ------------------------------------------------------------------------------------------ cutting a window
-
-A, B, C = 1, 2, 3
-CUTS = {
-    "one segment, closed": ([time(0), A, time(100)], [Piece(0, 200, (time(0), A, time(100)))], 3000),
-    # With one segment only, openai-whisper lets it begin with the window, and so does this.
-    "one segment, opened late": ([time(30), A, time(100)], [Piece(0, 200, (time(30), A, time(100)))], 3000),
-    "one segment, left open": ([time(0), A, B], [Piece(0, 3000, (time(0), A, B))], 3000),
-    "one segment, opened late, left open": ([time(30), A], [Piece(0, 60, (time(30), A))], 3000),
-    "an opening alone": ([time(0)], [Piece(0, 3000, (time(0),))], 3000),
-    "nothing": ([], [Piece(0, 3000, ())], 3000),
-    "text without times": ([A, B, C], [Piece(0, 3000, (A, B, C))], 3000),
-    "two segments, closed": (
-        [time(0), A, time(100), time(100), B, C, time(150)],
-        [Piece(0, 200, (time(0), A, time(100))), Piece(200, 300, (time(100), B, C, time(150)))],
-        3000,
-    ),
-    "two segments and a pause between them": (
-        [time(5), A, time(100), time(120), B, time(150)],
-        [Piece(10, 200, (time(5), A, time(100))), Piece(240, 300, (time(120), B, time(150)))],
-        3000,
-    ),
-    "the second left open": ([time(0), A, time(100), time(100), B, C], [Piece(0, 200, (time(0), A, time(100)))], 200),
-    "the second only opened": ([time(0), A, time(100), time(120)], [Piece(0, 200, (time(0), A, time(100)))], 200),
-    "the third left open": (
-        [time(0), A, time(100), time(110), B, time(150), time(160), C],
-        [Piece(0, 200, (time(0), A, time(100))), Piece(220, 300, (time(110), B, time(150)))],
-        300,
-    ),
-    "up to the last time of the window": (
-        [time(0), A, time(1500), time(1500)],
-        [Piece(0, 3000, (time(0), A, time(1500)))],
-        3000,
-    ),
-}
-
-
-@pytest.mark.parametrize(("tokens", "pieces", "advance"), CUTS.values(), ids=CUTS)
-def test_a_full_window_is_cut_where_two_times_meet(tokens, pieces, advance):
-    assert split_window(tokens, FIRST, 3000) == (pieces, advance)
-
-
-@pytest.mark.parametrize("size", [1, 2, 19, 20, 965])
-def test_a_segment_without_an_end_lasts_to_the_end_of_the_sound(size):
-    # A window that is shorter than 30 s can have an odd number of frames, half of a timestamp's step.
-    assert split_window([time(0), A], FIRST, size) == ([Piece(0, size, (time(0), A))], size)
-
-
-def test_a_time_behind_the_sound_is_kept_but_no_frame_behind_it_is_skipped():
-    # The model hears zeros there and may place an end in them; openai-whisper reports it as it is.
-    tokens = [time(0), A, time(100), time(100), B]
-    assert split_window(tokens, FIRST, 20) == ([Piece(0, 200, (time(0), A, time(100)))], 20)
-
-
-@pytest.mark.parametrize(("size", "advance"), [(3000, 2), (1, 1)])
-def test_a_window_that_ends_where_it_begins_is_moved_on_from(size, advance):
-    # The rules allow no such tokens; without rules they must not mean an endless loop.
-    assert split_window([time(0), time(0), A], FIRST, size)[1] == advance
-
-
-def test_text_before_the_first_time_is_heard_from_the_start_of_the_window():
-    pieces, _ = split_window([A, B, time(100), time(100), C], FIRST, 3000)
-    assert pieces == [Piece(0, 200, (A, B, time(100)))]
-
-
-@st.composite
-def allowed_tokens(draw: st.DrawFn) -> list[int]:
-    """What the timestamp rules let through: segments in order, the last one in any state."""
-    tokens: list[int] = []
-    text = st.lists(st.integers(0, FIRST - 1), min_size=1, max_size=3)
-    now = 0
-    for _ in range(draw(st.integers(0, 4))):
-        opening = draw(st.integers(now, 1499))
-        now = draw(st.integers(opening + 1, 1500))
-        tokens += [time(opening), *draw(text), time(now)]
-        if now == 1500:
-            break
-    if draw(st.booleans()):
-        tokens.append(time(draw(st.integers(now, 1500))))
-        if draw(st.booleans()):
-            tokens += draw(text)
-    return tokens
-
-
-@settings(deadline=None, max_examples=300)
-@given(tokens=allowed_tokens(), size=st.integers(1, 3000))
-def test_allowed_tokens_give_segments_in_order_and_a_way_on(tokens, size):
-    pieces, advance = split_window(tokens, FIRST, size)
-    assert 1 <= advance <= size
-    said = [token for piece in pieces for token in piece.tokens]
-    assert said == tokens[: len(said)]
-    left = tokens[len(said) :]
-    assert not left or advance == min(pieces[-1].end, size)  # what is not said now is heard again
-    assert pieces[0].start >= 0
-    for piece in pieces:
-        assert piece.start < piece.end
-    for earlier, later in pairwise(pieces):
-        assert earlier.end <= later.start
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    tokens=st.lists(st.integers(0, FIRST - 1) | st.integers(FIRST, FIRST + 1500), max_size=12),
-    size=st.integers(1, 3000),
+from minwhisper.options import DecodingOptions
+from minwhisper.transcribe import clear_if_empty
+from scripted import (
+    ENGLISH,
+    HOP,
+    KEYS,
+    MULTILINGUAL,
+    RATE,
+    REPETITIVE,
+    SILENT,
+    Numbered,
+    Scripted,
+    Tokens,
+    any_tokens,
+    made_up_tokenizer,
+    places,
+    quiet,
+    run,
+    said,
+    start,
+    timestamp,
 )
-def test_any_tokens_at_all_give_a_way_on(tokens, size):
-    # Without timestamps no rule holds the times back, should the model say some.
-    pieces, advance = split_window(tokens, FIRST, size)
-    assert 1 <= advance <= size
-    assert all(0 <= piece.start <= 3000 and 0 <= piece.end <= 3000 for piece in pieces)
+
+# ------------------------------------------------------------------------------------------ windows
+
+WINDOWS = {
+    "closed by a single time": (
+        4000,
+        [said(0.0, " one", 9.0), said(0.0, " two", 10.0)],
+        [(0, 3000), (3000, 1000)],
+        [(0, 0, 9, " one"), (3000, 30, 40, " two")],
+    ),
+    "times that meet": (
+        4500,
+        [said(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"), said(0.2, " three", 10.0), said(0.0, " four", 5.0)],
+        [(0, 3000), (1000, 3000), (4000, 500)],
+        [(0, 0, 5, " one"), (0, 5.2, 10, " two"), (1000, 10, 20, " three"), (4000, 40, 45, " four")],
+    ),
+    "no times": (
+        3500,
+        [said(" one"), said(" two")],
+        [(0, 3000), (3000, 500)],
+        [(0, 0, 30, " one"), (3000, 30, 35, " two")],
+    ),
+    "nothing said": (3001, [said(), said()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
+    "times that go nowhere": (
+        5,
+        [said(0.0, 0.0), said(0.0, 0.0), said(0.0, 0.0)],
+        [(0, 5), (2, 3), (4, 1)],
+        [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
+    ),
+    "times beyond the sound": (
+        500,
+        [said(0.0, " one", 4.0, 7.0, " two", 8.0, 8.0, " thr")],
+        [(0, 500)],
+        [(0, 0, 4, " one"), (0, 7, 8, " two")],
+    ),
+    "an end beyond the sound": (500, [said(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
+    "a few frames behind the window's end": (
+        3007,
+        [said(0.0, " one", 29.5), said(0.0, " two")],
+        [(0, 3000), (3000, 7)],
+        [(0, 0, 29.5, " one"), (3000, 30, 30.07, " two")],
+    ),
+    "a window exactly": (3000, [said(0.0, " one", 29.0)], [(0, 3000)], [(0, 0, 29, " one")]),
+    "a frame more": (
+        3001,
+        [said(0.0, " one", 29.0), said(0.0, " two")],
+        [(0, 3000), (3000, 1)],
+        [(0, 0, 29, " one"), (3000, 30, 30.01, " two")],
+    ),
+    "text before the first time": (300, [said(" one", 1.0, 1.0, " two", 2.0)], [(0, 300)], [
+        (0, 0, 1, " one"), (0, 1, 2, " two")
+    ]),
+    "a segment of no length is kept empty": (
+        300, [said(0.0, " one", 1.0, 1.0, 1.0, " two", 2.0)], [(0, 300)],
+        [(0, 0, 1, " one"), (0, 1, 1, ""), (0, 1, 2, " two")],
+    ),
+    "a segment of no text is kept empty": (
+        300, [said(0.0, "  ", 1.0, 1.0, " two", 2.0)], [(0, 300)], [(0, 0, 1, ""), (0, 1, 2, " two")],
+    ),
+}  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------ small parts
-
-
-@pytest.mark.parametrize(
-    ("no_speech", "average", "silent"),
-    [(0.61, -1.01, True), (0.61, -1.0, True), (0.61, -0.99, False), (0.6, -2.0, False), (0.1, -2.0, False)],
-)
-def test_silence_is_no_speech_with_an_unlikely_text(no_speech, average, silent):
-    decoded = DecodingResult((1, 2, 3), 4 * average, no_speech)
-    assert decoded.avg_logprob == average
-    assert is_silence(decoded) is silent
-
-
-def test_compression_ratio_is_bytes_by_zlibs_bytes():
-    text = "Où est la bibliothèque?"
-    assert compression_ratio(text) == len(text.encode()) / len(zlib.compress(text.encode()))
-    assert compression_ratio("") == 0
-
-
-def test_compression_ratio_tells_repetition():
-    assert compression_ratio("and then " * 30) > 2.4 > compression_ratio(JFK)
-
-
-# ---------------------------------------------------------------------------------------- the loop, on scripted answers
-
-
-def scripted(monkeypatch, tiny_en, answers):
-    """A model that encodes nothing and answers each window from a list; and the windows that it was given."""
-    windows: list[np.ndarray] = []
-    queue = iter(answers)
-    model = SimpleNamespace(
-        config=tiny_en.config,
-        tokenizer=tiny_en.tokenizer,
-        weights={"decoder": None},
-        is_multilingual=False,
-        encode=windows.append,
-    )
-    monkeypatch.setattr(chapter, "greedy", lambda *_args, **_options: next(queue))
-    return model, windows
-
-
-def answer(tokenizer, *parts, no_speech=0.0, average=-0.1) -> DecodingResult:
-    """A decoded window, written as texts and times in steps."""
-    tokens: list[int] = []
-    for part in parts:
-        tokens += tokenizer.encode(part) if isinstance(part, str) else [tokenizer.timestamp_begin + part]
-    return DecodingResult(tuple(tokens), average * (len(tokens) + 1), no_speech)
-
-
-def test_the_next_window_starts_where_the_last_complete_segment_ended(monkeypatch, tiny_en, rng):
-    t = tiny_en.tokenizer
-    samples = (0.1 * rng.standard_normal(45 * RATE + 100)).astype(np.float32)
-    model, windows = scripted(
-        monkeypatch,
-        tiny_en,
-        [answer(t, 0, " one", 500, 520, " two", 1000, 1000, " thr"), answer(t, 10, " three", 1000)],
-    )
-    reports: list[tuple[float, float]] = []
-    result = transcribe(model, samples, DecodingOptions(), lambda *report: reports.append(report))
-
-    assert [(s["id"], s["seek"], s["text"]) for s in result["segments"]] == [
-        (0, 0, " one"),
-        (1, 0, " two"),
-        (2, 2000, " three"),
-    ]
-    times = [(s["start"], s["end"]) for s in result["segments"]]
-    np.testing.assert_allclose(times, [(0, 10), (10.4, 20), (20, 40)], atol=1e-9)
-    assert result["text"] == " one two three"
-    # 45 s are done when the last window is, with the 100 samples that fill no frame.
-    assert reports == [(20.0, samples.size / RATE), (samples.size / RATE, samples.size / RATE)]
-
-    mel = log_mel_spectrogram(samples, 80, padding=30 * RATE)
-    np.testing.assert_array_equal(windows[0], mel[None, :, :3000])
-    np.testing.assert_array_equal(windows[1][0, :, :2500], mel[:, 2000:4500])
-    assert not windows[1][0, :, 2500:].any()  # zeros, which in a log-mel are not silence
-    assert windows[1].shape == (1, 80, 3000)
-
-
-def test_a_silent_window_is_passed_over_as_a_whole(monkeypatch, tiny_en):
-    t = tiny_en.tokenizer
-    model, windows = scripted(
-        monkeypatch,
-        tiny_en,
-        [answer(t, 0, " you", 10, 10, " are", no_speech=0.9, average=-1.5), answer(t, 0, " here", 100)],
-    )
-    result = transcribe(model, np.zeros(40 * RATE, np.float32), DecodingOptions())
-    assert [(s["id"], s["seek"], s["text"]) for s in result["segments"]] == [(0, 3000, " here")]
-    assert result["segments"][0]["start"] == pytest.approx(30)
-    assert len(windows) == 2
-
-
-def test_a_segment_without_text_is_kept_empty(monkeypatch, tiny_en):
-    # As openai-whisper keeps it: its place is known, and it adds nothing to the text.
-    model, _ = scripted(
-        monkeypatch, tiny_en, [answer(tiny_en.tokenizer, 0, " ", 50, 50, " yes", 100, average=-0.5, no_speech=0.25)]
-    )
-    result = transcribe(model, np.zeros(5 * RATE, np.float32), DecodingOptions())
-    empty, spoken = result["segments"]
-    assert (empty["text"], empty["tokens"], empty["start"], empty["end"]) == ("", [], 0, 1)
-    assert (spoken["text"], spoken["id"]) == (" yes", 1)
-    assert result["text"] == " yes"
-    assert {s["avg_logprob"] for s in result["segments"]} == {-0.5}
-    assert {s["no_speech_prob"] for s in result["segments"]} == {0.25}
-    assert spoken["compression_ratio"] == compression_ratio("yes")
-
-
-# ------------------------------------------------------------------------------------------ real speech
-
-
-@pytest.fixture(scope="module")
-def book(speech) -> np.ndarray:
-    """61 s of the sentences read from a book, with a quarter of a second between them."""
-    clips = [speech[f"LJ001-{number:04}.wav"] for number in range(1, 13)]
-    return np.concatenate([part for clip in clips for part in (clip, GAP)])[: 61 * RATE]
-
-
-def check_transcript(result, seconds: float) -> None:
-    """What is true of every transcript: well-formed segments in order, and a text made of theirs."""
-    segments = result["segments"]
-    assert [segment["id"] for segment in segments] == list(range(len(segments)))
-    assert result["text"] == "".join(segment["text"] for segment in segments)
-    before, window = 0.0, 0
-    for segment in segments:
-        assert set(segment) == set(Segment.__annotations__)
-        assert segment["temperature"] == 0
-        assert window <= segment["seek"] < seconds * 100
-        assert before - 1e-9 <= segment["start"] < segment["end"]
-        assert segment["start"] < seconds
-        # An end can lie in the silence that a short window is filled with, never behind its 30 s.
-        assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
-        assert segment["avg_logprob"] < 0 <= segment["no_speech_prob"] <= 1
-        before, window = segment["end"], segment["seek"]
-
-
-def test_the_jfk_clip_is_understood(model, speech):
-    result = model.transcribe(speech["jfk.flac"])
-    assert words(result["text"]) == words(JFK)
-    assert result["language"] == "en"
-    check_transcript(result, 11.0)
-
-
-def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
-    path = DATA / "jfk.flac"
-    once = tiny_en.transcribe(path, sample_len=5)
-    assert once["text"]
-    assert tiny_en.transcribe(str(path), sample_len=5) == once
-    assert tiny_en.transcribe(path.read_bytes(), sample_len=5) == once
-    assert tiny_en.transcribe(speech["jfk.flac"], sample_len=5) == once
-
-
-@pytest.mark.parametrize(
-    "samples", [3200, 154481, 480000, 480320, 976000], ids=["0.2s", "9.66s", "30.00s", "30.02s", "61s"]
-)
-def test_sound_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
-    reports: list[tuple[float, float]] = []
-    sound = book[:samples]
-    result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
-    check_transcript(result, samples / RATE)
-    done = [report[0] for report in reports]
-    assert done == sorted(set(done))
-    assert done[-1] == samples / RATE
-    assert {report[1] for report in reports} == {samples / RATE}
-    if samples == 3200:
-        return  # too short for a word
-    assert result["segments"][-1]["end"] > samples / RATE - 1
-    if samples == 976000:
-        with (DATA / "lj_texts.csv").open(newline="") as file:
-            texts = dict(csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE))
-        read = words(" ".join(texts[f"LJ001-{number:04}"] for number in range(1, 9)))  # the first 52 s
-        heard = words(result["text"])[: len(read)]
-        # No sentence is lost or said twice where the windows meet; single words may be misheard.
-        assert SequenceMatcher(None, read, heard, autojunk=False).ratio() > 0.9
-
-
-def test_without_timestamps_a_segment_is_a_window(tiny_en, speech):
-    sound = speech["LJ001-0001.wav"]  # 965 frames
-    result = tiny_en.transcribe(sound, without_timestamps=True)
-    (segment,) = result["segments"]
-    assert (segment["start"], segment["end"]) == (0, pytest.approx(9.65))
-    assert max(segment["tokens"]) < tiny_en.tokenizer.eot
-    assert "arts and crafts" in segment["text"]
-
-
-def test_digital_silence_gives_no_text(tiny_en):
-    silence = np.zeros(10 * RATE, np.float32)
-    assert tiny_en.transcribe(silence) == {"text": "", "segments": [], "language": "en"}
+@pytest.mark.parametrize(("frames", "script", "windows", "segments"), WINDOWS.values(), ids=WINDOWS)
+def test_windows_follow_each_other(frames, script, windows, segments):
+    model = Scripted(script)
+    result = run(model, frames)
+    assert model.windows == windows
+    assert places(result) == segments
+    assert [s["id"] for s in result["segments"]] == list(range(len(segments)))
+    assert result["text"] == "".join(text for *_, text in segments)
+    assert next(model.script, None) is None  # it was listened to to the end
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159])
-def test_a_sound_shorter_than_a_frame_gives_no_text(tiny_en, samples):
+def test_a_sound_shorter_than_a_frame_has_no_window(samples):
+    model = Scripted([])
     reports: list[tuple[float, float]] = []
-    sound = np.zeros(samples, np.float32)
-    result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
-    assert result == {"text": "", "segments": [], "language": "en"}
-    assert reports == []  # there is no window to report
+    running = model.stream(quiet(samples), progress=lambda *report: reports.append(report))
+    assert list(running) == []
+    assert running.transcript == {"text": "", "segments": [], "language": "en"}
+    assert running.seconds == samples / RATE
+    assert model.windows == reports == []
 
 
-def test_no_bytes_at_all_are_an_error(tiny_en):
-    with pytest.raises(AudioError, match="empty, 0 bytes"):
-        tiny_en.transcribe(b"")
+def test_what_is_encoded_is_the_spectrogram_followed_by_zeros(rng):
+    samples = (0.1 * rng.standard_normal(45 * RATE + 100)).astype(np.float32)
+    mels: list[np.ndarray] = []
+    model = Scripted([said(0.0, " one", 20.0, 20.0), said(" two")])
+    model.windows.append((0, 0))
+    model.encode = lambda mel: mels.append(mel) or np.zeros((1, 1500, 384), np.float32)
+    assert model.transcribe(samples)["text"] == " one two"
+    whole = log_mel_spectrogram(samples, 80, padding=30 * RATE)
+    np.testing.assert_array_equal(mels[0], whole[None, :, :3000])
+    np.testing.assert_array_equal(mels[1][0, :, :2500], whole[:, 2000:4500])
+    assert not mels[1][0, :, 2500:].any()  # zeros, which in a log-mel are not silence
+    assert [mel.shape for mel in mels] == [(1, 80, 3000)] * 2
 
 
-# ------------------------------------------------------------------------------------------ languages and options
+def test_a_segment_has_the_windows_numbers_and_openai_whispers_keys():
+    model = Scripted([said(0.0, " one", 1.0, 1.0, " ", 2.0, average=-0.5, no_speech=0.25, ratio=1.5)])
+    first, second = run(model, 300)["segments"]
+    assert list(first) == list(second) == KEYS
+    t = model.tokenizer
+    assert first == {
+        "id": 0,
+        "seek": 0,
+        "start": 0.0,
+        "end": 1.0,
+        "text": " one",
+        "tokens": [timestamp(t, 0), *t.encode(" one"), timestamp(t, 1)],
+        "temperature": 0.0,
+        "avg_logprob": -0.5,
+        "compression_ratio": 1.5,
+        "no_speech_prob": 0.25,
+    }
+    assert second["tokens"] == []
 
 
-def test_the_language_is_heard_or_named(base):
-    heard = base.transcribe(DATA / "french.aiff")
-    assert heard["language"] == "fr"
-    assert {"dictée", "numéro"} <= set(heard["text"].replace(".", "").split())
-    assert base.transcribe(DATA / "french.aiff", language="French") == heard
+def test_only_text_is_a_segments_text():
+    t = made_up_tokenizer(ENGLISH)
+    model = Scripted([Tokens((timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1)))])
+    (segment,) = run(model, 300)["segments"]
+    assert segment["text"] == " one"
+    assert t.sot_lm in segment["tokens"]
 
 
-def test_translation_is_to_english(base):
-    result = base.transcribe(DATA / "french.aiff", task="translate", language="fr")
-    assert result["language"] == "fr"
-    assert {"and", "that", "number"} <= set(words(result["text"]))
+@pytest.mark.parametrize("with_words", [False, True])
+def test_clearing_a_segment_clears_its_words_where_it_has_any(with_words):
+    segment = dict.fromkeys(KEYS, 0) | {"text": " one", "tokens": [1], "start": 1.0, "end": 1.0}
+    if with_words:
+        segment["words"] = [{"word": " one", "start": 1.0, "end": 1.0, "probability": 1.0}]
+    before = {**segment}
+    cleared = clear_if_empty(segment)
+    assert segment == before
+    assert cleared == segment | {"text": "", "tokens": []} | ({"words": []} if with_words else {})
+    assert clear_if_empty(segment | {"end": 2.0}) == segment | {"end": 2.0}
 
 
-def test_an_english_only_model_takes_english_only(tiny_en):
-    with pytest.raises(LanguageError, match=r"'fr'.*English only"):
-        tiny_en.transcribe(GAP, language="fr")
-    with pytest.raises(MinWhisperError, match="cannot translate"):
-        tiny_en.transcribe(GAP, task="translate")
-    assert tiny_en.transcribe(GAP[:0], language="English")["language"] == "en"
+# ------------------------------------------------------------------------------------------ any sound, any tokens
 
 
-def test_an_unknown_language_is_an_error_that_names_it(model):
-    with pytest.raises(LanguageError, match=r"unknown language 'Frensh'.*did you mean 'french'"):
-        model.transcribe(GAP, language="Frensh")
+@st.composite
+def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
+    """The size of a sound and clips in it that do not overlap, in frames."""
+    frames = draw(st.integers(1, 60) | st.integers(2900, 6100))
+    bounds = draw(st.lists(st.integers(0, frames), max_size=4, unique=True).map(sorted))
+    if len(bounds) % 2 and bounds[-1] == frames:
+        bounds.pop()  # nothing left for a last clip
+    return frames, bounds
 
 
-def test_an_unknown_task_is_an_error_that_names_it(tiny_en):
-    with pytest.raises(MinWhisperError, match="task: expected 'transcribe' or 'translate', got 'summarise'"):
-        tiny_en.transcribe(GAP, task="summarise")
+@settings(deadline=None, max_examples=60)
+@given(
+    layout=frames_and_clips(),
+    answers=st.lists(any_tokens(), min_size=1, max_size=8),
+    threshold=st.sampled_from([0.6, None]),
+)
+def test_whatever_is_said_every_window_moves_on_and_the_clips_are_covered(layout, answers, threshold):
+    frames, bounds = layout
+    said_so_far: list[Tokens] = []
+
+    def script(_options, _window):
+        said_so_far.append(answers[len(said_so_far) % len(answers)])
+        return said_so_far[-1]
+
+    model = Scripted(script)
+    reports: list[tuple[float, float]] = []
+    options = {"temperature": 0.0, "no_speech_threshold": threshold, "clip_timestamps": [b / 100 for b in bounds]}
+    result = run(model, frames, progress=lambda *report: reports.append(report), **options)
+    edges = bounds or [0]
+    edges = edges if len(edges) % 2 == 0 else [*edges, frames]
+    clips = list(zip(edges[::2], edges[1::2], strict=True))
+    assert len(model.asked) == len(model.windows) <= sum(end - begin for begin, end in clips)
+    for begin, end in clips:
+        windows = [(seek, size) for seek, size in model.windows if begin <= seek < end]
+        assert [seek for seek, _ in windows][:1] == [begin]
+        assert sum(windows[-1]) == end
+        for (seek, size), (following, _) in pairwise(windows):
+            assert size == min(3000, end - seek)
+            assert seek < following <= seek + size  # on, and over nothing unheard
+    inside = [any(begin <= seek < end for begin, end in clips) for seek in model.seeks]
+    assert all(inside)
+    assert [segment["id"] for segment in result["segments"]] == list(range(len(result["segments"])))
+    done = [report[0] for report in reports]
+    assert len(done) == len(model.windows)
+    assert done == sorted(set(done))
+    assert done[-1] == reports[0][1] == pytest.approx(sum(end - begin for begin, end in clips) / 100)
 
 
-def test_an_unknown_option_is_an_error_that_names_it(tiny_en):
-    with pytest.raises(OptionError, match="unknown option 'laguage': did you mean 'language'"):
-        tiny_en.transcribe(GAP, laguage="fr")
+@st.composite
+def speech_times(draw: st.DrawFn) -> list[tuple[int, int, str]]:
+    """Utterances, (start, end, text), in steps of 0.02 s. A window has room for a complete one and another's start."""
+    now, found = 0, []
+    for number in range(draw(st.integers(1, 12))):
+        begin = now + draw(st.integers(0, 250))
+        now = begin + draw(st.integers(1, 500))
+        found.append((begin, now, f" word{number}"))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(utterances=speech_times(), rest=st.integers(0, 4000), silent=st.booleans())
+def test_a_model_that_hears_well_is_written_down_without_loss_or_repetition(utterances, rest, silent):
+    def hear(_options, window):
+        seek, size = window
+        parts: list[str | float] = []
+        for begin, end, text in utterances:
+            if seek <= 2 * begin < seek + size:
+                parts += [(2 * begin - seek) / 100, text]
+                if 2 * end > seek + size:
+                    break  # cut off: it is opened, and never closed
+                parts.append((2 * end - seek) / 100)
+        return said(*parts, no_speech=0.0 if parts or not silent else 0.9)
+
+    result = run(Scripted(hear), 2 * utterances[-1][1] + rest, no_speech_threshold=0.6, logprob_threshold=None)
+    spoken = [s for s in result["segments"] if s["text"]]
+    assert [s["text"] for s in spoken] == [text for *_, text in utterances]
+    assert result["text"] == "".join(text for *_, text in utterances)
+    ends = [s["end"] for s in spoken]
+    np.testing.assert_allclose(ends, [end / 50 for _, end, _ in utterances], atol=1e-9)
+    if not silent:  # in a window of one segment only, its start is the window's
+        assert all(s["start"] <= begin / 50 + 1e-9 for s, (begin, *_) in zip(spoken, utterances, strict=True))
+
+
+# ------------------------------------------------------------------------------------------ clips and progress
+
+CLIPS = {  # clips, frames, windows
+    "none": ("", 4000, [(0, 3000), (3000, 1000)]),
+    "from the start": ("0", 4000, [(0, 3000), (3000, 1000)]),
+    "several": ("1,2,30,39.5", 4000, [(100, 100), (3000, 950)]),
+    "a long one": ([5, 39], 4000, [(500, 3000), (3500, 400)]),
+    "side by side": ([0.0, 10.0, 10.0, 15.0], 4000, [(0, 1000), (1000, 500)]),
+    "the last end left out": ([1, 2, 38], 4000, [(100, 100), (3800, 200)]),
+    "to the sound's end": ([38, 40], 4000, [(3800, 200)]),
+    "the last frame": ([39.99, 40], 4000, [(3999, 1)]),
+    "between frames": ([0.996, 2.014], 4000, [(100, 101)]),
+    "less than a frame": ([1.001, 1.004, 2, 3], 4000, [(200, 100)]),
+}
+
+
+@pytest.mark.parametrize(("clips", "frames", "windows"), CLIPS.values(), ids=CLIPS)
+def test_clips_are_windows_of_their_own(clips, frames, windows):
+    model = Scripted(lambda _options, window: said(f" {window[0]}"))
+    result = run(model, frames, clip_timestamps=clips)
+    assert model.windows == windows
+    assert places(result) == [(seek, seek / 100, (seek + size) / 100, f" {seek}") for seek, size in windows]
+
+
+def test_a_clip_may_end_where_the_sound_does_within_a_frame():
+    model = Scripted([said(" one")])
+    assert places(run(model, 4000, more=159, clip_timestamps=[39, 40 + 159 / RATE])) == [(3900, 39, 40, " one")]
+
+
+@pytest.mark.parametrize("clips", ["0,40.1", [41], [10, 41], [5, 4], [40], [30, 35, 1, 2], [0, 10, 5, 15]])
+def test_a_clip_past_the_end_backwards_or_in_another_is_refused_before_anything_is_heard(clips):
+    model = Scripted([])
+    with (
+        patch.object(chapter, "open_sound", side_effect=remembered(opened := [])),
+        pytest.raises(OptionError, match="clip_timestamps: expected"),
+    ):
+        start(model, 4000, clip_timestamps=clips)
+    assert model.windows == []
+    assert [is_closed(sound) for sound in opened] in ([], [True])
+
+
+def remembered(opened: list[Any]) -> Callable[[Any], Any]:
+    """Opens sounds, and keeps them in a list."""
+    open_sound = chapter.open_sound
+
+    def opening(audio: Any) -> Any:
+        opened.append(open_sound(audio))
+        return opened[-1]
+
+    return opening
+
+
+def is_closed(sound: Any) -> bool:
+    try:
+        sound.read(0, 0)
+    except AudioError:
+        return True
+    return False
+
+
+def test_what_came_before_is_told_across_clips():
+    model = Scripted([said(0.0, " one", 1.0), said(0.0, " two", 1.0)])
+    run(model, 4000, clip_timestamps=[1, 2, 30, 35])
+    assert model.told == ["", "<|0.00|> one<|1.00|>"]
+
+
+PROGRESS = {  # clips, frames, more samples, script, seconds done after each window, in all
+    "windows": ([], 4500, 0, [said(0.0, " a", 20.0, 20.0), said(" b")], [20.0, 45.0], 45.0),
+    "silence too": ([], 4500, 0, [SILENT, said(" b")], [30.0, 45.0], 45.0),
+    "the rest of a frame": ([], 4500, 100, [said(" a"), said(" b")], [30 * 45.00625 / 45, 45.00625], 45.00625),
+    "clips": ([1, 2, 5, 40, 43, 44], 4500, 0, [said(" a")] * 4, [1.0, 31.0, 36.0, 37.0], 37.0),
+    "beyond a clip's end": ([1, 2, 5, 6], 4500, 0, [said(0.0, " a", 9.0, 9.0), said(" b")], [1.0, 2.0], 2.0),
+    "much less than a frame": ([0, 0.006, 1, 1.006, 2, 2.006], 300, 0, [said(" a")] * 3, [0.006, 0.012, 0.018], 0.018),
+}
+
+
+@pytest.mark.parametrize(("clips", "frames", "more", "script", "done", "total"), PROGRESS.values(), ids=PROGRESS)
+def test_progress_counts_the_seconds_of_the_clips(clips, frames, more, script, done, total):
+    reports: list[tuple[float, float]] = []
+    run(Scripted(script), frames, more=more, clip_timestamps=clips, progress=lambda *report: reports.append(report))
+    assert [report[0] for report in reports] == pytest.approx(done)
+    assert {report[1] for report in reports} == {reports[-1][0]}
+    assert reports[-1][0] == pytest.approx(total)
+
+
+# ------------------------------------------------------------------------------------------ languages
+
+
+@pytest.mark.parametrize("language", ["fr", "French", " FRENCH "])
+def test_a_language_that_is_given_is_not_heard(language):
+    model = Scripted([said(**REPETITIVE), said()], made_up_tokenizer(MULTILINGUAL))
+    running = start(model, 300, language=language, task="translate")
+    assert running.language == "fr"
+    list(running)
+    assert (running.language_probs, model.listened) == (None, [])
+    assert [(asked.language, asked.task) for asked in model.asked] == [("fr", "translate")] * 2
+    assert running.transcript["language"] == "fr"
+
+
+def test_an_english_only_model_hears_english():
+    model = Scripted([said()])
+    running = start(model, 300, language_detection_windows=3)
+    list(running)
+    assert (running.language, running.language_probs, model.listened) == ("en", None, [])
+    assert model.asked[0].language == "en"
+
+
+HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1}, {"de": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("frames", "windows", "listened", "expected"),
+    [
+        (9001, 1, [0], {"fr": 0.6, "de": 0.4}),
+        (9001, 2, [0, 3000], {"fr": 0.4, "de": 0.6}),
+        (9001, 3, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
+        (9000, 9, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
+        (9001, 9, [0, 3000, 6000, 9000], {"fr": 1.7 / 4, "de": 2.3 / 4}),
+        (0, 2, [0], {"fr": 0.6, "de": 0.4}),
+        (1, 1, [0], {"fr": 0.6, "de": 0.4}),
+    ],
+)
+def test_the_language_is_heard_in_the_first_windows(frames, windows, listened, expected):
+    model = Scripted(lambda *_: said(), made_up_tokenizer(MULTILINGUAL), HEARD)
+    # Heard is the beginning of the sound, whichever clips there are.
+    clips = [frames / 200, frames / 100] if frames > 2 else []
+    running = start(model, frames, language_detection_windows=windows, clip_timestamps=clips)
+    assert model.listened == listened
+    assert {code: p for code, p in running.language_probs.items() if p} == pytest.approx(expected)
+    assert list(running.language_probs) == list(model.tokenizer.languages)
+    assert running.language == max(expected, key=expected.get)
+    list(running)
+    assert {asked.language for asked in model.asked} <= {running.language}
+    assert running.transcript["language"] == running.language
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "error", "match"),
+    [
+        (MULTILINGUAL, {"language": "Frensh"}, LanguageError, "unknown language 'Frensh'.*did you mean 'french'"),
+        (MULTILINGUAL, {"language": ""}, LanguageError, "unknown language ''"),
+        (MULTILINGUAL, {"language": "yue"}, LanguageError, "Cantonese"),
+        (ENGLISH, {"language": "fr"}, LanguageError, "'fr'.*English only"),
+        (ENGLISH, {"language": ""}, LanguageError, "unknown language ''"),
+        (ENGLISH, {"task": "translate"}, MinWhisperError, "cannot translate"),
+        (ENGLISH, {"task": "summarise"}, OptionError, "task: expected 'transcribe' or 'translate', got 'summarise'"),
+        (ENGLISH, {"laguage": "fr"}, OptionError, "unknown option 'laguage': did you mean 'language'"),
+        (ENGLISH, {"prompt": "x"}, OptionError, "use initial_prompt"),
+        (ENGLISH, {"suppress_tokens": [99999]}, OptionError, "suppress_tokens: 99999"),
+        (ENGLISH, {"prefix": [99999]}, OptionError, "prefix"),
+        (ENGLISH, {"temperature": -1}, OptionError, "temperature"),
+        (ENGLISH, {"clip_timestamps": [2, 1]}, OptionError, "clip_timestamps"),
+        (ENGLISH, {"hallucination_silence_threshold": 2.0}, OptionError, "word_timestamps"),
+        (ENGLISH, {"carry_initial_prompt": True}, OptionError, "initial_prompt"),
+        (ENGLISH, {"beam_size": 2, "temperature": 0.5}, OptionError, "beam_size"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(size, options, error, match):
+    model = Scripted([], made_up_tokenizer(size))
+    for call in (model.stream, model.transcribe):
+        with pytest.raises(error, match=match):
+            call("/no/such/file", **options)  # not even the file was looked for
+    assert model.windows == model.listened == []
+
+
+# ------------------------------------------------------------------------------------------ the stream
+
+TALK = [said(0.0, " one", 5.0, 5.0, " two", 29.0), said(0.0, " three", 29.0), said(0.0, " four", 1.0)]
+
+
+def test_segments_come_as_soon_as_their_window_is_done():
+    model = Scripted(TALK)
+    running = start(model, 6100)
+    assert model.windows == []  # nothing is heard before it is asked for
+    assert iter(running) is running
+    seen = []
+    for segment in running:
+        seen.append((segment["text"], len(model.asked), len(running.segments)))
+    assert seen == [(" one", 1, 1), (" two", 1, 2), (" three", 2, 3), (" four", 3, 4)]
+    assert next(running, None) is None  # and no more
+
+
+def test_a_stream_and_a_transcript_are_the_same():
+    streamed = list(start(Scripted(TALK), 6100))
+    with patch.object(chapter, "Spectrogram", Numbered):
+        result = Scripted(TALK).transcribe(quiet(6100 * HOP))
+    assert streamed == result["segments"]
+    assert list(result) == ["text", "segments", "language"]
+    assert result["text"] == " one two three four"
+
+
+def test_a_transcript_is_of_its_moment():
+    running = start(Scripted(TALK), 6100)
+    assert running.transcript == {"text": "", "segments": [], "language": "en"}
+    next(running)
+    early = running.transcript
+    list(running)
+    assert (early["text"], [s["text"] for s in early["segments"]]) == (" one", [" one"])
+    assert running.transcript["text"] == " one two three four"
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4])
+def test_a_stream_can_be_closed_at_any_time(taken):
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        model = Scripted(TALK)
+        with start(model, 6100) as running:
+            for _ in range(taken):
+                next(running)
+            assert not is_closed(opened[0])
+    assert is_closed(opened[0])
+    assert next(running, None) is None
+    running.close()  # twice does no harm
+    assert [s["text"] for s in running.transcript["segments"]] == [" one", " two", " three", " four"][:taken]
+    assert len(model.asked) == [0, 1, 1, 2, 3][taken]
+
+
+def test_a_stream_closes_the_sound_at_its_end():
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        running = start(Scripted(TALK), 6100)
+    list(running)
+    assert is_closed(opened[0])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("decode"), KeyboardInterrupt()], ids=repr)
+def test_an_error_leaves_what_was_found(error):
+    def fail(*_report):
+        raise error
+
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        running = start(Scripted(TALK), 6100, progress=fail)
+        found = [next(running), next(running)]
+        with pytest.raises(type(error)):
+            next(running)
+    assert is_closed(opened[0])
+    assert running.transcript == {"text": " one two", "segments": found, "language": "en"}
+    assert next(running, None) is None
+
+
+def test_an_error_in_a_window_leaves_what_was_found():
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        running = start(Scripted([TALK[0], RuntimeError("no memory")]), 6100)
+        found = []
+        with pytest.raises(RuntimeError, match="no memory"):
+            found.extend(running)  # as far as it comes
+    assert is_closed(opened[0])
+    assert [s["text"] for s in running.transcript["segments"]] == [" one", " two"]
+
+
+def test_an_error_while_the_language_is_heard_closes_the_sound():
+    model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # heard is an empty list
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])), pytest.raises(IndexError):
+        start(model, 100)
+    assert is_closed(opened[0])
+
+
+def test_one_generator_draws_for_the_whole_sound():
+    def drawn(generator: np.random.Generator | None) -> list[float]:
+        model = Scripted(lambda *_: said(" x", **REPETITIVE))
+        run(model, 3500, generator=generator, temperature=(0.2, 0.4))
+        (only,) = {id(g): g for g in model.generators}.values()
+        assert len(model.generators) == 4
+        return only.random(3).tolist()
+
+    assert drawn(None) == drawn(np.random.default_rng(0)) == np.random.default_rng(0).random(3).tolist()
+    assert drawn(np.random.default_rng(1)) == np.random.default_rng(1).random(3).tolist()
+
+
+def test_nothing_is_shared_between_transcriptions():
+    model = Scripted([TALK[0], TALK[0], TALK[1], TALK[1]])
+    first, second = start(model, 6000), start(model, 6000)
+    for _ in range(3):
+        assert next(first)["text"] == next(second)["text"]
+    assert model.told == ["", "", *["<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"] * 2]
+
+
+def test_the_options_reach_the_decoder():
+    model = Scripted([said()])
+    given = {"sample_len": 7, "prefix": "so", "suppress_tokens": "1,2", "suppress_blank": False,
+             "without_timestamps": True, "max_initial_timestamp": None}  # fmt: skip
+    run(model, 100, **given)
+    (asked,) = model.asked
+    expected = DecodingOptions(language="en", prompt=[], **given)
+    assert all(getattr(asked, f.name) == getattr(expected, f.name) for f in fields(DecodingOptions))

@@ -1,0 +1,182 @@
+"""Chapter 8, all of it: a window of sound and options become what was said.
+
+The options decide what the decoder is told first, what it may not say, and how its tokens are chosen. Which language
+is spoken is read off the same decoder: after ``<|startoftranscript|>`` comes the language.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from .backend import Array, array_module, to_numpy
+from .config import WhisperConfig
+from .decoder import decode_cached, new_cache
+from .errors import OptionError
+from .layers import Weights, softmax
+from .options import DecodingOptions
+from .rules import Rule, suppress_blank, suppress_tokens, timestamp_rules
+from .search import Strategy, best_candidate, draw, likeliest, search, widen
+from .special_tokens import SECONDS_A_STEP
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class DecodingResult:
+    """What was said in one window. Names are openai-whisper's."""
+
+    audio_features: Array = field(repr=False, compare=False)  # (T, D), as the encoder heard it
+    language: str  # a code
+    language_probs: dict[str, float] | None = field(repr=False, default=None)  # where the language was detected
+    tokens: list[int] = field(default_factory=list)  # text and timestamps, without prompt and end
+    text: str = ""  # without timestamps and the space in front
+    avg_logprob: float = np.nan  # log-probability a token, the end counted as one
+    no_speech_prob: float = np.nan  # how likely nobody speaks
+    temperature: float = np.nan
+    compression_ratio: float = np.nan  # of the text: high for one that repeats itself
+
+
+def decode_window(
+    features: Array,
+    weights: Weights,
+    config: WhisperConfig,
+    tokenizer: Tokenizer,
+    options: DecodingOptions,
+    generator: np.random.Generator | None = None,
+) -> DecodingResult:
+    """What is said in a window: features (1, T, D). ``weights`` is the "decoder" branch.
+
+    ``generator`` draws the tokens at temperatures above 0; without one, a new one with seed 0 does.
+    Raises what :func:`check_possible` does.
+    """
+    language, probabilities = options.language, None
+    if language is None and tokenizer.is_multilingual:
+        probabilities = language_probabilities(features, weights, config, tokenizer)[0]
+        language = max(probabilities, key=probabilities.__getitem__)
+    language = tokenizer.language_code("en" if language is None else language)
+    candidates, no_speech = search(
+        features,
+        initial_tokens(options, language, tokenizer, config),
+        weights,
+        config,
+        strategy=strategy_for(options, tokenizer.eot, generator or np.random.default_rng(0)),
+        rules=rules_for(options, tokenizer),
+        tokenizer=tokenizer,
+        most=options.sample_len or config.max_target_positions // 2,
+    )
+    best = best_candidate(candidates, options.length_penalty)
+    text = tokenizer.decode(best.tokens).strip()
+    return DecodingResult(
+        audio_features=features[0],
+        language=language,
+        language_probs=probabilities,
+        tokens=list(best.tokens),
+        text=text,
+        avg_logprob=best.sum_logprob / (len(best.tokens) + 1),
+        no_speech_prob=no_speech,
+        temperature=float(options.temperature),
+        compression_ratio=compression_ratio(text),
+    )
+
+
+def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:
+    """Refuse what a model cannot do, before it has to do anything else.
+
+    Raises :class:`LanguageError` for a language that it does not have, :class:`TokenizerError` for a translation by
+    an English-only model, and :class:`OptionError` for ids that the vocabulary does not have or have no room.
+    """
+    initial_tokens(options, "en" if options.language is None else options.language, tokenizer, config)
+    rules_for(options, tokenizer)
+
+
+def initial_tokens(
+    options: DecodingOptions, language: str, tokenizer: Tokenizer, config: WhisperConfig
+) -> tuple[int, ...]:
+    """What the decoder is told before it says anything: what came before, how to begin, and the beginning.
+
+    ``<|startofprev|>`` and the last of the prompt, up to half of the text positions; language, task and form; the
+    prefix. Raises :class:`OptionError` for a prompt or prefix of no tokens of this vocabulary or with no room.
+    """
+    half = config.max_target_positions // 2
+    start = tokenizer.prompt(language, options.task, timestamps=not options.without_timestamps)
+    before = _context("prompt", options.prompt, tokenizer)
+    if before:
+        before = (tokenizer.sot_prev, *before[-(half - 1) :])
+    prefix = _context("prefix", options.prefix, tokenizer)
+    room = half - (options.sample_len or half)
+    if room > 0:  # what is to be said and the prefix share a half
+        prefix = prefix[-room:]
+    tokens = (*before, *start, *prefix)
+    if len(tokens) > config.max_target_positions:
+        raise OptionError(
+            f"prefix: expected at most {config.max_target_positions - len(before) - len(start)} tokens, which is "
+            f"what fits behind the prompt, got {len(prefix)}"
+        )
+    return tokens
+
+
+def _context(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens of a prompt or prefix, which may be text."""
+    if given is None or isinstance(given, str):
+        return tuple(tokenizer.encode(" " + given.strip())) if given else ()
+    for token in given:
+        if not 0 <= token < tokenizer.vocab_size:
+            raise OptionError(f"{name}: expected token ids from 0 to {tokenizer.vocab_size - 1}, got {token}")
+    return tuple(given)
+
+
+def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[Rule, ...]:
+    """The rules that the options ask for, in the order in which they apply."""
+    rules: list[Rule] = []
+    if options.suppress_blank:
+        rules.append(partial(suppress_blank, ids=(*tokenizer.encode(" "), tokenizer.eot)))
+    rules.append(partial(suppress_tokens, ids=options.suppressed_ids(tokenizer)))
+    if not options.without_timestamps:
+        latest = options.max_initial_timestamp
+        rules.append(
+            partial(
+                timestamp_rules,
+                eot=tokenizer.eot,
+                no_timestamps=tokenizer.no_timestamps,
+                first=tokenizer.timestamp_begin,
+                latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
+            )
+        )
+    return tuple(rules)
+
+
+def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Generator) -> Strategy:
+    """The way to choose that the options ask for."""
+    if options.beam_size is not None:
+        size = int(options.beam_size)
+        enough = round(size * float(1 if options.patience is None else options.patience))
+        return Strategy(partial(widen, size=size, eot=eot), keep=size, enough=enough)
+    if options.temperature > 0:
+        count = int(options.best_of or 1)
+        choose = partial(draw, temperature=float(options.temperature), generator=generator)
+        return Strategy(choose, start=count, keep=count, enough=count)
+    return Strategy(likeliest)
+
+
+def compression_ratio(text: str) -> float:
+    """How many times shorter zlib makes a text: above 2.4 or so it repeats itself."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data))
+
+
+def language_probabilities(
+    features: Array, weights: Weights, config: WhisperConfig, tokenizer: Tokenizer
+) -> list[dict[str, float]]:
+    """How likely each language is, for each window: features (B, T, D) -> B mappings of code to probability.
+
+    After ``<|startoftranscript|>`` a multilingual model says which language it hears; what it would say is read off
+    the logits, with everything that is no language left out.
+    """
+    xp = array_module(features)
+    start = xp.full((features.shape[0], 1), tokenizer.sot)
+    logits, _ = decode_cached(start, new_cache(features, weights, config), weights, config)  # (B, 1, V)
+    ids = [tokenizer.language_token(code) for code in tokenizer.languages]
+    probabilities = to_numpy(softmax(logits[:, 0, ids])).astype(np.float64)  # (B, languages)
+    return [dict(zip(tokenizer.languages, row.tolist(), strict=True)) for row in probabilities]

@@ -1,0 +1,177 @@
+"""The command ``minwhisper transcribe``: files to text, shown segment by segment, and to files of text.
+
+What is finished stays: a bad file does not stop the others, and Ctrl-C keeps the segments that were found.
+"""
+
+import argparse
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from .console import Console, printable
+from .errors import AudioError, MinWhisperError, OptionError
+from .languages import LANGUAGES
+from .model import Whisper, load_model
+from .segments import Segment
+from .sources import default_model
+from .transcribe import Transcription
+from .transcribe_arguments import Outputs, Request, check_arguments, output_name
+from .windows import check_options
+from .writers import clock, write_transcript
+
+INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C has ended
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Transcribe the files, and return the exit status: 2 if one of them failed.
+
+    Raises a :class:`MinWhisperError` for what makes the whole command impossible.
+    """
+    request = check_arguments(options)
+    with limited_threads(options.threads):
+        model = _load(options, request, console)
+        job = _Job(options, request, model, console)
+        status = 0
+        for file in options.files:
+            try:
+                job.transcribe(file)
+            except _Interrupted:
+                return INTERRUPTED
+            except AudioError as error:  # it begins with the file's name
+                console.note(error)
+                status = 2
+            except MinWhisperError as error:
+                console.note(f"{printable(file)}: {error}")
+                status = 2
+    return status
+
+
+def _load(options: argparse.Namespace, request: Request, console: Console) -> Whisper:
+    """The model, which can do what is asked."""
+    if options.model_dir is not None:
+        keep_models_in(options.model_dir)
+    name = options.model
+    if name is None:
+        name, reason = default_model()
+        knows = ", English only" if name.endswith(".en") else ""
+        console.note(f"model {name}{knows}: {reason}; --model chooses another")
+    model = load_model(name, options.device, request.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again with the first file
+        check_options(request.checked, model)
+    return model
+
+
+def keep_models_in(folder: str) -> None:
+    """Make the folder the hub's cache. Raises :class:`OptionError` where there can be none."""
+    path = Path(folder).expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(
+            f"model_dir {folder!r}: expected a folder, or a place for one, but the system says "
+            f"{str(error.strerror or error)!r}; name another"
+        ) from error
+    os.environ["HF_HUB_CACHE"] = str(path)  # huggingface_hub looks there when it is imported, which is later
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Products of matrices use this many threads until the end of the block; 0 and None leave it as it is.
+
+    Raises :class:`OptionError` where that cannot be had.
+    """
+    if not count:
+        yield
+        return
+    if count < 0:
+        raise OptionError(f"threads: expected a whole number, 0 or more, got {count}")
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        raise OptionError(
+            f"threads {count}: it takes threadpoolctl, which is not installed: pip install 'minwhisper[threads]'; "
+            f"or set OPENBLAS_NUM_THREADS={count} before the command"
+        ) from None
+    with threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
+        yield
+
+
+class _Interrupted(Exception):
+    """Ctrl-C came, and what there was to keep is kept."""
+
+
+class _Job:
+    """What is the same for every file."""
+
+    def __init__(self, options: argparse.Namespace, request: Request, model: Whisper, console: Console) -> None:
+        self._request, self._outputs = request, request.outputs
+        self._verbose: bool | None = options.verbose
+        self._seed: int = options.seed
+        self._several = len(options.files) > 1
+        self._model, self._console = model, console
+
+    def transcribe(self, file: str) -> None:
+        """Show a file's text and write its outputs.
+
+        Raises :class:`MinWhisperError`, and :class:`_Interrupted` after Ctrl-C.
+        """
+        # A generator for each file: what a file becomes does not depend on those before it.
+        generator = np.random.default_rng(self._seed)
+        title = "standard input" if file == "-" else os.path.basename(file)
+        with (
+            self._console.progress(title) as progress,
+            self._model.stream(file, progress=progress, generator=generator, **self._request.options) as running,
+        ):
+            try:
+                self._announce(file, running)
+                if progress is not None:
+                    clips = self._request.checked.clips(running.seconds)
+                    progress(0.0, sum(end - start for start, end in clips))
+                for segment in running:
+                    self._show(segment)
+                if self._outputs is not None:
+                    paths = self._write(file, running, self._outputs)
+                    if self._verbose:
+                        self._console.note(f"wrote {paths}")
+            except KeyboardInterrupt:
+                self._keep(file, running)
+                raise _Interrupted from None
+
+    def _announce(self, file: str, running: Transcription) -> None:
+        """Before the lines of a file: which one it is, where there are several, and which language it is in."""
+        if self._verbose and running.language_probs is not None:
+            sure = running.language_probs[running.language]
+            name = LANGUAGES[running.language].title()
+            self._console.note(f"{printable(file)}: {name} is heard, with probability {sure:.2f}")
+        if self._several and self._verbose is not False:
+            self._console.text(f"{printable(file)}:")
+
+    def _show(self, segment: Segment) -> None:
+        text = " ".join(line.strip() for line in segment["text"].strip().splitlines())
+        if self._verbose is False or not text:
+            return
+        times = f"[{clock(segment['start'])} --> {clock(segment['end'])}]  " if self._verbose else ""
+        self._console.text(times + text)
+
+    def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:
+        """Write what was found so far, and say where."""
+        name = output_name(file)
+        write_transcript(running.transcript, outputs.folder, name, outputs.format, outputs.subtitles)
+        return outputs.paths(name)
+
+    def _keep(self, file: str, running: Transcription) -> None:
+        """After Ctrl-C: write the segments so far, if any, and say so. Another Ctrl-C ends that."""
+        reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
+        line = f"interrupted at {reached:.1f} of {running.seconds:.1f} s of {printable(file)}"
+        if self._outputs is not None and running.segments:
+            try:
+                line += f"; the segments so far are in {self._write(file, running, self._outputs)}"
+            except MinWhisperError as error:
+                line += f"; {error}"
+        self._console.note(line)

@@ -1,0 +1,130 @@
+"""From real speech to text."""
+
+import csv
+import re
+from difflib import SequenceMatcher
+
+import numpy as np
+import pytest
+
+from minwhisper.errors import AudioError
+from scripted import (
+    DATA,
+    GAP,
+    JFK,
+    KEYS,
+    RATE,
+)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+# ------------------------------------------------------------------------------------------ real speech
+
+
+@pytest.fixture(scope="module")
+def book(speech) -> np.ndarray:
+    """61 s of the sentences read from a book, with a quarter of a second between them."""
+    clips = [speech[f"LJ001-{number:04}.wav"] for number in range(1, 13)]
+    return np.concatenate([part for clip in clips for part in (clip, GAP)])[: 61 * RATE]
+
+
+def check_transcript(result, seconds: float) -> None:
+    """What is true of every transcript: well-formed segments in order, and a text made of theirs."""
+    segments = result["segments"]
+    assert [segment["id"] for segment in segments] == list(range(len(segments)))
+    assert result["text"] == "".join(segment["text"] for segment in segments)
+    before, window = 0.0, 0
+    for segment in segments:
+        assert list(segment) == KEYS
+        assert segment["temperature"] in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+        assert window <= segment["seek"] < seconds * 100
+        assert before - 1e-9 <= segment["start"] < segment["end"]
+        assert segment["start"] < seconds
+        # An end can lie in the silence that a short window is filled with, never behind its 30 s.
+        assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
+        assert segment["avg_logprob"] < 0 <= segment["no_speech_prob"] <= 1
+        before, window = segment["end"], segment["seek"]
+
+
+def test_the_jfk_clip_is_understood(model, speech):
+    result = model.transcribe(speech["jfk.flac"])
+    assert words(result["text"]) == words(JFK)
+    assert result["language"] == "en"
+    check_transcript(result, 11.0)
+
+
+def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
+    path = DATA / "jfk.flac"
+    asked = {"sample_len": 5, "temperature": 0.0}
+    once = tiny_en.transcribe(path, **asked)
+    assert once["text"]
+    assert tiny_en.transcribe(str(path), **asked) == once
+    assert tiny_en.transcribe(path.read_bytes(), **asked) == once
+    assert tiny_en.transcribe(speech["jfk.flac"], **asked) == once
+
+
+@pytest.mark.parametrize(
+    "samples", [3200, 154481, 480000, 480320, 976000], ids=["0.2s", "9.66s", "30.00s", "30.02s", "61s"]
+)
+def test_sound_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
+    reports: list[tuple[float, float]] = []
+    sound = book[:samples]
+    result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
+    check_transcript(result, samples / RATE)
+    done = [report[0] for report in reports]
+    assert done == sorted(set(done))
+    assert done[-1] == samples / RATE
+    assert {report[1] for report in reports} == {samples / RATE}
+    if samples == 3200:
+        return  # too short for a word
+    assert result["segments"][-1]["end"] > samples / RATE - 1
+    if samples == 976000:
+        with (DATA / "lj_texts.csv").open(newline="") as file:
+            texts = dict(csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE))
+        read = words(" ".join(texts[f"LJ001-{number:04}"] for number in range(1, 9)))  # the first 52 s
+        heard = words(result["text"])[: len(read)]
+        # No sentence is lost or said twice where the windows meet; single words may be misheard.
+        assert SequenceMatcher(None, read, heard, autojunk=False).ratio() > 0.9
+
+
+def test_without_timestamps_a_segment_is_a_window(tiny_en, speech):
+    sound = speech["LJ001-0001.wav"]  # 965 frames
+    result = tiny_en.transcribe(sound, without_timestamps=True)
+    (segment,) = result["segments"]
+    assert (segment["start"], segment["end"]) == (0, pytest.approx(9.65))
+    assert max(segment["tokens"]) < tiny_en.tokenizer.eot
+    assert "arts and crafts" in segment["text"]
+
+
+def test_digital_silence_gives_no_text(tiny_en):
+    silence = np.zeros(10 * RATE, np.float32)
+    assert tiny_en.transcribe(silence) == {"text": "", "segments": [], "language": "en"}
+
+
+@pytest.mark.parametrize("samples", [0, 1, 159])
+def test_a_sound_shorter_than_a_frame_gives_no_text(tiny_en, samples):
+    reports: list[tuple[float, float]] = []
+    sound = np.zeros(samples, np.float32)
+    result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
+    assert result == {"text": "", "segments": [], "language": "en"}
+    assert reports == []  # there is no window to report
+
+
+def test_no_bytes_at_all_are_an_error(tiny_en):
+    with pytest.raises(AudioError, match="empty, 0 bytes"):
+        tiny_en.transcribe(b"")
+
+
+def test_the_language_is_heard(base):
+    heard = base.transcribe(DATA / "french.aiff")
+    assert heard["language"] == "fr"
+    assert {"dictée", "numéro"} <= set(heard["text"].replace(".", "").split())
+
+
+def test_translation_is_to_english(base):
+    result = base.transcribe(DATA / "french.aiff", task="translate", language="fr")
+    assert result["language"] == "fr"
+    assert {"and", "that", "number"} <= set(words(result["text"]))
