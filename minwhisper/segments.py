@@ -5,6 +5,7 @@ opens, and the next window starts where the last complete segment ended: no word
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, NotRequired, TypedDict
 
 from .audio import FRAMES_A_SECOND
@@ -47,10 +48,10 @@ class Transcript(TypedDict):
 
 
 class Piece(NamedTuple):
-    """Part of a window: its tokens, and where it lies in frames of the spectrogram, 0.01 s each."""
+    """Part of a window: its tokens, and where it lies, in seconds from the start of the window."""
 
-    start: int
-    end: int
+    start: float
+    end: float
     tokens: tuple[int, ...]
 
 
@@ -71,20 +72,19 @@ def split_window(tokens: Sequence[int], first: int, size: int) -> Split:
     Times may lie behind the sound, which the model hears followed by zeros; the way on is from 1 to ``size``.
     """
 
-    def frame(token: int) -> int:
+    def steps(token: int) -> int:
         # A window decoded without times can begin with text all the same: that is heard from its start.
-        return max(0, token - first) * FRAMES_A_STEP
+        return max(0, token - first)
 
     cuts = [i + 1 for i in range(len(tokens) - 1) if tokens[i] >= first and tokens[i + 1] >= first]
     closed = len(tokens) >= 2 and tokens[-2] < first <= tokens[-1]
     if not cuts:
-        times = [frame(token) for token in tokens if token >= first]
-        end = times[-1] if times and times[-1] else size
-        return Split([Piece(0, end, tuple(tokens))], size, closed)
+        times = [steps(token) for token in tokens if token >= first]
+        end = times[-1] * SECONDS_A_STEP if times and times[-1] else size / FRAMES_A_SECOND
+        return Split([Piece(0.0, end, tuple(tokens))], size, closed)
+    following = steps(tokens[cuts[-1] - 1]) * FRAMES_A_STEP
     if closed:
         cuts.append(len(tokens))
-    pieces = []
-    for start, end in zip([0, *cuts], cuts, strict=False):
-        part = tuple(tokens[start:end])
-        pieces.append(Piece(frame(part[0]), frame(part[-1]), part))
-    return Split(pieces, size if closed else min(max(FRAMES_A_STEP, pieces[-1].end), size), closed)
+    parts = [tuple(tokens[start:end]) for start, end in pairwise([0, *cuts])]
+    pieces = [Piece(steps(part[0]) * SECONDS_A_STEP, steps(part[-1]) * SECONDS_A_STEP, part) for part in parts]
+    return Split(pieces, size if closed else min(max(FRAMES_A_STEP, following), size), closed)

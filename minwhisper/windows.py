@@ -115,11 +115,12 @@ def exceeds(value: float, threshold: float | None) -> bool:
 
 def make_segment(piece: Piece, window: Window, decoded: DecodingResult, model: "Whisper") -> Segment:
     """A piece of a window with its text and its place in the whole sound."""
+    offset = window.seek / FRAMES_A_SECOND
     return {
         "id": 0,  # given when it is final
         "seek": window.seek,
-        "start": (window.seek + piece.start) / FRAMES_A_SECOND,
-        "end": (window.seek + piece.end) / FRAMES_A_SECOND,
+        "start": offset + piece.start,
+        "end": offset + piece.end,
         "text": model.tokenizer.decode(token for token in piece.tokens if token < model.tokenizer.eot),
         "tokens": list(piece.tokens),
         "temperature": decoded.temperature,
