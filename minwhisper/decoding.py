@@ -17,7 +17,7 @@ from .decoder import decode_cached, new_cache
 from .errors import OptionError
 from .layers import Weights, softmax
 from .options import DecodingOptions
-from .rules import Rule, suppress_blank, suppress_tokens, timestamp_rules
+from .rules import Rule, end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
 from .search import Strategy, best_candidate, draw, likeliest, search, widen
 from .special_tokens import SECONDS_A_STEP
 from .tokenizer import Tokenizer
@@ -144,6 +144,7 @@ def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[Rule, ...
                 latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
             )
         )
+    rules.append(partial(end_where_stuck, eot=tokenizer.eot))
     return tuple(rules)
 
 

@@ -66,6 +66,18 @@ def timestamp_rules(
     return allowed
 
 
+def end_where_stuck(logits: Array, tokens: Said, *, eot: int) -> Array:
+    """Where the other rules together forbid everything, the end may be said, and certainly is. (B, V) -> (B, V).
+
+    Whisper's own rules never do, but tokens that somebody suppresses can be the only ones that are left.
+    """
+    xp = array_module(logits)
+    allowed = logits.copy()
+    stuck = logits.max(axis=-1) == -math.inf  # (B,)
+    allowed[:, eot] = xp.where(stuck, 0.0, logits[:, eot])
+    return allowed
+
+
 def _prefer_time(row: Array, first: int) -> None:
     """If a time, whichever, is likelier than any one text token, only a time may be said. Changes ``row`` (V,).
 

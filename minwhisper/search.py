@@ -65,8 +65,8 @@ def search(
 
     ``weights`` is the "decoder" branch. The prompt has ``<|startoftranscript|>`` in it. Each candidate says at most
     ``most`` tokens, and no more than there are positions for. Candidates that have not ended when the search has
-    come after those that have, the likeliest first, where there would be fewer than the strategy keeps; so do those
-    that the rules let say nothing more.
+    come after those that have, the likeliest first, where there would be fewer than the strategy keeps. The rules
+    have to leave every candidate a token to say.
     """
     xp = array_module(features)
     most = min(most, config.max_target_positions - len(prompt) + 1)  # the last one said is never fed back
@@ -78,17 +78,9 @@ def search(
     scores = xp.repeat(logits[:, -1], strategy.start, axis=0)  # (R, V), a row a candidate
     going = [Candidate((), 0.0)] * strategy.start
     ended: list[Candidate] = []
-    stuck: list[Candidate] = []
     for length in range(1, most + 1):
         for rule in rules:
             scores = rule(scores, [candidate.tokens for candidate in going])
-        able = [row for row, best in enumerate(to_numpy(scores.max(axis=-1)).tolist()) if best != -math.inf]
-        if len(able) < len(going):
-            stuck += [candidate for row, candidate in enumerate(going) if row not in able]
-            going = [going[row] for row in able]
-            if not going:
-                break
-            scores, cache = scores[able], cache.take(able)
         choices = strategy.choose(scores, going)
         ended += [Candidate(going[c.row].tokens, c.sum_logprob) for c in choices if c.token == tokenizer.eot]
         choices = [c for c in choices if c.token != tokenizer.eot]
@@ -99,8 +91,8 @@ def search(
         logits, cache = decode_cached(xp.asarray([[c.token] for c in choices]), cache, weights, config)
         scores = logits[:, -1]
     ended = ended[: strategy.enough]
-    others = sorted(going + stuck, key=lambda candidate: candidate.sum_logprob, reverse=True)
-    return ended + others[: max(0, strategy.keep - len(ended))], no_speech
+    going.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
+    return ended + going[: max(0, strategy.keep - len(ended))], no_speech
 
 
 def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None = None) -> Candidate:

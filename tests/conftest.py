@@ -64,5 +64,5 @@ def rng() -> np.random.Generator:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes an hour."""
+    """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes hours."""
     parser.addoption("--grid", action="store_true", help="compare every sound in every mode with openai-whisper")

@@ -305,7 +305,7 @@ def segments_of(model, samples, language="en"):
     return [part for part in segments if part["seek"] == 0]
 
 
-@pytest.mark.parametrize("clip", [path.name for path in SPEECH])
+@pytest.mark.parametrize("clip", ["jfk.flac", "LJ001-0005.wav"])  # all clips: test_transcribe_parity.py
 def test_words_of_a_clip_have_the_same_times(tiny_en, pytorch, speech, clip):
     segments = segments_of(tiny_en, speech[clip])
     count, differing = check_same_words(tiny_en, pytorch(tiny_en), speech[clip], segments)
@@ -313,7 +313,7 @@ def test_words_of_a_clip_have_the_same_times(tiny_en, pytorch, speech, clip):
     assert differing <= 1  # none did, of 220 words in thirteen clips
 
 
-@pytest.mark.parametrize("clip", ["jfk.flac", "LJ001-0001.wav", "LJ001-0005.wav"])
+@pytest.mark.parametrize("clip", ["LJ001-0005.wav"])
 def test_words_of_a_clip_have_the_same_times_in_a_multilingual_model(base, pytorch, speech, clip):
     segments = segments_of(base, speech[clip])
     count, differing = check_same_words(base, pytorch(base), speech[clip], segments)

@@ -429,7 +429,7 @@ def test_an_option_that_no_attempt_could_use_is_refused(options, message):
         (np.array([1, 2, 3]), [(1, 2), (3, 60)]),
         ("1e1,2e1", [(10, 20)]),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).split(" at 0x")[0],  # of an iterator, its kind
 )
 def test_clips_are_pairs_of_start_and_end_and_the_last_may_be_open(given_clips, expected):
     options = TranscriptionOptions.named(clip_timestamps=given_clips)

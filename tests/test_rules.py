@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper.rules import suppress_blank, suppress_tokens, timestamp_rules
+from minwhisper.rules import end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
 
 # A vocabulary of 32: ten pieces of text, the end, three special tokens, "no timestamps", and 17 times.
 TEXT = range(10)
@@ -20,6 +20,7 @@ RULES = {
     "suppress_tokens": partial(suppress_tokens, ids=(2, 4)),
     "suppress_blank": partial(suppress_blank, ids=(3, EOT)),
     "timestamp_rules": times_in_pairs,
+    "end_where_stuck": partial(end_where_stuck, eot=EOT),
 }
 
 
@@ -59,7 +60,7 @@ def test_a_rule_is_pure_and_holds_the_dtype(rule, said, dtype, rng):
     assert tokens == [said]
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", [rule for name, rule in RULES.items() if name != "end_where_stuck"])
 def test_a_rule_forbids_and_changes_no_other_score(rule, rng):
     logits = rng.standard_normal((4, SIZE)).astype("float32")
     result = rule(logits, [[], [time(1)], [time(1), 5], [time(1), 5, time(4)]])
@@ -277,3 +278,16 @@ def test_whatever_is_said_reads_as_segments_in_order(seed, spread, latest):
         assert position > start, f"a segment without text in {body}"
         assert closing > opening, f"a segment without length in {body}"
         position += 1
+
+
+# ------------------------------------------------------------------------------------------ end_where_stuck
+
+
+def test_only_who_may_say_nothing_else_may_say_the_end():
+    scores = np.full((3, SIZE), -np.inf, np.float32)
+    scores[1] = 1.0
+    scores[2, 5] = -7.0
+    result = end_where_stuck(scores, [[], [], []], eot=EOT)
+    assert result[0, EOT] == 0
+    assert np.isinf(np.delete(result[0], EOT)).all()
+    np.testing.assert_array_equal(result[1:], scores[1:])
