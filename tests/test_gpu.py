@@ -33,10 +33,18 @@ def test_features_and_logits_are_those_of_the_cpu(tiny_en, on_gpu, mel):
     assert parity.relative_difference(to_numpy(on_gpu.logits(prompt, features)), expected) < 1e-5
 
 
-def test_the_text_is_that_of_the_cpu(tiny_en, on_gpu):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"beam_size": 5, "word_timestamps": True}, {"temperature": 0.4, "best_of": 3}],
+    ids=["greedy", "beam and words", "sampled"],
+)
+def test_the_text_is_that_of_the_cpu(tiny_en, on_gpu, options):
     samples = parity.clip_samples()
-    here, there = tiny_en.transcribe(samples), on_gpu.transcribe(samples)
+    here, there = tiny_en.transcribe(samples, **options), on_gpu.transcribe(samples, **options)
     assert [segment["tokens"] for segment in there["segments"]] == [segment["tokens"] for segment in here["segments"]]
+    for mine, other in zip(there["segments"], here["segments"], strict=True):
+        for word, its in zip(mine.get("words", ()), other.get("words", ()), strict=True):
+            assert (word["word"], word["start"]) == (its["word"], pytest.approx(its["start"], abs=0.0201))
 
 
 def test_every_stage_is_exact(on_gpu):
