@@ -220,7 +220,7 @@ class Whisper:
 
         Args:
             audio: a path, bytes, an open file, ``"-"`` for standard input, or float32 samples (N,) at 16 kHz.
-            progress: called with (seconds done, seconds in all) after every window.
+            progress: called with (seconds done, seconds in all) after every window; what it raises ends the work.
             generator: draws the tokens at temperatures above 0; by default a new one with seed 0, so that the same
                 sound gives the same text every time.
             options: fields of :class:`TranscriptionOptions` and :class:`DecodingOptions`: ``language``, ``task``,
