@@ -19,6 +19,12 @@ from .errors import OptionError
 from .tokenizer import Tokenizer
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+PREPEND_PUNCTUATION = "\"'“¿([{-"
+"""Marks that belong to the word after them, unless told otherwise."""
+
+APPEND_PUNCTUATION = "\"'.。,，!！?？:：”)]}、"
+"""Marks that belong to the word before them, unless told otherwise."""
+
 ELSEWHERE = {
     "fp16": "precision is chosen when the model is loaded: load_model(name, dtype='float16')",
     "verbose": "a program prints for itself: iterate over model.stream(…), or give a progress callback",
@@ -119,8 +125,8 @@ class TranscriptionOptions:
     initial_prompt: str | None = None  # text to come before the first window: names, spelling, style
     carry_initial_prompt: bool = False  # and before every other one
     word_timestamps: bool = False  # find when each word is said
-    prepend_punctuations: str = "\"'“¿([{-"  # marks that belong to the word behind them
-    append_punctuations: str = "\"'.。,，!！?？:：”)]}、"  # marks that belong to the word before them
+    prepend_punctuations: str = PREPEND_PUNCTUATION  # marks that belong to the word behind them
+    append_punctuations: str = APPEND_PUNCTUATION  # marks that belong to the word before them
     clip_timestamps: str | Sequence[float] = "0"  # start, end, start, end … in seconds; the last end may be left out
     hallucination_silence_threshold: float | None = None  # skip more seconds of silence around doubtful words
     language_detection_windows: int = 1  # from how many windows the language is heard

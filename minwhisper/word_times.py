@@ -16,15 +16,10 @@ from typing import cast
 import numpy as np
 
 from .audio import FRAMES_A_SECOND, N_FRAMES
+from .options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from .segments import Segment, Word
 from .tokenizer import Tokenizer
 from .words import WordTiming, merge_punctuation
-
-PREPEND_PUNCTUATION = "\"'“¿([{-"
-"""Marks that belong to the word after them, unless told otherwise."""
-
-APPEND_PUNCTUATION = "\"'.。,，!！?？:：”)]}、"
-"""Marks that belong to the word before them, unless told otherwise."""
 
 SENTENCE_ENDS = ".。!！?？"
 LONGEST_USUAL = 0.7  # seconds; a median duration above it is no word's usual duration

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 from minwhisper.cli import main
 
+GREEDY = ("--beam_size", "None", "--best_of", "None")  # where the search is not the point
+
 
 def run_command(capfd, *arguments):
     """Run the command: exit status, standard output, standard error."""

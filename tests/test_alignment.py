@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minwhisper
+from aligned import aligned
 from minwhisper.alignment import (
     alignment_matrix,
     attention_scores,
     check_alignment_heads,
     cross_attention_scores,
     dynamic_time_warping,
-    find_alignment,
     median_filter,
 )
 from minwhisper.config import WhisperConfig
@@ -218,17 +218,8 @@ def test_without_alignment_heads_there_are_no_times():
 def align(model, samples, text, *, frames=None, language="en"):
     """The words of a text in one window of sound."""
     mel = minwhisper.log_mel_spectrogram(samples, model.config.num_mel_bins, padding=480000)[:, :3000]
-    return find_alignment(
-        model.tokenizer.encode(text),
-        model.encode(mel[None]),
-        len(samples) // 160 if frames is None else frames,
-        prompt=model.tokenizer.prompt(language, "transcribe", timestamps=True),
-        heads=model.alignment_heads,
-        weights=model.weights["decoder"],
-        config=model.config,
-        tokenizer=model.tokenizer,
-        language=language,
-    )
+    sound = len(samples) // 160 if frames is None else frames
+    return aligned(model, mel, sound, model.tokenizer.encode(text), language)
 
 
 JFK = " And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minwhisper
+from aligned import aligned
 from conftest import SPEECH
-from minwhisper.alignment import cross_attention_scores, dynamic_time_warping, find_alignment, median_filter
+from minwhisper.alignment import cross_attention_scores, dynamic_time_warping, median_filter
 from minwhisper.parity import relative_difference
 from minwhisper.tokenizer import Tokenizer
 from minwhisper.word_times import (
@@ -219,20 +220,6 @@ def window_of(samples):
     """The spectrogram of the window at the start, and how many of its frames are sound."""
     mel = minwhisper.log_mel_spectrogram(samples, padding=480000)[:, :3000]
     return mel, min(3000, len(samples) // 160)
-
-
-def aligned(model, mel, frames, text, language="en"):
-    return find_alignment(
-        text,
-        model.encode(mel[None]),
-        frames,
-        prompt=model.tokenizer.prompt(language, "transcribe", timestamps=True),
-        heads=model.alignment_heads,
-        weights=model.weights["decoder"],
-        config=model.config,
-        tokenizer=model.tokenizer,
-        language=language,
-    )
 
 
 def test_published_alignment_heads_are_the_checkpoints(model, pytorch):

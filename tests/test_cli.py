@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from command_line import refused, run_command
+from command_line import GREEDY, refused, run_command
 from conftest import DATA
 from minwhisper import sources
 from minwhisper.audio import load_audio
@@ -23,7 +23,6 @@ JFK = (
     "ask what you can do for your country",
 )
 SHORT = str(DATA / "LJ001-0008.wav")
-GREEDY = ("--beam_size", "None", "--best_of", "None")  # where the search is not the point
 
 
 @pytest.fixture(autouse=True)

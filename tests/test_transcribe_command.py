@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from command_line import refused, run_command
+from command_line import GREEDY, refused, run_command
 from conftest import DATA
 from hub_server import HubServer, Repository
 from minwhisper import TranscriptionOptions, transcribe_command
@@ -22,7 +22,6 @@ from test_console import look_at
 
 SHORT, OTHER = str(DATA / "LJ001-0008.wav"), str(DATA / "LJ001-0002.wav")
 JFK = str(DATA / "jfk.flac")
-GREEDY = ("--beam_size", "None", "--best_of", "None")  # where the search is not the point
 
 
 @pytest.fixture(autouse=True)
