@@ -8,6 +8,8 @@ look for the path from the first row and column to the last that collects the mo
 row, the token begins.
 
 The method is openai-whisper's. The best path is found with dynamic time warping (Sakoe and Chiba, 1978).
+
+Walkthrough: section 12.
 """
 
 from collections.abc import Sequence

@@ -3,6 +3,8 @@
 Whisper hears one thing only: mono sound of 16,000 samples a second, numbers between -1 and 1, in windows of thirty
 seconds. Whatever comes in (an MP3, a film, a microphone's integers) is brought to that form here, files by way of
 FFmpeg's libraries (:mod:`minwhisper.sound_file`), and anything that cannot be is refused with one line that says why.
+
+Walkthrough: section 2.
 """
 
 import os

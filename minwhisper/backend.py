@@ -3,6 +3,8 @@
 Every layer asks its own arguments for ``xp``, the library to compute with: NumPy for an array on the CPU, CuPy for
 one on a GPU. There is no global switch, so a CPU model and a GPU model live in one process, and there is one
 function each way, :func:`to_device` and :func:`to_numpy`, by which numbers cross between the two.
+
+Walkthrough: section 14.
 """
 
 import sys

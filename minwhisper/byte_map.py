@@ -4,6 +4,8 @@ A checkpoint is a table of contents and a long run of bytes. Both formats that m
 :class:`StoredTensor` for each name: what is stored, where it begins, in which shape. :class:`ByteMap` turns that
 into an array. It maps the files into memory instead of reading them, so opening costs nothing, only the pages of the
 tensor asked for are touched, and the numbers go from the map straight into the array that is handed out.
+
+Walkthrough: section 7.
 """
 
 from collections.abc import Iterator, Sequence

@@ -17,6 +17,8 @@ Nothing here knows Whisper: any vocabulary of pieces with ids can be spoken in t
 Sources: Sennrich et al., 2016, "Neural Machine Translation of Rare Words with Subword Units", for byte-pair
 encoding; Radford et al., 2019, "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes
 instead of characters.
+
+Walkthrough: section 8.
 """
 
 import re

@@ -3,6 +3,8 @@
 A loader that skips what it does not know leaves a model that runs and talks nonsense. So the configuration says
 which tensors there must be (:mod:`minwhisper.names`), and every tensor of the file is either one of them, a known
 setting, or an error with its name in it.
+
+Walkthrough: section 7.
 """
 
 import warnings

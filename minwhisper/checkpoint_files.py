@@ -3,6 +3,8 @@
 The weights are safetensors, in one file or in several with an index, or CTranslate2's ``model.bin``, which may come in
 pieces. Where both are, safetensors are taken. A file that holds a pickle is never fetched and never opened: reading one
 can run code.
+
+Walkthrough: section 7.
 """
 
 import json

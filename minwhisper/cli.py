@@ -1,4 +1,4 @@
-"""The command: transcribe files, describe a model, prove it.
+"""The command: transcribe files, describe a model, prove it, and learn from it.
 
 Text goes to standard output, everything else to standard error. A bad input is one line and exit status 2; with
 several files the others are still transcribed. Ctrl-C ends with status 130.
@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
 from typing import NoReturn
 
 import minwhisper
@@ -21,7 +22,7 @@ from .errors import MinWhisperError
 from .model import load_model
 from .names import expected_shapes
 from .sources import find_checkpoint, short_name
-from .transcribe_arguments import add_arguments, add_place
+from .transcribe_arguments import add_arguments, add_device, add_place
 from .transcribe_command import INTERRUPTED
 
 
@@ -74,6 +75,19 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("model", metavar="MODEL", help="tiny.en and base have a stored reference")
     add_place(parity, dtype="float32")
     parity.set_defaults(run=_parity)
+
+    walkthrough = commands.add_parser("walkthrough", help="the tutorial, from a waveform to words")
+    add_device(walkthrough)
+    walkthrough.add_argument("--section", type=int, metavar="N", help="show only this one; those before it run unseen")
+    walkthrough.add_argument("--model", default="tiny.en", help="tiny.en, or base; its outputs are not compared")
+    walkthrough.add_argument("--html", type=Path, metavar="OUT.html", help="also write a page with everything in it")
+    walkthrough.add_argument("--update", action="store_true", help="rewrite the text's outputs, listings and pictures")
+    walkthrough.set_defaults(run=_walkthrough)
+
+    exercise = commands.add_parser("exercise", help="the exercises of the tutorial: list, show and check them")
+    exercise.add_argument("number", nargs="?", type=int, metavar="N", help="show this one")
+    exercise.add_argument("file", nargs="?", type=Path, metavar="FILE.py", help="check the function in this file")
+    exercise.set_defaults(run=_exercise)
     return parser
 
 
@@ -148,6 +162,21 @@ def _parity(options: argparse.Namespace, _console: Console) -> int:
     for stage in far:
         print(f"{stage} is off by more than {parity.TOLERANCE:g}")
     return 1 if far or not all(equal for _, equal in verdicts) else 0
+
+
+# ------------------------------------------------------------------------------------------ the tutorial
+
+
+def _walkthrough(options: argparse.Namespace, console: Console) -> int:
+    from .walkthrough.command import command
+
+    return command(options, console)
+
+
+def _exercise(options: argparse.Namespace, console: Console) -> int:
+    from .exercises import command
+
+    return command(options.number, options.file, console)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 A model is an encoder that turns a log-mel spectrogram into features and a decoder that turns features and the
 tokens so far into the next token. Both are stacks of the same block; all sizes differ only in the numbers below.
 (Radford et al., 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", table 1.)
+
+Walkthrough: section 1.
 """
 
 from collections.abc import Mapping

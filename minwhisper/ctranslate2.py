@@ -10,6 +10,8 @@ All numbers are little-endian, a string is its length (u16, counting a final NUL
 
 There is no table of contents: to know where a tensor lies, one walks over all those before it. That takes a few
 hundred small steps, since the data itself is skipped.
+
+Walkthrough: section 7.
 """
 
 import struct

@@ -2,6 +2,8 @@
 
 The options decide what the decoder is told first, what it may not say, and how its tokens are chosen. Which language
 is spoken is read off the same decoder: after ``<|startoftranscript|>`` comes the language.
+
+Walkthrough: section 11.
 """
 
 import zlib

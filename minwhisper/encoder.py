@@ -3,6 +3,8 @@
 Two convolutions (the "stem") look at neighbouring frames and halve their number; a table of sines tells each
 position where it is; then every block lets each position look at all the others (attention) and think about what
 it saw (MLP). Nothing here depends on text, so it runs once for each window of sound.
+
+Walkthrough: sections 3 and 6.
 """
 
 import math

@@ -2,6 +2,8 @@
 
 Every message names what was given, what was expected and the way out. The command line prints that line and
 exits with status 2; a program can catch :class:`MinWhisperError` for all of them, or ``ValueError`` as usual.
+
+Walkthrough: section 1.
 """
 
 
@@ -47,3 +49,15 @@ class DeviceError(MinWhisperError, RuntimeError):
 
 class OptionError(MinWhisperError, ValueError):
     """An option whose value makes no sense."""
+
+
+class MissingExtraError(MinWhisperError, ImportError):
+    """A library that something optional needs, and that is not installed."""
+
+
+class WalkthroughError(MinWhisperError, ValueError):
+    """A walkthrough that cannot be read, found or rewritten."""
+
+
+class ExerciseError(MinWhisperError, ValueError):
+    """An answer to an exercise that cannot be loaded."""

@@ -5,6 +5,8 @@ to one line here: what was asked of whom, what came back, and what to do.
 
 huggingface_hub takes longer to import than a model takes to load, so that waits until it is needed. It honours
 HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE by itself.
+
+Walkthrough: section 7.
 """
 
 from pathlib import Path

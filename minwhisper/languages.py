@@ -2,6 +2,8 @@
 
 The order is part of the model: the first language's token follows ``<|startoftranscript|>``, the second's
 follows that, and so on. Most codes are ISO 639's; "jw" is an old code for Javanese, today "jv".
+
+Walkthrough: section 8.
 """
 
 _TABLE = """

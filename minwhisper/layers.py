@@ -15,6 +15,8 @@ its arrays belong to (``xp``) and returns the dtype of its first argument, an em
 need care. In float16 the arithmetic is done in float32 and the result rounded, because sums over hundreds of terms
 would drown in rounding. And a weight may be stored in float16 beside float32 activations: it is widened when it is
 used. Whisper was published in float16, so storing it so loses nothing.
+
+Walkthrough: sections 3, 4 and 5.
 """
 
 import math

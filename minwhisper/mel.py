@@ -4,6 +4,8 @@ Every 10 ms, take 25 ms of sound, fade its ends, measure how much of each freque
 into M bands that are spaced as the ear spaces them, and take the logarithm. (Radford et al., 2022, section 2.2.)
 
 Shapes: N samples, T frames, 201 frequencies from 0 to 8 kHz, 40 Hz apart, M mel bins.
+
+Walkthrough: section 2.
 """
 
 from collections.abc import Iterator

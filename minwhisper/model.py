@@ -1,4 +1,7 @@
-"""A model in use: configuration, weights and tokenizer together, and the methods people call."""
+"""A model in use: configuration, weights and tokenizer together, and the methods people call.
+
+Walkthrough: section 1.
+"""
 
 from dataclasses import dataclass, fields, replace
 from os import PathLike

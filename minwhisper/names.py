@@ -3,6 +3,8 @@
 Inside this package a weight is found by walking a nested mapping, ``weights["decoder"]["blocks"][3]["mlp"]["fc1"]``;
 in messages and tables the same path is written with dots, ``decoder.blocks.3.mlp.fc1.weight``. Hugging Face's
 safetensors and CTranslate2's ``model.bin`` each have names of their own, and are translated here and nowhere else.
+
+Walkthrough: section 7.
 """
 
 import re

@@ -2,6 +2,8 @@
 
 Names, meanings and defaults are openai-whisper's. What makes no sense, alone or together, is refused before any work
 with the option's name and the values it may have.
+
+Walkthrough: section 11.
 """
 
 import math

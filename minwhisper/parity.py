@@ -4,6 +4,8 @@ The reference for ``tiny.en`` and ``base`` comes with the package: a clip of spe
 what openai-whisper's graph gives in float64, with how far PyTorch itself is from them in float32. So the question
 "is this as exact as PyTorch?" has an answer without PyTorch. Where openai-whisper is installed, every stage is also
 compared with it as a whole. (This is the one module that imports PyTorch, and only if asked to compare.)
+
+Walkthrough: section 15.
 """
 
 import json

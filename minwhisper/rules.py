@@ -5,6 +5,8 @@ special tokens that belong in a prompt, a timestamp earlier than the one before 
 ``(logits, tokens) -> logits`` once its settings are filled in with ``functools.partial``. ``logits`` is (B, V);
 ``tokens`` holds, for each row, the tokens said so far, the prompt not included. (Radford et al., 2022, section 4.5;
 the same rules as openai-whisper's.)
+
+Walkthrough: section 11.
 """
 
 import math

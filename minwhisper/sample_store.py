@@ -2,6 +2,8 @@
 
 An hour of them takes 115 MB. Decoding it again for each window would be slow, and for many formats inexact, so they are
 decoded once and kept: in memory while they are few, and once they are many in a temporary file that nobody else sees.
+
+Walkthrough: section 2.
 """
 
 import contextlib

@@ -6,6 +6,8 @@ A beam search keeps the few likeliest candidates, because the best beginning nee
 
 The loop feeds what was chosen back until ``<|endoftext|>``. Candidates are rows of a batch: one that forks has its
 row of the cache taken twice, one that has ended leaves the batch, and all hear the same sound.
+
+Walkthrough: section 11.
 """
 
 import math

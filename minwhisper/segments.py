@@ -2,6 +2,8 @@
 
 The model says where each segment begins and ends, so a window's tokens are cut where one segment closes and the next
 opens, and the next window starts where the last complete segment ended: no word is cut in half.
+
+Walkthrough: section 12.
 """
 
 from collections.abc import Sequence

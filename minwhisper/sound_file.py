@@ -3,6 +3,8 @@
 A file becomes samples in three steps: it is opened, one of its tracks is decoded packet by packet, and what comes out
 is mixed down to one channel and resampled. FFmpeg takes what is there of a file for the whole of it, so the fourth part
 is about the end: how long a file says it is, by which one that stops before is refused.
+
+Walkthrough: section 2.
 """
 
 import io

@@ -11,6 +11,8 @@ What a name means, in this order:
 A published model is taken from an installed package of weights if there is one, then from the hub's cache, and only
 then downloaded. What lies in the cache is used as it is, without asking the hub. A file that holds a pickle is never
 fetched and never opened: reading one can run code.
+
+Walkthrough: section 7.
 """
 
 import difflib

@@ -4,6 +4,8 @@ Above the text pieces are the special tokens, which no text can produce. Their o
 so that the size of one tells the id of each; what files say of them is only checked.
 
 Source: Radford et al., 2022, section 2.3 and figure 1.
+
+Walkthrough: section 8.
 """
 
 from collections.abc import Mapping

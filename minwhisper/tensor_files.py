@@ -3,6 +3,8 @@
 :func:`open_tensors` gives a :class:`TensorFile` for the files that :mod:`minwhisper.sources` found; what differs
 between the formats is only how their table of contents is read. The one of safetensors is here: eight bytes with the
 length of a JSON header, the header (name → type, shape, first and last byte), then the data.
+
+Walkthrough: section 7.
 """
 
 import difflib

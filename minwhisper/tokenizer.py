@@ -3,6 +3,8 @@
 :mod:`minwhisper.byte_pairs` says how text becomes pieces, :mod:`minwhisper.special_tokens` what is above them, and
 :mod:`minwhisper.vocabulary_files` where the pieces come from. Here they meet: text to tokens and back, the tokens
 that a transcript starts with, and those that are never said.
+
+Walkthrough: section 8.
 """
 
 import codecs

@@ -5,6 +5,8 @@ the last complete segment ended. A window is told the text before it, so that na
 outcome is poor, because it repeats itself or is improbable, the window is decoded again at a higher temperature.
 
 The loop is :meth:`Transcription._steps`; every step of it is a function that can be read alone.
+
+Walkthrough: section 13.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -80,9 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_place(group: "argparse._ActionsContainer", dtype: str | None) -> None:
     """Declare where the model is to run, and as what its weights are stored."""
-    _add(group, "device", str, "cpu, cuda, cuda:1 …, or auto", "cpu", metavar="NAME")
+    add_device(group)
     help = "how weights are stored; arithmetic is float32, or float64 if they are"
     _add(group, "dtype", str, help, dtype, shown="float32", choices=DTYPES)
+
+
+def add_device(group: "argparse._ActionsContainer") -> None:
+    """Declare where the model is to run."""
+    _add(group, "device", str, "cpu, cuda, cuda:1 …, or auto", "cpu", metavar="NAME")
 
 
 def _add_what(group: "argparse._ActionsContainer") -> None:

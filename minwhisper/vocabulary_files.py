@@ -3,6 +3,8 @@
 There are two forms, one file of the ``tokenizers`` library or GPT-2's two, and both say the same: piece to id, the
 merges by which the pieces were found, and the special tokens. Of these the pieces are used, and held to what
 encoding and decoding rely on; the others are checked against them.
+
+Walkthrough: section 8.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 Windows are decoded one after another, and what one says is part of what the next is asked. So an error can spread: a
 text that repeats itself is continued. That is why each outcome is judged, and a doubtful one is not passed on.
+
+Walkthrough: section 13.
 """
 
 import warnings

@@ -6,6 +6,8 @@ segment. Then it gives every segment its words. The rules are openai-whisper's.
 
 They also tell invented words: where there is no speech, Whisper may invent some, and those are improbable, or far
 too short, or far too long. If such a segment has silence around it, it is better cut out.
+
+Walkthrough: section 12.
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,6 +3,8 @@
 A token is a piece of a word, a whole one, a mark, or a few bytes of a character, so words have to be put together
 before anything can be said about when they were spoken. Most languages put a space before a word; for those that do
 not, the characters have to do.
+
+Walkthrough: section 12.
 """
 
 import string

@@ -11,6 +11,8 @@ json  the transcript itself
 Each is byte for byte what openai-whisper makes of the same transcript and options, but for this: a line break in a
 text does not break the file, nor does an arrow; no subtitle ends before it starts; blank words are left out; and a
 segment without words among others with words is kept, whole.
+
+Walkthrough: section 13.
 """
 
 import json

@@ -30,6 +30,11 @@ def test_the_python_examples_run(tiny_en, monkeypatch, capsys):
     assert namespace["logits"].shape == (1, 2, 51864)
 
 
+def test_every_folder_of_code_has_its_line():
+    folders = re.findall(r"`(\w+)/`", README[README.index("## Reading order") : README.index("## How exact it is")])
+    assert folders == sorted(path.parent.name for path in (ROOT / "minwhisper").glob("*/__init__.py"))
+
+
 def test_every_file_of_the_package_has_its_line():
     there = {path.name for path in (ROOT / "minwhisper").glob("*.py")} - {"__init__.py", "__main__.py"}
     assert set(FILES) == there
@@ -73,8 +78,8 @@ def test_our_figures_are_true(model):
         assert measured <= 1.5 * shown[stage], stage  # libraries of products differ a little in their rounding
 
 
-def test_the_two_commands_stand_alone():
-    for command in ("transcript", "tests"):
+def test_the_commands_stand_alone():
+    for command in ("transcript", "tests", "walkthrough"):
         block = re.search(rf"<!-- command: {command} -->\n```sh\n(.*?)\n```", README, re.DOTALL)
         assert block
         assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install")

@@ -1,0 +1,182 @@
+"""The command ``minwhisper walkthrough``: run the text and show it, write it as a page, or bring it up to date."""
+
+import argparse
+import os
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..backend import resolve_device
+from ..console import Console
+from ..errors import MissingExtraError, OptionError, WalkthroughError
+from ..parity import CLIP, FOLDER, load_reference
+from ..sources import find_checkpoint, short_name
+from .page import check_libraries, page
+from .run import Outcome, run, stale_listings, stored_picture, stored_pictures, with_outcomes
+from .shown import difference
+from .text import Cell, Listing, Part, Section, Walkthrough, find_walkthrough, parse, write
+
+MODEL = "tiny.en"  # with it, on a CPU, the text was written
+
+
+def command(options: argparse.Namespace, console: Console) -> int:
+    """Run it as the options say, showing everything as it goes; returns 1 if something came out differently."""
+    started = time.perf_counter()
+    file = find_walkthrough()
+    walkthrough = parse(file.read_text("utf-8"))
+    compared = (short_name(options.model) or options.model) == MODEL
+    _check(options, walkthrough, file, compared)
+    show = Terminal(console)
+    outcomes: list[Outcome] = []
+    shown: Section | None = None
+    show.title(walkthrough.title)
+    parameters = {"MODEL": options.model, "DEVICE": options.device}
+    if options.section and options.section > 1:
+        console.note(f"running sections 1 to {options.section - 1} first")
+    for section, part, outcome in run(walkthrough, file, parameters, last=options.section, compared=compared):
+        if options.section and (section is None or section.number != options.section):
+            continue
+        if section and section is not shown:
+            shown = section
+            show.heading(section)
+        show.part(part, outcome)
+        if outcome:
+            outcomes.append(outcome)
+    stale = stale_listings(walkthrough)
+    if options.update:
+        _update(walkthrough, file, outcomes)
+    if options.html:
+        by_line = {outcome.cell.line: outcome for outcome in outcomes}
+        drawn = {o.cell.picture.path: o.drawing.svg for o in outcomes if o.cell.picture and o.drawing}
+        clip = (FOLDER / CLIP).read_bytes()
+        write_whole(options.html, page(with_outcomes(walkthrough, by_line), drawn, clip))
+        console.note(f"wrote {options.html}")
+    missing = {outcome.note for outcome in outcomes if outcome.note}
+    for note in missing:
+        console.note(note)
+    seconds = time.perf_counter() - started
+    return _verdict(console, outcomes, stale, seconds, compared, options.update)
+
+
+def _check(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, compared: bool) -> None:
+    """Refuse what cannot be done before anything runs."""
+    count = len(walkthrough.sections)
+    if options.section is not None and not 1 <= options.section <= count:
+        raise OptionError(f"--section {options.section}: expected a section from 1 to {count}")
+    if options.section is not None and (options.html or options.update):
+        raise OptionError("--section shows one section; --html and --update need all of them: leave it out")
+    if options.update:
+        if not compared or options.device != "cpu":
+            raise OptionError(f"--update: the text shows {MODEL} on a CPU; leave out --model and --device")
+        if not (file.parent / "pyproject.toml").is_file():
+            raise OptionError(f"--update rewrites the text of a checkout; {file} is an installed copy")
+    if load_reference(short_name(options.model) or options.model) is None:
+        raise OptionError(f"--model {options.model}: expected tiny.en or base, with which section 15 can compare")
+    resolve_device(options.device)
+    find_checkpoint(options.model)
+    if options.html:
+        check_libraries()
+        if options.html.is_dir() or not options.html.parent.is_dir():
+            raise OptionError(f"--html {options.html}: expected a file in a folder that exists")
+
+
+def _update(walkthrough: Walkthrough, file: Path, outcomes: list[Outcome]) -> None:
+    """Rewrite what came out differently, and the pictures; whole files only."""
+    for outcome in outcomes:
+        if outcome.note:
+            raise MissingExtraError(f"--update: {outcome.note}")
+        if (outcome.drawing is None) != (outcome.cell.picture is None):
+            raise WalkthroughError(f"--update: {outcome.place}: {outcome.difference}")
+    drawn = {stored_picture(o.cell.picture): o.drawing.svg for o in outcomes if o.drawing and o.cell.picture}
+    for picture, svg in drawn.items():
+        if not picture.is_file() or picture.read_text("utf-8") != svg:
+            write_whole(picture, svg)
+    for picture in stored_pictures():
+        if picture not in drawn:
+            picture.unlink()
+    changed = {o.cell.line: o for o in outcomes if difference(o.cell.output, o.output)}
+    write_whole(file, write(with_outcomes(walkthrough, changed)))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all. Raises :class:`WalkthroughError` where it cannot."""
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
+            try:
+                temporary.write(text)
+                temporary.close()
+                os.chmod(temporary.name, 0o644)  # a temporary file is its owner's only
+                os.replace(temporary.name, file)
+            except BaseException:
+                os.unlink(temporary.name)
+                raise
+    except OSError as error:
+        raise WalkthroughError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _verdict(
+    console: Console, outcomes: list[Outcome], stale: list[Listing], seconds: float, compared: bool, updated: bool
+) -> int:
+    """Say how it went; the exit status."""
+    different = [outcome for outcome in outcomes if outcome.difference]
+    ran = f"{len(outcomes)} cells in {seconds:.0f} s"
+    if updated:
+        console.note(f"{ran}; {len(different)} outputs and {len(stale)} listings rewritten")
+        return 0
+    for outcome in different:
+        console.note(f"{outcome.place}, line {outcome.cell.line}: {outcome.difference}")
+    for listing in stale:
+        console.note(f"line {listing.line}: the listing of {listing.source} is not what the package has")
+    if not compared:
+        console.note(f"{ran}; not compared, since the text shows {MODEL}")
+    elif not different and not stale:
+        console.note(f"{ran}; all came out as the text says")
+    return 1 if different or stale else 0
+
+
+class Terminal:
+    """The text on a terminal: code indented, outputs behind a bar; with colours where standard output is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        """Looks at what standard output is."""
+        self._console = console
+        coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._style: Callable[[str, str], str] = _coloured if coloured else _plain
+
+    def title(self, title: str) -> None:
+        """The title of it all."""
+        self._console.text(self._style("1", title) + "\n")
+
+    def heading(self, section: Section) -> None:
+        """Where a section begins."""
+        self._console.text(self._style("1", f"\n{section.number}. {section.title}\n"))
+
+    def part(self, part: Part, outcome: Outcome | None) -> None:
+        """Prose, a listing, or a cell with what became of it."""
+        if isinstance(part, Listing):
+            module, _, name = part.source.partition(".")
+            self._console.text(
+                self._style("2", textwrap.indent(f"minwhisper/{module}.py: {name}\n{part.code}\n", "    "))
+            )
+        elif isinstance(part, Cell):
+            self._console.text(self._style("36", textwrap.indent(part.code, "    ")))
+            for line in outcome.output.splitlines() if outcome else ():
+                self._console.text(f"  | {line}")
+            if part.picture:
+                self._console.text(f"  | [picture: {part.picture.alt}]")
+            if outcome and outcome.difference:
+                self._console.text(self._style("31", f"  ! {outcome.difference}"))
+            self._console.text("")
+        else:
+            self._console.text(part.text + "\n")
+
+
+def _coloured(code: str, text: str) -> str:
+    return f"\033[{code}m{text}\033[0m"
+
+
+def _plain(_code: str, text: str) -> str:
+    return text

@@ -1,0 +1,571 @@
+"""The pictures of the walkthrough: each takes arrays and gives a :class:`Drawing`.
+
+They know nothing of the model. Seconds, hertz and decibels are worked out here; arrays may be NumPy's or CuPy's.
+Long series and large images are made smaller first, to what a page can show. All need Matplotlib and raise
+:class:`MissingExtraError` without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio import HOP_LENGTH, SAMPLE_RATE
+from ..backend import Array, to_numpy
+from .drawing import BLUE, GREY, INK, ORANGE, PALETTE, Drawing, Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.image import AxesImage
+
+Float64 = NDArray[np.float64]
+
+SECONDS_A_FRAME = HOP_LENGTH / SAMPLE_RATE  # 0.01
+SECONDS_A_POSITION = 2 * SECONDS_A_FRAME
+DECIBELS = 80.0  # below the loudest, that are shown
+LEAST_ERROR = 1e-9  # that is shown
+END = "<|endoftext|>"
+PATH = "#ff5a33"  # seen on every colour of an image
+SHADES = 64  # of an image: more are not told apart, and make the file larger
+
+
+def sizes(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
+    """How the parameters of models divide among their parts, and how many there are: model -> part -> number.
+
+    On the left the share of each part, since bars of 37 and of 1,550 million cannot be read side by side; on the
+    right the totals.
+    """
+    with Sheet("Parameters of models by part", 0.34 * len(counts) + 1.5) as sheet:
+        shares, totals = sheet.figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+        names = list(counts)
+        rows = np.arange(len(names))
+        sums = np.array([sum(counts[name].values()) for name in names], np.float64)
+        left = np.zeros(len(names))
+        for part, colour in zip(_inner_names(counts), cycle(PALETTE), strict=False):
+            share = np.array([counts[name].get(part, 0) for name in names]) / sums * 100
+            shares.barh(rows, share, left=left, height=0.7, color=colour, label=part)
+            left += share
+        shares.set(xlabel="share of the parameters (%)", ylabel="model", xlim=(0, 100))
+        _name_rows(shares, names)
+        shares.grid(False, axis="y")
+        millions = sums / 1e6
+        totals.plot(millions, rows, "o", color=BLUE)
+        totals.tick_params(axis="y", length=0)
+        totals.set(xlabel="parameters (millions)", xscale="log", xlim=(millions.min() / 2, millions.max() * 5))
+        for row, total in enumerate(millions):
+            _note(totals, f"{total:,.0f}", total, row, (7, 0))
+        _plain_powers(totals.xaxis)
+        _legend_above(sheet, shares)
+    return sheet.drawing
+
+
+def waveform(samples: Array, energy: Array) -> Drawing:
+    """A sound in two pictures over the same seconds: its samples (N,) at 16 kHz, and its spectrogram.
+
+    ``energy`` is (T, 201), of each frame the energy of each frequency (:func:`minwhisper.mel.power`). Of the samples
+    the lowest and the highest of each short stretch are drawn.
+    """
+    samples, energy = _float(samples), _float(energy)
+    with Sheet("A sound: its samples, and the energy of its frequencies over time", 3.9) as sheet:
+        top, bottom = sheet.figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
+        low, high, centres = _envelope(samples, 340)
+        top.fill_between(centres / SAMPLE_RATE, low, high, color=BLUE, linewidth=0.6, label="lowest and highest")
+        top.set(ylabel="sample value")
+        seconds = energy.shape[0] * SECONDS_A_FRAME
+        image = _image(bottom, _decibels(energy).T, (0, seconds, 0, 8), "magma", most=(101, 367))
+        bottom.set(xlabel="time (s)", ylabel="frequency (kHz)", xlim=(0, seconds))
+        _colour_bar(sheet, image, bottom, "energy (dB)")
+        sheet.figure.align_ylabels()
+    return sheet.drawing
+
+
+def one_frame(frame: Array, windowed: Array, energy: Array) -> Drawing:
+    """One frame of 25 ms, (400,), before and after its ends were faded, and its energy (201,) up to 8 kHz."""
+    frame, windowed, energy = _float(frame), _float(windowed), _float(energy)
+    with Sheet("A frame of sound before and after the window, and the energy of its frequencies", 2.8) as sheet:
+        left, right = sheet.figure.subplots(1, 2)
+        milliseconds = np.arange(frame.size) * 1000 / SAMPLE_RATE
+        left.plot(milliseconds, frame, color=GREY, label="frame", linewidth=1.2)
+        left.plot(milliseconds, windowed, color=BLUE, label="times the window")
+        left.set(xlabel="time (ms)", ylabel="sample value", xlim=(0, frame.size * 1000 / SAMPLE_RATE))
+        _legend_on_top(left, 2)
+        hertz = np.linspace(0, SAMPLE_RATE / 2, energy.size)
+        right.plot(hertz, _decibels(energy), color=ORANGE, linewidth=1.2, label="energy")
+        right.set(xlabel="frequency (Hz)", ylabel="energy (dB)", xlim=(0, SAMPLE_RATE / 2))
+        right.set_xticks(np.arange(0, 8001, 2000))
+    return sheet.drawing
+
+
+def filters(filters: Array) -> Drawing:
+    """The mel filters (M, 201): what each bin takes of each frequency up to 8 kHz."""
+    filters = _float(filters)
+    with Sheet("Mel filters: the weight of each frequency in each bin", 2.7) as sheet:
+        axes = sheet.figure.subplots()
+        kilohertz = np.linspace(0, 8, filters.shape[1])
+        for first, colour, name in ((0, BLUE, "even bins"), (1, ORANGE, "odd bins")):
+            triangles = []
+            for row in filters[first::2]:
+                inside = np.flatnonzero(row)
+                if inside.size:  # a narrow triangle can lie between two frequencies
+                    shown = slice(max(0, inside[0] - 1), inside[-1] + 2)
+                    triangles.append(np.stack([kilohertz[shown], row[shown]], axis=1))
+            _add_lines(axes, triangles, colour, name)
+        axes.set(xlabel="frequency (kHz)", ylabel="weight (1/Hz)", xlim=(0, 8), ylim=(0, filters.max() * 1.05))
+        axes.legend(loc="upper right")
+    return sheet.drawing
+
+
+def log_mel(mel: Array) -> Drawing:
+    """A log-mel spectrogram (M, T), a frame each 10 ms."""
+    mel = _float(mel)
+    with Sheet("A log-mel spectrogram", 2.6) as sheet:
+        axes = sheet.figure.subplots()
+        seconds = mel.shape[1] * SECONDS_A_FRAME
+        image = _image(axes, mel, (0, seconds, 0, mel.shape[0]), "magma", most=(128, 550))
+        axes.set(xlabel="time (s)", ylabel="mel bin")
+        _colour_bar(sheet, image, axes, "scaled log energy")
+    return sheet.drawing
+
+
+def positions(table: Array) -> Drawing:
+    """The table of positions (T, D), 20 ms a position: all of them, and the first 100 from near.
+
+    Where a column has many waves to a pixel, the picture of all shows their mean, which is 0.
+    """
+    table = _float(table)
+    with Sheet("The table of positions: all of it, and its beginning", 3.2) as sheet:
+        panels = sheet.figure.subplots(1, 2, sharey=True)
+        near = table[:100]
+        for axes, part, shown, name in (
+            (panels[0], table, _softened(table, (250, 192)), "all"),
+            (panels[1], near, near, f"the first {len(near)}"),
+        ):
+            length, width = part.shape
+            image = _image(axes, shown.T, (0, length, width, 0), "RdBu_r", most=(192, 250), limits=(-1, 1))
+            axes.set(xlabel=f"position, {name}")
+            times = axes.secondary_xaxis("top", functions=(_to_seconds, _to_positions))
+            times.set_xlabel("time (s)")
+            times.grid(False)
+        panels[0].set(ylabel="column")
+        _colour_bar(sheet, image, list(panels), "value")
+    return sheet.drawing
+
+
+def attention_map(weights: Array, seconds_a_position: float = SECONDS_A_POSITION) -> Drawing:
+    """What one head of the encoder looks at: weights (T, T), a row for each position that asks.
+
+    A few weights are large and most next to nothing, so it is their square roots that are shown.
+    """
+    roots = np.sqrt(_float(weights))
+    with Sheet("Attention of one head: where each position looks", 3.9) as sheet:
+        axes = sheet.figure.subplots()
+        asking, looking = (length * seconds_a_position for length in roots.shape)
+        image = _image(axes, roots, (0, looking, asking, 0), "viridis", most=(184, 275))
+        axes.set(xlabel="looking at (s)", ylabel="asking at (s)")
+        _colour_bar(sheet, image, axes, "square root of the weight")
+    return sheet.drawing
+
+
+def gelu(x: Array, y: Array, errors: Mapping[str, Array]) -> Drawing:
+    """The GELU, y over x, both (N,), x ascending; and the absolute error of formulas for it, by name, (N,) each.
+
+    Of the errors the largest of each short stretch is drawn, and 1e-9 where they are smaller.
+    """
+    x, y = _float(x), _float(y)
+    with Sheet("GELU, and the error of formulas for it", 3.0) as sheet:
+        left, right = sheet.figure.subplots(1, 2, width_ratios=[4, 5])
+        left.plot(x, x, "--", color=GREY, label="x", linewidth=1.2)
+        left.plot(x, y, color=BLUE, label="gelu(x)")
+        left.set(xlabel="x", ylabel="y", xlim=(x[0], x[-1]), ylim=(y.min() - 0.4, y.max()))
+        _legend_on_top(left, 2)
+        for (name, error), colour in zip(errors.items(), cycle(PALETTE[1:]), strict=False):
+            _, high, centres = _envelope(np.abs(_float(error)), 120)
+            where = np.interp(centres, np.arange(x.size), x)
+            right.plot(where, np.maximum(high, LEAST_ERROR), color=colour, label=name, linewidth=1.3)
+        right.set(xlabel="x", ylabel="absolute error", yscale="log", xlim=(x[0], x[-1]))
+        _plain_powers(right.yaxis)
+        _legend_on_top(right, 2)
+        sheet.approximate.append(right)
+    return sheet.drawing
+
+
+def three_sounds(similar: Mapping[str, Array]) -> Drawing:
+    """How alike the positions of some sounds are: for each name the cosine similarity (T, T), 20 ms a position."""
+    matrices = {name: _float(matrix) for name, matrix in similar.items()}
+    with Sheet("How alike the positions of sounds are", 2.6) as sheet:
+        panels = sheet.figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
+        lowest = min(float(matrix.min()) for matrix in matrices.values())
+        for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
+            rows, columns = (length * SECONDS_A_POSITION for length in matrix.shape)
+            image = _image(axes, matrix, (0, columns, rows, 0), "viridis", most=(110, 110), limits=(lowest, 1))
+            axes.set(title=name, xlabel="position (s)")
+        panels[0].set(ylabel="position (s)")
+        _colour_bar(sheet, image, list(panels), "cosine similarity")
+    return sheet.drawing
+
+
+def spectra(curves: Mapping[str, Array]) -> Drawing:
+    """Singular values of matrices, by name, (D,) each, the largest first."""
+    with Sheet("Singular values of matrices", 2.6) as sheet:
+        axes = sheet.figure.subplots()
+        for (name, values), colour, dashes in zip(curves.items(), cycle(PALETTE), cycle(["-", "--"]), strict=False):
+            values = _float(values)
+            axes.plot(np.arange(1, values.size + 1), values, dashes, color=colour, label=name)
+        axes.set(xlabel="rank, the largest first", ylabel="singular value")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.01)
+        axes.legend(loc="upper right")
+    return sheet.drawing
+
+
+def lengths(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
+    """How long texts are in different units: text, for instance a language -> unit -> number."""
+    units = _inner_names(counts)
+    with Sheet("Lengths of texts in different units", 0.22 * len(counts) * len(units) + 1.1) as sheet:
+        axes = sheet.figure.subplots()
+        rows = np.arange(len(counts))
+        height = 0.8 / len(units)
+        for place, (unit, colour) in enumerate(zip(units, cycle(PALETTE), strict=False)):
+            numbers = [row.get(unit, 0) for row in counts.values()]
+            lines = rows + (place - (len(units) - 1) / 2) * height
+            axes.barh(lines, numbers, height=0.85 * height, color=colour, label=unit)
+            for line, number in zip(lines, numbers, strict=True):
+                _note(axes, f"{number:,}", number, line, (4, 0))
+        _name_rows(axes, list(counts))
+        axes.grid(False, axis="y")
+        axes.set(xlabel="length", ylabel="text")
+        axes.margins(x=0.08)
+        _legend_above(sheet, axes)
+    return sheet.drawing
+
+
+def token_probabilities(
+    names: Sequence[str], probabilities: Sequence[float], others: Sequence[tuple[str, float]]
+) -> Drawing:
+    """What was said token by token, from top to bottom: its name and probability, and those of the runner-up.
+
+    ``others`` are the runners-up as (name, probability), one for each of ``names``. Spaces are shown as ␣.
+    """
+    with Sheet("Probability of each token, and of the next best", 0.2 * len(names) + 1.0) as sheet:
+        axes = sheet.figure.subplots()
+        rows = np.arange(len(names))
+        axes.barh(rows - 0.1, [float(p) for p in probabilities], color=BLUE, height=0.5, label="the token said")
+        axes.barh(rows + 0.28, [float(p) for _, p in others], color=ORANGE, height=0.26, label="the next best")
+        _name_rows(axes, [_visible(name) for name in names])
+        axes.grid(False, axis="y")
+        axes.set(xlabel="probability", ylabel="token said", xlim=(0, 1.3), ylim=(len(names) - 0.4, -1.3))
+        axes.set_xticks(np.arange(0, 1.01, 0.2))
+        axes.xaxis.set_label_coords(0.5 / 1.3, -0.05 if len(names) > 12 else -0.15)
+        axes.spines["bottom"].set_bounds(0, 1)
+        _note(axes, "next best", 1.03, -0.9, style="italic")
+        for row, (name, _) in enumerate(others):
+            _note(axes, _visible(name), 1.03, row)
+        _legend_above(sheet, axes)
+    return sheet.drawing
+
+
+def work(plain: Sequence[float], cached: Sequence[float]) -> Drawing:
+    """Multiplications in each step of decoding, (S,), without a cache and with one."""
+    with Sheet("Multiplications in each step, without a cache and with one", 2.6) as sheet:
+        axes = sheet.figure.subplots()
+        for numbers, name, colour in ((plain, "without a cache", ORANGE), (cached, "with a cache", BLUE)):
+            millions = np.asarray(numbers, np.float64) / 1e6
+            axes.plot(np.arange(1, millions.size + 1), millions, color=colour, label=name)
+        axes.set(xlabel="step", ylabel="multiplications (millions)", yscale="log")
+        axes.margins(x=0.01, y=0.12)
+        _plain_powers(axes.yaxis)
+        _legend_above(sheet, axes)
+    return sheet.drawing
+
+
+def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
+    """A beam search: for each step its candidates as (name of the new token, sum of log-probabilities, parent).
+
+    A candidate whose new token is "<|endoftext|>" has ended. The parent is an index among the candidates of the step
+    before that have not (:class:`minwhisper.search.Choice` calls it the row); in the first step it means nothing. The
+    winner has the highest sum for its number of tokens, of those that have ended if any has, else of the last step.
+    Its tokens stand along the steps. Where others leave its way, their words are written if there is room.
+    """
+    winner = _winner(history)
+    rows = dict(enumerate(winner))
+    with Sheet("Candidates of a beam search", 3.9) as sheet:
+        axes = sheet.figure.subplots()
+        ways, branches, ends = [], [], []
+        for step, candidates in enumerate(history):
+            for row, (text, worth, parent) in enumerate(candidates):
+                before = _going(history[step - 1])[parent] if step else 0
+                came_from = (step, history[step - 1][before][1]) if step else (0, 0.0)
+                ways.append([came_from, (step + 1, worth)])
+                if text == END:
+                    ends.append((step + 1, worth))
+                elif row != rows.get(step) and (not step or before == rows.get(step - 1)) and text[:2] != "<|":
+                    branches.append((step + 1, worth, text))
+        _add_lines(axes, ways, GREY, "other candidates")
+        best = [0.0, *(history[step][row][1] for step, row in enumerate(winner))]
+        axes.plot(np.arange(len(best)), best, color=BLUE, linewidth=2.4, label="the winner")
+        if ends:
+            axes.plot(*zip(*ends, strict=True), "o", color=ORANGE, label="an end")
+        lowest = min(worth for candidates in history for _, worth, _ in candidates)
+        axes.set(xlim=(-0.3, len(history) + 1.5), ylim=(lowest * 1.1, max(0.0, -lowest * 0.03)))
+        taken: list[tuple[float, float, float]] = []  # left and right end, and height, of what is written already
+        for x, worth, text in sorted(branches, key=lambda branch: -branch[1]):
+            end, y = x + (len(text) + 1) * len(history) / 75, worth / lowest
+            if all(end < left or x > right or abs(y - height) > 0.055 for left, right, height in taken):
+                _note(axes, _visible(text), x, worth, (1, 6))
+                taken.append((x, end, y))
+        said = [_visible(history[step][row][0]) for step, row in enumerate(winner)]
+        axes.set_xticks(np.arange(1, len(said) + 1), said, rotation=90)
+        axes.set(xlabel="step, with the winner's token", ylabel="sum of log-probabilities")
+        axes.grid(False, axis="x")
+        _legend_above(sheet, axes)
+    return sheet.drawing
+
+
+def _going(candidates: Sequence[tuple[str, float, int]]) -> list[int]:
+    """Which of a step's candidates have not ended."""
+    return [row for row, (text, _, _) in enumerate(candidates) if text != END]
+
+
+def _winner(history: Sequence[Sequence[tuple[str, float, int]]]) -> list[int]:
+    """Which candidate of each step the winner was, up to where it ended."""
+    ended = [
+        (worth / max(step, 1), step, row)
+        for step, candidates in enumerate(history)
+        for row, (text, worth, _) in enumerate(candidates)
+        if text == END
+    ]
+    last = len(history) - 1
+    _, step, row = max(ended or [(worth, last, row) for row, (_, worth, _) in enumerate(history[last])])
+    rows = [row]
+    for earlier in range(step, 0, -1):
+        rows.insert(0, _going(history[earlier - 1])[history[earlier][rows[0]][2]])
+    return rows
+
+
+def alignment(
+    matrix: Array, path: Array, words: Sequence[str], seconds_a_position: float = SECONDS_A_POSITION
+) -> Drawing:
+    """Which token when: cross-attention (S, T), the best path through it (2, L), and the tokens' names (S,)."""
+    matrix, path = _float(matrix), to_numpy(path)
+    with Sheet("Cross-attention of tokens, and the best path through it", 0.165 * len(words) + 0.9) as sheet:
+        axes = sheet.figure.subplots()
+        rows, columns = matrix.shape
+        seconds = columns * seconds_a_position
+        image = _image(axes, matrix, (0, seconds, rows - 0.5, -0.5), "viridis", most=(rows, 300))
+        way = (path[1] + 0.5) * seconds_a_position
+        axes.plot(way, path[0], color=PATH, linewidth=1.5, label="best path")
+        _name_rows(axes, [_visible(word) for word in words])
+        axes.set(xlabel="time (s)", ylabel="token", xlim=(0, seconds))
+        _colour_bar(sheet, image, axes, "attention (standard deviations)")
+    return sheet.drawing
+
+
+def fallback(
+    temperatures: Sequence[float],
+    logprobs: Sequence[float],
+    ratios: Sequence[float],
+    thresholds: tuple[float, float] = (-1.0, 2.4),
+) -> Drawing:
+    """Attempts at a window by temperature: their mean log-probabilities and compression ratios, in the order made.
+
+    ``thresholds`` are the least log-probability and the largest ratio; what lies beyond has failed.
+    """
+    with Sheet("Attempts at a window by temperature", 2.6) as sheet:
+        panels = sheet.figure.subplots(1, 2)
+        for axes, values, name, limit, sign in (
+            (panels[0], logprobs, "mean log-probability", thresholds[0], -1),
+            (panels[1], ratios, "compression ratio", thresholds[1], 1),
+        ):
+            axes.plot(temperatures, values, "o-", color=BLUE, linewidth=1.2, label="attempts")
+            axes.axhline(limit, color=ORANGE, linestyle="--", label="threshold")
+            axes.margins(x=0.08, y=0.2)  # room beyond the threshold, for what it means
+            low, high = axes.get_ylim()
+            axes.axhspan(limit, low if sign < 0 else high, color=ORANGE, alpha=0.12, linewidth=0)
+            axes.set(xlabel="temperature", ylabel=name, ylim=(low, high))
+            beyond = f"fails {'below' if sign < 0 else 'above'} {limit:g}".replace("-", "−")
+            corner, left, upper = ((0.03, 0.04), "left", "bottom") if sign < 0 else ((0.97, 0.96), "right", "top")
+            axes.text(*corner, beyond, transform=axes.transAxes, ha=left, va=upper, fontsize=9)
+    return sheet.drawing
+
+
+def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> Drawing:
+    """Bytes that models need: model -> kind of number, "float32" and so on -> bytes; and a limit, in bytes."""
+    with Sheet("Memory of models", 0.32 * len(bytes_by_model) + 1.2) as sheet:
+        axes = sheet.figure.subplots()
+        names = list(bytes_by_model)
+        rows = np.arange(len(names))
+        kinds = _inner_names(bytes_by_model)
+        table = np.array([[bytes_by_model[name].get(kind, np.nan) for kind in kinds] for name in names]) / 1e9
+        for column, colour, marker in zip(table.T, cycle(PALETTE), cycle("osD^"), strict=False):
+            axes.plot(column, rows, marker, color=colour, label=kinds[len(axes.lines)])
+        for row, column in np.argwhere(np.isfinite(table)):
+            _note(axes, f"{table[row, column]:.2g}", table[row, column], row, (7, 0))
+        axes.axvline(limit / 1e9, color=INK, linestyle="--", linewidth=1.2, label=f"{limit / 1e9:g} GB")
+        _name_rows(axes, names)
+        axes.set(xlabel="memory (GB)", ylabel="model", xscale="log", ylim=(len(names) - 0.5, -0.5))
+        axes.margins(x=0.08)
+        _plain_powers(axes.xaxis)
+        _legend_above(sheet, axes)
+    return sheet.drawing
+
+
+def errors_by_stage(stages: Sequence[str], ours: Sequence[float], theirs: Sequence[float]) -> Drawing:
+    """The relative error of each stage of the model, of this package and of PyTorch."""
+    with Sheet("Relative error of each stage", 0.22 * len(stages) + 1.2) as sheet:
+        axes = sheet.figure.subplots()
+        rows = np.arange(len(stages))
+        axes.plot(np.asarray(ours, np.float64), rows, "o", color=BLUE, label="this package")
+        axes.plot(np.asarray(theirs, np.float64), rows, "s", color=ORANGE, label="PyTorch")
+        _name_rows(axes, stages)
+        axes.set(xlabel="relative error", ylabel="stage", xscale="log", ylim=(len(stages) - 0.5, -0.5))
+        _plain_powers(axes.xaxis)
+        _legend_above(sheet, axes)
+        sheet.approximate.append(axes)
+    return sheet.drawing
+
+
+# ------------------------------------------------------------------------------------------ arrays
+
+
+def _float(values: Array) -> Float64:
+    return np.asarray(to_numpy(values), np.float64)
+
+
+def _to_seconds(position: Any) -> Any:
+    return position * SECONDS_A_POSITION
+
+
+def _to_positions(seconds: Any) -> Any:
+    return seconds / SECONDS_A_POSITION
+
+
+def _decibels(energy: Float64) -> Float64:
+    """Ten times the power of ten, not lower than 80 dB below the loudest."""
+    loudest = max(float(energy.max()), 1e-30)
+    return 10 * np.log10(np.maximum(energy, loudest * 10 ** (-DECIBELS / 10)))
+
+
+def _envelope(values: Float64, most: int) -> tuple[Float64, Float64, Float64]:
+    """Lowest and highest of each of at most ``most`` stretches of (N,), and the middle index of each."""
+    edges = np.linspace(0, values.size, min(most, values.size) + 1).astype(int)
+    low = np.minimum.reduceat(values, edges[:-1])
+    high = np.maximum.reduceat(values, edges[:-1])
+    return low, high, (edges[:-1] + edges[1:] - 1) / 2
+
+
+def _shrunk(matrix: Float64, most: tuple[int, int]) -> Float64:
+    """Means over blocks, so that no more rows and columns are left than asked for."""
+    for axis in (0, 1):
+        length = matrix.shape[axis]
+        starts = np.arange(0, length, -(-length // most[axis]))
+        counts = np.diff(starts, append=length)
+        matrix = np.add.reduceat(matrix, starts, axis=axis) / (counts if axis else counts[:, None])
+    return matrix
+
+
+def _softened(matrix: Float64, most: tuple[int, int]) -> Float64:
+    """The matrix with waves averaged away that are too fast for so many rows and columns. Same shape out.
+
+    Means over blocks alone would turn some of them into slow waves that are not there.
+    """
+    for axis in (0, 1):
+        block = -(-matrix.shape[axis] // most[axis])
+        if block > 1:
+            kernel = np.hanning(2 * block + 3)
+            weights = np.convolve(np.ones(matrix.shape[axis]), kernel, "same")
+            matrix = np.apply_along_axis(np.convolve, axis, matrix, kernel, "same")
+            matrix = matrix / (weights if axis else weights[:, None])
+    return matrix
+
+
+def _inner_names(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The names in the inner mappings, each once, in the order they come."""
+    return list(dict.fromkeys(name for row in rows.values() for name in row))
+
+
+def _visible(token: str) -> str:
+    """A token's text with its spaces to be seen, and no mathematics in it.
+
+    >>> _visible(" fellow")
+    '␣fellow'
+    """
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in token)
+    return shown.replace(" ", "␣").replace("$", r"\$")
+
+
+# ------------------------------------------------------------------------------------------ axes
+
+
+def _image(
+    axes: "Axes",
+    matrix: Float64,
+    extent: tuple[float, float, float, float],
+    colours: str,
+    *,
+    most: tuple[int, int],
+    limits: tuple[float, float] | tuple[None, None] = (None, None),
+) -> "AxesImage":
+    """A matrix in colours, of at most so many rows and columns.
+
+    ``extent`` is where it lies, left, right, bottom and top; row 0 is where the smaller of the last two is.
+    """
+    import matplotlib
+
+    axes.grid(False)
+    return axes.imshow(
+        _shrunk(matrix, most),
+        cmap=matplotlib.colormaps[colours].resampled(SHADES),
+        extent=extent,
+        origin="upper" if extent[2] > extent[3] else "lower",
+        vmin=limits[0],
+        vmax=limits[1],
+    )
+
+
+def _add_lines(axes: "Axes", lines: Sequence[Any], colour: str, name: str) -> None:
+    """Many lines, each some points (x, y), that are one thing."""
+    from matplotlib.collections import LineCollection
+
+    axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.2, label=name))
+
+
+def _colour_bar(sheet: Sheet, image: "AxesImage", axes: Any, label: str) -> None:
+    bar = sheet.figure.colorbar(image, ax=axes, label=label, pad=0.015, aspect=22)
+    bar.outline.set_visible(False)
+
+
+def _plain_powers(axis: "Axis") -> None:
+    """Powers of ten at a logarithmic axis as 1e-6, or 1,000: superscripts would be too small on a phone."""
+
+    def power(value: float, _: float) -> str:
+        return f"1e{round(np.log10(value))}" if value < 0.001 else f"{value:,g}"
+
+    axis.set_major_formatter(power)
+    axis.set_minor_formatter(lambda value, position: "")
+
+
+def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
+    """Names at the rows 0, 1, 2 …, the first at the top."""
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _note(
+    axes: "Axes", text: str, x: float, y: float, away: tuple[float, float] = (0, 0), style: str = "normal"
+) -> None:
+    """A few words at a point, so many points of print away from it."""
+    axes.annotate(text, (x, y), away, textcoords="offset points", va="center", fontsize=9, fontstyle=style)
+
+
+def _legend_above(sheet: Sheet, axes: "Axes") -> None:
+    """What the colours mean, above the whole figure."""
+    sheet.figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4)
+
+
+def _legend_on_top(axes: "Axes", columns: int) -> None:
+    """What the colours mean, above one panel."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, columnspacing=1.2)

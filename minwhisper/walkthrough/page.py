@@ -1,0 +1,335 @@
+"""The walkthrough as one HTML page that needs nothing else: no network, no second file.
+
+Styles, pictures, the sound and the little script are inside it. Mathematics becomes MathML, which browsers set
+themselves. The page's own policy (``Content-Security-Policy``) forbids it to load anything, so that what is not in the
+file shows at once as missing.
+
+Prose is Markdown as GitHub reads it, with the same anchors. Raw HTML is shown as it is written and has no effect;
+comments vanish. A link to a file of the repository leads nowhere from a lone page, so it becomes the file's name.
+"""
+
+import html
+import re
+import unicodedata
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from ..errors import WalkthroughError
+from .formulas import converter, formula, library
+from .text import FILE, Cell, Listing, Part, PictureLink, Prose, Section, Walkthrough
+
+LONG_LISTING = 30  # lines; a longer one can be folded
+CAPTION = "J. F. Kennedy, 1961, 11 s, public domain"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#14807a">'
+    '<rect x="1" y="6" width="2" height="4" rx="1"/><rect x="4" y="3" width="2" height="10" rx="1"/>'
+    '<rect x="7" y="1" width="2" height="14" rx="1"/><rect x="10" y="4" width="2" height="8" rx="1"/>'
+    '<rect x="13" y="6" width="2" height="4" rx="1"/></g></svg>'
+)
+
+# Two things that styles cannot: the contents are folded where they would push the text off the screen, and the
+# section on the screen is marked in them. Without the script they are open and unmarked.
+SCRIPT = """
+const contents = document.querySelector(".contents details");
+const wide = matchMedia("(min-width: 70rem)");
+const fold = () => { contents.open = wide.matches; };
+wide.addEventListener("change", fold);
+fold();
+addEventListener("DOMContentLoaded", () => {
+  const links = [...contents.querySelectorAll("li a")];
+  const headings = links.map((link) => document.getElementById(decodeURIComponent(link.hash.slice(1))));
+  const mark = () => {
+    const now = headings.findLastIndex((heading) => heading.getBoundingClientRect().top < innerHeight / 3);
+    links.forEach((link, i) => i === now ? link.ariaCurrent = "location" : link.removeAttribute("aria-current"));
+  };
+  addEventListener("scroll", mark, { passive: true });
+  addEventListener("resize", mark);
+  mark();
+});
+"""
+
+
+def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> str:
+    """The page, as the text of an HTML file in UTF-8.
+
+    ``pictures`` holds the SVG of each picture by its path in the text; where one is missing, a note takes its place.
+    ``clip`` is the sound that the text is about, the bytes of a FLAC file; the reader can play it.
+
+    Raises :class:`MissingExtraError` if a library of the extra ``walkthrough`` is not installed, and
+    :class:`WalkthroughError` for a formula that cannot be shown, with its line.
+    """
+    writer = _Writer(pictures)
+    title, name, anchor = writer.heading(walkthrough.title)
+    # The sound stands behind the first paragraph, which says what it is for.
+    opening, end, rest = writer.parts(walkthrough.introduction).partition("</p>\n")
+    sections = [writer.section(section) for section in walkthrough.sections]
+    entries = "\n".join(entry for entry, _ in sections)
+    bodies = "\n".join(body for _, body in sections)
+    style = (files(__package__) / "page.css").read_text(encoding="utf-8")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{html.escape(name)}</title>
+<link rel="icon" href="{_data("image/svg+xml", ICON.encode())}">
+<style>
+{style}</style>
+</head>
+<body>
+<nav class="contents" aria-label="Contents">
+<details open>
+<summary>Contents</summary>
+<a class="title" href="#{anchor}">{title}</a>
+<ol>
+{entries}
+</ol>
+</details>
+<script>{SCRIPT}</script>
+</nav>
+<main>
+<h1 id="{anchor}">{title}</h1>
+{opening}{end}{_player(clip)}
+{rest}{bodies}
+</main>
+</body>
+</html>
+"""
+
+
+def check_libraries() -> None:
+    """Raise :class:`MissingExtraError` if a library that pages need is not installed: to know before the work."""
+    _Writer({})
+
+
+def slug(text: str, taken: set[str]) -> str:
+    """The anchor that GitHub gives a heading, added to those that are ``taken``.
+
+    >>> taken = set()
+    >>> slug("3. Convolution and positions", taken), slug("Try this", taken), slug("Try this", taken)
+    ('3-convolution-and-positions', 'try-this', 'try-this-1')
+    """
+    kept = "".join(char for char in text.strip().lower() if char in "- " or _in_word(char)).replace(" ", "-")
+    name, number = kept, 0
+    while name in taken:
+        number += 1
+        name = f"{kept}-{number}"
+    taken.add(name)
+    return name
+
+
+def _in_word(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] in "LM" or category in ("Nd", "Nl", "Pc")
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
+
+
+def _player(clip: bytes) -> str:
+    return (
+        f'<figure class="clip"><audio controls preload="metadata" aria-label="{CAPTION}" '
+        f'src="{_data("audio/flac", clip)}"></audio><figcaption>{CAPTION}</figcaption></figure>'
+    )
+
+
+def _raw(token: Any, content: str) -> None:
+    """Make a token of the Markdown stand for this HTML."""
+    token.type, token.content = "raw", content
+
+
+class _Writer:
+    """Turns parts into HTML, from the first to the last, since anchors are counted."""
+
+    def __init__(self, pictures: Mapping[str, str]) -> None:
+        self.pictures = pictures
+        self.slugs: set[str] = set()
+        self.boxed = False  # within "Try this" or an exercise, which end where the next heading starts
+        markdown = library("markdown_it", "markdown-it-py").MarkdownIt("commonmark").enable(["table", "strikethrough"])
+        markdown.use(
+            library("mdit_py_plugins.dollarmath", "mdit-py-plugins").dollarmath_plugin,
+            allow_labels=False,
+            allow_space=False,
+            allow_digits=False,
+            double_inline=True,
+        )
+        markdown.add_render_rule("raw", lambda _self, tokens, at, _options, _env: tokens[at].content)
+        self.markdown = markdown
+        self.pygments = library("pygments", "pygments")
+        self.lexers = library("pygments.lexers", "pygments")
+        self.formatter = library("pygments.formatters", "pygments").HtmlFormatter(nowrap=True)
+        converter()
+
+    # ---------------------------------------------------------------------------------- parts
+
+    def section(self, section: Section) -> tuple[str, str]:
+        """Its line in the contents, and itself."""
+        title, _, anchor = self.heading(section.title, f"{section.number}. ")
+        number = f'<span class="number">{section.number}.</span> '
+        body = self.parts(section.parts) + self._end_of_box()
+        return (
+            f'<li><a href="#{anchor}">{number}<span>{title}</span></a></li>',
+            f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{number}{title}{_own_link(anchor)}</h2>\n'
+            f"{body}</section>",
+        )
+
+    def heading(self, markdown: str, number: str = "") -> tuple[str, str, str]:
+        """A title as HTML, as plain text, and its anchor."""
+        (token,) = self.markdown.parseInline(markdown)
+        name = _plain(token.children)
+        return self._inline(token.children, 1), name, slug(number + name, self.slugs)
+
+    def parts(self, parts: Sequence[Part]) -> str:
+        """Parts one below the other."""
+        return "".join(self._part(part) for part in parts)
+
+    def _part(self, part: Part) -> str:
+        if isinstance(part, Prose):
+            return self._prose(part)
+        return self._listing(part) if isinstance(part, Listing) else self._cell(part)
+
+    def _listing(self, listing: Listing) -> str:
+        module, _, name = listing.source.partition(".")
+        bar = f'<span class="file">minwhisper/{html.escape(module)}.py</span> · <b>{html.escape(name)}</b>'
+        code = self._code(listing.code, "python")
+        if len(listing.code.splitlines()) > LONG_LISTING:
+            return f'<details class="listing" open><summary>{bar}</summary>{code}</details>\n'
+        return f'<figure class="listing"><figcaption>{bar}</figcaption>{code}</figure>\n'
+
+    def _cell(self, cell: Cell) -> str:
+        blocks = self._code(cell.code, "python")
+        if cell.output:
+            output = html.escape(cell.output, quote=False)
+            blocks += f'<pre class="output" aria-label="Output"><samp>{output}</samp></pre>'
+        if cell.picture:
+            blocks += self._picture(cell.picture)
+        return f'<div class="cell">{blocks}</div>\n'
+
+    def _picture(self, picture: PictureLink) -> str:
+        alt = html.escape(picture.alt)
+        if (svg := self.pictures.get(picture.path)) is None:
+            return f'<p class="missing">{alt} (picture left out: matplotlib is not installed)</p>'
+        source = _data("image/svg+xml", svg.encode())
+        return f'<figure class="picture"><img src="{source}" alt="{alt}"><figcaption>{alt}</figcaption></figure>'
+
+    def _code(self, code: str, language: str) -> str:
+        try:
+            lexer = self.lexers.get_lexer_by_name(language or "text", stripnl=False, ensurenl=False)
+        except self.pygments.util.ClassNotFound:
+            lexer = self.lexers.get_lexer_by_name("text", stripnl=False, ensurenl=False)
+        lines = self.pygments.highlight(code, lexer, self.formatter).removesuffix("\n")
+        return f'<pre class="code"><code>{lines}</code></pre>'
+
+    # ---------------------------------------------------------------------------------- prose
+
+    def _prose(self, prose: Prose) -> str:
+        tokens = self.markdown.parse(prose.text)
+        for at, token in enumerate(tokens):
+            self._block(token, tokens[at + 1] if at + 1 < len(tokens) else None, prose.line)
+        return self.markdown.renderer.render(tokens, self.markdown.options, {})
+
+    def _block(self, token: Any, following: Any, line: int) -> None:
+        """Make what Markdown would write otherwise raw HTML; ``line`` is that of the first block."""
+        if token.map:
+            line += token.map[0]
+        language = token.info.split()[0] if token.info.split() else ""
+        if token.type == "heading_open":
+            self._open_heading(token, following)
+        elif token.type == "inline":
+            token.children = self._spans(token.children, line)
+        elif token.type in ("fence", "code_block") and language != "math":
+            _raw(token, self._code(token.content.rstrip("\n"), language) + "\n")
+        elif token.type in ("math_block", "fence"):
+            _raw(token, _display(token.content, line) + "\n")
+        elif token.type == "html_block":
+            shown = _without_comments(token.content).strip()
+            _raw(token, f"<p>{html.escape(shown)}</p>\n" if shown else "")
+        elif token.type == "table_open":
+            _raw(token, '<div class="table"><table>\n')
+        elif token.type == "table_close":
+            _raw(token, "</table></div>\n")
+        elif token.type == "paragraph_open" and following.content.startswith("*In the package"):
+            token.attrSet("class", "where")
+
+    def _open_heading(self, token: Any, inline: Any) -> None:
+        name = _plain(inline.children)
+        anchor = slug(name, self.slugs)
+        box = re.match(r"Try this|Exercise", name) if token.tag == "h3" else None
+        before = self._end_of_box() if token.tag <= "h3" else ""
+        if box:
+            self.boxed = True
+            before += f'<section class="{"try" if box[0] == "Try this" else "exercise"}" aria-labelledby="{anchor}">\n'
+        _raw(token, f'{before}<{token.tag} id="{anchor}">')
+        inline.children.append(type(token)("raw", "", 0, content=_own_link(anchor)))
+
+    def _end_of_box(self) -> str:
+        was, self.boxed = self.boxed, False
+        return "</section>\n" if was else ""
+
+    def _inline(self, children: list[Any], line: int) -> str:
+        return self.markdown.renderer.renderInline(self._spans(children, line), self.markdown.options, {})
+
+    def _spans(self, children: list[Any], line: int) -> list[Any]:
+        closing = []  # what ends each link that is open
+        for at, token in enumerate(children):
+            if token.type == "link_open":
+                before, after = _link(str(token.attrGet("href")), children[at + 1 :])
+                _raw(token, before)
+                closing.append(after)
+            elif token.type == "link_close":
+                _raw(token, closing.pop())
+            elif token.type in ("softbreak", "hardbreak"):
+                line += 1
+            elif token.type == "math_inline":
+                _raw(token, _formula(token.content.strip("`"), line, display=False))
+            elif token.type == "math_inline_double":
+                _raw(token, _display(token.content, line, "span"))
+            elif token.type == "html_inline":
+                _raw(token, html.escape(_without_comments(token.content)))
+            elif token.type == "image":
+                _raw(token, self._image(str(token.attrGet("src")), html.escape(token.content)))
+        return children
+
+    def _image(self, path: str, alt: str) -> str:
+        if path not in self.pictures:
+            return f"<em>{alt}</em>"
+        return f'<img src="{_data("image/svg+xml", self.pictures[path].encode())}" alt="{alt}">'
+
+
+def _link(target: str, following: list[Any]) -> tuple[str, str]:
+    """What stands before and after a link's text; a file's name is no link."""
+    if re.match(r"#|https?://", target):
+        return f'<a href="{html.escape(target)}">', "</a>"
+    if following[0].type == "code_inline":
+        return "", ""
+    return '<code class="file">', "</code>"
+
+
+def _plain(children: Sequence[Any]) -> str:
+    """What of a heading is text."""
+    return "".join(token.content for token in children if token.type in ("text", "code_inline", "math_inline"))
+
+
+def _own_link(anchor: str) -> str:
+    return f' <a class="anchor" href="#{anchor}" aria-label="Link to this place">#</a>'
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def _display(tex: str, line: int, tag: str = "div") -> str:
+    return f'<{tag} class="math">{_formula(tex, line, display=True)}</{tag}>'
+
+
+def _formula(tex: str, line: int, display: bool) -> str:
+    try:
+        return formula(tex, display)
+    except ValueError as error:
+        raise WalkthroughError(f"{FILE}, line {line}: {error}") from None

@@ -1,0 +1,76 @@
+"""Outputs are compared so that rounding passes and a wrong number does not."""
+
+import pytest
+
+from minwhisper.walkthrough.shown import difference, same_line
+
+
+@pytest.mark.parametrize(
+    ("shown", "came"),
+    [
+        ("(1, 1500, 384)", "(1, 1500, 384)"),
+        ("mean 0.251", "mean 0.252"),  # the last digit may differ by one
+        ("0.123456789", "0.123456123"),  # or one part in ten thousand
+        ("-4.259616", "-4.259615"),
+        ("[ 7.  18.2 29. ]", "[7. 18.2 29.]"),  # spaces do not count
+        ("1,000,000 times", "1,000,000 times"),
+        ("error ~3e-07", "error ~5.9e-07"),  # an order of magnitude
+        ("error ~3e-07", "error ~1.6e-07"),
+        ("3.14e-08", "3.15e-08"),
+        ("took ≈ 3.1 s", "took ≈ 12 s"),  # different every time
+        ("≈ no GPU", "≈ 1e-7"),
+        ("0.0", "-0.0"),
+        ("' And' 0.692 rather than ' and'", "' And' 0.692 rather than ' and'"),
+    ],
+)
+def test_what_says_the_same(shown, came):
+    assert same_line(shown, came)
+    assert difference(shown, came) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "came"),
+    [
+        ("(1, 1500, 384)", "(1, 1500, 385)"),
+        ("26 cells", "27 cells"),
+        ("1500", "1500.0"),  # not the same kind of number
+        ("mean 0.251", "mean 0.253"),
+        ("mean 0.251", "mean -0.251"),
+        ("0.25", "0.26"),  # of two digits, none may differ
+        ("0.008", "0.009"),
+        ("0.000", "0.001"),
+        ("100000", "100001"),
+        ("0.12345", "0.12355"),
+        ("1234.5", "1234.8"),
+        ("error ~3e-07", "error ~7e-07"),
+        ("error ~3e-07", "error ~1e-07"),
+        ("error ~3e-07", "error ~-3e-07"),
+        ("error ~3e-07", "error 3e-07"),
+        ("error 3e-07", "error ~3e-07"),
+        ("3.1e-08", "3.2e-08"),
+        ("3.14e-08", "3.16e-08"),
+        ("3.1e-08", "3.1e-07"),
+        ("3.1e-08", "nan"),
+        ("inf", "nan"),
+        ("[0. -inf]", "[0. inf]"),
+        ("took ≈ 3 s", "took 3 s"),
+        ("took 3 s", "took ≈ 3 s"),
+        ("took ≈ 3 s", "slept ≈ 3 s"),
+        ("word ' And'", "word ' and'"),
+        ("True", "False"),
+        ("a b", "a b c"),
+        ("conv1", "conv2"),
+    ],
+)
+def test_what_does_not(shown, came):
+    assert not same_line(shown, came)
+    assert difference(shown, came) == f"shown: {shown!r}, came out: {came!r}"
+
+
+def test_the_first_line_that_differs_is_named():
+    assert difference("one\ntwo\nthree", "one\n2\n3") == "shown: 'two', came out: '2'"
+
+
+@pytest.mark.parametrize(("shown", "came"), [("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")])
+def test_a_line_too_many_is_named(shown, came):
+    assert "'two'" in difference(shown, came)
