@@ -407,7 +407,10 @@ def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> D
         _name_rows(axes, names)
         axes.set(xlabel="memory (GB)", ylabel="model", xscale="log", ylim=(len(names) - 0.5, -0.5))
         axes.margins(x=0.08)
-        _plain_powers(axes.xaxis)
+        ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
+        axes.set_xticks([tick for tick in ticks if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter("{x:g}")
         _legend_above(sheet, axes)
     return sheet.drawing
 

@@ -216,7 +216,8 @@ class _Writer:
         if (svg := self.pictures.get(picture.path)) is None:
             return f'<p class="missing">{alt} (picture left out: matplotlib is not installed)</p>'
         source = _data("image/svg+xml", svg.encode())
-        return f'<figure class="picture"><img src="{source}" alt="{alt}"><figcaption>{alt}</figcaption></figure>'
+        image = f'<div class="frame"><img src="{source}" alt="{alt}"></div>'
+        return f'<figure class="picture">{image}<figcaption>{alt}</figcaption></figure>'
 
     def _code(self, code: str, language: str) -> str:
         try:
