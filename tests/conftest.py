@@ -1,5 +1,13 @@
 """What several test modules need: the sound, the real models, and what is installed."""
 
+import os
+
+# Two processes of one thread each take half of the time of one with two, whose threads wait for each other; and two of
+# two would fight. The libraries of matrix products read this when NumPy is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
