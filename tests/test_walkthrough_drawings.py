@@ -306,10 +306,11 @@ def test_there_may_be_more_parts_than_colours():
     assert facts("sizes", {"a": parts}).count("bars part") == 9
 
 
-def test_memory_is_in_gigabytes_with_its_limit():
-    told = facts("memory", {"a": {"float32": 4e9, "float16": 2e9}, "b": {"float32": 8e9}}, 3e9)
+def test_memory_is_in_gibibytes_with_its_limit():
+    gib = 2**30
+    told = facts("memory", {"a": {"float32": 4 * gib, "float16": 2 * gib}, "b": {"float32": 8 * gib}}, 3 * gib)
     assert "line float32: 2 points; x mean 6.000, std 2.000, min 4.000, max 8.000" in told
-    assert "line 3 GB: 2 points; x mean 3.000, std 0.000, min 3.000, max 3.000" in told
+    assert "line 3 GiB: 2 points; x mean 3.000, std 0.000, min 3.000, max 3.000" in told
     assert "text: 4 | 2 | 8" in told
 
 

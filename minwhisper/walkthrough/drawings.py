@@ -398,14 +398,14 @@ def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> D
         names = list(bytes_by_model)
         rows = np.arange(len(names))
         kinds = _inner_names(bytes_by_model)
-        table = np.array([[bytes_by_model[name].get(kind, np.nan) for kind in kinds] for name in names]) / 1e9
+        table = np.array([[bytes_by_model[name].get(kind, np.nan) for kind in kinds] for name in names]) / 2**30
         for column, colour, marker in zip(table.T, cycle(PALETTE), cycle("osD^"), strict=False):
             axes.plot(column, rows, marker, color=colour, label=kinds[len(axes.lines)])
         for row, column in np.argwhere(np.isfinite(table)):
             _note(axes, f"{table[row, column]:.2g}", table[row, column], row, (7, 0))
-        axes.axvline(limit / 1e9, color=INK, linestyle="--", linewidth=1.2, label=f"{limit / 1e9:g} GB")
+        axes.axvline(limit / 2**30, color=INK, linestyle="--", linewidth=1.2, label=f"{limit / 2**30:g} GiB")
         _name_rows(axes, names)
-        axes.set(xlabel="memory (GB)", ylabel="model", xscale="log", ylim=(len(names) - 0.5, -0.5))
+        axes.set(xlabel="memory (GiB)", ylabel="model", xscale="log", ylim=(len(names) - 0.5, -0.5))
         axes.margins(x=0.08)
         ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
         axes.set_xticks([tick for tick in ticks if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
