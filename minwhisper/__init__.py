@@ -1,4 +1,8 @@
-"""minwhisper: OpenAI's Whisper written from scratch in NumPy, in the order in which sound becomes text."""
+"""minwhisper: OpenAI's Whisper written from scratch in NumPy, in the order in which sound becomes text.
+
+``walkthrough.md`` goes through all of it with a real recording; the docstring of each chapter names its section there.
+``minwhisper walkthrough`` runs that text.
+"""
 
 from .audio import load_audio, pad_or_trim
 from .config import WhisperConfig

@@ -19,10 +19,8 @@ import json
 import math
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -30,6 +28,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from .errors import OptionError
 from .segments import Segment, Transcript
+from .whole_file import replace_file, temporary_file
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
 LONG_PAUSE = 3.0  # seconds from the start of a word to that of the next, above which a new subtitle begins
@@ -247,7 +246,7 @@ def write_transcript(
     with _made(folder):
         for path, text in contents.items():
             # Half of a surrogate pair, which UTF-8 cannot hold, becomes "?" and does not cost the transcript.
-            _replace_file(path, text.encode("utf-8", "replace"))
+            replace_file(path, text.encode("utf-8", "replace"))
     return list(contents)
 
 
@@ -256,7 +255,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
     Raises :class:`OptionError` where that fails.
     """
-    with _made(folder), _temporary_file(Path(folder)) as temporary:
+    with _made(folder), temporary_file(Path(folder)) as temporary:
         temporary.write_bytes(b"\n")
 
 
@@ -276,25 +275,3 @@ def _made(folder: str | os.PathLike[str]) -> Iterator[None]:
             f"output_dir {os.fspath(folder)!r}: expected a folder that can be written to, but the system says "
             f"{str(error.strerror or error)!r}; make room there, or name another folder"
         ) from error
-
-
-@contextmanager
-def _temporary_file(folder: Path) -> Iterator[Path]:
-    """A path that nobody else uses; what is there in the end is removed, whatever happens."""
-    path = folder / f".{secrets.token_hex(8)}.tmp"
-    try:
-        yield path
-    finally:
-        with suppress(OSError):  # gone already, or never made; and what went wrong before is what matters
-            path.unlink()
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    with _temporary_file(path.parent) as temporary:
-        with temporary.open("xb") as file:  # with the permissions of any new file
-            if path.exists():
-                shutil.copymode(path, temporary)  # a private file stays private
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before it gets the name: there may be a power cut
-        os.replace(temporary, path)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-import minwhisper
 from minwhisper.exercises import EXERCISES
 from minwhisper.walkthrough.drawing import Drawing
 from minwhisper.walkthrough.run import run, stale_listings
+from minwhisper.walkthrough.shown import difference
 from minwhisper.walkthrough.text import Cell, Listing, Prose, find_walkthrough, parse, write
 
-FILE = find_walkthrough()
-ROOT = FILE.parent
+ROOT = Path(__file__).parent.parent
+FILE = ROOT / "walkthrough.md"
 TEXT = FILE.read_text("utf-8")
 WALKTHROUGH = parse(TEXT)
 SECTIONS = WALKTHROUGH.sections
@@ -36,6 +36,21 @@ def test_every_cell_runs_and_shows_what_the_text_says(outcomes):
     assert [outcome.difference for outcome in outcomes if outcome.difference] == []
 
 
+def test_any_wrong_digit_would_be_found(outcomes):
+    tried = 0
+    for outcome in outcomes:
+        shown = outcome.output
+        for number in re.finditer(r"(?<![~\w.-])\d+(\.\d+)?(?![\w.])", shown):
+            line = shown[shown.rfind("\n", 0, number.start()) + 1 : number.start()]
+            if "≈" in line:
+                continue
+            digit = str((int(number[0][0]) + 3) % 10)
+            wrong = shown[: number.start()] + digit + shown[number.start() + 1 :]
+            assert difference(wrong, outcome.output), (outcome.place, number[0])
+            tried += 1
+    assert tried > 300
+
+
 def test_every_picture_is_drawn(outcomes):
     drawn = [outcome for outcome in outcomes if outcome.drawing]
     assert len(drawn) >= len(SECTIONS)
@@ -49,6 +64,16 @@ def test_listings_are_what_the_package_has():
     spoiled = replace(listings[0], code=listings[0].code + "\n# no")
     sections = (replace(SECTIONS[0], parts=(spoiled,)), *SECTIONS[1:])
     assert stale_listings(replace(WALKTHROUGH, sections=sections)) == [spoiled]
+
+
+def test_code_and_outputs_fit_the_width_of_a_page():
+    for cell in WALKTHROUGH.cells():
+        for line in (*cell.code.splitlines(), *cell.output.splitlines()):
+            assert len(line) <= 88, line
+
+
+def test_the_text_comes_with_the_package():
+    assert find_walkthrough().read_text("utf-8") == TEXT
 
 
 def test_writing_the_text_changes_nothing():
@@ -66,7 +91,7 @@ def test_a_section_has_all_it_should(section):
 
 
 def test_pictures_are_all_there_small_and_used():
-    folder = Path(minwhisper.__file__).parent / "walkthrough" / "pictures"
+    folder = ROOT / "minwhisper" / "walkthrough" / "pictures"
     linked = [cell.picture for cell in WALKTHROUGH.cells() if cell.picture]
     assert sorted(ROOT / picture.path for picture in linked) == sorted(folder.iterdir())
     for picture in linked:
@@ -88,7 +113,7 @@ def test_chapters_name_their_sections_and_sections_their_modules():
     assert says == named
     readme = (ROOT / "README.md").read_text()
     table = readme[readme.index("## Reading order") : readme.index("## How exact it is")]
-    chapters = table[table.index("| 1 ") : table.index("| `writers.py`")]
+    chapters = table[table.index("| 1 ") : table.index("| `whole_file.py`")]
     assert set(re.findall(r"`(\w+\.py)`", chapters)) <= set(named)
 
 

@@ -189,8 +189,10 @@ def test_facts_tell_of_everything_that_is_drawn():
     assert sheet.drawing.facts.splitlines() == [
         "panel 1: A title; x: time (s); y: value",
         "  bars standing: 2; y mean 4.000, std 2.000, min 2.000, max 6.000",
-        "  line a line: 2 points; x mean 1.500, std 0.5000, min 1.000, max 2.000; y mean 20.00, std 10.00, min 10.00, max 30.00",
-        "  shape some dots: 2 points; x mean 2.000, std 2.000, min 0.000, max 4.000; y mean 6.000, std 1.000, min 5.000, max 7.000",
+        "  line a line: 2 points; x mean 1.500, std 0.5000, min 1.000, max 2.000; "
+        "y mean 20.00, std 10.00, min 10.00, max 30.00",
+        "  shape some dots: 2 points; x mean 2.000, std 2.000, min 0.000, max 4.000; "
+        "y mean 6.000, std 1.000, min 5.000, max 7.000",
         *[line for line in sheet.drawing.facts.splitlines() if "shape filled" in line],
         "panel 2: x: x; y: name",
         "  image: 2 × 3; mean ~3.000, std ~2.582, min ~0.000, max ~8.000",

@@ -220,9 +220,7 @@ def test_the_waveform_runs_over_seconds_and_its_spectrogram_is_in_decibels():
     energy = np.ones((200, 201))
     energy[:, 100] = 1e6
     told = facts("waveform", samples, energy)
-    assert re.search(
-        r"shape lowest and highest: \d+ points; x mean 0.99\d+, std \S+, min 0.00\d+, max 1.99\d;", told
-    )
+    assert re.search(r"shape lowest and highest: \d+ points; x mean 0.99\d+, std \S+, min 0.00\d+, max 1.99\d;", told)
     assert "min -0.2500, max 0.5000" in told
     assert "image: 101 × 200; " in told
     assert "min 0.000, max 30.00" in told  # 60 dB, the mean of one frequency and its silent neighbour

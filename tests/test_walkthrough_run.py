@@ -224,6 +224,7 @@ def test_update_asks_for_a_link_where_there_is_none(here, capsys):
         (["--update", "--model", "base"], "leave out --model and --device"),
         (["--html", "nowhere/x.html"], "--html nowhere/x.html: expected a file in a folder that exists"),
         (["--html", "."], "--html .: expected a file in a folder that exists"),
+        (["--html", "/proc/x.html"], "cannot write /proc/x.html"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--model", "small"], "--model small: expected tiny.en or base"),
     ],

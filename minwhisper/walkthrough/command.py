@@ -3,10 +3,10 @@
 import argparse
 import os
 import sys
-import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..errors import MissingExtraError, OptionError, WalkthroughError
 from ..parity import CLIP, FOLDER, load_reference
 from ..sources import find_checkpoint, short_name
 from ..transcribe_command import limited_threads
+from ..whole_file import replace_file, temporary_file
 from .page import check_libraries, page
 from .run import Outcome, run, stale_listings, stored_picture, stored_pictures, with_outcomes
 from .shown import difference
@@ -85,6 +86,8 @@ def _check(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, co
         check_libraries()
         if options.html.is_dir() or not options.html.parent.is_dir():
             raise OptionError(f"--html {options.html}: expected a file in a folder that exists")
+        with _refusals_told(options.html), temporary_file(options.html.parent) as trial:
+            trial.touch()
 
 
 def _update(walkthrough: Walkthrough, file: Path, outcomes: list[Outcome]) -> None:
@@ -107,16 +110,14 @@ def _update(walkthrough: Walkthrough, file: Path, outcomes: list[Outcome]) -> No
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all. Raises :class:`WalkthroughError` where it cannot."""
+    with _refusals_told(file):
+        replace_file(file, text.encode())
+
+
+@contextmanager
+def _refusals_told(file: Path) -> Iterator[None]:
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
-            try:
-                temporary.write(text)
-                temporary.close()
-                os.chmod(temporary.name, 0o644)  # a temporary file is its owner's only
-                os.replace(temporary.name, file)
-            except BaseException:
-                os.unlink(temporary.name)
-                raise
+        yield
     except OSError as error:
         raise WalkthroughError(f"cannot write {file}: {error.strerror or error}") from error
 
