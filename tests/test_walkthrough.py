@@ -40,7 +40,7 @@ def test_any_wrong_digit_would_be_found(outcomes):
     tried = 0
     for outcome in outcomes:
         shown = outcome.output
-        for number in re.finditer(r"(?<![~\w.-])\d+(\.\d+)?(?![\w.])", shown):
+        for number in re.finditer(r"(?<![~\w.+-])\d+(\.\d+)?(?![\w.])", shown):
             line = shown[shown.rfind("\n", 0, number.start()) + 1 : number.start()]
             if "≈" in line:
                 continue
