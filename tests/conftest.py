@@ -71,6 +71,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked ``grid`` is left out unless it is asked for."""
+    if not config.getoption("grid"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("grid")])
+        items[:] = [item for item in items if not item.get_closest_marker("grid")]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes hours."""
     parser.addoption("--grid", action="store_true", help="compare every sound in every mode with openai-whisper")

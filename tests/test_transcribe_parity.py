@@ -51,11 +51,10 @@ ALWAYS = [
     ("base", "jfk.flac", "beam and words"),
     *(("base", "french.aiff", mode) for mode in ("detected", "translated")),
     *(("tiny.en", length, "conditioned") for length in LENGTHS),
-    ("tiny.en", "30.02 s", "beam 5"),
     *(("tiny.en", "book", mode) for mode in ("conditioned", "clips")),
     *(("tiny.en", "LJ001-0004.wav", mode) for mode in MODES if mode.startswith("prompt ") and mode != "prompt carried"),
     *(("tiny.en", "30.02 s", mode) for mode in ("prompt carried", "prefix")),
-    ("tiny.en", "LJ001-0002.wav", "strict"),
+    ("tiny.en", "LJ001-0008.wav", "strict"),
     ("tiny.en", "jfk.flac", "without timestamps"),
 ]
 WHOLE_GRID = [
