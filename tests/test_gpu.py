@@ -6,6 +6,8 @@ import minwhisper
 from minwhisper import parity
 from minwhisper.backend import resolve_device, to_numpy
 from minwhisper.errors import DeviceError
+from minwhisper.walkthrough.run import run
+from minwhisper.walkthrough.text import find_walkthrough, parse
 
 try:
     DEVICE, WHY_NOT = resolve_device("cuda"), ""
@@ -51,3 +53,9 @@ def test_every_stage_is_exact(on_gpu):
     lines, verdicts = parity.compare(on_gpu, "tiny.en")
     assert all(line.relative <= parity.TOLERANCE for line in lines)
     assert all(equal for _, equal in verdicts)
+
+
+def test_the_walkthrough_shows_the_same(base):  # which it needs
+    file = find_walkthrough()
+    outcomes = [o for _, _, o in run(parse(file.read_text("utf-8")), file, {"DEVICE": DEVICE}) if o]
+    assert [(o.place, o.difference) for o in outcomes if o.difference] == []
