@@ -114,7 +114,7 @@ def test_only_what_is_right_behind_a_cell_is_its_own(parsed):
 
 def test_lines_are_those_of_the_file(parsed):
     lines = TEXT.splitlines()
-    for part in (*parsed.introduction, *(part for section in parsed.sections for part in section.parts)):
+    for part in parsed.parts():
         first = part.text if isinstance(part, Prose) else part.code
         assert lines[part.line - 1] == first.splitlines()[0]
     for section in parsed.sections:

@@ -162,10 +162,7 @@ class Terminal:
     def part(self, part: Part, outcome: Outcome | None) -> None:
         """Prose, a listing, or a cell with what became of it."""
         if isinstance(part, Listing):
-            module, _, name = part.source.partition(".")
-            self._console.text(
-                self._style("2", textwrap.indent(f"minwhisper/{module}.py: {name}\n{part.code}\n", "    "))
-            )
+            self._console.text(self._style("2", textwrap.indent(f"{part.file}: {part.name}\n{part.code}\n", "    ")))
         elif isinstance(part, Cell):
             self._console.text(self._style("36", textwrap.indent(part.code, "    ")))
             for line in outcome.output.splitlines() if outcome else ():

@@ -195,8 +195,7 @@ class _Writer:
         return self._listing(part) if isinstance(part, Listing) else self._cell(part)
 
     def _listing(self, listing: Listing) -> str:
-        module, _, name = listing.source.partition(".")
-        bar = f'<span class="file">minwhisper/{html.escape(module)}.py</span> · <b>{html.escape(name)}</b>'
+        bar = f'<span class="file">{html.escape(listing.file)}</span> · <b>{html.escape(listing.name)}</b>'
         code = self._code(listing.code, "python")
         if len(listing.code.splitlines()) > LONG_LISTING:
             return f'<details class="listing" open><summary>{bar}</summary>{code}</details>\n'

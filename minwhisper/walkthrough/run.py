@@ -134,8 +134,7 @@ def stored_pictures() -> list[Path]:
 
 def stale_listings(walkthrough: Walkthrough) -> list[Listing]:
     """The listings that are not what the package has."""
-    parts = [part for section in walkthrough.sections for part in section.parts]
-    listings = [part for part in (*walkthrough.introduction, *parts) if isinstance(part, Listing)]
+    listings = [part for part in walkthrough.parts() if isinstance(part, Listing)]
     return [listing for listing in listings if listing.code != source_of(listing.source)]
 
 

@@ -43,6 +43,16 @@ class Listing:
     code: str
     line: int = 1
 
+    @property
+    def file(self) -> str:
+        """The file it is from, seen from the text."""
+        return f"minwhisper/{self.source.partition('.')[0]}.py"
+
+    @property
+    def name(self) -> str:
+        """What it is called in that file."""
+        return self.source.partition(".")[2]
+
 
 @dataclass(frozen=True)
 class PictureLink:
@@ -84,10 +94,15 @@ class Walkthrough:
     sections: tuple[Section, ...]
     head: str = ""  # the comment before the title
 
+    def parts(self) -> Iterator[Part]:
+        """Every part, in order."""
+        yield from self.introduction
+        for section in self.sections:
+            yield from section.parts
+
     def cells(self) -> Iterator[Cell]:
         """Every cell, in order."""
-        for parts in (self.introduction, *(section.parts for section in self.sections)):
-            yield from (part for part in parts if isinstance(part, Cell))
+        return (part for part in self.parts() if isinstance(part, Cell))
 
 
 def find_walkthrough() -> Path:
