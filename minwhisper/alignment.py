@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .backend import Array, array_module, to_numpy
 from .config import WhisperConfig
-from .decoder import embed, project
+from .decoder import check_tokens, embed, project
 from .errors import OptionError, ShapeError
 from .layers import (
     Weights,
@@ -173,7 +173,8 @@ def cross_attention_scores(
         )
     count = config.decoder_attention_heads
     found: dict[tuple[int, int], Array] = {}
-    x = embed(tokens, weights, config, features.dtype)
+    check_tokens(tokens, 1, 0, config)
+    x = embed(tokens, weights, features.dtype)
     for number, block in enumerate(weights["blocks"]):
         # decoder.decoder_block, with cross-attention taken apart
         x = x + attention(layer_norm(x, **block["attention_norm"]), block["attention"], count, causal=True)

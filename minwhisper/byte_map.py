@@ -87,15 +87,25 @@ class ByteMap:
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])
 
     def read(self, tensor: StoredTensor, dtype: str) -> Array:
-        """A fresh, C-contiguous array of the tensor's numbers in the wanted dtype.
-
-        The numbers are converted block by block, so nothing larger than a block exists beside the result.
-        """
+        """A fresh, C-contiguous array of the tensor's numbers in the wanted dtype."""
         out = np.empty(tensor.shape, dtype)
-        flat = out.reshape(-1)
-        for first, block in zip(range(0, flat.size, _BLOCK), self._blocks(tensor), strict=True):
-            np.copyto(flat[first : first + _BLOCK], block, casting="same_kind")
+        self.fill(tensor, out)
         return out
+
+    def fill(self, tensor: StoredTensor, out: Array, first_row: int = 0) -> None:
+        """Write the tensor's numbers into an array of its shape, or the rows from ``first_row`` on into a shorter one.
+
+        The array may lie in memory in any order. The numbers are converted block by block, so nothing larger than a
+        block exists beside it.
+        """
+        rows = np.atleast_1d(out)
+        width = prod(rows.shape[1:])
+        start = first_row * width
+        rows_a_block = max(1, _BLOCK // max(width, 1))
+        for first in range(0, len(rows), rows_a_block):
+            part = rows[first : first + rows_a_block]
+            numbers = self._numbers(tensor, start + first * width, start + first * width + part.size)
+            np.copyto(part, numbers.reshape(part.shape), casting="same_kind")
 
     def same(self, one: StoredTensor, other: StoredTensor) -> bool:
         """Whether two tensors hold the same numbers in the same shape, each in a type of its own if need be."""
@@ -106,12 +116,16 @@ class ByteMap:
 
     def _blocks(self, tensor: StoredTensor) -> Iterator[Array]:
         """The tensor's numbers in their order, a block at a time."""
+        size = prod(tensor.shape)
+        for first in range(0, size, _BLOCK):
+            yield self._numbers(tensor, first, min(first + _BLOCK, size))
+
+    def _numbers(self, tensor: StoredTensor, first: int, last: int) -> Array:
+        """The numbers of a tensor from one place in their order up to another."""
         if not self._maps:
             raise ValueError(f"{self.name}: closed already; read inside the with statement")
-        size, width = prod(tensor.shape), np.dtype(DTYPES[tensor.dtype]).itemsize
-        for first in range(0, size, _BLOCK):
-            last = min(first + _BLOCK, size)
-            yield _decode(self.bytes(tensor.offset + first * width, tensor.offset + last * width), tensor.dtype)
+        width = np.dtype(DTYPES[tensor.dtype]).itemsize
+        return _decode(self.bytes(tensor.offset + first * width, tensor.offset + last * width), tensor.dtype)
 
     def close(self) -> None:
         """Let go of the files. Arrays that were read stay valid: they own their numbers."""

@@ -109,25 +109,50 @@ def _read_all(
     keys = [name.removesuffix(".weight") for name in expected if name.endswith(".key.weight")]
     known = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
     stacks, unexpected = _match(tensors, translate, known)
+    room = empty_weights(expected, dtype)
     found: dict[str, Array] = {}
     for names, theirs in stacks.items():
-        for name, part in zip(names, np.split(tensors.read(theirs, dtype), len(names)), strict=True):
+        first_row = 0
+        for name in names:
             if name in expected:
-                if dtype == "float16" and not np.isfinite(part).all():
+                tensors.fill(theirs, room[name], first_row)
+                if dtype == "float16" and not np.isfinite(room[name]).all():
                     raise WeightsError(
                         f"{tensors.label}: {name}: expected numbers up to 65504 for dtype 'float16', the file has "
                         "larger ones (or none); take dtype 'float32'"
                     )
-                found[name] = to_device(part, device)
-            elif part.any():
+                found[name] = to_device(room[name], device)
+            elif np.split(tensors.read(theirs, dtype), len(names))[names.index(name)].any():
                 raise WeightsError(
                     f"{tensors.label}: {name}: expected zeros, the file has other numbers (in {theirs}): the keys of "
                     "a Whisper have no bias; fetch or convert the model again"
                 )
+            first_row += known[name][0]
     missing = tuple(name for name in expected if name not in found)
     for name in missing:
-        found[name] = to_device(np.zeros(expected[name], dtype), device)
+        room[name][...] = 0
+        found[name] = to_device(room[name], device)
     return {name: found[name] for name in expected}, LoadReport(missing, unexpected)
+
+
+def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]:
+    """An array for each tensor, with anything in it, laid out in memory as the products of the layers want it.
+
+    A matrix W (O, I) is used as x Wᵀ. With Wᵀ (I, O) row by row in memory the outputs of one input lie side by side;
+    the other way round, a product first has to rearrange it, and one of a single x takes up to twice as long. The
+    matrices that a self-attention applies to the same x, and those that a cross-attention does, are side by side in
+    one array, which :func:`side_by_side` finds.
+    """
+    room: dict[str, Array] = {}
+    for name, shape in expected.items():
+        matrix = len(shape) == 2 and not name.endswith("positions")  # of which rows are added, as they are
+        room[name] = np.empty(shape[::-1], dtype).T if matrix else np.empty(shape, dtype)
+    for name, (width, _) in ((name, shape) for name, shape in expected.items() if name.endswith(".key.weight")):
+        attention = name.removesuffix(".key.weight")
+        together = ("key", "value") if attention.endswith("cross_attention") else ("query", "key", "value")
+        parts = np.split(np.empty((width, len(together) * width), dtype), len(together), axis=1)
+        room |= {f"{attention}.{projection}.weight": part.T for projection, part in zip(together, parts, strict=True)}
+    return room
 
 
 def _match(
@@ -244,8 +269,9 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
     """
     check_dtype(dtype)
     rng = np.random.default_rng(seed)
-    flat = {}
-    for name, shape in expected_shapes(config).items():
+    room = empty_weights(expected_shapes(config), dtype)
+    for name, place in room.items():
+        shape = place.shape
         if name == "encoder.positions":
             array = sinusoids(*shape)
         elif name.endswith("norm.weight"):
@@ -254,8 +280,8 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
             array = np.zeros(shape)
         else:
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-        flat[name] = to_device(array.astype(dtype), device)
-    return nest(flat)
+        place[...] = array
+    return nest({name: to_device(array, device) for name, array in room.items()})
 
 
 def count_parameters(weights: Weights) -> int:

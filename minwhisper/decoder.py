@@ -28,21 +28,22 @@ from .layers import (
 )
 
 
-def embed(tokens: Array, weights: Weights, config: WhisperConfig, dtype: Any, past: int = 0) -> Array:
+def embed(tokens: Array, weights: Weights, dtype: Any, past: int = 0) -> Array:
     """What each token is plus where it stands: tokens (B, S), ``past`` of them before these -> (B, S, D)."""
     end = past + tokens.shape[-1]
-    if tokens.ndim != 2 or end > config.max_target_positions:
-        raise ShapeError(
-            f"tokens: expected (batch, at most {config.max_target_positions} positions), got "
-            f"{tuple(tokens.shape)} after {past} earlier ones"
-        )
     x = embedding(tokens, weights["token_embedding"]).astype(dtype)
     return x + weights["positions"][past:end].astype(dtype, copy=False)
 
 
-def _check_batch(x: Array, batch: int) -> None:
-    if x.shape[0] != batch:  # NumPy would stretch a batch of one over the other
-        raise ShapeError(f"tokens: expected a batch of {batch}, as many as there are windows, got {x.shape[0]}")
+def check_tokens(tokens: Array, batch: int, past: int, config: WhisperConfig) -> None:
+    """Raise :class:`ShapeError` for tokens that are not (B, S) with room for them behind ``past`` earlier ones."""
+    if tokens.ndim != 2 or past + tokens.shape[-1] > config.max_target_positions:
+        raise ShapeError(
+            f"tokens: expected (batch, at most {config.max_target_positions} positions), got "
+            f"{tuple(tokens.shape)} after {past} earlier ones"
+        )
+    if tokens.shape[0] != batch:  # NumPy would stretch a batch of one over the other
+        raise ShapeError(f"tokens: expected a batch of {batch}, as many as there are windows, got {tokens.shape[0]}")
 
 
 def decoder_block(x: Array, features: Array, weights: Weights, heads: int) -> Array:
@@ -67,8 +68,8 @@ def decode(tokens: Array, features: Array, weights: Weights, config: WhisperConf
 
     ``weights`` is the "decoder" branch. The logits at position s score the token at s + 1.
     """
-    x = embed(tokens, weights, config, features.dtype)
-    _check_batch(x, features.shape[0])
+    check_tokens(tokens, features.shape[0], 0, config)
+    x = embed(tokens, weights, features.dtype)
     for block in weights["blocks"]:
         x = decoder_block(x, features, block, config.decoder_attention_heads)
     return project(x, weights)
@@ -170,15 +171,19 @@ def attend_shared(queries: Array, keys: Array, values: Array) -> Array:
     return heard.reshape(heads, batch, length, width).transpose(1, 0, 2, 3)
 
 
-def decode_cached(tokens: Array, cache: Cache, weights: Weights, config: WhisperConfig) -> tuple[Array, Cache]:
+def decode_cached(
+    tokens: Array, cache: Cache, weights: Weights, config: WhisperConfig, wanted: Sequence[int] | None = None
+) -> tuple[Array, Cache]:
     """The decoder for tokens that follow those in the cache: tokens (B, S) -> logits (B, S, V), the new cache.
 
-    One token a step while decoding; several at once for a prompt. B is :attr:`Cache.rows`.
+    One token a step while decoding; several at once for a prompt. B is :attr:`Cache.rows`. ``wanted`` are the
+    positions whose logits are returned, all by default: of a prompt few are of interest, and each costs as much as
+    all blocks together.
     """
-    x = embed(tokens, weights, config, cache.audio[0].keys.dtype, cache.length)
-    _check_batch(x, cache.rows)
+    check_tokens(tokens, cache.rows, cache.length, config)
+    x = embed(tokens, weights, cache.audio[0].keys.dtype, cache.length)
     text = []
     for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)
         text.append(extended)
-    return project(x, weights), cache._replace(text=tuple(text))
+    return project(x if wanted is None else x[:, list(wanted)], weights), cache._replace(text=tuple(text))

@@ -10,17 +10,18 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from .backend import Array, array_module, to_numpy
+from .backend import Array, to_numpy
 from .config import WhisperConfig
-from .decoder import decode_cached, new_cache
+from .engine import Engine, Feed
 from .errors import OptionError
-from .layers import Weights, softmax
+from .layers import softmax
 from .options import DecodingOptions
 from .rules import Rule, end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
-from .search import Strategy, best_candidate, draw, likeliest, search, widen
+from .search import Search, Strategy, best_candidate, draw, likeliest, run_searches, search, widen
 from .special_tokens import SECONDS_A_STEP
 from .tokenizer import Tokenizer
 
@@ -40,46 +41,64 @@ class DecodingResult:
     compression_ratio: float = np.nan  # of the text: high for one that repeats itself
 
 
-def decode_window(
-    features: Array,
-    weights: Weights,
-    config: WhisperConfig,
-    tokenizer: Tokenizer,
-    options: DecodingOptions,
-    generator: np.random.Generator | None = None,
-) -> DecodingResult:
-    """What is said in a window: features (1, T, D). ``weights`` is the "decoder" branch.
+class Request(NamedTuple):
+    """A window to be decoded, and how."""
 
-    ``generator`` draws the tokens at temperatures above 0; without one, a new one with seed 0 does.
+    features: Array  # (1, T, D)
+    options: DecodingOptions
+    generator: np.random.Generator | None = None  # for temperatures above 0; without one, a new one with seed 0
+
+
+def decode_windows(requests: Sequence[Request], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
+    """What is said in each of some windows, which are decoded together.
+
     Raises what :func:`check_possible` does.
     """
-    language, probabilities = options.language, None
-    if language is None and tokenizer.is_multilingual:
-        probabilities = language_probabilities(features, weights, config, tokenizer)[0]
-        language = max(probabilities, key=probabilities.__getitem__)
-    language = tokenizer.language_code("en" if language is None else language)
-    candidates, no_speech = search(
-        features,
+    spoken = [_language(request, engine, tokenizer) for request in requests]
+    searches = [
+        begin_search(request, language, engine.config, tokenizer)
+        for request, (language, _) in zip(requests, spoken, strict=True)
+    ]
+    results = []
+    for request, (language, probabilities), found in zip(
+        requests, spoken, run_searches(searches, [request.features for request in requests], engine), strict=True
+    ):
+        best = best_candidate(found.candidates, request.options.length_penalty)
+        text = tokenizer.decode(best.tokens).strip()
+        result = DecodingResult(
+            audio_features=request.features[0],
+            language=language,
+            language_probs=probabilities,
+            tokens=list(best.tokens),
+            text=text,
+            avg_logprob=best.sum_logprob / (len(best.tokens) + 1),
+            no_speech_prob=found.no_speech,
+            temperature=float(request.options.temperature),
+            compression_ratio=compression_ratio(text),
+        )
+        results.append(result)
+    return results
+
+
+def _language(request: Request, engine: Engine, tokenizer: Tokenizer) -> tuple[str, dict[str, float] | None]:
+    """The language asked for, or the one that is heard, with what each language got."""
+    asked = request.options.language
+    if asked is not None or not tokenizer.is_multilingual:
+        return tokenizer.language_code("en" if asked is None else asked), None
+    probabilities = language_probabilities(request.features, engine, tokenizer)[0]
+    return max(probabilities, key=probabilities.__getitem__), probabilities
+
+
+def begin_search(request: Request, language: str, config: WhisperConfig, tokenizer: Tokenizer) -> Search:
+    """The search that the options ask for."""
+    options = request.options
+    return search(
         initial_tokens(options, language, tokenizer, config),
-        weights,
-        config,
-        strategy=strategy_for(options, tokenizer.eot, generator or np.random.default_rng(0)),
+        config.max_target_positions,
+        strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
         rules=rules_for(options, tokenizer),
         tokenizer=tokenizer,
         most=options.sample_len or config.max_target_positions // 2,
-    )
-    best = best_candidate(candidates, options.length_penalty)
-    text = tokenizer.decode(best.tokens).strip()
-    return DecodingResult(
-        audio_features=features[0],
-        language=language,
-        language_probs=probabilities,
-        tokens=list(best.tokens),
-        text=text,
-        avg_logprob=best.sum_logprob / (len(best.tokens) + 1),
-        no_speech_prob=no_speech,
-        temperature=float(options.temperature),
-        compression_ratio=compression_ratio(text),
     )
 
 
@@ -169,17 +188,15 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data))
 
 
-def language_probabilities(
-    features: Array, weights: Weights, config: WhisperConfig, tokenizer: Tokenizer
-) -> list[dict[str, float]]:
+def language_probabilities(features: Array, engine: Engine, tokenizer: Tokenizer) -> list[dict[str, float]]:
     """How likely each language is, for each window: features (B, T, D) -> B mappings of code to probability.
 
     After ``<|startoftranscript|>`` a multilingual model says which language it hears; what it would say is read off
     the logits, with everything that is no language left out.
     """
-    xp = array_module(features)
-    start = xp.full((features.shape[0], 1), tokenizer.sot)
-    logits, _ = decode_cached(start, new_cache(features, weights, config), weights, config)  # (B, 1, V)
     ids = [tokenizer.language_token(code) for code in tokenizer.languages]
-    probabilities = to_numpy(softmax(logits[:, 0, ids])).astype(np.float64)  # (B, languages)
-    return [dict(zip(tokenizer.languages, row.tolist(), strict=True)) for row in probabilities]
+    heard = []
+    for logits, _ in engine.decode_together([Feed([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]):
+        probabilities = to_numpy(softmax(logits[0, 0, ids])).astype(np.float64)  # (languages,)
+        heard.append(dict(zip(tokenizer.languages, probabilities.tolist(), strict=True)))
+    return heard

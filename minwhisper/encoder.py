@@ -52,10 +52,15 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig) -> Array:
     ``weights`` is the "encoder" branch. 30 s of sound are 3,000 frames and become 1,500 positions; fewer are allowed.
     Raises :class:`ShapeError` for a mel of another shape.
     """
-    most = 2 * config.max_source_positions
-    if mel.ndim != 3 or mel.shape[1] != config.num_mel_bins or not 1 <= mel.shape[2] <= most:
-        raise ShapeError(f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}")
+    check_mel(mel, config)
     x = stem(mel, weights)
     for block in weights["blocks"]:
         x = encoder_block(x, block, config.encoder_attention_heads)
     return layer_norm(x, **weights["norm"])
+
+
+def check_mel(mel: Array, config: WhisperConfig) -> None:
+    """Raise :class:`ShapeError` for a mel that is not (B, M, frames) with as many frames as there are positions for."""
+    most = 2 * config.max_source_positions
+    if mel.ndim != 3 or mel.shape[1] != config.num_mel_bins or not 1 <= mel.shape[2] <= most:
+        raise ShapeError(f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}")

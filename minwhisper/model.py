@@ -3,20 +3,24 @@
 Walkthrough: section 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 
 from .audio import AudioSource
-from .backend import Array, on_device, resolve_device, to_device, to_numpy
+from .backend import Array, resolve_device, to_device, to_numpy
 from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
-from .decoding import check_possible, decode_window, language_probabilities
-from .encoder import encode
+from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
+from .engine import Engine, PlainEngine
 from .errors import LanguageError, ModelNotFoundError, ShapeError, TokenizerError
+from .fast.cpu import CpuEngine
+from .fast.threads import check_threads
 from .layers import Weights
 from .options import DecodingOptions, TranscriptionOptions, check_names
 from .segments import Transcript
@@ -34,6 +38,8 @@ def load_model(
     *,
     revision: str | None = None,
     strict: bool = True,
+    threads: int | None = None,
+    plain: bool = False,
 ) -> "Whisper":
     """Load a Whisper with its weights.
 
@@ -48,12 +54,15 @@ def load_model(
         revision: branch, tag or commit of a hub repository.
         strict: whether a missing or unexpected tensor is an error; if not, it is a warning and listed in the
             model's ``report``.
+        threads: how many threads a CPU computes with; 0 or None for as many as the process may use cores.
+        plain: compute with the readable layers as they are written: slower on a CPU, and the same but for rounding.
 
     An installed weight package comes first, then the hub's cache, then a download. Raises a
     :class:`~minwhisper.errors.MinWhisperError` that names what is wrong and the way out.
     """
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
+    check_threads(threads)
     files = find_checkpoint(name, revision)
     checkpoint = load_checkpoint(files, place, dtype, strict)
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
@@ -66,6 +75,8 @@ def load_model(
         dtype=dtype,
         alignment_heads=checkpoint.alignment_heads,
         report=checkpoint.report,
+        threads=threads,
+        plain=plain,
     )
 
 
@@ -81,6 +92,8 @@ class Whisper:
     dtype: str = "float32"  # of the stored weights
     alignment_heads: tuple[tuple[int, int], ...] = ()  # (decoder block, head) pairs
     report: LoadReport = NOTHING_AMISS
+    threads: int | None = None  # of a CPU; None for as many as the process may use cores
+    plain: bool = False  # whether the readable layers compute
 
     @classmethod
     def random(
@@ -117,6 +130,13 @@ class Whisper:
         """What it calculates in: float32, or float64 if its weights are."""
         return "float64" if self.dtype == "float64" else "float32"
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes: the layers as they are written, or, for float32 on a CPU, the same scheduled for speed."""
+        if self.plain or self.device != "cpu" or self.dtype != "float32":
+            return PlainEngine(self.weights, self.config, self.device)
+        return CpuEngine(self.weights, self.config, self.threads)
+
     def __repr__(self) -> str:
         millions = count_parameters(self.weights) / 1e6
         return f"<Whisper {self.name}: {millions:.1f} million parameters in {self.dtype} on {self.device}>"
@@ -126,8 +146,8 @@ class Whisper:
 
         Raises :class:`ShapeError` for another shape.
         """
-        with on_device(self.device):
-            return encode(self._placed(mel), self.weights["encoder"], self.config)
+        with self.engine.at_work():
+            return self.engine.encode(self._placed(mel))
 
     def _placed(self, array: Array) -> Array:
         """The array on this model's device, in the dtype it calculates in."""
@@ -151,7 +171,7 @@ class Whisper:
             raise ShapeError(f"{wanted} {ids.dtype} {tuple(ids.shape)}")
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
-        with on_device(self.device):
+        with self.engine.at_work():
             placed = to_device(ids, self.device)
             return decode(placed, self._placed(features), self.weights["decoder"], self.config)
 
@@ -163,9 +183,8 @@ class Whisper:
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        with on_device(self.device):
-            features = self._features(mel)
-            found = language_probabilities(features, self.weights["decoder"], self.config, self.tokenizer)
+        with self.engine.at_work():
+            found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
 
@@ -203,13 +222,14 @@ class Whisper:
         asked = replace(options or DecodingOptions(), **changes)
         check_possible(asked, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
-        with on_device(self.device):
-            features = self._features(mel)
-            found = [
-                decode_window(window[None], self.weights["decoder"], self.config, self.tokenizer, asked, generator)
-                for window in features
-            ]
+        with self.engine.at_work():
+            requests = [Request(window[None], asked, generator) for window in self._features(mel)]
+            # Where tokens are drawn, one window's numbers must not depend on how many another takes.
+            found = self._decode(requests) if asked.temperature == 0 else [self._decode([r])[0] for r in requests]
         return found if mel.ndim == 3 else found[0]
+
+    def _decode(self, requests: Sequence[Request]) -> list[DecodingResult]:
+        return decode_windows(requests, self.engine, self.tokenizer)
 
     def transcribe(
         self,

@@ -107,7 +107,7 @@ def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Itera
         yield f"encoder.blocks.{i}", x
     features = layer_norm(x, **encoder["norm"])
     yield "encoder", features
-    x = embed(to_device(np.asarray(tokens), model.device), decoder, config, features.dtype)
+    x = embed(to_device(np.asarray(tokens), model.device), decoder, features.dtype)
     for i, block in enumerate(decoder["blocks"]):
         x = decoder_block(x, features, block, config.decoder_attention_heads)
         yield f"decoder.blocks.{i}", x

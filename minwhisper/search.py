@@ -5,21 +5,22 @@ takes the likeliest token each time. Sampling draws one at random, and several c
 A beam search keeps the few likeliest candidates, because the best beginning need not lead to the best end.
 
 The loop feeds what was chosen back until ``<|endoftext|>``. Candidates are rows of a batch: one that forks has its
-row of the cache taken twice, one that has ended leaves the batch, and all hear the same sound.
+row of the cache taken twice, one that has ended leaves the batch, and all hear the same sound. The loop itself does
+not compute: it says what it wants to have fed to the decoder and is given the scores, so that the searches of several
+windows can take their steps together.
 
 Walkthrough: section 11.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .backend import Array, array_module, to_numpy
-from .config import WhisperConfig
-from .decoder import decode_cached, new_cache
-from .layers import Weights, log_softmax, softmax
+from .engine import Engine, Feed
+from .layers import log_softmax, softmax
 from .rules import Rule
 from .tokenizer import Tokenizer
 
@@ -52,32 +53,42 @@ class Strategy(NamedTuple):
     enough: int = 1  # so many that have ended end the search
 
 
-def search(
-    features: Array,
-    prompt: Sequence[int],
-    weights: Weights,
-    config: WhisperConfig,
-    *,
-    strategy: Strategy,
-    rules: Sequence[Rule],
-    tokenizer: Tokenizer,
-    most: int,
-) -> tuple[list[Candidate], float]:
-    """Say tokens until the end: features (1, T, D) of a window -> candidates, and how likely nobody speaks.
+class Step(NamedTuple):
+    """What a search wants to have fed to the decoder next."""
 
-    ``weights`` is the "decoder" branch. The prompt has ``<|startoftranscript|>`` in it. Each candidate says at most
-    ``most`` tokens, and no more than there are positions for. Candidates that have not ended when the search has
+    rows: list[int]  # R rows of the cache that go on, in this order
+    tokens: list[list[int]]  # (R, S), what each goes on with
+    wanted: list[int]  # the positions of S whose scores are wanted
+
+
+class Found(NamedTuple):
+    """What comes out of a search."""
+
+    candidates: list[Candidate]
+    no_speech: float  # how likely nobody speaks
+
+
+Search: TypeAlias = Generator[Step, Array, Found]
+"""A search under way: yields a step, is sent its logits (R, positions wanted, V), and returns what it has found."""
+
+
+def search(
+    prompt: Sequence[int], room: int, *, strategy: Strategy, rules: Sequence[Rule], tokenizer: Tokenizer, most: int
+) -> Search:
+    """Say tokens until the end: candidates for what is said in a window, and how likely nobody speaks.
+
+    The prompt has ``<|startoftranscript|>`` in it. Each candidate says at most ``most`` tokens, and no more than there
+    is ``room`` for in the decoder behind the prompt. Candidates that have not ended when the search has
     come after those that have, the likeliest first, where there would be fewer than the strategy keeps. The rules
     have to leave every candidate a token to say.
     """
-    xp = array_module(features)
-    most = min(most, config.max_target_positions - len(prompt) + 1)  # the last one said is never fed back
-    cache = new_cache(features, weights, config)
-    logits, cache = decode_cached(xp.asarray([prompt]), cache, weights, config)  # (1, S, V)
+    most = min(most, room - len(prompt) + 1)  # the last one said is never fed back
+    start, last = list(prompt).index(tokenizer.sot), len(prompt) - 1
+    logits = yield Step([0], [list(prompt)], [start, last])  # (1, 2, V)
     # Before any rule: no speech is a special token that the rules forbid.
-    no_speech = float(softmax(logits[:, list(prompt).index(tokenizer.sot)])[0, tokenizer.no_speech])
-    cache = cache.take([0] * strategy.start)
-    scores = xp.repeat(logits[:, -1], strategy.start, axis=0)  # (R, V), a row a candidate
+    no_speech = float(softmax(logits[:, 0])[0, tokenizer.no_speech])
+    scores = array_module(logits).repeat(logits[:, 1], strategy.start, axis=0)  # (R, V), a row a candidate
+    rows = [0] * strategy.start  # where each is in the cache: at first all are the same text
     going = [Candidate((), 0.0)] * strategy.start
     ended: list[Candidate] = []
     for length in range(1, most + 1):
@@ -89,12 +100,27 @@ def search(
         going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices]
         if len(ended) >= strategy.enough or not going or length == most:
             break
-        cache = cache.take([c.row for c in choices])
-        logits, cache = decode_cached(xp.asarray([[c.token] for c in choices]), cache, weights, config)
-        scores = logits[:, -1]
+        logits = yield Step([rows[c.row] for c in choices], [[c.token] for c in choices], [0])
+        scores, rows = logits[:, 0], list(range(len(choices)))
     ended = ended[: strategy.enough]
     going.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
-    return ended + going[: max(0, strategy.keep - len(ended))], no_speech
+    return Found(ended + going[: max(0, strategy.keep - len(ended))], no_speech)
+
+
+def run_searches(searches: Sequence[Search], windows: Sequence[Array], engine: Engine) -> list[Found]:
+    """Take the steps of several searches together, each in its window's features (1, T, D), until all have ended."""
+    found: dict[int, Found] = {}
+    steps = {number: next(running) for number, running in enumerate(searches)}
+    caches = {number: engine.new_cache(features) for number, features in enumerate(windows)}
+    while steps:
+        feeds = [Feed(step.tokens, caches[number].take(step.rows), step.wanted) for number, step in steps.items()]
+        for number, (logits, cache) in zip(list(steps), engine.decode_together(feeds), strict=True):
+            try:
+                steps[number], caches[number] = searches[number].send(logits), cache
+            except StopIteration as end:
+                found[number] = end.value
+                del steps[number], caches[number]
+    return [found[number] for number in range(len(searches))]
 
 
 def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None = None) -> Candidate:

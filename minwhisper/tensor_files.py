@@ -60,6 +60,13 @@ class TensorFile:
         """
         return self._source.read(self._find(name), dtype)
 
+    def fill(self, name: str, out: Array, first_row: int = 0) -> None:
+        """Write the tensor into an array of its shape, or the rows from ``first_row`` on into a shorter one.
+
+        Raises :class:`WeightsError` for a name that is not there.
+        """
+        self._source.fill(self._find(name), out, first_row)
+
     def same(self, name: str, other: str) -> bool:
         """Whether two names stand for the same numbers in the same shape; nothing is read if one is an alias."""
         return self._source.same(self._find(name), self._find(other))

@@ -17,7 +17,7 @@ import numpy as np
 
 from .alignment import find_alignment
 from .audio import FRAMES_A_SECOND, N_FRAMES, AudioSource, open_sound, pad_or_trim
-from .backend import Array, on_device
+from .backend import Array
 from .decoding import DecodingResult
 from .mel import Spectrogram
 from .options import TranscriptionOptions
@@ -68,7 +68,7 @@ class Transcription:
             self._clips = [tuple(min(round(t * FRAMES_A_SECOND), self._mel.frames) for t in clip) for clip in clips]
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
-            with on_device(model.device):
+            with model.engine.at_work():
                 self.language, self.language_probs = self._hear_language()
         except BaseException:
             self._sound.close()
@@ -96,7 +96,7 @@ class Transcription:
 
     def __next__(self) -> Segment:
         try:
-            with on_device(self._model.device):
+            with self._model.engine.at_work():
                 return next(self._running)
         except BaseException:  # also at the end
             self._sound.close()

@@ -1,0 +1,42 @@
+"""The model on the cores of a CPU, in float32."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..backend import Array
+from ..config import WhisperConfig
+from ..engine import Feed
+from ..layers import Weights
+from . import cpu_decoder, cpu_encoder
+from .threads import Pool, one_blas_thread, usable_cores
+
+
+class CpuEngine:
+    """An :class:`~minwhisper.engine.Engine` for float32 weights on the CPU."""
+
+    def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
+        """``threads`` of None or 0 are as many as the process may use cores."""
+        self.config = config
+        self.pool = Pool(threads or usable_cores())
+        self._encoder = weights["encoder"]
+        self._decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
+
+    def at_work(self) -> AbstractContextManager[Any]:
+        """Products run on one thread each; switching to that once is better than at every call."""
+        return one_blas_thread()
+
+    def encode(self, mel: Array) -> Array:
+        """See :class:`~minwhisper.engine.Engine`."""
+        with one_blas_thread():
+            return cpu_encoder.encode(mel, self._encoder, self.config, self.pool)
+
+    def new_cache(self, features: Array) -> cpu_decoder.Cache:
+        """See :class:`~minwhisper.engine.Engine`."""
+        with one_blas_thread():
+            return cpu_decoder.new_cache(features, self._decoder, self.config, self.pool)
+
+    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, cpu_decoder.Cache]]:
+        """See :class:`~minwhisper.engine.Engine`."""
+        with one_blas_thread():
+            return cpu_decoder.decode_together(feeds, self._decoder, self.config, self.pool)

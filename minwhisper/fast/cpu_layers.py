@@ -1,0 +1,158 @@
+"""The layers on one core of a CPU: what :mod:`minwhisper.layers` computes, in place or into buffers.
+
+All of them take float32 and positions as rows, (S, D). Arrays that are larger than a core's cache cost more than the
+products of matrices: softmax over all scores of a head takes four times as long as over a part that fits. So does
+fresh memory, which :class:`~minwhisper.fast.threads.Scratch` avoids. Callers see to the first with tiles of
+:data:`TILE` positions, and a product or a GELU of one tile is still long enough that a second thread is not kept
+waiting for Python's lock.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..backend import Array
+from ..layers import GELU_COEFFICIENTS, GELU_LIMIT, INNER_BLOCK, Weights
+from .threads import Scratch
+
+TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 threads share evenly
+
+scratch = Scratch()
+
+
+def tiles(length: int) -> list[slice]:
+    """The rows of each tile."""
+    return [slice(start, min(start + TILE, length)) for start in range(0, length, TILE)]
+
+
+class Linear(NamedTuple):
+    """A linear map, or several of one x side by side: weight (I, O), laid out row by row, and bias (O,)."""
+
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def of(cls, *maps: Weights) -> Self:
+        """Maps as the layers have them, with weights (O, I), as one. A missing bias is zero."""
+        bias = [w["bias"] if "bias" in w else np.zeros(len(w["weight"]), np.float32) for w in maps]
+        return cls(side_by_side([w["weight"] for w in maps]), np.concatenate(bias))
+
+
+def side_by_side(weights: Sequence[Array]) -> Array:
+    """The transposes of weights (O, I), one next to the other: (I, ΣO), contiguous.
+
+    Where that is how they lie in memory already (:func:`minwhisper.checkpoint.empty_weights`), it is that memory.
+    """
+    whole = weights[0].base
+    if whole is not None and whole.shape == (weights[0].shape[1], sum(map(len, weights))) and whole.flags.c_contiguous:
+        starts = np.cumsum([0, *map(len, weights)])
+        address = whole.__array_interface__["data"][0]
+        if all(
+            w.base is whole
+            and w.strides == whole.strides[::-1]
+            and w.__array_interface__["data"][0] == address + start * w.itemsize
+            for w, start in zip(weights, starts, strict=False)
+        ):
+            return whole
+    return np.concatenate([w.T for w in weights], axis=1)
+
+
+# ------------------------------------------------------------------------------------------ layers, with buffers
+
+
+def product(a: Array, b: Array, out: Array) -> Array:
+    """:func:`minwhisper.layers.product` into ``out``, with the same blocks: (S, I) (I, O) -> (S, O)."""
+    inner = a.shape[-1]
+    if a.shape[-2] == 1 or inner <= INNER_BLOCK:
+        return np.matmul(a, b, out=out)
+    np.matmul(a[:, :INNER_BLOCK], b[:INNER_BLOCK], out=out)
+    part = scratch("product", *out.shape)
+    for start in range(INNER_BLOCK, inner, INNER_BLOCK):
+        np.matmul(a[:, start : start + INNER_BLOCK], b[start : start + INNER_BLOCK], out=part)
+        out += part
+    return out
+
+
+def linear(x: Array, weight: Array, bias: Array, out: Array) -> Array:
+    """:func:`minwhisper.layers.linear` into ``out``: x (S, I), weight (I, O), bias (O,) -> (S, O)."""
+    product(x, weight, out)
+    out += bias
+    return out
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e-5) -> Array:
+    """:func:`minwhisper.layers.layer_norm` into ``out``, which may be ``x``. (S, D) -> (S, D)."""
+    share = np.float32(1 / x.shape[-1])
+    mean = np.add.reduce(x, axis=-1, keepdims=True)
+    mean *= share
+    np.subtract(x, mean, out=out)
+    variance = np.vecdot(out, out)[:, None]
+    variance *= share
+    variance += np.float32(eps)
+    out /= np.sqrt(variance, out=variance)
+    out *= weight
+    out += bias
+    return out
+
+
+def gelu(x: Array) -> Array:
+    """:func:`minwhisper.layers.gelu` in place. (S, F) -> (S, F)."""
+    square, p = scratch("gelu: x²", *x.shape), scratch("gelu: p", *x.shape)
+    np.multiply(x, x, out=square)
+    np.minimum(square, GELU_LIMIT, out=square)
+    np.multiply(square, GELU_COEFFICIENTS[-1], out=p)
+    p += GELU_COEFFICIENTS[-2]
+    for coefficient in GELU_COEFFICIENTS[-3::-1]:
+        p *= square
+        p += coefficient
+    p *= x
+    np.tanh(p, out=p)
+    p += 1.0
+    x *= 0.5
+    x *= p
+    return x
+
+
+def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None, out: Array | None = None) -> Array:
+    """:func:`minwhisper.layers.attend`, into ``out`` if given: (…, S, K), (…, K, T), (…, T, K) -> (…, S, K).
+
+    The queries are scaled already. What softmax divides by is divided out at the end, where there is less of it.
+    """
+    *lead, length, _ = queries.shape
+    positions = keys.shape[-1]
+    scores = np.matmul(queries, keys, out=scratch("scores", *lead, length, positions))
+    if mask is not None:
+        scores += mask
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    total = np.add.reduce(scores, axis=-1, keepdims=True)
+    if length == 1 or positions <= INNER_BLOCK:
+        out = np.matmul(scores, values, out=out)
+    else:
+        out = _mix(scores, values, out)
+    out /= total
+    return out
+
+
+def _mix(scores: Array, values: Array, out: Array | None) -> Array:
+    """The product of scores (…, S, T) and values (…, T, K) with the inner sum in blocks, all of them in one call."""
+    *lead, length, positions = scores.shape
+    blocks, rest = divmod(positions, TILE)
+    row, number = scores.strides[-2:]
+    left = as_strided(scores, (*lead, blocks, length, TILE), (*scores.strides[:-2], TILE * number, row, number))
+    row, number = values.strides[-2:]
+    width = values.shape[-1]
+    right = as_strided(values, (*lead, blocks, TILE, width), (*values.strides[:-2], TILE * row, row, number))
+    parts = np.matmul(left, right, out=scratch("mixed", *lead, blocks, length, width))
+    out = np.add.reduce(parts, axis=-3, out=out)
+    if rest:
+        out += scores[..., positions - rest :] @ values[..., positions - rest :, :]
+    return out
+
+
+def mlp(x: Array, fc1: Linear, fc2: Linear, out: Array) -> Array:
+    """:func:`minwhisper.layers.mlp` into ``out``. (S, D) -> (S, D)."""
+    hidden = linear(x, *fc1, out=scratch("mlp", len(x), fc1.weight.shape[1]))
+    return linear(gelu(hidden), *fc2, out=out)

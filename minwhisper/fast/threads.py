@@ -1,0 +1,175 @@
+"""Threads: how many, what they share out among them, and how the library of matrix products is kept from its own.
+
+NumPy lets go of Python's lock while it computes, so threads of Python are enough to use several cores. Each calls
+products that run on one thread. The library's own threads would do as well for one product, but they wait for the next
+by spinning, which takes the cores from everything between two products, and from other processes.
+"""
+
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from ..errors import OptionError
+
+Item = TypeVar("Item")
+
+
+class Pool:
+    """So many threads at work, the caller's among them. They sleep in between."""
+
+    def __init__(self, count: int) -> None:
+        """``count`` threads in all; those besides the caller's start when there is something to do."""
+        self.count = count
+        self._others = ThreadPoolExecutor(count - 1, "minwhisper") if count > 1 else None
+
+    def run(self, work: Callable[[Item], Any], items: Iterable[Item]) -> None:
+        """Call ``work`` on each item, several at a time, and return when all are done.
+
+        Whoever is free takes the next one, so it must not matter which thread does which. The first error is raised.
+        """
+        left = deque(items)
+
+        def take() -> None:
+            while True:
+                try:
+                    item = left.popleft()
+                except IndexError:
+                    return
+                work(item)
+
+        helpers = [self._others.submit(take) for _ in range(min(self.count, len(left)) - 1)] if self._others else []
+        try:
+            take()
+        finally:
+            left.clear()  # after an error the others finish what they are at
+            errors = [helper.exception() for helper in helpers]
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+class Scratch(threading.local):
+    """Arrays to work in, which each thread has of its own and uses again and again.
+
+    Fresh memory costs more than most of what is done to it: the system hands it out page by page, each filled with
+    zeros when it is first touched.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Any] = {}
+
+    def __call__(self, name: str, *shape: int) -> Any:
+        """A float32 array of this shape with anything in it. Whoever has asked for the name before loses that one."""
+        import numpy as np
+
+        size = math.prod(shape)
+        array = self._arrays.get(name)
+        if array is None or array.size < size:
+            array = self._arrays[name] = np.empty(size, np.float32)
+        return array[:size].reshape(shape)
+
+
+# ------------------------------------------------------------------------------------------ how many
+
+
+def check_threads(count: int | None) -> None:
+    """Raise :class:`OptionError` for a number of threads that makes no sense; 0 and None leave it to us."""
+    if count is not None and (type(count) is not int or count < 0):
+        raise OptionError(f"threads: expected a whole number, 0 or more, got {count!r}")
+
+
+def usable_cores() -> int:
+    """How many cores this process may use.
+
+    The system says which ones, and a container may be given less of their time. Who has told the library of matrix
+    products to take fewer, by ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS``, means us too.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *_container_cores(), *_BLAS.limits()]))
+
+
+def _container_cores() -> list[int]:
+    """The share of time that a container has, in cores, if there is a limit (version 2 of Linux's control groups)."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return [math.ceil(int(quota) / int(period))]
+    except (OSError, ValueError):  # no such file; "max" is no number
+        return []
+
+
+# ------------------------------------------------------------------------------------------ the library's threads
+
+
+class _Blas:
+    """The number of threads that products of matrices run on, which is one for the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0  # blocks that want one thread
+        self._before: list[int] = []
+        self._limiter: Any = None
+
+    def limits(self) -> list[int]:
+        """How many threads each library found would take, were it not for us."""
+        with self._lock:
+            return list(self._before) if self._users else _counts()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = _counts()
+                self._limiter = _controller().limit(limits=1)
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._limiter.restore_original_limits()
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """The libraries of matrix products in this process; looking for them takes milliseconds, so it is done once."""
+    import numpy  # noqa: F401  # has to be loaded to be found
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _counts() -> list[int]:
+    return [library["num_threads"] for library in _controller().info()]
+
+
+_BLAS = _Blas()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Products of matrices run on the thread that asks for them until the end of the block.
+
+    Blocks may lie inside each other and run side by side: the number from before is back when the last one ends.
+    """
+    _BLAS.enter()
+    try:
+        yield
+    finally:
+        _BLAS.leave()
+
+
+@contextmanager
+def blas_threads(count: int | None) -> Iterator[None]:
+    """Products of matrices run on this many threads until the end of the block; 0 and None leave it as it is."""
+    if not count:
+        yield
+        return
+    with _controller().limit(limits=count):
+        yield
