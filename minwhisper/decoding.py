@@ -21,7 +21,7 @@ from .errors import OptionError
 from .layers import softmax
 from .options import DecodingOptions
 from .rules import Rule, end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
-from .search import Search, Strategy, best_candidate, draw, likeliest, run_searches, search, widen
+from .search import Found, Search, Searches, Strategy, best_candidate, draw, likeliest, search, widen
 from .special_tokens import SECONDS_A_STEP
 from .tokenizer import Tokenizer
 
@@ -49,23 +49,32 @@ class Request(NamedTuple):
     generator: np.random.Generator | None = None  # for temperatures above 0; without one, a new one with seed 0
 
 
-def decode_windows(requests: Sequence[Request], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
-    """What is said in each of some windows, which are decoded together.
+class Decoding:
+    """Windows that are being decoded together: they come and go."""
 
-    Raises what :func:`check_possible` does.
-    """
-    spoken = [_language(request, engine, tokenizer) for request in requests]
-    searches = [
-        begin_search(request, language, engine.config, tokenizer)
-        for request, (language, _) in zip(requests, spoken, strict=True)
-    ]
-    results = []
-    for request, (language, probabilities), found in zip(
-        requests, spoken, run_searches(searches, [request.features for request in requests], engine), strict=True
-    ):
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+        self._engine, self._tokenizer = engine, tokenizer
+        self._searches = Searches(engine)
+        self._requests: dict[int, tuple[Request, str, dict[str, float] | None]] = {}
+
+    def add(self, request: Request) -> int:
+        """Begin with a window; returns its number. Raises what :func:`check_possible` does."""
+        language, probabilities = _language(request, self._engine, self._tokenizer)
+        search = begin_search(request, language, self._engine.config, self._tokenizer)
+        number = self._searches.add(search, request.features)
+        self._requests[number] = request, language, probabilities
+        return number
+
+    def step(self) -> list[tuple[int, DecodingResult]]:
+        """Go one token on in all windows; returns those that have ended by it, by their numbers."""
+        return [(number, self._result(*self._requests.pop(number), found)) for number, found in self._searches.step()]
+
+    def _result(
+        self, request: Request, language: str, probabilities: dict[str, float] | None, found: Found
+    ) -> DecodingResult:
         best = best_candidate(found.candidates, request.options.length_penalty)
-        text = tokenizer.decode(best.tokens).strip()
-        result = DecodingResult(
+        text = self._tokenizer.decode(best.tokens).strip()
+        return DecodingResult(
             audio_features=request.features[0],
             language=language,
             language_probs=probabilities,
@@ -76,8 +85,16 @@ def decode_windows(requests: Sequence[Request], engine: Engine, tokenizer: Token
             temperature=float(request.options.temperature),
             compression_ratio=compression_ratio(text),
         )
-        results.append(result)
-    return results
+
+
+def decode_windows(requests: Sequence[Request], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
+    """What is said in each of some windows, which are decoded together. Raises what :func:`check_possible` does."""
+    decoding = Decoding(engine, tokenizer)
+    numbers = [decoding.add(request) for request in requests]
+    results: dict[int, DecodingResult] = {}
+    while len(results) < len(numbers):
+        results.update(decoding.step())
+    return [results[number] for number in numbers]
 
 
 def _language(request: Request, engine: Engine, tokenizer: Tokenizer) -> tuple[str, dict[str, float] | None]:

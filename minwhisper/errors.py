@@ -6,6 +6,9 @@ exits with status 2; a program can catch :class:`MinWhisperError` for all of the
 Walkthrough: section 1.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class MinWhisperError(Exception):
     """Base of every error that this package raises for a bad input."""
@@ -61,3 +64,20 @@ class WalkthroughError(MinWhisperError, ValueError):
 
 class ExerciseError(MinWhisperError, ValueError):
     """An answer to an exercise that cannot be loaded."""
+
+
+class SomeFailedError(MinWhisperError):
+    """Some of several sounds could not be transcribed; the others could.
+
+    ``errors`` says what went wrong, by their places; ``transcripts`` has None for those, and the others' transcripts.
+    """
+
+    def __init__(self, errors: Mapping[int, MinWhisperError], transcripts: Sequence[Any]) -> None:
+        """The message names the first error and how many there are."""
+        first = min(errors)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(
+            f"{len(errors)} of {len(transcripts)} sounds could not be transcribed: number {first + 1}: "
+            f"{errors[first]}{more}; the error's .transcripts has the others"
+        )
+        self.errors, self.transcripts = dict(errors), list(transcripts)

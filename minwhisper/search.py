@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from .backend import Array, array_module, to_numpy
-from .engine import Engine, Feed
+from .engine import Engine, Feed, Memory
 from .layers import log_softmax, softmax
 from .rules import Rule
 from .tokenizer import Tokenizer
@@ -107,20 +107,32 @@ def search(
     return Found(ended + going[: max(0, strategy.keep - len(ended))], no_speech)
 
 
-def run_searches(searches: Sequence[Search], windows: Sequence[Array], engine: Engine) -> list[Found]:
-    """Take the steps of several searches together, each in its window's features (1, T, D), until all have ended."""
-    found: dict[int, Found] = {}
-    steps = {number: next(running) for number, running in enumerate(searches)}
-    caches = {number: engine.new_cache(features) for number, features in enumerate(windows)}
-    while steps:
-        feeds = [Feed(step.tokens, caches[number].take(step.rows), step.wanted) for number, step in steps.items()]
-        for number, (logits, cache) in zip(list(steps), engine.decode_together(feeds), strict=True):
+class Searches:
+    """Searches under way, each in a window of its own, that take their steps together."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._running: dict[int, tuple[Search, Step, Memory]] = {}
+        self._count = 0
+
+    def add(self, search: Search, features: Array) -> int:
+        """Begin a search in a window's features (1, T, D); returns its number."""
+        self._running[self._count] = search, next(search), self._engine.new_cache(features)
+        self._count += 1
+        return self._count - 1
+
+    def step(self) -> list[tuple[int, Found]]:
+        """Take one step in all; returns those that have ended by it, by their numbers."""
+        numbers = list(self._running)
+        feeds = [Feed(step.tokens, cache.take(step.rows), step.wanted) for _, step, cache in self._running.values()]
+        ended = []
+        for number, (logits, cache) in zip(numbers, self._engine.decode_together(feeds), strict=True):
+            search = self._running.pop(number)[0]
             try:
-                steps[number], caches[number] = searches[number].send(logits), cache
+                self._running[number] = search, search.send(logits), cache
             except StopIteration as end:
-                found[number] = end.value
-                del steps[number], caches[number]
-    return [found[number] for number in range(len(searches))]
+                ended.append((number, end.value))
+        return ended
 
 
 def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None = None) -> Candidate:

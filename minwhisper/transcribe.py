@@ -1,29 +1,27 @@
-"""Chapter 10. From a whole sound to segments of text: windows of 30 s, one after another.
+"""Chapter 10. From a whole sound to segments of text.
 
-The model hears 30 s at a time. Each window is encoded, decoded and cut into segments, and the next one starts where
-the last complete segment ended. A window is told the text before it, so that names and style carry over. Where the
-outcome is poor, because it repeats itself or is improbable, the window is decoded again at a higher temperature.
-
-The loop is :meth:`Transcription._steps`; every step of it is a function that can be read alone.
+The model hears 30 s at a time. By default a sound is one passage: its windows are heard one after another, and each is
+told the text before it (:mod:`minwhisper.passage`). Or it is cut in pauses, and several windows, which then know
+nothing of each other, are decoded together (:mod:`minwhisper.together`).
 
 Walkthrough: section 13.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from .alignment import find_alignment
-from .audio import FRAMES_A_SECOND, N_FRAMES, AudioSource, open_sound, pad_or_trim
-from .backend import Array
-from .decoding import DecodingResult
+from .audio import FRAMES_A_SECOND, N_FRAMES, AudioSource, open_sound
+from .errors import MinWhisperError
 from .mel import Spectrogram
 from .options import TranscriptionOptions
-from .segments import Segment, Transcript, split_window
-from .windows import Prompt, Window, check_options, clear_if_empty, has_failed, is_silence, make_segment
-from .word_times import add_word_times, last_word_end, skip_hallucinations, skip_leading_silence
+from .passage import Passage, Steps
+from .pauses import cut_at_pauses
+from .segments import Segment, Transcript
+from .together import in_order, in_step, one_by_one
+from .windows import check_options
 
 if TYPE_CHECKING:
     from .model import Whisper
@@ -53,13 +51,13 @@ class Transcription:
         *,
         progress: Progress | None = None,
         generator: np.random.Generator | None = None,
+        batch_size: int = 1,
     ) -> None:
         """See :meth:`Whisper.transcribe`. Refuses bad input, reads the sound and hears its language."""
         check_options(options, model)
-        self._prompt = Prompt.begin(options, model)
         self.segments = []
         self._model, self._options, self._progress = model, options, progress
-        self._generator = generator or np.random.default_rng(0)
+        self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
         self._sound = open_sound(audio)
         try:
             self.seconds = self._sound.seconds
@@ -73,8 +71,8 @@ class Transcription:
         except BaseException:
             self._sound.close()
             raise
-        self._speech_end = 0.0  # seconds: where the last word ended
-        self._running = self._steps()
+        self._done = 0  # frames of the clips
+        self._running = one_by_one(self.steps(), model)
 
     @property
     def transcript(self) -> Transcript:
@@ -97,7 +95,7 @@ class Transcription:
     def __next__(self) -> Segment:
         try:
             with self._model.engine.at_work():
-                return next(self._running)
+                return self.keep(next(self._running))
         except BaseException:  # also at the end
             self._sound.close()
             raise
@@ -110,104 +108,30 @@ class Transcription:
 
     # ---------------------------------------------------------------------------------- the loop
 
-    def _steps(self) -> Generator[Segment, None, None]:
-        """Yield segments, window after window."""
-        done = 0  # frames of the clips before
-        for start, end in self._clips:
-            seek = start
-            while seek < end:
-                window = Window(seek, min(N_FRAMES, end - seek))
-                features = self._encode(window)
-                decoded = self._decode(features)
-                found, following = self._heard(window, features, decoded)
-                seek = max(following, seek + 1)  # forward, whatever was said
-                for segment in found:
-                    segment["id"] = len(self.segments)
-                    self.segments.append(segment)
-                    yield segment
-                self._report(done + min(seek, end) - start)
-            done += end - start
+    def steps(self) -> Steps:
+        """Yield segments as they are found, and requests for windows to be decoded, as :class:`Passage` does.
 
-    def _encode(self, window: Window) -> Array:
-        """Features (1, T, D) of a window, which is filled up with zeros as in training; in a log-mel they are loud."""
-        mel = self._mel.read(window.seek, window.seek + window.size)
-        return self._model.encode(pad_or_trim(mel, N_FRAMES)[None])
+        Windows that are decoded together ask for nothing. Nothing is written down here: that is :meth:`keep`'s.
+        """
+        if self._batch_size == 1:
+            passage = self._passage(self._generator)
+            for start, end in self._clips:
+                yield from passage.steps(start, end)
+            return
+        parts = [part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end)]
+        passages = map(self._passage, self._generator.spawn(len(parts)))
+        jobs = (passage.steps(*part) for passage, part in zip(passages, parts, strict=True))
+        model = self._model
+        yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size))
 
-    def _decode(self, features: Array) -> DecodingResult:
-        """Decode at one temperature after another until the outcome will do; the last one has to."""
-        prompt = self._prompt.tokens()
-        for attempt in self._options.attempts:
-            asked = replace(attempt, language=self.language, prompt=prompt)
-            decoded = self._model.decode(features[0], asked, generator=self._generator)
-            if not has_failed(decoded, self._options):
-                break
-        return decoded
+    def keep(self, segment: Segment) -> Segment:
+        """Write a segment down; it gets its number."""
+        segment["id"] = len(self.segments)
+        self.segments.append(segment)
+        return segment
 
-    def _heard(self, window: Window, features: Array, decoded: DecodingResult) -> tuple[list[Segment], int]:
-        """The segments of a window, and the frame at which the next window starts."""
-        end = window.seek + window.size
-        if is_silence(decoded, self._options):
-            return [], end
-        split = split_window(decoded.tokens, self._model.tokenizer.timestamp_begin, window.size)
-        segments = [make_segment(piece, window, decoded, self._model) for piece in split.pieces]
-        following = window.seek + split.advance
-        if self._options.word_timestamps:
-            segments = self._add_words(segments, window, features)
-            following = self._after_words(segments, window, following, split.closed)
-            threshold = self._options.hallucination_silence_threshold
-            if threshold is not None:
-                late = skip_leading_silence(segments, seek=window.seek, threshold=threshold)
-                if late is not None:  # silence has misled the model: hear it again without
-                    return [], late
-                segments, skipped = skip_hallucinations(
-                    segments,
-                    seek=window.seek,
-                    size=window.size,
-                    content=self._mel.frames,
-                    threshold=threshold,
-                    last_speech_end=self._speech_end,
-                )
-                following = following if skipped is None else skipped
-            word_end = last_word_end(segments)
-            self._speech_end = self._speech_end if word_end is None else word_end
-        segments = [clear_if_empty(segment) for segment in segments]
-        self._prompt.add(segments, decoded.temperature)
-        return segments, following
-
-    def _add_words(self, segments: Sequence[Segment], window: Window, features: Array) -> list[Segment]:
-        """The segments with their words and when each is said."""
-        model, options = self._model, self._options
-        text = [token for segment in segments for token in segment["tokens"] if token < model.tokenizer.eot]
-        timings = find_alignment(
-            text,
-            features,
-            window.size,
-            prompt=model.tokenizer.prompt(self.language, options.attempts[0].task, timestamps=True),
-            heads=model.alignment_heads,
-            weights=model.weights["decoder"],
-            config=model.config,
-            tokenizer=model.tokenizer,
-            language=self.language,
-        )
-        return add_word_times(
-            segments,
-            timings,
-            tokenizer=model.tokenizer,
-            last_speech_end=self._speech_end,
-            prepend=options.prepend_punctuations,
-            append=options.append_punctuations,
-        )
-
-    def _after_words(self, segments: Sequence[Segment], window: Window, following: int, closed: bool) -> int:
-        """Where the next window starts, now that words have times: behind the last word of one left open."""
-        word_end = last_word_end(segments)
-        if closed or word_end is None or word_end <= window.seek / FRAMES_A_SECOND:
-            return following
-        threshold = self._options.hallucination_silence_threshold
-        rest = (window.seek + N_FRAMES) / FRAMES_A_SECOND - word_end
-        if threshold is not None and rest <= threshold:
-            return window.seek + window.size
-        return round(word_end * FRAMES_A_SECOND)
+    def _passage(self, generator: np.random.Generator) -> Passage:
+        return Passage(self._model, self._mel, self._options, self.language, generator, self._report)
 
     # ---------------------------------------------------------------------------------- around it
 
@@ -222,7 +146,45 @@ class Transcription:
         return max(mean, key=mean.__getitem__), mean
 
     def _report(self, frames: int) -> None:
-        """Tell that so many frames of the clips are done."""
+        """Tell that so many frames more of the clips are done."""
+        self._done += frames
         if self._progress is not None:
             # In proportion, because a clip need not begin and end where a frame does.
-            self._progress(self._clip_seconds * (frames / self._clip_frames), self._clip_seconds)
+            self._progress(self._clip_seconds * (self._done / self._clip_frames), self._clip_seconds)
+
+
+def transcribe_in_step(
+    model: "Whisper", audios: Iterable[AudioSource], options: TranscriptionOptions, batch_size: int, seed: int
+) -> Iterator[Transcription | MinWhisperError]:
+    """Transcribe sounds whose windows are decoded together: each one's finished transcription, or why it failed.
+
+    They come in the order of ``audios``, from which each is taken when there is room for it.
+    """
+    found: dict[int, Transcription | MinWhisperError] = {}
+
+    def job(number: int, audio: AudioSource) -> Steps:
+        try:
+            generator = np.random.default_rng(seed)  # what a sound becomes does not depend on the others
+            found[number] = running = Transcription(model, audio, options, generator=generator)
+            with running:
+                yield from running.steps()
+        except MinWhisperError as error:
+            found[number] = error
+
+    running = in_step(itertools.starmap(job, enumerate(audios)), model.engine, model.tokenizer, batch_size)
+    ended: set[int] = set()
+    turn = 0
+    while True:
+        with model.engine.at_work():
+            number, segment = next(running, (-1, None))
+        if number == -1:
+            return
+        if segment is None:
+            ended.add(number)
+        else:
+            whose = found[number]
+            assert isinstance(whose, Transcription)  # it has just said something
+            whose.keep(segment)
+        while turn in ended:
+            yield found.pop(turn)
+            turn += 1

@@ -23,6 +23,9 @@ from .threads import Pool
 
 ROOM = 64  # tokens for which a buffer has room at first, and by which it grows
 PIECE = 2_500_000  # numbers of a matrix (10 MB) that a thread multiplies at a time: less is not worth waking one
+PROMPT_TILE = 64  # rows of a prompt that go through a block at a time
+ALONE = Pool(1)
+MANY = 8  # rows
 FEW = 3  # rows that are multiplied one by one, since a product of several rearranges the matrix first
 
 
@@ -89,7 +92,7 @@ class _Text:
     def __init__(self, blocks: int, rows: int, heads: int, width: int, room: int) -> None:
         self.room, self.filled = room, 0
         self.blocks = [
-            KeysValues(np.empty((rows, heads, width, room), np.float32), np.empty((rows, heads, room, width), np.float32))
+            KeysValues(*(np.empty((rows, heads, *shape), np.float32) for shape in ((width, room), (room, width))))
             for _ in range(blocks)
         ]
 
@@ -155,17 +158,15 @@ def new_cache(features: Array, weights: DecoderWeights, config: WhisperConfig, p
 
 
 class _Part(NamedTuple):
-    """What one of those fed together has in the common rows."""
+    """What one of those fed together has among the common rows."""
 
-    cache: Cache  # already with room for the new tokens
+    cache: Cache  # with the new tokens counted in
     rows: slice  # of all rows, text by text
     shape: tuple[int, int]  # R, S
     wanted: list[int]  # of all rows
 
 
-def decode_cached(
-    feed: Feed, weights: DecoderWeights, config: WhisperConfig, pool: Pool
-) -> tuple[Array, Cache]:
+def decode_cached(feed: Feed, weights: DecoderWeights, config: WhisperConfig, pool: Pool) -> tuple[Array, Cache]:
     """:func:`minwhisper.decoder.decode_cached`: the logits (R, S, V), and the new cache."""
     return decode_together([feed], weights, config, pool)[0]
 
@@ -173,83 +174,139 @@ def decode_cached(
 def decode_together(
     feeds: Sequence[Feed], weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> list[tuple[Array, Cache]]:
-    """:func:`minwhisper.decoder.decode_cached` for several caches, whose rows are multiplied together."""
-    heads = config.decoder_attention_heads
+    """:func:`minwhisper.decoder.decode_cached` for several caches, whose rows are multiplied together.
+
+    Where one of them has several new tokens, a prompt, there is enough to do without the others.
+    """
+    prompts = {number for number, feed in enumerate(feeds) if len(feed.tokens[0]) > 1}
+    if prompts and len(feeds) > 1:
+        rest = [feed for number, feed in enumerate(feeds) if number not in prompts]
+        stepped = iter(decode_together(rest, weights, config, pool)) if rest else iter(())
+        return [
+            decode_cached(feed, weights, config, pool) if number in prompts else next(stepped)
+            for number, feed in enumerate(feeds)
+        ]
     parts: list[_Part] = []
-    starts: list[Array] = []
+    embedded: list[Array] = []
     end = 0
     for feed in feeds:
-        tokens = np.asarray(feed.tokens)
-        check_tokens(tokens, feed.cache.rows, feed.cache.length, config)
-        length = tokens.shape[1]
-        begin, end = end, end + tokens.size
-        rows = np.arange(begin, end).reshape(tokens.shape)
+        tokens, past = np.asarray(feed.tokens), feed.cache.length
+        check_tokens(tokens, feed.cache.rows, past, config)
+        texts, length = tokens.shape
+        rows = np.arange(end, end + tokens.size).reshape(tokens.shape)
         wanted = rows if feed.wanted is None else rows[:, list(feed.wanted)]
-        past = feed.cache.length
-        parts.append(_Part(feed.cache.extend(length), slice(begin, end), tokens.shape, wanted.ravel().tolist()))
-        starts.append(weights.token_embedding[tokens.ravel()] + np.tile(weights.positions[past : past + length], (len(tokens), 1)))
-    x = starts[0] if len(starts) == 1 else np.concatenate(starts)  # (N, D), N rows in all
+        parts.append(
+            _Part(feed.cache.extend(length), slice(end, end + tokens.size), (texts, length), wanted.ravel().tolist())
+        )
+        x = weights.token_embedding[tokens] + weights.positions[past : past + length]  # (R, S, D)
+        embedded.append(x.reshape(tokens.size, -1))
+        end += tokens.size
+    x = np.concatenate(embedded)  # (N, D), N rows in all
     for number, block in enumerate(weights.blocks):
-        decoder_block(x, number, parts, block, heads, pool)
-    wanted_rows = [row for part in parts for row in part.wanted]
-    logits = project(x[wanted_rows], weights, pool)
-    found = []
+        decoder_block(x, number, parts, block, config.decoder_attention_heads, pool)
+    logits = project(x[[row for part in parts for row in part.wanted]], weights, pool)
+    found, first = [], 0
     for part in parts:
-        mine, logits = logits[: len(part.wanted)], logits[len(part.wanted) :]
+        mine = logits[first : first + len(part.wanted)]
         found.append((mine.reshape(part.shape[0], -1, config.vocab_size), part.cache))
+        first += len(part.wanted)
     return found
 
 
 def project(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
-    """:func:`minwhisper.decoder.project`: (N, D) -> logits (N, V)."""
+    """:func:`minwhisper.decoder.project`: (N, D) -> logits (N, V). It works on ``x`` in place."""
     logits = np.empty((len(x), len(weights.token_embedding)), np.float32)
     spread(layer_norm(x, **weights.norm, out=x), weights.token_embedding.T, logits, pool)
     return logits
 
 
 def decoder_block(x: Array, number: int, parts: Sequence[_Part], block: DecoderBlock, heads: int, pool: Pool) -> None:
-    """:func:`minwhisper.decoder.decoder_block_cached` of all rows, in place: x (N, D)."""
+    """:func:`minwhisper.decoder.decoder_block_cached` of all rows, in place: x (N, D).
+
+    The rows of a step go through it at once. Those of a prompt are cut into tiles, as the encoder's are.
+    """
     count, width = x.shape
-    normed, change = scratch("normed", count, width), scratch("change", count, width)
-    mixed = scratch("mixed heads", count, width)
-
-    layer_norm(x, **block.attention_norm, out=normed)
+    scale = (width // heads) ** -0.5
     query_key_value = scratch("query, key, value", count, 3 * width)
-    spread_linear(normed, block.query_key_value, query_key_value, pool)
-    query_key_value[:, :width] *= (width // heads) ** -0.5
+    prompt = parts[0].shape[0] == 1 and count > PROMPT_TILE
+    all_rows = tiles(count, PROMPT_TILE) if prompt else [slice(0, count)]
+    inner = ALONE if prompt else pool
+
+    def ask(rows: slice) -> None:
+        normed = layer_norm(x[rows], **block.attention_norm, out=scratch("normed", *x[rows].shape))
+        y = spread_linear(normed, block.query_key_value, query_key_value[rows], inner)
+        y[:, :width] *= scale
+
+    def answer(rows: slice) -> None:
+        y = x[rows]
+        normed, mixed = scratch("normed", *y.shape), scratch("mixed heads", *y.shape)
+        change = scratch("change", *y.shape)
+        here = [part._replace(rows=rows, shape=(1, len(y))) for part in parts] if prompt else parts
+        for part in here:
+            _attend_text(query_key_value, part, number, heads, mixed[_shifted(part.rows, rows)])
+        y += spread_linear(mixed, block.out, change, inner)
+
+        layer_norm(y, **block.cross_attention_norm, out=normed)
+        queries = spread_linear(normed, block.cross_query, scratch("cross queries", *y.shape), inner)
+        queries *= scale
+
+        for part in here:  # by one thread: several would wait for Python's lock longer than they gain
+            its = _shifted(part.rows, rows)
+            _attend_audio(queries[its], part, number, heads, mixed[its])
+        y += spread_linear(mixed, block.cross_out, change, inner)
+
+        layer_norm(y, **block.mlp_norm, out=normed)
+        hidden = spread_linear(normed, block.fc1, scratch("mlp", len(y), block.fc1.weight.shape[1]), inner)
+        y += spread_linear(gelu(hidden), block.fc2, change, inner)
+
+    pool.run(ask, all_rows)
     for part in parts:
-        _attend_text(query_key_value[part.rows], part, number, heads, mixed[part.rows])
-    x += spread_linear(mixed, block.out, change, pool)
+        _remember(query_key_value[part.rows], part, number, heads)
+    pool.run(answer, all_rows)
 
-    layer_norm(x, **block.cross_attention_norm, out=normed)
-    queries = spread_linear(normed, block.cross_query, scratch("cross queries", count, width), pool)
-    queries *= (width // heads) ** -0.5
-    pool.run(lambda part: _attend_audio(queries[part.rows], part, number, heads, mixed[part.rows]), parts)
-    x += spread_linear(mixed, block.cross_out, change, pool)
 
-    layer_norm(x, **block.mlp_norm, out=normed)
-    hidden = spread_linear(normed, block.fc1, scratch("mlp", count, block.fc1.weight.shape[1]), pool)
-    x += spread_linear(gelu(hidden), block.fc2, change, pool)
+def _shifted(rows: slice, tile: slice) -> slice:
+    """Where the rows are in the tile."""
+    return slice(rows.start - tile.start, rows.stop - tile.start)
+
+
+def _remember(query_key_value: Array, part: _Part, number: int, heads: int) -> None:
+    """Write the new tokens' keys and values into the cache: (R · S, 3 D)."""
+    texts, length = part.shape
+    end = part.cache.length
+    split = query_key_value.reshape(texts, length, 3, heads, -1)  # (R, S, 3, H, K)
+    keys, values = part.cache.text.blocks[number]
+    keys[:, :, :, end - length : end] = split[:, :, 1].transpose(0, 2, 3, 1)
+    values[:, :, end - length : end] = split[:, :, 2].transpose(0, 2, 1, 3)
 
 
 def _attend_text(query_key_value: Array, part: _Part, number: int, heads: int, out: Array) -> None:
-    """The new tokens look at their text: (R · S, 3 D) -> (R · S, D)."""
-    rows, length = part.shape
-    end = part.cache.length
-    split = query_key_value.reshape(rows, length, 3, heads, -1)
-    queries, new_keys, new_values = split[:, :, 0], split[:, :, 1], split[:, :, 2]  # (R, S, H, K)
+    """New tokens look at their text up to themselves: all rows (N, 3 D) -> (R · S, D) for those of the part."""
+    texts, length = part.shape
+    width = out.shape[1]
+    queries = query_key_value[part.rows, :width].reshape(texts, length, heads, -1).transpose(0, 2, 1, 3)  # (R, H, S, K)
     keys, values = part.cache.text.blocks[number]
-    keys[:, :, :, end - length : end] = new_keys.transpose(0, 2, 3, 1)
-    values[:, :, end - length : end] = new_values.transpose(0, 2, 1, 3)
-    mask = causal_mask(length, end - length, queries) if length > 1 else None
-    heard = attend(queries.transpose(0, 2, 1, 3), keys[..., :end], values[:, :, :end], mask)  # (R, H, S, K)
-    out.reshape(rows, length, heads, -1)[...] = heard.transpose(0, 2, 1, 3)
+    end = part.cache.length
+    if length == 1:
+        heard = attend(queries, keys[..., :end], values[:, :, :end])
+    else:  # of one text these may be some of the new tokens, of several they are all
+        end = part.cache.length - len(query_key_value) + part.rows.stop if texts == 1 else end
+        mask = causal_mask(length, end - length, queries)
+        heard = attend(queries, keys[..., :end], values[:, :, :end], mask)
+    out.reshape(texts, length, heads, -1)[...] = heard.transpose(0, 2, 1, 3)
 
 
 def _attend_audio(queries: Array, part: _Part, number: int, heads: int, out: Array) -> None:
-    """The new tokens look at their window, those of all texts together: (R · S, D) -> (R · S, D)."""
-    heard = attend(queries.reshape(len(queries), heads, -1).transpose(1, 0, 2), *part.cache.audio[number])
-    out.reshape(len(queries), heads, -1)[...] = heard.transpose(1, 0, 2)
+    """New tokens look at their window, those of all texts together: (R · S, D) -> (R · S, D)."""
+    keys, values = part.cache.audio[number]
+    count, size = len(queries), queries.shape[1] // heads
+    if count > MANY:  # a head at a time: the scores of all would not fit into a core's cache
+        for head in range(heads):
+            its = slice(head * size, (head + 1) * size)
+            attend(queries[:, its], keys[head], values[head], out=out[:, its])
+    else:
+        heard = attend(queries.reshape(count, heads, size).transpose(1, 0, 2), keys, values)  # (H, R · S, K)
+        out.reshape(count, heads, size)[...] = heard.transpose(1, 0, 2)
 
 
 def spread_linear(x: Array, weights: Linear, out: Array, pool: Pool) -> Array:
@@ -261,14 +318,17 @@ def spread_linear(x: Array, weights: Linear, out: Array, pool: Pool) -> Array:
 
 def spread(x: Array, weight: Array, out: Array, pool: Pool) -> None:
     """The product x (N, I) with a matrix (I, O) into ``out`` (N, O), shared among threads by columns if it is large."""
-    rows = [x] if len(x) > FEW else np.split(x, len(x))
-    outs = [out] if len(x) > FEW else np.split(out, len(x))
     pieces = min(8, math.ceil(weight.size * max(1, len(x) // 8) / PIECE))
     columns = math.ceil(weight.shape[1] / pieces)
+    together = len(x) if len(x) > FEW else 1
 
     def some(start: int) -> None:
         part = slice(start, start + columns)
-        for a, y in zip(rows, outs, strict=True):
-            product(a, weight[:, part], y[:, part])
+        for row in range(0, len(x), together):
+            rows = slice(row, row + together)
+            product(x[rows], weight[:, part], out[rows, part])
 
-    pool.run(some, range(0, weight.shape[1], columns))
+    if pieces == 1:
+        some(0)
+    else:
+        pool.run(some, range(0, weight.shape[1], columns))

@@ -4,10 +4,11 @@ Threads that meet at every layer wait for the slowest, so they meet as rarely as
 tiles, and a tile goes alone through all layers up to its keys and values, which every position needs of all others, and
 from there to the end of the block.
 
-The tiles are the same however many threads there are. A product may round differently when its shape changes, so this is
-what makes the numbers the same, bit by bit.
+The tiles are the same however many threads there are. A product may round differently when its shape changes, so this
+is what makes the numbers the same, bit by bit.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..backend import Array
 from ..config import WhisperConfig
 from ..encoder import check_mel
 from ..layers import Weights
-from .cpu_layers import Linear, attend, gelu, layer_norm, linear, mlp, scratch, tiles
+from .cpu_layers import TILE, Linear, attend, gelu, layer_norm, linear, mlp, scratch, tiles
 from .threads import Pool
 
 
@@ -45,16 +46,79 @@ class EncoderBlock(NamedTuple):
         )
 
 
+class Asked(NamedTuple):
+    """What the positions of a window ask of each other in one block."""
+
+    query_key_value: Array  # (T, 3 D)
+    keys: Array  # (D, T): transposed, it holds (H, K, T)
+    longest: Array  # (2, tiles, H): the largest length of a query and of a key in each tile, for each head
+
+    @classmethod
+    def room(cls, length: int, width: int, heads: int) -> Self:
+        """Room for it."""
+        return cls(
+            np.empty((length, 3 * width), np.float32),
+            np.empty((width, length), np.float32),
+            np.empty((2, len(tiles(length)), heads), np.float32),
+        )
+
+
 def encode(mel: Array, weights: Weights, config: WhisperConfig, pool: Pool) -> Array:
     """:func:`minwhisper.encoder.encode`: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
     check_mel(mel, config)
+    blocks = [EncoderBlock.of(block) for block in weights["blocks"]]
     features = np.empty((len(mel), (mel.shape[2] + 1) // 2, config.d_model), np.float32)
-    for window, out in zip(mel, features, strict=True):
-        stem(window, weights, out, pool)
-        for block in weights["blocks"]:
-            encoder_block(out, EncoderBlock.of(block), config.encoder_attention_heads, pool)
-        pool.run(lambda rows, x=out: layer_norm(x[rows], **weights["norm"], out=x[rows]), tiles(len(out)))
+    # Two by turns: while a tile writes down what it asks in one block, others still read the answers of the one before.
+    rooms = [Asked.room(*features.shape[1:], config.encoder_attention_heads) for _ in range(2)]
+    for window, x in zip(mel, features, strict=True):
+        stem(window, weights, x, pool)
+        encoder_blocks(x, blocks, rooms, pool)
+        layer_norm(x, **weights["norm"], out=x)
     return features
+
+
+def encoder_blocks(x: Array, blocks: Sequence[EncoderBlock], rooms: Sequence[Asked], pool: Pool) -> None:
+    """:func:`minwhisper.encoder.encoder_block` one after the other, in place: x (T, D) of one window."""
+    pool.run(lambda rows: ask(x, rows, blocks[0], rooms[0]), tiles(len(x)))
+    for number, block in enumerate(blocks):
+        asked, next_asked = rooms[number % 2], rooms[1 - number % 2]
+
+        def go_on(rows: slice) -> None:
+            answer(x, rows, block, asked)  # noqa: B023  # run at once
+            if number + 1 < len(blocks):  # noqa: B023
+                ask(x, rows, blocks[number + 1], next_asked)  # noqa: B023
+
+        pool.run(go_on, tiles(len(x)))
+
+
+def ask(x: Array, rows: slice, block: EncoderBlock, room: Asked) -> None:
+    """The first half of a block, up to queries, keys and values, for one tile of x (T, D)."""
+    width = x.shape[1]
+    heads = room.longest.shape[2]
+    normed = layer_norm(x[rows], **block.attention_norm, out=scratch("normed", *x[rows].shape))
+    y = linear(normed, *block.query_key_value, out=room.query_key_value[rows])
+    y[:, :width] *= (width // heads) ** -0.5
+    room.keys[:, rows] = y[:, width : 2 * width].T
+    split = y[:, : 2 * width].reshape(len(y), 2, heads, -1)
+    np.maximum.reduce(np.vecdot(split, split), axis=0, out=room.longest[:, rows.start // TILE])
+
+
+def answer(x: Array, rows: slice, block: EncoderBlock, asked: Asked) -> None:
+    """The second half of a block, from attention on, for one tile of x (T, D), in place."""
+    y = x[rows]
+    width = y.shape[1]
+    heads = asked.longest.shape[2]
+    size = width // heads
+    queries, values = asked.query_key_value[rows, :width], asked.query_key_value[:, 2 * width :]
+    # No score is larger than the product of the two lengths (Cauchy and Schwarz).
+    largest = np.sqrt(asked.longest[0, rows.start // TILE] * asked.longest[1].max(axis=0)).tolist()
+    mixed, change = scratch("mixed heads", *y.shape), scratch("change", *y.shape)
+    for head in range(heads):
+        its = slice(head * size, (head + 1) * size)
+        attend(queries[:, its], asked.keys[its], values[:, its], out=mixed[:, its], largest=largest[head])
+    y += linear(mixed, *block.out, out=change)
+    normed = layer_norm(y, **block.mlp_norm, out=mixed)
+    y += mlp(normed, block.fc1, block.fc2, out=change)
 
 
 def stem(mel: Array, weights: Weights, out: Array, pool: Pool) -> None:
@@ -92,30 +156,3 @@ def conv1d(padded: Array, taps: Array, bias: Array, out: Array, stride: int = 1)
     step, number = padded.strides
     x = as_strided(padded, (len(out), len(taps)), (stride * step, number), writeable=False)
     return linear(x, taps, bias, out)
-
-
-def encoder_block(x: Array, block: EncoderBlock, heads: int, pool: Pool) -> None:
-    """:func:`minwhisper.encoder.encoder_block` of one window, in place: x (T, D)."""
-    length, width = x.shape
-    size = width // heads
-    query_key_value = scratch("query, key, value", length, 3 * width)
-    queries, values = query_key_value[:, :width], query_key_value[:, 2 * width :]
-    keys = scratch("keys", width, length)  # transposed: (D, T) holds (H, K, T)
-
-    def ask(rows: slice) -> None:
-        normed = layer_norm(x[rows], **block.attention_norm, out=scratch("normed", *x[rows].shape))
-        y = linear(normed, *block.query_key_value, out=query_key_value[rows])
-        y[:, :width] *= size**-0.5
-        keys[:, rows] = y[:, width : 2 * width].T
-
-    def answer(rows: slice) -> None:
-        y = x[rows]
-        mixed, change = scratch("mixed heads", *y.shape), scratch("change", *y.shape)
-        for head in (slice(start, start + size) for start in range(0, width, size)):
-            attend(queries[rows, head], keys[head], values[:, head], out=mixed[:, head])
-        y += linear(mixed, *block.out, out=change)
-        normed = layer_norm(y, **block.mlp_norm, out=mixed)
-        y += mlp(normed, block.fc1, block.fc2, out=change)
-
-    pool.run(ask, tiles(length))
-    pool.run(answer, tiles(length))

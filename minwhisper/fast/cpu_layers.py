@@ -7,6 +7,7 @@ fresh memory, which :class:`~minwhisper.fast.threads.Scratch` avoids. Callers se
 waiting for Python's lock.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
@@ -22,9 +23,9 @@ TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 thre
 scratch = Scratch()
 
 
-def tiles(length: int) -> list[slice]:
+def tiles(length: int, size: int = TILE) -> list[slice]:
     """The rows of each tile."""
-    return [slice(start, min(start + TILE, length)) for start in range(0, length, TILE)]
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 class Linear(NamedTuple):
@@ -115,25 +116,36 @@ def gelu(x: Array) -> Array:
     return x
 
 
-def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None, out: Array | None = None) -> Array:
+SAFE = 80.0  # exp of numbers up to this size neither overflows nor vanishes, and nor does a sum of 1,500 of them
+
+
+def attend(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    mask: Array | None = None,
+    out: Array | None = None,
+    largest: float = math.inf,
+) -> Array:
     """:func:`minwhisper.layers.attend`, into ``out`` if given: (…, S, K), (…, K, T), (…, T, K) -> (…, S, K).
 
-    The queries are scaled already. What softmax divides by is divided out at the end, where there is less of it.
+    The queries are scaled already. What softmax divides by is divided out at the end, where there is less of it. The
+    maximum, which it subtracts to keep exp within bounds, need not be looked for where it is known that no score is
+    larger than ``largest``, up or down, and that is small.
     """
     *lead, length, _ = queries.shape
     positions = keys.shape[-1]
     scores = np.matmul(queries, keys, out=scratch("scores", *lead, length, positions))
     if mask is not None:
         scores += mask
-    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    if largest > SAFE:
+        scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     total = np.add.reduce(scores, axis=-1, keepdims=True)
-    if length == 1 or positions <= INNER_BLOCK:
-        out = np.matmul(scores, values, out=out)
-    else:
-        out = _mix(scores, values, out)
-    out /= total
-    return out
+    few = length == 1 or positions <= INNER_BLOCK
+    mixed = np.matmul(scores, values, out=out) if few else _mix(scores, values, out)
+    mixed /= total
+    return mixed
 
 
 def _mix(scores: Array, values: Array, out: Array | None) -> Array:

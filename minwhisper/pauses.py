@@ -1,0 +1,33 @@
+"""Chapter 10, pauses: where a long sound can be cut so that its parts can be heard on their own.
+
+Windows that are decoded one after another need no cuts: each begins where the last complete sentence ended, which the
+model says. Windows that are decoded together have to be cut before anything is known of the text, so they are cut
+where it is quietest: in a pause there is no word to cut through.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio import FRAMES_A_SECOND, N_FRAMES
+from .mel import Spectrogram
+
+SHORTEST = 20 * FRAMES_A_SECOND  # frames: a part is at least so long, if there is more to come
+PAUSE = 30  # frames over which the loudness is averaged: 0.3 s, longer than the silence inside a "p" or a "t"
+
+
+def cut_at_pauses(mel: Spectrogram, start: int, end: int) -> list[tuple[int, int]]:
+    """The parts of a stretch, each of 20 to 30 s, the last one shorter; in frames. Empty if the stretch is."""
+    parts = []
+    while end - start > N_FRAMES:
+        first = start + SHORTEST
+        quiet = loudness(mel.read(first, start + N_FRAMES))
+        cut = first + PAUSE // 2 + int(quiet.argmin())
+        parts.append((start, cut))
+        start = cut
+    return [*parts, (start, end)] if start < end else parts
+
+
+def loudness(mel: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How loud each 0.3 s are, (M, T) -> (T - 29,): the mean of the log-mel over all bins and 30 frames."""
+    sums = np.cumsum(np.concatenate([[0.0], mel.mean(axis=0, dtype=np.float64)]))  # (T + 1,)
+    return (sums[PAUSE:] - sums[:-PAUSE]) / PAUSE
