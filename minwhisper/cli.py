@@ -22,7 +22,7 @@ from .errors import MinWhisperError
 from .model import load_model
 from .names import expected_shapes
 from .sources import find_checkpoint, short_name
-from .transcribe_arguments import add_arguments, add_device, add_place
+from .transcribe_arguments import add_arguments, add_device, add_place, add_threads
 from .transcribe_command import INTERRUPTED
 
 
@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("model", metavar="MODEL", help="tiny.en and base have a stored reference")
     add_place(parity, dtype="float32")
     parity.set_defaults(run=_parity)
+
+    bench = commands.add_parser("bench", help="where the time goes on this machine's CPU, stage by stage")
+    bench.add_argument("model", metavar="MODEL", nargs="?", default="tiny.en", help="tiny.en by default")
+    add_threads(bench)
+    bench.set_defaults(run=_bench)
 
     walkthrough = commands.add_parser("walkthrough", help="the tutorial, from a waveform to words")
     add_device(walkthrough)
@@ -162,6 +167,30 @@ def _parity(options: argparse.Namespace, _console: Console) -> int:
     for stage in far:
         print(f"{stage} is off by more than {parity.TOLERANCE:g}")
     return 1 if far or not all(equal for _, equal in verdicts) else 0
+
+
+# ------------------------------------------------------------------------------------------ bench
+
+
+def _bench(options: argparse.Namespace, _console: Console) -> int:
+    from . import bench
+
+    model = load_model(options.model, threads=options.threads)
+    engine = bench.check_benchable(model)
+    rates = bench.measure_rates(engine)
+    print(f"{model.name} on {bench.machine(engine)}")
+    print(f"products: {2 * rates.multiplications / 1e9:.0f} GFLOP/s; memory: {rates.bytes / 1e9:.0f} GB/s")
+    print("floor: what the stage multiplies and reads, at those rates; medians\n")
+    for title, stages in (
+        ("a window of 30 s", bench.encoder_stages(model, engine, rates)),
+        (f"a step, {bench.TOKENS} tokens in", bench.decoder_stages(model, engine, rates)),
+    ):
+        print(f"{title:<32} {'ms':>8} {'floor ms':>9} {'times':>6}")
+        for name, seconds, floor in stages:
+            least = f"{1e3 * floor:>9.2f} {seconds / floor:>6.1f}" if floor else ""
+            print(f"{name:<32} {1e3 * seconds:>8.2f} {least}".rstrip())
+        print()
+    return 0
 
 
 # ------------------------------------------------------------------------------------------ the tutorial

@@ -135,6 +135,15 @@ class Searches:
         return ended
 
 
+def complete(search: Search, features: Array, engine: Engine) -> Found:
+    """Run one search to its end, in a window's features (1, T, D)."""
+    searches = Searches(engine)
+    searches.add(search, features)
+    while not (ended := searches.step()):
+        pass
+    return ended[0][1]
+
+
 def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None = None) -> Candidate:
     """The candidate with the highest log-probability for its length.
 

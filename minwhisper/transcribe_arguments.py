@@ -18,8 +18,9 @@ import numpy as np
 from .checkpoint import DTYPES
 from .console import printable
 from .errors import LanguageError, OptionError
+from .fast.threads import check_threads
 from .languages import CODES
-from .options import DecodingOptions, TranscriptionOptions, check_number
+from .options import DecodingOptions, TranscriptionOptions, check_count, check_number
 from .writers import FORMATS, SubtitleOptions, check_writable
 
 CANDIDATES = 5  # what beam_size and best_of are, each where it has a meaning
@@ -66,7 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("machine")
     add_place(machine, dtype=None)
     _add(machine, "fp16", true_or_false, "True is --dtype float16, False float32", None, shown="neither")
-    _add(machine, "threads", count_or_none, "threads for matrix products; 0: as many as NumPy likes", 0)
+    help = "windows decoded together: of several files, or of one that is cut in pauses for it"
+    _add(machine, "batch_size", whole_number, help, 1)
+    add_threads(machine)
+    machine.add_argument("--plain", action="store_true", help="compute with the layers as they are written: slower")
     _add(
         machine,
         "model_dir",
@@ -88,6 +92,11 @@ def add_place(group: "argparse._ActionsContainer", dtype: str | None) -> None:
 def add_device(group: "argparse._ActionsContainer") -> None:
     """Declare where the model is to run."""
     _add(group, "device", str, "cpu, cuda, cuda:1 …, or auto", "cpu", metavar="NAME")
+
+
+def add_threads(group: "argparse._ActionsContainer") -> None:
+    """Declare how many threads a CPU is to compute with."""
+    _add(group, "threads", count_or_none, "threads of a CPU; 0: as many as there are cores to use", 0)
 
 
 def _add_what(group: "argparse._ActionsContainer") -> None:
@@ -261,6 +270,8 @@ def check_arguments(options: argparse.Namespace) -> Request:
     if options.language is not None:
         check_language(options.language)
     check_number("seed", options.seed, "a whole number, 0 or more", least=0)
+    check_count("batch_size", options.batch_size, optional=False)
+    check_threads(options.threads)
     request = Request(wanted, checked, outputs_for(options), dtype_for(options))
     if request.outputs is not None:
         check_distinct(options.files, request.outputs)

@@ -4,17 +4,16 @@ What is finished stays: a bad file does not stop the others, and Ctrl-C keeps th
 """
 
 import argparse
-import importlib
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .console import Console, printable
 from .errors import AudioError, MinWhisperError, OptionError
+from .fast.threads import blas_threads
 from .languages import LANGUAGES
 from .model import Whisper, load_model
 from .segments import Segment
@@ -33,22 +32,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Raises a :class:`MinWhisperError` for what makes the whole command impossible.
     """
     request = check_arguments(options)
-    with limited_threads(options.threads):
+    with blas_threads(options.threads):
         model = _load(options, request, console)
         job = _Job(options, request, model, console)
-        status = 0
-        for file in options.files:
-            try:
-                job.transcribe(file)
-            except _Interrupted:
-                return INTERRUPTED
-            except AudioError as error:  # it begins with the file's name
-                console.note(error)
-                status = 2
-            except MinWhisperError as error:
-                console.note(f"{printable(file)}: {error}")
-                status = 2
-    return status
+        try:
+            together = options.batch_size > 1 and len(options.files) > 1
+            failed = job.transcribe_together(options.files) if together else job.transcribe_in_turn(options.files)
+        except _Interrupted:
+            return INTERRUPTED
+    return 2 if failed else 0
 
 
 def _load(options: argparse.Namespace, request: Request, console: Console) -> Whisper:
@@ -60,7 +52,7 @@ def _load(options: argparse.Namespace, request: Request, console: Console) -> Wh
         name, reason = default_model()
         knows = ", English only" if name.endswith(".en") else ""
         console.note(f"model {name}{knows}: {reason}; --model chooses another")
-    model = load_model(name, options.device, request.dtype)
+    model = load_model(name, options.device, request.dtype, threads=options.threads, plain=options.plain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come again with the first file
         check_options(request.checked, model)
@@ -80,28 +72,6 @@ def keep_models_in(folder: str) -> None:
     os.environ["HF_HUB_CACHE"] = str(path)  # huggingface_hub looks there when it is imported, which is later
 
 
-@contextmanager
-def limited_threads(count: int | None) -> Iterator[None]:
-    """Products of matrices use this many threads until the end of the block; 0 and None leave it as it is.
-
-    Raises :class:`OptionError` where that cannot be had.
-    """
-    if not count:
-        yield
-        return
-    if count < 0:
-        raise OptionError(f"threads: expected a whole number, 0 or more, got {count}")
-    try:
-        threadpoolctl = importlib.import_module("threadpoolctl")
-    except ImportError:
-        raise OptionError(
-            f"threads {count}: it takes threadpoolctl, which is not installed: pip install 'minwhisper[threads]'; "
-            f"or set OPENBLAS_NUM_THREADS={count} before the command"
-        ) from None
-    with threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
-        yield
-
-
 class _Interrupted(Exception):
     """Ctrl-C came, and what there was to keep is kept."""
 
@@ -113,8 +83,47 @@ class _Job:
         self._request, self._outputs = request, request.outputs
         self._verbose: bool | None = options.verbose
         self._seed: int = options.seed
+        self._batch_size: int = options.batch_size
         self._several = len(options.files) > 1
         self._model, self._console = model, console
+
+    def transcribe_in_turn(self, files: Sequence[str]) -> int:
+        """One file after the other; returns how many failed. Raises :class:`_Interrupted` after Ctrl-C."""
+        failed = 0
+        for file in files:
+            try:
+                self.transcribe(file)
+            except MinWhisperError as error:
+                self._complain(file, error)
+                failed += 1
+        return failed
+
+    def transcribe_together(self, files: Sequence[str]) -> int:
+        """Several files at a time, each shown and written when it is finished; returns how many failed.
+
+        Raises :class:`_Interrupted` after Ctrl-C; what is shown by then is written.
+        """
+        failed = done = 0
+        finished = self._model.stream_many(files, batch_size=self._batch_size, seed=self._seed, **self._request.options)
+        try:
+            for file, one in zip(files, finished, strict=True):
+                if isinstance(one, MinWhisperError):
+                    self._complain(file, one)
+                    failed += 1
+                else:
+                    self._announce(file, one)
+                    for segment in one.segments:
+                        self._show(segment)
+                    self._output(file, one)
+                done += 1
+        except KeyboardInterrupt:
+            self._console.note(f"interrupted after {done} of {len(files)} files")
+            raise _Interrupted from None
+        return failed
+
+    def _complain(self, file: str, error: MinWhisperError) -> None:
+        """Say why a file failed; an :class:`AudioError` begins with its name."""
+        self._console.note(error if isinstance(error, AudioError) else f"{printable(file)}: {error}")
 
     def transcribe(self, file: str) -> None:
         """Show a file's text and write its outputs.
@@ -126,7 +135,9 @@ class _Job:
         title = "standard input" if file == "-" else os.path.basename(file)
         with (
             self._console.progress(title) as progress,
-            self._model.stream(file, progress=progress, generator=generator, **self._request.options) as running,
+            self._model.stream(
+                file, progress=progress, generator=generator, batch_size=self._batch_size, **self._request.options
+            ) as running,
         ):
             try:
                 self._announce(file, running)
@@ -135,13 +146,17 @@ class _Job:
                     progress(0.0, sum(end - start for start, end in clips))
                 for segment in running:
                     self._show(segment)
-                if self._outputs is not None:
-                    paths = self._write(file, running, self._outputs)
-                    if self._verbose:
-                        self._console.note(f"wrote {paths}")
+                self._output(file, running)
             except KeyboardInterrupt:
                 self._keep(file, running)
                 raise _Interrupted from None
+
+    def _output(self, file: str, running: Transcription) -> None:
+        """Write a finished file's outputs, if any are asked for."""
+        if self._outputs is not None:
+            paths = self._write(file, running, self._outputs)
+            if self._verbose:
+                self._console.note(f"wrote {paths}")
 
     def _announce(self, file: str, running: Transcription) -> None:
         """Before the lines of a file: which one it is, where there are several, and which language it is in."""

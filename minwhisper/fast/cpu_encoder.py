@@ -67,9 +67,10 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig, pool: Pool) -> A
     """:func:`minwhisper.encoder.encode`: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
     check_mel(mel, config)
     blocks = [EncoderBlock.of(block) for block in weights["blocks"]]
-    features = np.empty((len(mel), (mel.shape[2] + 1) // 2, config.d_model), np.float32)
+    length, heads = (mel.shape[2] + 1) // 2, config.encoder_attention_heads
+    features = np.empty((len(mel), length, config.d_model), np.float32)
     # Two by turns: while a tile writes down what it asks in one block, others still read the answers of the one before.
-    rooms = [Asked.room(*features.shape[1:], config.encoder_attention_heads) for _ in range(2)]
+    rooms = [Asked.room(length, config.d_model, heads) for _ in range(2)]
     for window, x in zip(mel, features, strict=True):
         stem(window, weights, x, pool)
         encoder_blocks(x, blocks, rooms, pool)

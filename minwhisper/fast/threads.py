@@ -145,6 +145,11 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+def blas_libraries() -> list[tuple[str, str]]:
+    """The libraries of matrix products in this process: name and version."""
+    return [(library["internal_api"], library["version"] or "?") for library in _controller().info()]
+
+
 def _counts() -> list[int]:
     return [library["num_threads"] for library in _controller().info()]
 

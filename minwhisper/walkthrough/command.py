@@ -7,15 +7,14 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..backend import resolve_device
 from ..console import Console
 from ..errors import MissingExtraError, OptionError, WalkthroughError
+from ..fast.threads import blas_threads
 from ..parity import CLIP, FOLDER, load_reference
 from ..sources import find_checkpoint, short_name
-from ..transcribe_command import limited_threads
 from ..whole_file import replace_file, temporary_file
 from .page import check_libraries, page
 from .run import Outcome, run, stale_listings, stored_picture, stored_pictures, with_outcomes
@@ -40,7 +39,7 @@ def command(options: argparse.Namespace, console: Console) -> int:
     if options.section and options.section > 1:
         console.note(f"running sections 1 to {options.section - 1} first")
     # One thread takes 37 s; two take 26 s where they have two cores to themselves, and took 178 s where they had not.
-    with limited_threads(1 if find_spec("threadpoolctl") else None):
+    with blas_threads(1):
         for section, part, outcome in run(walkthrough, file, parameters, last=options.section, compared=compared):
             if options.section and (section is None or section.number != options.section):
                 continue
