@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help = "windows decoded together: of several files, or of one that is cut in pauses for it"
     _add(machine, "batch_size", whole_number, help, 1)
     add_threads(machine)
-    machine.add_argument("--plain", action="store_true", help="compute with the layers as they are written: slower")
+    help = "compute with the layers as they are written: slower, to compare with (default: as fast as it can)"
+    machine.add_argument("--plain", action="store_true", help=help)
     _add(
         machine,
         "model_dir",

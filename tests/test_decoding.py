@@ -13,7 +13,8 @@ from minwhisper import decoding as chapter
 from minwhisper.decoding import (
     DecodingResult,
     compression_ratio,
-    decode_window,
+    Request,
+    decode_windows,
     initial_tokens,
     language_probabilities,
     rules_for,
@@ -21,7 +22,7 @@ from minwhisper.decoding import (
 )
 from minwhisper.errors import LanguageError, OptionError
 from minwhisper.parity import clip_samples, window_mel
-from minwhisper.search import Candidate, best_candidate, draw, likeliest, widen
+from minwhisper.search import Candidate, Found, Step, best_candidate, draw, likeliest, widen
 
 ALICE = "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do. "
 
@@ -36,7 +37,8 @@ def jfk(tiny_en) -> np.ndarray:
 
 def say(model, features, generator=None, **options) -> DecodingResult:
     asked = DecodingOptions(**options)
-    return decode_window(features, model.weights["decoder"], model.config, model.tokenizer, asked, generator)
+    (result,) = decode_windows([Request(features, asked, generator)], model.engine, model.tokenizer)
+    return result
 
 
 def told(model, language="en", **options) -> tuple[int, ...]:
@@ -205,9 +207,10 @@ def fixed(monkeypatch, candidates) -> dict:
     """The search replaced by one with these candidates. Returns what it is asked, once it is."""
     asked = {}
 
-    def search(features, prompt, weights, config, **more):
+    def search(prompt, room, **more):
         asked.update(more, prompt=prompt)
-        return candidates, 0.25
+        yield Step([0], [list(prompt)], [0])
+        return Found(candidates, 0.25)
 
     monkeypatch.setattr(chapter, "search", search)
     return asked
@@ -304,7 +307,7 @@ def test_a_text_that_repeats_itself_is_above_the_threshold_and_others_are_below(
 
 
 def heard(model, features) -> list[dict[str, float]]:
-    return language_probabilities(features, model.weights["decoder"], model.config, model.tokenizer)
+    return language_probabilities(features, model.engine, model.tokenizer)
 
 
 def test_languages_are_read_off_the_first_position_with_all_else_left_out(base):

@@ -133,7 +133,7 @@ def test_weights_kept_as_published_in_half_precision_change_nothing(tiny_en):
     assert half.weights["encoder"]["conv1"]["weight"].dtype == np.float16
     mel = window_mel(clip_samples(), 80)
     features = half.encode(mel)
-    assert np.array_equal(features, tiny_en.encode(mel))
+    assert np.array_equal(features, encode(mel, tiny_en.weights["encoder"], tiny_en.config))
     assert np.array_equal(half.logits([[50257, 50363]], features), tiny_en.logits([[50257, 50363]], features))
 
 

@@ -13,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper import DecodingOptions
-from minwhisper import search as chapter
 from minwhisper.decoding import rules_for
 from minwhisper.layers import log_softmax, softmax
 from minwhisper.parity import clip_samples, load_reference, window_mel
 from minwhisper.rules import end_where_stuck, suppress_tokens
-from minwhisper.search import Candidate, Choice, Strategy, best_candidate, draw, likeliest, search, widen
+from minwhisper.search import Candidate, Choice, Strategy, best_candidate, complete, draw, likeliest, search, widen
 
 # A vocabulary of seven: four pieces of text, the end, and two tokens that are never said.
 TEXT = (0, 1, 2, 3)
@@ -42,10 +41,13 @@ class Decoder:
     def __init__(self, scores) -> None:
         self.scores, self.fed = scores, []
 
-    def new_cache(self, features, weights, config) -> FakeCache:
+    def new_cache(self, features) -> FakeCache:
         return FakeCache(((),) * features.shape[0])
 
-    def decode_cached(self, tokens, cache, weights, config):
+    def decode_together(self, feeds):
+        return [self.decode(np.asarray(feed.tokens), feed.cache, feed.wanted) for feed in feeds]
+
+    def decode(self, tokens, cache, wanted):
         assert tokens.shape[0] == len(cache.texts)
         self.fed.append(tokens.tolist())
         texts = []
@@ -55,7 +57,7 @@ class Decoder:
                 text = (*text, token)
                 logits[row, position] = self.scores(text)
             texts.append(text)
-        return logits, FakeCache(tuple(texts))
+        return logits[:, wanted], FakeCache(tuple(texts))
 
 
 def by_chance(seed: int, spread: float = 2.0):
@@ -66,19 +68,8 @@ def by_chance(seed: int, spread: float = 2.0):
 def run(scores, strategy: Strategy, *, most: int = 4, prompt=(SOT,), rules=RULES, positions: int = 50):
     """Candidates, the probability of no speech, and what the decoder was fed."""
     decoder = Decoder(scores)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chapter, "new_cache", decoder.new_cache)
-        patch.setattr(chapter, "decode_cached", decoder.decode_cached)
-        candidates, no_speech = search(
-            np.zeros((1, 3, 8), np.float32),
-            prompt,
-            {},
-            SimpleNamespace(max_target_positions=positions),
-            strategy=strategy,
-            rules=rules,
-            tokenizer=SPECIAL,
-            most=most,
-        )
+    begun = search(prompt, positions, strategy=strategy, rules=rules, tokenizer=SPECIAL, most=most)
+    candidates, no_speech = complete(begun, np.zeros((1, 3, 8), np.float32), decoder)
     return candidates, no_speech, decoder.fed
 
 
@@ -537,16 +528,15 @@ def test_a_penalty_is_that_of_the_formula(penalty):
 
 def say(model, features, prompt, options=None, most=224) -> tuple[Candidate, float]:
     """What the search makes of a window by itself: the best candidate, and how likely nobody speaks."""
-    candidates, no_speech = search(
-        features,
+    begun = search(
         prompt,
-        model.weights["decoder"],
-        model.config,
+        model.config.max_target_positions,
         strategy=Strategy(likeliest),
         rules=rules_for(options or DecodingOptions(), model.tokenizer),
         tokenizer=model.tokenizer,
         most=most,
     )
+    candidates, no_speech = complete(begun, features, model.engine)
     return best_candidate(candidates), no_speech
 
 
@@ -613,16 +603,9 @@ def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tin
     strategy = Strategy(partial(widen, size=3, eot=t.eot), keep=3, enough=3) if way == "beam" else sampling(2, 0.8)
     prompt = t.prompt(None, "transcribe", timestamps=True)
     rules = rules_for(DecodingOptions(), t)
-    candidates, _ = search(
-        jfk,
-        prompt,
-        tiny_en.weights["decoder"],
-        tiny_en.config,
-        strategy=strategy,
-        rules=rules,
-        tokenizer=t,
-        most=30,
-    )
+    room = tiny_en.config.max_target_positions
+    begun = search(prompt, room, strategy=strategy, rules=rules, tokenizer=t, most=30)
+    candidates, _ = complete(begun, jfk, tiny_en.engine)
     assert len({candidate.tokens for candidate in candidates}) == strategy.keep
     for candidate in candidates:
         logits = tiny_en.logits([[*prompt, *candidate.tokens]], jfk)[0, len(prompt) - 1 :]

@@ -15,7 +15,7 @@ from minwhisper import log_mel_spectrogram
 from minwhisper import transcribe as chapter
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError
 from minwhisper.options import DecodingOptions
-from minwhisper.transcribe import clear_if_empty
+from minwhisper.windows import clear_if_empty
 from scripted import (
     ENGLISH,
     HOP,

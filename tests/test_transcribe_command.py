@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from command_line import GREEDY, refused, run_command
 from conftest import DATA
@@ -108,7 +109,7 @@ def test_one_format_goes_into_the_current_folder(command, tmp_path, monkeypatch)
 def test_fp16_is_how_weights_are_stored(command, monkeypatch):
     loaded = []
     real = transcribe_command.load_model
-    monkeypatch.setattr(transcribe_command, "load_model", lambda *given: loaded.append(real(*given)) or loaded[-1])
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *given, **how: loaded.append(real(*given, **how)) or loaded[-1])
     assert command(SHORT, "--fp16", "True", *GREEDY).out == "has never been surpassed.\n"
     assert (loaded[0].dtype, loaded[0].device) == ("float16", "cpu")
 
@@ -185,8 +186,9 @@ class Scripted:
         self.tokenizer, self.config, self.name = model.tokenizer, model.config, model.name
         self.alignment_heads = model.alignment_heads
 
-    def stream(self, audio, *, progress, generator, **options):
-        self.calls.append(SimpleNamespace(audio=audio, draws=generator.random(4).tolist(), options=options))
+    def stream(self, audio, *, progress, generator, batch_size, **options):
+        draws = generator.random(4).tolist()
+        self.calls.append(SimpleNamespace(audio=audio, draws=draws, batch_size=batch_size, options=options))
         events = self.scripts.get(audio, [" words"])
         if events and isinstance(events[0], Exception):
             raise events[0]
@@ -200,7 +202,7 @@ def scripted(monkeypatch, tiny_en):
 
     def install(scripts=None):
         model = Scripted(tiny_en, scripts or {})
-        monkeypatch.setattr(transcribe_command, "load_model", lambda *_: model)
+        monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: model)
         return model
 
     return install
@@ -254,9 +256,14 @@ def test_each_file_begins_with_the_same_random_numbers(command, scripted):
 
 def test_place_and_dtype_reach_the_model(command, scripted, monkeypatch):
     model, asked = scripted(), []
-    monkeypatch.setattr(transcribe_command, "load_model", lambda *given: asked.append(given) or model)
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *given, **how: asked.append((*given, how)) or model)
     command("a.wav", "--model", "base", "--device", "cuda:1", "--dtype", "float16")
-    assert asked == [("base", "cuda:1", "float16")]
+    command("a.wav", "--model", "base", "--threads", "3", "--plain", "--batch_size", "4")
+    assert asked == [
+        ("base", "cuda:1", "float16", {"threads": 0, "plain": False}),
+        ("base", "cpu", "float32", {"threads": 3, "plain": True}),
+    ]
+    assert [call.batch_size for call in model.calls] == [1, 4]
 
 
 def test_what_this_model_cannot_do_is_refused_before_any_file(command, scripted):
@@ -266,7 +273,7 @@ def test_what_this_model_cannot_do_is_refused_before_any_file(command, scripted)
 
 
 def test_nothing_is_loaded_for_options_that_make_no_sense(command, monkeypatch, tmp_path):
-    monkeypatch.setattr(transcribe_command, "load_model", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     refused(command("a.wav", "--beam_size", "0"), "beam_size")
     refused(command("a.wav", "--verbose", "False"), "--output_format")
     refused(command("x/a.wav", "a.mp3", "-f", "srt"), "'x/a.wav'", "'a.mp3'", "a.srt")
@@ -412,13 +419,11 @@ def test_the_bar_counts_the_clips_only(scripted, monkeypatch):
 
 
 def blas_threads():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
 
 def test_threads_hold_for_the_products_of_this_command(command, scripted):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+    with threadpool_limits(3, user_api="blas"):
         before, during = blas_threads(), []
         scripted({"a.wav": [lambda: during.append(blas_threads())]})
         command("a.wav", "--threads", "2")
@@ -426,15 +431,6 @@ def test_threads_hold_for_the_products_of_this_command(command, scripted):
         command("a.wav", "--threads", "None")
         assert during == [[2] * len(before), before, before]
         assert blas_threads() == before != [2] * len(before)
-
-
-def test_threads_without_threadpoolctl(command, scripted, monkeypatch):
-    model = scripted()
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    result = command("a.wav", "--threads", "4")
-    refused(result, "pip install 'minwhisper[threads]'", "OPENBLAS_NUM_THREADS=4")
-    assert model.calls == []
-    assert command("a.wav").status == 0  # which does not need it
 
 
 def test_downloads_go_to_the_folder_of_models(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from minwhisper import passage
 from minwhisper import transcribe as chapter
 from minwhisper.tokenizer import Tokenizer
 from minwhisper.words import WordTiming
@@ -150,7 +151,7 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
     model.decode = remember
     with (
         patch.object(chapter, "Spectrogram", Numbered),
-        patch.object(chapter, "find_alignment", align),
+        patch.object(passage, "find_alignment", align),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper import transcribe as chapter
+from minwhisper import passage as chapter
 from minwhisper.errors import MinWhisperError
 from minwhisper.words import WordTiming
 from scripted import (

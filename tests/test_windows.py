@@ -8,7 +8,7 @@ import pytest
 from minwhisper.decoding import DecodingResult
 from minwhisper.errors import OptionError
 from minwhisper.options import TranscriptionOptions
-from minwhisper.transcribe import has_failed, is_silence
+from minwhisper.windows import has_failed, is_silence
 from scripted import (
     ENGLISH,
     FINE,

@@ -1,0 +1,277 @@
+"""Each layer for speed against the readable one of its name, on what flows through tiny.en when it hears speech."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from minwhisper import layers
+from minwhisper.encoder import encoder_block, stem
+from minwhisper.fast.cpu_layers import (
+    SAFE,
+    TILE,
+    Linear,
+    attend,
+    gelu,
+    layer_norm,
+    linear,
+    mlp,
+    product,
+    side_by_side,
+    tiles,
+)
+from minwhisper.layers import INNER_BLOCK, causal_mask, keys_and_values, split_heads
+from minwhisper.parity import relative_difference, window_mel
+
+BOUND = 1e-6
+ROWS = pytest.mark.parametrize("rows", [1, 2, 3, 8, TILE], ids=lambda rows: f"{rows} rows")
+
+
+class Flow(NamedTuple):
+    """What goes through a block of the encoder."""
+
+    x: np.ndarray  # (T, D), into the block
+    normed: np.ndarray  # (T, D), into attention
+    thought: np.ndarray  # (T, F), into GELU
+    weights: layers.Weights
+
+
+@pytest.fixture(scope="module", params=[0, 3], ids=["first block", "last block"])
+def flow(request, tiny_en, speech) -> Flow:
+    encoder, heads = tiny_en.weights["encoder"], tiny_en.config.encoder_attention_heads
+    x = stem(window_mel(speech["LJ001-0001.wav"], 80), encoder)
+    for block in encoder["blocks"][: request.param]:
+        x = encoder_block(x, block, heads)
+    block = encoder["blocks"][request.param]
+    normed = layers.layer_norm(x, **block["attention_norm"])
+    thought = layers.linear(layers.layer_norm(x, **block["mlp_norm"]), **block["mlp"]["fc1"])
+    return Flow(x[0], normed[0], thought[0], block)
+
+
+@pytest.fixture(scope="module")
+def asked(flow):
+    """Queries (H, S, K), keys (H, K, T), values (H, T, K) of a block's attention; the queries as they are."""
+    weights = flow.weights["attention"]
+    queries = split_heads(layers.linear(flow.normed[None], **weights["query"]), 6)
+    keys, values = keys_and_values(flow.normed[None], weights, 6)
+    return queries[0], keys[0], values[0]
+
+
+def scaled(queries):
+    return queries * np.float32(queries.shape[-1] ** -0.5)
+
+
+def largest_score(queries, keys) -> float:
+    """By the lengths of queries and keys."""
+    lengths = np.linalg.norm(scaled(queries), axis=-1).max() * np.linalg.norm(keys, axis=-2).max()
+    return float(lengths) * 1.001
+
+
+def anything(*shape):
+    """Room in which something was before."""
+    return np.full(shape, np.nan, np.float32)
+
+
+# --- Linear maps
+
+
+def test_tiles_cover_every_row_once():
+    for length in (1, TILE - 1, TILE, TILE + 1, 1500):
+        assert [row for tile in tiles(length) for row in range(length)[tile]] == list(range(length))
+    assert tiles(0) == []
+    assert [tile.stop - tile.start for tile in tiles(130, 64)] == [64, 64, 2]
+
+
+@ROWS
+@pytest.mark.parametrize("inner", [1, INNER_BLOCK, INNER_BLOCK + 1, 384])
+def test_product(flow, rows, inner):
+    a, b = flow.normed[:rows, :inner], flow.weights["attention"]["query"]["weight"].T[:inner]
+    out = anything(rows, b.shape[1])
+    assert product(a, b, out) is out
+    assert relative_difference(out, layers.product(a, b)) <= BOUND
+
+
+@ROWS
+@pytest.mark.parametrize("name", ["query", "key", "out"])
+def test_linear(flow, rows, name):
+    weights = flow.weights["attention"][name]
+    out = anything(rows, 384)
+    assert linear(flow.normed[:rows], *Linear.of(weights), out=out) is out
+    assert relative_difference(out, layers.linear(flow.normed[:rows], **weights)) <= BOUND
+
+
+@ROWS
+def test_linear_maps_of_one_x_side_by_side(flow, rows):
+    maps = [flow.weights["attention"][name] for name in ("query", "key", "value")]
+    out = linear(flow.normed[:rows], *Linear.of(*maps), out=anything(rows, 3 * 384))
+    expected = [layers.linear(flow.normed[:rows], **weights) for weights in maps]
+    for ours, theirs in zip(np.split(out, 3, axis=1), expected, strict=True):
+        assert relative_difference(ours, theirs) <= BOUND
+
+
+def test_weights_that_lie_side_by_side_are_not_copied(model):
+    encoder, decoder = model.weights["encoder"], model.weights["decoder"]
+    for block in (*encoder["blocks"], *decoder["blocks"]):
+        own = block["attention"]
+        groups = [[own[name]["weight"] for name in ("query", "key", "value")], [own["out"]["weight"]]]
+        groups += [[block["mlp"][name]["weight"]] for name in ("fc1", "fc2")]
+        if "cross_attention" in block:
+            cross = block["cross_attention"]
+            groups += [[cross["key"]["weight"], cross["value"]["weight"]]]
+            groups += [[cross["query"]["weight"]], [cross["out"]["weight"]]]
+        for weights in groups:
+            together = side_by_side(weights)
+            assert together.flags.c_contiguous
+            assert together.shape == (weights[0].shape[1], sum(map(len, weights)))
+            assert all(np.shares_memory(together, weight) for weight in weights)
+            assert np.array_equal(together, np.concatenate([weight.T for weight in weights], axis=1))
+
+
+def whole(rng):
+    """Three weights (4, 5) as they lie in a loaded model."""
+    return [part.T for part in np.split(rng.standard_normal((5, 12), np.float32), 3, axis=1)]
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda parts: [parts[1], parts[0], parts[2]],
+        lambda parts: [parts[0], parts[1], parts[1]],
+        lambda parts: parts[:2],
+        lambda parts: parts[1:],
+        lambda parts: [parts[0], parts[1], parts[2].copy()],
+        lambda parts: [np.ascontiguousarray(part) for part in parts],
+        lambda parts: [part[::-1] for part in parts],
+    ],
+    ids=["another order", "one twice", "the first of them", "the last of them", "one elsewhere", "rows", "backwards"],
+)
+def test_weights_that_lie_otherwise_are_copied(rng, arrange):
+    weights = arrange(whole(rng))
+    before = [weight.copy() for weight in weights]
+    together = side_by_side(weights)
+    assert together.flags.c_contiguous
+    assert np.array_equal(together, np.concatenate([weight.T for weight in before], axis=1))
+    assert not any(np.shares_memory(together, weight) for weight in weights)
+
+
+def test_weights_of_which_another_array_is_the_base_are_found(rng):
+    weights = whole(rng)
+    assert side_by_side(weights) is weights[0].base
+
+
+# --- Norm, GELU, MLP
+
+
+@ROWS
+def test_layer_norm(flow, rows):
+    weights, x = flow.weights["attention_norm"], flow.x[:rows].copy()
+    expected = layers.layer_norm(x, **weights)
+    out = anything(*x.shape)
+    assert layer_norm(x, **weights, out=out) is out
+    assert relative_difference(out, expected) <= BOUND
+    assert np.array_equal(x, flow.x[:rows])
+    assert np.array_equal(layer_norm(x, **weights, out=x), out)  # in place
+
+
+def test_layer_norm_of_a_constant_is_the_shift(flow):
+    weights = flow.weights["attention_norm"]
+    out = layer_norm(np.full((2, 384), 5, np.float32), **weights, out=anything(2, 384))
+    assert np.array_equal(out, np.stack([weights["bias"]] * 2))
+
+
+@ROWS
+def test_gelu(flow, rows):
+    x = flow.thought[:rows].copy()
+    assert gelu(x) is x
+    assert relative_difference(x, layers.gelu(flow.thought[:rows])) <= BOUND
+
+
+def test_gelu_far_from_zero():
+    x = np.linspace(-60, 60, 10_001, dtype=np.float32)[None]
+    assert np.allclose(gelu(x.copy()), layers.gelu(x), rtol=1e-6, atol=1e-7)
+
+
+@ROWS
+def test_mlp(flow, rows):
+    weights = flow.weights["mlp"]
+    x = layers.layer_norm(flow.x[:rows], **flow.weights["mlp_norm"])
+    before = x.copy()
+    out = anything(*x.shape)
+    assert mlp(x, Linear.of(weights["fc1"]), Linear.of(weights["fc2"]), out=out) is out
+    assert relative_difference(out, layers.mlp(before, weights)) <= BOUND
+    assert np.array_equal(x, before)
+
+
+# --- Attention
+
+
+@ROWS
+@pytest.mark.parametrize("positions", [1, 95, INNER_BLOCK, 97, 124, TILE, 126, 250, 1499, 1500])
+def test_attend(asked, rows, positions):
+    queries, keys, values = asked
+    queries, keys, values = queries[:, :rows], keys[:, :, :positions], values[:, :positions]
+    expected = layers.attend(queries, keys, values)
+    assert relative_difference(attend(scaled(queries), keys, values), expected) <= BOUND
+
+
+@pytest.mark.parametrize("positions", [1, 97, 126, 1500])
+def test_attend_of_one_head_into_a_part_of_the_width(asked, positions):
+    queries, keys, values = asked
+    out = anything(TILE, 6 * 64)
+    for head in range(6):
+        its = (queries[head, :TILE], keys[head, :, :positions], values[head, :positions])
+        bound = largest_score(*its[:2])
+        mine = out[:, 64 * head : 64 * (head + 1)]
+        attend(scaled(its[0]), *its[1:], out=mine, largest=bound)
+        assert relative_difference(mine, layers.attend(*its)) <= BOUND
+
+
+def test_attend_where_no_score_is_large_needs_no_maximum(asked):
+    queries, keys, values = asked
+    small = queries[:, :TILE] * np.float32(20 / largest_score(queries, keys))
+    bound = largest_score(small, keys)
+    assert 19 < bound < SAFE
+    expected = layers.attend(small, keys, values)
+    assert relative_difference(attend(scaled(small), keys, values, largest=bound), expected) <= BOUND
+    assert relative_difference(attend(scaled(small), keys, values), expected) <= BOUND
+
+
+@pytest.mark.parametrize("length", [1, 2, 6, 64, TILE])
+@pytest.mark.parametrize("past", [0, 1, 60, 100])
+def test_attend_to_what_came_before(asked, length, past):
+    queries, keys, values = asked
+    queries, keys, values = queries[:, :length], keys[:, :, : past + length], values[:, : past + length]
+    mask = causal_mask(length, past, queries)
+    expected = layers.attend(queries, keys, values, mask)
+    assert relative_difference(attend(scaled(queries), keys, values, mask), expected) <= BOUND
+
+
+@pytest.mark.parametrize("bound", ["unknown", "known"])
+@pytest.mark.parametrize("rows", [1, TILE])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_attend_with_scores_that_exp_cannot_take(rng, bound, rows, sign):
+    queries = np.abs(rng.standard_normal((2, rows, 64), np.float32)) * 30
+    keys = np.abs(rng.standard_normal((2, 64, 1500), np.float32)) * sign
+    values = rng.standard_normal((2, 1500, 64), np.float32)
+    scores = layers.attention_scores(queries, keys)
+    assert 100 < np.abs(scores).min()
+    largest = {"largest": largest_score(queries, keys)} if bound == "known" else {}
+    with np.errstate(all="raise", under="ignore"):
+        ours = attend(scaled(queries), keys, values, **largest)
+    # Scores of hundreds are known to no more than 1e-5 here, so both are held to what float64 finds.
+    exact = layers.attend(*(array.astype(np.float64) for array in (queries, keys, values)))
+    plain = layers.attend(queries, keys, values)
+    assert np.isfinite(ours).all()
+    assert relative_difference(ours, exact) <= 1.3 * relative_difference(plain, exact)
+
+
+@pytest.mark.parametrize("rows", [1, TILE])
+@pytest.mark.parametrize("score", [-0.99 * SAFE, 0.99 * SAFE], ids=["low", "high"])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
+def test_attend_without_a_maximum_at_the_edge_of_what_is_safe(rng, rows, score, size):
+    queries, keys = np.zeros((rows, 64), np.float32), np.zeros((64, 1500), np.float32)
+    queries[:, 0], keys[0] = 1, score
+    values = ((1 + rng.random((1500, 64))) * size).astype(np.float32)
+    with np.errstate(all="raise"):
+        ours = attend(queries, keys, values, largest=SAFE)
+    assert relative_difference(ours, np.broadcast_to(values.mean(axis=0, dtype=np.float64), ours.shape)) <= BOUND
