@@ -8,6 +8,7 @@ tensor asked for are touched, and the numbers go from the map straight into the 
 Walkthrough: section 7.
 """
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -59,14 +60,19 @@ class ByteMap:
         self.name = " + ".join(str(path) for path in paths)  # for messages
         self.starts = [0]  # of each file in the run; the last entry is the size of the run
         self._maps: list[NDArray[np.uint8]] = []
+        self._views: list[mmap.mmap] = []
         for path in self.paths:
             try:
-                # A file without bytes cannot be mapped; its table of contents will be missed soon enough.
-                empty = path.stat().st_size == 0
-                mapped = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+                with path.open("rb") as file:
+                    # A file without bytes cannot be mapped; its table of contents will be missed soon enough.
+                    empty = path.stat().st_size == 0
+                    view = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                mapped = np.frombuffer(view, np.uint8)
             except OSError as error:
                 raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
             self._maps.append(mapped)
+            if isinstance(view, mmap.mmap):
+                self._views.append(view)
             self.starts.append(self.starts[-1] + mapped.size)
 
     @property
@@ -106,6 +112,10 @@ class ByteMap:
             part = rows[first : first + rows_a_block]
             numbers = self._numbers(tensor, start + first * width, start + first * width + part.size)
             np.copyto(part, numbers.reshape(part.shape), casting="same_kind")
+        if out.size > _BLOCK and hasattr(mmap, "MADV_DONTNEED"):
+            # What has been read would count as this process's memory until the system wants it back.
+            for view in self._views:
+                view.madvise(mmap.MADV_DONTNEED)
 
     def same(self, one: StoredTensor, other: StoredTensor) -> bool:
         """Whether two tensors hold the same numbers in the same shape, each in a type of its own if need be."""
@@ -130,6 +140,7 @@ class ByteMap:
     def close(self) -> None:
         """Let go of the files. Arrays that were read stay valid: they own their numbers."""
         self._maps.clear()
+        self._views.clear()
 
 
 def _decode(raw: NDArray[np.uint8], dtype: str) -> Array:

@@ -3,6 +3,8 @@
 Windows that are decoded one after another need no cuts: each begins where the last complete sentence ended, which the
 model says. Windows that are decoded together have to be cut before anything is known of the text, so they are cut
 where it is quietest: in a pause there is no word to cut through.
+
+Walkthrough: section 13.
 """
 
 import numpy as np

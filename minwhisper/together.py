@@ -2,6 +2,8 @@
 
 A step of the decoder reads all of its weights to say one token. Texts that are said side by side share the reading, so
 eight of them take little longer than one. Whichever window has ended leaves, and the next one takes its place.
+
+Walkthrough: section 13.
 """
 
 from collections.abc import Generator, Iterable

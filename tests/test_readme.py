@@ -10,8 +10,10 @@ from minwhisper import parity
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-FILES = re.findall(r"`(\w+\.py)`", README[README.index("## Reading order") : README.index("## How exact it is")])
-FILES = list(dict.fromkeys(FILES))  # in the order in which the table names them
+TABLE = README[README.index("## Reading order") : README.index("## How exact it is")]
+ENTRIES = list(dict.fromkeys(re.findall(r"`(\w+(?:\.py|/))`", TABLE)))  # in the order in which the table names them
+FILES = [entry for entry in ENTRIES if entry.endswith(".py")]
+FOLDERS = [entry for entry in ENTRIES if entry.endswith("/")]
 
 
 def test_the_python_examples_run(tiny_en, monkeypatch, capsys):
@@ -31,8 +33,7 @@ def test_the_python_examples_run(tiny_en, monkeypatch, capsys):
 
 
 def test_every_folder_of_code_has_its_line():
-    folders = re.findall(r"`(\w+)/`", README[README.index("## Reading order") : README.index("## How exact it is")])
-    assert folders == sorted(path.parent.name for path in (ROOT / "minwhisper").glob("*/__init__.py"))
+    assert sorted(FOLDERS) == sorted(f"{path.parent.name}/" for path in (ROOT / "minwhisper").glob("*/__init__.py"))
 
 
 def test_every_file_of_the_package_has_its_line():
@@ -40,19 +41,26 @@ def test_every_file_of_the_package_has_its_line():
     assert set(FILES) == there
 
 
-def imported(path: Path) -> set[str]:
-    """The files of this package that a file imports to run, imports for type checkers left out."""
+def imported(path: Path, level: int = 1) -> set[str]:
+    """The files and folders of this package that a file imports to run, imports for type checkers left out."""
     names = set()
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            names.add(f"{node.module}.py")
+        if isinstance(node, ast.ImportFrom) and node.level == level and node.module:
+            first, _, rest = node.module.partition(".")
+            names.add(f"{first}/" if rest or f"{first}/" in FOLDERS else f"{first}.py")
     return names
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_chapter_imports_only_from_earlier_ones(name):
-    allowed = set(FILES[: FILES.index(name)])
+    allowed = set(ENTRIES[: ENTRIES.index(name)])
     assert imported(ROOT / "minwhisper" / name) <= allowed
+
+
+def test_the_schedules_import_from_the_chapters_and_never_the_reverse():
+    allowed = set(ENTRIES[: ENTRIES.index("fast/")])
+    for path in (ROOT / "minwhisper" / "fast").glob("*.py"):
+        assert imported(path, level=2) <= allowed, path.name
 
 
 def figures(column: int) -> dict[str, float]:
