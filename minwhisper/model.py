@@ -22,6 +22,7 @@ from .errors import (
     LanguageError,
     MinWhisperError,
     ModelNotFoundError,
+    OptionError,
     ShapeError,
     SomeFailedError,
     TokenizerError,
@@ -29,7 +30,7 @@ from .errors import (
 from .fast.cpu import CpuEngine
 from .fast.threads import check_threads
 from .layers import Weights
-from .options import DecodingOptions, TranscriptionOptions, check_count, check_names
+from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
 from .segments import Transcript
 from .sources import find_checkpoint
 from .tokenizer import Tokenizer
@@ -315,5 +316,8 @@ class Whisper:
         """
         asked = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
-        check_options(asked, self)
+        check_number("seed", seed, "a whole number, 0 or more", least=0)
+        if isinstance(audios, str | bytes | PathLike | np.ndarray):
+            raise OptionError(f"audios: expected several sounds, such as a list, got one {type(audios).__name__}")
+        check_options(asked, self, stacklevel=3)
         return transcribe_in_step(self, audios, asked, batch_size, seed)

@@ -55,8 +55,11 @@ class Passage:
         self._prompt = Prompt.begin(options, model)
         self._speech_end = 0.0  # seconds: where the last word ended
 
-    def steps(self, start: int, end: int) -> Steps:
-        """Window after window of the frames from ``start`` to ``end``; what was said before is remembered."""
+    def steps(self, start: int, end: int, *, followed: bool = False) -> Steps:
+        """Window after window of the frames from ``start`` to ``end``; what was said before is remembered.
+
+        ``followed``: by another part, which is heard on its own. Then nothing lasts beyond the end.
+        """
         seek = start
         while seek < end:
             window = Window(seek, min(N_FRAMES, end - seek))
@@ -64,7 +67,7 @@ class Passage:
             decoded = yield from self._decode(features)
             segments, following = self._heard(window, features, decoded)
             seek = max(following, seek + 1)  # forward, whatever was said
-            yield from segments
+            yield from (end_by(segment, end / FRAMES_A_SECOND) for segment in segments) if followed else segments
             self._report(min(seek, end) - window.seek)
 
     def _encode(self, window: Window) -> Array:
@@ -147,3 +150,17 @@ class Passage:
         if threshold is not None and rest <= threshold:
             return window.seek + window.size
         return round(word_end * FRAMES_A_SECOND)
+
+
+def end_by(segment: Segment, seconds: float) -> Segment:
+    """The segment with no time behind this one, and its words so, too; cleared if nothing is left of it."""
+
+    def earlier(time: float) -> float:
+        return min(time, seconds)
+
+    ended: Segment = {**segment, "start": earlier(segment["start"]), "end": earlier(segment["end"])}
+    if "words" in segment:
+        ended["words"] = [
+            {**word, "start": earlier(word["start"]), "end": earlier(word["end"])} for word in segment["words"]
+        ]
+    return clear_if_empty(ended)

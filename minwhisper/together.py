@@ -41,6 +41,9 @@ def in_step(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_s
             asking[decoding.add(item)] = number, job
         except StopIteration:
             yield number, None
+        except BaseException:  # also where nobody wants to hear more
+            job.close()
+            raise
 
     try:
         while True:

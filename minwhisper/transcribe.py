@@ -52,9 +52,14 @@ class Transcription:
         progress: Progress | None = None,
         generator: np.random.Generator | None = None,
         batch_size: int = 1,
+        checked: bool = False,
     ) -> None:
-        """See :meth:`Whisper.transcribe`. Refuses bad input, reads the sound and hears its language."""
-        check_options(options, model)
+        """See :meth:`Whisper.transcribe`. Refuses bad input, reads the sound and hears its language.
+
+        ``checked``: the options have been held to the model already.
+        """
+        if not checked:
+            check_options(options, model)
         self.segments = []
         self._model, self._options, self._progress = model, options, progress
         self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
@@ -120,7 +125,8 @@ class Transcription:
             return
         parts = [part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end)]
         passages = map(self._passage, self._generator.spawn(len(parts)))
-        jobs = (passage.steps(*part) for passage, part in zip(passages, parts, strict=True))
+        last = parts[-1:]
+        jobs = (passage.steps(*part, followed=[part] != last) for passage, part in zip(passages, parts, strict=True))
         model = self._model
         yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size))
 
@@ -165,7 +171,7 @@ def transcribe_in_step(
     def job(number: int, audio: AudioSource) -> Steps:
         try:
             generator = np.random.default_rng(seed)  # what a sound becomes does not depend on the others
-            found[number] = running = Transcription(model, audio, options, generator=generator)
+            found[number] = running = Transcription(model, audio, options, generator=generator, checked=True)
             with running:
                 yield from running.steps()
         except MinWhisperError as error:

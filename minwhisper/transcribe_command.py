@@ -107,14 +107,16 @@ class _Job:
         finished = self._model.stream_many(files, batch_size=self._batch_size, seed=self._seed, **self._request.options)
         try:
             for file, one in zip(files, finished, strict=True):
-                if isinstance(one, MinWhisperError):
-                    self._complain(file, one)
-                    failed += 1
-                else:
+                try:
+                    if isinstance(one, MinWhisperError):
+                        raise one
                     self._announce(file, one)
                     for segment in one.segments:
                         self._show(segment)
                     self._output(file, one)
+                except MinWhisperError as error:
+                    self._complain(file, error)
+                    failed += 1
                 done += 1
         except KeyboardInterrupt:
             self._console.note(f"interrupted after {done} of {len(files)} files")

@@ -72,8 +72,11 @@ def initial_prompt_tokens(options: TranscriptionOptions, model: "Whisper") -> li
     return [] if options.initial_prompt is None else model.tokenizer.encode(" " + options.initial_prompt.strip())
 
 
-def check_options(options: TranscriptionOptions, model: "Whisper") -> None:
-    """Refuse what this model cannot do before any work. Raises errors of :mod:`minwhisper.errors`."""
+def check_options(options: TranscriptionOptions, model: "Whisper", stacklevel: int = 4) -> None:
+    """Refuse what this model cannot do before any work. Raises errors of :mod:`minwhisper.errors`.
+
+    Warnings name the line that many calls above, by default the one that calls :meth:`Whisper.stream`.
+    """
     first = options.attempts[0]
     # A prefix has to fit behind the longest prompt that a window may get.
     prompt = [0] * prompt_room(model) if options.condition_on_previous_text else options.initial_prompt
@@ -82,14 +85,16 @@ def check_options(options: TranscriptionOptions, model: "Whisper") -> None:
     if count > room:
         if options.carry_initial_prompt:
             raise OptionError(f"carry_initial_prompt: expected an initial_prompt of at most {room} tokens, got {count}")
-        warnings.warn(f"initial_prompt: of its {count} tokens only the last {room} are used", stacklevel=4)
+        warnings.warn(f"initial_prompt: of its {count} tokens only the last {room} are used", stacklevel=stacklevel)
     if options.word_timestamps:
         check_alignment_heads(model.alignment_heads, model.name)
         most = model.config.max_target_positions - 5  # language, task, form and the end take the others
         if (first.sample_len or 0) > most:
             raise OptionError(f"sample_len: expected at most {most} with word_timestamps, got {first.sample_len}")
         if first.task == "translate":
-            warnings.warn("word_timestamps: words of a translation may not be where their sound is", stacklevel=4)
+            warnings.warn(
+                "word_timestamps: words of a translation may not be where their sound is", stacklevel=stacklevel
+            )
 
 
 # --- After: whether it will do, and what is kept --------------------------------------------------------------------

@@ -217,7 +217,7 @@ def test_keys_and_values_grow_at_their_end():
 
 # --- Several texts that hear one window
 
-# A step's distance from float64 depends on the text. Over thirty texts it was 0.7e-6 in the geometric mean and 4.9e-6 at
+# A step is as far from float64 as the text has it. Over thirty texts it was 0.7e-6 in the geometric mean, 4.9e-6 at
 # the most, PyTorch's 1.2e-6 and 8.5e-6.
 STEP = 4e-6
 

@@ -12,8 +12,8 @@ from minwhisper import DecodingOptions
 from minwhisper import decoding as chapter
 from minwhisper.decoding import (
     DecodingResult,
-    compression_ratio,
     Request,
+    compression_ratio,
     decode_windows,
     initial_tokens,
     language_probabilities,

@@ -102,7 +102,18 @@ def test_options_of_subtitles(request_for, tmp_path, options, name, value):
 def test_no_option_is_left_out_of_these_tests(parser):
     tested = {name for _, name, _ in (*OF_A_WINDOW, *OF_THE_WHOLE, *OF_SUBTITLES)}
     elsewhere = {"help", "files", "temperature", "temperature_increment_on_fallback", "best_of", "dtype", "fp16"}
-    elsewhere |= {"verbose", "output_dir", "output_format", "seed", "threads", "model", "model_dir", "device", "batch_size", "plain"}
+    elsewhere |= {
+        "verbose",
+        "output_dir",
+        "output_format",
+        "seed",
+        "threads",
+        "model",
+        "model_dir",
+        "device",
+        "batch_size",
+        "plain",
+    }
     assert {action.dest for action in parser._actions} == tested | elsewhere
     library = {field.name for kind in (DecodingOptions, TranscriptionOptions) for field in fields(kind)}
     only_there = {"attempts", "prompt", "prefix", "sample_len", "suppress_blank", "without_timestamps"}

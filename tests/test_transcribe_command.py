@@ -109,7 +109,9 @@ def test_one_format_goes_into_the_current_folder(command, tmp_path, monkeypatch)
 def test_fp16_is_how_weights_are_stored(command, monkeypatch):
     loaded = []
     real = transcribe_command.load_model
-    monkeypatch.setattr(transcribe_command, "load_model", lambda *given, **how: loaded.append(real(*given, **how)) or loaded[-1])
+    monkeypatch.setattr(
+        transcribe_command, "load_model", lambda *given, **how: loaded.append(real(*given, **how)) or loaded[-1]
+    )
     assert command(SHORT, "--fp16", "True", *GREEDY).out == "has never been surpassed.\n"
     assert (loaded[0].dtype, loaded[0].device) == ("float16", "cpu")
 

@@ -1,6 +1,7 @@
 """Windows decoded together: of several sounds, each of which becomes what it would alone, and of one that is cut."""
 
 import warnings
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,6 @@ from minwhisper import transcribe as chapter
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, SomeFailedError
 from minwhisper.transcribe import Transcription
 from scripted import DATA, GAP, RATE
-from sounds import wav
 from test_transcribe import is_closed, remembered
 from test_transcribe_speech import words
 
@@ -42,7 +42,10 @@ def check_segments(result, seconds):
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
     assert result["text"] == "".join(segment["text"] for segment in segments)
     for segment in segments:
-        assert 0 <= segment["start"] <= segment["end"] <= seconds
+        assert 0 <= segment["start"] <= segment["end"]
+        assert segment["start"] < seconds
+        # The last end can lie in the silence that a short window is filled with, as in a sound that is not cut.
+        assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
     for segment, following in pairwise(segments):
         assert segment["seek"] <= following["seek"]
         assert segment["end"] <= following["start"] + 1e-9, (segment["text"], following["text"])
@@ -50,8 +53,13 @@ def check_segments(result, seconds):
 
 @pytest.fixture(scope="module")
 def alone(tiny_en):
-    """Each clip's transcript by its path, transcribed alone."""
-    return {path: tiny_en.transcribe(path, **GREEDY) for path in SPEECH}
+    """The transcript of a clip, transcribed alone, once for each."""
+
+    @cache
+    def transcript(path):
+        return tiny_en.transcribe(path, **GREEDY)
+
+    return transcript
 
 
 @pytest.fixture(scope="module")
@@ -96,24 +104,24 @@ def page_cut(tiny_en, page):
 # ------------------------------------------------------------------------------------------ several sounds
 
 
-def test_each_of_many_files_becomes_what_it_would_alone(tiny_en, alone):
-    results = tiny_en.transcribe_many(SPEECH, **GREEDY)
-    assert len(results) == 13
-    for path, result in zip(SPEECH, results, strict=True):
-        check_same(result, alone[path])
+@pytest.mark.parametrize("count", [5, pytest.param(13, marks=pytest.mark.grid)])
+def test_each_of_many_files_becomes_what_it_would_alone(tiny_en, alone, count):
+    results = tiny_en.transcribe_many(SPEECH[:count], **GREEDY)
+    assert len(results) == count
+    for path, result in zip(SPEECH[:count], results, strict=True):
+        check_same(result, alone(path))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_each_becomes_the_same_however_many_are_decoded_together(tiny_en, alone, batch_size):
-    files = [*SHORT, SPEECH[0]]
+@pytest.mark.parametrize(("batch_size", "files"), [(1, SHORT[:2]), (3, [*SHORT, SPEECH[0]])], ids=["1", "3"])
+def test_each_becomes_the_same_however_many_are_decoded_together(tiny_en, alone, batch_size, files):
     for path, result in zip(files, tiny_en.transcribe_many(files, batch_size=batch_size, **GREEDY), strict=True):
-        check_same(result, alone[path])
+        check_same(result, alone(path))
 
 
-def test_a_long_sound_beside_short_ones(tiny_en, alone, book, book_alone, speech):
-    sounds = [book, SHORT[0], SHORT[1].read_bytes(), speech["LJ001-0011.wav"]]
+def test_a_long_sound_beside_short_ones(tiny_en, alone, book, book_alone):
+    sounds = [book, SHORT[0], SHORT[1].read_bytes()]
     results = tiny_en.transcribe_many(iter(sounds), batch_size=2, **GREEDY)
-    for result, expected in zip(results, [book_alone, *(alone[path] for path in SHORT)], strict=True):
+    for result, expected in zip(results, [book_alone, *(alone(path) for path in SHORT[:2])], strict=True):
         check_same(result, expected)
 
 
@@ -141,7 +149,7 @@ def test_a_sound_without_a_window_among_others(tiny_en, alone):
     empty = np.zeros(100, np.float32)
     first, second, third = tiny_en.transcribe_many([empty, SHORT[0], empty], **GREEDY)
     assert first == third == {"text": "", "segments": [], "language": "en"}
-    check_same(second, alone[SHORT[0]])
+    check_same(second, alone(SHORT[0]))
 
 
 def test_finished_transcriptions_come_in_the_order_of_the_sounds(tiny_en, alone, tmp_path):
@@ -150,7 +158,7 @@ def test_finished_transcriptions_come_in_the_order_of_the_sounds(tiny_en, alone,
     assert isinstance(first, Transcription)
     assert isinstance(error, AudioError)
     for path, one in [(SHORT[0], first), (SHORT[1], third)]:
-        check_same(one.transcript, alone[path])
+        check_same(one.transcript, alone(path))
         assert one.seconds == minwhisper.load_audio(path).size / RATE
         assert one.segments == one.transcript["segments"]
 
@@ -174,8 +182,8 @@ def test_those_that_cannot_be_read_are_named_and_the_others_are_there(tiny_en, a
     assert list(error.errors) == [1, 3]
     assert "broken.flac" in str(error.errors[3])
     assert [one is None for one in error.transcripts] == [False, True, False, True]
-    check_same(error.transcripts[0], alone[SHORT[0]])
-    check_same(error.transcripts[2], alone[SHORT[1]])
+    check_same(error.transcripts[0], alone(SHORT[0]))
+    check_same(error.transcripts[2], alone(SHORT[1]))
 
 
 def test_a_single_error_is_told_without_others(tiny_en, tmp_path):
@@ -200,6 +208,7 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
         ({"batch_size": 1.5}, OptionError, "batch_size"),
         ({"batch_size": None}, OptionError, "batch_size"),
         ({"beam_size": 0}, OptionError, "beam_size"),
+        ({"seed": -1}, OptionError, "seed"),
         ({"laguage": "fr"}, OptionError, "did you mean 'language'"),
         ({"language": "fr"}, LanguageError, "English only"),
         ({"suppress_tokens": [99999]}, OptionError, "suppress_tokens"),
@@ -272,17 +281,17 @@ def edits(heard, expected):
 
 
 def test_edits_are_counted():
-    assert edits("a b c".split(), "a b c".split()) == (0, ())
-    assert edits("a x c d".split(), "a b c".split()) == (2, (("b", "x"), ("", "d")))
-    assert edits([], ["a"]) == (1, (("a", ""),))
-    assert edits("b c".split(), "a b c".split()) == (1, (("a", ""),))
+    assert edits("abc", "abc") == (0, ())
+    assert edits("axcd", "abc") == (2, (("b", "x"), ("", "d")))
+    assert edits("", "a") == (1, (("a", ""),))
+    assert edits("bc", "abc") == (1, (("a", ""),))
 
 
 def check_words(cut, whole):
     """At most 2 % of the words are others."""
     expected = words(whole["text"])
     count, differing = edits(words(cut["text"]), expected)
-    assert len(expected) > 100
+    assert len(expected) > 50
     assert count <= 0.02 * len(expected), f"{count} of {len(expected)} words: {differing}"
 
 
@@ -290,9 +299,9 @@ def test_the_words_of_a_sound_that_is_cut_are_nearly_the_same(book_cut, book_alo
     check_words(book_cut, book_alone)
 
 
-@pytest.mark.parametrize("sentences", [7, pytest.param(12, marks=pytest.mark.grid)])
-def test_the_words_of_a_larger_model_are_nearly_the_same(base, clips, sentences):
-    sound = np.concatenate(clips[:sentences])
+@pytest.mark.parametrize(("first", "last"), [pytest.param(0, 12, marks=pytest.mark.grid)])
+def test_the_words_of_a_larger_model_are_nearly_the_same(base, clips, first, last):
+    sound = np.concatenate(clips[first:last])
     cut = base.transcribe(sound, batch_size=8, language="en", **GREEDY)
     check_words(cut, base.transcribe(sound, language="en", **GREEDY))
     check_segments(cut, sound.size / RATE)
@@ -316,32 +325,23 @@ def test_progress_rises_to_the_end(book_cut, reports, book):
     assert {report[1] for report in reports} == {book.size / RATE}
 
 
-@pytest.mark.parametrize("threads", [None, 1, 2])
-def test_the_same_sound_gives_the_same_again_with_any_number_of_threads(tiny_en, page, page_cut, threads):
-    model = tiny_en if threads is None else minwhisper.load_model("tiny.en", threads=threads)
-    result = model.transcribe(page, batch_size=8, **GREEDY)
-    check_same(result, page_cut)
-    assert threads is not None or result == page_cut
+def test_the_same_sound_gives_the_same_again(tiny_en, page, page_cut):
+    assert tiny_en.transcribe(page, batch_size=8, **GREEDY) == page_cut
 
 
-def test_any_number_of_windows_together_gives_the_same(tiny_en, page, page_cut):
-    check_same(tiny_en.transcribe(page, batch_size=2, **GREEDY), page_cut)
-
-
-def test_the_readable_layers_give_the_same(page, page_cut, tiny_en):
-    plain = minwhisper.load_model("tiny.en", plain=True)
-    check_same(plain.transcribe(page, batch_size=8, **GREEDY), page_cut)
-
-
-def test_the_readable_layers_give_the_same_of_several(alone, tiny_en):
-    plain = minwhisper.load_model("tiny.en", plain=True)
-    for path, result in zip(SHORT, plain.transcribe_many(SHORT[:2], **GREEDY), strict=False):
-        check_same(result, alone[path])
+@pytest.mark.parametrize(
+    ("batch_size", "machine"),
+    [(2, {"threads": 1}), (8, {"threads": 2}), (8, {"plain": True})],
+    ids=["one thread", "two threads", "the readable layers"],
+)
+def test_the_same_sound_gives_the_same_however_it_is_computed(tiny_en, page, page_cut, batch_size, machine):
+    model = minwhisper.load_model("tiny.en", **machine)
+    check_same(model.transcribe(page, batch_size=batch_size, **GREEDY), page_cut)
 
 
 @pytest.mark.parametrize("path", [SHORT[0], SPEECH[0]], ids=lambda path: path.name)
 def test_a_sound_that_a_window_holds_is_not_cut(tiny_en, alone, path):
-    check_same(tiny_en.transcribe(path, batch_size=8, **GREEDY), alone[path])
+    check_same(tiny_en.transcribe(path, batch_size=8, **GREEDY), alone(path))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159])
@@ -378,17 +378,14 @@ def test_each_part_draws_numbers_of_its_own(tiny_en, page):
     draw = lambda seed: tiny_en.transcribe(  # noqa: E731
         page, batch_size=4, temperature=1.0, sample_len=6, generator=np.random.default_rng(seed)
     )
-    assert draw(1) == draw(1) != draw(2)
+    first = draw(1)
+    assert draw(1) == first
+    assert len({segment["seek"] for segment in first["segments"]}) == 2
 
 
 def test_a_prompt_that_is_too_long_is_told_once(tiny_en):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        tiny_en.transcribe_many(SHORT[:2], initial_prompt="so " * 300, sample_len=2, **GREEDY)
+        with pytest.raises(SomeFailedError):
+            tiny_en.transcribe_many(["/no/such/file", "/no/other"], initial_prompt="so " * 300)
     assert [str(one.message)[:15] for one in caught] == ["initial_prompt:"]
-
-
-def test_wav_bytes_and_paths_can_be_mixed(tiny_en, speech, alone):
-    sound = wav(np.round(speech["LJ001-0008.wav"][:, None] * 32768).astype(np.int32))
-    for result in tiny_en.transcribe_many([sound, str(SHORT[0])], **GREEDY):
-        check_same(result, alone[SHORT[0]])
