@@ -178,7 +178,7 @@ def decode_together(
 
     Where one of them has several new tokens, a prompt, there is enough to do without the others.
     """
-    prompts = {number for number, feed in enumerate(feeds) if len(feed.tokens[0]) > 1}
+    prompts = {number for number, feed in enumerate(feeds) if np.shape(feed.tokens)[-1] > 1}
     if prompts and len(feeds) > 1:
         rest = [feed for number, feed in enumerate(feeds) if number not in prompts]
         stepped = iter(decode_together(rest, weights, config, pool)) if rest else iter(())

@@ -9,14 +9,14 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from ..errors import OptionError
 
@@ -44,14 +44,18 @@ class Pool:
                     item = left.popleft()
                 except IndexError:
                     return
-                work(item)
+                try:
+                    work(item)
+                except BaseException:
+                    left.clear()  # the others finish what they are at
+                    raise
 
         helpers = [self._others.submit(take) for _ in range(min(self.count, len(left)) - 1)] if self._others else []
         try:
             take()
         finally:
-            left.clear()  # after an error the others finish what they are at
-            errors = [helper.exception() for helper in helpers]
+            # One that has not begun has nothing left to do, and in a process that was forked it never will begin.
+            errors = [helper.exception() for helper in helpers if not helper.cancel()]
         for error in errors:
             if error is not None:
                 raise error
@@ -116,7 +120,6 @@ class _Blas:
         self._lock = threading.Lock()
         self._users = 0  # blocks that want one thread
         self._before: list[int] = []
-        self._limiter: Any = None
 
     def limits(self) -> list[int]:
         """How many threads each library found would take, were it not for us."""
@@ -127,14 +130,14 @@ class _Blas:
         with self._lock:
             if not self._users:
                 self._before = _counts()
-                self._limiter = _controller().limit(limits=1)
+                _set_counts([1] * len(self._before))
             self._users += 1
 
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
             if not self._users:
-                self._limiter.restore_original_limits()
+                _set_counts(self._before)
 
 
 @cache
@@ -143,6 +146,18 @@ def _controller() -> ThreadpoolController:
     import numpy  # noqa: F401  # has to be loaded to be found
 
     return ThreadpoolController().select(user_api="blas")
+
+
+def _set_counts(counts: Sequence[int]) -> None:
+    """Have each library take so many threads from now on, whichever thread of ours asks for it.
+
+    From version 3.8 on threadpoolctl serves the first thread that asks, and lets others ask in vain until that one is
+    done. Here they take turns by a lock of their own.
+    """
+    if hasattr(OpenBLASController, "clear_controlling_thread"):
+        OpenBLASController.clear_controlling_thread(force=True)
+    for library, count in zip(_controller().lib_controllers, counts, strict=True):
+        library.set_num_threads(count)
 
 
 def blas_libraries() -> list[tuple[str, str]]:
@@ -176,5 +191,9 @@ def blas_threads(count: int | None) -> Iterator[None]:
     if not count:
         yield
         return
-    with _controller().limit(limits=count):
+    before = _counts()
+    _set_counts([count] * len(before))
+    try:
         yield
+    finally:
+        _set_counts(before)
