@@ -88,12 +88,13 @@ def measure_rates(engine: CpuEngine) -> Rates:
 
 def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[Stage]:
     """The stages of one window, from samples to features, and all of them together."""
-    config, weights, pool = model.config, model.weights["encoder"], engine.pool
+    config, pool = model.config, engine.pool
+    weights = cpu_encoder.EncoderWeights.of(model.weights["encoder"])
     T, D, F, H = config.max_source_positions, config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
     layers = config.encoder_layers
     samples = pad_or_trim(clip_samples())
     mel = log_mel_spectrogram(samples, config.num_mel_bins)
-    block = cpu_encoder.EncoderBlock.of(weights["blocks"][0])
+    block = weights.blocks[0]
 
     def floor(multiplications: float, numbers: float) -> float:
         return max(multiplications / rates.multiplications, 4 * numbers / rates.bytes)
@@ -108,7 +109,7 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         yield Stage("mel", seconds(lambda: log_mel_spectrogram(samples, config.num_mel_bins), 3), 0.0)
         stem = 2 * T * 3 * config.num_mel_bins * D + T * 3 * D * D
         yield Stage("stem", seconds(lambda: cpu_encoder.stem(mel, weights, x, pool)), floor(stem, 3 * T * D))
-        asked = cpu_encoder.Asked.room(T, D, H)
+        asked = cpu_encoder.Asked.room("bench", T, D, H)
         pool.run(lambda rows: cpu_encoder.ask(x, rows, block, asked), tiles(T))
         hidden, out = np.empty((T, F), np.float32), np.empty((T, D), np.float32)
         heads = [slice(start, start + D // H) for start in range(0, D, D // H)]

@@ -19,7 +19,7 @@ class CpuEngine:
         """``threads`` of None or 0 are as many as the process may use cores."""
         self.config = config
         self.pool = Pool(threads or usable_cores())
-        self._encoder = weights["encoder"]
+        self._encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])
         self._decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
 
     def at_work(self) -> AbstractContextManager[Any]:

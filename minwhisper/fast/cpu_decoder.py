@@ -22,11 +22,10 @@ from .cpu_layers import Linear, attend, gelu, layer_norm, linear, product, scrat
 from .threads import Pool
 
 ROOM = 64  # tokens for which a buffer has room at first, and by which it grows
-PIECE = 2_500_000  # numbers of a matrix (10 MB) that a thread multiplies at a time: less is not worth waking one
+PIECE = 1_250_000  # numbers of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking one
 PROMPT_TILE = 64  # rows of a prompt that go through a block at a time
 ALONE = Pool(1)
-MANY = 8  # rows
-FEW = 3  # rows that are multiplied one by one, since a product of several rearranges the matrix first
+FEW = 8  # rows that are multiplied one by one: a product of several would rearrange the matrix first
 
 
 # ------------------------------------------------------------------------------------------ weights
@@ -300,7 +299,7 @@ def _attend_audio(queries: Array, part: _Part, number: int, heads: int, out: Arr
     """New tokens look at their window, those of all texts together: (R · S, D) -> (R · S, D)."""
     keys, values = part.cache.audio[number]
     count, size = len(queries), queries.shape[1] // heads
-    if count > MANY:  # a head at a time: the scores of all would not fit into a core's cache
+    if count > FEW:  # a head at a time: the scores of all would not fit into a core's cache
         for head in range(heads):
             its = slice(head * size, (head + 1) * size)
             attend(queries[:, its], keys[head], values[head], out=out[:, its])
@@ -318,7 +317,7 @@ def spread_linear(x: Array, weights: Linear, out: Array, pool: Pool) -> Array:
 
 def spread(x: Array, weight: Array, out: Array, pool: Pool) -> None:
     """The product x (N, I) with a matrix (I, O) into ``out`` (N, O), shared among threads by columns if it is large."""
-    pieces = min(8, math.ceil(weight.size * max(1, len(x) // 8) / PIECE))
+    pieces = min(16, math.ceil(weight.size * max(1, len(x) // 8) / PIECE))
     columns = math.ceil(weight.shape[1] / pieces)
     together = len(x) if len(x) > FEW else 1
 

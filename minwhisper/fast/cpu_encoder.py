@@ -9,6 +9,7 @@ is what makes the numbers the same, bit by bit.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -54,28 +55,51 @@ class Asked(NamedTuple):
     longest: Array  # (2, tiles, H): the largest length of a query and of a key in each tile, for each head
 
     @classmethod
-    def room(cls, length: int, width: int, heads: int) -> Self:
-        """Room for it."""
+    def room(cls, name: str, length: int, width: int, heads: int) -> Self:
+        """Room for it, which is used again by whoever asks for the same name."""
         return cls(
-            np.empty((length, 3 * width), np.float32),
-            np.empty((width, length), np.float32),
-            np.empty((2, len(tiles(length)), heads), np.float32),
+            scratch(f"{name}: query, key, value", length, 3 * width),
+            scratch(f"{name}: keys", width, length),
+            scratch(f"{name}: longest", 2, len(tiles(length)), heads),
         )
 
 
-def encode(mel: Array, weights: Weights, config: WhisperConfig, pool: Pool) -> Array:
+class EncoderWeights(NamedTuple):
+    """The "encoder" branch, as the products want it."""
+
+    conv1: Linear  # the three matrices of a convolution below each other, (3 I, O)
+    conv2: Linear
+    positions: Array
+    blocks: tuple[EncoderBlock, ...]
+    norm: Weights
+
+    @classmethod
+    def of(cls, weights: Weights) -> Self:
+        """From the weights as :mod:`minwhisper.names` has them."""
+        conv1, conv2 = (
+            Linear(np.ascontiguousarray(conv["weight"].transpose(2, 1, 0)).reshape(-1, len(conv["bias"])), conv["bias"])
+            for conv in (weights["conv1"], weights["conv2"])
+        )
+        blocks = tuple(map(EncoderBlock.of, weights["blocks"]))
+        return cls(conv1, conv2, weights["positions"], blocks, weights["norm"])
+
+
+def encode(mel: Array, weights: EncoderWeights, config: WhisperConfig, pool: Pool) -> Array:
     """:func:`minwhisper.encoder.encode`: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
     check_mel(mel, config)
-    blocks = [EncoderBlock.of(block) for block in weights["blocks"]]
     length, heads = (mel.shape[2] + 1) // 2, config.encoder_attention_heads
     features = np.empty((len(mel), length, config.d_model), np.float32)
     # Two by turns: while a tile writes down what it asks in one block, others still read the answers of the one before.
-    rooms = [Asked.room(length, config.d_model, heads) for _ in range(2)]
+    rooms = [Asked.room(name, length, config.d_model, heads) for name in ("one block", "the next block")]
     for window, x in zip(mel, features, strict=True):
         stem(window, weights, x, pool)
-        encoder_blocks(x, blocks, rooms, pool)
-        layer_norm(x, **weights["norm"], out=x)
+        encoder_blocks(x, weights.blocks, rooms, pool)
+        pool.run(partial(_last_norm, x, weights.norm), tiles(length))
     return features
+
+
+def _last_norm(x: Array, weights: Weights, rows: slice) -> None:
+    layer_norm(x[rows], **weights, out=x[rows])
 
 
 def encoder_blocks(x: Array, blocks: Sequence[EncoderBlock], rooms: Sequence[Asked], pool: Pool) -> None:
@@ -122,30 +146,23 @@ def answer(x: Array, rows: slice, block: EncoderBlock, asked: Asked) -> None:
     y += mlp(normed, block.fc1, block.fc2, out=change)
 
 
-def stem(mel: Array, weights: Weights, out: Array, pool: Pool) -> None:
+def stem(mel: Array, weights: EncoderWeights, out: Array, pool: Pool) -> None:
     """:func:`minwhisper.encoder.stem` of one window, into ``out``: mel (M, 2T) -> (T, D)."""
     width = out.shape[1]
     # A zero before and after, and one more where the second convolution would look past an odd end.
     sound = np.zeros((mel.shape[1] + 2, len(mel)), np.float32)
     sound[1:-1] = mel.T
     between = np.zeros((mel.shape[1] + 3, width), np.float32)
-    first, second = (_taps(weights[name]) for name in ("conv1", "conv2"))
 
     def one(rows: slice) -> None:
-        gelu(conv1d(sound[rows.start :], *first, out=between[1:-2][rows]))
+        gelu(conv1d(sound[rows.start :], *weights.conv1, out=between[1:-2][rows]))
 
     def two(rows: slice) -> None:
-        y = gelu(conv1d(between[2 * rows.start :], *second, stride=2, out=out[rows]))
-        y += weights["positions"][rows]
+        y = gelu(conv1d(between[2 * rows.start :], *weights.conv2, stride=2, out=out[rows]))
+        y += weights.positions[rows]
 
     pool.run(one, tiles(mel.shape[1]))
     pool.run(two, tiles(len(out)))
-
-
-def _taps(weights: Weights) -> Linear:
-    """The three matrices of a convolution below each other, (3 I, O), and its bias."""
-    weight = weights["weight"]
-    return Linear(np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(-1, len(weight)), weights["bias"])
 
 
 def conv1d(padded: Array, taps: Array, bias: Array, out: Array, stride: int = 1) -> Array:

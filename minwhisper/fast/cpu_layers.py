@@ -15,11 +15,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import Array
-from ..layers import GELU_COEFFICIENTS, GELU_LIMIT, INNER_BLOCK, Weights
+from ..layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
 from .threads import Scratch
 
 TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 threads share evenly
 
+INNER_BLOCK = 128  # of the inner sum; the layers have 96: these are as exact in what comes out, and a little faster
 scratch = Scratch()
 
 
@@ -64,7 +65,7 @@ def side_by_side(weights: Sequence[Array]) -> Array:
 
 
 def product(a: Array, b: Array, out: Array) -> Array:
-    """:func:`minwhisper.layers.product` into ``out``, with the same blocks: (S, I) (I, O) -> (S, O)."""
+    """:func:`minwhisper.layers.product` into ``out``, in blocks, too: (S, I) (I, O) -> (S, O)."""
     inner = a.shape[-1]
     if a.shape[-2] == 1 or inner <= INNER_BLOCK:
         return np.matmul(a, b, out=out)

@@ -3,13 +3,15 @@
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import minwhisper
 from conftest import DATA, LJ
-from minwhisper.engine import PlainEngine
+from minwhisper.engine import Feed, PlainEngine
 from minwhisper.errors import OptionError
 from minwhisper.fast.cpu import CpuEngine
+from minwhisper.parity import clip_samples, load_reference, relative_difference, stored_part, window_mel
 
 SOUNDS = [DATA / "jfk.flac", LJ[0], LJ[1]]
 PATIENCE = 300  # seconds after which a test that hangs fails
@@ -104,3 +106,20 @@ def test_one_model_in_two_threads_at_once(tiny_en, expected):
     model = replace(tiny_en, threads=2)
     found = at_once(lambda: tokens(model, SOUNDS[0]), lambda: tokens(model, SOUNDS[1]))
     assert found == expected[:2]
+
+
+def test_on_a_real_transcript_it_is_no_further_from_the_truth_than_pytorch(model):
+    reference = load_reference(model.name)
+    features = model.engine.encode(window_mel(clip_samples(), model.config.num_mel_bins))
+    text = [*model.tokenizer.prompt("en", "transcribe", timestamps=True), *reference.tokens]
+    engine = model.engine
+    with engine.at_work():
+        [(at_once, _)] = engine.decode_together([Feed([text], engine.new_cache(features))])
+        cache, steps = engine.new_cache(features), []
+        for token in text:
+            [(logits, cache)] = engine.decode_together([Feed([[token]], cache)])
+            steps.append(logits)
+    stages = (("encoder", features), ("logits", at_once), ("logits", np.concatenate(steps, axis=1)))
+    for stage, array in stages:
+        part = stored_part(stage, array, reference.rows[stage])
+        assert relative_difference(part, reference.exact[stage]) <= reference.pytorch[stage], stage

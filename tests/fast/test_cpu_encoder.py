@@ -12,7 +12,7 @@ from minwhisper.config import PUBLISHED
 from minwhisper.engine import PlainEngine
 from minwhisper.errors import ShapeError
 from minwhisper.fast import cpu_encoder
-from minwhisper.fast.cpu_encoder import Asked, EncoderBlock, encoder_blocks
+from minwhisper.fast.cpu_encoder import Asked, EncoderBlock, EncoderWeights, encoder_blocks
 from minwhisper.fast.threads import Pool
 from minwhisper.parity import relative_difference, window_mel
 
@@ -36,7 +36,7 @@ def exact_tiny_en(tiny_en) -> minwhisper.Whisper:
 
 
 def fast(mel, model, pool):
-    return cpu_encoder.encode(mel, model.weights["encoder"], model.config, pool)
+    return cpu_encoder.encode(mel, EncoderWeights.of(model.weights["encoder"]), model.config, pool)
 
 
 def plain(mel, model):
@@ -51,7 +51,7 @@ def test_the_stem(tiny_en, mel, pool, frames):
     weights = tiny_en.weights["encoder"]
     expected = encoder.stem(mel[..., :frames], weights)[0]
     out = np.full_like(expected, np.nan)
-    cpu_encoder.stem(mel[0, :, :frames], weights, out, pool)
+    cpu_encoder.stem(mel[0, :, :frames], EncoderWeights.of(weights), out, pool)
     assert relative_difference(out, expected) <= BOUND
 
 
@@ -59,7 +59,7 @@ def test_the_stem_of_base(base, mel, pool):
     weights = base.weights["encoder"]
     expected = encoder.stem(mel, weights)[0]
     out = np.full_like(expected, np.nan)
-    cpu_encoder.stem(mel[0], weights, out, pool)
+    cpu_encoder.stem(mel[0], EncoderWeights.of(weights), out, pool)
     assert relative_difference(out, expected) <= BOUND
 
 
@@ -70,7 +70,7 @@ def test_a_convolution(tiny_en, mel, stride):
     expected = layers.conv1d(x, **weights, stride=stride)[0]
     padded = np.pad(x[0], ((1, 1), (0, 0)))
     out = np.full_like(expected, np.nan)
-    cpu_encoder.conv1d(padded, *cpu_encoder._taps(weights), stride=stride, out=out)
+    cpu_encoder.conv1d(padded, *EncoderWeights.of(tiny_en.weights["encoder"]).conv1, stride=stride, out=out)
     assert relative_difference(out, expected) <= BOUND
 
 
@@ -80,7 +80,7 @@ def check_blocks(model, mel, pool):
     x = encoder.stem(mel, weights)
     for block in weights["blocks"]:
         ours = x[0].copy()
-        rooms = [Asked.room(*ours.shape, heads) for _ in range(2)]
+        rooms = [Asked.room(name, *ours.shape, heads) for name in ("one", "two")]
         encoder_blocks(ours, [EncoderBlock.of(block)], rooms, pool)
         x = encoder.encoder_block(x, block, heads)
         assert relative_difference(ours, x[0]) <= BOUND
@@ -155,7 +155,7 @@ def test_attention_that_is_sure_of_itself(tiny_en, mel, pool):
     x = encoder.stem(mel, tiny_en.weights["encoder"])
     for block in blocks:
         ours = x[0].copy()
-        rooms = [Asked.room(*ours.shape, heads) for _ in range(2)]
+        rooms = [Asked.room(name, *ours.shape, heads) for name in ("one", "two")]
         with np.errstate(over="raise", invalid="raise"):
             encoder_blocks(ours, [EncoderBlock.of(block)], rooms, pool)
         exact = encoder.encoder_block(x.astype(np.float64), block, heads)[0]
@@ -190,7 +190,7 @@ def test_weights_that_do_not_lie_side_by_side(pool, rng):
         return tuple(map(relaid, tree)) if isinstance(tree, tuple | list) else np.ascontiguousarray(tree)
 
     mel = rng.standard_normal((1, 80, 400), np.float32)
-    ours = cpu_encoder.encode(mel, relaid(weights), config, pool)
+    ours = cpu_encoder.encode(mel, EncoderWeights.of(relaid(weights)), config, pool)
     assert relative_difference(ours, encoder.encode(mel, weights, config)) <= BOUND
 
 
