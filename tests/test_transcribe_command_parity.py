@@ -56,7 +56,7 @@ def test_the_same_is_asked_for(openai_command, tiny_en, monkeypatch, tmp_path, o
         requests.append(given)
         raise Asked
 
-    monkeypatch.setattr(transcribe_command, "load_model", lambda *_: tiny_en)
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: tiny_en)
     monkeypatch.setattr(type(tiny_en), "stream", note)
     monkeypatch.setattr(theirs, "transcribe", note)
     monkeypatch.chdir(tmp_path)
@@ -65,7 +65,7 @@ def test_the_same_is_asked_for(openai_command, tiny_en, monkeypatch, tmp_path, o
         main(["transcribe", *arguments])
     openai_command(object(), *arguments)  # which goes on after an error
     ours, expected = requests
-    for added in ("progress", "generator", "language_detection_windows"):
+    for added in ("progress", "generator", "batch_size", "language_detection_windows"):
         ours.pop(added)
     # How much it prints, and what is a matter of loading here; and a model that is English only needs no language.
     for other in ("verbose", "fp16"):
@@ -104,7 +104,7 @@ def assert_alike(ours, expected):
 )
 def test_the_same_files_are_written(openai_command, tiny_en, monkeypatch, tmp_path, capfd, options):
     shutil.copy(DATA / "LJ001-0002.wav", tmp_path / "a talk.of.mine.wav")
-    monkeypatch.setattr(transcribe_command, "load_model", lambda *_: tiny_en)
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: tiny_en)
     arguments = [str(tmp_path / "a talk.of.mine.wav"), "--model", "tiny.en", "--fp16", "False", "--language", "en"]
     arguments += ["--verbose", "True", "--output_format", "all", *options, "--output_dir"]
     assert main(["transcribe", *arguments, str(tmp_path / "ours")]) == 0

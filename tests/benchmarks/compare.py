@@ -2,7 +2,7 @@
 
     python tests/benchmarks/compare.py [--rounds 5] [--model tiny.en] [ROW …]
 
-Rows: encoder, step, whole, together, beam, memory, start, long; all but the last by default. Each contender is a
+Rows: encoder, step, whole, together, beam, memory, start, two, long; all but the last by default. Each contender is a
 process of its own that loads once and then waits, without spinning, for its turn; they take turns, each round all of
 them once, and what is compared are medians. `together` is several windows of one sound at a time, which only
 faster-whisper has too. The sound is 2:45 of a book read aloud: the twelve LJ Speech clips in tests/data, twice, with
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 DATA = Path(__file__).parents[1] / "data"
-ROWS = ("encoder", "step", "whole", "together", "beam", "memory", "start")
+ROWS = ("encoder", "step", "whole", "together", "beam", "memory", "start", "two")
 TOKENS = 100
 PROMPT, WORD = 50257, 400  # any tokens will do for timing
 
@@ -191,9 +191,15 @@ class Contender:
                 return json.loads(line)
         raise SystemExit("a contender has ended early; see above")
 
-    def do(self, job: str) -> dict[str, Any]:
+    def begin(self, job: str) -> None:
         self._process.stdin.write(job + "\n")
         self._process.stdin.flush()
+
+    def do(self, job: str) -> dict[str, Any]:
+        self.begin(job)
+        return self._answer()
+
+    def end_of_job(self) -> dict[str, Any]:
         return self._answer()
 
     def end(self) -> None:
@@ -229,6 +235,27 @@ def in_turn(job: str, name: str, folder: Path, rounds: int) -> None:
         theirs = statistics.median(column)
         equal = "" if said[who] is None else f"; tokens {'equal' if said[who] == said['minwhisper'] else 'DIFFER'}"
         print(f"  {who} {1e3 * theirs:.1f} ms: time ratio {mine / theirs:.2f}, speed {theirs / mine:.2f} times{equal}")
+
+
+def two(name: str, folder: Path, rounds: int) -> None:
+    """Two processes of the same kind at once: 2 is fair, more is what they cost each other. Beams, for a while each."""
+    for who, needed in NEEDS.items():
+        if not importlib.util.find_spec(needed) or who.startswith("faster"):
+            continue
+        pair = [Contender(who, name, folder) for _ in range(2)]
+        alone, both = [], []
+        for number in range(rounds + 1):
+            single = pair[0].do("beam")["seconds"]
+            for contender in pair:
+                contender.begin("beam")
+            slower = max(contender.end_of_job()["seconds"] for contender in pair)
+            if number:
+                alone.append(single)
+                both.append(slower)
+        for contender in pair:
+            contender.end()
+        one, other = statistics.median(alone), statistics.median(both)
+        print(f"two, {name}: {who}: one {1e3 * one:.0f} ms, two {1e3 * other:.0f} ms, {other / one:.1f} times")
 
 
 def memory(name: str, folder: Path) -> None:
@@ -313,6 +340,8 @@ def main() -> None:
                 memory(options.model, folder)
             elif row == "start":
                 start(options.model, folder, options.rounds)
+            elif row == "two":
+                two(options.model, folder, options.rounds)
             elif row == "long":
                 long(options.model, folder)
             else:
