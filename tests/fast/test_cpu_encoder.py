@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import minwhisper
 from minwhisper import encoder, layers
 from minwhisper.checkpoint import random_weights
 from minwhisper.config import PUBLISHED
@@ -103,13 +102,6 @@ def test_as_many_frames_as_there_are(tiny_en, mel, pool, frames):
 def test_every_block_of_base_on_little_sound(base, mel, pool, frames):
     # Its fourth block turns a difference of 4e-7 into one of up to 4e-6 for so little sound, whoever computes it.
     check_blocks(base, mel[..., 300 : 300 + frames], pool)
-
-
-def test_no_further_from_the_truth_than_the_readable_one(model, mel, pool):
-    name, most = {"tiny.en": ("tiny.en", 1.3e-6), "base": ("base", 2.3e-6)}[model.name]
-    exact = minwhisper.load_model(name, dtype="float64").encode(mel)
-    ours, theirs = (relative_difference(features, exact) for features in (fast(mel, model, pool), plain(mel, model)))
-    assert ours <= max(1.3 * theirs, most)
 
 
 def test_two_windows(tiny_en, speech, pool):
