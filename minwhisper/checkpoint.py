@@ -9,6 +9,7 @@ Walkthrough: section 7.
 
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -110,24 +111,28 @@ def _read_all(
     known = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
     stacks, unexpected = _match(tensors, translate, known)
     room = empty_weights(expected, dtype)
-    found: dict[str, Array] = {}
+    parts = []  # (its name, the file's name, the row of the file's tensor with which it begins)
     for names, theirs in stacks.items():
         first_row = 0
         for name in names:
             if name in expected:
-                tensors.fill(theirs, room[name], first_row)
-                if dtype == "float16" and not np.isfinite(room[name]).all():
-                    raise WeightsError(
-                        f"{tensors.label}: {name}: expected numbers up to 65504 for dtype 'float16', the file has "
-                        "larger ones (or none); take dtype 'float32'"
-                    )
-                found[name] = to_device(room[name], device)
+                parts.append((name, theirs, first_row))
             elif np.split(tensors.read(theirs, dtype), len(names))[names.index(name)].any():
                 raise WeightsError(
                     f"{tensors.label}: {name}: expected zeros, the file has other numbers (in {theirs}): the keys of "
                     "a Whisper have no bias; fetch or convert the model again"
                 )
             first_row += known[name][0]
+    with ThreadPoolExecutor() as several:  # NumPy converts on as many cores as there are
+        list(several.map(lambda part: tensors.fill(part[1], room[part[0]], part[2]), parts))
+    found: dict[str, Array] = {}
+    for name, _, _ in parts:
+        if dtype == "float16" and not np.isfinite(room[name]).all():
+            raise WeightsError(
+                f"{tensors.label}: {name}: expected numbers up to 65504 for dtype 'float16', the file has "
+                "larger ones (or none); take dtype 'float32'"
+            )
+        found[name] = to_device(room[name], device)
     missing = tuple(name for name in expected if name not in found)
     for name in missing:
         room[name][...] = 0
