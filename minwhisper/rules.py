@@ -31,8 +31,6 @@ def suppress_tokens(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array
 def suppress_blank(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
     """Do not begin with any of these: a space alone, or the end. (B, V) -> (B, V)."""
     rows = [row for row, said in enumerate(tokens) if not said]
-    if not rows:
-        return logits
     allowed = logits.copy()
     for row in rows:
         allowed[row, list(ids)] = -math.inf

@@ -104,7 +104,7 @@ def page_cut(tiny_en, page):
 # ------------------------------------------------------------------------------------------ several sounds
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(13, marks=pytest.mark.grid)])
+@pytest.mark.parametrize("count", [3, pytest.param(13, marks=pytest.mark.grid)])
 def test_each_of_many_files_becomes_what_it_would_alone(tiny_en, alone, count):
     results = tiny_en.transcribe_many(SPEECH[:count], **GREEDY)
     assert len(results) == count
@@ -118,6 +118,7 @@ def test_each_becomes_the_same_however_many_are_decoded_together(tiny_en, alone,
         check_same(result, alone(path))
 
 
+@pytest.mark.grid
 def test_a_long_sound_beside_short_ones(tiny_en, alone, book, book_alone):
     sounds = [book, SHORT[0], SHORT[1].read_bytes()]
     results = tiny_en.transcribe_many(iter(sounds), batch_size=2, **GREEDY)

@@ -52,7 +52,7 @@ class Asked(NamedTuple):
 
     query_key_value: Array  # (T, 3 D)
     keys: Array  # (D, T): transposed, it holds (H, K, T)
-    longest: Array  # (2, tiles, H): the largest length of a query and of a key in each tile, for each head
+    longest: Array  # (2, tiles, H): the largest squared length of a query and of a key in each tile, for each head
 
     @classmethod
     def room(cls, name: str, length: int, width: int, heads: int) -> Self:
