@@ -21,7 +21,7 @@ from .engine import Feed
 from .errors import OptionError
 from .fast import cpu_decoder, cpu_encoder
 from .fast.cpu import CpuEngine
-from .fast.cpu_layers import attend, gelu, layer_norm, linear, product, scratch, tiles
+from .fast.cpu_layers import attend, gelu, layer_norm, linear, mix, product, scratch, tiles
 from .fast.threads import blas_libraries, one_blas_thread
 from .mel import log_mel_spectrogram
 from .model import Whisper
@@ -88,8 +88,7 @@ def measure_rates(engine: CpuEngine) -> Rates:
 
 def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[Stage]:
     """The stages of one window, from samples to features, and all of them together."""
-    config, pool = model.config, engine.pool
-    weights = cpu_encoder.EncoderWeights.of(model.weights["encoder"])
+    config, pool, weights = model.config, engine.pool, engine.encoder
     T, D, F, H = config.max_source_positions, config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
     layers = config.encoder_layers
     samples = pad_or_trim(clip_samples())
@@ -122,9 +121,13 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
                     attend(queries, keys, values, out=out[rows, its], largest=0.0)
                 else:
                     scores = product(queries, keys, scratch("scores", len(queries), T))
-                    np.matmul(scores, values, out=out[rows, its])
+                    mix(scores, values, out[rows, its])
 
-        yield timed("layer norms", lambda r: [layer_norm(x[r], **block.mlp_norm, out=out[r])] * 2, 0, 4 * T * D)
+        def norms(rows: slice) -> None:
+            layer_norm(x[rows], **block.attention_norm, out=out[rows])
+            layer_norm(x[rows], **block.mlp_norm, out=out[rows])
+
+        yield timed("layer norms", norms, 0, 4 * T * D)
 
         def projections(rows: slice) -> None:
             linear(x[rows], *block.query_key_value, out=asked.query_key_value[rows])
@@ -171,8 +174,7 @@ def decoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         heard = 2 * layers * (T + TOKENS) * D
         yield Stage("decoder step", seconds(step, 30), 4 * (matrices + heard + V * D) / rates.bytes)
         x = np.ones((1, D), np.float32)
-        decoder = cpu_decoder.DecoderWeights.of(model.weights["decoder"])
-        taken = seconds(lambda: cpu_decoder.project(x.copy(), decoder, engine.pool), 30)
+        taken = seconds(lambda: cpu_decoder.project(x.copy(), engine.decoder, engine.pool), 30)
         yield Stage("  of it the logits", taken, 4 * V * D / rates.bytes)
         rules, said = rules_for(DecodingOptions(), tokenizer), [tuple(text[1:])]
 

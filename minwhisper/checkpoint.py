@@ -146,7 +146,7 @@ def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]
     A matrix W (O, I) is used as x Wᵀ. With Wᵀ (I, O) row by row in memory the outputs of one input lie side by side;
     the other way round, a product first has to rearrange it, and one of a single x takes up to twice as long. The
     matrices that a self-attention applies to the same x, and those that a cross-attention does, are side by side in
-    one array, which :func:`side_by_side` finds.
+    one array, which :func:`minwhisper.fast.cpu_layers.side_by_side` finds.
     """
     room: dict[str, Array] = {}
     for name, shape in expected.items():

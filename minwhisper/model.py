@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from .audio import AudioSource
-from .backend import Array, resolve_device, to_device, to_numpy
+from .backend import Array, on_device, resolve_device, to_device, to_numpy
 from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
@@ -180,7 +180,7 @@ class Whisper:
             raise ShapeError(f"{wanted} {ids.dtype} {tuple(ids.shape)}")
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
-        with self.engine.at_work():
+        with on_device(self.device):  # with all threads of the library: these are the layers as they are written
             placed = to_device(ids, self.device)
             return decode(placed, self._placed(features), self.weights["decoder"], self.config)
 

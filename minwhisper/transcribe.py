@@ -125,8 +125,10 @@ class Transcription:
             return
         parts = [part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end)]
         passages = map(self._passage, self._generator.spawn(len(parts)))
-        last = parts[-1:]
-        jobs = (passage.steps(*part, followed=[part] != last) for passage, part in zip(passages, parts, strict=True))
+        jobs = (
+            passage.steps(*part, followed=number < len(parts))
+            for number, (passage, part) in enumerate(zip(passages, parts, strict=True), start=1)
+        )
         model = self._model
         yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size))
 

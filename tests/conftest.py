@@ -16,12 +16,27 @@ import numpy as np
 import pytest
 
 import minwhisper
+from minwhisper.config import WhisperConfig
 from minwhisper.parity import pytorch_model
 from minwhisper.sources import packaged_model
 
 DATA = Path(__file__).parent / "data"
 LJ = sorted(DATA.glob("LJ*.wav"))
 SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips of English, each shorter than a window
+
+
+# A model small enough to compute in no time.
+SMALL = WhisperConfig(
+    vocab_size=60,
+    num_mel_bins=8,
+    d_model=16,
+    encoder_layers=1,
+    encoder_attention_heads=2,
+    encoder_ffn_dim=32,
+    decoder_layers=2,
+    decoder_attention_heads=4,
+    decoder_ffn_dim=24,
+)
 
 
 def real_model(name: str, **how: Any) -> minwhisper.Whisper:

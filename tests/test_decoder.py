@@ -6,26 +6,14 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import real_model
+from conftest import SMALL, real_model
 from minwhisper.checkpoint import random_weights
-from minwhisper.config import WhisperConfig
 from minwhisper.decoder import Cache, KeysValues, attend_shared, decode, decode_cached, new_cache
 from minwhisper.errors import ShapeError
 from minwhisper.layers import attend
 from minwhisper.parity import clip_samples, relative_difference, window_mel
 
 WORDS = 6
-SMALL = WhisperConfig(
-    vocab_size=60,
-    num_mel_bins=8,
-    d_model=16,
-    encoder_layers=1,
-    encoder_attention_heads=2,
-    encoder_ffn_dim=32,
-    decoder_layers=2,
-    decoder_attention_heads=4,
-    decoder_ffn_dim=24,
-)
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,11 @@
 import numpy as np
 import pytest
 
+from conftest import SMALL
 from minwhisper import decoder, encoder
 from minwhisper.checkpoint import random_weights
-from minwhisper.config import WhisperConfig
 from minwhisper.engine import Feed, PlainEngine
 from minwhisper.errors import ShapeError
-
-SMALL = WhisperConfig(
-    vocab_size=60,
-    num_mel_bins=8,
-    d_model=16,
-    encoder_layers=2,
-    encoder_attention_heads=2,
-    encoder_ffn_dim=32,
-    decoder_layers=2,
-    decoder_attention_heads=4,
-    decoder_ffn_dim=24,
-)
 
 
 @pytest.fixture(scope="module")

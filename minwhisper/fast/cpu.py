@@ -19,8 +19,8 @@ class CpuEngine:
         """``threads`` of None or 0 are as many as the process may use cores."""
         self.config = config
         self.pool = Pool(threads or usable_cores())
-        self._encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])
-        self._decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
+        self.encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])
+        self.decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
 
     def at_work(self) -> AbstractContextManager[Any]:
         """Products run on one thread each; switching to that once is better than at every call."""
@@ -29,14 +29,14 @@ class CpuEngine:
     def encode(self, mel: Array) -> Array:
         """See :class:`~minwhisper.engine.Engine`."""
         with one_blas_thread():
-            return cpu_encoder.encode(mel, self._encoder, self.config, self.pool)
+            return cpu_encoder.encode(mel, self.encoder, self.config, self.pool)
 
     def new_cache(self, features: Array) -> cpu_decoder.Cache:
         """See :class:`~minwhisper.engine.Engine`."""
         with one_blas_thread():
-            return cpu_decoder.new_cache(features, self._decoder, self.config, self.pool)
+            return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
 
     def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, cpu_decoder.Cache]]:
         """See :class:`~minwhisper.engine.Engine`."""
         with one_blas_thread():
-            return cpu_decoder.decode_together(feeds, self._decoder, self.config, self.pool)
+            return cpu_decoder.decode_together(feeds, self.decoder, self.config, self.pool)

@@ -144,12 +144,12 @@ def attend(
     np.exp(scores, out=scores)
     total = np.add.reduce(scores, axis=-1, keepdims=True)
     few = length == 1 or positions <= INNER_BLOCK
-    mixed = np.matmul(scores, values, out=out) if few else _mix(scores, values, out)
+    mixed = np.matmul(scores, values, out=out) if few else mix(scores, values, out)
     mixed /= total
     return mixed
 
 
-def _mix(scores: Array, values: Array, out: Array | None) -> Array:
+def mix(scores: Array, values: Array, out: Array | None) -> Array:
     """The product of scores (…, S, T) and values (…, T, K) with the inner sum in blocks, all of them in one call."""
     *lead, length, positions = scores.shape
     blocks, rest = divmod(positions, TILE)

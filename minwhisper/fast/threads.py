@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np  # its library has to be loaded to be found
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from ..errors import OptionError
@@ -73,8 +74,6 @@ class Scratch(threading.local):
 
     def __call__(self, name: str, *shape: int) -> Any:
         """A float32 array of this shape with anything in it. Whoever has asked for the name before loses that one."""
-        import numpy as np
-
         size = math.prod(shape)
         array = self._arrays.get(name)
         if array is None or array.size < size:
@@ -143,8 +142,6 @@ class _Blas:
 @cache
 def _controller() -> ThreadpoolController:
     """The libraries of matrix products in this process; looking for them takes milliseconds, so it is done once."""
-    import numpy  # noqa: F401  # has to be loaded to be found
-
     return ThreadpoolController().select(user_api="blas")
 
 
