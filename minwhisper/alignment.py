@@ -18,7 +18,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import Array, array_module, to_numpy
+from .backend import Array, array_module, beside, to_numpy
 from .config import WhisperConfig
 from .decoder import check_tokens, embed, project
 from .errors import OptionError, ShapeError
@@ -249,7 +249,7 @@ def find_alignment(
         return []
     xp = array_module(features)
     tokens = [*prompt, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
-    logits, scores = cross_attention_scores(xp.asarray([tokens]), features, weights, config, heads)
+    logits, scores = cross_attention_scores(beside([tokens], features), features, weights, config, heads)
 
     # Row s of both belongs to token s, which is the input; what it looks for in the sound is the token after it. So
     # the rows from <|notimestamps|> up to the last token of text are the text's and, as the last, that of the end.
@@ -260,7 +260,7 @@ def find_alignment(
     times = columns[enters] / POSITIONS_A_SECOND  # (text + 1,) seconds at which each token begins
 
     chances = softmax(logits[0, first:last, : tokenizer.eot])
-    token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), xp.asarray(text_tokens)])
+    token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), beside(text_tokens, features)])
 
     words = split_to_words(tokenizer, text_tokens, language)
     boundaries = accumulate((len(word.tokens) for word in words), initial=0)

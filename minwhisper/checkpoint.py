@@ -110,7 +110,6 @@ def _read_all(
     keys = [name.removesuffix(".weight") for name in expected if name.endswith(".key.weight")]
     known = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
     stacks, unexpected = _match(tensors, translate, known)
-    room = empty_weights(expected, dtype)
     parts = []  # (its name, the file's name, the row of the file's tensor with which it begins)
     for names, theirs in stacks.items():
         first_row = 0
@@ -123,20 +122,30 @@ def _read_all(
                     "a Whisper have no bias; fetch or convert the model again"
                 )
             first_row += known[name][0]
-    with ThreadPoolExecutor() as several:  # NumPy converts on as many cores as there are
-        list(several.map(lambda part: tensors.fill(part[1], room[part[0]], part[2]), parts))
-    found: dict[str, Array] = {}
-    for name, _, _ in parts:
-        if dtype == "float16" and not np.isfinite(room[name]).all():
+    on_cpu = device == "cpu"
+    room = empty_weights(expected, dtype) if on_cpu else {}
+
+    def place(name: str) -> Array:  # a GPU's are row by row, as its kernels read them, and here only for a moment
+        return room[name] if on_cpu else np.empty(expected[name], dtype)
+
+    def read(part: tuple[str, str, int]) -> Array:
+        name, theirs, row = part
+        array = place(name)
+        tensors.fill(theirs, array, row)
+        if dtype == "float16" and not np.isfinite(array).all():
             raise WeightsError(
                 f"{tensors.label}: {name}: expected numbers up to 65504 for dtype 'float16', the file has "
                 "larger ones (or none); take dtype 'float32'"
             )
-        found[name] = to_device(room[name], device)
+        return to_device(array, device)
+
+    with ThreadPoolExecutor(None if on_cpu else 1) as several:  # NumPy converts on as many cores as there are
+        found = dict(zip([name for name, _, _ in parts], several.map(read, parts), strict=True))
     missing = tuple(name for name in expected if name not in found)
     for name in missing:
-        room[name][...] = 0
-        found[name] = to_device(room[name], device)
+        zeros = place(name)
+        zeros[...] = 0
+        found[name] = to_device(zeros, device)
     return {name: found[name] for name in expected}, LoadReport(missing, unexpected)
 
 
@@ -274,9 +283,10 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
     """
     check_dtype(dtype)
     rng = np.random.default_rng(seed)
-    room = empty_weights(expected_shapes(config), dtype)
-    for name, place in room.items():
-        shape = place.shape
+    expected, weights = expected_shapes(config), {}
+    room = empty_weights(expected, dtype) if device == "cpu" else {}
+    for name, shape in expected.items():
+        place = room[name] if room else np.empty(shape, dtype)
         if name == "encoder.positions":
             array = sinusoids(*shape)
         elif name.endswith("norm.weight"):
@@ -286,7 +296,8 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
         else:
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
         place[...] = array
-    return nest({name: to_device(array, device) for name, array in room.items()})
+        weights[name] = to_device(place, device)
+    return nest(weights)
 
 
 def count_parameters(weights: Weights) -> int:

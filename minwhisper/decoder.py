@@ -90,7 +90,8 @@ class KeysValues(NamedTuple):
 
     def take(self, rows: Sequence[int]) -> "KeysValues":
         """These rows of the batch, in this order; a row may come several times."""
-        return KeysValues(self.keys[list(rows)], self.values[list(rows)])
+        xp = array_module(self.keys)
+        return KeysValues(*(xp.concatenate([kv[row : row + 1] for row in rows]) for kv in self))
 
 
 class Cache(NamedTuple):
@@ -186,4 +187,6 @@ def decode_cached(
     for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)
         text.append(extended)
-    return project(x if wanted is None else x[:, list(wanted)], weights), cache._replace(text=tuple(text))
+    if wanted is not None:
+        x = array_module(x).stack([x[:, position] for position in wanted], axis=1) if wanted else x[:, :0]
+    return project(x, weights), cache._replace(text=tuple(text))

@@ -211,9 +211,10 @@ def language_probabilities(features: Array, engine: Engine, tokenizer: Tokenizer
     After ``<|startoftranscript|>`` a multilingual model says which language it hears; what it would say is read off
     the logits, with everything that is no language left out.
     """
-    ids = [tokenizer.language_token(code) for code in tokenizer.languages]
+    first = tokenizer.language_token(tokenizer.languages[0])  # their tokens follow each other
     heard = []
     for logits, _ in engine.decode_together([Feed([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]):
-        probabilities = to_numpy(softmax(logits[0, 0, ids])).astype(np.float64)  # (languages,)
+        scores = logits[0, 0, first : first + len(tokenizer.languages)]
+        probabilities = to_numpy(softmax(scores)).astype(np.float64)  # (languages,)
         heard.append(dict(zip(tokenizer.languages, probabilities.tolist(), strict=True)))
     return heard

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, Self
 
-from .backend import Array, array_module, on_device
+import numpy as np
+
+from .backend import Array, array_module, beside, on_device
 from .config import WhisperConfig
 from .decoder import decode_cached, new_cache
 from .encoder import encode
@@ -83,6 +85,17 @@ class PlainEngine(NamedTuple):
         return [self._decode(feed) for feed in feeds]
 
     def _decode(self, feed: Feed) -> tuple[Array, Any]:
-        xp = array_module(feed.cache.audio[0].keys)
-        tokens = xp.asarray([list(row) for row in feed.tokens])
+        tokens = place_tokens(feed.tokens, feed.cache.audio[0].keys)
         return decode_cached(tokens, feed.cache, self.weights["decoder"], self.config, feed.wanted)
+
+
+def place_tokens(tokens: Sequence[Sequence[int]], like: Array) -> Array:
+    """Tokens (R, S) as an array on the device of another.
+
+    A single one for each text gets to a GPU as a number that a kernel is called with, and not as a transfer for
+    which everything would have to wait.
+    """
+    if len(tokens[0]) > 1 or isinstance(like, np.ndarray):
+        return beside([list(row) for row in tokens], like)
+    xp = array_module(like)
+    return xp.stack([xp.full(1, token, np.int64) for (token,) in tokens])

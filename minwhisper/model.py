@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 
 from .audio import AudioSource
-from .backend import Array, on_device, resolve_device, to_device, to_numpy
+from .backend import Array, on_device, to_device, to_numpy
 from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
+from .devices import resolve_device
 from .engine import Engine, PlainEngine
 from .errors import (
     LanguageError,
@@ -28,6 +29,7 @@ from .errors import (
     TokenizerError,
 )
 from .fast.cpu import CpuEngine
+from .fast.gpu import GpuEngine
 from .fast.threads import check_threads
 from .layers import Weights
 from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
@@ -141,9 +143,11 @@ class Whisper:
 
     @cached_property
     def engine(self) -> Engine:
-        """What computes: the layers as they are written, or, for float32 on a CPU, the same scheduled for speed."""
-        if self.plain or self.device != "cpu" or self.dtype != "float32":
+        """What computes: the layers as they are written, or the same scheduled for speed on a CPU or a GPU."""
+        if self.plain or self.dtype == "float64" or (self.device == "cpu" and self.dtype != "float32"):
             return PlainEngine(self.weights, self.config, self.device)
+        if self.device != "cpu":
+            return GpuEngine(self.weights, self.config, self.device)
         return CpuEngine(self.weights, self.config, self.threads)
 
     def __repr__(self) -> str:

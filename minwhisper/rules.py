@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from .backend import Array, array_module
+from .backend import Array, array_module, constant
 
 Said: TypeAlias = Sequence[Sequence[int]]
 """For each row of the batch, the tokens said so far."""
@@ -24,7 +24,7 @@ Rule: TypeAlias = Callable[[Array, Said], Array]
 def suppress_tokens(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
     """Never say any of these. (B, V) -> (B, V)."""
     allowed = logits.copy()
-    allowed[:, list(ids)] = -math.inf
+    allowed[:, constant(tuple(ids), logits)] = -math.inf
     return allowed
 
 
@@ -33,7 +33,7 @@ def suppress_blank(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
     rows = [row for row, said in enumerate(tokens) if not said]
     allowed = logits.copy()
     for row in rows:
-        allowed[row, list(ids)] = -math.inf
+        allowed[row, constant(tuple(ids), logits)] = -math.inf
     return allowed
 
 
@@ -83,9 +83,11 @@ def end_where_stuck(logits: Array, tokens: Said, *, eot: int) -> Array:
 def _prefer_time(row: Array, first: int) -> None:
     """If a time, whichever, is likelier than any one text token, only a time may be said. Changes ``row`` (V,).
 
-    Both sides are unnormalised log-probabilities: the constant between them and log-softmax is the same.
+    Both sides are probabilities but for what softmax would divide by. There is no ``if``, for which a GPU would have
+    to be asked.
     """
     xp = array_module(row)
-    top = row[first:].max()
-    if top > -math.inf and top + xp.log(xp.exp(row[first:] - top).sum()) > row[:first].max():
-        row[:first] = -math.inf
+    text = row[:first]
+    top = xp.maximum(row.max(), -1e30)  # a number even where nothing at all may be said
+    time_is_likelier = xp.exp(row[first:] - top).sum() > xp.exp(text.max() - top)
+    text[...] = xp.where(time_is_likelier, -math.inf, text)

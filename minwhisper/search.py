@@ -14,7 +14,7 @@ Walkthrough: section 11.
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def search(
     start, last = list(prompt).index(tokenizer.sot), len(prompt) - 1
     logits = yield Step([0], [list(prompt)], [start, last])  # (1, 2, V)
     # Before any rule: no speech is a special token that the rules forbid.
-    no_speech = float(softmax(logits[:, 0])[0, tokenizer.no_speech])
+    no_speech = float(to_numpy(softmax(logits[:, 0])[0, tokenizer.no_speech]))
     scores = array_module(logits).repeat(logits[:, 1], strategy.start, axis=0)  # (R, V), a row a candidate
     rows = [0] * strategy.start  # where each is in the cache: at first all are the same text
     going = [Candidate((), 0.0)] * strategy.start
@@ -179,8 +179,10 @@ def draw(
     with np.errstate(over="ignore"):  # at next to no temperature, -inf is as good
         shifted /= temperature
     reached = xp.cumsum(softmax(shifted), axis=-1)
-    drawn = xp.asarray(generator.random((len(going), 1))) * reached[:, -1:]  # their sum is 1 but for rounding
-    return _follow(scores, going, (reached > drawn).argmax(axis=-1))
+    drawn = generator.random(len(going)).tolist()
+    # The last sum is 1 but for rounding.
+    tokens = [(row > number * row[-1]).argmax() for row, number in zip(reached, drawn, strict=True)]
+    return _follow(scores, going, xp.stack(tokens))
 
 
 def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> list[Choice]:
@@ -195,12 +197,11 @@ def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> 
         best.append(logprobs.argmax(axis=-1)[:, None])
         values.append(xp.take_along_axis(logprobs, best[-1], axis=-1))
         xp.put_along_axis(logprobs, best[-1], -math.inf, axis=-1)
-    tokens = to_numpy(xp.concatenate(best, axis=-1)).tolist()  # (R, size + 1)
-    worth = to_numpy(xp.concatenate(values, axis=-1))
+    tokens, worth = _down(xp.concatenate(best, axis=-1), xp.concatenate(values, axis=-1))  # (R, size + 1) both
     choices = [
-        Choice(row, token, candidate.sum_logprob + logprob)
+        Choice(row, int(token), candidate.sum_logprob + logprob)
         for row, candidate in enumerate(going)
-        for token, logprob in zip(tokens[row], worth[row].tolist(), strict=True)
+        for token, logprob in zip(tokens[row], worth[row], strict=True)
         if logprob != -math.inf
     ]
     choices.sort(key=lambda choice: choice.sum_logprob, reverse=True)
@@ -217,10 +218,16 @@ def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> 
 def _follow(scores: Array, going: Sequence[Candidate], tokens: Array) -> list[Choice]:
     """Each candidate with its token (R,), and what that adds to its log-probability. scores (R, V)."""
     xp = array_module(scores)
-    logprobs = to_numpy(xp.take_along_axis(log_softmax(scores), tokens[:, None], axis=-1)[:, 0])
+    logprobs = xp.take_along_axis(log_softmax(scores), tokens[:, None], axis=-1)[:, 0]
     return [
-        Choice(row, token, candidate.sum_logprob + logprob)
-        for row, (candidate, token, logprob) in enumerate(
-            zip(going, to_numpy(tokens).tolist(), logprobs.tolist(), strict=True)
-        )
+        Choice(row, int(token), candidate.sum_logprob + logprob)
+        for row, (candidate, token, logprob) in enumerate(zip(going, *_down(tokens, logprobs), strict=True))
     ]
+
+
+def _down(tokens: Array, logprobs: Array) -> list[list[Any]]:
+    """Tokens and their log-probabilities for Python, in one piece: what a step brings down from a GPU.
+
+    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶.
+    """
+    return to_numpy(array_module(logprobs).stack([tokens.astype(logprobs.dtype), logprobs])).tolist()

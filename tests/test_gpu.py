@@ -4,7 +4,8 @@ import pytest
 
 import minwhisper
 from minwhisper import parity
-from minwhisper.backend import resolve_device, to_numpy
+from minwhisper.backend import to_numpy
+from minwhisper.devices import resolve_device
 from minwhisper.errors import DeviceError
 from minwhisper.walkthrough.run import run
 from minwhisper.walkthrough.text import find_walkthrough, parse

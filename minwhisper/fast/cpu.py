@@ -9,6 +9,7 @@ from ..config import WhisperConfig
 from ..engine import Feed
 from ..layers import Weights
 from . import cpu_decoder, cpu_encoder
+from .cache import Cache
 from .threads import Pool, one_blas_thread, usable_cores
 
 
@@ -31,12 +32,12 @@ class CpuEngine:
         with one_blas_thread():
             return cpu_encoder.encode(mel, self.encoder, self.config, self.pool)
 
-    def new_cache(self, features: Array) -> cpu_decoder.Cache:
+    def new_cache(self, features: Array) -> Cache:
         """See :class:`~minwhisper.engine.Engine`."""
         with one_blas_thread():
             return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, cpu_decoder.Cache]]:
+    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Cache]]:
         """See :class:`~minwhisper.engine.Engine`."""
         with one_blas_thread():
             return cpu_decoder.decode_together(feeds, self.decoder, self.config, self.pool)

@@ -3,8 +3,6 @@
 A step multiplies a few rows by every weight there is, so its time is that of reading the weights from memory: the
 products must not rearrange them, and everything else has to stay out of the way. Texts that are fed together share the
 reading. What they do not share, each text's own keys and values and those of its window, each attends to alone.
-
-Keys and values lie in buffers with room for more tokens, so that a step writes a row and copies nothing.
 """
 
 import math
@@ -15,13 +13,13 @@ import numpy as np
 
 from ..backend import Array
 from ..config import WhisperConfig
-from ..decoder import KeysValues, check_tokens
+from ..decoder import check_tokens
 from ..engine import Feed
 from ..layers import Weights, causal_mask
+from .cache import Cache, empty_keys_values
 from .cpu_layers import Linear, attend, gelu, layer_norm, linear, product, scratch, tiles
 from .threads import Pool
 
-ROOM = 64  # tokens for which a buffer has room at first, and by which it grows
 PIECE = 1_250_000  # numbers of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking one
 PROMPT_TILE = 64  # rows of a prompt that go through a block at a time
 ALONE = Pool(1)
@@ -82,55 +80,7 @@ class DecoderWeights(NamedTuple):
         )
 
 
-# ------------------------------------------------------------------------------------------ the cache
-
-
-class _Text:
-    """Keys (R, H, K, room) and values (R, H, room, K) of some texts, for each block, of which the first are filled."""
-
-    def __init__(self, blocks: int, rows: int, heads: int, width: int, room: int) -> None:
-        self.room, self.filled = room, 0
-        self.blocks = [
-            KeysValues(*(np.empty((rows, heads, *shape), np.float32) for shape in ((width, room), (room, width))))
-            for _ in range(blocks)
-        ]
-
-    def copy(self, rows: Sequence[int], length: int, room: int) -> "_Text":
-        """The first ``length`` tokens of these rows, in buffers of their own."""
-        _, heads, width, _ = self.blocks[0].keys.shape
-        new = _Text(len(self.blocks), len(rows), heads, width, room)
-        new.filled = length
-        for mine, copied in zip(self.blocks, new.blocks, strict=True):
-            for row, origin in enumerate(rows):
-                copied.keys[row, :, :, :length] = mine.keys[origin, :, :, :length]
-                copied.values[row, :, :length] = mine.values[origin, :, :length]
-        return new
-
-
-class Cache:
-    """What :class:`minwhisper.decoder.Cache` is, of one window. A value too: who goes on from it gets a new one.
-
-    The new one shares the buffers, since nobody looks behind the end of what is theirs. Only where two go on from the
-    same one, the second gets a copy.
-    """
-
-    def __init__(self, audio: Sequence[KeysValues], text: _Text, rows: int, length: int) -> None:
-        """``audio``: keys (H, K, T) and values (H, T, K) of the window for each block."""
-        self.audio, self.text, self.rows, self.length = audio, text, rows, length
-
-    def take(self, rows: Sequence[int]) -> "Cache":
-        """The cache with these of its texts, in this order; one may come several times."""
-        if list(rows) == list(range(self.rows)):
-            return self
-        return Cache(self.audio, self.text.copy(rows, self.length, self.text.room), len(rows), self.length)
-
-    def extend(self, count: int) -> "Cache":
-        """The cache with so many tokens more, which are still to be written."""
-        text, end = self.text, self.length + count
-        if text.filled != self.length or end > text.room:
-            text = text.copy(range(self.rows), self.length, math.ceil(end / ROOM) * ROOM)
-        text.filled = end
-        return Cache(self.audio, text, self.rows, end)
+# ------------------------------------------------------------------------------------------ the window
 
 
 def new_cache(features: Array, weights: DecoderWeights, config: WhisperConfig, pool: Pool) -> Cache:
@@ -138,10 +88,7 @@ def new_cache(features: Array, weights: DecoderWeights, config: WhisperConfig, p
     (x,) = features
     heads, width = config.decoder_attention_heads, config.d_model
     size = width // heads
-    audio = [
-        KeysValues(np.empty((heads, size, len(x)), np.float32), np.empty((heads, len(x), size), np.float32))
-        for _ in weights.blocks
-    ]
+    audio = [empty_keys_values(x, (heads, len(x), size), by_position=False) for _ in weights.blocks]
 
     def fill(rows: slice) -> None:
         for block, (keys, values) in zip(weights.blocks, audio, strict=True):
@@ -150,7 +97,7 @@ def new_cache(features: Array, weights: DecoderWeights, config: WhisperConfig, p
             values[:, rows] = y[:, width:].reshape(-1, heads, size).transpose(1, 0, 2)
 
     pool.run(fill, tiles(len(x)))
-    return Cache(audio, _Text(len(weights.blocks), 1, heads, size, ROOM), rows=1, length=0)
+    return Cache.of(audio)
 
 
 # ------------------------------------------------------------------------------------------ a step

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..backend import resolve_device
 from ..console import Console
+from ..devices import resolve_device
 from ..errors import MissingExtraError, OptionError, WalkthroughError
 from ..fast.threads import blas_threads
 from ..parity import CLIP, FOLDER, load_reference

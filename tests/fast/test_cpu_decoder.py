@@ -9,7 +9,8 @@ from minwhisper import decoder
 from minwhisper.engine import Feed
 from minwhisper.errors import ShapeError
 from minwhisper.fast import cpu_decoder
-from minwhisper.fast.cpu_decoder import PROMPT_TILE, ROOM, DecoderWeights, decode_cached, decode_together, new_cache
+from minwhisper.fast.cache import ROOM
+from minwhisper.fast.cpu_decoder import PROMPT_TILE, DecoderWeights, decode_cached, decode_together, new_cache
 from minwhisper.fast.threads import Pool
 from minwhisper.parity import relative_difference, window_mel
 

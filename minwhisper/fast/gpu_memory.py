@@ -1,0 +1,90 @@
+"""How much of a GPU's memory a model takes, from its configuration alone.
+
+Four things take memory: the weights; while a window is encoded, the activations of the encoder; while it is decoded,
+the keys and values of sound and text, and what a step computes in. The last two never meet the encoder's, so the peak
+is the weights and the larger of both. What the driver and CUDA's libraries take for themselves, the context, is beside
+all this and is not CuPy's to count: :data:`CONTEXT` is a guess at it, to be replaced by a measurement where there is
+a GPU.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import WhisperConfig
+from ..names import expected_shapes
+from .gpu_layers import ROWS, SCORES
+
+CONTEXT = 256 << 20  # bytes, not measured on a T400: CUDA's context, the kernels, and cuBLAS with its workspace
+ROUNDING = 512  # bytes: CuPy hands out multiples of it
+SINGLE = 4  # bytes of a float32
+
+
+class DeviceMemory(NamedTuple):
+    """Bytes of CuPy's pool."""
+
+    weights: int
+    encoder: int  # activations while a window is encoded
+    cache: int  # keys and values of the sound, and of all positions of the texts
+    decoder: int  # activations while it is decoded: a prompt, a step, the rules
+
+    @property
+    def peak(self) -> int:
+        """The most that is needed at one time."""
+        return self.weights + max(self.encoder, self.cache + self.decoder)
+
+
+def device_memory(config: WhisperConfig, dtype: str, texts: int = 1) -> DeviceMemory:
+    """What one window takes, with so many texts about it: candidates of a beam, or draws.
+
+    ``dtype`` is that of the weights, float32 or float16, in which keys and values are kept, too.
+    """
+    stored = np.dtype(dtype).itemsize
+    weights = sum(_rounded(prod(shape) * stored) for shape in expected_shapes(config).values())
+    features = SINGLE * config.max_source_positions * config.d_model
+    positions = config.max_source_positions + texts * config.max_target_positions
+    cache = 2 * config.decoder_layers * positions * config.d_model * stored
+    decoder = features + max(_prompt(config, stored), _step(config, texts))
+    return DeviceMemory(weights, _encoder(config, stored), cache, decoder)
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ROUNDING) * ROUNDING
+
+
+def _widened(numbers: int, stored: int) -> int:
+    """The float32 copy of a weight, which one stored as float32 does not need."""
+    return 0 if stored == SINGLE else SINGLE * numbers
+
+
+def _encoder(c: WhisperConfig, stored: int) -> int:
+    """The stage that takes most, with the mel, which stays."""
+    T, D, F, M = c.max_source_positions, c.d_model, c.encoder_ffn_dim, c.num_mel_bins
+    frames = 2 * T
+    # The second convolution: its input as it comes and with zeros around, its three matrices, a sum and a product.
+    convolution = SINGLE * (frames * D + (frames + 2) * D + 3 * D * D + 2 * T * D)
+    gelu = 3 * SINGLE * frames * D
+    # x, its norm, queries, keys, values, keys and values by head, what is heard; and a tile's queries and output.
+    tile = min(T, max(1, SCORES // (SINGLE * c.encoder_attention_heads * T)))
+    scores = SINGLE * c.encoder_attention_heads * tile * T
+    attention = SINGLE * (8 * T * D + tile * D) + scores
+    mlp = SINGLE * (T * D + ROWS * (2 * D + F)) + _widened(2 * D * F, stored)
+    return SINGLE * M * frames + max(convolution, gelu, attention, mlp)
+
+
+def _prompt(c: WhisperConfig, stored: int) -> int:
+    """A prompt that fills half of the positions."""
+    T, D, F = c.max_source_positions, c.d_model, c.decoder_ffn_dim
+    S = c.max_target_positions // 2
+    heard = SINGLE * (T * D + 6 * S * D) + (SINGLE * T * D if stored != SINGLE else 0)  # keys, and values, by head
+    scores = min(SCORES, SINGLE * c.decoder_attention_heads * S * T)
+    hidden = SINGLE * S * (3 * D + F) + _widened(D * F, stored)
+    logits = 2 * SINGLE * c.vocab_size
+    return max(heard + scores, hidden, logits)
+
+
+def _step(c: WhisperConfig, texts: int) -> int:
+    """A step's buffers, and the logits that rules and choice go through, six times."""
+    D, F, V = c.d_model, c.decoder_ffn_dim, c.vocab_size
+    return SINGLE * texts * (6 * D + F + 7 * V)

@@ -1,0 +1,265 @@
+// What CUDA C++ has and C++ has not, as far as gpu_kernels.cu uses it, so that g++ compiles it and a CPU runs it.
+//
+// The threads of a block are fibers on one thread of the CPU: each runs until it waits for others, at a __syncthreads
+// or a shuffle, and goes on when all of them have come. Blocks run one after the other. It is checked that all threads
+// come to the same one, which a GPU does not: it hangs, or computes something else. Shared memory is full of NaN at
+// first and guarded behind its end. Threads and blocks can run in reverse order: where a __syncthreads is missing, the
+// numbers are others then.
+
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+// ------------------------------------------------------------------------------------------ the language
+
+#define __global__
+#define __device__
+#define __shared__  // one array, extern in the kernels; see `shared` below
+#define __launch_bounds__(...)
+#define __align__(bytes) alignas(bytes)
+
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+};
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+struct __half {
+    _Float16 number;
+};
+static inline float __half2float(__half x) { return (float)x.number; }
+static inline __half __float2half(float x) { return {(_Float16)x}; }
+
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int max(int a, int b) { return a > b ? a : b; }
+
+constexpr size_t SHARED_BYTES = 48 * 1024;  // what every GPU gives a block that does not ask for more
+constexpr size_t GUARD_BYTES = 1024;
+alignas(128) extern float shared[];
+alignas(128) float shared[(SHARED_BYTES + GUARD_BYTES) / sizeof(float)];
+
+// ------------------------------------------------------------------------------------------ fibers
+
+namespace fibers {
+
+constexpr int MOST = 1024, WARP = 32;
+constexpr size_t STACK_BYTES = 32 * 1024, STAGGER = 192;  // not all at the same place of a page: a cache would thrash
+
+enum State { READY, AT_SHUFFLE, AT_BARRIER, DONE };
+
+struct Fiber {
+    State state;
+    int line;             // where it waits
+    bool odd;             // a shuffle's values are in one of two places, so that the next does not overwrite them
+    unsigned values[2];
+};
+static Fiber all[MOST];
+static int running, count;
+static void (*entry)();  // what a fiber runs
+static char message[300];
+
+#if defined(__x86_64__) && !defined(USE_UCONTEXT)
+
+// Save what a called function has to keep, change the stack, restore: no system call, as swapcontext makes.
+extern "C" void switch_stack(void** from, void* to);
+asm(R"(
+.text
+.type switch_stack, @function
+switch_stack:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size switch_stack, .-switch_stack
+)");
+static void *scheduler, *contexts[MOST];
+static void resume(int fiber) { switch_stack(&scheduler, contexts[fiber]); }
+static void suspend() { switch_stack(&contexts[running], scheduler); }
+static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
+    uintptr_t top = ((uintptr_t)stack + bytes) & ~(uintptr_t)63;
+    void** place = (void**)top - 2;  // as after a call: 8 below a multiple of 16
+    place[0] = (void*)body;
+    place[1] = nullptr;
+    contexts[fiber] = place - 6;  // six registers of any value
+}
+
+#else
+#include <ucontext.h>
+static ucontext_t scheduler, contexts[MOST];
+static void resume(int fiber) { swapcontext(&scheduler, &contexts[fiber]); }
+static void suspend() { swapcontext(&contexts[running], &scheduler); }
+static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
+    getcontext(&contexts[fiber]);
+    contexts[fiber].uc_stack.ss_sp = stack;
+    contexts[fiber].uc_stack.ss_size = bytes;
+    contexts[fiber].uc_link = nullptr;
+    makecontext(&contexts[fiber], body, 0);
+}
+#endif
+
+static void body() {
+    entry();
+    all[running].state = DONE;
+    suspend();
+}
+
+static void wait(State state, int line) {
+    const int me = running;
+    all[me].state = state;
+    all[me].line = line;
+    suspend();
+}
+
+// Whether these are all in a state and at one line.
+static bool together(int begin, int end, State state) {
+    for (int i = begin; i < end; i++)
+        if (all[i].state != state || (state != DONE && all[i].line != all[begin].line)) return false;
+    return true;
+}
+
+static bool fail(const char* what, int begin, int end) {
+    static const char* const names[] = {"ready", "at a shuffle", "at a barrier", "done"};
+    int other = begin;
+    while (other < end - 1 && all[other].state == all[begin].state && all[other].line == all[begin].line) other++;
+    snprintf(message, sizeof message, "%s: thread %d is %s (line %d), thread %d is %s (line %d), of block %u, %u, %u",
+             what, begin, names[all[begin].state], all[begin].line, other, names[all[other].state], all[other].line,
+             blockIdx.x, blockIdx.y, blockIdx.z);
+    return false;
+}
+
+// Until all lanes of a warp wait for other warps, or are done.
+static bool run_warp(int begin, int end, bool backward) {
+    for (;;) {
+        for (int i = 0; i < end - begin; i++) {
+            running = backward ? end - 1 - i : begin + i;
+            threadIdx.x = running;
+            if (all[running].state == READY) resume(running);
+        }
+        bool shuffles = false;
+        for (int i = begin; i < end; i++) shuffles |= all[i].state == AT_SHUFFLE;
+        if (!shuffles) return true;
+        if (!together(begin, end, AT_SHUFFLE)) return fail("a warp shuffles without some of its threads", begin, end);
+        if (end - begin < WARP) return fail("a warp shuffles that is not full", begin, end);
+        for (int i = begin; i < end; i++) all[i].state = READY;
+    }
+}
+
+static bool run_block(bool backward) {
+    static char* stacks = (char*)malloc(MOST * (STACK_BYTES + STAGGER));
+    for (int i = 0; i < count; i++) {
+        all[i] = {};
+        prepare(i, stacks + i * (STACK_BYTES + STAGGER), STACK_BYTES, body);
+    }
+    const int warps = (count + WARP - 1) / WARP;
+    for (;;) {
+        for (int i = 0; i < warps; i++) {
+            const int begin = WARP * (backward ? warps - 1 - i : i);
+            if (!run_warp(begin, min(begin + WARP, count), backward)) return false;
+        }
+        if (together(0, count, DONE)) return true;
+        if (!together(0, count, AT_BARRIER)) return fail("a barrier that not all threads come to", 0, count);
+        for (int i = 0; i < count; i++) all[i].state = READY;
+    }
+}
+
+}  // namespace fibers
+
+static inline void __syncthreads(int line = __builtin_LINE()) { fibers::wait(fibers::AT_BARRIER, line); }
+
+template <class Number>
+static inline Number __shfl_xor_sync(unsigned mask, Number value, int apart, int line = __builtin_LINE()) {
+    static_assert(sizeof(Number) == sizeof(unsigned), "a shuffle of something else than 32 bits");
+    if (mask != 0xffffffff) abort();
+    const int me = fibers::running;
+    fibers::Fiber& mine = fibers::all[me];
+    mine.odd = !mine.odd;
+    const bool odd = mine.odd;
+    memcpy(&mine.values[odd], &value, sizeof value);
+    fibers::wait(fibers::AT_SHUFFLE, line);
+    memcpy(&value, &fibers::all[me ^ apart].values[odd], sizeof value);
+    return value;
+}
+
+// ------------------------------------------------------------------------------------------ launches
+
+// A letter for a parameter: i and f for numbers, I, F and H for addresses of int, float and half.
+template <class Parameter>
+constexpr char letter() {
+    using Bare = std::remove_cv_t<std::remove_pointer_t<Parameter>>;
+    constexpr bool address = std::is_pointer_v<Parameter>;
+    if (std::is_same_v<Bare, int>) return address ? 'I' : 'i';
+    if (std::is_same_v<Bare, float>) return address ? 'F' : 'f';
+    if (std::is_same_v<Bare, __half>) return address ? 'H' : '?';
+    return '?';
+}
+
+template <class... Parameters>
+const char* signature(void (*)(Parameters...)) {
+    static const char letters[] = {letter<Parameters>()..., 0};
+    return letters;
+}
+
+static void (*bound)(void**);  // the kernel that runs,
+static void** arguments;       // and addresses of its arguments
+
+template <class... Parameters, size_t... I>
+void call(void (*kernel)(Parameters...), void** of, std::index_sequence<I...>) {
+    kernel(*static_cast<std::remove_cv_t<Parameters>*>(of[I])...);
+}
+
+// Run a kernel; what went wrong, or null.
+static const char* launch(void (*kernel)(void**), void** of, const unsigned* grid, const unsigned* block, size_t bytes,
+                          int backward) {
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], 1, 1};
+    if (block[0] > fibers::MOST || block[1] != 1 || block[2] != 1) return "a block is up to 1,024 threads in a row";
+    if (bytes > SHARED_BYTES) return "more shared memory than 48 KiB";
+    bound = kernel;
+    arguments = of;
+    fibers::count = block[0];
+    fibers::entry = [] { bound(arguments); };
+    char* guard = (char*)shared + bytes;
+    const unsigned blocks = grid[0] * grid[1] * grid[2];
+    for (unsigned i = 0; i < blocks; i++) {
+        const unsigned number = backward ? blocks - 1 - i : i;
+        blockIdx = {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]};
+        memset(shared, 0xff, bytes + GUARD_BYTES);
+        if (!fibers::run_block(backward)) return fibers::message;
+        for (size_t j = 0; j < GUARD_BYTES; j++)
+            if (guard[j] != (char)0xff) return "it wrote behind the end of its shared memory";
+    }
+    return nullptr;
+}
+
+#define KERNEL(name)                                                                                               \
+    extern "C" const char* signature_##name() { return signature(name); }                                          \
+    template <class... Parameters>                                                                                 \
+    static void call_##name(void (*)(Parameters...), void** of) {                                                  \
+        call<Parameters...>(name, of, std::index_sequence_for<Parameters...>());                                   \
+    }                                                                                                              \
+    extern "C" const char* launch_##name(void** of, const unsigned* grid, const unsigned* block, size_t bytes,     \
+                                         int backward) {                                                           \
+        return launch([](void** its) { call_##name(name, its); }, of, grid, block, bytes, backward);               \
+    }

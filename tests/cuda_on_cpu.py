@@ -1,0 +1,98 @@
+"""CUDA C++ kernels on a CPU, for tests: a stand-in for CuPy's ``RawModule`` that compiles them with g++.
+
+What runs is the source that runs on a GPU; ``cuda_on_cpu.h`` says how. Where CuPy and the driver would trust the
+caller and read what is not there, this refuses: too few arguments, an array of another dtype, a number where an
+address belongs.
+"""
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+FLAGS = ("-std=c++17", "-O2", "-march=native", "-w", "-shared", "-fPIC", "-fno-semantic-interposition", "-x", "c++")
+DTYPES = {"I": np.int32, "F": np.float32, "H": np.float16, "i": np.int32, "f": np.float32}
+
+
+def why_not() -> str:
+    """Why kernels cannot run here; empty if they can."""
+    if shutil.which("g++") is None:
+        return "there is no g++ to compile the GPU's kernels with"
+    return ""
+
+
+@functools.cache
+def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """The kernels as a library of this process. Raises :class:`RuntimeError` with what the compiler says."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+        code = re.sub(r"#include <cuda_fp16.h>", "", code)
+        names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", code)
+        ends = "".join(f"KERNEL({name})\n" for name in names)
+        source.write_text(f'#include "{HEADER}"\n#line 1\n{code}\n{ends}', "utf-8")
+        command = ["g++", *FLAGS, *options, str(source), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return ctypes.CDLL(str(library))  # it stays loaded though the file goes
+
+
+class RawModule:
+    """As much of ``cupy.RawModule`` as is used."""
+
+    backward = False  # whether threads and blocks run in reverse order
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = (), backend: str = "nvrtc") -> None:
+        self.code, self.options = code, options
+
+    def get_function(self, name: str) -> "Kernel":
+        """The kernel of this name."""
+        return Kernel(compiled(self.code, self.options), name)
+
+
+class Kernel:
+    """As much of ``cupy.RawKernel`` as is used. Its arrays are NumPy's, or have one as ``_numbers``."""
+
+    def __init__(self, library: ctypes.CDLL, name: str) -> None:
+        self.name = name
+        self._launch = getattr(library, f"launch_{name}")
+        self._launch.restype = ctypes.c_char_p
+        signature = getattr(library, f"signature_{name}")
+        signature.restype = ctypes.c_char_p
+        self.signature = signature().decode()
+
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
+    ) -> None:
+        """Run it. Raises :class:`TypeError` for arguments it does not have, :class:`RuntimeError` if it goes wrong."""
+        if len(args) != len(self.signature):
+            raise TypeError(f"{self.name}: expected {len(self.signature)} arguments, got {len(args)}")
+        values = [self._value(number, *both) for number, both in enumerate(zip(self.signature, args, strict=True))]
+        addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        sizes = [(ctypes.c_uint * 3)(*(*map(int, three), 1, 1)[:3]) for three in (grid, block)]
+        if 0 in [*sizes[0], *sizes[1]]:
+            raise ValueError(f"{self.name}: an empty grid or block: {grid}, {block}")
+        wrong = self._launch(addresses, *sizes, ctypes.c_size_t(shared_mem), int(RawModule.backward))
+        if wrong:
+            raise RuntimeError(f"{self.name}: {wrong.decode()}")
+
+    def _value(self, number: int, letter: str, argument: Any) -> Any:
+        expected = DTYPES[letter]
+        argument = getattr(argument, "_numbers", argument)
+        if letter.isupper():
+            if isinstance(argument, np.uintp) and argument == 0:
+                return ctypes.c_void_p(None)
+            if isinstance(argument, np.ndarray) and argument.dtype == expected:
+                return ctypes.c_void_p(argument.ctypes.data)
+        elif type(argument) is expected:
+            return (ctypes.c_int if letter == "i" else ctypes.c_float)(argument)
+        kind = "an array of" if letter.isupper() else "a number"
+        got = f"{type(argument).__name__} {getattr(argument, 'dtype', '')}"
+        raise TypeError(f"{self.name}: argument {number}: expected {kind} {expected.__name__}, got {got}")

@@ -1,0 +1,300 @@
+"""The engine for GPUs, on pretended ones: the numbers of the CPU, what crosses over, what is recorded, what it takes.
+
+The arrays are those of tests/refusing_cupy.py, which refuse every hidden transfer. Kernels are played by NumPy where
+nothing else is said: in tests/fast/test_gpu_kernels.py they run.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import cuda_on_cpu
+import minwhisper
+from conftest import DATA, SMALL, real_model
+from minwhisper import parity
+from minwhisper.backend import to_device, to_numpy
+from minwhisper.config import PUBLISHED
+from minwhisper.engine import Feed, PlainEngine
+from minwhisper.fast import gpu
+from minwhisper.fast.gpu_decoder import Steps
+from minwhisper.fast.gpu_kernels import load_kernels
+from minwhisper.fast.gpu_memory import device_memory
+from numpy_kernels import NumPyKernels
+
+JFK = DATA / "jfk.flac"
+
+
+@pytest.fixture
+def there(gpus):
+    return real_model("tiny.en", device="cuda")
+
+
+@pytest.fixture
+def without_kernels(monkeypatch, gpus):
+    monkeypatch.setattr(gpu, "load_kernels", lambda dtype: None)
+
+
+@pytest.fixture(scope="module")
+def mel():
+    return parity.window_mel(parity.clip_samples(), 80)
+
+
+def tokens(transcript) -> list[list[int]]:
+    return [segment["tokens"] for segment in transcript["segments"]]
+
+
+def close(mine, exact, bound=1e-5) -> None:
+    assert parity.relative_difference(to_numpy(mine), exact) < bound
+
+
+# ------------------------------------------------------------------------------------------ the same numbers
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_features_logits_and_steps_are_those_of_the_layers(kernels, tiny_en, gpus, mel, request):
+    if not kernels:
+        request.getfixturevalue("without_kernels")
+    there = real_model("tiny.en", device="cuda")
+    plain = PlainEngine(tiny_en.weights, tiny_en.config)
+    features = plain.encode(mel)
+    mine = there.encode(mel)
+    close(mine, features, 2e-6)
+    said = [tiny_en.tokenizer.sot, *parity.load_reference("tiny.en").tokens]
+    cache, other = there.engine.new_cache(mine), plain.new_cache(features)
+    with there.engine.at_work():
+        for new, wanted in ([said[:5], [0, 4]], *([[token], [0]] for token in said[5:12]), [said[12:14], None]):
+            ((logits, cache),) = there.engine.decode_together([Feed([new], cache, wanted)])
+            ((expected, other),) = plain.decode_together([Feed([new], other, wanted)])
+            assert logits.shape == expected.shape
+            close(logits, expected)
+    assert cache.length == 14
+
+
+def test_texts_that_fork_and_windows_side_by_side_are_each_as_alone(there, tiny_en, mel):
+    plain, engine = PlainEngine(tiny_en.weights, tiny_en.config), there.engine
+    windows = [mel, mel[..., ::-1].copy()]
+    features = [plain.encode(window) for window in windows]
+    with engine.at_work():
+        mine = [engine.new_cache(there.encode(window)) for window in windows]
+        mine = [engine.decode_together([Feed([[50257, 50362, 843]], cache, [2])])[0][1] for cache in mine]
+        theirs = [plain.decode_together([Feed([[50257, 50362, 843]], plain.new_cache(f), [2])])[0][1] for f in features]
+        for steps in (
+            (([0, 0, 0], [[523], [616], [11]]), ([0], [[7]])),
+            (([2, 0], [[1], [2]]), ([0], [[8]])),
+            (([1, 1], [[3], [4]]), ([0, 0], [[9], [10]])),
+        ):
+            logits = engine.decode_together(
+                [Feed(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, mine, strict=True)]
+            )
+            expected = plain.decode_together(
+                [Feed(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, theirs, strict=True)]
+            )
+            for (ours, _), (exact, _) in zip(logits, expected, strict=True):
+                close(ours, exact)
+            mine, theirs = [cache for _, cache in logits], [cache for _, cache in expected]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"beam_size": 3, "word_timestamps": True}, {"temperature": 0.4, "best_of": 3}],
+    ids=["greedy", "beam and words", "sampled"],
+)
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_text_is_that_of_the_cpu(options, kernels, tiny_en, gpus, request):
+    if not kernels:
+        request.getfixturevalue("without_kernels")
+    here, away = tiny_en.transcribe(JFK, **options), real_model("tiny.en", device="cuda").transcribe(JFK, **options)
+    assert tokens(away) == tokens(here)
+    assert [s.get("words") and [w["start"] for w in s["words"]] for s in away["segments"]] == [
+        s.get("words") and [w["start"] for w in s["words"]] for s in here["segments"]
+    ]
+
+
+def test_a_language_is_detected(gpus, base):
+    mel = parity.window_mel(parity.clip_samples(), 80)[0]
+    token, probabilities = real_model("base", device="cuda").detect_language(mel)
+    expected_token, expected = base.detect_language(mel)
+    assert token == expected_token
+    assert probabilities == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_models_on_the_cpu_and_on_two_gpus_live_in_one_process(tiny_en, gpus, mel):
+    first, second = real_model("tiny.en", device="cuda:0"), real_model("tiny.en", device="cuda:1")
+    here = tiny_en.encode(mel)
+    for model in (second, first, second):
+        found = model.encode(mel)
+        assert f"cuda:{found.device.id}" == model.device
+        close(found, here, 2e-6)
+    assert second.decode(mel[0]).tokens == tiny_en.decode(mel[0]).tokens
+
+
+# ------------------------------------------------------------------------------------------ what crosses over
+
+
+def test_a_window_sends_its_mel_and_a_token_brings_down_a_few_bytes(there, gpus):
+    there.transcribe(JFK)  # the rules' constants are sent once
+    for options in ({"temperature": 0.0}, {"temperature": 0.0, "beam_size": 3}, {"temperature": 0.5, "best_of": 3}):
+        gpus.transfers.clear()
+        NumPyKernels.launched = 0
+        said = [token for segment in there.transcribe(JFK, **options)["segments"] for token in segment["tokens"]]
+        up = [crossed.shape for crossed in gpus.transfers if crossed.up]
+        down = Counter(crossed.nbytes for crossed in gpus.transfers if not crossed.up)
+        assert up == [(1, 80, 3000)]
+        steps = sum(down.values()) - 1  # and one for how likely it is that nobody speaks
+        assert len(said) <= steps <= len(said) + 20
+        assert max(down) <= 2 * 4 * 3 * 4  # of tokens and probabilities, for three candidates four ways on
+
+
+def test_a_window_that_is_told_what_came_before_sends_that_too(there, gpus):
+    there.transcribe(JFK)
+    gpus.transfers.clear()
+    there.transcribe(JFK, initial_prompt="A speech.", temperature=0.0)
+    assert [crossed.shape for crossed in gpus.transfers if crossed.up] == [(1, 80, 3000), (1, 5)]
+
+
+def test_weights_are_sent_one_by_one_and_are_there_once(gpus):
+    model = real_model("tiny.en", device="cuda", dtype="float16")
+    crossed = Counter(transfer.up for transfer in gpus.transfers)
+    assert crossed == {True: 167, False: 2}  # the probe's answer, and the positions, which are looked at
+    numbers = sum(transfer.nbytes for transfer in gpus.transfers if transfer.up)
+    assert numbers <= gpus.alive <= numbers + 512 * 167
+    assert gpus.peak <= gpus.alive + 512
+    assert model.dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda x: float(x.sum()),
+        lambda x: bool(x.max() > 0),
+        lambda x: x.tolist(),
+        lambda x: np.asarray(x),
+        lambda x: x + np.ones(3, np.float32),
+        lambda x: np.ones(3, np.float32) * x,
+        lambda x: x[[0, 2]],
+        lambda x: x[x > 0],
+        lambda x: x.get(),
+        lambda x: x.__setitem__(slice(None), np.ones(3)),
+        lambda x: np.exp(x),
+    ],
+)
+def test_the_pretended_gpu_refuses_what_would_cross_over_in_silence(hidden, gpus):
+    x = to_device(np.arange(3, dtype=np.float32), "cuda:0")
+    with pytest.raises(TypeError):
+        hidden(x)
+    assert to_numpy(x * np.float32(2) + 1).tolist() == [1.0, 3.0, 5.0]
+    with pytest.raises(ValueError, match="must be same as the current device"):
+        to_device(np.zeros(3), "cuda:1") + 1
+
+
+# ------------------------------------------------------------------------------------------ recorded steps
+
+
+def test_steps_are_recorded_and_played(there, mel, monkeypatch):
+    recorded = []
+    record = Steps._recorded
+    monkeypatch.setattr(Steps, "_recorded", lambda *args: recorded.append(args) or record(*args))
+    assert there.decode(mel[0]).tokens == parity.load_reference("tiny.en").tokens
+    assert len(recorded) == 1  # for the window
+
+
+def test_where_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    monkeypatch.setattr(Steps, "_recorded", fails)
+    with pytest.warns(UserWarning, match="cannot be recorded on this GPU.*StreamCaptureUnsupported") as caught:
+        assert tokens(there.transcribe(JFK)) == tokens(tiny_en.transcribe(JFK))
+    assert len(caught) == 1
+
+
+# ------------------------------------------------------------------------------------------ the kernels themselves
+
+
+def stepped(model, plain, mel, prompt, steps):
+    """Logits of a prompt and of steps after it, the latter recorded, beside the layers'."""
+    features, exact = model.encode(mel), plain.encode(mel)
+    yield features, exact
+    cache, other = model.engine.new_cache(features), plain.new_cache(exact)
+    with model.engine.at_work():
+        for new in (prompt, *([token] for token in steps)):
+            ((logits, cache),) = model.engine.decode_together([Feed([new], cache, [0])])
+            ((expected, other),) = plain.decode_together([Feed([new], other, [0])])
+            yield logits, expected
+
+
+@pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not() or "-")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_small_model_with_the_kernels_that_run_on_a_gpu(dtype, gpus, monkeypatch):
+    monkeypatch.setattr(gpu, "load_kernels", load_kernels)
+    here = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
+    there = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
+    mel = np.random.default_rng(0).standard_normal((2, 8, 300)).astype(np.float32)
+    close(there.encode(mel), here.encode(mel))
+    found = list(stepped(there, PlainEngine(here.weights, here.config), mel[:1], [1, 2, 3, 4], [5, 6, 7, 8]))
+    for mine, exact in found:
+        close(mine, exact, 1e-5 if dtype == "float32" else 1e-3)  # remembered in float16
+
+
+@pytest.mark.grid
+@pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not() or "-")
+def test_real_speech_with_the_kernels_that_run_on_a_gpu(tiny_en, gpus, mel, monkeypatch):
+    monkeypatch.setattr(gpu, "load_kernels", load_kernels)
+    there = real_model("tiny.en", device="cuda")
+    plain = PlainEngine(tiny_en.weights, tiny_en.config)
+    for mine, exact in stepped(there, plain, mel, [50257], parity.load_reference("tiny.en").tokens[:4]):
+        close(mine, exact)
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+def window_peaks(model, ledger) -> tuple[int, int]:
+    """The peaks of encoding a window and of decoding it with the longest prompt, over the weights."""
+    before = ledger.peak = ledger.alive
+    features = model.encode(np.zeros((1, model.config.num_mel_bins, 3000), np.float32))
+    encoder, ledger.peak = ledger.peak - before, ledger.alive
+    engine = model.engine
+    with engine.at_work():
+        cache = engine.new_cache(features)
+        ((_, cache),) = engine.decode_together([Feed([[1] * 224], cache, [0, 223])])
+        for _ in range(3):
+            ((_, cache),) = engine.decode_together([Feed([[1]], cache, [0])])
+    return encoder, ledger.peak - before
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("tiny", "float32"),
+        ("tiny", "float16"),
+        ("base", "float16"),
+        pytest.param("small", "float32", marks=pytest.mark.grid),
+        pytest.param("medium", "float16", marks=pytest.mark.grid),
+    ],
+)
+def test_the_memory_foretold_is_what_is_taken(name, dtype, gpus):
+    model = minwhisper.Whisper.random(name, device="cuda", dtype=dtype)
+    foretold = device_memory(PUBLISHED[name], dtype)
+    assert gpus.alive == foretold.weights
+    encoder, decoder = window_peaks(model, gpus)
+    assert encoder == pytest.approx(foretold.encoder, rel=0.03)
+    assert decoder == pytest.approx(foretold.cache + foretold.decoder, rel=0.05)
+
+
+def test_no_array_holds_all_scores_and_memory_is_flat_over_windows(there, gpus):
+    sound = np.tile(minwhisper.load_audio(JFK), 9)  # 99 s
+    alive, peaks = [], []
+
+    def look(*_):
+        alive.append(gpus.alive)
+        peaks.append(gpus.peak)
+
+    there.transcribe(sound, progress=look, temperature=0.0, condition_on_previous_text=False)
+    assert len(alive) >= 4
+    assert max(alive[1:]) == min(alive[1:])
+    assert max(peaks[1:]) == peaks[1]
+    config = there.config
+    scores = 4 * config.encoder_attention_heads * config.max_source_positions**2
+    assert peaks[-1] - alive[-1] < scores  # 54 MB, all of them

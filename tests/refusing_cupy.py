@@ -1,0 +1,341 @@
+"""A CuPy that is NumPy behind glass: every array is "on a GPU", and nothing crosses over unless it is asked to.
+
+CuPy converts in silence where it can: ``float(x)``, ``if x:`` and ``x.tolist()`` bring numbers down and wait for the
+GPU, an index that is a list is sent up. Results are right and time is lost, and without a GPU no test can see it. The
+arrays of this module refuse all of that, refuse to be mixed with NumPy's and with those of another GPU, and note each
+crossing that goes through :func:`minwhisper.backend.to_device` and :func:`~minwhisper.backend.to_numpy`. They count the
+bytes that are alive too, as CuPy's memory pool does, and can run out of memory.
+
+Only those functions are here that CuPy has: :data:`FUNCTIONS` was held against CuPy 14.
+"""
+
+import operator
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import cuda_on_cpu
+
+FUNCTIONS = """
+    add arange argmax argmin ascontiguousarray concatenate cumsum empty empty_like exp expand_dims full full_like log
+    matmul max maximum mean min minimum multiply ones pad put_along_axis repeat reshape sqrt stack sum take_along_axis
+    tanh transpose triu where zeros zeros_like
+"""
+METHODS = (
+    "all any argmax argmin astype copy cumsum fill max mean min ravel repeat reshape squeeze sum swapaxes transpose"
+)
+OPERATORS = "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne"
+CONSTANTS = {name: getattr(np, name) for name in ("float16", "float32", "float64", "int32", "int64", "newaxis", "inf")}
+ROUNDING = 512  # bytes: the pool hands out multiples of it
+
+
+class Transfer(NamedTuple):
+    """Numbers that crossed over."""
+
+    up: bool  # to the GPU
+    shape: tuple[int, ...]
+    nbytes: int
+    whose: str  # the module that asked for it
+
+
+class OutOfMemoryError(MemoryError):
+    """What CuPy's of this name is."""
+
+
+class Device:
+    """A GPU by its number, as a context the current one."""
+
+    current = 0
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self._before: list[int] = []
+
+    def __enter__(self) -> "Device":
+        self._before.append(Device.current)
+        Device.current = self.id
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Device.current = self._before.pop()
+
+    def synchronize(self) -> None: ...
+
+
+class Ledger:
+    """What crossed over, and what is on the GPU."""
+
+    def __init__(self) -> None:
+        self.transfers: list[Transfer] = []
+        self.alive = self.peak = 0
+        self.limit: float = float("inf")
+        self._roots: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def own(self, numbers: np.ndarray) -> None:
+        """Count the memory behind an array, once."""
+        root = numbers
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        if id(root) in self._roots:
+            return
+        if Stream.capturing is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: memory is allocated while a step is recorded")
+        size = -(-root.nbytes // ROUNDING) * ROUNDING
+        if self.alive + size > self.limit:
+            raise OutOfMemoryError(
+                f"Out of memory allocating {size:,} bytes (allocated so far: {self.alive:,} bytes, "
+                f"limit set to: {self.limit:,} bytes)."
+            )
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        self._roots[id(root)] = weakref.finalize(root, self._release, id(root), size)
+
+    def _release(self, key: int, size: int) -> None:
+        del self._roots[key]
+        self.alive -= size
+
+    def note(self, up: bool, array: np.ndarray, function: str) -> None:
+        """A crossing, which only the backend's two functions may ask for."""
+        frame = sys._getframe(2)
+        caller = f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
+        if caller != f"minwhisper.backend.{function}":
+            raise TypeError(f"a hidden transfer by {caller}: it has to go through minwhisper.backend.{function}")
+        while frame.f_globals["__name__"] == "minwhisper.backend":
+            assert frame.f_back is not None
+            frame = frame.f_back
+        self.transfers.append(Transfer(up, array.shape, array.nbytes, frame.f_globals["__name__"]))
+
+
+class Stream:
+    """A stream that can record what is launched on it: see :func:`launch`."""
+
+    capturing: list[Callable[[], Any]] | None = None
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self._non_blocking = non_blocking
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin_capture(self) -> None:
+        assert self._non_blocking, "the default stream cannot be recorded"
+        Stream.capturing = []
+
+    def end_capture(self) -> "Graph":
+        recorded, Stream.capturing = Stream.capturing, None
+        assert recorded is not None
+        return Graph(recorded)
+
+
+class Graph(NamedTuple):
+    """What was recorded."""
+
+    launches: list[Callable[[], Any]]
+
+    def launch(self) -> None:
+        for one in self.launches:
+            one()
+
+
+def launch(kernel: Callable[[], Any]) -> None:
+    """Run a kernel, or record it: which then has to find its numbers where they are now."""
+    if Stream.capturing is None:
+        kernel()
+    else:
+        Stream.capturing.append(kernel)
+
+
+LEDGER = Ledger()
+
+
+def _open(value: Any, device: int) -> Any:
+    """What NumPy computes with in place of an argument; a refusal for what is not on this GPU."""
+    if isinstance(value, ndarray):
+        if value.device.id != device:
+            raise ValueError(f"Array device must be same as the current device: {value.device.id}, {device}")
+        return value._numbers
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, list | tuple):
+        return type(value)(_open(item, device) for item in value)
+    return value
+
+
+def _wrap(value: Any, device: int) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return ndarray(np.asarray(value), device)
+    if isinstance(value, list | tuple):
+        return type(value)(_wrap(item, device) for item in value)
+    return value
+
+
+def _on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **how: Any) -> Any:
+        device = Device.current
+        given = how.get("out")
+        with np.errstate(all="ignore"):  # a GPU does not warn
+            result = function(*_open(args, device), **{name: _open(value, device) for name, value in how.items()})
+        return given if given is not None else _wrap(result, device)
+
+    return call
+
+
+def _index(index: Any, reading: bool) -> Any:
+    parts = index if isinstance(index, tuple) else (index,)
+    for part in parts:
+        if isinstance(part, list | np.ndarray):
+            raise TypeError(f"an index that would have to be sent to the GPU: {part!r}")
+        if isinstance(part, ndarray) and part.dtype == bool and reading:
+            raise TypeError("an index by truth values: how many there are would have to be brought down")
+        assert part is None or part is Ellipsis or isinstance(part, int | np.integer | slice | ndarray), part
+    return _open(index, Device.current)
+
+
+class ndarray:
+    """An array on a GPU."""
+
+    __array_ufunc__ = None  # NumPy's arrays leave operators to this class
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, numbers: np.ndarray, device: int) -> None:
+        self._numbers, self.device = numbers, Device(device)
+        LEDGER.own(numbers)
+
+    shape = property(lambda self: self._numbers.shape)
+    dtype = property(lambda self: self._numbers.dtype)
+    ndim = property(lambda self: self._numbers.ndim)
+    size = property(lambda self: self._numbers.size)
+    nbytes = property(lambda self: self._numbers.nbytes)
+    strides = property(lambda self: self._numbers.strides)
+    flags = property(lambda self: self._numbers.flags)
+    itemsize = property(lambda self: self._numbers.itemsize)
+    T = property(lambda self: _wrap(self._numbers.T, self.device.id))
+
+    def __repr__(self) -> str:
+        return f"<{self.dtype} {self.shape} on GPU {self.device.id}>"
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator["ndarray"]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, index: Any) -> "ndarray":
+        return _wrap(_open(self, Device.current)[_index(index, True)], self.device.id)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _open(self, Device.current)[_index(index, False)] = _open(value, Device.current)
+
+    def get(self) -> np.ndarray:
+        """Down from the GPU."""
+        LEDGER.note(False, self._numbers, "to_numpy")
+        return self._numbers.copy()
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"a hidden transfer: {self!r} would have to be brought down")
+
+    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = tolist = item = tobytes = _refuse
+
+
+for _name in METHODS.split():
+
+    def _method(self: ndarray, *args: Any, _name: str = _name, **how: Any) -> Any:
+        return _on_gpu(lambda numbers, *a, **h: getattr(numbers, _name)(*a, **h))(self, *args, **how)
+
+    setattr(ndarray, _name, _method)
+
+for _name in OPERATORS.split():
+    _function = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
+
+    def _forward(self: ndarray, other: Any, _do: Any = _function) -> Any:
+        return _on_gpu(_do)(self, other)
+
+    def _backward(self: ndarray, other: Any, _do: Any = _function) -> Any:
+        return _on_gpu(_do)(other, self)
+
+    setattr(ndarray, f"__{_name}__", _forward)
+    if _name not in ("lt", "le", "gt", "ge", "eq", "ne"):
+        setattr(ndarray, f"__r{_name}__", _backward)
+        _inplace = getattr(operator, f"i{_name}")
+
+        def _into(self: ndarray, other: Any, _do: Any = _inplace) -> ndarray:
+            _on_gpu(_do)(self, other)
+            return self
+
+        setattr(ndarray, f"__i{_name}__", _into)
+
+for _name in ("neg", "invert", "abs"):
+
+    def _alone(self: ndarray, _name: str = _name) -> Any:
+        return _on_gpu(getattr(operator, _name))(self)
+
+    setattr(ndarray, f"__{_name}__", _alone)
+
+ndarray.__module__ = "cupy"
+
+
+def asarray(values: Any, dtype: Any = None) -> ndarray:
+    """Up to the GPU; an array that is there already stays as it is."""
+    if isinstance(values, ndarray):
+        return values if dtype is None else values.astype(dtype, copy=False)
+    numbers = np.array(values, dtype)
+    LEDGER.note(True, numbers, "to_device")
+    return ndarray(numbers, Device.current)
+
+
+class _CuPy(types.ModuleType):
+    """The module ``cupy``."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in CONSTANTS:
+            return CONSTANTS[name]
+        if name in FUNCTIONS.split():
+            return _on_gpu(getattr(np, name))
+        raise AttributeError(f"cupy.{name}: not held against CuPy yet; see tests/refusing_cupy.py")
+
+
+def make(gpus: int = 2) -> types.ModuleType:
+    """The module, on a machine with so many GPUs."""
+    cupy = _CuPy("cupy")
+    runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: gpus,
+        memGetInfo=lambda: (2 * 1024**3 - LEDGER.alive, 2 * 1024**3),
+        getDeviceProperties=lambda number: {"name": b"NumPy behind glass", "major": 7, "minor": 5},
+        driverGetVersion=lambda: 12080,
+        runtimeGetVersion=lambda: 12080,
+    )
+    memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cupy.cuda = types.SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime, memory=memory)  # type: ignore
+    cupy.ndarray, cupy.asarray, cupy.RawModule = ndarray, asarray, RawModule  # type: ignore[attr-defined]
+    return cupy
+
+
+class RawModule(cuda_on_cpu.RawModule):
+    """Kernels that run on the CPU, or are recorded."""
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        """The kernel of this name."""
+        kernel = super().get_function(name)
+
+        def call(grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
+            launch(lambda: kernel(grid, block, arguments, shared_mem=shared_mem))
+
+        return call
+
+
+@contextmanager
+def transfers() -> Iterator[list[Transfer]]:
+    """What crosses over in this block."""
+    before = LEDGER.transfers
+    LEDGER.transfers = found = []
+    try:
+        yield found
+    finally:
+        LEDGER.transfers = before
