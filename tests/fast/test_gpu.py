@@ -11,9 +11,10 @@ import pytest
 
 import cuda_on_cpu
 import minwhisper
-from conftest import DATA, SMALL, real_model
+from conftest import DATA, SMALL, SPEECH, real_model
 from minwhisper import parity
 from minwhisper.backend import to_device, to_numpy
+from minwhisper.cli import main
 from minwhisper.config import PUBLISHED
 from minwhisper.engine import Feed, PlainEngine
 from minwhisper.fast import gpu
@@ -23,6 +24,7 @@ from minwhisper.fast.gpu_memory import device_memory
 from numpy_kernels import NumPyKernels
 
 JFK = DATA / "jfk.flac"
+SOME_CLIPS = ("LJ001-0001.wav", "LJ001-0006.wav")
 
 
 @pytest.fixture
@@ -111,6 +113,17 @@ def test_the_text_is_that_of_the_cpu(options, kernels, tiny_en, gpus, request):
     ]
 
 
+@pytest.mark.parametrize(
+    "name", [*SOME_CLIPS, *(pytest.param(p.name, marks=pytest.mark.grid) for p in SPEECH if p.name not in SOME_CLIPS)]
+)
+@pytest.mark.parametrize("size", ["tiny.en", pytest.param("base", marks=pytest.mark.grid)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_weights_and_memory_in_half_precision_say_the_same(size, dtype, name, gpus, speech):
+    here, there = real_model(size), real_model(size, device="cuda", dtype=dtype)
+    said = [model.transcribe(speech[name], language="en", temperature=0.0) for model in (here, there)]
+    assert tokens(said[1]) == tokens(said[0])
+
+
 def test_a_language_is_detected(gpus, base):
     mel = parity.window_mel(parity.clip_samples(), 80)[0]
     token, probabilities = real_model("base", device="cuda").detect_language(mel)
@@ -127,6 +140,19 @@ def test_models_on_the_cpu_and_on_two_gpus_live_in_one_process(tiny_en, gpus, me
         assert f"cuda:{found.device.id}" == model.device
         close(found, here, 2e-6)
     assert second.decode(mel[0]).tokens == tiny_en.decode(mel[0]).tokens
+
+
+def test_several_sounds_at_a_time(there, tiny_en, speech):
+    sounds = [speech["LJ001-0002.wav"], speech["LJ001-0008.wav"], speech["LJ001-0005.wav"]]
+    away, here = (model.transcribe_many(sounds, batch_size=2) for model in (there, tiny_en))
+    assert [tokens(one) for one in away] == [tokens(one) for one in here]
+
+
+def test_the_command_transcribes_on_a_gpu(gpus, capsys):
+    arguments = ["transcribe", str(JFK), "--model", "tiny.en", "--device", "cuda:1", "--fp16", "True"]
+    assert main([*arguments, "--beam_size", "2"]) == 0
+    assert "ask what you can do for your country" in capsys.readouterr().out
+    assert (1, 80, 3000) in [crossed.shape for crossed in gpus.transfers if crossed.up]
 
 
 # ------------------------------------------------------------------------------------------ what crosses over
