@@ -8,7 +8,7 @@ Walkthrough: section 14.
 """
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -49,8 +49,33 @@ def to_device(array: Array, device: str) -> Array:
         return to_numpy(array)
     import cupy
 
+    # CuPy would keep columns in order where they lie so, and the kernels read rows.
+    rows = np.ascontiguousarray(array) if isinstance(array, np.ndarray) and array.ndim else array
     with on_device(device):
-        return cupy.asarray(array)
+        return cupy.asarray(rows)
+
+
+def reserve(size: int, device: str) -> None:
+    """Have CuPy's pool take so many bytes of a GPU in one piece, and cut from it what is made next.
+
+    The driver gives out pages of 2 MiB: of many arrays that are taken one by one, each wastes the rest of its last.
+    """
+    if device == "cpu":
+        return
+    import cupy
+
+    with on_device(device), suppress(cupy.cuda.memory.OutOfMemoryError):  # where that is too much, piece by piece
+        cupy.empty(size, "uint8")
+
+
+def settle(device: str) -> None:
+    """Wait until all is on the GPU that was sent, and give back the memory on this side that it was sent from."""
+    if device == "cpu":
+        return
+    import cupy
+
+    cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
+    cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def device_of(array: Array) -> str:

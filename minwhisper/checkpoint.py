@@ -7,6 +7,7 @@ setting, or an error with its name in it.
 Walkthrough: section 7.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import Array, to_device, to_numpy
+from .backend import Array, reserve, settle, to_device, to_numpy
 from .checkpoint_files import CheckpointFiles
 from .config import WhisperConfig
 from .encoder import sinusoids
@@ -123,6 +124,7 @@ def _read_all(
                 )
             first_row += known[name][0]
     on_cpu = device == "cpu"
+    reserve(pool_bytes(expected, dtype), device)
     room = empty_weights(expected, dtype) if on_cpu else {}
 
     def place(name: str) -> Array:  # a GPU's are row by row, as its kernels read them, and here only for a moment
@@ -146,6 +148,7 @@ def _read_all(
         zeros = place(name)
         zeros[...] = 0
         found[name] = to_device(zeros, device)
+    settle(device)
     return {name: found[name] for name in expected}, LoadReport(missing, unexpected)
 
 
@@ -284,6 +287,7 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
     check_dtype(dtype)
     rng = np.random.default_rng(seed)
     expected, weights = expected_shapes(config), {}
+    reserve(pool_bytes(expected, dtype), device)
     room = empty_weights(expected, dtype) if device == "cpu" else {}
     for name, shape in expected.items():
         place = room[name] if room else np.empty(shape, dtype)
@@ -297,7 +301,14 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
         place[...] = array
         weights[name] = to_device(place, device)
+    settle(device)
     return nest(weights)
+
+
+def pool_bytes(expected: Mapping[str, Shape], dtype: str) -> int:
+    """How much of a GPU's memory tensors of these shapes take: CuPy's pool rounds each up to whole 512 bytes."""
+    size = np.dtype(dtype).itemsize
+    return sum(math.ceil(size * math.prod(shape) / 512) * 512 for shape in expected.values())
 
 
 def count_parameters(weights: Weights) -> int:

@@ -5,6 +5,7 @@ several files the others are still transcribed. Ctrl-C ends with status 130.
 """
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from . import transcribe_command
 from .checkpoint import DTYPES, read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .console import Console, drop_output, prepare_streams
-from .errors import MinWhisperError
+from .devices import describe_device, resolve_device
+from .errors import DeviceError, MinWhisperError
+from .fast.gpu_memory import GPU_DTYPES, T400, Card, device_memory, measure_card
 from .model import load_model
 from .names import expected_shapes
 from .sources import find_checkpoint, short_name
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="the configuration, parameters and memory of a model")
     info.add_argument("model", metavar="MODEL", help="a published name, or a folder or hub id with a checkpoint")
+    add_device(info)
     info.set_defaults(run=_info)
 
     parity = commands.add_parser("parity", help="how exact the layers are, stage by stage")
@@ -103,8 +107,74 @@ def _info(options: argparse.Namespace, _console: Console) -> int:
     name = ALIASES.get(options.model, options.model)
     known = PUBLISHED.get(short_name(name))  # a published one needs no checkpoint
     config = known or read_config(find_checkpoint(name))
-    print("\n".join(describe(name, config)))
+    lines = describe(name, config)
+    if options.device != "cpu":
+        lines += _on_gpu(options.device, config)
+    print("\n".join(lines))
     return 0
+
+
+def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
+    """The lines about a GPU: its own memory where there is one, and a small card's where there is none."""
+    try:
+        place = resolve_device(device)
+        if place == "cpu":  # which is what "auto" has come to
+            return []
+        card, facts = measure_card(place), describe_device(place)
+    except DeviceError as error:
+        if not re.fullmatch(r"cuda(:\d+)?", device):
+            raise
+        card, context = T400, "the context: driver, CUDA's libraries (a guess)"
+        lines = [f"no GPU here: {error}"]
+        whose = f"a card of {card.total >> 20:,} MiB, for example"
+    else:
+        context = "outside of it: the context, and other processes' use"
+        major, minor = facts.compute_capability
+        lines = [
+            f"{place}: {facts.name}, compute capability {major}.{minor}, {facts.total >> 20:,} MiB, "
+            f"of which {facts.free >> 20:,} are free"
+        ]
+        if card.limit:
+            lines.append(f"CuPy's pool is limited to {card.limit >> 20:,} MiB")
+        whose = f"the {card.total >> 20:,} MiB of this GPU"
+    return ["", *lines, "", *describe_on_gpu(config, card, context), "", *describe_fitting(card, whose)]
+
+
+def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str]:
+    """What a model takes on a GPU, in lines; ``context`` says what is taken outside of CuPy's pool."""
+    needed = [device_memory(config, dtype) for dtype in GPU_DTYPES]
+
+    def line(title: str, sizes: Sequence[int]) -> str:
+        return f"  {title:<54}" + "".join(f"{size / 2**20:>10,.0f}" for size in sizes)
+
+    return [
+        f"{'memory on a GPU, MiB':<56}" + "".join(f"{dtype:>10}" for dtype in GPU_DTYPES),
+        line("weights", [one.weights for one in needed]),
+        line("while a window is encoded: activations", [one.encoder for one in needed]),
+        line("while it is decoded: keys and values", [one.cache for one in needed]),
+        line("                     activations", [one.decoder for one in needed]),
+        line("peak of CuPy's pool: weights, and the larger of both", [one.peak for one in needed]),
+        line(context, [card.outside for _ in needed]),
+        line("together", [one.peak + card.outside for one in needed]),
+    ]
+
+
+def describe_fitting(card: Card, whose: str) -> list[str]:
+    """What each published model takes in all, and whether it fits: in lines."""
+    columns = f"{'pool':>10}{'in all':>8}{'fits':>6}"
+    lines = [
+        f"which models fit into {whose}: MiB in the pool, and with what is outside of it",
+        f"  {'':<14}" + "".join(f"{dtype:>24}" for dtype in GPU_DTYPES),
+        f"  {'':<14}" + columns * len(GPU_DTYPES),
+    ]
+    for name, config in PUBLISHED.items():
+        line = f"  {name:<14}"
+        for dtype in GPU_DTYPES:
+            peak = device_memory(config, dtype).peak
+            fits = "yes" if peak <= card.room else "no"
+            line += f"{peak / 2**20:>10,.0f}{(peak + card.outside) / 2**20:>8,.0f}{fits:>6}"
+        lines.append(line)
+    return lines
 
 
 def describe(name: str, config: WhisperConfig) -> list[str]:

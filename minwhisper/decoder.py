@@ -27,6 +27,8 @@ from .layers import (
     split_heads,
 )
 
+WIDENED = 4096  # rows of a table in float16 that are widened at a time
+
 
 def embed(tokens: Array, weights: Weights, dtype: Any, past: int = 0) -> Array:
     """What each token is plus where it stands: tokens (B, S), ``past`` of them before these -> (B, S, D)."""
@@ -60,7 +62,20 @@ def project(x: Array, weights: Weights) -> Array:
     The output projection is the embedding table itself ("tied"): a token that goes in as a row comes out as a score
     against the same row.
     """
-    return linear(layer_norm(x, **weights["norm"]), weights["token_embedding"])
+    return tied_scores(layer_norm(x, **weights["norm"]), weights["token_embedding"])
+
+
+def tied_scores(x: Array, table: Array) -> Array:
+    """The products with every row of the table: x (…, D), table (V, D) -> (…, V).
+
+    A table stored in float16 is widened some rows at a time: all of it would be the largest array of all.
+    """
+    if table.dtype == x.dtype:
+        return linear(x, table)
+    scores = array_module(x).empty((*x.shape[:-1], len(table)), x.dtype)
+    for start in range(0, len(table), WIDENED):
+        scores[..., start : start + WIDENED] = linear(x, table[start : start + WIDENED])
+    return scores
 
 
 def decode(tokens: Array, features: Array, weights: Weights, config: WhisperConfig) -> Array:

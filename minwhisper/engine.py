@@ -92,8 +92,7 @@ class PlainEngine(NamedTuple):
 def place_tokens(tokens: Sequence[Sequence[int]], like: Array) -> Array:
     """Tokens (R, S) as an array on the device of another.
 
-    A single one for each text gets to a GPU as a number that a kernel is called with, and not as a transfer for
-    which everything would have to wait.
+    A single one for each text gets to a GPU as a number that a kernel is called with, which is quicker than a transfer.
     """
     if len(tokens[0]) > 1 or isinstance(like, np.ndarray):
         return beside([list(row) for row in tokens], like)

@@ -50,6 +50,10 @@ class DeviceError(MinWhisperError, RuntimeError):
     """A device that is unknown, absent or unusable."""
 
 
+class DeviceMemoryError(DeviceError):
+    """A GPU whose memory does not suffice for a model, or for what it was asked to do."""
+
+
 class OptionError(MinWhisperError, ValueError):
     """An option whose value makes no sense."""
 

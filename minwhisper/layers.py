@@ -50,7 +50,11 @@ def product(a: Array, b: Array) -> Array:
     a GPU's product, which has an order of its own.
     """
     inner = a.shape[-1]
-    if a.ndim == 1 or a.shape[-2] == 1 or inner <= INNER_BLOCK or array_module(a) is not np:
+    if array_module(a) is not np:
+        if a.ndim > b.ndim == 2:  # CuPy multiplies two matrices as they lie; with more axes it would copy a weight
+            return (a.reshape(-1, inner) @ b).reshape(*a.shape[:-1], b.shape[-1])
+        return a @ b
+    if a.ndim == 1 or a.shape[-2] == 1 or inner <= INNER_BLOCK:
         return a @ b
     total = a[..., :INNER_BLOCK] @ b[..., :INNER_BLOCK, :]
     for start in range(INNER_BLOCK, inner, INNER_BLOCK):

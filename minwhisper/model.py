@@ -5,7 +5,7 @@ Walkthrough: section 1.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .audio import AudioSource
 from .backend import Array, on_device, to_device, to_numpy
-from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights
+from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights, read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
@@ -30,6 +30,7 @@ from .errors import (
 )
 from .fast.cpu import CpuEngine
 from .fast.gpu import GpuEngine
+from .fast.out_of_memory import TellingEngine, Tenant
 from .fast.threads import check_threads
 from .layers import Weights
 from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
@@ -75,7 +76,8 @@ def load_model(
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
     files = find_checkpoint(name, revision)
-    checkpoint = load_checkpoint(files, place, dtype, strict)
+    with Tenant(place, files.label, dtype, plain or dtype == "float64", partial(read_config, files)).loading():
+        checkpoint = load_checkpoint(files, place, dtype, strict)
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     return Whisper(
         checkpoint.config,
@@ -121,8 +123,10 @@ class Whisper:
             if name not in PUBLISHED:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
-        place = resolve_device(device)
-        return cls(config, random_weights(config, seed, dtype, place), name="untrained", device=place, dtype=dtype)
+        place, numbers = resolve_device(device), config
+        with Tenant(place, "an untrained model", dtype, dtype == "float64", lambda: numbers).loading():
+            weights = random_weights(config, seed, dtype, place)
+        return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -144,11 +148,19 @@ class Whisper:
     @cached_property
     def engine(self) -> Engine:
         """What computes: the layers as they are written, or the same scheduled for speed on a CPU or a GPU."""
-        if self.plain or self.dtype == "float64" or (self.device == "cpu" and self.dtype != "float32"):
-            return PlainEngine(self.weights, self.config, self.device)
+        plain = self.plain or self.dtype == "float64"
         if self.device != "cpu":
-            return GpuEngine(self.weights, self.config, self.device)
+            kind = PlainEngine if plain else GpuEngine
+            return TellingEngine(kind(self.weights, self.config, self.device), self._tenant)
+        if plain or self.dtype != "float32":
+            return PlainEngine(self.weights, self.config)
         return CpuEngine(self.weights, self.config, self.threads)
+
+    @property
+    def _tenant(self) -> Tenant:
+        """What is said of this model where a GPU's memory runs out."""
+        config = self.config  # and not self, which the engine would then keep alive, and its weights
+        return Tenant(self.device, self.name, self.dtype, self.plain or self.dtype == "float64", lambda: config)
 
     def __repr__(self) -> str:
         millions = count_parameters(self.weights) / 1e6
@@ -159,7 +171,7 @@ class Whisper:
 
         Raises :class:`ShapeError` for another shape.
         """
-        with self.engine.at_work():
+        with self.engine.at_work(), self._tenant.at("encoding a window"):
             return self.engine.encode(self._placed(mel))
 
     def _placed(self, array: Array) -> Array:
@@ -184,9 +196,9 @@ class Whisper:
             raise ShapeError(f"{wanted} {ids.dtype} {tuple(ids.shape)}")
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
-        with on_device(self.device):  # with all threads of the library: these are the layers as they are written
-            placed = to_device(ids, self.device)
-            return decode(placed, self._placed(features), self.weights["decoder"], self.config)
+        # With all threads of the library: these are the layers as they are written.
+        with on_device(self.device), self._tenant.at("computing logits"):
+            return decode(to_device(ids, self.device), self._placed(features), self.weights["decoder"], self.config)
 
     def detect_language(self, mel: Array) -> tuple[Any, Any]:
         """The language's token, and the probability of every language by its code, from a window's mel.
@@ -288,7 +300,10 @@ class Whisper:
         errors = {number: one for number, one in enumerate(found) if isinstance(one, MinWhisperError)}
         if errors:
             transcripts = [None if isinstance(one, MinWhisperError) else one.transcript for one in found]
-            raise SomeFailedError(errors, transcripts)
+            try:
+                raise SomeFailedError(errors, transcripts)
+            finally:
+                del found, errors  # their tracebacks lead back to here: a circle, which would keep a GPU's memory
         return [one.transcript for one in found if isinstance(one, Transcription)]
 
     def stream(

@@ -43,6 +43,9 @@ class Transfer(NamedTuple):
     whose: str  # the module that asked for it
 
 
+TOTAL = 2 << 30  # bytes of a GPU
+
+
 class OutOfMemoryError(MemoryError):
     """What CuPy's of this name is."""
 
@@ -73,7 +76,10 @@ class Ledger:
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []
         self.alive = self.peak = 0
-        self.limit: float = float("inf")
+        self.kept = 0  # by the pool, for reuse too
+        self.limit: float = float("inf")  # what is to be had in all
+        self.pool_limit = 0
+        self.outside = 0  # taken by others than the pool
         self._roots: dict[int, weakref.finalize[Any, Any]] = {}
 
     def own(self, numbers: np.ndarray) -> None:
@@ -86,18 +92,27 @@ class Ledger:
         if Stream.capturing is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: memory is allocated while a step is recorded")
         size = -(-root.nbytes // ROUNDING) * ROUNDING
-        if self.alive + size > self.limit:
+        limit = min(self.limit, self.pool_limit or self.limit)
+        if self.alive + size > limit:
             raise OutOfMemoryError(
                 f"Out of memory allocating {size:,} bytes (allocated so far: {self.alive:,} bytes, "
-                f"limit set to: {self.limit:,} bytes)."
+                f"limit set to: {limit:,} bytes)."
             )
         self.alive += size
-        self.peak = max(self.peak, self.alive)
+        self.peak, self.kept = max(self.peak, self.alive), max(self.kept, self.alive)
         self._roots[id(root)] = weakref.finalize(root, self._release, id(root), size)
 
     def _release(self, key: int, size: int) -> None:
         del self._roots[key]
         self.alive -= size
+
+    def free_all_blocks(self) -> None:
+        """As if every block were as large as its array, the pool gives back what no array uses."""
+        self.kept = self.alive
+
+    def free(self) -> int:
+        """What the driver says is free."""
+        return max(0, int(min(self.limit, TOTAL - self.outside)) - self.kept)
 
     def note(self, up: bool, array: np.ndarray, function: str) -> None:
         """A crossing, which only the backend's two functions may ask for."""
@@ -271,6 +286,17 @@ for _name in OPERATORS.split():
 
         setattr(ndarray, f"__i{_name}__", _into)
 
+
+def _matmul(self: ndarray, other: ndarray) -> ndarray:
+    """As CuPy's: two matrices are multiplied as they lie, and of more axes both are copied row by row first."""
+    factors = [self, other]
+    if max(self.ndim, other.ndim) > 2:
+        factors = [x if x.flags.c_contiguous else _on_gpu(np.ascontiguousarray)(x) for x in factors]
+    return _on_gpu(operator.matmul)(*factors)
+
+
+ndarray.__matmul__ = _matmul  # type: ignore[assignment]
+
 for _name in ("neg", "invert", "abs"):
 
     def _alone(self: ndarray, _name: str = _name) -> Any:
@@ -306,13 +332,23 @@ def make(gpus: int = 2) -> types.ModuleType:
     cupy = _CuPy("cupy")
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: gpus,
-        memGetInfo=lambda: (2 * 1024**3 - LEDGER.alive, 2 * 1024**3),
+        memGetInfo=lambda: (LEDGER.free(), TOTAL),
         getDeviceProperties=lambda number: {"name": b"NumPy behind glass", "major": 7, "minor": 5},
         driverGetVersion=lambda: 12080,
         runtimeGetVersion=lambda: 12080,
     )
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cupy.cuda = types.SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime, memory=memory)  # type: ignore
+    pool = types.SimpleNamespace(
+        used_bytes=lambda: LEDGER.alive,
+        total_bytes=lambda: LEDGER.kept,
+        get_limit=lambda: LEDGER.pool_limit,
+        set_limit=lambda size: setattr(LEDGER, "pool_limit", size),
+        free_all_blocks=lambda: LEDGER.free_all_blocks(),
+    )
+    cupy.get_default_memory_pool = lambda: pool  # type: ignore[attr-defined]
+    pinned = types.SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.get_default_pinned_memory_pool = lambda: pinned  # type: ignore[attr-defined]
     cupy.ndarray, cupy.asarray, cupy.RawModule = ndarray, asarray, RawModule  # type: ignore[attr-defined]
     return cupy
 

@@ -1,6 +1,7 @@
 """The command as a person uses it: what it prints where, and one line for every bad input."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 
 from command_line import GREEDY, refused, run_command
 from conftest import DATA
-from minwhisper import sources
+from minwhisper import devices, sources
 from minwhisper.audio import load_audio
+from minwhisper.config import PUBLISHED
 from sounds import encode, silent_film, wav
 
 JFK = (
@@ -134,6 +136,45 @@ def test_info_reads_a_folder(command):
     assert "float32             144 MiB" in read
 
 
+def test_info_of_a_gpu_tells_what_fits_into_it(command, gpus):
+    gpus.outside = 187 << 20
+    here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
+    assert (there.status, there.err) == (0, "")
+    assert there.out.startswith(f"{here}\ncuda:0: NumPy behind glass, compute capability 7.5, 2,048 MiB, of which 1,")
+    rows = rows_of(there.out.removeprefix(here))
+    assert rows["weights"] == ["922", "461"]
+    assert rows["peak of CuPy's pool: weights, and the larger of both"] == ["1,080", "555"]
+    assert rows["outside of it: the context, and other processes' use"] == ["187", "187"]
+    assert rows["together"] == ["1,267", "742"]
+    assert "which models fit into the 2,048 MiB of this GPU: " in there.out
+    assert rows["medium"] == ["3,304", "3,491", "no", "1,670", "1,857", "yes"]
+    assert rows["large-v3-turbo"] == ["3,191", "3,378", "no", "1,621", "1,808", "yes"]
+    assert set(PUBLISHED) <= set(rows)
+    gpus.outside, gpus.pool_limit = 500 << 20, 1400 << 20
+    limited = command("info", "small", "--device", "auto").out
+    assert "\nCuPy's pool is limited to 1,400 MiB\n" in limited
+    assert rows_of(limited)["medium"] == ["3,304", "3,804", "no", "1,670", "2,170", "no"]
+
+
+def test_info_of_a_gpu_where_there_is_none_takes_a_small_one_for_an_example(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+    monkeypatch.setattr(devices, "_working", set())
+    here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
+    assert (there.status, there.err) == (0, "")
+    assert there.out.startswith(f"{here}\nno GPU here: device 'cuda': CuPy")
+    assert "which models fit into a card of 2,048 MiB, for example: " in there.out
+    rows = rows_of(there.out.removeprefix(here))
+    assert rows["the context: driver, CUDA's libraries (a guess)"] == ["256", "256"]
+    assert rows["medium"] == ["3,304", "3,560", "no", "1,670", "1,926", "yes"]
+    refused(command("info", "small", "--device", "gpu"), "unknown device 'gpu'", "'cuda'")
+
+
+def rows_of(text):
+    """The numbers of each row of the tables, by what stands before them."""
+    found = (re.fullmatch(r"  (\S.*?) {2,}([\d,]+( +([\d,]+|yes|no))+)", line) for line in text.splitlines())
+    return {row[1]: row[2].split() for row in found if row}
+
+
 def test_parity_shows_every_stage(command):
     result = command("parity", "tiny.en")
     assert result.status == 0
@@ -173,6 +214,20 @@ def test_bad_options(command):
     refused(command("transcribe", SHORT, "--language", "fr"), "'fr'", "English only", "'base'")
     refused(command("transcribe", SHORT, "--task", "translate"), "translate", "'base'")
     refused(command("info", "bass"), "'bass'", "'base'")
+
+
+def test_a_model_that_does_not_fit_into_the_gpu(command, gpus):
+    place = ("--model", "tiny.en", "--device", "cuda")
+    gpus.limit = 120 << 20
+    what = "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; "
+    refused(command("transcribe", SHORT, *place), what, "in this memory fit: tiny.en in float16; load one of these")
+    gpus.limit = 150 << 20
+    while_encoding = ("LJ001-0008.wav: cuda:0 ran out of memory while encoding a window with tiny.en in float32: ",)
+    refused(command("transcribe", SHORT, *place), *while_encoding)
+    result = command("transcribe", SHORT, SHORT, *place, "--batch_size", "2")
+    assert result.status == 2
+    assert len(result.err.splitlines()) == 2  # one for each
+    assert all(while_encoding[0] in line for line in result.err.splitlines())
 
 
 def test_a_language_that_the_vocabulary_lacks(command, base):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..backend import Array, on_device
+from ..backend import Array, on_device, reserve
 from ..config import WhisperConfig
 from ..engine import Feed
 from ..layers import Weights
@@ -12,6 +12,7 @@ from . import gpu_decoder, gpu_encoder
 from .cache import Cache
 from .gpu_kernels import load_kernels
 from .gpu_layers import Layers
+from .gpu_memory import device_memory
 
 
 class GpuEngine:
@@ -22,7 +23,10 @@ class GpuEngine:
         self.config, self.device = config, device
         self._encoder, self._decoder = weights["encoder"], weights["decoder"]
         with on_device(device):
-            kernels = load_kernels(self._decoder["token_embedding"].dtype)
+            stored = self._decoder["token_embedding"].dtype
+            needed = device_memory(config, stored)
+            reserve(needed.peak - needed.weights, device)
+            kernels = load_kernels(stored)
             self._layers = Layers(kernels)
             self._steps = gpu_decoder.Steps(self._decoder, config, kernels) if kernels else None
 

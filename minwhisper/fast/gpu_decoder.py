@@ -6,6 +6,7 @@ addresses: so keys and values lie in buffers that stay, and what differs from st
 before, lies in the GPU's memory. They get there as numbers that kernels are called with: no array is sent.
 """
 
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,12 +15,12 @@ import numpy as np
 
 from ..backend import Array, array_module
 from ..config import WhisperConfig
-from ..decoder import check_tokens, embed
+from ..decoder import check_tokens, embed, tied_scores
 from ..engine import Feed, place_tokens
 from ..layers import Weights, linear
 from .cache import Cache, empty_keys_values
 from .gpu_kernels import Kernels
-from .gpu_layers import PIECE, Layers, split_heads, tiles
+from .gpu_layers import Layers, split_heads
 
 
 def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
@@ -77,14 +78,7 @@ def decoder_block(x: Array, number: int, cache: Cache, weights: Weights, heads: 
 
 def project(x: Array, weights: Weights, layers: Layers) -> Array:
     """:func:`minwhisper.decoder.project`: (R, S, D) -> logits (R, S, V)."""
-    table = weights["token_embedding"]
-    normed = layers.layer_norm(x, **weights["norm"])
-    if table.dtype == normed.dtype:
-        return linear(normed, table)
-    logits = array_module(x).empty((*x.shape[:-1], len(table)), normed.dtype)
-    for rows in tiles(len(table), PIECE):
-        logits[..., rows] = linear(normed, table[rows])
-    return logits
+    return tied_scores(layers.layer_norm(x, **weights["norm"]), weights["token_embedding"])
 
 
 # ------------------------------------------------------------------------------------------ by kernels
@@ -119,9 +113,14 @@ class Steps:
         self._weights, self._config, self._kernels = weights, config, kernels
         self._buffers: dict[int, Buffers] = {}
         self._record = True
+        self._lock = threading.Lock()  # two threads with one model would fill the same buffers
 
     def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Cache]]:
         """:func:`minwhisper.decoder.decode_cached` of one token a text, for several caches: logits (R, 1, V)."""
+        with self._lock:
+            return self._decode_together(feeds)
+
+    def _decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Cache]]:
         parts: list[_Part] = []
         buffers = self._buffers_of(sum(feed.cache.rows for feed in feeds))
         end = 0
@@ -140,23 +139,29 @@ class Steps:
         return [(buffers.logits[part.rows, None].copy(), part.cache) for part in parts]
 
     def _buffers_of(self, rows: int) -> Buffers:
-        """The buffers for so many rows, which are made once."""
-        if rows not in self._buffers:
+        """The buffers for so many rows: the first rows of some that are made once and stay, since records point there.
+
+        They are for 1, 2, 4, 8 … rows, so that all of them together take less than twice what the largest do.
+        """
+        room = 1 << (rows - 1).bit_length()
+        if room not in self._buffers:
             config, xp = self._config, array_module(self._weights["token_embedding"])
             width, heads = config.d_model, config.decoder_attention_heads
-            partial = self._kernels.partial_shape(rows, heads, config.max_source_positions, width // heads)
-            self._buffers[rows] = Buffers(
-                tokens=xp.empty(rows, np.int32),
-                positions=xp.empty((rows, 1), np.int32),
-                x=xp.empty((rows, width), np.float32),
-                normed=xp.empty((rows, width), np.float32),
-                query_key_value=xp.empty((3, rows, width), np.float32),
-                mixed=xp.empty((rows, width), np.float32),
-                hidden=xp.empty((rows, config.decoder_ffn_dim), np.float32),
+            partial = self._kernels.partial_shape(room, heads, config.max_source_positions, width // heads)
+            self._buffers[room] = Buffers(
+                tokens=xp.empty(room, np.int32),
+                positions=xp.empty((room, 1), np.int32),
+                x=xp.empty((room, width), np.float32),
+                normed=xp.empty((room, width), np.float32),
+                query_key_value=xp.empty((3, room, width), np.float32),
+                mixed=xp.empty((room, width), np.float32),
+                hidden=xp.empty((room, config.decoder_ffn_dim), np.float32),
                 partial=xp.empty(partial, np.float32),
-                logits=xp.empty((rows, config.vocab_size), np.float32),
+                logits=xp.empty((room, config.vocab_size), np.float32),
             )
-        return self._buffers[rows]
+        whole = self._buffers[room]
+        first = Buffers(*(array[:rows] for array in whole))
+        return first._replace(query_key_value=whole.query_key_value[:, :rows])
 
     def _play(self, part: _Part, buffers: Buffers) -> None:
         """A step of one cache: the second in the same buffers is recorded, and those after it play the record.
@@ -170,13 +175,23 @@ class Steps:
             return
         if text.recorded == "stepped once":
             try:
-                text.recorded = self._recorded(part, buffers)
+                text.recorded = self._recorded_with_room(part, buffers)
             except Exception as error:  # CuPy raises its own types, and the driver's
                 warnings.warn(f"a step cannot be recorded on this GPU, so it is slower: {error}", stacklevel=2)
                 self._record = False
                 self._launch([part], buffers)
                 return
         text.recorded.launch()
+
+    def _recorded_with_room(self, part: _Part, buffers: Buffers) -> Any:
+        """The step as a CUDA graph, for which CUDA needs memory that CuPy's pool may be holding."""
+        try:
+            return self._recorded(part, buffers)
+        except Exception:
+            import cupy
+
+            cupy.get_default_memory_pool().free_all_blocks()
+            return self._recorded(part, buffers)
 
     def _recorded(self, part: _Part, buffers: Buffers) -> Any:
         """The step as a CUDA graph."""

@@ -27,7 +27,7 @@ MOST_BLOCKS = 1024  # of a product: with more, each would fetch the same x for f
 LIKELIEST_THREADS = 1024  # a long row, and one block to read it
 FLOAT_BYTES = 4
 WARPS = THREADS // 32
-NULL = np.uintp(0)  # a null pointer; CuPy would make None a missing argument
+NULL = np.uintp(0)  # a null pointer, in any version of CuPy
 NAMES = (
     "layer_norm",
     "bias_gelu",

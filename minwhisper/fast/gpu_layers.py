@@ -15,7 +15,6 @@ from .gpu_kernels import Kernels
 
 SCORES = 8 << 20  # bytes of scores computed at a time
 ROWS = 512  # positions that go through the MLP at a time
-PIECE = 4096  # rows of a vocabulary stored in float16 that are widened at a time
 
 
 def tiles(length: int, size: int) -> list[slice]:

@@ -1,23 +1,26 @@
-"""How much of a GPU's memory a model takes, from its configuration alone.
+"""How much of a GPU's memory a model takes, from its configuration alone; and how much a card has.
 
 Four things take memory: the weights; while a window is encoded, the activations of the encoder; while it is decoded,
 the keys and values of sound and text, and what a step computes in. The last two never meet the encoder's, so the peak
 is the weights and the larger of both. What the driver and CUDA's libraries take for themselves, the context, is beside
-all this and is not CuPy's to count: :data:`CONTEXT` is a guess at it, to be replaced by a measurement where there is
-a GPU.
+all this and is not CuPy's to count: :data:`CONTEXT` is a guess at it, and :func:`measure_card` measures it where there
+is a GPU.
 """
 
-from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import WhisperConfig
+from ..backend import on_device
+from ..checkpoint import pool_bytes
+from ..config import PUBLISHED, WhisperConfig
+from ..devices import describe_device
 from ..names import expected_shapes
 from .gpu_layers import ROWS, SCORES
 
+GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.GpuEngine` takes them
+
 CONTEXT = 256 << 20  # bytes, not measured on a T400: CUDA's context, the kernels, and cuBLAS with its workspace
-ROUNDING = 512  # bytes: CuPy hands out multiples of it
 SINGLE = 4  # bytes of a float32
 
 
@@ -38,19 +41,16 @@ class DeviceMemory(NamedTuple):
 def device_memory(config: WhisperConfig, dtype: str, texts: int = 1) -> DeviceMemory:
     """What one window takes, with so many texts about it: candidates of a beam, or draws.
 
-    ``dtype`` is that of the weights, float32 or float16, in which keys and values are kept, too.
+    ``dtype`` is that of the weights, float32 or float16, in which keys and values are kept, too. Times of words take
+    more for a moment: the scores of the whole vocabulary for each token of the text, twice.
     """
     stored = np.dtype(dtype).itemsize
-    weights = sum(_rounded(prod(shape) * stored) for shape in expected_shapes(config).values())
+    weights = pool_bytes(expected_shapes(config), dtype)
     features = SINGLE * config.max_source_positions * config.d_model
     positions = config.max_source_positions + texts * config.max_target_positions
     cache = 2 * config.decoder_layers * positions * config.d_model * stored
     decoder = features + max(_prompt(config, stored), _step(config, texts))
     return DeviceMemory(weights, _encoder(config, stored), cache, decoder)
-
-
-def _rounded(size: int) -> int:
-    return -(-size // ROUNDING) * ROUNDING
 
 
 def _widened(numbers: int, stored: int) -> int:
@@ -88,3 +88,55 @@ def _step(c: WhisperConfig, texts: int) -> int:
     """A step's buffers, and the logits that rules and choice go through, six times."""
     D, F, V = c.d_model, c.decoder_ffn_dim, c.vocab_size
     return SINGLE * texts * (6 * D + F + 7 * V)
+
+
+# ------------------------------------------------------------------------------------------ what a card has
+
+
+class Card(NamedTuple):
+    """The memory of a GPU, in bytes."""
+
+    total: int
+    outside: int  # taken, but not by CuPy's pool: the context, and whatever other processes use
+    limit: int = 0  # of CuPy's pool, if one is set (CUPY_GPU_MEMORY_LIMIT does)
+
+    @property
+    def room(self) -> int:
+        """How large CuPy's pool can get."""
+        room = max(0, self.total - self.outside)
+        return min(room, self.limit) if self.limit else room
+
+
+T400 = Card(2 << 30, CONTEXT)
+"""The small card that this package is made to fit, with a guess at the context."""
+
+
+def measure_card(device: str) -> Card:
+    """What a GPU has, named as :func:`~minwhisper.devices.resolve_device` returns it.
+
+    The driver does not tell one process's use from another's: what is taken outside of CuPy's pool is this process's
+    context and all that others use. Raises :class:`DeviceError` for a GPU that does not answer.
+    """
+    facts = describe_device(device)
+    with on_device(device):  # a pool has a part for each device
+        return Card(facts.total, facts.total - facts.free - pool().total_bytes(), pool().get_limit())
+
+
+def pool() -> Any:
+    """CuPy's pool of memory."""
+    import cupy
+
+    return cupy.get_default_memory_pool()
+
+
+def models_for(room: int, multilingual: bool) -> list[tuple[str, str]]:
+    """The published models that fit into so many bytes of CuPy's pool, largest first: names, each with a dtype.
+
+    That is float32 where it fits, in which keys and values are not rounded, and float16 otherwise.
+    """
+    fitting = []
+    for name, config in PUBLISHED.items():
+        dtypes = [dtype for dtype in GPU_DTYPES if device_memory(config, dtype).peak <= room]
+        if dtypes and config.is_multilingual == multilingual:
+            fitting.append((device_memory(config, "float32").weights, name, dtypes[0]))
+    return [(name, dtype) for _, name, dtype in sorted(fitting, reverse=True)]

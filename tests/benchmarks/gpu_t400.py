@@ -1,0 +1,63 @@
+"""What a T400 takes, by arithmetic: the least, at its rates, of which README's table can be made. Needs no GPU."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from minwhisper.config import PUBLISHED, WhisperConfig
+from minwhisper.fast.gpu_memory import device_memory
+
+OPERATIONS, BANDWIDTH = 1.1e12, 80e9  # a second: float32 operations, and bytes of memory read
+ROOM = int(1.7 * 2**30)  # bytes of 2 GiB that the driver and CUDA leave to arrays
+TOKENS_A_SECOND = 3  # of speech, with the times of segments
+LENGTH, WINDOW = 100, 30.0  # tokens in the text when a step is counted; seconds
+FORMULA = """\
+operations of a window: 2 · (6 T M D + 3 T D² + L (4 T D² + 2 T² D + 2 T D F)) in the encoder,
+and 4 L' T D² for the sound's keys and values; L blocks of the encoder, L' of the decoder
+bytes of a step: itemsize · (L' (6 D² + 2 D F) + V D + 2 L' (T + 100) D), matrices and what is remembered
+real-time factor: (operations / 1.1e12 + 90 · bytes / 80e9) / 30 s, 3 tokens a second; below 1 is faster than speech\
+"""
+
+
+class Estimate(NamedTuple):
+    """What a window takes on a T400 that reaches its rates: the least."""
+
+    memory: int  # bytes of CuPy's pool at most
+    encoder: float  # seconds
+    remember: float  # seconds for the keys and values of the sound
+    step: float  # seconds for a token
+    real_time: float  # seconds of work for a second of sound
+
+
+def encoder_operations(c: WhisperConfig) -> int:
+    """Float32 operations of the encoder's products for one window."""
+    T, D, F, M = c.max_source_positions, c.d_model, c.encoder_ffn_dim, c.num_mel_bins
+    stem = 6 * T * M * D + 3 * T * D * D
+    return 2 * (stem + c.encoder_layers * (4 * T * D * D + 2 * T * T * D + 2 * T * D * F))
+
+
+def step_bytes(c: WhisperConfig, dtype: str, length: int = LENGTH, windows: int = 1) -> int:
+    """What a step reads: the decoder's matrices once, and of each window and its text the keys and values."""
+    T, D, F, layers = c.max_source_positions, c.d_model, c.decoder_ffn_dim, c.decoder_layers
+    matrices = layers * (6 * D * D + 2 * D * F) + c.vocab_size * D
+    return np.dtype(dtype).itemsize * (matrices + windows * 2 * layers * (T + length) * D)
+
+
+def estimate(c: WhisperConfig, dtype: str, operations: float = OPERATIONS, bandwidth: float = BANDWIDTH) -> Estimate:
+    """The arithmetic of :data:`FORMULA`."""
+    encoder = encoder_operations(c) / operations
+    remember = 4 * c.decoder_layers * c.max_source_positions * c.d_model**2 / operations
+    step = step_bytes(c, dtype) / bandwidth
+    whole = encoder + remember + WINDOW * TOKENS_A_SECOND * step
+    return Estimate(device_memory(c, dtype).peak, encoder, remember, step, whole / WINDOW)
+
+
+def t400() -> Iterator[tuple[str, str, bool, Estimate]]:
+    """Each published size and dtype: whether it fits, and what it takes. Twins for English only are left out."""
+    for name, config in PUBLISHED.items():
+        if f"{name}.en" not in PUBLISHED and (name.endswith(".en") or name in ("large-v1", "large-v2")):
+            continue
+        for dtype in ("float32", "float16"):
+            found = estimate(config, dtype)
+            yield name, dtype, found.memory <= ROOM, found
