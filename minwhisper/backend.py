@@ -68,7 +68,7 @@ def reserve(size: int, device: str) -> None:
         cupy.empty(size, "uint8")
 
 
-def settle(device: str) -> None:
+def synchronize(device: str) -> None:
     """Wait until all is on the GPU that was sent, and give back the memory on this side that it was sent from."""
     if device == "cpu":
         return

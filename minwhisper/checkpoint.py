@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import Array, reserve, settle, to_device, to_numpy
+from .backend import Array, reserve, synchronize, to_device, to_numpy
 from .checkpoint_files import CheckpointFiles
 from .config import WhisperConfig
 from .encoder import sinusoids
@@ -148,7 +148,7 @@ def _read_all(
         zeros = place(name)
         zeros[...] = 0
         found[name] = to_device(zeros, device)
-    settle(device)
+    synchronize(device)
     return {name: found[name] for name in expected}, LoadReport(missing, unexpected)
 
 
@@ -301,7 +301,7 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
         place[...] = array
         weights[name] = to_device(place, device)
-    settle(device)
+    synchronize(device)
     return nest(weights)
 
 

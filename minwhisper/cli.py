@@ -28,6 +28,8 @@ from .sources import find_checkpoint, short_name
 from .transcribe_arguments import add_arguments, add_device, add_place, add_threads
 from .transcribe_command import INTERRUPTED
 
+BEAM = 5  # candidates, as the command `transcribe` keeps
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default); returns the exit status."""
@@ -125,7 +127,7 @@ def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
         if not re.fullmatch(r"cuda(:\d+)?", device):
             raise
         card, context = T400, "the context: driver, CUDA's libraries (a guess)"
-        lines = [f"no GPU here: {error}"]
+        lines = [str(error)]
         whose = f"a card of {card.total >> 20:,} MiB, for example"
     else:
         context = "outside of it: the context, and other processes' use"
@@ -143,6 +145,7 @@ def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
 def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str]:
     """What a model takes on a GPU, in lines; ``context`` says what is taken outside of CuPy's pool."""
     needed = [device_memory(config, dtype) for dtype in GPU_DTYPES]
+    beams = [device_memory(config, dtype, texts=BEAM).peak for dtype in GPU_DTYPES]
 
     def line(title: str, sizes: Sequence[int]) -> str:
         return f"  {title:<54}" + "".join(f"{size / 2**20:>10,.0f}" for size in sizes)
@@ -156,6 +159,7 @@ def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str
         line("peak of CuPy's pool: weights, and the larger of both", [one.peak for one in needed]),
         line(context, [card.outside for _ in needed]),
         line("together", [one.peak + card.outside for one in needed]),
+        line(f"and with a beam of {BEAM}, at most", [size + card.outside for size in beams]),
     ]
 
 
@@ -163,7 +167,7 @@ def describe_fitting(card: Card, whose: str) -> list[str]:
     """What each published model takes in all, and whether it fits: in lines."""
     columns = f"{'pool':>10}{'in all':>8}{'fits':>6}"
     lines = [
-        f"which models fit into {whose}: MiB in the pool, and with what is outside of it",
+        f"which models fit into {whose}, decoding greedily: MiB in the pool, and with what is outside of it",
         f"  {'':<14}" + "".join(f"{dtype:>24}" for dtype in GPU_DTYPES),
         f"  {'':<14}" + columns * len(GPU_DTYPES),
     ]

@@ -10,6 +10,8 @@ Walkthrough: sections 9 and 10.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .backend import Array, array_module
 from .config import WhisperConfig
 from .errors import ShapeError
@@ -27,7 +29,7 @@ from .layers import (
     split_heads,
 )
 
-WIDENED = 4096  # rows of a table in float16 that are widened at a time
+TABLE_ROWS = 4096  # of the vocabulary that are widened at a time
 
 
 def embed(tokens: Array, weights: Weights, dtype: Any, past: int = 0) -> Array:
@@ -68,13 +70,14 @@ def project(x: Array, weights: Weights) -> Array:
 def tied_scores(x: Array, table: Array) -> Array:
     """The products with every row of the table: x (…, D), table (V, D) -> (…, V).
 
-    A table stored in float16 is widened some rows at a time: all of it would be the largest array of all.
+    On a GPU a table stored in float16 is widened some rows at a time: all of it would be the largest array of all.
     """
-    if table.dtype == x.dtype:
+    xp = array_module(x)
+    if xp is np or table.dtype == x.dtype:
         return linear(x, table)
-    scores = array_module(x).empty((*x.shape[:-1], len(table)), x.dtype)
-    for start in range(0, len(table), WIDENED):
-        scores[..., start : start + WIDENED] = linear(x, table[start : start + WIDENED])
+    scores = xp.empty((*x.shape[:-1], len(table)), x.dtype)
+    for start in range(0, len(table), TABLE_ROWS):
+        scores[..., start : start + TABLE_ROWS] = linear(x, table[start : start + TABLE_ROWS])
     return scores
 
 
@@ -202,6 +205,12 @@ def decode_cached(
     for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)
         text.append(extended)
-    if wanted is not None:
-        x = array_module(x).stack([x[:, position] for position in wanted], axis=1) if wanted else x[:, :0]
-    return project(x, weights), cache._replace(text=tuple(text))
+    return project(wanted_positions(x, wanted), weights), cache._replace(text=tuple(text))
+
+
+def wanted_positions(x: Array, wanted: Sequence[int] | None) -> Array:
+    """These positions, by default all: (B, S, D) -> (B, positions wanted, D)."""
+    if wanted is None:
+        return x
+    # Slices, since a list to index with would have to be sent to a GPU.
+    return array_module(x).concatenate([x[:, :0], *(x[:, position, None] for position in wanted)], axis=1)

@@ -122,6 +122,21 @@ def _probe(index: int) -> str:
     return ""
 
 
+# How CuPy's error is called, and what the driver and CUDA's libraries say of what they need themselves.
+_FULL = (
+    "OutOfMemoryError",
+    "cudaErrorMemoryAllocation",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a GPU's memory is full: CuPy's does, one of NumPy's on the CPU does not."""
+    return any(sign in f"{type(error).__name__}: {error}" for sign in _FULL)
+
+
 def _what_to_do(error: Exception) -> str:
     """What an error of CuPy means for who wants to use a GPU.
 
@@ -136,11 +151,10 @@ def _what_to_do(error: Exception) -> str:
         return _no_driver(cupy)
     if "cudaErrorNoDevice" in words:
         return _no_gpu()
-    full = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
-    if isinstance(error, MemoryError) or any(sign in words for sign in full):
-        return f"its memory is full{_memory(cupy)}: end what else uses it, which nvidia-smi lists"
     if "CUBLAS_STATUS_NOT_INITIALIZED" in words:
         return f"cuBLAS does not start, most often for want of memory{_memory(cupy)}: nvidia-smi lists what takes it"
+    if is_full(error):
+        return f"its memory is full{_memory(cupy)}: end what else uses it, which nvidia-smi lists"
     if "--gpu-architecture" in words:  # CUDA 13 dropped Maxwell, Pascal and Volta
         two = f"pip uninstall -y {_package(cupy)}, then pip install 'minwhisper[gpu]'"
         return f"the compiler of CUDA does not know this GPU; one older than Turing needs CUDA 12's: {two}"

@@ -1,7 +1,7 @@
 """Chapter 4, for use: the model's computations behind one interface, however they are scheduled.
 
 What comes after this chapter says what is to be computed and not how. :class:`PlainEngine` computes with the readable
-layers, on any device; :mod:`minwhisper.fast` has another for the CPU, with the same results but for rounding.
+layers, on any device; :mod:`minwhisper.fast` has others for CPUs and for GPUs, with the same results but for rounding.
 
 Walkthrough: section 10.
 """

@@ -30,7 +30,7 @@ from .errors import (
 )
 from .fast.cpu import CpuEngine
 from .fast.gpu import GpuEngine
-from .fast.out_of_memory import TellingEngine, Tenant
+from .fast.out_of_memory import GuardedEngine, MemoryGuard
 from .fast.threads import check_threads
 from .layers import Weights
 from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
@@ -76,7 +76,7 @@ def load_model(
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
     files = find_checkpoint(name, revision)
-    with Tenant(place, files.label, dtype, plain or dtype == "float64", partial(read_config, files)).loading():
+    with MemoryGuard(place, files.label, dtype, plain or dtype == "float64", partial(read_config, files)).loading():
         checkpoint = load_checkpoint(files, place, dtype, strict)
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     return Whisper(
@@ -124,7 +124,7 @@ class Whisper:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
         place, numbers = resolve_device(device), config
-        with Tenant(place, "an untrained model", dtype, dtype == "float64", lambda: numbers).loading():
+        with MemoryGuard(place, "an untrained model", dtype, dtype == "float64", lambda: numbers).loading():
             weights = random_weights(config, seed, dtype, place)
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
@@ -151,16 +151,17 @@ class Whisper:
         plain = self.plain or self.dtype == "float64"
         if self.device != "cpu":
             kind = PlainEngine if plain else GpuEngine
-            return TellingEngine(kind(self.weights, self.config, self.device), self._tenant)
+            with self._guard.at("preparing"):
+                return GuardedEngine(kind(self.weights, self.config, self.device), self._guard)
         if plain or self.dtype != "float32":
             return PlainEngine(self.weights, self.config)
         return CpuEngine(self.weights, self.config, self.threads)
 
     @property
-    def _tenant(self) -> Tenant:
+    def _guard(self) -> MemoryGuard:
         """What is said of this model where a GPU's memory runs out."""
         config = self.config  # and not self, which the engine would then keep alive, and its weights
-        return Tenant(self.device, self.name, self.dtype, self.plain or self.dtype == "float64", lambda: config)
+        return MemoryGuard(self.device, self.name, self.dtype, self.plain or self.dtype == "float64", lambda: config)
 
     def __repr__(self) -> str:
         millions = count_parameters(self.weights) / 1e6
@@ -171,7 +172,7 @@ class Whisper:
 
         Raises :class:`ShapeError` for another shape.
         """
-        with self.engine.at_work(), self._tenant.at("encoding a window"):
+        with self.engine.at_work(), self._guard.at("encoding a window"):
             return self.engine.encode(self._placed(mel))
 
     def _placed(self, array: Array) -> Array:
@@ -197,7 +198,7 @@ class Whisper:
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
         # With all threads of the library: these are the layers as they are written.
-        with on_device(self.device), self._tenant.at("computing logits"):
+        with on_device(self.device), self._guard.at("computing logits"):
             return decode(to_device(ids, self.device), self._placed(features), self.weights["decoder"], self.config)
 
     def detect_language(self, mel: Array) -> tuple[Any, Any]:

@@ -88,6 +88,6 @@ def _prefer_time(row: Array, first: int) -> None:
     """
     xp = array_module(row)
     text = row[:first]
-    top = xp.maximum(row.max(), -1e30)  # a number even where nothing at all may be said
+    top = xp.maximum(row.max(), -6e4)  # a number even where nothing at all may be said
     time_is_likelier = xp.exp(row[first:] - top).sum() > xp.exp(text.max() - top)
     text += xp.where(time_is_likelier, -math.inf, 0.0).astype(row.dtype)

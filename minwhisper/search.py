@@ -20,7 +20,7 @@ import numpy as np
 
 from .backend import Array, array_module, to_numpy
 from .engine import Engine, Feed, Memory
-from .layers import log_softmax, softmax
+from .layers import log_softmax, softmax, working_dtype
 from .rules import Rule
 from .tokenizer import Tokenizer
 
@@ -230,4 +230,5 @@ def _down(tokens: Array, logprobs: Array) -> list[list[Any]]:
 
     A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶.
     """
-    return to_numpy(array_module(logprobs).stack([tokens.astype(logprobs.dtype), logprobs])).tolist()
+    dtype = working_dtype(logprobs)
+    return to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)])).tolist()

@@ -23,7 +23,7 @@
 #define __device__
 #define __shared__  // one array, extern in the kernels; see `shared` below
 #define __launch_bounds__(...)
-#define __align__(bytes) alignas(bytes)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;

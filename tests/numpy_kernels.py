@@ -37,9 +37,9 @@ class NumPyKernels:
     def embed(self, tokens, table, positions, position, x):
         self._run(lambda: _of(table)[_of(tokens)].astype(np.float32) + _of(positions)[_of(position)], x)
 
-    def matvec(self, x, weight, bias, y, *, residual=None, scale=1.0, gelu=False):
+    def matvec(self, x, weight, bias, y, *, residual=None, gelu=False):
         def product():
-            out = scale * layers.linear(_of(x), _of(weight), None if bias is None else _of(bias))
+            out = layers.linear(_of(x), _of(weight), None if bias is None else _of(bias))
             out = layers.gelu(out) if gelu else out
             return out if residual is None else out + _of(residual)
 

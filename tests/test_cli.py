@@ -146,7 +146,7 @@ def test_info_of_a_gpu_tells_what_fits_into_it(command, gpus):
     assert rows["peak of CuPy's pool: weights, and the larger of both"] == ["1,080", "555"]
     assert rows["outside of it: the context, and other processes' use"] == ["187", "187"]
     assert rows["together"] == ["1,267", "742"]
-    assert "which models fit into the 2,048 MiB of this GPU: " in there.out
+    assert "which models fit into the 2,048 MiB of this GPU, decoding greedily: " in there.out
     assert rows["medium"] == ["3,304", "3,491", "no", "1,670", "1,857", "yes"]
     assert rows["large-v3-turbo"] == ["3,191", "3,378", "no", "1,621", "1,808", "yes"]
     assert set(PUBLISHED) <= set(rows)
@@ -161,8 +161,8 @@ def test_info_of_a_gpu_where_there_is_none_takes_a_small_one_for_an_example(comm
     monkeypatch.setattr(devices, "_working", set())
     here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
     assert (there.status, there.err) == (0, "")
-    assert there.out.startswith(f"{here}\nno GPU here: device 'cuda': CuPy")
-    assert "which models fit into a card of 2,048 MiB, for example: " in there.out
+    assert there.out.startswith(f"{here}\ndevice 'cuda': CuPy")
+    assert "which models fit into a card of 2,048 MiB, for example, decoding greedily: " in there.out
     rows = rows_of(there.out.removeprefix(here))
     assert rows["the context: driver, CUDA's libraries (a guess)"] == ["256", "256"]
     assert rows["medium"] == ["3,304", "3,560", "no", "1,670", "1,926", "yes"]

@@ -29,7 +29,8 @@ class Text:
         self.like, self.by_position = like, by_position
         self.room, self.filled = shape[2], 0
         self.blocks = [empty_keys_values(like, shape, by_position) for _ in range(blocks)]
-        self.recorded: Any = None  # on a GPU: a step in these buffers, to be played again
+        self.stepped = False  # on a GPU: whether a step was taken in these buffers,
+        self.recorded: Any = None  # and a record of one, to be played again
 
     def copy(self, rows: Sequence[int], length: int, room: int) -> "Text":
         """The first ``length`` tokens of these rows, in buffers of their own."""
@@ -64,13 +65,17 @@ class Cache:
         """The cache with these of its texts, in this order; one may come several times."""
         if list(rows) == list(range(self.rows)):
             return self
-        return Cache(self.audio, self.text.copy(rows, self.length, self.text.room), len(rows), self.length)
+        return Cache(self.audio, self.text.copy(rows, self.length, _room(self.length + 1)), len(rows), self.length)
 
     def extend(self, count: int) -> "Cache":
         """The cache with so many tokens more, which are still to be written."""
         text, end = self.text, self.length + count
         if text.filled != self.length or end > text.room:
-            room = max(text.room, math.ceil(end / ROOM) * ROOM)
-            text = text.copy(range(self.rows), self.length, room)
+            text = text.copy(range(self.rows), self.length, _room(end))
         text.filled = end
         return Cache(self.audio, text, self.rows, end)
+
+
+def _room(length: int) -> int:
+    """How large a buffer for so many tokens is."""
+    return math.ceil(length / ROOM) * ROOM

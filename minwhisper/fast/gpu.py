@@ -10,7 +10,7 @@ from ..engine import Feed
 from ..layers import Weights
 from . import gpu_decoder, gpu_encoder
 from .cache import Cache
-from .gpu_kernels import load_kernels
+from .gpu_kernels import MOST_SIZE, load_kernels
 from .gpu_layers import Layers
 from .gpu_memory import device_memory
 
@@ -28,7 +28,9 @@ class GpuEngine:
             reserve(needed.peak - needed.weights, device)
             kernels = load_kernels(stored)
             self._layers = Layers(kernels)
-            self._steps = gpu_decoder.Steps(self._decoder, config, kernels) if kernels else None
+            size = config.d_model // config.decoder_attention_heads
+            fitting = kernels is not None and size % 4 == 0 and size <= MOST_SIZE
+            self._steps = gpu_decoder.Steps(self._decoder, config, kernels) if kernels and fitting else None
 
     def at_work(self) -> AbstractContextManager[Any]:
         """The device of the weights is CuPy's current one."""
@@ -60,4 +62,4 @@ class GpuEngine:
 
 def _is_step(feed: Feed) -> bool:
     """Whether each text goes on by one token, whose logits are wanted."""
-    return all(len(row) == 1 for row in feed.tokens) and feed.wanted in (None, [0])
+    return all(len(row) == 1 for row in feed.tokens) and (feed.wanted is None or list(feed.wanted) == [0])

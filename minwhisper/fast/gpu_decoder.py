@@ -1,9 +1,11 @@
-"""The decoder on a GPU: prompts by the layers, steps by kernels alone, recorded once and played again for each token.
+"""The decoder on a GPU: prompts by the layers, steps by kernels alone.
 
-A step launches some ten small kernels a block, and to launch one takes the processor longer than it takes the GPU to
-run it. As a CUDA graph all of them are launched by one call. A graph plays again what was recorded, at the same
-addresses: so keys and values lie in buffers that stay, and what differs from step to step, the tokens and how many came
-before, lies in the GPU's memory. They get there as numbers that kernels are called with: no array is sent.
+A step launches fourteen small kernels a block, and to launch one takes the processor longer than it takes the GPU to
+run it. As a CUDA graph all of them are launched by one call. That is done where one window is decoded greedily; for
+several windows, and for candidates that change places, the kernels are launched one by one. A graph plays again what
+was recorded, at the same addresses: so keys and values lie in buffers that stay, and what differs from step to step,
+the tokens and how many came before, lies in the GPU's memory. They get there as numbers that kernels are called with:
+no array is sent.
 """
 
 import threading
@@ -15,12 +17,14 @@ import numpy as np
 
 from ..backend import Array, array_module
 from ..config import WhisperConfig
-from ..decoder import check_tokens, embed, tied_scores
+from ..decoder import check_tokens, embed, tied_scores, wanted_positions
+from ..devices import is_full
 from ..engine import Feed, place_tokens
 from ..layers import Weights, linear
 from .cache import Cache, empty_keys_values
 from .gpu_kernels import Kernels
 from .gpu_layers import Layers, split_heads
+from .gpu_memory import pool
 
 
 def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
@@ -51,9 +55,7 @@ def decode_cached(feed: Feed, weights: Weights, config: WhisperConfig, layers: L
     x = embed(tokens, weights, np.float32, past)  # (R, S, D)
     for number, block in enumerate(weights["blocks"]):
         decoder_block(x, number, cache, block, config.decoder_attention_heads, layers)
-    if feed.wanted is not None:
-        x = array_module(x).stack([x[:, position] for position in feed.wanted], axis=1) if feed.wanted else x[:, :0]
-    return project(x, weights, layers), cache
+    return project(wanted_positions(x, feed.wanted), weights, layers), cache
 
 
 def decoder_block(x: Array, number: int, cache: Cache, weights: Weights, heads: int, layers: Layers) -> None:
@@ -169,11 +171,11 @@ class Steps:
         A beam whose candidates change places has other buffers at every step, for which recording would not pay.
         """
         text = part.cache.text
-        if text.recorded is None:
-            text.recorded = "stepped once"
+        if not text.stepped:
+            text.stepped = True
             self._launch([part], buffers)
             return
-        if text.recorded == "stepped once":
+        if text.recorded is None:
             try:
                 text.recorded = self._recorded_with_room(part, buffers)
             except Exception as error:  # CuPy raises its own types, and the driver's
@@ -187,10 +189,10 @@ class Steps:
         """The step as a CUDA graph, for which CUDA needs memory that CuPy's pool may be holding."""
         try:
             return self._recorded(part, buffers)
-        except Exception:
-            import cupy
-
-            cupy.get_default_memory_pool().free_all_blocks()
+        except Exception as error:
+            if not is_full(error):
+                raise
+            pool().free_all_blocks()
             return self._recorded(part, buffers)
 
     def _recorded(self, part: _Part, buffers: Buffers) -> Any:

@@ -1,4 +1,4 @@
-"""The encoder on a GPU: one window at a time, in place, with no array larger than the window's hidden MLP."""
+"""The encoder on a GPU: one window at a time, in place, and no array with all scores of an attention."""
 
 from ..backend import Array, array_module
 from ..config import WhisperConfig

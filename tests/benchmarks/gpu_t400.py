@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minwhisper.config import PUBLISHED, WhisperConfig
-from minwhisper.fast.gpu_memory import device_memory
+from minwhisper.fast.gpu_memory import T400, device_memory
 
 OPERATIONS, BANDWIDTH = 1.1e12, 80e9  # a second: float32 operations, and bytes of memory read
-ROOM = int(1.7 * 2**30)  # bytes of 2 GiB that the driver and CUDA leave to arrays
+ROOM = T400.room  # bytes of arrays
 TOKENS_A_SECOND = 3  # of speech, with the times of segments
 LENGTH, WINDOW = 100, 30.0  # tokens in the text when a step is counted; seconds
 FORMULA = """\
@@ -54,9 +54,9 @@ def estimate(c: WhisperConfig, dtype: str, operations: float = OPERATIONS, bandw
 
 
 def t400() -> Iterator[tuple[str, str, bool, Estimate]]:
-    """Each published size and dtype: whether it fits, and what it takes. Twins for English only are left out."""
+    """Each published size and dtype: whether it fits, and what it takes. Twins are left out."""
     for name, config in PUBLISHED.items():
-        if f"{name}.en" not in PUBLISHED and (name.endswith(".en") or name in ("large-v1", "large-v2")):
+        if name.endswith(".en") or name in ("large-v1", "large-v2"):
             continue
         for dtype in ("float32", "float16"):
             found = estimate(config, dtype)
