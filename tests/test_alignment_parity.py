@@ -300,6 +300,7 @@ def test_words_of_a_clip_have_the_same_times(tiny_en, pytorch, speech, clip):
     assert differing <= 1  # none did, of 220 words in thirteen clips
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("clip", ["LJ001-0005.wav"])
 def test_words_of_a_clip_have_the_same_times_in_a_multilingual_model(base, pytorch, speech, clip):
     segments = segments_of(base, speech[clip])

@@ -148,6 +148,7 @@ def small(scripts):
     return {"sizes": sizes, "more": [], "configs": configs, "windows": 7, "batch": 2, "peer_device": "cpu"}
 
 
+@pytest.mark.grid
 def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, tmp_path):
     path = tmp_path / "gpu.json"
     arguments = ["--rounds", "1", "--names", "little", "--clips", "LJ001-0008.wav", "--json", str(path)]

@@ -74,6 +74,7 @@ def test_the_same_tokens_with_a_beam(tiny_en):
     assert found[0] == found[1]
 
 
+@pytest.mark.grid
 def test_the_same_tokens_with_base(base):
     assert tokens(base, SOUNDS[0]) == tokens(replace(base, plain=True), SOUNDS[0])
 
