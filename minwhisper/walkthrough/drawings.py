@@ -402,7 +402,9 @@ def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> D
         for column, colour, marker in zip(table.T, cycle(PALETTE), cycle("osD^"), strict=False):
             axes.plot(column, rows, marker, color=colour, label=kinds[len(axes.lines)])
         for row, column in np.argwhere(np.isfinite(table)):
-            _note(axes, f"{table[row, column]:.2g}", table[row, column], row, (7, 0))
+            number = table[row, column]
+            near = 0.7 < number * 2**30 / limit < 1  # the line would go through what stands to its right
+            _note(axes, f"{number:.2g}", number, row, (-25 if near else 7, 0))
         axes.axvline(limit / 2**30, color=INK, linestyle="--", linewidth=1.2, label=f"{limit / 2**30:g} GiB")
         _name_rows(axes, names)
         axes.set(xlabel="memory (GiB)", ylabel="model", xscale="log", ylim=(len(names) - 0.5, -0.5))
