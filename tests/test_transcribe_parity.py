@@ -47,7 +47,7 @@ MODES = {
 
 # What runs always: sounds of one window, a long one, and on two windows every mode that a single one cannot show.
 ALWAYS = [
-    *(("tiny.en", clip, "words") for clip in ONE_WINDOW if clip not in CLIPS or clip in CLIPS[::3]),
+    *(("tiny.en", clip, "words") for clip in ONE_WINDOW if clip not in CLIPS or clip in CLIPS[::6]),
     ("base", "jfk.flac", "beam and words"),
     *(("base", "french.aiff", mode) for mode in ("detected", "translated")),
     *(("tiny.en", length, "conditioned") for length in LENGTHS),

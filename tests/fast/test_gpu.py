@@ -148,6 +148,7 @@ def test_the_text_without_kernels_is_that_of_the_cpu(tiny_en, without_kernels):
     assert tokens(away) == tokens(here)
 
 
+@pytest.mark.grid
 def test_several_sounds_at_a_time(there, tiny_en, speech):
     sounds = [speech["LJ001-0002.wav"], speech["LJ001-0008.wav"], speech["LJ001-0005.wav"]]
     away, here = (model.transcribe_many(sounds, batch_size=2) for model in (there, tiny_en))
