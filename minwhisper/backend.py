@@ -74,7 +74,8 @@ def synchronize(device: str) -> None:
         return
     import cupy
 
-    cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
+    with on_device(device) as gpu:
+        gpu.synchronize()
     cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 

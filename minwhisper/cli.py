@@ -25,10 +25,8 @@ from .fast.gpu_memory import GPU_DTYPES, T400, Card, device_memory, measure_card
 from .model import load_model
 from .names import expected_shapes
 from .sources import find_checkpoint, short_name
-from .transcribe_arguments import add_arguments, add_device, add_place, add_threads
+from .transcribe_arguments import CANDIDATES, add_arguments, add_device, add_place, add_threads
 from .transcribe_command import INTERRUPTED
-
-BEAM = 5  # candidates, as the command `transcribe` keeps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +143,7 @@ def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
 def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str]:
     """What a model takes on a GPU, in lines; ``context`` says what is taken outside of CuPy's pool."""
     needed = [device_memory(config, dtype) for dtype in GPU_DTYPES]
-    beams = [device_memory(config, dtype, texts=BEAM).peak for dtype in GPU_DTYPES]
+    beams = [device_memory(config, dtype, texts=CANDIDATES).peak for dtype in GPU_DTYPES]
 
     def line(title: str, sizes: Sequence[int]) -> str:
         return f"  {title:<54}" + "".join(f"{size / 2**20:>10,.0f}" for size in sizes)
@@ -159,7 +157,7 @@ def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str
         line("peak of CuPy's pool: weights, and the larger of both", [one.peak for one in needed]),
         line(context, [card.outside for _ in needed]),
         line("together", [one.peak + card.outside for one in needed]),
-        line(f"and with a beam of {BEAM}, at most", [size + card.outside for size in beams]),
+        line(f"and with a beam of {CANDIDATES}, at most", [size + card.outside for size in beams]),
     ]
 
 

@@ -76,7 +76,7 @@ def load_model(
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
     files = find_checkpoint(name, revision)
-    with MemoryGuard(place, files.label, dtype, plain or dtype == "float64", partial(read_config, files)).loading():
+    with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
         checkpoint = load_checkpoint(files, place, dtype, strict)
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     return Whisper(
@@ -124,7 +124,7 @@ class Whisper:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
         place, numbers = resolve_device(device), config
-        with MemoryGuard(place, "an untrained model", dtype, dtype == "float64", lambda: numbers).loading():
+        with MemoryGuard(place, "an untrained model", dtype, False, lambda: numbers).loading():
             weights = random_weights(config, seed, dtype, place)
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
@@ -161,7 +161,7 @@ class Whisper:
     def _guard(self) -> MemoryGuard:
         """What is said of this model where a GPU's memory runs out."""
         config = self.config  # and not self, which the engine would then keep alive, and its weights
-        return MemoryGuard(self.device, self.name, self.dtype, self.plain or self.dtype == "float64", lambda: config)
+        return MemoryGuard(self.device, self.name, self.dtype, self.plain, lambda: config)
 
     def __repr__(self) -> str:
         millions = count_parameters(self.weights) / 1e6

@@ -14,7 +14,6 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -364,14 +363,3 @@ class RawModule(cuda_on_cpu.RawModule):
             launch(lambda: kernel(grid, block, arguments, shared_mem=shared_mem))
 
         return call
-
-
-@contextmanager
-def transfers() -> Iterator[list[Transfer]]:
-    """What crosses over in this block."""
-    before = LEDGER.transfers
-    LEDGER.transfers = found = []
-    try:
-        yield found
-    finally:
-        LEDGER.transfers = before

@@ -29,7 +29,7 @@ class GpuEngine:
             kernels = load_kernels(stored)
             self._layers = Layers(kernels)
             size = config.d_model // config.decoder_attention_heads
-            fitting = kernels is not None and size % 4 == 0 and size <= MOST_SIZE
+            fitting = size % 4 == 0 and size <= MOST_SIZE
             self._steps = gpu_decoder.Steps(self._decoder, config, kernels) if kernels and fitting else None
 
     def at_work(self) -> AbstractContextManager[Any]:

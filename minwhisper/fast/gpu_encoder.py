@@ -4,7 +4,8 @@ from ..backend import Array, array_module
 from ..config import WhisperConfig
 from ..encoder import check_mel, stem
 from ..layers import Weights, linear
-from .gpu_layers import ROWS, Layers, split_heads, tiles, widened
+from .cpu_layers import tiles
+from .gpu_layers import ROWS, Layers, split_heads, widened
 
 
 def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers) -> Array:

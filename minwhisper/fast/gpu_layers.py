@@ -10,16 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..backend import Array, array_module
-from ..layers import Weights, attend, causal_mask, gelu, layer_norm, linear
+from ..layers import Weights, attend, causal_mask, layer_norm, linear, mlp
+from .cpu_layers import tiles
 from .gpu_kernels import Kernels
 
 SCORES = 8 << 20  # bytes of scores computed at a time
 ROWS = 512  # positions that go through the MLP at a time
-
-
-def tiles(length: int, size: int) -> list[slice]:
-    """The rows of each tile."""
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def widened(weights: Weights) -> dict[str, Any]:
@@ -49,9 +45,9 @@ class Layers:
 
     def mlp(self, x: Array, weights: Weights) -> Array:
         """:func:`minwhisper.layers.mlp`. (…, D) -> (…, D)."""
-        fc1, fc2 = weights["fc1"], weights["fc2"]
         if self.kernels is None:
-            return linear(gelu(linear(x, **fc1)), **fc2)
+            return mlp(x, weights)
+        fc1, fc2 = weights["fc1"], weights["fc2"]
         hidden = linear(x, fc1["weight"])
         self.kernels.bias_gelu(hidden, fc1["bias"])
         return linear(hidden, **fc2)

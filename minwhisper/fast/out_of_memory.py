@@ -24,8 +24,13 @@ class MemoryGuard(NamedTuple):
     device: str
     name: str
     dtype: str
-    plain: bool  # whether the readable layers compute, for which memory is not foretold
+    plain: bool  # whether the readable layers were asked for
     config: Callable[[], WhisperConfig]  # asked for only where there is something to tell
+
+    @property
+    def foretold(self) -> bool:
+        """Whether its memory is: not where the readable layers compute, which in float64 they always do."""
+        return not self.plain and self.dtype in GPU_DTYPES
 
     def loading(self) -> AbstractContextManager[None]:
         """A context that tells where its weights find no room: see :meth:`at`."""
@@ -63,13 +68,13 @@ class MemoryGuard(NamedTuple):
         free = max(0, card.room - held)
         room = card.room if loaded else free  # instead of what is loaded, or beside it
         needed = device_memory(config, self.dtype)
-        needs = f"its weights alone take {_mib(needed.weights)}" if self.plain else f"it needs {_mib(needed.peak)}"
+        needs = f"it needs {_mib(needed.peak)}" if self.foretold else f"its weights alone take {_mib(needed.weights)}"
         there = f"{_mib(free)} were free"
         if held:
             there += f" beside {_mib(held)} of CuPy's arrays"
         if card.limit:
             there += f" (CuPy's pool is limited to {_mib(card.limit)})"
-        would_do = loaded and not self.plain and needed.peak <= room
+        would_do = loaded and self.foretold and needed.peak <= room
         way_out = _FEWER if would_do else self._way_out(config, room, loaded)
         return f"{self.device} ran out of memory while {doing} {self.name} in {self.dtype}: {needs}, {there}; {way_out}"
 
