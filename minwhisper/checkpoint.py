@@ -11,7 +11,8 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -47,14 +48,23 @@ class Checkpoint(NamedTuple):
     report: LoadReport
 
 
+Room: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
+"""From the shapes of the tensors and a dtype to a place for each of them on the CPU."""
+
+
 def load_checkpoint(
-    files: CheckpointFiles, device: str = "cpu", dtype: str = "float32", strict: bool = True
+    files: CheckpointFiles,
+    device: str = "cpu",
+    dtype: str = "float32",
+    strict: bool = True,
+    room: Room | None = None,
 ) -> Checkpoint:
     """Read and check a checkpoint, converting tensor by tensor straight from the mapped file.
 
     ``strict=False`` turns missing and unexpected tensors into a warning and lists them in the report; a missing one
     is filled with zeros, never left to chance. A misshapen tensor, a damaged file or a wrong sha256 is an error
-    either way. Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``, :class:`OptionError`.
+    either way. ``room`` makes the places on the CPU that the tensors are read into, :func:`empty_weights` by default.
+    Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``, :class:`OptionError`.
     """
     check_dtype(dtype)
     if files.sha256 is not None:
@@ -63,7 +73,7 @@ def load_checkpoint(
         config = _config_of(files, tensors)
         alignment_heads = _alignment_heads(files, config)
         translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
-        flat, report = _read_all(tensors, translate, expected_shapes(config), device, dtype)
+        flat, report = _read_all(tensors, translate, expected_shapes(config), device, dtype, room or empty_weights)
     if "encoder.positions" not in report.missing:
         _check_positions(to_numpy(flat["encoder.positions"]), files.label)
     problems = []
@@ -105,7 +115,8 @@ def _read_all(
     expected: Mapping[str, Shape],
     device: str,
     dtype: str,
-) -> tuple[dict[str, Array], LoadReport]:
+    make_room: Room,
+) -> tuple[dict[str, Any], LoadReport]:
     """Every expected tensor under this package's name, and what did not match."""
     # Whisper's keys have no bias, but a file may have one where key and value lie in one stack: it has to be zero.
     keys = [name.removesuffix(".weight") for name in expected if name.endswith(".key.weight")]
@@ -125,51 +136,57 @@ def _read_all(
             first_row += known[name][0]
     on_cpu = device == "cpu"
     reserve(pool_bytes(expected, dtype), device)
-    room = empty_weights(expected, dtype) if on_cpu else {}
+    room = make_room(expected, dtype) if on_cpu else {}
 
-    def place(name: str) -> Array:  # a GPU's are row by row, as its kernels read them, and here only for a moment
+    def place(name: str) -> Any:  # a GPU's are row by row, as its kernels read them, and here only for a moment
         return room[name] if on_cpu else np.empty(expected[name], dtype)
 
-    def read(part: tuple[str, str, int]) -> Array:
+    def read(part: tuple[str, str, int]) -> Any:
         name, theirs, row = part
         array = place(name)
-        tensors.fill(theirs, array, row)
+        _fill(array, lambda out, first: tensors.fill(theirs, out, row + first))
         if dtype == "float16" and not np.isfinite(array).all():
             raise WeightsError(
                 f"{tensors.label}: {name}: expected numbers up to 65504 for dtype 'float16', the file has "
                 "larger ones (or none); take dtype 'float32'"
             )
-        return to_device(array, device)
+        return array if on_cpu else to_device(array, device)
 
     with ThreadPoolExecutor(None if on_cpu else 1) as several:  # NumPy converts on as many cores as there are
         found = dict(zip([name for name, _, _ in parts], several.map(read, parts), strict=True))
     missing = tuple(name for name in expected if name not in found)
     for name in missing:
         zeros = place(name)
-        zeros[...] = 0
-        found[name] = to_device(zeros, device)
+        _fill(zeros, lambda out, _: out.fill(0))
+        found[name] = zeros if on_cpu else to_device(zeros, device)
     synchronize(device)
     return {name: found[name] for name in expected}, LoadReport(missing, unexpected)
 
 
-def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]:
-    """An array for each tensor, with anything in it, laid out in memory as the products of the layers want it.
+def by_columns(name: str, shape: Shape, dtype: str) -> Array:
+    """An array for a tensor, with anything in it, laid out in memory as the products of the layers want it.
 
     A matrix W (O, I) is used as x Wᵀ. With Wᵀ (I, O) row by row in memory the outputs of one input lie side by side;
-    the other way round, a product first has to rearrange it, and one of a single x takes up to twice as long. The
-    matrices that a self-attention applies to the same x, and those that a cross-attention does, are side by side in
-    one array, which :func:`minwhisper.fast.cpu_layers.side_by_side` finds.
+    the other way round, a product first has to rearrange it, and one of a single x takes up to twice as long.
     """
-    room: dict[str, Array] = {}
-    for name, shape in expected.items():
-        matrix = len(shape) == 2 and not name.endswith("positions")  # of which rows are added, as they are
-        room[name] = np.empty(shape[::-1], dtype).T if matrix else np.empty(shape, dtype)
-    for name, (width, _) in ((name, shape) for name, shape in expected.items() if name.endswith(".key.weight")):
-        attention = name.removesuffix(".key.weight")
-        together = ("key", "value") if attention.endswith("cross_attention") else ("query", "key", "value")
-        parts = np.split(np.empty((width, len(together) * width), dtype), len(together), axis=1)
-        room |= {f"{attention}.{projection}.weight": part.T for projection, part in zip(together, parts, strict=True)}
-    return room
+    matrix = len(shape) == 2 and not name.endswith("positions")  # of which rows are added, as they are
+    return np.empty(shape[::-1], dtype).T if matrix else np.empty(shape, dtype)
+
+
+def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]:
+    """An array for each tensor, with anything in it: what the layers compute with on a CPU."""
+    return {name: by_columns(name, shape, dtype) for name, shape in expected.items()}
+
+
+def _fill(place: Any, read: Callable[[Array, int], object]) -> None:
+    """Have a tensor's place filled by ``read``, which writes its rows from a number on into an array.
+
+    A place is the array itself, or something that fills itself and lies otherwise in memory.
+    """
+    if isinstance(place, np.ndarray):
+        read(place, 0)
+    else:
+        place.fill(read)
 
 
 def _match(
@@ -278,19 +295,26 @@ def _config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
     )
 
 
-def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Weights:
+def random_weights(
+    config: WhisperConfig,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+    room: Room | None = None,
+) -> Weights:
     """Weights of an untrained model, for touring the architecture without a download.
 
     Matrices are normal with standard deviation 0.02, biases 0, norms 1 and 0, the encoder's positions its sines.
-    The same seed gives the same model. Raises :class:`OptionError` for another ``dtype`` than :data:`DTYPES`.
+    The same seed gives the same model. ``room`` is as in :func:`load_checkpoint`. Raises :class:`OptionError` for
+    another ``dtype`` than :data:`DTYPES`.
     """
     check_dtype(dtype)
     rng = np.random.default_rng(seed)
     expected, weights = expected_shapes(config), {}
     reserve(pool_bytes(expected, dtype), device)
-    room = empty_weights(expected, dtype) if device == "cpu" else {}
+    on_cpu = device == "cpu"
+    places = (room or empty_weights)(expected, dtype) if on_cpu else {}
     for name, shape in expected.items():
-        place = room[name] if room else np.empty(shape, dtype)
         if name == "encoder.positions":
             array = sinusoids(*shape)
         elif name.endswith("norm.weight"):
@@ -299,10 +323,16 @@ def random_weights(config: WhisperConfig, seed: int = 0, dtype: str = "float32",
             array = np.zeros(shape)
         else:
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-        place[...] = array
-        weights[name] = to_device(place, device)
+        if on_cpu:
+            _fill(places[name], partial(_copy_rows, array))
+        weights[name] = places[name] if on_cpu else to_device(array.astype(dtype), device)
     synchronize(device)
     return nest(weights)
+
+
+def _copy_rows(array: Array, out: Array, first: int) -> None:
+    """Write the rows from a number on into an array."""
+    out[...] = array[first : first + len(out)]
 
 
 def pool_bytes(expected: Mapping[str, Shape], dtype: str) -> int:

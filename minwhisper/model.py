@@ -6,6 +6,7 @@ Walkthrough: section 1.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
+from math import prod
 from os import PathLike
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from .audio import AudioSource
 from .backend import Array, on_device, to_device, to_numpy
-from .checkpoint import LoadReport, check_dtype, count_parameters, load_checkpoint, random_weights, read_config
+from .checkpoint import LoadReport, check_dtype, load_checkpoint, random_weights, read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
@@ -28,11 +29,14 @@ from .errors import (
     SomeFailedError,
     TokenizerError,
 )
-from .fast.cpu import CpuEngine
+from .fast.cpu import CpuEngine, is_scheduled
+from .fast.cpu_weights import empty_weights
 from .fast.gpu import GpuEngine
 from .fast.out_of_memory import GuardedEngine, MemoryGuard
+from .fast.panels import unpacked
 from .fast.threads import check_threads
 from .layers import Weights
+from .names import expected_shapes, flatten, nest
 from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
 from .segments import Transcript
 from .sources import find_checkpoint
@@ -76,8 +80,9 @@ def load_model(
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
     files = find_checkpoint(name, revision)
+    room = empty_weights if is_scheduled(place, dtype, plain) else None
     with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-        checkpoint = load_checkpoint(files, place, dtype, strict)
+        checkpoint = load_checkpoint(files, place, dtype, strict, room)
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     return Whisper(
         checkpoint.config,
@@ -98,7 +103,7 @@ class Whisper:
     """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`."""
 
     config: WhisperConfig
-    weights: Weights  # {"encoder": …, "decoder": …}, see minwhisper.names
+    stored: Weights  # {"encoder": …, "decoder": …}, as the engine wants them: see minwhisper.fast.cpu_weights
     maybe_tokenizer: Tokenizer | None = None  # None for an untrained model
     name: str = "whisper"
     device: str = "cpu"
@@ -124,8 +129,9 @@ class Whisper:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
         place, numbers = resolve_device(device), config
+        room = empty_weights if is_scheduled(place, dtype, plain=False) else None
         with MemoryGuard(place, "an untrained model", dtype, False, lambda: numbers).loading():
-            weights = random_weights(config, seed, dtype, place)
+            weights = random_weights(config, seed, dtype, place, room)
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
     @property
@@ -146,16 +152,29 @@ class Whisper:
         return "float64" if self.dtype == "float64" else "float32"
 
     @cached_property
+    def weights(self) -> Weights:
+        """The weights by name as the layers take them, {"encoder": …, "decoder": …}: see :mod:`minwhisper.names`.
+
+        Of a model that is laid out for speed on a CPU the decoder's are copies, made when they are first asked for.
+        """
+        return nest(dict(flatten(self.weights_on_demand)))
+
+    @property
+    def weights_on_demand(self) -> Weights:
+        """:attr:`weights` of which each copy is made when it is asked for, and not kept."""
+        demanded: Weights = unpacked(self.stored)
+        return demanded
+
+    @cached_property
     def engine(self) -> Engine:
         """What computes: the layers as they are written, or the same scheduled for speed on a CPU or a GPU."""
-        plain = self.plain or self.dtype == "float64"
-        if self.device != "cpu":
-            kind = PlainEngine if plain else GpuEngine
-            with self._guard.at("preparing"):
-                return GuardedEngine(kind(self.weights, self.config, self.device), self._guard)
-        if plain or self.dtype != "float32":
+        if is_scheduled(self.device, self.dtype, self.plain):
+            return CpuEngine(self.stored, self.config, self.threads)
+        if self.device == "cpu":
             return PlainEngine(self.weights, self.config)
-        return CpuEngine(self.weights, self.config, self.threads)
+        kind = PlainEngine if self.plain or self.dtype == "float64" else GpuEngine
+        with self._guard.at("preparing"):
+            return GuardedEngine(kind(self.weights, self.config, self.device), self._guard)
 
     @property
     def _guard(self) -> MemoryGuard:
@@ -164,7 +183,7 @@ class Whisper:
         return MemoryGuard(self.device, self.name, self.dtype, self.plain, lambda: config)
 
     def __repr__(self) -> str:
-        millions = count_parameters(self.weights) / 1e6
+        millions = sum(map(prod, expected_shapes(self.config).values())) / 1e6
         return f"<Whisper {self.name}: {millions:.1f} million parameters in {self.dtype} on {self.device}>"
 
     def encode(self, mel: Array) -> Array:
@@ -199,7 +218,9 @@ class Whisper:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
         # With all threads of the library: these are the layers as they are written.
         with on_device(self.device), self._guard.at("computing logits"):
-            return decode(to_device(ids, self.device), self._placed(features), self.weights["decoder"], self.config)
+            return decode(
+                to_device(ids, self.device), self._placed(features), self.weights_on_demand["decoder"], self.config
+            )
 
     def detect_language(self, mel: Array) -> tuple[Any, Any]:
         """The language's token, and the probability of every language by its code, from a window's mel.

@@ -126,7 +126,7 @@ class Passage:
             window.size,
             prompt=model.tokenizer.prompt(self._language, options.attempts[0].task, timestamps=True),
             heads=model.alignment_heads,
-            weights=model.weights["decoder"],
+            weights=model.weights_on_demand["decoder"],
             config=model.config,
             tokenizer=model.tokenizer,
             language=self._language,

@@ -104,7 +104,7 @@ class Scripted:
 
     name: ClassVar[str] = "scripted"
     device: ClassVar[str] = "cpu"
-    weights: ClassVar[dict[str, Any]] = {"encoder": {}, "decoder": {}}
+    weights_on_demand: ClassVar[dict[str, Any]] = {"encoder": {}, "decoder": {}}
     stream = Whisper.stream
     transcribe = Whisper.transcribe
     engine: ClassVar[PlainEngine] = PlainEngine({}, PUBLISHED["tiny"])  # computes nothing: what does is scripted

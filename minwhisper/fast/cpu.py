@@ -13,11 +13,20 @@ from .cache import Cache
 from .threads import Pool, one_blas_thread, usable_cores
 
 
+def is_scheduled(device: str, dtype: str, plain: bool) -> bool:
+    """Whether this engine is the one for a model that was asked for like this."""
+    return device == "cpu" and dtype == "float32" and not plain
+
+
 class CpuEngine:
     """An :class:`~minwhisper.engine.Engine` for float32 weights on the CPU."""
 
     def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
-        """``threads`` of None or 0 are as many as the process may use cores."""
+        """``threads`` of None or 0 are as many as the process may use cores.
+
+        Weights in room made by :func:`~minwhisper.fast.cpu_weights.empty_weights` are used as they are, of others there
+        are copies.
+        """
         self.config = config
         self.pool = Pool(threads or usable_cores())
         self.encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])

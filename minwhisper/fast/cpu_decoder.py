@@ -1,11 +1,11 @@
 """The decoder on a CPU: one step for one text or for many.
 
 A step multiplies a few rows by every weight there is, so its time is that of reading the weights from memory: the
-products must not rearrange them, and everything else has to stay out of the way. Texts that are fed together share the
-reading. What they do not share, each text's own keys and values and those of its window, each attends to alone.
+products must not rearrange them (:mod:`minwhisper.fast.panels`), and everything else has to stay out of the way. Texts
+that are fed together share the reading. What they do not share, each text's own keys and values and those of its
+window, each attends to alone.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
@@ -17,13 +17,13 @@ from ..decoder import check_tokens
 from ..engine import Feed
 from ..layers import Weights, causal_mask
 from .cache import Cache, empty_keys_values
-from .cpu_layers import Linear, attend, gelu, layer_norm, linear, product, scratch, tiles
+from .cpu_layers import Linear, attend, gelu, layer_norm, linear, scratch, tiles
+from .panels import PanelLinear, Panels, multiply
 from .threads import Pool
 
-PIECE = 1_250_000  # numbers of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking one
 PROMPT_TILE = 64  # rows of a prompt that go through a block at a time
 ALONE = Pool(1)
-FEW = 8  # rows that are multiplied one by one: a product of several would rearrange the matrix first
+FEW = 8  # rows whose scores of all heads fit into a core's cache
 
 
 # ------------------------------------------------------------------------------------------ weights
@@ -33,15 +33,15 @@ class DecoderBlock(NamedTuple):
     """The weights of a block, as the products want them."""
 
     attention_norm: Weights
-    query_key_value: Linear
-    out: Linear
+    query_key_value: PanelLinear
+    out: PanelLinear
     cross_attention_norm: Weights
-    cross_query: Linear
+    cross_query: PanelLinear
     cross_key_value: Linear
-    cross_out: Linear
+    cross_out: PanelLinear
     mlp_norm: Weights
-    fc1: Linear
-    fc2: Linear
+    fc1: PanelLinear
+    fc2: PanelLinear
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
@@ -49,22 +49,22 @@ class DecoderBlock(NamedTuple):
         own, cross = weights["attention"], weights["cross_attention"]
         return cls(
             weights["attention_norm"],
-            Linear.of(own["query"], own["key"], own["value"]),
-            Linear.of(own["out"]),
+            PanelLinear.of(own["query"], own["key"], own["value"]),
+            PanelLinear.of(own["out"]),
             weights["cross_attention_norm"],
-            Linear.of(cross["query"]),
+            PanelLinear.of(cross["query"]),
             Linear.of(cross["key"], cross["value"]),
-            Linear.of(cross["out"]),
+            PanelLinear.of(cross["out"]),
             weights["mlp_norm"],
-            Linear.of(weights["mlp"]["fc1"]),
-            Linear.of(weights["mlp"]["fc2"]),
+            PanelLinear.of(weights["mlp"]["fc1"]),
+            PanelLinear.of(weights["mlp"]["fc2"]),
         )
 
 
 class DecoderWeights(NamedTuple):
     """The "decoder" branch, as the products want it."""
 
-    token_embedding: Array  # (V, D); its transpose is contiguous
+    token_embedding: Panels  # (V, D)
     positions: Array
     blocks: tuple[DecoderBlock, ...]
     norm: Weights
@@ -73,7 +73,7 @@ class DecoderWeights(NamedTuple):
     def of(cls, weights: Weights) -> Self:
         """From the weights as :mod:`minwhisper.names` has them."""
         return cls(
-            np.asfortranarray(weights["token_embedding"]),
+            Panels.of(weights["token_embedding"]),
             weights["positions"],
             tuple(map(DecoderBlock.of, weights["blocks"])),
             weights["norm"],
@@ -144,7 +144,7 @@ def decode_together(
         parts.append(
             _Part(feed.cache.extend(length), slice(end, end + tokens.size), (texts, length), wanted.ravel().tolist())
         )
-        x = weights.token_embedding[tokens] + weights.positions[past : past + length]  # (R, S, D)
+        x = weights.token_embedding.rows(tokens) + weights.positions[past : past + length]  # (R, S, D)
         embedded.append(x.reshape(tokens.size, -1))
         end += tokens.size
     x = np.concatenate(embedded)  # (N, D), N rows in all
@@ -161,9 +161,7 @@ def decode_together(
 
 def project(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
     """:func:`minwhisper.decoder.project`: (N, D) -> logits (N, V). It works on ``x`` in place."""
-    logits = np.empty((len(x), len(weights.token_embedding)), np.float32)
-    spread(layer_norm(x, **weights.norm, out=x), weights.token_embedding.T, logits, pool)
-    return logits
+    return multiply(layer_norm(x, **weights.norm, out=x), weights.token_embedding, pool)
 
 
 def decoder_block(x: Array, number: int, parts: Sequence[_Part], block: DecoderBlock, heads: int, pool: Pool) -> None:
@@ -180,7 +178,7 @@ def decoder_block(x: Array, number: int, parts: Sequence[_Part], block: DecoderB
 
     def ask(rows: slice) -> None:
         normed = layer_norm(x[rows], **block.attention_norm, out=scratch("normed", *x[rows].shape))
-        y = spread_linear(normed, block.query_key_value, query_key_value[rows], inner)
+        y = block.query_key_value(normed, inner, query_key_value[rows])
         y[:, :width] *= scale
 
     def answer(rows: slice) -> None:
@@ -190,20 +188,20 @@ def decoder_block(x: Array, number: int, parts: Sequence[_Part], block: DecoderB
         here = [part._replace(rows=rows, shape=(1, len(y))) for part in parts] if prompt else parts
         for part in here:
             _attend_text(query_key_value, part, number, heads, mixed[_shifted(part.rows, rows)])
-        y += spread_linear(mixed, block.out, change, inner)
+        y += block.out(mixed, inner, change)
 
         layer_norm(y, **block.cross_attention_norm, out=normed)
-        queries = spread_linear(normed, block.cross_query, scratch("cross queries", *y.shape), inner)
+        queries = block.cross_query(normed, inner, scratch("cross queries", *y.shape))
         queries *= scale
 
         for part in here:  # by one thread: several would wait for Python's lock longer than they gain
             its = _shifted(part.rows, rows)
             _attend_audio(queries[its], part, number, heads, mixed[its])
-        y += spread_linear(mixed, block.cross_out, change, inner)
+        y += block.cross_out(mixed, inner, change)
 
         layer_norm(y, **block.mlp_norm, out=normed)
-        hidden = spread_linear(normed, block.fc1, scratch("mlp", len(y), block.fc1.weight.shape[1]), inner)
-        y += spread_linear(gelu(hidden), block.fc2, change, inner)
+        hidden = block.fc1(normed, inner, scratch("mlp", len(y), len(block.fc1.weight)))
+        y += block.fc2(gelu(hidden), inner, change)
 
     pool.run(ask, all_rows)
     for part in parts:
@@ -253,28 +251,3 @@ def _attend_audio(queries: Array, part: _Part, number: int, heads: int, out: Arr
     else:
         heard = attend(queries.reshape(count, heads, size).transpose(1, 0, 2), keys, values)  # (H, R · S, K)
         out.reshape(count, heads, size)[...] = heard.transpose(1, 0, 2)
-
-
-def spread_linear(x: Array, weights: Linear, out: Array, pool: Pool) -> Array:
-    """:func:`minwhisper.layers.linear` with :func:`spread`: x (N, I) -> (N, O)."""
-    spread(x, weights.weight, out, pool)
-    out += weights.bias
-    return out
-
-
-def spread(x: Array, weight: Array, out: Array, pool: Pool) -> None:
-    """The product x (N, I) with a matrix (I, O) into ``out`` (N, O), shared among threads by columns if it is large."""
-    pieces = min(16, math.ceil(weight.size * max(1, len(x) // 8) / PIECE))
-    columns = math.ceil(weight.shape[1] / pieces)
-    together = len(x) if len(x) > FEW else 1
-
-    def some(start: int) -> None:
-        part = slice(start, start + columns)
-        for row in range(0, len(x), together):
-            rows = slice(row, row + together)
-            product(x[rows], weight[:, part], out[rows, part])
-
-    if pieces == 1:
-        some(0)
-    else:
-        pool.run(some, range(0, weight.shape[1], columns))

@@ -45,7 +45,7 @@ class Linear(NamedTuple):
 def side_by_side(weights: Sequence[Array]) -> Array:
     """The transposes of weights (O, I), one next to the other: (I, ΣO), contiguous.
 
-    Where that is how they lie in memory already (:func:`minwhisper.checkpoint.empty_weights`), it is that memory.
+    Where that is how they lie in memory already (:func:`minwhisper.fast.cpu_weights.empty_weights`), it is that memory.
     """
     whole = weights[0].base
     if whole is not None and whole.shape == (weights[0].shape[1], sum(map(len, weights))) and whole.flags.c_contiguous:

@@ -109,24 +109,6 @@ def test_linear_maps_of_one_x_side_by_side(flow, rows):
         assert relative_difference(ours, theirs) <= BOUND
 
 
-def test_weights_that_lie_side_by_side_are_not_copied(model):
-    encoder, decoder = model.weights["encoder"], model.weights["decoder"]
-    for block in (*encoder["blocks"], *decoder["blocks"]):
-        own = block["attention"]
-        groups = [[own[name]["weight"] for name in ("query", "key", "value")], [own["out"]["weight"]]]
-        groups += [[block["mlp"][name]["weight"]] for name in ("fc1", "fc2")]
-        if "cross_attention" in block:
-            cross = block["cross_attention"]
-            groups += [[cross["key"]["weight"], cross["value"]["weight"]]]
-            groups += [[cross["query"]["weight"]], [cross["out"]["weight"]]]
-        for weights in groups:
-            together = side_by_side(weights)
-            assert together.flags.c_contiguous
-            assert together.shape == (weights[0].shape[1], sum(map(len, weights)))
-            assert all(np.shares_memory(together, weight) for weight in weights)
-            assert np.array_equal(together, np.concatenate([weight.T for weight in weights], axis=1))
-
-
 def whole(rng):
     """Three weights (4, 5) as they lie in a loaded model."""
     return [part.T for part in np.split(rng.standard_normal((5, 12), np.float32), 3, axis=1)]

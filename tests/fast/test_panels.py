@@ -1,0 +1,170 @@
+"""Matrices in strips: the same numbers in another order, and the same products."""
+
+import numpy as np
+import pytest
+
+from minwhisper import layers
+from minwhisper.fast.panels import STRIP, PanelLinear, Panels, Unpacked, multiply, unpacked
+from minwhisper.fast.threads import Pool
+from minwhisper.parity import relative_difference, window_mel
+
+BOUND = 1e-6
+SHAPES = [(1, 1), (1, 5), (31, 8), (32, 384), (33, 129), (100, 128), (384, 384), (1500, 130), (5000, 384)]
+
+
+@pytest.fixture(scope="module")
+def features(tiny_en, speech) -> np.ndarray:
+    """What rows of the decoder's width look like: (1500, D)."""
+    return tiny_en.encode(window_mel(speech["LJ001-0001.wav"], 80))[0]
+
+
+@pytest.fixture(scope="module")
+def decoder(tiny_en):
+    return tiny_en.weights["decoder"]
+
+
+# --- The same numbers
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_weight_comes_back_as_it_was(rng, shape):
+    weight = rng.standard_normal(shape, np.float32)
+    panels = Panels.of(weight)
+    assert len(panels) == shape[0]
+    assert np.array_equal(panels.weight(), weight)
+    assert not panels.strips[-1, :, shape[0] - len(panels.strips) * STRIP or STRIP :].any()
+    numbers = rng.integers(0, shape[0], (2, 3))
+    assert np.array_equal(panels.rows(numbers), weight[numbers])
+
+
+@pytest.mark.parametrize("shape", [(33, 129), (5000, 384)], ids=str)
+def test_a_weight_is_read_once_and_in_order(rng, shape):
+    weight, seen = rng.standard_normal(shape, np.float32), []
+
+    def read(out, first):
+        seen.extend(range(first, first + len(out)))
+        out[...] = weight[first : first + len(out)]
+
+    panels = Panels.empty(*shape)
+    panels.fill(read)
+    assert seen == list(range(shape[0]))
+    assert np.array_equal(panels.weight(), weight)
+
+
+# --- Side by side
+
+
+def filled(parts, rng) -> list[np.ndarray]:
+    weights = [rng.standard_normal((len(part), part.strips.shape[1]), np.float32) for part in parts]
+    for part, weight in zip(parts, weights, strict=True):
+        part.fill(lambda out, first, weight=weight: np.copyto(out, weight[first : first + len(out)]))
+    return weights
+
+
+@pytest.mark.parametrize("outputs", [64, 20])
+def test_neighbours_are_one_matrix(rng, outputs):
+    parts = Panels.neighbours(3, outputs, 40)
+    weights = filled(parts, rng)
+    for part, weight in zip(parts, weights, strict=True):
+        assert np.array_equal(part.weight(), weight)
+    together = Panels.of(*parts)
+    assert np.array_equal(together.weight(), np.concatenate(weights))
+    assert np.shares_memory(together.strips, parts[1].strips) == (outputs == 64)
+
+
+def test_one_is_itself():
+    (part,) = Panels.neighbours(1, 64, 40)
+    assert Panels.of(part).strips is part.strips
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda parts: [parts[1], parts[0], parts[2]],
+        lambda parts: [parts[0], parts[1], parts[1]],
+        lambda parts: parts[:2],
+        lambda parts: parts[1:],
+        lambda parts: [parts[0], parts[1], Panels(parts[2].strips.copy(), 64)],
+        lambda parts: [parts[0], parts[1].weight(), parts[2]],
+        lambda parts: [part.weight() for part in parts],
+    ],
+    ids=["another order", "one twice", "the first", "the last", "one elsewhere", "one no panels", "none panels"],
+)
+def test_others_are_copied(rng, arrange):
+    parts = Panels.neighbours(3, 64, 40)
+    filled(parts, rng)
+    arranged = arrange(parts)
+    together = Panels.of(*arranged)
+    assert np.array_equal(together.weight(), np.concatenate([unpacked(part) for part in arranged]))
+    assert not any(np.shares_memory(together.strips, part.strips) for part in parts)
+
+
+# --- The same products
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16, 40, 64, 65, 130])
+def test_products_of_the_decoder(decoder, features, rows):
+    x = layers.layer_norm(features[:rows], **decoder["norm"])
+    block = decoder["blocks"][0]
+    hidden = layers.gelu(layers.linear(x, **block["mlp"]["fc1"]))
+    matrices = [block["mlp"]["fc1"]["weight"], block["cross_attention"]["query"]["weight"], decoder["token_embedding"]]
+    for given, weight in [(x, one) for one in matrices] + [(hidden, block["mlp"]["fc2"]["weight"])]:
+        ours = multiply(given, Panels.of(weight), Pool(2))
+        assert ours.shape == (rows, len(weight))
+        exact = given.astype(np.float64) @ weight.T.astype(np.float64)
+        assert relative_difference(ours, layers.product(given, weight.T)) <= BOUND
+        assert relative_difference(ours, exact) <= 2.5e-7  # what PyTorch's library loses over 384 terms
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 7])
+def test_products_of_any_shape(rng, shape, rows):
+    x, weight = rng.standard_normal((rows, shape[1]), np.float32), rng.standard_normal(shape, np.float32)
+    panels, out = Panels.of(weight), np.full((rows, shape[0]), np.nan, np.float32)
+    assert multiply(x, panels, Pool(2), out) is out
+    assert relative_difference(out, layers.product(x, weight.T)) <= BOUND
+    assert np.array_equal(multiply(x, panels, Pool(2)), out)
+
+
+def test_into_some_columns_of_an_array(rng):
+    x, weight = rng.standard_normal((3, 40), np.float32), rng.standard_normal((64, 40), np.float32)
+    whole = np.zeros((5, 100), np.float32)
+    multiply(x, Panels.of(weight), Pool(1), whole[1:4, 10:74])
+    assert relative_difference(whole[1:4, 10:74], x @ weight.T) <= BOUND
+    whole[1:4, 10:74] = 0
+    assert not whole.any()
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_threads_do_not_change_a_bit(decoder, features, rows):
+    panels = Panels.of(decoder["token_embedding"])
+    expected = multiply(features[:rows], panels, Pool(1))
+    for threads in (2, 3, 4):
+        assert np.array_equal(multiply(features[:rows], panels, Pool(threads)), expected)
+
+
+def test_linear_maps_of_one_x(decoder, features):
+    own = decoder["blocks"][1]["attention"]
+    maps = [own[name] for name in ("query", "key", "value")]  # the key has no bias
+    out = PanelLinear.of(*maps)(features[:5], Pool(1), np.full((5, 3 * 384), np.nan, np.float32))
+    for ours, weights in zip(np.split(out, 3, axis=1), maps, strict=True):
+        assert relative_difference(ours, layers.linear(features[:5], **weights)) <= BOUND
+
+
+# --- For the layers
+
+
+def test_weights_as_the_layers_have_them(rng):
+    weight, bias = rng.standard_normal((40, 8), np.float32), rng.standard_normal(40, np.float32)
+    tree = {"bias": bias, "blocks": ({"weight": Panels.of(weight)}, {"weight": weight})}
+    seen = unpacked(tree)
+    assert isinstance(seen, Unpacked)
+    assert list(seen) == ["bias", "blocks"]
+    assert len(seen) == 2
+    assert seen["bias"] is bias
+    first, second = seen["blocks"]
+    assert np.array_equal(first["weight"], weight)
+    assert first["weight"] is not first["weight"]  # nothing is kept
+    assert second["weight"] is weight
+    with pytest.raises(KeyError):
+        first["none"]
