@@ -8,6 +8,7 @@ Walkthrough: section 7.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -152,7 +153,7 @@ def _read_all(
             )
         return array if on_cpu else to_device(array, device)
 
-    with ThreadPoolExecutor(None if on_cpu else 1) as several:  # NumPy converts on as many cores as there are
+    with ThreadPoolExecutor(os.cpu_count() if on_cpu else 1) as several:  # NumPy converts on as many cores as there are
         found = dict(zip([name for name, _, _ in parts], several.map(read, parts), strict=True))
     missing = tuple(name for name in expected if name not in found)
     for name in missing:

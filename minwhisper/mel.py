@@ -23,6 +23,7 @@ Float64 = NDArray[np.float64]
 N_FREQUENCIES = N_FFT // 2 + 1  # 201
 BLOCK = 300  # frames worked on at a time: 3 s of sound, about 4 MB that the processor's cache may hold
 FLOOR = 1e-10  # the least energy told apart from none
+KEPT = 1 << 24  # bytes of a spectrogram that are kept, 16 MiB: nearly nine minutes of 80 bins
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin of the whole sound that are kept
 
 
@@ -60,7 +61,8 @@ class Spectrogram:
     """The spectrogram of a sound and the 30 s of zeros behind it, of which only what is read is computed.
 
     ``frames`` is the number of frames in the sound itself, its samples // 160; 3,000 of the zeros follow them. Making
-    one goes through the whole sound for its loudest bin, from which the clamp is measured, and remembers only that.
+    one goes through the whole sound for its loudest bin, from which the clamp is measured. It remembers that, and the
+    first minutes of what it has computed on the way; the rest is computed again.
 
     ``sound`` stays the caller's to close, after the last read. ``n_mels`` is 80, or 128 for large-v3 and turbo.
     Raises :class:`AudioError` if it is no positive whole number.
@@ -68,11 +70,16 @@ class Spectrogram:
 
     def __init__(self, sound: Sound, n_mels: int = 80) -> None:
         self.frames = sound.size // HOP_LENGTH
+        self._sound = sound
         self._log_mel = LogMel(sound, n_mels, N_SAMPLES)
         # Frames from this one on lie in the zeros altogether, and are as quiet as can be.
         silent = (sound.size + N_FFT // 2) // HOP_LENGTH + 1
-        heard = self._log_mel.blocks(0, silent)
-        self._loudest = max(float(logs.max()) for _, logs in heard)
+        self._loudest = -np.inf
+        self._kept: dict[int, NDArray[np.float32]] = {}  # blocks (M, T) by the frame with which they start
+        for start, logs in self._log_mel.blocks(0, silent):
+            self._loudest = max(self._loudest, float(logs.max()))
+            if 4 * n_mels * (start + BLOCK) <= KEPT:
+                self._kept[start] = scale(logs).astype(np.float32)
 
     def read(self, first: int, last: int) -> NDArray[np.float32]:
         """Frames ``first`` to ``last``: (M, last - first) float32, 0 <= first <= last <= ``frames`` + 3,000.
@@ -84,11 +91,20 @@ class Spectrogram:
             raise AudioError(
                 f"read({first}, {last}): expected frames from 0 to {self._log_mel.frames}, the first before the last"
             )
+        self._sound.read(0, 0)  # which raises if it is closed
         mel = np.empty((self._log_mel.n_mels, last - first), np.float32)
-        for start, logs in self._log_mel.blocks(first, last):
-            begin, end = max(first, start), min(last, start + logs.shape[1])
-            mel[:, begin - first : end - first] = scale(logs[:, begin - start : end - start])
+        for start, block in self._blocks(first, last):
+            begin, end = max(first, start), min(last, start + block.shape[1])
+            mel[:, begin - first : end - first] = block[:, begin - start : end - start]
         return clamp(mel, self._loudest)
+
+    def _blocks(self, first: int, last: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Whole blocks, scaled, that hold these frames: where each starts, and (M, T)."""
+        for start in range(first // BLOCK * BLOCK, last, BLOCK):
+            if start in self._kept:
+                yield start, self._kept[start]
+            else:
+                yield from ((begin, scale(logs)) for begin, logs in self._log_mel.blocks(start, start + 1))
 
 
 class LogMel:

@@ -14,14 +14,19 @@ from .audio import FRAMES_A_SECOND, N_FRAMES
 from .mel import Spectrogram
 
 SHORTEST = 20 * FRAMES_A_SECOND  # frames: a part is at least so long, if there is more to come
+SHORTEST_UNTIMED = 25 * FRAMES_A_SECOND  # the same where no times are asked for, see cut_at_pauses
 PAUSE = 30  # frames over which the loudness is averaged: 0.3 s, longer than the silence inside a "p" or a "t"
 
 
-def cut_at_pauses(mel: Spectrogram, start: int, end: int) -> list[tuple[int, int]]:
-    """The parts of a stretch, each of 20 to 30 s, the last one shorter; in frames. Empty if the stretch is."""
+def cut_at_pauses(mel: Spectrogram, start: int, end: int, shortest: int = SHORTEST) -> list[tuple[int, int]]:
+    """The parts of a stretch, each of ``shortest`` to 30 s, the last one shorter; in frames. Empty if the stretch is.
+
+    Longer parts are fewer windows where each takes one. With times it may take two: the fuller a window is, the more
+    often the model leaves its last phrase to the next one.
+    """
     parts = []
     while end - start > N_FRAMES:
-        first = start + SHORTEST
+        first = start + shortest
         quiet = loudness(mel.read(first, start + N_FRAMES))
         cut = first + PAUSE // 2 + int(quiet.argmin())
         parts.append((start, cut))

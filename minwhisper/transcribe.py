@@ -18,7 +18,7 @@ from .errors import MinWhisperError
 from .mel import Spectrogram
 from .options import TranscriptionOptions
 from .passage import Passage, Steps
-from .pauses import cut_at_pauses
+from .pauses import SHORTEST, SHORTEST_UNTIMED, cut_at_pauses
 from .segments import Segment, Transcript
 from .together import in_order, in_step, one_by_one
 from .windows import check_options
@@ -123,7 +123,8 @@ class Transcription:
             for start, end in self._clips:
                 yield from passage.steps(start, end)
             return
-        parts = [part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end)]
+        shortest = SHORTEST_UNTIMED if self._options.attempts[0].without_timestamps else SHORTEST
+        parts = [part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end, shortest)]
         passages = map(self._passage, self._generator.spawn(len(parts)))
         jobs = (
             passage.steps(*part, followed=number < len(parts))

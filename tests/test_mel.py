@@ -253,11 +253,31 @@ def test_windows_are_those_of_the_whole(clip, n_mels):
             assert np.array_equal(window, whole[:, first:last])
 
 
-@pytest.fixture(scope="module")
-def minute():
+@pytest.fixture(scope="module", params=[0, 4 * 128 * 2000, mel.KEPT], ids=["nothing kept", "20 s kept", "all kept"])
+def minute(request):
     """A minute of noise of changing loudness, its spectrogram, and what reads it."""
     samples = noise(60 * 16000 + 77) * np.linspace(1e-5, 1, 60 * 16000 + 77, dtype=np.float32)
-    return log_mel_spectrogram(samples, 128, padding=N_SAMPLES), Spectrogram(open_sound(samples), 128)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mel, "KEPT", request.param)
+        return log_mel_spectrogram(samples, 128, padding=N_SAMPLES), Spectrogram(open_sound(samples), 128)
+
+
+def test_what_is_kept_is_not_computed_again(monkeypatch):
+    monkeypatch.setattr(mel, "KEPT", 4 * 80 * 700)  # two blocks of 300 frames
+    spectrogram = Spectrogram(open_sound(noise(20 * 16000)))
+    computed = []
+    blocks = LogMel.blocks
+
+    def counted(self, first, last):
+        for start, logs in blocks(self, first, last):
+            computed.append(start)
+            yield start, logs
+
+    monkeypatch.setattr(LogMel, "blocks", counted)
+    spectrogram.read(0, 600)
+    assert computed == []
+    spectrogram.read(100, 1300)
+    assert computed == [600, 900, 1200]
 
 
 @settings(max_examples=30, deadline=None)

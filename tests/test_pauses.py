@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conftest import LJ
 from minwhisper.audio import open_sound
 from minwhisper.mel import Spectrogram
-from minwhisper.pauses import cut_at_pauses, loudness
+from minwhisper.pauses import SHORTEST, SHORTEST_UNTIMED, cut_at_pauses, loudness
 from scripted import GAP, HOP, RATE
 
 
@@ -55,13 +55,14 @@ SPECTROGRAMS = st.builds(
 def test_parts_follow_each_other_and_are_neither_too_long_nor_too_short(mel, data):
     start = data.draw(st.just(0) | st.integers(0, mel.frames))
     end = data.draw(st.just(mel.frames) | st.integers(start, mel.frames))
-    parts = cut_at_pauses(mel, start, end)
+    shortest = data.draw(st.sampled_from([SHORTEST, SHORTEST_UNTIMED]))
+    parts = cut_at_pauses(mel, start, end, shortest)
     edges = [start, *(stop for _, stop in parts)]
     assert parts == list(pairwise(edges))
     assert edges[-1] == end
     sizes = [stop - first for first, stop in parts]
     assert all(0 < size <= 3000 for size in sizes)
-    assert all(size >= 2000 for size in sizes[:-1])
+    assert all(size >= shortest for size in sizes[:-1])
     if end - start <= 3000:
         assert len(parts) == (start < end)
     assert all(type(edge) is int for part in parts for edge in part)

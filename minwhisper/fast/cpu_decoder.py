@@ -194,9 +194,11 @@ def decoder_block(x: Array, number: int, parts: Sequence[_Part], block: DecoderB
         queries = block.cross_query(normed, inner, scratch("cross queries", *y.shape))
         queries *= scale
 
-        for part in here:  # by one thread: several would wait for Python's lock longer than they gain
+        def listen(part: _Part) -> None:
             its = _shifted(part.rows, rows)
             _attend_audio(queries[its], part, number, heads, mixed[its])
+
+        inner.run(listen, here)
         y += block.cross_out(mixed, inner, change)
 
         layer_norm(y, **block.mlp_norm, out=normed)

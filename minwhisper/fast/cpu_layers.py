@@ -21,6 +21,7 @@ from .threads import Scratch
 TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 threads share evenly
 
 INNER_BLOCK = 128  # of the inner sum; the layers have 96: these are as exact in what comes out, and a little faster
+ROW_BLOCK = 375  # the same for one row and values: with longer sums the library has threads wait for each other
 scratch = Scratch()
 
 
@@ -143,21 +144,21 @@ def attend(
         scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     total = np.add.reduce(scores, axis=-1, keepdims=True)
-    few = length == 1 or positions <= INNER_BLOCK
-    mixed = np.matmul(scores, values, out=out) if few else mix(scores, values, out)
+    block = TILE if length > 1 else ROW_BLOCK
+    mixed = np.matmul(scores, values, out=out) if positions <= block else mix(scores, values, out, block)
     mixed /= total
     return mixed
 
 
-def mix(scores: Array, values: Array, out: Array | None) -> Array:
+def mix(scores: Array, values: Array, out: Array | None, block: int = TILE) -> Array:
     """The product of scores (…, S, T) and values (…, T, K) with the inner sum in blocks, all of them in one call."""
     *lead, length, positions = scores.shape
-    blocks, rest = divmod(positions, TILE)
+    blocks, rest = divmod(positions, block)
     row, number = scores.strides[-2:]
-    left = as_strided(scores, (*lead, blocks, length, TILE), (*scores.strides[:-2], TILE * number, row, number))
+    left = as_strided(scores, (*lead, blocks, length, block), (*scores.strides[:-2], block * number, row, number))
     row, number = values.strides[-2:]
     width = values.shape[-1]
-    right = as_strided(values, (*lead, blocks, TILE, width), (*values.strides[:-2], TILE * row, row, number))
+    right = as_strided(values, (*lead, blocks, block, width), (*values.strides[:-2], block * row, row, number))
     parts = np.matmul(left, right, out=scratch("mixed", *lead, blocks, length, width))
     out = np.add.reduce(parts, axis=-3, out=out)
     if rest:

@@ -21,7 +21,7 @@ from .threads import Pool
 STRIP = 32  # columns of a strip
 PIECE = 1_250_000  # numbers of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking one
 ROWS = 64  # rows that are multiplied at a time: what they give has to stay in a core's cache
-BUFFER = 1 << 19  # numbers that are rearranged at a time when a matrix is filled
+BUFFER = 300_000  # numbers that are rearranged at a time when a matrix is filled
 
 
 class Panels:
@@ -74,9 +74,9 @@ class Panels:
             np.copyto(strips, rows.reshape(-1, STRIP, inputs).swapaxes(1, 2))
 
     def weight(self) -> Array:
-        """A copy as the layers have it: (O, I)."""
-        rows: Array = self.strips.swapaxes(1, 2).reshape(-1, self.strips.shape[1])
-        return rows[: self.outputs]
+        """A copy as the layers have it: (O, I), by columns as in :func:`minwhisper.checkpoint.by_columns`."""
+        matrix: Array = self.strips.swapaxes(0, 1).reshape(self.strips.shape[1], -1)  # (I, O)
+        return matrix[:, : self.outputs].T
 
     def rows(self, numbers: Array) -> Array:
         """Some rows of the weight: numbers (…) -> (…, I)."""

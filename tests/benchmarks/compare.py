@@ -2,11 +2,11 @@
 
     python tests/benchmarks/compare.py [--rounds 5] [--model tiny.en] [ROW …]
 
-Rows: encoder, step, whole, together, beam, memory, start, two, long; all but the last by default. Each contender is a
-process of its own that loads once and then waits, without spinning, for its turn; they take turns, each round all of
-them once, and what is compared are medians. `together` is several windows of one sound at a time, which only
-faster-whisper has too. The sound is 2:45 of a book read aloud: the twelve LJ Speech clips in tests/data, twice, with
-pauses between; of `encoder`, `step` and `beam` it is the JFK clip.
+Rows: encoder, step, whole, together, timed, beam, memory, start, two, long; all but the last by default. Each contender
+is a process of its own that loads once and then waits, without spinning, for its turn; they take turns, each round all
+of them once, and what is compared are medians. `together` and `timed` are several windows of one sound at a time, which
+only faster-whisper has too: without times, as is its default, and with them. The sound is 2:45 of a book read aloud:
+the twelve LJ Speech clips in tests/data, twice, with pauses between; `encoder`, `step` and `beam` have the JFK clip.
 Needs the extras `offline` and `parity`, and faster-whisper where that is wanted.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 DATA = Path(__file__).parents[1] / "data"
-ROWS = ("encoder", "step", "whole", "together", "beam", "memory", "start", "two")
+ROWS = ("encoder", "step", "whole", "together", "timed", "beam", "memory", "start", "two")
 TOKENS = 100
 PROMPT, WORD = 50257, 400  # any tokens will do for timing
 
@@ -93,7 +93,8 @@ def ours(name: str, folder: Path) -> Jobs:
         "encoder": lambda: model.encode(mel),
         "step": step,
         "whole": tokens,
-        "together": lambda: tokens(batch_size=8),
+        "together": lambda: tokens(batch_size=8, without_timestamps=True),
+        "timed": lambda: tokens(batch_size=8),
         "beam": lambda: model.decode(mel[0], beam_size=5, language="en").tokens,
     }
 
@@ -146,9 +147,15 @@ def faster(_name: str, folder: Path) -> Jobs:
     model = WhisperModel(str(folder / "ct2"), device="cpu", compute_type="int8", cpu_threads=cores)
     together, sound = BatchedInferencePipeline(model), np.load(folder / "book.npy")
     how = {"beam_size": 1, "temperature": 0.0, "language": "en"}
+
+    def batched(timed: bool) -> str:
+        segments = together.transcribe(sound, batch_size=8, without_timestamps=not timed, **how)[0]
+        return "".join(segment.text for segment in segments)
+
     return {
         "whole": lambda: "".join(segment.text for segment in model.transcribe(sound, **how)[0]),
-        "together": lambda: "".join(s.text for s in together.transcribe(sound, batch_size=8, **how)[0]),
+        "together": lambda: batched(timed=False),
+        "timed": lambda: batched(timed=True),
     }
 
 
