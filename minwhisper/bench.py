@@ -111,12 +111,12 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         asked = cpu_encoder.Asked.room("bench", T, D, H)
         pool.run(lambda rows: cpu_encoder.ask(x, rows, block, asked), tiles(T))
         hidden, out = np.empty((T, F), np.float32), np.empty((T, D), np.float32)
-        heads = [slice(start, start + D // H) for start in range(0, D, D // H)]
+        three = np.empty((T, 3 * D), np.float32)
 
         def attention(rows: slice, whole: bool) -> None:
-            for its in heads:
-                queries, keys = asked.query_key_value[rows, :D][:, its], asked.keys[its]
-                values = asked.query_key_value[:, 2 * D :][:, its]
+            for head, values in enumerate(asked.values):
+                its = slice(head * D // H, (head + 1) * D // H)
+                queries, keys = asked.queries[rows, its], asked.keys[its]
                 if whole:
                     attend(queries, keys, values, out=out[rows, its], largest=0.0)
                 else:
@@ -130,7 +130,7 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         yield timed("layer norms", norms, 0, 4 * T * D)
 
         def projections(rows: slice) -> None:
-            linear(x[rows], *block.query_key_value, out=asked.query_key_value[rows])
+            linear(x[rows], *block.query_key_value, out=three[rows])
             linear(x[rows], *block.out, out=out[rows])
 
         yield timed("query, key, value and output", projections, 4 * T * D * D, 6 * T * D + 4 * D * D)

@@ -50,16 +50,18 @@ class EncoderBlock(NamedTuple):
 class Asked(NamedTuple):
     """What the positions of a window ask of each other in one block."""
 
-    query_key_value: Array  # (T, 3 D)
+    queries: Array  # (T, D); each tile looks at its own only, so that one array does for all blocks
     keys: Array  # (D, T): transposed, it holds (H, K, T)
+    values: Array  # (H, T, K)
     longest: Array  # (2, tiles, H): the largest squared length of a query and of a key in each tile, for each head
 
     @classmethod
     def room(cls, name: str, length: int, width: int, heads: int) -> Self:
         """Room for it, which is used again by whoever asks for the same name."""
         return cls(
-            scratch(f"{name}: query, key, value", length, 3 * width),
+            scratch("queries", length, width),
             scratch(f"{name}: keys", width, length),
+            scratch(f"{name}: values", heads, length, width // heads),
             scratch(f"{name}: longest", 2, len(tiles(length)), heads),
         )
 
@@ -121,9 +123,11 @@ def ask(x: Array, rows: slice, block: EncoderBlock, room: Asked) -> None:
     width = x.shape[1]
     heads = room.longest.shape[2]
     normed = layer_norm(x[rows], **block.attention_norm, out=scratch("normed", *x[rows].shape))
-    y = linear(normed, *block.query_key_value, out=room.query_key_value[rows])
+    y = linear(normed, *block.query_key_value, out=scratch("query, key, value", len(normed), 3 * width))
     y[:, :width] *= (width // heads) ** -0.5
+    room.queries[rows] = y[:, :width]
     room.keys[:, rows] = y[:, width : 2 * width].T
+    room.values[:, rows] = y[:, 2 * width :].reshape(len(y), heads, -1).swapaxes(0, 1)
     split = y[:, : 2 * width].reshape(len(y), 2, heads, -1)
     np.maximum.reduce(np.vecdot(split, split), axis=0, out=room.longest[:, rows.start // TILE])
 
@@ -134,13 +138,13 @@ def answer(x: Array, rows: slice, block: EncoderBlock, asked: Asked) -> None:
     width = y.shape[1]
     heads = asked.longest.shape[2]
     size = width // heads
-    queries, values = asked.query_key_value[rows, :width], asked.query_key_value[:, 2 * width :]
+    queries = asked.queries[rows]
     # No score is larger than the product of the two lengths (Cauchy and Schwarz).
     largest = np.sqrt(asked.longest[0, rows.start // TILE] * asked.longest[1].max(axis=0)).tolist()
     mixed, change = scratch("mixed heads", *y.shape), scratch("change", *y.shape)
     for head in range(heads):
         its = slice(head * size, (head + 1) * size)
-        attend(queries[:, its], asked.keys[its], values[:, its], out=mixed[:, its], largest=largest[head])
+        attend(queries[:, its], asked.keys[its], asked.values[head], out=mixed[:, its], largest=largest[head])
     y += linear(mixed, *block.out, out=change)
     normed = layer_norm(y, **block.mlp_norm, out=mixed)
     y += mlp(normed, block.fc1, block.fc2, out=change)
