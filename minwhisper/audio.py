@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from .backend import Array, array_module
 from .errors import AudioError
 from .sample_store import SampleStore
-from .sound_file import resample, store_sound
 
 SAMPLE_RATE = 16000  # samples a second
 N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
@@ -129,6 +128,8 @@ def _samples_of(source: AudioSource, rate: int | None) -> NDArray[np.float32] | 
         return _load_array(source, rate)
     if rate is not None:
         raise AudioError(f"rate={rate!r}: only an array needs a rate, a file states its own; leave it out")
+    from .sound_file import store_sound  # FFmpeg's libraries take a while to load, and are not needed for arrays
+
     return store_sound(source, SAMPLE_RATE)
 
 
@@ -172,6 +173,8 @@ def _load_array(array: NDArray[Any], rate: int | None) -> NDArray[np.float32]:
         samples = samples.mean(axis=1)
     if rate is None or rate == SAMPLE_RATE or not samples.size:
         return samples
+    from .sound_file import resample
+
     # A few samples are fewer than the resampler's filter is long and would get lost in it.
     return pad_or_trim(resample(samples, int(rate), SAMPLE_RATE), max(1, round(samples.size * SAMPLE_RATE / int(rate))))
 

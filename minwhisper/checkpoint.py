@@ -68,13 +68,17 @@ def load_checkpoint(
     Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``, :class:`OptionError`.
     """
     check_dtype(dtype)
-    if files.sha256 is not None:
-        verify_sha256(files)
-    with open_tensors(files) as tensors:
-        config = _config_of(files, tensors)
-        alignment_heads = _alignment_heads(files, config)
-        translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
-        flat, report = _read_all(tensors, translate, expected_shapes(config), device, dtype, room or empty_weights)
+    with ThreadPoolExecutor(1) as meanwhile:
+        verified = meanwhile.submit(verify_sha256, files)
+        try:
+            with open_tensors(files) as tensors:
+                config = _config_of(files, tensors)
+                alignment_heads = _alignment_heads(files, config)
+                translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
+                shapes, places = expected_shapes(config), room or empty_weights
+                flat, report = _read_all(tensors, translate, shapes, device, dtype, places)
+        finally:
+            verified.result()  # a wrong sum explains whatever else was wrong
     if "encoder.positions" not in report.missing:
         _check_positions(to_numpy(flat["encoder.positions"]), files.label)
     problems = []

@@ -7,6 +7,8 @@ import argparse
 import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +54,9 @@ def _load(options: argparse.Namespace, request: Request, console: Console) -> Wh
         name, reason = default_model()
         knows = ", English only" if name.endswith(".en") else ""
         console.note(f"model {name}{knows}: {reason}; --model chooses another")
-    model = load_model(name, options.device, request.dtype, threads=options.threads, plain=options.plain)
+    with ThreadPoolExecutor(1) as meanwhile:
+        meanwhile.submit(import_module, "minwhisper.sound_file")  # which the first file will want
+        model = load_model(name, options.device, request.dtype, threads=options.threads, plain=options.plain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come again with the first file
         check_options(request.checked, model)

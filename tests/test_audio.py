@@ -1,5 +1,7 @@
 """Loading: the constants, samples in memory, and the length of a window. Files have tests of their own."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -275,3 +277,18 @@ def test_pad_or_trim_default():
     assert pad_or_trim(np.ones(5, np.float32)).shape == (N_SAMPLES,)
     same = np.ones(N_SAMPLES, np.float32)
     assert pad_or_trim(same) is same
+
+
+def test_what_only_some_need_is_not_loaded_with_the_package():
+    code = "import sys, minwhisper; print(*(name in sys.modules for name in ('av', 'huggingface_hub', 'cupy')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False False\n"
+
+
+def test_samples_need_no_pyav():
+    code = (
+        "import sys, numpy; sys.modules['av'] = None; import minwhisper; "
+        "print(minwhisper.load_audio(numpy.array([0.5, 0.25])).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[0.5, 0.25]\n"
