@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 N_FREQUENCIES = N_FFT // 2 + 1  # 201
 BLOCK = 300  # frames worked on at a time: 3 s of sound, about 4 MB that the processor's cache may hold
 FLOOR = 1e-10  # the least energy told apart from none
-KEPT = 1 << 24  # bytes of a spectrogram that are kept, 16 MiB: nearly nine minutes of 80 bins
+KEPT = 1 << 22  # bytes of a spectrogram that are kept, 4 MiB: two minutes of 80 bins
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin of the whole sound that are kept
 
 
