@@ -12,7 +12,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -194,6 +193,11 @@ def _fill(place: Any, read: Callable[[Array, int], object]) -> None:
         place.fill(read)
 
 
+def rows_of(array: Array) -> Callable[[Array, int], object]:
+    """What writes the rows of an array, from a number on, into another one."""
+    return lambda out, first: np.copyto(out, array[first : first + len(out)])
+
+
 def _match(
     tensors: TensorFile, translate: Callable[[str], tuple[str, ...]], known: Mapping[str, Shape]
 ) -> tuple[dict[tuple[str, ...], str], tuple[str, ...]]:
@@ -329,15 +333,10 @@ def random_weights(
         else:
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
         if on_cpu:
-            _fill(places[name], partial(_copy_rows, array))
+            _fill(places[name], rows_of(array))
         weights[name] = places[name] if on_cpu else to_device(array.astype(dtype), device)
     synchronize(device)
     return nest(weights)
-
-
-def _copy_rows(array: Array, out: Array, first: int) -> None:
-    """Write the rows from a number on into an array."""
-    out[...] = array[first : first + len(out)]
 
 
 def pool_bytes(expected: Mapping[str, Shape], dtype: str) -> int:

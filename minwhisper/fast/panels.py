@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..backend import Array
+from ..checkpoint import rows_of
 from ..layers import Weights
 from .cpu_layers import INNER_BLOCK, scratch, tiles
 from .threads import Pool
@@ -57,7 +58,7 @@ class Panels:
                 return cls(whole, sum(map(len, weights)))
         matrix = np.concatenate([unpacked(weight) for weight in weights])
         panels = cls.empty(*matrix.shape)
-        panels.fill(lambda out, first: np.copyto(out, matrix[first : first + len(out)]))
+        panels.fill(rows_of(matrix))
         return panels
 
     def fill(self, read: Callable[[Array, int], object]) -> None:

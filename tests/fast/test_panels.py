@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minwhisper import layers
+from minwhisper.checkpoint import rows_of
 from minwhisper.fast.panels import STRIP, PanelLinear, Panels, Unpacked, multiply, unpacked
 from minwhisper.fast.threads import Pool
 from minwhisper.parity import relative_difference, window_mel
@@ -57,7 +58,7 @@ def test_a_weight_is_read_once_and_in_order(rng, shape):
 def filled(parts, rng) -> list[np.ndarray]:
     weights = [rng.standard_normal((len(part), part.strips.shape[1]), np.float32) for part in parts]
     for part, weight in zip(parts, weights, strict=True):
-        part.fill(lambda out, first, weight=weight: np.copyto(out, weight[first : first + len(out)]))
+        part.fill(rows_of(weight))
     return weights
 
 
