@@ -22,6 +22,7 @@ from .threads import Pool
 STRIP = 32  # columns of a strip
 PIECE = 1_250_000  # numbers of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking one
 ROWS = 64  # rows that are multiplied at a time: what they give has to stay in a core's cache
+FULL = 6  # rows that the library's routine takes at once; with five, a beam's, it is slower than with six
 BUFFER = 300_000  # numbers that are rearranged at a time when a matrix is filled
 
 
@@ -104,26 +105,30 @@ def _address(array: Array) -> int:
 
 def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> Array:
     """The product x (N, I) W -> (N, O), into ``out`` if given; threads share the strips if there are many."""
-    strips, outputs = panels.strips, len(panels)
+    strips, rows, outputs = panels.strips, len(x), len(panels)
     count = len(strips)
-    whole = np.empty((len(x), count * STRIP), np.float32) if out is None or outputs % STRIP else out
+    if rows == FULL - 1:
+        x = np.concatenate([x, x[-1:]])
+    whole = out
+    if whole is None or outputs % STRIP or len(x) > rows:
+        whole = np.empty((len(x), count * STRIP), np.float32)
     places = whole.reshape(len(x), count, STRIP).swapaxes(0, 1)  # (P, N, STRIP)
     pieces = min(16, math.ceil(strips.size * max(1, len(x) // 8) / PIECE))
     step = math.ceil(count / pieces)
 
     def some(first: int) -> None:
         part = slice(first, first + step)
-        for rows in tiles(len(x), ROWS):
-            multiply_strips(x[rows], strips[part], places[part, rows])
+        for its in tiles(len(x), ROWS):
+            multiply_strips(x[its], strips[part], places[part, its])
 
     if pieces == 1:
         some(0)
     else:
         pool.run(some, range(0, count, step))
     if out is None:
-        return whole[:, :outputs]
+        return whole[:rows, :outputs]
     if out is not whole:
-        out[...] = whole[:, :outputs]
+        out[...] = whole[:rows, :outputs]
     return out
 
 

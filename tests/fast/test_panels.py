@@ -118,7 +118,7 @@ def test_products_of_the_decoder(decoder, features, rows):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("rows", [1, 5, 7])
 def test_products_of_any_shape(rng, shape, rows):
     x, weight = rng.standard_normal((rows, shape[1]), np.float32), rng.standard_normal(shape, np.float32)
     panels, out = Panels.of(weight), np.full((rows, shape[0]), np.nan, np.float32)
