@@ -278,7 +278,3 @@ def _exercise(options: argparse.Namespace, console: Console) -> int:
     from .exercises import command
 
     return command(options.number, options.file, console)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
