@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 N_FREQUENCIES = N_FFT // 2 + 1  # 201
 BLOCK = 300  # frames worked on at a time: 3 s of sound, about 4 MB that the processor's cache may hold
 FLOOR = 1e-10  # the least energy told apart from none
-KEPT = 1 << 22  # bytes of a spectrogram that are kept, 4 MiB: two minutes of 80 bins
+KEPT = 1 << 23  # bytes of a spectrogram that are kept, 8 MiB: four minutes of 80 bins
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin of the whole sound that are kept
 
 
@@ -168,23 +168,28 @@ def hann_window() -> Float64:
 
 
 def fourier_waves() -> tuple[Float64, Float64]:
-    """The cosine and the sine of each frequency over a frame: (400, 201) twice.
+    """The cosine and the sine of each frequency over the first half of a frame: (201, 201) and (199, 201).
 
-    Column k turns k times within the frame, which is k × 40 Hz. The angle's whole turns are taken off as integers.
+    Row n is sample n; the sine has neither the first nor the middle one, where it is 0 at all frequencies. Column k
+    turns k times within a frame, which is k × 40 Hz. The angle's whole turns are taken off as integers.
     """
-    turns = np.outer(np.arange(N_FFT), np.arange(N_FREQUENCIES)) % N_FFT
+    turns = np.outer(np.arange(N_FFT // 2 + 1), np.arange(N_FREQUENCIES)) % N_FFT
     angle = 2 * np.pi * turns / N_FFT
-    return np.cos(angle), np.sin(angle)
+    return np.cos(angle), np.sin(angle[1:-1])
 
 
 def power(windowed: Float64, cosines: Float64, sines: Float64) -> Float64:
     """How much of each frequency is in each frame: (T, 400) -> (T, 201).
 
     The products with the two waves are the real and the imaginary part of the Fourier transform (the latter with
-    the other sign); the sum of their squares does not depend on when the wave started.
+    the other sign); the sum of their squares does not depend on when the wave started. Over a frame a cosine is the
+    same from either end, and a sine the negative, so samples n and 400 - n are first added, or subtracted.
     """
-    real = windowed @ cosines  # (T, 400) (400, 201) -> (T, 201)
-    imaginary = windowed @ sines
+    front, back = windowed[:, 1:200], windowed[:, :200:-1]  # samples 1 to 199, and 399 to 201
+    sums = windowed[:, :201].copy()
+    sums[:, 1:200] += back
+    real = sums @ cosines  # (T, 201) (201, 201) -> (T, 201)
+    imaginary = (front - back) @ sines  # (T, 199) (199, 201) -> (T, 201)
     return real * real + imaginary * imaginary
 
 
