@@ -111,7 +111,7 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         asked = cpu_encoder.Asked.room("bench", T, D, H)
         pool.run(lambda rows: cpu_encoder.ask(x, rows, block, asked), tiles(T))
         hidden, out = np.empty((T, F), np.float32), np.empty((T, D), np.float32)
-        three = np.empty((T, 3 * D), np.float32)
+        query_key_value = np.empty((T, 3 * D), np.float32)
 
         def attention(rows: slice, whole: bool) -> None:
             for head, values in enumerate(asked.values):
@@ -130,7 +130,7 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         yield timed("layer norms", norms, 0, 4 * T * D)
 
         def projections(rows: slice) -> None:
-            linear(x[rows], *block.query_key_value, out=three[rows])
+            linear(x[rows], *block.query_key_value, out=query_key_value[rows])
             linear(x[rows], *block.out, out=out[rows])
 
         yield timed("query, key, value and output", projections, 4 * T * D * D, 6 * T * D + 4 * D * D)

@@ -49,7 +49,8 @@ class Checkpoint(NamedTuple):
 
 
 Room: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
-"""From the shapes of the tensors and a dtype to a place for each of them on the CPU."""
+"""From the shapes of the tensors and a dtype to a place for each of them on the CPU: an array, or an object that is
+filled by its ``fill``, as :class:`minwhisper.fast.panels.Panels` is."""
 
 
 def load_checkpoint(
@@ -74,8 +75,8 @@ def load_checkpoint(
                 config = _config_of(files, tensors)
                 alignment_heads = _alignment_heads(files, config)
                 translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
-                shapes, places = expected_shapes(config), room or empty_weights
-                flat, report = _read_all(tensors, translate, shapes, device, dtype, places)
+                shapes = expected_shapes(config)
+                flat, report = _read_all(tensors, translate, shapes, device, dtype, room or empty_weights)
         finally:
             verified.result()  # a wrong sum explains whatever else was wrong
     if "encoder.positions" not in report.missing:
@@ -119,7 +120,7 @@ def _read_all(
     expected: Mapping[str, Shape],
     device: str,
     dtype: str,
-    make_room: Room,
+    room: Room,
 ) -> tuple[dict[str, Any], LoadReport]:
     """Every expected tensor under this package's name, and what did not match."""
     # Whisper's keys have no bias, but a file may have one where key and value lie in one stack: it has to be zero.
@@ -140,10 +141,10 @@ def _read_all(
             first_row += known[name][0]
     on_cpu = device == "cpu"
     reserve(pool_bytes(expected, dtype), device)
-    room = make_room(expected, dtype) if on_cpu else {}
+    places = room(expected, dtype) if on_cpu else {}
 
     def place(name: str) -> Any:  # a GPU's are row by row, as its kernels read them, and here only for a moment
-        return room[name] if on_cpu else np.empty(expected[name], dtype)
+        return places[name] if on_cpu else np.empty(expected[name], dtype)
 
     def read(part: tuple[str, str, int]) -> Any:
         name, theirs, row = part
@@ -194,7 +195,7 @@ def _fill(place: Any, read: Callable[[Array, int], object]) -> None:
 
 
 def rows_of(array: Array) -> Callable[[Array, int], object]:
-    """What writes the rows of an array, from a number on, into another one."""
+    """A ``read`` as :func:`_fill` wants it, of an array (O, …): it copies rows from a number on into another (R, …)."""
     return lambda out, first: np.copyto(out, array[first : first + len(out)])
 
 

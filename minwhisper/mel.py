@@ -8,7 +8,6 @@ Shapes: N samples, T frames, 201 frequencies from 0 to 8 kHz, 40 Hz apart, M mel
 Walkthrough: section 2.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,14 +50,15 @@ def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) 
         log_mel = LogMel(sound, n_mels, padding)
         mel = np.empty((n_mels, log_mel.frames), np.float32)  # (M, T)
         loudest = -np.inf
-        for start, logs in log_mel.blocks(0, log_mel.frames):
+        for start in block_starts(0, log_mel.frames):
+            logs = log_mel.block(start)
             loudest = max(loudest, float(logs.max()))
             mel[:, start : start + logs.shape[1]] = scale(logs)
     return clamp(mel, loudest)
 
 
 class Spectrogram:
-    """The spectrogram of a sound and the 30 s of zeros behind it, of which only what is read is computed.
+    """The spectrogram of a sound and the 30 s of zeros behind it, to be read piece by piece.
 
     ``frames`` is the number of frames in the sound itself, its samples // 160; 3,000 of the zeros follow them. Making
     one goes through the whole sound for its loudest bin, from which the clamp is measured. It remembers that, and the
@@ -76,7 +76,8 @@ class Spectrogram:
         silent = (sound.size + N_FFT // 2) // HOP_LENGTH + 1
         self._loudest = -np.inf
         self._kept: dict[int, NDArray[np.float32]] = {}  # blocks (M, T) by the frame with which they start
-        for start, logs in self._log_mel.blocks(0, silent):
+        for start in block_starts(0, silent):
+            logs = self._log_mel.block(start)
             self._loudest = max(self._loudest, float(logs.max()))
             if 4 * n_mels * (start + BLOCK) <= KEPT:
                 self._kept[start] = scale(logs).astype(np.float32)
@@ -93,22 +94,15 @@ class Spectrogram:
             )
         self._sound.read(0, 0)  # which raises if it is closed
         mel = np.empty((self._log_mel.n_mels, last - first), np.float32)
-        for start, block in self._blocks(first, last):
+        for start in block_starts(first, last):
+            block = self._kept[start] if start in self._kept else scale(self._log_mel.block(start))  # (M, T)
             begin, end = max(first, start), min(last, start + block.shape[1])
             mel[:, begin - first : end - first] = block[:, begin - start : end - start]
         return clamp(mel, self._loudest)
 
-    def _blocks(self, first: int, last: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Whole blocks, scaled, that hold these frames: where each starts, and (M, T)."""
-        for start in range(first // BLOCK * BLOCK, last, BLOCK):
-            if start in self._kept:
-                yield start, self._kept[start]
-            else:
-                yield from ((begin, scale(logs)) for begin, logs in self._log_mel.blocks(start, start + 1))
-
 
 class LogMel:
-    """The logarithm of the energy in each mel bin of a sound and ``padding`` zeros behind it, block by block.
+    """The logarithm of the energy in each mel bin of a sound and ``padding`` zeros behind it, :data:`BLOCK` by block.
 
     ``frames`` is the number of frames in all, the one centred on the very end being dropped.
     """
@@ -121,17 +115,21 @@ class LogMel:
         self._cosines, self._sines = fourier_waves()
         self._window = hann_window()
 
-    def blocks(self, first: int, last: int) -> Iterator[tuple[int, Float64]]:
-        """Whole blocks that hold frames ``first`` to ``last``: where each starts, and its powers of ten (M, T).
+    def block(self, start: int) -> Float64:
+        """The powers of ten (M, T) of the block that starts with this frame."""
+        stop = min(start + BLOCK, self.frames)
+        stretch = mirrored(self._sound, self._padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)
+        energy = power(frames(stretch) * self._window, self._cosines, self._sines)  # (T, 201)
+        return log_energy(self._filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
 
-        Blocks lie where they lie, whatever is asked for: how a matrix product rounds can depend on its size, so a
-        frame is always computed together with the same others.
-        """
-        for start in range(first // BLOCK * BLOCK, last, BLOCK):
-            stop = min(start + BLOCK, self.frames)
-            stretch = mirrored(self._sound, self._padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)
-            energy = power(frames(stretch) * self._window, self._cosines, self._sines)  # (T, 201)
-            yield start, log_energy(self._filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
+
+def block_starts(first: int, last: int) -> range:
+    """Where the blocks start that hold frames ``first`` to ``last``.
+
+    Blocks lie where they lie, whatever is asked for: how a matrix product rounds can depend on its size, so a frame
+    is always computed together with the same others.
+    """
+    return range(first // BLOCK * BLOCK, last, BLOCK)
 
 
 def mirrored(sound: Sound, padding: int, start: int, stop: int) -> Float64:

@@ -30,7 +30,7 @@ from .errors import (
     TokenizerError,
 )
 from .fast.cpu import CpuEngine, is_scheduled
-from .fast.cpu_weights import empty_weights
+from .fast.cpu_weights import room_for
 from .fast.gpu import GpuEngine
 from .fast.out_of_memory import GuardedEngine, MemoryGuard
 from .fast.panels import unpacked
@@ -80,9 +80,8 @@ def load_model(
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
     files = find_checkpoint(name, revision)
-    room = empty_weights if is_scheduled(place, dtype, plain) else None
     with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-        checkpoint = load_checkpoint(files, place, dtype, strict, room)
+        checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
     tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     return Whisper(
         checkpoint.config,
@@ -129,9 +128,8 @@ class Whisper:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
         place, numbers = resolve_device(device), config
-        room = empty_weights if is_scheduled(place, dtype, plain=False) else None
         with MemoryGuard(place, "an untrained model", dtype, False, lambda: numbers).loading():
-            weights = random_weights(config, seed, dtype, place, room)
+            weights = random_weights(config, seed, dtype, place, room_for(place, dtype, plain=False))
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
     @property
@@ -155,15 +153,19 @@ class Whisper:
     def weights(self) -> Weights:
         """The weights by name as the layers take them, {"encoder": …, "decoder": …}: see :mod:`minwhisper.names`.
 
-        Of a model that is laid out for speed on a CPU the decoder's are copies, made when they are first asked for.
+        Of a model that is laid out for speed on a CPU the matrices of the decoder's steps are copies, made when they
+        are first asked for and kept. They are for reading: what of a change to them reaches the engine differs from
+        one to the next. Who wants to change weights loads the model with ``plain=True``.
         """
-        return nest(dict(flatten(self.weights_on_demand)))
+        return nest(dict(flatten(unpacked(self.stored))))
 
     @property
-    def weights_on_demand(self) -> Weights:
-        """:attr:`weights` of which each copy is made when it is asked for, and not kept."""
-        demanded: Weights = unpacked(self.stored)
-        return demanded
+    def decoder_weights(self) -> Weights:
+        """The "decoder" branch of :attr:`weights` to be used once, of which nothing is kept.
+
+        The table of tokens, which is used at both ends, is copied at once, a block's matrices when they are asked for.
+        """
+        return dict(unpacked(self.stored["decoder"]))
 
     @cached_property
     def engine(self) -> Engine:
@@ -218,9 +220,7 @@ class Whisper:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
         # With all threads of the library: these are the layers as they are written.
         with on_device(self.device), self._guard.at("computing logits"):
-            return decode(
-                to_device(ids, self.device), self._placed(features), self.weights_on_demand["decoder"], self.config
-            )
+            return decode(to_device(ids, self.device), self._placed(features), self.decoder_weights, self.config)
 
     def detect_language(self, mel: Array) -> tuple[Any, Any]:
         """The language's token, and the probability of every language by its code, from a window's mel.

@@ -126,7 +126,7 @@ class Passage:
             window.size,
             prompt=model.tokenizer.prompt(self._language, options.attempts[0].task, timestamps=True),
             heads=model.alignment_heads,
-            weights=dict(model.weights_on_demand["decoder"]),  # the table of tokens once, blocks one by one
+            weights=model.decoder_weights,
             config=model.config,
             tokenizer=model.tokenizer,
             language=self._language,

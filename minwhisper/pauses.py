@@ -21,8 +21,8 @@ PAUSE = 30  # frames over which the loudness is averaged: 0.3 s, longer than the
 def cut_at_pauses(mel: Spectrogram, start: int, end: int, shortest: int = SHORTEST) -> list[tuple[int, int]]:
     """The parts of a stretch, each of ``shortest`` to 30 s, the last one shorter; in frames. Empty if the stretch is.
 
-    Longer parts are fewer windows where each takes one. With times it may take two: the fuller a window is, the more
-    often the model leaves its last phrase to the next one.
+    Longer parts make fewer windows, as long as each takes one. With times it may take two, because the fuller a window
+    is, the more often the model leaves its last phrase to the next one.
     """
     parts = []
     while end - start > N_FRAMES:

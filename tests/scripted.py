@@ -104,7 +104,7 @@ class Scripted:
 
     name: ClassVar[str] = "scripted"
     device: ClassVar[str] = "cpu"
-    weights_on_demand: ClassVar[dict[str, Any]] = {"encoder": {}, "decoder": {}}
+    decoder_weights: ClassVar[dict[str, Any]] = {}
     stream = Whisper.stream
     transcribe = Whisper.transcribe
     engine: ClassVar[PlainEngine] = PlainEngine({}, PUBLISHED["tiny"])  # computes nothing: what does is scripted

@@ -279,12 +279,6 @@ def test_pad_or_trim_default():
     assert pad_or_trim(same) is same
 
 
-def test_what_only_some_need_is_not_loaded_with_the_package():
-    code = "import sys, minwhisper; print(*(name in sys.modules for name in ('av', 'huggingface_hub', 'cupy')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False False\n"
-
-
 def test_samples_need_no_pyav():
     code = (
         "import sys, numpy; sys.modules['av'] = None; import minwhisper; "

@@ -14,10 +14,21 @@ import numpy as np
 import pytest
 
 from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, stored, write
-from minwhisper.checkpoint import Checkpoint, LoadReport, count_parameters, load_checkpoint, random_weights, read_config
+from minwhisper.checkpoint import (
+    Checkpoint,
+    LoadReport,
+    Room,
+    count_parameters,
+    load_checkpoint,
+    random_weights,
+    read_config,
+)
 from minwhisper.config import PUBLISHED
 from minwhisper.encoder import sinusoids
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
+from minwhisper.fast.cpu import CpuEngine
+from minwhisper.fast.cpu_weights import empty_weights
+from minwhisper.fast.panels import unpacked
 from minwhisper.names import expected_shapes, flatten
 from minwhisper.sources import CheckpointFiles, find_checkpoint, packaged_model
 from test_ctranslate2 import model_bin
@@ -490,19 +501,26 @@ def test_one_flipped_bit_is_refused(tmp_path: Path) -> None:
     load_checkpoint(copy)
     data[len(data) // 2] ^= 1
     copy.weights[0].write_bytes(data)
-    with pytest.raises(WeightsError, match=rf"^tiny\.en: .*model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"):
+    wrong_sum = rf"^tiny\.en: .*model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"
+    with pytest.raises(WeightsError, match=wrong_sum):
         load_checkpoint(copy, strict=False)
+    copy.weights[0].write_bytes(data[: len(data) // 3])  # whatever reading it fails at, the sum says why
+    with pytest.raises(WeightsError, match=wrong_sum):
+        load_checkpoint(copy)
 
 
-def test_no_second_copy_of_the_weights_is_ever_in_memory() -> None:
+@pytest.mark.parametrize("room", [None, empty_weights], ids=["as the layers", "as the CPU's engine"])
+def test_no_second_copy_of_the_weights_is_ever_in_memory(room: Room | None) -> None:
     files = package("tiny.en")
     tracemalloc.start()  # which NumPy tells of every array
     try:
-        checkpoint = load_checkpoint(files)
+        checkpoint = load_checkpoint(files, room=room)
+        if room:
+            CpuEngine(checkpoint.weights, checkpoint.config, 1)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    size = 4 * count_parameters(checkpoint.weights)
+    size = 4 * count_parameters(unpacked(checkpoint.weights))
     assert size <= peak < 1.15 * size
 
 

@@ -10,15 +10,7 @@ import pytest
 
 import minwhisper
 
-# Importing __main__ would run the command.
-MODULES = [
-    "minwhisper",
-    *(
-        module.name
-        for module in pkgutil.walk_packages(minwhisper.__path__, "minwhisper.")
-        if not module.name.endswith(".__main__")
-    ),
-]
+MODULES = ["minwhisper", *(module.name for module in pkgutil.walk_packages(minwhisper.__path__, "minwhisper."))]
 
 
 def public_things(module: ModuleType):

@@ -15,6 +15,7 @@ from minwhisper.errors import AudioError
 from minwhisper.mel import (
     LogMel,
     Spectrogram,
+    block_starts,
     clamp,
     fourier_waves,
     frames,
@@ -265,15 +266,15 @@ def minute(request):
 def test_what_is_kept_is_not_computed_again(monkeypatch):
     monkeypatch.setattr(mel, "KEPT", 4 * 80 * 700)  # two blocks of 300 frames
     spectrogram = Spectrogram(open_sound(noise(20 * 16000)))
+    assert sum(block.nbytes for block in spectrogram._kept.values()) == 4 * 80 * 600
     computed = []
-    blocks = LogMel.blocks
+    block = LogMel.block
 
-    def counted(self, first, last):
-        for start, logs in blocks(self, first, last):
-            computed.append(start)
-            yield start, logs
+    def counted(self, start):
+        computed.append(start)
+        return block(self, start)
 
-    monkeypatch.setattr(LogMel, "blocks", counted)
+    monkeypatch.setattr(LogMel, "block", counted)
     spectrogram.read(0, 600)
     assert computed == []
     spectrogram.read(100, 1300)
@@ -322,13 +323,9 @@ def test_what_is_heard_behind_the_last_frame_counts(frames_of_sound):
     ("first", "last", "starts"), [(0, 1, [0]), (299, 300, [0]), (299, 301, [0, 300]), (301, 302, [300])]
 )
 def test_a_frame_is_always_in_the_same_block(first, last, starts):
+    assert list(block_starts(first, last)) == starts
     log_mel = LogMel(open_sound(noise(320 * 160)), 80, 0)
-    whole = dict(log_mel.blocks(0, 320))
-    assert [logs.shape for logs in whole.values()] == [(80, 300), (80, 20)]
-    part = dict(log_mel.blocks(first, last))
-    assert list(part) == starts
-    for start, logs in part.items():
-        assert np.array_equal(logs, whole[start])  # in float64
+    assert [log_mel.block(start).shape for start in (0, 300)] == [(80, 300), (80, 20)]
 
 
 @pytest.mark.parametrize(("first", "last"), [(-1, 5), (5, 4), (0, 3101), (3101, 3101)])

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from minwhisper.errors import (
     TokenizerError,
     WeightsError,
 )
-from minwhisper.names import expected_shapes, flatten
+from minwhisper.names import flatten
 from minwhisper.sources import packaged_model
 
 ROOT = Path(minwhisper.__file__).parents[1]
@@ -450,8 +449,8 @@ def test_the_language_of_features_is_that_of_their_mel(base: Whisper) -> None:
 
 
 def test_a_model_shows_what_it_is(model: Whisper) -> None:
-    millions = sum(map(prod, expected_shapes(model.config).values())) / 1e6
-    assert repr(model) == f"<Whisper {model.name}: {millions:.1f} million parameters in float32 on cpu>"
+    millions = {"tiny.en": "37.8", "base": "72.6"}[model.name]
+    assert repr(model) == f"<Whisper {model.name}: {millions} million parameters in float32 on cpu>"
 
 
 def test_every_error_of_loading_can_be_caught_as_one() -> None:

@@ -224,6 +224,15 @@ def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypat
             call(sounds, **options)
 
 
+@pytest.mark.parametrize(("untimed", "shortest"), [(False, 2000), (True, 2500)])
+def test_without_times_parts_are_longer(tiny_en, page, monkeypatch, untimed, shortest):
+    asked = []
+    monkeypatch.setattr(chapter, "cut_at_pauses", lambda mel, *how: asked.append(how) or [])
+    result = tiny_en.transcribe(page, batch_size=8, without_timestamps=untimed, **GREEDY)
+    assert result["text"] == ""  # for there were no parts
+    assert [how[2] for how in asked] == [shortest]
+
+
 @pytest.mark.parametrize("batch_size", [0, -3, 2.0, "8", None])
 def test_a_batch_size_that_makes_no_sense_is_refused_before_anything_is_heard(tiny_en, batch_size):
     for call in (tiny_en.transcribe, tiny_en.stream):

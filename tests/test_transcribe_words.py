@@ -135,7 +135,7 @@ def test_segments_have_words_and_their_times():
         assert call == {
             "prompt": t.prompt("de", "transcribe", timestamps=True),
             "heads": ((0, 0),),
-            "weights": model.weights_on_demand["decoder"],
+            "weights": model.decoder_weights,
             "config": model.config,
             "tokenizer": t,
             "language": "de",

@@ -24,8 +24,8 @@ class CpuEngine:
     def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
         """``threads`` of None or 0 are as many as the process may use cores.
 
-        Weights in room made by :func:`~minwhisper.fast.cpu_weights.empty_weights` are used as they are, of others there
-        are copies.
+        Matrices in places made by :func:`~minwhisper.fast.cpu_weights.empty_weights` are used as they are; others are
+        copied.
         """
         self.config = config
         self.pool = Pool(threads or usable_cores())

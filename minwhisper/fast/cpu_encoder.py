@@ -57,7 +57,7 @@ class Asked(NamedTuple):
 
     @classmethod
     def room(cls, name: str, length: int, width: int, heads: int) -> Self:
-        """Room for it, which is used again by whoever asks for the same name."""
+        """Room for it, which is used again by whoever asks for the same name; the queries by everybody."""
         return cls(
             scratch("queries", length, width),
             scratch(f"{name}: keys", width, length),

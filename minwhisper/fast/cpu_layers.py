@@ -21,7 +21,7 @@ from .threads import Scratch
 TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 threads share evenly
 
 INNER_BLOCK = 128  # of the inner sum; the layers have 96: these are as exact in what comes out, and a little faster
-ROW_BLOCK = 375  # the same for one row and values: with longer sums the library has threads wait for each other
+ROW_BLOCK = 375  # the same where one row of scores meets the values: longer sums take a buffer, under OpenBLAS's lock
 scratch = Scratch()
 
 
@@ -39,8 +39,17 @@ class Linear(NamedTuple):
     @classmethod
     def of(cls, *maps: Weights) -> Self:
         """Maps as the layers have them, with weights (O, I), as one. A missing bias is zero."""
-        bias = [w["bias"] if "bias" in w else np.zeros(len(w["weight"]), np.float32) for w in maps]
-        return cls(side_by_side([w["weight"] for w in maps]), np.concatenate(bias))
+        return cls(side_by_side([w["weight"] for w in maps]), biases(maps))
+
+
+def biases(maps: Sequence[Weights]) -> Array:
+    """The biases of several maps of one x, one behind the other: (ΣO,). A missing one is zero."""
+    return np.concatenate([w["bias"] if "bias" in w else np.zeros(len(w["weight"]), np.float32) for w in maps])
+
+
+def address(array: Array) -> int:
+    """Where an array begins in memory."""
+    return int(array.__array_interface__["data"][0])
 
 
 def side_by_side(weights: Sequence[Array]) -> Array:
@@ -51,11 +60,8 @@ def side_by_side(weights: Sequence[Array]) -> Array:
     whole = weights[0].base
     if whole is not None and whole.shape == (weights[0].shape[1], sum(map(len, weights))) and whole.flags.c_contiguous:
         starts = np.cumsum([0, *map(len, weights)])
-        address = whole.__array_interface__["data"][0]
         if all(
-            w.base is whole
-            and w.strides == whole.strides[::-1]
-            and w.__array_interface__["data"][0] == address + start * w.itemsize
+            w.base is whole and w.strides == whole.strides[::-1] and address(w) == address(whole) + start * w.itemsize
             for w, start in zip(weights, starts, strict=False)
         ):
             return whole

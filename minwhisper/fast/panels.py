@@ -4,6 +4,9 @@ A product x W of many rows is work, and the library rearranges W for it first, w
 the reading of W, and rearranging takes longer than the product. The library has routines for small matrices that
 rearrange nothing. So W is cut into strips of :data:`STRIP` columns, each of them small and in one piece, and one call
 multiplies x by all of them in turn. One row then takes the time in which memory can be read, and eight little more.
+Libraries of products call such strips panels.
+
+Shapes: N rows of x, I inputs, O outputs, P strips.
 """
 
 import math
@@ -16,7 +19,7 @@ import numpy as np
 from ..backend import Array
 from ..checkpoint import rows_of
 from ..layers import Weights
-from .cpu_layers import INNER_BLOCK, scratch, tiles
+from .cpu_layers import INNER_BLOCK, address, biases, scratch, tiles
 from .threads import Pool
 
 STRIP = 32  # columns of a strip
@@ -30,7 +33,7 @@ class Panels:
     """A matrix W (I, O) in strips. It stands for a weight (O, I) of the layers."""
 
     def __init__(self, strips: Array, outputs: int) -> None:
-        """``strips`` (P, I, STRIP) have the ``outputs`` columns, one strip's after the other's."""
+        """``strips`` (P, I, STRIP): number p has the columns from p · STRIP on; behind the last output come zeros."""
         self.strips, self.outputs = strips, outputs
 
     def __len__(self) -> int:
@@ -63,7 +66,7 @@ class Panels:
         return panels
 
     def fill(self, read: Callable[[Array, int], object]) -> None:
-        """Take the rows of the weight from where they are: ``read`` writes those from a number on into an array."""
+        """Copy a weight in, some rows at a time: ``read(out, first)`` writes those from ``first`` on to out (R, I)."""
         inputs = self.strips.shape[1]
         some = max(1, BUFFER // (STRIP * inputs))  # strips
         buffer = np.zeros((some * STRIP, inputs), np.float32)
@@ -93,18 +96,17 @@ def _together(parts: Sequence[Array]) -> Array | None:
         return None
     starts = np.cumsum([0, *map(len, parts)])
     pairs = zip(parts, starts, strict=False)
-    return whole if all(_address(part) == _address(whole[start:]) for part, start in pairs) else None
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+    return whole if all(address(part) == address(whole[start:]) for part, start in pairs) else None
 
 
 # ------------------------------------------------------------------------------------------ products
 
 
 def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> Array:
-    """The product x (N, I) W -> (N, O), into ``out`` if given; threads share the strips if there are many."""
+    """The product x (N, I) W -> (N, O), into ``out`` if given; threads share the strips if there are many.
+
+    Five rows are multiplied as six (:data:`FULL`), of which the last is thrown away.
+    """
     strips, rows, outputs = panels.strips, len(x), len(panels)
     count = len(strips)
     if rows == FULL - 1:
@@ -113,7 +115,7 @@ def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> 
     if whole is None or outputs % STRIP or len(x) > rows:
         whole = np.empty((len(x), count * STRIP), np.float32)
     places = whole.reshape(len(x), count, STRIP).swapaxes(0, 1)  # (P, N, STRIP)
-    pieces = min(16, math.ceil(strips.size * max(1, len(x) // 8) / PIECE))
+    pieces = min(16, math.ceil(strips.size * max(1, len(x) // 8) / PIECE))  # eight rows are as much work as reading W
     step = math.ceil(count / pieces)
 
     def some(first: int) -> None:
@@ -135,7 +137,7 @@ def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> 
 def multiply_strips(x: Array, strips: Array, out: Array) -> None:
     """Multiply x (R, I) by each of the strips (P, I, STRIP) into ``out`` (P, R, STRIP).
 
-    The inner sum is taken in blocks, as in :func:`minwhisper.layers.product`, all of them in one call.
+    As in :func:`minwhisper.layers.product`, the inner sum of more than one row is taken in blocks; all in one call.
     """
     count, inputs, width = strips.shape
     blocks = _blocks(inputs)
@@ -162,8 +164,7 @@ class PanelLinear(NamedTuple):
     @classmethod
     def of(cls, *maps: Weights) -> Self:
         """Maps as the layers have them, with weights (O, I) or panels, as one. A missing bias is zero."""
-        bias = [w["bias"] if "bias" in w else np.zeros(len(w["weight"]), np.float32) for w in maps]
-        return cls(Panels.of(*(w["weight"] for w in maps)), np.concatenate(bias))
+        return cls(Panels.of(*(w["weight"] for w in maps)), biases(maps))
 
     def __call__(self, x: Array, pool: Pool, out: Array) -> Array:
         """:func:`minwhisper.layers.linear` into ``out``: x (N, I) -> (N, O)."""

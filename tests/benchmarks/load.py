@@ -18,10 +18,10 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 
 CHILD = """
-import json, sys, time, tracemalloc
+import json, math, sys, time, tracemalloc
 import numpy as np
 import minwhisper
-from minwhisper.checkpoint import count_parameters
+from minwhisper.names import expected_shapes
 from minwhisper.sources import packaged_model
 
 def peak():
@@ -38,7 +38,8 @@ else:
     if what == "traced":
         tracemalloc.start()
     model = minwhisper.load_model(name)
-    seconds, size = time.perf_counter() - start, 4 * count_parameters(model.weights)
+    seconds = time.perf_counter() - start
+    size = 4 * sum(map(math.prod, expected_shapes(model.config).values()))
     if what == "traced":
         print(json.dumps({"traced": tracemalloc.get_traced_memory()[1] / size}))
     else:
