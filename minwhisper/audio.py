@@ -136,11 +136,14 @@ def _samples_of(source: AudioSource, rate: int | None) -> NDArray[np.float32] | 
 def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Array:
     """The array with exactly ``length`` entries along ``axis``: cut at the end, or followed by zeros.
 
-    For samples, and for the frames of a spectrogram. What has that length already is returned as it is.
+    For samples, and for the frames of a spectrogram. What has that length already is returned as it is. Raises
+    :class:`AudioError` for what is no array.
 
     >>> pad_or_trim(np.array([1, 2, 3]), 5)
     array([1, 2, 3, 0, 0])
     """
+    if not hasattr(array, "shape"):
+        raise AudioError(f"pad_or_trim: expected an array, got {array!r}; load_audio makes one of a file")
     xp = array_module(array)
     present = array.shape[axis]
     if present > length:

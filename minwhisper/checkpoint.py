@@ -78,7 +78,10 @@ def load_checkpoint(
                 shapes = expected_shapes(config)
                 flat, report = _read_all(tensors, translate, shapes, device, dtype, room or empty_weights)
         finally:
-            verified.result()  # a wrong sum explains whatever else was wrong
+            try:
+                verified.result()  # a wrong sum explains whatever else was wrong
+            finally:
+                del verified  # its error's traceback leads to here: a reference cycle, which would keep the weights
     if "encoder.positions" not in report.missing:
         _check_positions(to_numpy(flat["encoder.positions"]), files.label)
     problems = []

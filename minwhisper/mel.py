@@ -82,6 +82,10 @@ class Spectrogram:
             if 4 * n_mels * (start + BLOCK) <= KEPT:
                 self._kept[start] = scale(logs).astype(np.float32)
 
+    def forget(self) -> None:
+        """Let go of what was computed on the way. It can still be read."""
+        self._kept.clear()
+
     def read(self, first: int, last: int) -> NDArray[np.float32]:
         """Frames ``first`` to ``last``: (M, last - first) float32, 0 <= first <= last <= ``frames`` + 3,000.
 

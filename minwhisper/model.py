@@ -178,6 +178,10 @@ class Whisper:
         with self._guard.at("preparing"):
             return GuardedEngine(kind(self.weights, self.config, self.device), self._guard)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, is given: not the engine, with its threads, nor weights laid out anew."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def _guard(self) -> MemoryGuard:
         """What is said of this model where a GPU's memory runs out."""

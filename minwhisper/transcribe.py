@@ -92,7 +92,12 @@ class Transcription:
     def close(self) -> None:
         """End here and give the sound back."""
         self._running.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Close the sound, of whose spectrogram nothing is needed any more either."""
         self._sound.close()
+        self._mel.forget()
 
     def __iter__(self) -> Self:
         return self
@@ -102,7 +107,7 @@ class Transcription:
             with self._model.engine.at_work():
                 return self.keep(next(self._running))
         except BaseException:  # also at the end
-            self._sound.close()
+            self._give_back()
             raise
 
     def __enter__(self) -> Self:

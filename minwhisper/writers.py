@@ -271,7 +271,8 @@ def _made(folder: str | os.PathLike[str]) -> Iterator[None]:
         Path(folder).mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        which = f" of {os.path.basename(error.filename2)!r}" if error.filename2 else ""  # where a file was to be put
         raise OptionError(
             f"output_dir {os.fspath(folder)!r}: expected a folder that can be written to, but the system says "
-            f"{str(error.strerror or error)!r}; make room there, or name another folder"
+            f"{str(error.strerror or error)!r}{which}; make room there, or name another folder"
         ) from error

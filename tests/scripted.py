@@ -80,6 +80,9 @@ class Numbered:
         self.frames = sound.size // HOP
         self.n_mels = n_mels
 
+    def forget(self) -> None:
+        self.forgotten = True
+
     def read(self, first: int, last: int) -> np.ndarray:
         assert 0 <= first <= last <= self.frames + 3000
         numbers = np.arange(first, last, dtype=np.float32) + 1

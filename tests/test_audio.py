@@ -273,6 +273,13 @@ def test_pad_or_trim(shape, length, data):
     assert not common[kept:].any()
 
 
+def test_what_is_no_array_cannot_be_padded():
+    with pytest.raises(
+        AudioError, match=r"^pad_or_trim: expected an array, got 'talk\.mp3'; load_audio makes one of a file$"
+    ):
+        pad_or_trim("talk.mp3")
+
+
 def test_pad_or_trim_default():
     assert pad_or_trim(np.ones(5, np.float32)).shape == (N_SAMPLES,)
     same = np.ones(N_SAMPLES, np.float32)

@@ -1,6 +1,8 @@
 """From files to checked weights: small checkpoints written here, whole and damaged, and the real ones if installed."""
 
+import contextlib
 import dataclasses
+import gc
 import json
 import os
 import pickle
@@ -507,6 +509,21 @@ def test_one_flipped_bit_is_refused(tmp_path: Path) -> None:
     copy.weights[0].write_bytes(data[: len(data) // 3])  # whatever reading it fails at, the sum says why
     with pytest.raises(WeightsError, match=wrong_sum):
         load_checkpoint(copy)
+
+
+def test_a_wrong_sum_leaves_no_weights_behind() -> None:
+    files = dataclasses.replace(package("tiny.en"), sha256="0" * 64)
+    gc.collect()
+    gc.disable()  # which would find them in a reference cycle, some time
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(WeightsError):
+            load_checkpoint(files)
+        left = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert left < 1e6
 
 
 @pytest.mark.parametrize("room", [None, empty_weights], ids=["as the layers", "as the CPU's engine"])

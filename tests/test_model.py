@@ -1,8 +1,10 @@
 """The model people call: how it is found and loaded, what it computes, and what it says when asked amiss."""
 
+import copy
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -483,3 +485,14 @@ def test_features_are_taken_as_the_models_own(small: Whisper, rng: np.random.Gen
     for other in (features, features.astype(np.float64)):
         np.testing.assert_array_equal(small.logits([[1, 2]], other), expected)
     assert expected.dtype == np.float32
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_copy_computes_the_same(small: Whisper, rng: np.random.Generator, plain: bool) -> None:
+    original = dataclasses.replace(small, plain=plain)
+    mel = rng.standard_normal((1, SMALL.num_mel_bins, 8), np.float32)
+    expected = original.encode(mel)
+    for other in (pickle.loads(pickle.dumps(original)), copy.deepcopy(original)):
+        assert other.config == original.config
+        assert other.engine is not original.engine
+        np.testing.assert_array_equal(other.encode(mel), expected)

@@ -481,6 +481,7 @@ def test_a_stream_closes_the_sound_at_its_end():
         running = start(Scripted(TALK), 6100)
     list(running)
     assert is_closed(opened[0])
+    assert running._mel.forgotten  # who keeps a finished transcription keeps no spectrogram
 
 
 @pytest.mark.parametrize("error", [RuntimeError("decode"), KeyboardInterrupt()], ids=repr)

@@ -246,6 +246,7 @@ def test_what_is_closed_half_way_leaves_no_sound_open(tiny_en, monkeypatch):
     running = tiny_en.stream_many([SHORT[1], SPEECH[0], SPEECH[1], SHORT[0]], batch_size=2, **GREEDY)
     first = next(running)
     assert first.transcript["text"]
+    assert not first._mel._kept
     assert [is_closed(sound) for sound in opened] == [True, *[False] * (len(opened) - 1)]
     assert 2 <= len(opened) <= 3  # the others have not had their turn
     running.close()

@@ -545,6 +545,13 @@ def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path
     assert contents(tmp_path) == {"talk.srt": render(PLAIN, "srt").encode()}
 
 
+def test_a_folder_where_the_file_should_be_is_named(tmp_path):
+    (tmp_path / "talk.srt").mkdir()
+    with pytest.raises(OptionError, match=r"the system says '.+' of 'talk\.srt'; make room there"):
+        write_transcript(PLAIN, tmp_path, "talk", "srt")
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.srt"]
+
+
 def test_what_cannot_be_rendered_leaves_no_part_of_a_set(tmp_path):
     with pytest.raises(OptionError):
         write_transcript(transcript(segment("a", -1.0, 1.0)), tmp_path, "talk")

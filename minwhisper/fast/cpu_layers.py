@@ -57,8 +57,8 @@ def side_by_side(weights: Sequence[Array]) -> Array:
 
     Where that is how they lie in memory already (:func:`minwhisper.fast.cpu_weights.empty_weights`), it is that memory.
     """
-    whole = weights[0].base
-    if whole is not None and whole.shape == (weights[0].shape[1], sum(map(len, weights))) and whole.flags.c_contiguous:
+    whole, shape = weights[0].base, (weights[0].shape[1], sum(map(len, weights)))
+    if isinstance(whole, np.ndarray) and whole.shape == shape and whole.flags.c_contiguous:
         starts = np.cumsum([0, *map(len, weights)])
         if all(
             w.base is whole and w.strides == whole.strides[::-1] and address(w) == address(whole) + start * w.itemsize

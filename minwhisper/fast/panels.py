@@ -11,7 +11,6 @@ Shapes: N rows of x, I inputs, O outputs, P strips.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -80,7 +79,7 @@ class Panels:
 
     def weight(self) -> Array:
         """A copy as the layers have it: (O, I), by columns as in :func:`minwhisper.checkpoint.by_columns`."""
-        matrix: Array = self.strips.swapaxes(0, 1).reshape(self.strips.shape[1], -1)  # (I, O)
+        matrix: Array = np.concatenate(self.strips, axis=1)  # (I, P · STRIP)
         return matrix[:, : self.outputs].T
 
     def rows(self, numbers: Array) -> Array:
@@ -92,7 +91,7 @@ class Panels:
 def _together(parts: Sequence[Array]) -> Array | None:
     """The array that these are, one part behind the other, or None if they are not."""
     whole = parts[0] if len(parts) == 1 else parts[0].base
-    if whole is None or len(whole) != sum(map(len, parts)) or whole.shape[1:] != parts[0].shape[1:]:
+    if not isinstance(whole, np.ndarray) or len(whole) != sum(map(len, parts)) or whole.shape[1:] != parts[0].shape[1:]:
         return None
     starts = np.cumsum([0, *map(len, parts)])
     pairs = zip(parts, starts, strict=False)
@@ -140,19 +139,17 @@ def multiply_strips(x: Array, strips: Array, out: Array) -> None:
     As in :func:`minwhisper.layers.product`, the inner sum of more than one row is taken in blocks; all in one call.
     """
     count, inputs, width = strips.shape
-    blocks = _blocks(inputs)
-    if len(x) == 1 or blocks == 1:
+    if len(x) == 1 or inputs <= INNER_BLOCK:
         np.matmul(x, strips, out=out)
         return
-    parts = scratch("blocks of a product", count, blocks, len(x), width)
-    np.matmul(x.reshape(len(x), blocks, -1).swapaxes(0, 1), strips.reshape(count, blocks, -1, width), out=parts)
+    blocks, rest = divmod(inputs, INNER_BLOCK)  # no published model has a rest
+    even = inputs - rest
+    left = x[:, :even].reshape(len(x), blocks, INNER_BLOCK).swapaxes(0, 1)
+    right = strips[:, :even].reshape(count, blocks, INNER_BLOCK, width)
+    parts = np.matmul(left, right, out=scratch("blocks of a product", count, blocks, len(x), width))
     np.add.reduce(parts, axis=1, out=out)
-
-
-@cache
-def _blocks(inputs: int) -> int:
-    """In how many equal blocks of at most :data:`~minwhisper.fast.cpu_layers.INNER_BLOCK` a sum is taken."""
-    return next(n for n in range(math.ceil(inputs / INNER_BLOCK), inputs + 1) if inputs % n == 0)
+    if rest:
+        out += x[:, even:] @ strips[:, even:]
 
 
 class PanelLinear(NamedTuple):

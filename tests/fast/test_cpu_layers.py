@@ -124,8 +124,9 @@ def whole(rng):
         lambda parts: [parts[0], parts[1], parts[2].copy()],
         lambda parts: [np.ascontiguousarray(part) for part in parts],
         lambda parts: [part[::-1] for part in parts],
+        lambda parts: [np.frombuffer(part.tobytes(), np.float32).reshape(part.shape) for part in parts],
     ],
-    ids=["another order", "one twice", "the first of them", "the last of them", "one elsewhere", "rows", "backwards"],
+    ids=["another order", "one twice", "the first", "the last", "one elsewhere", "rows", "backwards", "of no array"],
 )
 def test_weights_that_lie_otherwise_are_copied(rng, arrange):
     weights = arrange(whole(rng))
