@@ -16,7 +16,7 @@ from typing import NoReturn
 import minwhisper
 
 from . import transcribe_command
-from .checkpoint import DTYPES, read_config
+from .checkpoint import read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .console import Console, drop_output, prepare_streams
 from .devices import describe_device, resolve_device
@@ -27,6 +27,7 @@ from .names import expected_shapes
 from .sources import find_checkpoint, short_name
 from .transcribe_arguments import CANDIDATES, add_arguments, add_device, add_place, add_threads
 from .transcribe_command import INTERRUPTED
+from .weights import DTYPES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .audio import AudioSource
 from .backend import Array, on_device, to_device, to_numpy
-from .checkpoint import LoadReport, check_dtype, load_checkpoint, random_weights, read_config
+from .checkpoint import LoadReport, load_checkpoint, read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
@@ -42,6 +42,7 @@ from .segments import Transcript
 from .sources import find_checkpoint
 from .tokenizer import Tokenizer
 from .transcribe import Progress, Transcription, transcribe_in_step
+from .weights import check_dtype, random_weights
 from .windows import check_options
 
 NOTHING_AMISS = LoadReport((), ())

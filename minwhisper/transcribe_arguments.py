@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import DTYPES
 from .console import printable
 from .errors import LanguageError, OptionError
 from .fast.threads import check_threads
 from .languages import CODES
 from .options import DecodingOptions, TranscriptionOptions, check_count, check_number
+from .weights import DTYPES
 from .writers import FORMATS, SubtitleOptions, check_writable
 
 CANDIDATES = 5  # what beam_size and best_of are, each where it has a meaning

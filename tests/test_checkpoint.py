@@ -16,15 +16,7 @@ import numpy as np
 import pytest
 
 from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, stored, write
-from minwhisper.checkpoint import (
-    Checkpoint,
-    LoadReport,
-    Room,
-    count_parameters,
-    load_checkpoint,
-    random_weights,
-    read_config,
-)
+from minwhisper.checkpoint import Checkpoint, LoadReport, load_checkpoint, read_config
 from minwhisper.config import PUBLISHED
 from minwhisper.encoder import sinusoids
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
@@ -33,6 +25,7 @@ from minwhisper.fast.cpu_weights import empty_weights
 from minwhisper.fast.panels import unpacked
 from minwhisper.names import expected_shapes, flatten
 from minwhisper.sources import CheckpointFiles, find_checkpoint, packaged_model
+from minwhisper.weights import Room, count_parameters
 from test_ctranslate2 import model_bin
 
 FLAT = distinct_weights()
@@ -117,8 +110,6 @@ def test_an_unknown_dtype_is_refused_before_anything_is_read(tmp_path: Path) -> 
     nowhere = CheckpointFiles("x", "a test", "safetensors", (tmp_path / "none",), tmp_path, None, {})
     with pytest.raises(OptionError, match="dtype 'bfloat16': expected one of float16, float32, float64"):
         load_checkpoint(nowhere, dtype="bfloat16")
-    with pytest.raises(OptionError, match="dtype 'int8'"):
-        random_weights(SMALL, dtype="int8")
 
 
 def test_the_configuration_is_read_without_the_weights(tmp_path: Path, tensors: Tensors) -> None:
@@ -554,22 +545,3 @@ def test_the_files_are_let_go(tmp_path: Path, tensors: Tensors) -> None:
     write(tmp_path, tensors)
     refused(tmp_path, "expected (28, 8)")
     assert str(path) not in Path("/proc/self/maps").read_text()
-
-
-# --- Untrained -------------------------------------------------------------------------------------------------------
-
-
-def test_untrained_weights_are_a_matter_of_the_seed() -> None:
-    first, again, other = (dict(flatten(random_weights(SMALL, seed))) for seed in (1, 1, 2))
-    assert {name: array.shape for name, array in first.items()} == expected_shapes(SMALL)
-    for name, array in first.items():
-        assert np.array_equal(array, again[name])
-        learned = not name.endswith((".bias", "norm.weight", "encoder.positions"))
-        assert np.array_equal(array, other[name]) != learned
-    np.testing.assert_allclose(first["encoder.positions"], sinusoids(12, 8), atol=1e-7)
-    assert np.std(first["decoder.token_embedding"]) == pytest.approx(0.02, rel=0.1)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_untrained_weights_are_of_the_dtype_asked_for(dtype: str) -> None:
-    assert {array.dtype for _, array in flatten(random_weights(SMALL, dtype=dtype))} == {np.dtype(dtype)}

@@ -7,11 +7,11 @@ import pytest
 
 import minwhisper
 from conftest import SMALL, real_model
-from minwhisper.checkpoint import random_weights
 from minwhisper.decoder import Cache, KeysValues, attend_shared, decode, decode_cached, new_cache
 from minwhisper.errors import ShapeError
 from minwhisper.layers import attend
 from minwhisper.parity import clip_samples, relative_difference, window_mel
+from minwhisper.weights import random_weights
 
 WORDS = 6
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import minwhisper
-from minwhisper.checkpoint import count_parameters
 from minwhisper.encoder import encode, encoder_block, sinusoids, stem
 from minwhisper.names import flatten
 from minwhisper.parity import clip_samples, relative_difference, window_mel
+from minwhisper.weights import count_parameters
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 
 from conftest import SMALL
 from minwhisper import decoder, encoder
-from minwhisper.checkpoint import random_weights
 from minwhisper.engine import Feed, PlainEngine
 from minwhisper.errors import ShapeError
+from minwhisper.weights import random_weights
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from hub_server import HubServer, Repository
 from minwhisper import DecodingOptions, Whisper, load_model
-from minwhisper.checkpoint import LoadReport, count_parameters
+from minwhisper.checkpoint import LoadReport
 from minwhisper.config import PUBLISHED
 from minwhisper.decoding import DecodingResult
 from minwhisper.errors import (
@@ -33,6 +33,7 @@ from minwhisper.errors import (
 )
 from minwhisper.names import flatten
 from minwhisper.sources import packaged_model
+from minwhisper.weights import count_parameters
 
 ROOT = Path(minwhisper.__file__).parents[1]
 

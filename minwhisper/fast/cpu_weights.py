@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import Room, by_columns
 from ..names import Shape
+from ..weights import Room, by_columns
 from .cpu import is_scheduled
 from .panels import Panels
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import on_device
-from ..checkpoint import pool_bytes
 from ..config import PUBLISHED, WhisperConfig
 from ..devices import describe_device
 from ..names import expected_shapes
+from ..weights import pool_bytes
 from .gpu_layers import ROWS, SCORES
 
 GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.GpuEngine` takes them

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..backend import Array
-from ..checkpoint import rows_of
 from ..layers import Weights
+from ..weights import rows_of
 from .cpu_layers import INNER_BLOCK, address, biases, scratch, tiles
 from .threads import Pool
 
@@ -78,7 +78,7 @@ class Panels:
             np.copyto(strips, rows.reshape(-1, STRIP, inputs).swapaxes(1, 2))
 
     def weight(self) -> Array:
-        """A copy as the layers have it: (O, I), by columns as in :func:`minwhisper.checkpoint.by_columns`."""
+        """A copy as the layers have it: (O, I), by columns as in :func:`minwhisper.weights.by_columns`."""
         matrix: Array = np.concatenate(self.strips, axis=1)  # (I, P · STRIP)
         return matrix[:, : self.outputs].T
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from minwhisper import encoder, layers
-from minwhisper.checkpoint import random_weights
 from minwhisper.config import PUBLISHED
 from minwhisper.engine import PlainEngine
 from minwhisper.errors import ShapeError
@@ -14,6 +13,7 @@ from minwhisper.fast import cpu_encoder
 from minwhisper.fast.cpu_encoder import Asked, EncoderBlock, EncoderWeights, encoder_blocks
 from minwhisper.fast.threads import Pool
 from minwhisper.parity import relative_difference, window_mel
+from minwhisper.weights import random_weights
 
 BOUND = 1e-6
 FRAMES = [1, 2, 7, 199, 200, 249, 250, 251, 2999, 3000]

@@ -5,7 +5,7 @@ import pytest
 
 from hf_checkpoint import distinct_weights, hugging_face, write
 from minwhisper import Whisper
-from minwhisper.checkpoint import load_checkpoint, random_weights
+from minwhisper.checkpoint import load_checkpoint
 from minwhisper.config import PUBLISHED
 from minwhisper.fast.cpu import CpuEngine
 from minwhisper.fast.cpu_layers import Linear
@@ -13,6 +13,7 @@ from minwhisper.fast.cpu_weights import empty_weights
 from minwhisper.fast.panels import PanelLinear, Panels, unpacked
 from minwhisper.names import flatten
 from minwhisper.sources import find_checkpoint
+from minwhisper.weights import random_weights
 
 
 def memory(weight) -> np.ndarray:

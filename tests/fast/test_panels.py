@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minwhisper import layers
-from minwhisper.checkpoint import rows_of
 from minwhisper.fast.panels import STRIP, PanelLinear, Panels, Unpacked, multiply, multiply_strips, unpacked
 from minwhisper.fast.threads import Pool
 from minwhisper.parity import relative_difference, window_mel
+from minwhisper.weights import rows_of
 
 BOUND = 5e-7
 SHAPES = [(1, 1), (1, 5), (31, 8), (32, 384), (33, 129), (100, 128), (384, 384), (1500, 130), (70, 509), (5000, 384)]
