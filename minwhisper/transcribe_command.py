@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .audio import open_sound
 from .console import Console, printable
 from .errors import AudioError, MinWhisperError, OptionError
 from .fast.threads import blas_threads
@@ -34,6 +35,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Raises a :class:`MinWhisperError` for what makes the whole command impossible.
     """
     request = check_arguments(options)
+    if options.model_dir is not None:
+        keep_models_in(options.model_dir)
+    if not any(map(is_there, options.files)):  # a model may be gigabytes, to be fetched for nothing
+        complain_of(options.files, console)
+        return 2
     with blas_threads(options.threads):
         model = _load(options, request, console)
         job = _Job(options, request, model, console)
@@ -47,8 +53,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _load(options: argparse.Namespace, request: Request, console: Console) -> Whisper:
     """The model, which can do what is asked."""
-    if options.model_dir is not None:
-        keep_models_in(options.model_dir)
     name = options.model
     if name is None:
         name, reason = default_model()
@@ -61,6 +65,20 @@ def _load(options: argparse.Namespace, request: Request, console: Console) -> Wh
         warnings.simplefilter("ignore")  # they come again with the first file
         check_options(request.checked, model)
     return model
+
+
+def is_there(file: str) -> bool:
+    """Whether there is something by the name, or standard input is meant."""
+    return file == "-" or os.path.exists(file)
+
+
+def complain_of(files: Sequence[str], console: Console) -> None:
+    """Say of each file why it cannot be opened."""
+    for file in files:
+        try:
+            open_sound(file).close()
+        except AudioError as error:
+            console.note(error)
 
 
 def keep_models_in(folder: str) -> None:

@@ -61,6 +61,15 @@ def test_several_files_are_told_apart_and_a_bad_one_does_not_stop_the_others(com
     refused(result, "missing.wav", "no such file")
 
 
+def test_no_model_is_fetched_where_no_file_is_there(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    result = command(tmp_path / "missing.wav", tmp_path / "too.wav")
+    assert (result.status, result.out) == (2, "")
+    first, second = result.err.splitlines()
+    assert "missing.wav': no such file; " in first
+    assert "too.wav': no such file; " in second
+
+
 def test_verbose_shows_times(command):
     result = command(JFK, "--verbose", "True", "--model", "tiny.en", *GREEDY)
     first, second = result.out.splitlines()
@@ -206,6 +215,7 @@ def scripted(monkeypatch, tiny_en):
     def install(scripts=None):
         model = Scripted(tiny_en, scripts or {})
         monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: model)
+        monkeypatch.setattr(transcribe_command, "is_there", lambda file: True)  # it need not be
         return model
 
     return install
