@@ -60,6 +60,7 @@ def test_the_same_is_asked_for(openai_command, tiny_en, monkeypatch, tmp_path, o
     monkeypatch.setattr(type(tiny_en), "stream", note)
     monkeypatch.setattr(theirs, "transcribe", note)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").touch()  # it has to be there, but nobody opens it
     arguments = ["a.wav", "--model", "tiny.en", "--fp16", "False", *options.split()]
     with pytest.raises(Asked):
         main(["transcribe", *arguments])
