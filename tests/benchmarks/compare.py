@@ -288,7 +288,8 @@ def start(name: str, folder: Path, rounds: int) -> None:
         [str(bin / "minwhisper"), "transcribe", clip, "--model", name],
         [*whisper, "--language", "en", "--output_dir", str(folder)],
     )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     columns: tuple[list[float], ...] = ([], [])
     for number in range(rounds + 1):
         for command, column in zip(commands, columns, strict=True):
