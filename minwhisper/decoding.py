@@ -20,8 +20,21 @@ from .engine import Engine, Feed
 from .errors import OptionError
 from .layers import softmax
 from .options import DecodingOptions
-from .rules import Rule, end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
-from .search import Found, Search, Searches, Strategy, best_candidate, draw, likeliest, search, widen
+from .rules import LogitFilters, Timestamps
+from .search import (
+    Found,
+    Sampler,
+    Search,
+    Searches,
+    Strategy,
+    best_candidate,
+    best_ways,
+    draw,
+    likeliest,
+    only_way,
+    search,
+    widen,
+)
 from .special_tokens import SECONDS_A_STEP
 from .tokenizer import Tokenizer
 
@@ -165,25 +178,21 @@ def _context(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer)
     return tuple(given)
 
 
-def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[Rule, ...]:
-    """The rules that the options ask for, in the order in which they apply."""
-    rules: list[Rule] = []
-    if options.suppress_blank:
-        rules.append(partial(suppress_blank, ids=(*tokenizer.encode(" "), tokenizer.eot)))
-    rules.append(partial(suppress_tokens, ids=options.suppressed_ids(tokenizer)))
-    if not options.without_timestamps:
-        latest = options.max_initial_timestamp
-        rules.append(
-            partial(
-                timestamp_rules,
-                eot=tokenizer.eot,
-                no_timestamps=tokenizer.no_timestamps,
-                first=tokenizer.timestamp_begin,
-                latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
-            )
-        )
-    rules.append(partial(end_where_stuck, eot=tokenizer.eot))
-    return tuple(rules)
+def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[LogitFilters]:
+    """The rules that the options ask for: all of them in one, which a GPU can apply in its own kernel."""
+    latest = options.max_initial_timestamp
+    timestamps = Timestamps(
+        no_timestamps=tokenizer.no_timestamps,
+        first=tokenizer.timestamp_begin,
+        latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
+    )
+    filters = LogitFilters(
+        eot=tokenizer.eot,
+        suppressed=tuple(options.suppressed_ids(tokenizer)),
+        blank=(*tokenizer.encode(" "), tokenizer.eot) if options.suppress_blank else (),
+        timestamps=None if options.without_timestamps else timestamps,
+    )
+    return (filters,)
 
 
 def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Generator) -> Strategy:
@@ -191,12 +200,14 @@ def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Genera
     if options.beam_size is not None:
         size = int(options.beam_size)
         enough = round(size * float(1 if options.patience is None else options.patience))
-        return Strategy(partial(widen, size=size, eot=eot), keep=size, enough=enough)
+        sampler = Sampler(partial(best_ways, size=size, eot=eot), top=size + 1)
+        return Strategy(partial(widen, size=size, eot=eot), keep=size, enough=enough, sampler=sampler)
     if options.temperature > 0:
-        count = int(options.best_of or 1)
-        choose = partial(draw, temperature=float(options.temperature), generator=generator)
-        return Strategy(choose, start=count, keep=count, enough=count)
-    return Strategy(likeliest)
+        count, temperature = int(options.best_of or 1), float(options.temperature)
+        choose = partial(draw, temperature=temperature, generator=generator)
+        sampler = Sampler(only_way, temperature=temperature, generator=generator)
+        return Strategy(choose, start=count, keep=count, enough=count, sampler=sampler)
+    return Strategy(likeliest, sampler=Sampler(only_way))
 
 
 def compression_ratio(text: str) -> float:

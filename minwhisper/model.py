@@ -31,7 +31,7 @@ from .errors import (
 )
 from .fast.cpu import CpuEngine, is_scheduled
 from .fast.cpu_weights import room_for
-from .fast.gpu import GpuEngine
+from .fast.gpu import gpu_engine
 from .fast.out_of_memory import GuardedEngine, MemoryGuard
 from .fast.panels import unpacked
 from .fast.threads import check_threads
@@ -175,9 +175,9 @@ class Whisper:
             return CpuEngine(self.stored, self.config, self.threads)
         if self.device == "cpu":
             return PlainEngine(self.weights, self.config)
-        kind = PlainEngine if self.plain or self.dtype == "float64" else GpuEngine
+        make = PlainEngine if self.plain or self.dtype == "float64" else gpu_engine
         with self._guard.at("preparing"):
-            return GuardedEngine(kind(self.weights, self.config, self.device), self._guard)
+            return GuardedEngine(make(self.weights, self.config, self.device), self._guard)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy, or another process, is given: not the engine, with its threads, nor weights laid out anew."""
