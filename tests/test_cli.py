@@ -76,7 +76,7 @@ def test_an_interruption_of_anything_else(command, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minwhisper.cli.describe", interrupted)
+    monkeypatch.setattr("minwhisper.info_command.describe", interrupted)
     result = command("info", "base")
     assert (result.status, result.out, result.err) == (130, "", "minwhisper: interrupted\n")
 

@@ -18,7 +18,8 @@ from minwhisper import TranscriptionOptions, transcribe_command
 from minwhisper.cli import main
 from minwhisper.errors import AudioError, OptionError
 from minwhisper.fast import threads
-from minwhisper.writers import FORMATS, render, write_transcript
+from minwhisper.transcript_files import write_transcript
+from minwhisper.writers import FORMATS, render
 from sounds import wav
 from test_console import look_at
 
@@ -182,6 +183,9 @@ class Script:
             yield self.segments[-1]
             if self.progress:
                 self.progress(self.segments[-1]["end"], self.seconds)
+
+    def keep_held(self):
+        return []
 
     def __enter__(self):
         return self

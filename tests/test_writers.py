@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from minwhisper.errors import OptionError
 from minwhisper.segments import Segment, Transcript, Word
+from minwhisper.transcript_files import check_file_names, check_writable, write_transcript
 from minwhisper.writers import (
     FORMATS,
     LONG_PAUSE,
     SubtitleOptions,
     TimedText,
-    check_writable,
     clock,
     render,
     subtitles,
-    write_transcript,
 )
 
 
