@@ -89,10 +89,13 @@ def check_count(name: str, value: Any, *, optional: bool = True, least: int = 1,
     """Raise :class:`OptionError` unless the value is a whole number from ``least``, and up to ``most`` if given."""
     if value is None and optional:
         return
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < least or (most is not None and int(value) > most):
-        limits = f", at least {least}" if most is None else f" from {least} to {most}"
-        raise OptionError(f"{name}: expected a whole number{limits}, got {brief(value)}")
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        limit = f"at least {least}" if least else "0 or more"
+    elif most is not None and int(value) > most:
+        limit = f"at most {most}"
+    else:
+        return
+    raise OptionError(f"{name}: expected a whole number, {limit}, got {brief(value)}")
 
 
 def check_seed(value: Any) -> None:

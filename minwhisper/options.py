@@ -74,8 +74,8 @@ class DecodingOptions:
         check_count("sample_len", self.sample_len)
         for name in ("best_of", "beam_size"):
             check_count(name, getattr(self, name), most=MAX_CANDIDATES)
-        expected = f"a number above 0, at most {MAX_PATIENCE:,.0f}, such as 1.0"
-        check_number("patience", self.patience, expected, above=0, most=MAX_PATIENCE, optional=True)
+        check_number("patience", self.patience, "a number above 0, such as 1.0", above=0, optional=True)
+        check_number("patience", self.patience, f"at most {MAX_PATIENCE:,.0f}", most=MAX_PATIENCE, optional=True)
         check_number("length_penalty", self.length_penalty, "0 to 1", least=0, most=1, optional=True)
         check_number("max_initial_timestamp", self.max_initial_timestamp, "0 to 30 seconds", 0, 30, optional=True)
         for name in ("suppress_blank", "without_timestamps"):

@@ -159,7 +159,7 @@ class _Job:
         Raises an error that is not about the file.
         """
         if lacks_memory(error):
-            return f"{printable(file)}: {OUT_OF_MEMORY}"
+            return f"{'standard input' if file == '-' else printable(file)}: {OUT_OF_MEMORY}"
         if not isinstance(error, MinWhisperError):
             raise error
         return str(error) if isinstance(error, AudioError) else f"{printable(file)}: {error}"
