@@ -6,8 +6,16 @@ exits with status 2; a program can catch :class:`MinWhisperError` for all of the
 Walkthrough: section 1.
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+OUT_OF_MEMORY = "out of memory; end other programs, or take a smaller model, batch_size, beam_size or best_of"
+_SIGNS_OF_LITTLE_MEMORY = (
+    "can't start new thread",
+    "annot allocate memory",
+    "failed to map segment from shared object",
+)
 
 
 class MinWhisperError(Exception):
@@ -58,6 +66,10 @@ class OptionError(MinWhisperError, ValueError):
     """An option whose value makes no sense."""
 
 
+class OutOfMemoryError(MinWhisperError, MemoryError):
+    """The computer's memory does not suffice for what was asked."""
+
+
 class MissingExtraError(MinWhisperError, ImportError):
     """A library that something optional needs, and that is not installed."""
 
@@ -85,3 +97,19 @@ class SomeFailedError(MinWhisperError):
             f"{errors[first]}{more}; the error's .transcripts has the others"
         )
         self.errors, self.transcripts = dict(errors), list(transcripts)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return True if an error, or one that led to it, comes from a lack of the computer's memory.
+
+    Python raises ``MemoryError`` and the system says ``ENOMEM``; a thread that cannot be started and a library that
+    cannot be loaded have errors of their own. A lack of a GPU's memory is a :class:`DeviceMemoryError` and not meant.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DeviceMemoryError):
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+            return True
+        if any(sign in str(cause) for sign in _SIGNS_OF_LITTLE_MEMORY):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

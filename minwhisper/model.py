@@ -37,9 +37,10 @@ from .fast.panels import unpacked
 from .fast.threads import check_threads
 from .layers import Weights
 from .names import expected_shapes, flatten, nest
-from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
+from .option_checks import brief, check_count, check_generator, check_names, check_seed
+from .options import DecodingOptions, TranscriptionOptions
 from .segments import Transcript
-from .sources import find_checkpoint
+from .sources import find_checkpoint, reading_model
 from .tokenizer import Tokenizer
 from .transcribe import Progress, Transcription, transcribe_in_step
 from .weights import check_dtype, random_weights
@@ -80,10 +81,11 @@ def load_model(
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
-    files = find_checkpoint(name, revision)
-    with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-        checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
-    tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
+    with reading_model(name):
+        files = find_checkpoint(name, revision)
+        with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
+            checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
+        tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     return Whisper(
         checkpoint.config,
         checkpoint.weights,
@@ -271,7 +273,10 @@ class Whisper:
         for a mel of another shape, and what :func:`check_possible` does.
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
-        asked = replace(options or DecodingOptions(), **changes)
+        if not isinstance(options, DecodingOptions | None):
+            raise OptionError(f"options: expected DecodingOptions or None, got {brief(options)}")
+        check_generator(generator)
+        asked = replace(DecodingOptions() if options is None else options, **changes)
         check_possible(asked, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
         with self.engine.at_work():
@@ -351,6 +356,9 @@ class Whisper:
         """
         asked = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
+        check_generator(generator)
+        if progress is not None and not callable(progress):
+            raise OptionError(f"progress: expected a function of (seconds done, seconds in all), got {brief(progress)}")
         return Transcription(self, audio, asked, progress=progress, generator=generator, batch_size=batch_size)
 
     def stream_many(
@@ -362,7 +370,7 @@ class Whisper:
         """
         asked = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
-        check_number("seed", seed, "a whole number, 0 or more", least=0)
+        check_seed(seed)
         if isinstance(audios, str | bytes | PathLike | np.ndarray):
             raise OptionError(f"audios: expected several sounds, such as a list, got one {type(audios).__name__}")
         check_options(asked, self, stacklevel=3)

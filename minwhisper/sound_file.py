@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import Any, BinaryIO, cast
 
@@ -40,7 +40,7 @@ def store_sound(source: object, rate: int) -> SampleStore:
     Raises :class:`AudioError` for what cannot be opened, is no sound, ends before it should, or finds no room.
     """
     name, file = _open(source)
-    with file, ExitStack() as on_failure:
+    with _reading(name), file, ExitStack() as on_failure:
         store = SampleStore()
         on_failure.callback(store.close)
         for pcm in _decode(name, file, rate):
@@ -82,17 +82,32 @@ def _open(source: object) -> tuple[str, BinaryIO]:
             f"{type(source).__name__}: no sound; expected a path, bytes, a file opened with mode 'rb', "
             "'-' for standard input, or a NumPy array (numpy.asarray makes one of most things)"
         )
-    if file.seek(0, os.SEEK_END) == 0:
-        file.close()
-        raise AudioError(f"{name}: empty, 0 bytes; expected a sound file, was it copied or recorded to the end?")
-    file.seek(0)
+    with _reading(name), ExitStack() as on_failure:
+        on_failure.callback(file.close)
+        if file.seek(0, os.SEEK_END) == 0:
+            raise AudioError(f"{name}: empty, 0 bytes; expected a sound file, was it copied or recorded to the end?")
+        file.seek(0)
+        on_failure.pop_all()
     return name, file
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn what the system reports while a file is read (a sick disk, a broken pipe) into an :class:`AudioError`."""
+    try:
+        yield
+    except OSError as error:
+        raise AudioError(
+            f"{name}: cannot be read ({error.strerror or error}); expected an audio file: check the disk, the network "
+            "share or the program that it comes from, and try again"
+        ) from error
 
 
 def _standard_input() -> bytes:
     if sys.stdin is None:
         raise AudioError("standard input: closed; expected the bytes of a sound file")
-    return sys.stdin.buffer.read()
+    with _reading("standard input"):
+        return sys.stdin.buffer.read()
 
 
 def _open_path(path: str) -> BinaryIO:
@@ -113,7 +128,7 @@ def _open_path(path: str) -> BinaryIO:
         raise AudioError(f"{path!r}: cannot be opened ({reason}); expected a path to a sound file") from error
     if file.seekable():
         return file
-    with file:  # a pipe
+    with _reading(repr(path)), file:  # a pipe
         return io.BytesIO(file.read())
 
 
@@ -138,7 +153,7 @@ def _decode(name: str, file: BinaryIO, rate: int) -> Iterator[NDArray[np.int16]]
             container_options={"protocol_whitelist": "none"},  # a playlist may not open further files
             **_LENIENT,
         )
-    except (av.FFmpegError, OSError) as error:
+    except av.FFmpegError as error:
         raise _not_sound(name, error) from error
     with container:
         stream = _pick_stream(name, container)
@@ -147,7 +162,7 @@ def _decode(name: str, file: BinaryIO, rate: int) -> Iterator[NDArray[np.int16]]
             yield from _resampled(_decoded_frames(name, container, stream, stated), "s16", rate)
         except AudioError:
             raise
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, ValueError) as error:
             raise _not_sound(name, error) from error
 
 

@@ -21,14 +21,31 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from .checkpoint_files import MODEL_BIN, SAFETENSORS, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_in, read_json
 from .config import ALIASES, PUBLISHED
-from .errors import ModelNotFoundError, OptionError, WeightsError
+from .errors import MinWhisperError, ModelNotFoundError, OptionError, WeightsError
 from .hub import from_hub, in_cache
+
+
+@contextmanager
+def reading_model(name: object) -> Iterator[None]:
+    """Turn what the system reports while a model's files are read into a :class:`ModelNotFoundError`."""
+    try:
+        yield
+    except MinWhisperError:
+        raise
+    except OSError as error:
+        where = f" of {error.filename}" if isinstance(error.filename, str) else ""
+        raise ModelNotFoundError(
+            f"model {name}: cannot be read: the system reports {str(error.strerror or error)!r}{where}; check its "
+            "permissions and the disk, or name another model"
+        ) from error
 
 
 class DefaultModel(NamedTuple):

@@ -61,9 +61,13 @@ def in_step(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_s
             job.close()
 
 
-def in_order(found: Iterable[tuple[int, Segment | None]]) -> Generator[Segment, None, None]:
-    """The segments of :func:`in_step`, those of an earlier job first."""
-    held: dict[int, list[Segment]] = {}
+def in_order(
+    found: Iterable[tuple[int, Segment | None]], held: dict[int, list[Segment]]
+) -> Generator[Segment, None, None]:
+    """Yield the segments of :func:`in_step`, those of an earlier job first.
+
+    ``held`` is empty at first. It contains the segments that wait for an earlier job, by job, at any time.
+    """
     ended: set[int] = set()
     turn = 0  # the job whose segments are passed on as they come
     for number, segment in found:

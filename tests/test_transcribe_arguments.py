@@ -8,7 +8,8 @@ import pytest
 
 from minwhisper import DecodingOptions, TranscriptionOptions
 from minwhisper.errors import LanguageError, OptionError
-from minwhisper.transcribe_arguments import add_arguments, check_arguments
+from minwhisper.transcribe_arguments import add_arguments
+from minwhisper.transcribe_request import check_arguments
 from minwhisper.writers import SubtitleOptions
 
 
