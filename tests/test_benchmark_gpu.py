@@ -148,7 +148,7 @@ def small(scripts):
     lab = scripts("gpu_lab")
     sizes = [lab.Size("little"), lab.Size("other", "float16")]
     configs = {"little": LITTLE, "other": LITTLE, "tiny.en": PUBLISHED["tiny.en"]}
-    return {"sizes": sizes, "more": [], "configs": configs, "windows": 7, "batch": 2, "peer_device": "cpu"}
+    return {"sizes": sizes, "larger": [], "configs": configs, "windows": 7, "batch": 2, "peer_device": "cpu"}
 
 
 @pytest.mark.grid
@@ -235,7 +235,7 @@ def test_what_fails_costs_its_row_and_what_takes_long_ends(scripts, pretended, s
         yield "five", report.at_least(3.0, 4.0)
         yield "six", report.at_least(1.0, 9.0)
 
-    gpu, now = scripts("gpu"), iter([0.0, *[1.0] * 11, *[121.0] * 99])
+    gpu, now = scripts("gpu"), iter([0.0, *[1.0] * 10, *[121.0] * 99])
     monkeypatch.setattr(report, "ROWS", {})
     monkeypatch.setattr(gpu, "ROWS", report.ROWS)
     monkeypatch.setattr(gpu, "ORDER", "fails misses")

@@ -182,6 +182,9 @@ def host(lab: Lab) -> Iterator[Cells]:
         mel = lab.mel(model)
         if model.maybe_tokenizer is None:
             model = with_engine(model, model.engine, maybe_tokenizer=borrowed_tokenizer(model.config))
+        if model.maybe_tokenizer is None:
+            lab.note(f"{size}: no tokenizer is here, so logit filters are left out, and with them the peer")
+            peer = None
 
         def ours(most: int, model: Any = model, mel: Any = mel) -> list[int]:
             return greedy_tokens(model, mel, most)
