@@ -2,11 +2,11 @@
 
     python tests/benchmarks/gpu.py [--device cuda] [--rows ROW …] [--rounds 7] [--minutes 8] [--json FILE]
 
-Rows, or whole sections of them: machine (machine, rates), speed (encoder, step, together, beam, host, whole,
-compiled), correct (exact, tokens, graph, layers, half), memory (peak, context, flat), checks (suite, memcheck: the
-tests for a GPU, compute-sanitizer), t400, which needs no GPU. All by default. They are printed as tables as they come;
-if one fails, the others go on, and the last ones are left out when the minutes are over. Values that miss what is
-wanted are in bold, and listed at the end; then the exit status is 1.
+Rows, or whole sections of them: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole,
+compiled), correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck and suite:
+compute-sanitizer, and the tests for a GPU), t400, which needs no GPU. All by default. They are printed as tables as
+they come; if one fails, the others go on, and the last ones are left out when the minutes are over. Values that miss
+what is wanted are in bold, and listed at the end; then the exit status is 1.
 
 Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/carried.py), else from packages; weights
 that are nowhere are random. The peer is openai-whisper's model in the same process. For a machine without a network,
@@ -46,8 +46,8 @@ from minwhisper.devices import describe_device, resolve_device
 from minwhisper.errors import DeviceError
 
 WITHOUT_GPU = ("t400", "checks")  # sections whose rows do not use the GPU in this process
-ORDER = "machine rates encoder step together beam host whole compiled exact tokens graph layers peak context flat half"
-ORDER += " suite memcheck t400"
+ORDER = "machine rates encoder step graph together beam host whole compiled exact tokens layers peak context flat half"
+ORDER += " memcheck suite t400"
 
 # ------------------------------------------------------------------------------------------ the machine
 

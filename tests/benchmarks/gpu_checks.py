@@ -15,6 +15,7 @@ from gpu_report import Cells, at_most, row
 TESTS = ROOT / "tests" / "test_on_gpu.py"
 RESULT = re.compile(r"(?P<test>\S+::.+?) (?P<result>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 MEMCHECK = Path(__file__).parent / "gpu_memcheck.py"
+LIMIT = "40"  # seconds for compute-sanitizer, per dtype
 ERRORS = re.compile(r"ERROR SUMMARY: (\d+) error")
 
 
@@ -59,7 +60,7 @@ def memcheck(_: Any) -> Iterator[Cells]:
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     for dtype in ("float32", "float16"):
         errors, last = None, ""
-        for last in output_of([tool, "--tool", "memcheck", sys.executable, str(MEMCHECK), dtype]):
+        for last in output_of(["timeout", LIMIT, tool, "--tool", "memcheck", sys.executable, str(MEMCHECK), dtype]):
             if found := ERRORS.search(last):
                 errors = int(found[1])
         yield dtype, at_most(None if last != "exit 0" else errors, 0), last

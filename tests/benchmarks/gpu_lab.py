@@ -15,7 +15,7 @@ from gpu_peer import Peer
 
 import carried
 import minwhisper
-from minwhisper.backend import to_device
+from minwhisper.backend import reserve, to_device
 from minwhisper.config import PUBLISHED, WhisperConfig
 from minwhisper.devices import describe_device
 from minwhisper.errors import MinWhisperError
@@ -23,6 +23,7 @@ from minwhisper.names import expected_shapes, nest
 from minwhisper.parity import window_mel
 from minwhisper.sources import packaged_model
 from minwhisper.tokenizer import Tokenizer
+from minwhisper.weights import pool_bytes
 
 RATE = 16_000
 MIB = 1 << 20
@@ -74,10 +75,9 @@ class Lab:
 
     def hollow_model(self, size: Size) -> Any:
         """Return a model of zeros on the GPU, quickly: for memory only."""
-        arrays = {
-            name: to_device(np.zeros(shape, size.dtype), self.device)
-            for name, shape in expected_shapes(self.configs[size.name]).items()
-        }
+        expected = expected_shapes(self.configs[size.name])
+        reserve(pool_bytes(expected, size.dtype), self.device)
+        arrays = {name: to_device(np.zeros(shape, size.dtype), self.device) for name, shape in expected.items()}
         return minwhisper.Whisper(self.configs[size.name], nest(arrays), device=self.device, dtype=size.dtype)
 
     def trained(self, row: str) -> list[str]:

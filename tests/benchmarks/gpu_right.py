@@ -60,7 +60,7 @@ def exact(lab: Lab) -> Iterator[Cells]:
             yield name, dtype, *(at_most(difference, most) for difference in (away, *found))
 
 
-@row("correct", "Replayed graphs against launched kernels", "weights", "sequences", "steps", "bit for bit")
+@row("speed", "Replayed graphs against launched kernels", "weights", "sequences", "steps", "bit for bit")
 def graph(lab: Lab) -> Iterator[Cells]:
     """Take twelve steps as a CUDA graph, and with the same kernels one by one."""
     for dtype in ("float32", "float16"):
