@@ -12,15 +12,13 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-import av
 import numpy as np
 import pytest
 
 from minwhisper import sample_store
 from minwhisper.audio import load_audio, open_sound
 from minwhisper.errors import AudioError
-from minwhisper.sound_file import _decoded_frames
-from sounds import encode, silent_film, wav
+from sounds import av, encode, silent_film, wav
 from test_sample_store import needs_proc, temporary_files
 
 TESTS = Path(__file__).parent
@@ -453,6 +451,8 @@ def test_no_false_alarms(speech):
 
 
 def test_a_track_that_turns_up_late(speech):
+    from minwhisper import sound_file  # cannot be imported without PyAV
+
     # PyAV raises IndexError after the last packet when a stream was added while it was reading.
     with av.open(io.BytesIO(encode(speech, "wav", "pcm_s16le"))) as container:
         stream = container.streams.audio[0]
@@ -462,5 +462,5 @@ def test_a_track_that_turns_up_late(speech):
             raise IndexError("list index out of range")
 
         late = SimpleNamespace(format=container.format, demux=demux)
-        frames = list(_decoded_frames("late", late, stream, None))
+        frames = list(sound_file._decoded_frames("late", late, stream, None))
     assert sum(frame.samples for frame in frames) == speech.size
