@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,6 +73,8 @@ def _library(folder: str, name: str, *sources: str) -> ctypes.CDLL:
 def load() -> ctypes.CDLL:
     """Compile and load both, import CuPy, and replace the runtime in it. Returns the driver."""
     assert "cupy" not in sys.modules, "CuPy was imported already, with its own driver"
+    os.environ["CUPY_ACCELERATORS"] = ""  # no CUB, whose kernels are compiled into CuPy: they cannot be executed
+    os.environ.setdefault("CUPY_CACHE_DIR", f"{tempfile.gettempdir()}/minwhisper-pretended-cuda-{os.getuid()}")
     site, major = folder_of("cupy").parent, cuda_major()
     with tempfile.TemporaryDirectory() as folder:
         sources = sorted(str(path) for path in HERE.glob("*.c") if path.name != "cublas.c")
@@ -85,6 +88,7 @@ def load() -> ctypes.CDLL:
     driver.pretended_sgemm(ctypes.c_void_p(_sgemm()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what is not installed and not used here
+        import_module("cupy.cuda.cub")
     for pattern in RUNTIME_INSIDE:
         _replace(next(site.glob(pattern)), driver)
     return driver
