@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import ModelNotFoundError, WeightsError
-from .printable import brief, printable
+from .printable import printable
 from .untrusted import read_json
 
 Format = Literal["safetensors", "ctranslate2"]
@@ -53,7 +53,7 @@ def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
         names = {path.name for path in folder.iterdir() if path.is_file()}
     except OSError as error:
         raise ModelNotFoundError(
-            f"{folder}: cannot be read ({error.strerror or error}); check the permissions of the folder, or name another"
+            f"{folder}: cannot be read ({error.strerror or error}); check its permissions, or name another folder"
         ) from None
     kind, weights = choose_weights(names, str(folder))
     if weights == [INDEX]:
@@ -62,7 +62,7 @@ def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise WeightsError(
-            f"{folder}: {brief(missing[0])}{more} missing, a part of the weights; fetch the folder again"
+            f"{folder}: {printable(missing[0], 80)}{more} missing, a part of the weights; fetch the folder again"
         )
     if "config.json" not in names and kind == "safetensors":
         raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from where {weights[0]} comes from")
@@ -75,7 +75,7 @@ def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
 def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str]]:
     """Which of a folder's or repository's files are the weights; for shards, their index.
 
-    Raises :class:`ModelNotFoundError` if there are none that are safe to read, :class:`WeightsError` if some are missing.
+    Raises :class:`ModelNotFoundError` if there are none that are safe to read, :class:`WeightsError` if one is missing.
     """
     if SAFETENSORS in names:
         return "safetensors", [SAFETENSORS]
@@ -96,8 +96,8 @@ def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str
     pickles = sorted(name for name in names if re.fullmatch(r"pytorch_model.*\.bin|.*\.(pt|pth|ckpt)", name))
     if pickles:
         raise ModelNotFoundError(
-            f"{where}: has only {printable(pickles[0])}, a pickle, which can run code and is never read; expected {SAFETENSORS}: "
-            "save it so with save_pretrained of Transformers, or take OpenAI's openai/whisper-*"
+            f"{where}: has only {printable(pickles[0])}, a pickle, which can run code and is never read; expected "
+            f"{SAFETENSORS}: save it so with save_pretrained of Transformers, or take OpenAI's openai/whisper-*"
         )
     raise ModelNotFoundError(f"{where}: no weights; {_LOOKED_FOR}; is this the right place?")
 

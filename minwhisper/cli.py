@@ -16,7 +16,7 @@ from typing import NoReturn
 import minwhisper
 
 from . import transcribe_command
-from .checkpoint import read_config
+from .checkpoint_config import read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .console import Console, drop_output, prepare_streams
 from .devices import describe_device, resolve_device

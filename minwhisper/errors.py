@@ -15,7 +15,7 @@ from .printable import printable
 class MinWhisperError(Exception):
     """Base of every error that this package raises for a bad input.
 
-    The message is one printable line, whatever text of files is quoted in it: see :func:`~minwhisper.printable.printable`.
+    The message is one printable line, whatever text of files is quoted in it: see :mod:`minwhisper.printable`.
     """
 
     def __init__(self, *args: object) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from .backend import Array, array_module, to_numpy
 from .engine import Engine, Feed, Memory
+from .finite import check_finite
 from .layers import log_softmax, softmax, working_dtype
 from .rules import Rule
 from .tokenizer import Tokenizer
@@ -87,6 +88,7 @@ def search(
     logits = yield Step([0], [list(prompt)], [start, last])  # (1, 2, V)
     # Before any rule: no speech is a special token that the rules forbid.
     no_speech = float(to_numpy(softmax(logits[:, 0])[0, tokenizer.no_speech]))
+    check_finite([no_speech], "the probability of no speech")
     scores = array_module(logits).repeat(logits[:, 1], strategy.start, axis=0)  # (R, V), a row a candidate
     rows = [0] * strategy.start  # where each is in the cache: at first all are the same text
     going = [Candidate((), 0.0)] * strategy.start
@@ -228,7 +230,10 @@ def _follow(scores: Array, going: Sequence[Candidate], tokens: Array) -> list[Ch
 def _down(tokens: Array, logprobs: Array) -> list[list[Any]]:
     """Tokens and their log-probabilities for Python, in one piece: what a step brings down from a GPU.
 
-    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶.
+    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶. A row of scores with NaN or +inf anywhere in it
+    has no log-probabilities but NaN, and raises :class:`NumericalError` here.
     """
     dtype = working_dtype(logprobs)
-    return to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)])).tolist()
+    both = to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)]))
+    check_finite(both[1].ravel().tolist(), "the log-probability of a token")
+    return both.tolist()

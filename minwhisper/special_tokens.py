@@ -62,6 +62,6 @@ def check_special(listed: Mapping[str, int], special: Mapping[str, int], size: i
         if token != expected:
             place = "has no such token" if expected is None else f"has it at {expected}"
             raise TokenizerError(
-                f"{source}: {printable(name, 40)} is token {brief(token)}, but a Whisper vocabulary of {size} tokens {place}; "
-                "is this another model's tokenizer?"
+                f"{source}: {printable(name, 40)} is token {brief(token)}, but a Whisper vocabulary of {size} tokens "
+                f"{place}; is this another model's tokenizer?"
             )

@@ -28,7 +28,9 @@ def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> byt
         with path.open("rb") as file:
             data = file.read(TEXT_LIMIT + 1)
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror or problem}); check the file and its permissions") from None
+        raise error(
+            f"{path}: cannot be read ({problem.strerror or problem}); check the file and its permissions"
+        ) from None
     if len(data) > TEXT_LIMIT:
         raise error(f"{path}: expected at most {TEXT_LIMIT:,} bytes, the file has more; is it another kind of file?")
     return data
@@ -62,9 +64,7 @@ def parse_json(data: bytes, source: str, error: type[MinWhisperError] = WeightsE
     return values
 
 
-def checked_integer(
-    name: str, value: object, least: int, most: int, error: type[MinWhisperError] = ConfigError
-) -> int:
+def checked_integer(name: str, value: object, least: int, most: int, error: type[MinWhisperError] = ConfigError) -> int:
     """Return ``value`` if it is a whole number from ``least`` to ``most``. Raises ``error`` for anything else.
 
     >>> checked_integer("encoder_layers", 4, 1, 256)
@@ -94,9 +94,7 @@ def _decoded(data: bytes, source: str, error: type[MinWhisperError]) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as problem:
-        raise error(
-            f"{source}: cannot be read as text (byte {problem.start} is not UTF-8); {_FETCH_AGAIN}"
-        ) from None
+        raise error(f"{source}: cannot be read as text (byte {problem.start} is not UTF-8); {_FETCH_AGAIN}") from None
 
 
 def _refuse_constant(constant: str) -> Any:

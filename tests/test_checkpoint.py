@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, stored, write
-from minwhisper.checkpoint import Checkpoint, LoadReport, load_checkpoint, read_config
+from minwhisper.checkpoint import Checkpoint, load_checkpoint
+from minwhisper.checkpoint_config import read_config
 from minwhisper.config import PUBLISHED
 from minwhisper.encoder import sinusoids
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
@@ -24,6 +25,7 @@ from minwhisper.fast.cpu_weights import empty_weights
 from minwhisper.fast.panels import unpacked
 from minwhisper.names import expected_shapes, flatten
 from minwhisper.sources import CheckpointFiles, find_checkpoint, packaged_model
+from minwhisper.tensor_matching import LoadReport
 from minwhisper.weights import Room, count_parameters
 from test_ctranslate2 import model_bin
 

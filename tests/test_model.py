@@ -19,7 +19,6 @@ from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from hub_server import HubServer, Repository
 from minwhisper import DecodingOptions, Whisper, load_model
-from minwhisper.checkpoint import LoadReport
 from minwhisper.config import PUBLISHED
 from minwhisper.decoding import DecodingResult
 from minwhisper.errors import (
@@ -33,6 +32,7 @@ from minwhisper.errors import (
 )
 from minwhisper.names import flatten
 from minwhisper.sources import packaged_model
+from minwhisper.tensor_matching import LoadReport
 from minwhisper.weights import count_parameters
 
 ROOT = Path(minwhisper.__file__).parents[1]
