@@ -239,9 +239,8 @@ class Whisper:
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        with self.engine.at_work():
-            with located(self.name):
-                found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
+        with self.engine.at_work(), located(self.name):
+            found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
 

@@ -101,7 +101,7 @@ def render(transcript: Transcript, format: str, options: SubtitleOptions = Subti
         return json.dumps(transcript, allow_nan=False)
     except ValueError:
         raise OptionError(
-            "the transcript: expected finite numbers, it has NaN or infinity, which JSON does not have; transcribe again"
+            "the transcript: expected finite numbers, it has NaN or infinity, which JSON cannot hold; transcribe again"
         ) from None
 
 

@@ -114,3 +114,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes hours."""
     parser.addoption("--grid", action="store_true", help="compare every sound in every mode with openai-whisper")
+    parser.addoption(
+        "--fuzz",
+        type=float,
+        default=0.0,
+        help="seconds for which each fuzzer runs; by default a fixed small number of cases",
+    )
