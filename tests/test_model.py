@@ -161,7 +161,7 @@ def test_a_checkpoint_that_does_not_match_needs_to_be_wanted(folder: Path, tmp_p
     with pytest.raises(WeightsError, match=r"missing tensors \(1\): decoder\.norm\.bias"):
         load_model(tmp_path)
     with pytest.warns(
-        UserWarning, match=r"missing tensors \(1\): decoder\.norm\.bias; what is missing is zero"
+        UserWarning, match=r"missing tensors \(1\): decoder\.norm\.bias; missing tensors are filled with zeros"
     ) as caught:
         model = load_model(tmp_path, strict=False)
     assert caught[0].filename == __file__  # the caller's line, not one of ours
