@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from .printable import printable as printable
+
 BAR_WIDTH = 30  # columns of the bar where there is room for it
 BAR_LEAST = 10  # with fewer it says nothing, and is left out
 NAME_WIDTH = 40  # columns of the name before it
@@ -70,15 +72,6 @@ def _drop(stream: TextIO) -> None:
         stream.flush()
 
 
-def printable(name: object) -> str:
-    r"""A name on one line, with what is no visible character escaped.
-
-    >>> print(printable("two\nlines.wav"))
-    two\nlines.wav
-    """
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(name))
-
-
 class Console:
     """The two streams and the bar."""
 
@@ -94,7 +87,7 @@ class Console:
     def note(self, message: object) -> None:
         """Write a line about the work: an error, or what was done."""
         with self._bar_aside():
-            write_message(f"minwhisper: {message}\n")
+            write_message(f"minwhisper: {printable(message)}\n")
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Show a warning as a line, without the place in the code it came from; for ``warnings.showwarning``."""

@@ -18,6 +18,7 @@ from .backend import Array, to_numpy
 from .config import WhisperConfig
 from .engine import Engine, Feed
 from .errors import OptionError
+from .finite import check_finite, located
 from .layers import softmax
 from .options import DecodingOptions
 from .rules import LogitFilters, Timestamps
@@ -60,6 +61,7 @@ class Request(NamedTuple):
     features: Array  # (1, T, D)
     options: DecodingOptions
     generator: np.random.Generator | None = None  # for temperatures above 0; without one, a new one with seed 0
+    where: str = "a window"  # the model and the window, for messages
 
 
 class Decoding:
@@ -72,7 +74,8 @@ class Decoding:
 
     def add(self, request: Request) -> int:
         """Begin with a window; returns its number. Raises what :func:`check_possible` does."""
-        language, probabilities = _language(request, self._engine, self._tokenizer)
+        with located(request.where):
+            language, probabilities = _language(request, self._engine, self._tokenizer)
         search = begin_search(request, language, self._engine.config, self._tokenizer)
         number = self._searches.add(search, request.features)
         self._requests[number] = request, language, probabilities
@@ -120,16 +123,18 @@ def _language(request: Request, engine: Engine, tokenizer: Tokenizer) -> tuple[s
 
 
 def begin_search(request: Request, language: str, config: WhisperConfig, tokenizer: Tokenizer) -> Search:
-    """The search that the options ask for."""
+    """Begin the search that the options ask for; its errors name the window."""
     options = request.options
-    return search(
-        initial_tokens(options, language, tokenizer, config),
-        config.max_target_positions,
-        strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
-        rules=rules_for(options, tokenizer),
-        tokenizer=tokenizer,
-        most=options.sample_len or config.max_target_positions // 2,
-    )
+    with located(request.where):
+        found = yield from search(
+            initial_tokens(options, language, tokenizer, config),
+            config.max_target_positions,
+            strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
+            rules=rules_for(options, tokenizer),
+            tokenizer=tokenizer,
+            most=options.sample_len or config.max_target_positions // 2,
+        )
+    return found
 
 
 def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:
@@ -227,5 +232,6 @@ def language_probabilities(features: Array, engine: Engine, tokenizer: Tokenizer
     for logits, _ in engine.decode_together([Feed([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]):
         scores = logits[0, 0, first : first + len(tokenizer.languages)]
         probabilities = to_numpy(softmax(scores)).astype(np.float64)  # (languages,)
+        check_finite(probabilities.tolist(), "the probability of a language")
         heard.append(dict(zip(tokenizer.languages, probabilities.tolist(), strict=True)))
     return heard

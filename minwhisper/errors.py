@@ -10,6 +10,8 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .printable import printable
+
 OUT_OF_MEMORY = "out of memory; end other programs, or take a smaller model, batch_size, beam_size or best_of"
 _SIGNS_OF_LITTLE_MEMORY = (
     "can't start new thread",
@@ -19,7 +21,14 @@ _SIGNS_OF_LITTLE_MEMORY = (
 
 
 class MinWhisperError(Exception):
-    """Base of every error that this package raises for a bad input."""
+    """Base of every error that this package raises for a bad input.
+
+    The message is one printable line, whatever text of files is quoted in it: see :mod:`minwhisper.printable`.
+    """
+
+    def __init__(self, *args: object) -> None:
+        """``args`` are those of any exception; the first one is the message."""
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class AudioError(MinWhisperError, ValueError):
@@ -60,6 +69,15 @@ class DeviceError(MinWhisperError, RuntimeError):
 
 class DeviceMemoryError(DeviceError):
     """A GPU whose memory does not suffice for a model, or for what it was asked to do."""
+
+
+class NumericalError(MinWhisperError, ArithmeticError):
+    """A value that a model computed and that is NaN or infinite."""
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        """``problem`` says which value it is, ``where`` names the model and the window."""
+        super().__init__(f"{where}: {problem}" if where else problem)
+        self.problem = problem
 
 
 class OptionError(MinWhisperError, ValueError):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from math import prod
 
-from .checkpoint import read_config
+from .checkpoint_config import read_config
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .console import Console
 from .devices import describe_device, resolve_device

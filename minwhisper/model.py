@@ -14,7 +14,8 @@ import numpy as np
 
 from .audio import AudioSource
 from .backend import Array, on_device, to_device, to_numpy
-from .checkpoint import LoadReport, load_checkpoint, read_config
+from .checkpoint import load_checkpoint
+from .checkpoint_config import describe_windows, read_config, warn_of
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
@@ -35,12 +36,14 @@ from .fast.gpu import gpu_engine
 from .fast.out_of_memory import GuardedEngine, MemoryGuard
 from .fast.panels import unpacked
 from .fast.threads import check_threads
+from .finite import located
 from .layers import Weights
 from .names import expected_shapes, flatten, nest
 from .option_checks import brief, check_count, check_generator, check_names, check_seed
 from .options import DecodingOptions, TranscriptionOptions
 from .segments import Transcript
 from .sources import find_checkpoint, reading_model
+from .tensor_matching import LoadReport
 from .tokenizer import Tokenizer
 from .transcribe import Progress, Transcription, transcribe_in_step
 from .weights import check_dtype, random_weights
@@ -86,6 +89,7 @@ def load_model(
         with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
             checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
         tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
+    warn_of(files.label, describe_windows(checkpoint.config), stacklevel=2)
     return Whisper(
         checkpoint.config,
         checkpoint.weights,
@@ -237,7 +241,7 @@ class Whisper:
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        with self.engine.at_work():
+        with self.engine.at_work(), located(self.name):
             found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
@@ -280,7 +284,10 @@ class Whisper:
         check_possible(asked, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
         with self.engine.at_work():
-            requests = [Request(window[None], asked, generator) for window in self._features(mel)]
+            requests = [
+                Request(window[None], asked, generator, f"{self.name}: window {number}")
+                for number, window in enumerate(self._features(mel), start=1)
+            ]
             # Where tokens are drawn, one window's numbers must not depend on how many another takes.
             found = self._decode(requests) if asked.temperature == 0 else [self._decode([r])[0] for r in requests]
         return found if mel.ndim == 3 else found[0]

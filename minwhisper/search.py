@@ -20,6 +20,7 @@ import numpy as np
 
 from .backend import Array, array_module, to_numpy
 from .engine import Engine, Feed, Memory
+from .finite import check_finite
 from .layers import log_softmax, softmax, working_dtype
 from .rules import Rule
 from .tokenizer import Tokenizer
@@ -125,6 +126,7 @@ def search(
     probe = Probe(list(prompt).index(tokenizer.sot), tokenizer.no_speech)
     chosen = yield Step([0], [list(prompt)], going, rules, strategy, probe)
     no_speech = chosen.probability
+    check_finite([no_speech], "the probability of no speech")
     rows = [0] * strategy.start  # where each candidate is in the cache: at first all are the same text
     for length in range(1, most + 1):
         choices = chosen.choices
@@ -310,7 +312,10 @@ def _follow(scores: Array, going: Sequence[Candidate], tokens: Array) -> list[Ch
 def _down(tokens: Array, logprobs: Array) -> list[list[Any]]:
     """Tokens and their log-probabilities for Python, in one piece: what a step brings down from a GPU.
 
-    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶.
+    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶. A row of scores with NaN or +inf anywhere in it
+    has no log-probabilities but NaN, and raises :class:`NumericalError` here.
     """
     dtype = working_dtype(logprobs)
-    return to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)])).tolist()
+    both = to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)]))
+    check_finite(both[1].ravel().tolist(), "the log-probability of a token")
+    return both.tolist()

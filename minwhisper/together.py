@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .decoding import Decoding, DecodingResult, Request
 from .engine import Engine
+from .finite import located
 from .passage import Steps
 from .segments import Segment
 from .tokenizer import Tokenizer
@@ -88,7 +89,9 @@ def one_by_one(steps: Steps, model: "Whisper") -> Generator[Segment, None, None]
         item = next(steps)
         while True:
             if isinstance(item, Request):
-                item = steps.send(model.decode(item.features[0], item.options, generator=item.generator))
+                with located(item.where):
+                    result = model.decode(item.features[0], item.options, generator=item.generator)
+                item = steps.send(result)
             else:
                 yield item
                 item = next(steps)

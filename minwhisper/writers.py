@@ -86,7 +86,8 @@ Lines: TypeAlias = Sequence[Sequence[TimedText]]
 def render(transcript: Transcript, format: str, options: SubtitleOptions = SEGMENTS_AS_THEY_ARE) -> str:
     """The contents of a file of one of :data:`FORMATS`. ``options`` are for vtt and srt.
 
-    Raises :class:`OptionError` for another format, or for a time that is negative or no number.
+    Raises :class:`OptionError` for another format, for a time that is negative or no number, and for any number in JSON
+    that is not finite.
     """
     check_format(format, FORMATS)
     segments = transcript["segments"]
@@ -100,7 +101,12 @@ def render(transcript: Transcript, format: str, options: SubtitleOptions = SEGME
         return "".join(f"{number}\n{_cue(subtitle, hours=True, mark=',')}" for number, subtitle in timed)
     if format == "tsv":
         return "start\tend\ttext\n" + "".join(_table_row(segment) for segment in segments)
-    return json.dumps(transcript)
+    try:
+        return json.dumps(transcript, allow_nan=False)
+    except ValueError:
+        raise OptionError(
+            "the transcript: expected finite numbers, it has NaN or infinity, which JSON cannot hold; transcribe again"
+        ) from None
 
 
 def check_format(format: str, known: Sequence[str]) -> None:
