@@ -119,4 +119,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=0.0,
         help="seconds for which each fuzzer runs; by default a fixed small number of cases",
-    )  # noqa: E501
+    )
