@@ -272,6 +272,38 @@ def test_no_permission(monkeypatch):
     refusal(str(SHORT), SHORT.name, "no permission", "change")
 
 
+class Sick(io.BytesIO):
+    """A file of a disk from which some bytes can be read and others cannot."""
+
+    def __init__(self, content, readable):
+        super().__init__(content)
+        self.readable_bytes = readable
+
+    def read(self, size=-1):
+        if self.tell() >= self.readable_bytes:
+            raise OSError(5, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("readable", [0, 4000, 40_000])
+def test_a_disk_that_fails_while_it_is_read(monkeypatch, readable):
+    content = SHORT.read_bytes()
+    monkeypatch.setattr(builtins, "open", lambda *_: Sick(content, readable))
+    refusal(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
+
+
+def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
+    class Pipe(Sick):
+        def seekable(self):
+            return False
+
+    monkeypatch.setattr(builtins, "open", lambda *_: Pipe(b"", 0))
+    refusal(str(SHORT), SHORT.name, "cannot be read (Input/output error)")
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(b"", 0)))
+    refusal("-", "standard input: cannot be read (Input/output error)")
+
+
 def test_empty(tmp_path, monkeypatch):
     (tmp_path / "empty.mp3").touch()
     refusal(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from minwhisper import sources
+from minwhisper import load_model, sources
 from minwhisper.checkpoint_files import CheckpointFiles
 from minwhisper.checksums import verify_checksums
 from minwhisper.config import ALIASES, PUBLISHED
@@ -196,3 +196,15 @@ def test_the_client_of_the_hub_is_not_imported_in_vain(tmp_path: Path) -> None:
     )
     root = Path(sources.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=root)
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    folder_of(tmp_path / "mine", "model.safetensors", "config.json")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        ModelNotFoundError, match=r"model .*mine: cannot be read: .*'Permission denied' of .*mine; check"
+    ):
+        load_model(tmp_path / "mine")
