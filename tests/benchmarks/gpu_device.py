@@ -33,7 +33,6 @@ class Gpu:
         import cupy
 
         self.device, self.cupy = device, cupy
-        self._pools: list[Any] = []  # kept, because constants that the package caches may be in one
 
     def wait(self) -> None:
         """Wait until all work is done, PyTorch's too."""
@@ -81,30 +80,35 @@ class Gpu:
 
     @contextmanager
     def pool(self, limit: int = 0) -> Iterator[Pool]:
-        """Allocate from a fresh pool meanwhile, which may hold ``limit`` bytes at most (0: any number)."""
-        cupy = self.cupy
-        fresh, peak = cupy.cuda.MemoryPool(), 0
-        fresh.set_limit(size=limit)
-        self._pools.append(fresh)
+        """Count what is allocated meanwhile, of which there may be ``limit`` bytes at most (0: any number)."""
+        cupy, pool = self.cupy, self.cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        before, held = pool.used_bytes(), pool.total_bytes()
+        if limit:
+            pool.set_limit(size=held + limit)
+        peak = 0
+
+        def used() -> int:
+            return pool.used_bytes() - before
 
         def allocate(size: int) -> Any:
             nonlocal peak
-            memory = fresh.malloc(size)
-            peak = max(peak, fresh.used_bytes())
+            memory = pool.malloc(size)
+            peak = max(peak, used())
             return memory
 
         def the_peak() -> int:
             nonlocal peak
-            found, peak = max(peak, fresh.used_bytes()), fresh.used_bytes()
+            found, peak = max(peak, used()), used()
             return found
 
-        cupy.get_default_memory_pool().free_all_blocks()
         cupy.cuda.set_allocator(allocate)  # for all threads: weights are sent by a thread of their own
         try:
-            yield Pool(fresh.used_bytes, the_peak, fresh.total_bytes)
+            yield Pool(used, the_peak, lambda: pool.total_bytes() - held)
         finally:
-            cupy.cuda.set_allocator(cupy.get_default_memory_pool().malloc)
-            fresh.free_all_blocks()
+            cupy.cuda.set_allocator(pool.malloc)
+            pool.set_limit(size=0)
+            pool.free_all_blocks()
 
     def beside_arrays(self) -> int:
         """Return the bytes that are taken and not in the default pool: the context, and other processes."""

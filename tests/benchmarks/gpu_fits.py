@@ -10,7 +10,7 @@ from gpu_t400 import ROOM
 from gpu_work import filler, greedy_tokens
 
 from minwhisper.engine import Feed
-from minwhisper.fast.gpu_memory import CONTEXT, device_memory
+from minwhisper.fast.gpu_memory import CONTEXT, device_memory, measure_card, tile_bytes
 
 EXACT = 0.03  # of the peak that was foretold, how far the measured one may be from it
 PARTS = [f"{part} MiB|.0f" for part in ("weights", "encoder", "decoder", "peak")]
@@ -33,20 +33,25 @@ def peak(lab: Lab) -> Iterator[Cells]:
     """Encode a window, feed the longest prompt and fifty tokens: peaks of arrays beside what was foretold."""
     lab.forget()
     for size in [*lab.sizes, *(Size(size.name, "float16") for size in lab.sizes), *lab.larger]:
-        its = device_memory(lab.configs[size.name], size.dtype)
         gc.collect()
         with lab.gpu.pool(ROOM) as pool:
-            found: list[float | None] = [None] * 4
-            held: float | None = None
+            foretold, found, held = foretold_peaks(lab, size), [None] * 4, None
             try:
                 found, held = peaks(lab, size, pool), pool.held() / MIB
             except Exception as error:  # CuPy's own type for a full pool, or the package's
                 lab.note(f"{size}: {type(error).__name__}: {error}")
             gc.collect()
-        foretold = its.weights, its.encoder, its.cache + its.decoder, its.peak
         both = [value and value / MIB for pair in zip(found, foretold, strict=True) for value in pair]
-        of_it = Bound(found[3] and found[3] / its.peak, 1 - EXACT, 1 + EXACT)
+        of_it = Bound(found[3] and found[3] / foretold[3], 1 - EXACT, 1 + EXACT)
         yield str(size), *both, of_it, held
+
+
+def foretold_peaks(lab: Lab, size: Size) -> list[int]:
+    """Return what is foretold for the card as it is now: weights, what each half takes beside them, the peak."""
+    config, dtype = lab.configs[size.name], size.dtype
+    weights = device_memory(config, dtype).weights
+    its = device_memory(config, dtype, tile=tile_bytes(config, dtype, measure_card(lab.device).room - weights))
+    return [weights, its.buffers + its.encoder, its.buffers + its.cache + its.decoder, its.peak]
 
 
 def peaks(lab: Lab, size: Size, pool: Any) -> list[float | None]:

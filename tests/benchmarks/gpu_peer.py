@@ -29,7 +29,7 @@ class Peer:
     def steps(self, mel: np.ndarray, rows: int = 1) -> Contender:
         """Take steps of several sequences, from a length of :data:`LENGTH` tokens on."""
         tensor = self.torch.tensor
-        features = self.model.encoder(tensor(mel, device=self.device)).repeat(rows, 1, 1)
+        features = self.features(mel).repeat(rows, 1, 1)
         prompt = tensor(filler(self.like, LENGTH, rows), device=self.device)
         token = prompt[:, -1:]
 
@@ -49,10 +49,15 @@ class Peer:
 
         return Contender(lambda run: run(), ready, STEPS)
 
-    def decode(self, mel: np.ndarray, **how: Any) -> list[int]:
-        """Decode a window, (1, M, 3000), and return its tokens."""
+    def features(self, mel: np.ndarray) -> Any:
+        """Encode a window, (1, M, 3000) -> (T, D)."""
+        return self.model.encoder(self.torch.tensor(mel, device=self.device))[0]
+
+    def decode(self, window: Any, **how: Any) -> list[int]:
+        """Decode a window, a mel (M, 3000) or features (T, D), and return its tokens."""
         options = self.whisper.DecodingOptions(fp16=False, language="en", **how)
-        return list(self.whisper.decode(self.model, self.torch.tensor(mel[0], device=self.device), options).tokens)
+        there = self.torch.as_tensor(window, device=self.device)
+        return list(self.whisper.decode(self.model, there, options).tokens)
 
     def transcribe(self, samples: np.ndarray) -> list[int]:
         """Transcribe a clip greedily, and return its tokens."""

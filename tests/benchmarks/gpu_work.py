@@ -9,7 +9,7 @@ import numpy as np
 
 from minwhisper.backend import to_numpy
 from minwhisper.engine import Feed
-from minwhisper.fast.gpu import GpuEngine
+from minwhisper.fast.gpu import gpu_engine
 
 START, WORD = 50257, 400  # any tokens will do for timing
 LENGTH = 100  # tokens of a sequence when its steps are timed
@@ -55,13 +55,10 @@ def with_engine(model: Any, engine: Any, **changes: Any) -> Any:
     return other
 
 
-def launching(model: Any) -> GpuEngine:
+def launching(model: Any) -> Any:
     """Return an engine for a model on the GPU that launches kernels one by one and replays no graph."""
-    engine = GpuEngine(model.weights, model.config, model.device)
-    if hasattr(engine, "steps"):
-        engine.steps.use_graph = False
-    elif engine._steps:
-        engine._steps._record = False
+    engine: Any = gpu_engine(model.weights, model.config, model.device)
+    engine.steps.use_graph = False
     return engine
 
 
@@ -95,12 +92,16 @@ def steps(model: Any, features: Sequence[Any], rows: int = 1, moving: bool = Fal
     return Contender(run, ready, STEPS)
 
 
-def greedy_tokens(model: Any, mel: np.ndarray, most: int = 50) -> list[int]:
-    """Decode a window greedily: with all logit filters if there is a tokenizer, else by the largest logit."""
+def greedy_tokens(model: Any, mel: np.ndarray, most: int = 50, features: Any = None) -> list[int]:
+    """Decode a window greedily: with all logit filters if there is a tokenizer, else by the largest logit.
+
+    ``features`` of the window, (1, T, D), if there are any.
+    """
+    features = model.encode(mel) if features is None else features
     if model.maybe_tokenizer is not None:
-        return model.decode(mel[0], language="en", sample_len=most).tokens
+        return model.decode(features[0], language="en", sample_len=most).tokens
     engine, tokens = model.engine, filler(model, 1)[0]
-    cache = engine.new_cache(model.encode(mel))
+    cache = engine.new_cache(features)
     with engine.at_work():
         for _ in range(most):
             ((logits, cache),) = engine.decode_together([Feed([tokens[-1:]], cache, [0])])

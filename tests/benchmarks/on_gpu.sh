@@ -3,9 +3,10 @@
 #
 #     tests/benchmarks/on_gpu.sh A|B|C|join [RESULTS]
 #
-# A: speed against openai-whisper, and that steps are replayed as a CUDA graph. B: exactness, tokens, memory. C: compute-sanitizer on the
-# kernels, and tests/test_on_gpu.py. join: only put together what was carried here. Each part prints its tables as they come and keeps them in
-# RESULTS ($OUT, else ./results) as PART.json and PART.txt; its exit status is 0 if all is as wanted.
+# A: speed against openai-whisper, and that steps are replayed as a CUDA graph. B: exactness, tokens, memory.
+# C: compute-sanitizer on the kernels, and tests/test_on_gpu.py. join: only put together what was carried here.
+# Each part prints its tables as they come and keeps them in RESULTS ($OUT, else ./results) as PART.json and PART.txt;
+# its exit status is 0 if all is as wanted.
 #
 # Folders that `gpu.py --prepare` made are taken from .gpu/1, .gpu/2 … in the checkout (MINWHISPER_CARRIED names another
 # place), all at once or call by call, and put together in MINWHISPER_MODELS (/tmp/minwhisper_models).
