@@ -20,7 +20,8 @@ from .gpu_table import HEADER, Field, HeaderAt, Kind, RowTable
 
 SOURCE = Path(__file__).with_name("gpu_kernels.cu")
 THREADS = 256  # of a block: four fill a multiprocessor of Turing
-CHOOSING = 512  # of a block that chooses a token: there is one per choice
+SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
+MAX_TOP = 32  # tokens that a choice returns at most
 ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
 OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
 STAGED = 4096  # values of x that wait in shared memory: 16 KiB a block, so that four have room
@@ -52,7 +53,8 @@ def source() -> str:
     """Return the CUDA C++ of the kernels, the constants it shares with Python first."""
     whole = {
         "THREADS": THREADS,
-        "CHOOSING": CHOOSING,
+        "SLICES": SLICES,
+        "MAX_TOP": MAX_TOP,
         "TEXTS": ROW_GROUP,
         "OUTPUTS": OUTPUTS,
         "STAGED": STAGED,
@@ -310,14 +312,24 @@ class Kernels:
         shared = together * size + 2 * ROW_GROUP + 4 * THREADS + together * CHUNK  # see Look in the source
         self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
 
-    def choose(self, table: RowTable, logits: Array, out: Array, choices: int) -> None:
-        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits."""
+    @staticmethod
+    def slices_shape(choices: int) -> tuple[int, int, int]:
+        """The shape of what :meth:`choose` computes in, int32: see Slice in the source."""
+        return choices, SLICES, 12 + 4 * MAX_TOP
+
+    def choose(self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int) -> None:
+        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits.
+
+        slices, with anything in it, is of :meth:`slices_shape` or larger; counters (choices,) are 0 before and after.
+        """
         _check(np.float32, logits)
-        _check(np.int32, out)
+        _check(np.int32, slices, counters, out)
         assert choices <= table.capacity
+        assert slices.size >= math.prod(self.slices_shape(choices))
+        assert counters.size >= choices
         assert out.size >= 2 * choices
-        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), out)
-        self._launch("choose", (choices,), arguments, shared=2 * CHOOSING, threads=CHOOSING)
+        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), slices, counters, out)
+        self._launch("choose", (SLICES, choices), arguments, shared=2 * THREADS + 8)
 
     # -------------------------------------------------------------------------------------- launching
 
