@@ -104,17 +104,17 @@ class PretendedGpu:
             self._driver.pretended_log(0)
 
     @contextmanager
-    def without_computing(self) -> Iterator[None]:
-        """Execute no kernel and no product inside of the context: calls and memory only."""
+    def without_computing(self, but: str = "") -> Iterator[None]:
+        """Execute no kernel, but for the one of this name, and no product inside of the context."""
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()
-        self._driver.pretended_compute(0)
+        self._driver.pretended_compute(0, but.encode())
         try:
             yield
             cupy.cuda.runtime.deviceSynchronize()
         finally:
-            self._driver.pretended_compute(1)
+            self._driver.pretended_compute(1, b"")
 
     @contextmanager
     def backward(self) -> Iterator[None]:
