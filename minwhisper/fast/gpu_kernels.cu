@@ -766,7 +766,7 @@ __device__ int draw(const Choice& its, const Slice* slices, float highest, bool 
     double* const found = (double*)shared + THREADS;  // behind what a scan needs: the place, and what comes before it
     __syncthreads();
     if (threadIdx.x == 0) {
-        double total = 0.0, before = 0.0;
+        double total = 0.0;
         for (int pass = 0; pass < 2; pass++) {
             const double wanted = share * total;
             double reached = 0.0;
