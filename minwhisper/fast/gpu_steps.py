@@ -62,6 +62,11 @@ class Steps:
         self._lock = threading.Lock()
         self._last: tuple[Any, Any] | None = None  # the stream that was used last, and an event after what it was given
 
+    def reserve(self) -> None:
+        """Make the buffers that one sequence needs, which stay: made later, they would divide the room of others."""
+        self._buffers_of(1)
+        self._table_of(self._positions // 2, 1)
+
     # -------------------------------------------------------------------------------------- what is asked for
 
     def new_cache(self, features: Array) -> GpuCache:
