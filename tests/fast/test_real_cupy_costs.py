@@ -30,11 +30,11 @@ REGISTERS = 65536  # of a multiprocessor
 
 def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
     """Return a model whose weights are anything, which takes no time."""
+    import cupy
+
     config = PUBLISHED[name]
     expected = expected_shapes(config)
     reserve(pool_bytes(expected, dtype), "cuda:0")
-    import cupy
-
     weights = nest({name: cupy.empty(shape, dtype) for name, shape in expected.items()})
     tokenizer = made_up_tokenizer(config.vocab_size)
     return minwhisper.Whisper(config, weights, maybe_tokenizer=tokenizer, device="cuda:0", dtype=dtype)
