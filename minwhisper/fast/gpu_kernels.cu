@@ -251,7 +251,7 @@ struct Product {
     const float* residual;                                    // (R, O) or null
     float* y;                                                 // (R, O), if `keep` is negative
     const long long* table;
-    int capacity, inner, outer, gelu, split;
+    int capacity, inner, outer, gelu, split, staged;
     int keep;  // 0: the outputs are the rows' keys, and 1: their values, which go to their places
     int layer, positions;
     float eps;
@@ -276,6 +276,39 @@ __device__ void moments(const float* x, int rows, int inner, float eps, float* i
     __syncthreads();
 }
 
+// Part of the rows of x (rows, I), normed if there are weights for it, into shared memory: (ROWS, tile). Beyond the
+// last row comes the last one again.
+template <int ROWS>
+__device__ void stage(const Product& its, const float* x, int rows, int start, int count, int tile,
+                      const float* statistics) {
+    if (its.inner % 4) {
+        for (int i = threadIdx.x; i < ROWS * count; i += THREADS) {
+            const int row = i / count, k = i - row * count, mine = min(row, rows - 1);
+            float value = x[(size_t)mine * its.inner + start + k];
+            if (its.norm_weight)
+                value = fmaf((value - statistics[mine]) / statistics[TEXTS + mine], widen(its.norm_weight[start + k]),
+                             widen(its.norm_bias[start + k]));
+            shared[row * tile + k] = value;
+        }
+        return;
+    }
+    const int fours = count / 4;
+#pragma unroll 2
+    for (int i = threadIdx.x; i < ROWS * fours; i += THREADS) {
+        const int row = i / fours, k = 4 * (i - row * fours), mine = min(row, rows - 1);
+        float4 value = four(x + (size_t)mine * its.inner + start + k);
+        if (its.norm_weight) {
+            const float mean = statistics[mine], scale = 1.0f / statistics[TEXTS + mine];
+            const float4 weight = four(its.norm_weight + start + k), bias = four(its.norm_bias + start + k);
+            value.x = fmaf((value.x - mean) * scale, weight.x, bias.x);
+            value.y = fmaf((value.y - mean) * scale, weight.y, bias.y);
+            value.z = fmaf((value.z - mean) * scale, weight.z, bias.z);
+            value.w = fmaf((value.w - mean) * scale, weight.w, bias.w);
+        }
+        *reinterpret_cast<float4*>(shared + row * tile + k) = value;
+    }
+}
+
 template <int ROWS>
 __device__ void accumulate(const Vector* values, const float* staged, int tile, float (*sums)[ROWS]) {
 #pragma unroll
@@ -294,10 +327,10 @@ __device__ void accumulate(const Vector* values, const float* staged, int tile, 
 // not depend on x, the first values of the weights and the bias, is read before it.
 template <int ROWS>
 __device__ void multiply(const Product& its, const float* x, int first_row, int rows) {
-    constexpr int TILE = STAGED / ROWS / (VECTOR * WARP) * (VECTOR * WARP);
-    float* const statistics = shared + STAGED;            // (2, TEXTS)
-    float* const partial = statistics + 2 * TEXTS;        // (WARPS, OUTPUTS · ROWS)
     const int inner = its.inner, outer = its.outer, split = its.split;
+    const int tile = min(inner, its.staged / ROWS / (VECTOR * WARP) * (VECTOR * WARP));
+    float* const statistics = shared + its.staged;  // (2, TEXTS)
+    float* const partial = statistics + 2 * TEXTS;  // (WARPS, OUTPUTS · ROWS)
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int group = warp / split, part = warp % split, together = WARPS / split * OUTPUTS;
     const bool aligned = inner % VECTOR == 0 && (size_t)its.weight % 16 == 0;
@@ -306,11 +339,11 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
         const int output = first + group * OUTPUTS;
         const int o = output + lane / ROWS, row = lane % ROWS;  // the output that this thread finishes
         const bool finishes = part == 0 && lane < OUTPUTS * ROWS && row < rows && o < outer;
-        const size_t place = (size_t)(first_row + row) * outer + o;
+        const int place = (first_row + row) * outer + o;
         const float bias = finishes && its.bias ? widen(its.bias[o]) : 0.0f;
         float sums[OUTPUTS][ROWS] = {};
-        for (int start = 0; start < inner; start += TILE) {
-            const int count = min(TILE, inner - start);
+        for (int start = 0; start < inner; start += tile) {
+            const int count = min(tile, inner - start);
             const weight_t* of[OUTPUTS];  // beyond the last output, the last: computed, and not written
 #pragma unroll
             for (int o = 0; o < OUTPUTS; o++) of[o] = its.weight + (size_t)min(output + o, outer - 1) * inner + start;
@@ -320,35 +353,25 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
             if (i < vectors)
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
-            if (first == begin || inner > TILE) {  // otherwise they are there
+            if (first == begin || inner > tile) {  // otherwise they are there
                 if (its.norm_weight && first == begin && start == 0) moments(x, rows, inner, its.eps, statistics);
                 __syncthreads();
-#pragma unroll 1
-                for (int row = 0; row < ROWS; row++) {
-                    const int mine = min(row, rows - 1);
-                    for (int i = threadIdx.x; i < count; i += THREADS) {
-                        float value = x[(size_t)mine * inner + start + i];
-                        if (its.norm_weight)
-                            value = fmaf((value - statistics[mine]) / statistics[TEXTS + mine],
-                                         widen(its.norm_weight[start + i]), widen(its.norm_bias[start + i]));
-                        shared[row * TILE + i] = value;
-                    }
-                }
+                stage<ROWS>(its, x, rows, start, count, tile, statistics);
                 __syncthreads();
             }
-            if (i < vectors) accumulate<ROWS>(values, shared + i, TILE, sums);
+            if (i < vectors) accumulate<ROWS>(values, shared + i, tile, sums);
 #pragma unroll(ROWS > 1 ? 1 : 4)  // what the registers hold
             for (i += step; i < vectors; i += step) {
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
-                accumulate<ROWS>(values, shared + i, TILE, sums);
+                accumulate<ROWS>(values, shared + i, tile, sums);
             }
             for (int i = vectors + part * WARP + lane; i < count; i += WARP * split)
 #pragma unroll
                 for (int row = 0; row < ROWS; row++)
 #pragma unroll
                     for (int o = 0; o < OUTPUTS; o++)
-                        sums[o][row] = fmaf(widen(of[o][i]), shared[row * TILE + i], sums[o][row]);
+                        sums[o][row] = fmaf(widen(of[o][i]), shared[row * tile + i], sums[o][row]);
         }
         const float residual = finishes && its.residual ? its.residual[place] : 0.0f;
         float mine = 0.0f;
@@ -387,7 +410,7 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 linear(const float* x, const weight_t* weight, const weight_t* bias, const weight_t* norm_weight,
        const weight_t* norm_bias, const float* residual, float* y, const long long* table, int capacity, int inner,
-       int outer, int gelu, int split, float eps, const weight_t* key, const weight_t* value,
+       int outer, int gelu, int split, int staged, float eps, const weight_t* key, const weight_t* value,
        const weight_t* value_bias, int layer, int positions) {
     const int which = blockIdx.z, first = blockIdx.y * TEXTS, rows = (capacity > 1 ? row_count(table) : 1) - first;
     const Product its = {which == 0 ? weight : which == 1 ? key : value,
@@ -402,6 +425,7 @@ linear(const float* x, const weight_t* weight, const weight_t* bias, const weigh
                          outer,
                          gelu,
                          split,
+                         staged,
                          which - 1,
                          layer,
                          positions,

@@ -24,7 +24,7 @@ SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
 MAX_TOP = 32  # tokens that a choice returns at most
 ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
 OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
-STAGED = 4096  # values of x that wait in shared memory: 16 KiB a block, so that four have room
+STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
 CHUNK = 64  # positions that a block attends to
 MAX_HEAD = 64  # K, which it is in all published sizes
 BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
@@ -57,7 +57,6 @@ def source() -> str:
         "MAX_TOP": MAX_TOP,
         "TEXTS": ROW_GROUP,
         "OUTPUTS": OUTPUTS,
-        "STAGED": STAGED,
         "BLOCKS": BLOCKS,
         "CHUNK": CHUNK,
         "MOST_SIZE": MAX_HEAD,
@@ -224,14 +223,14 @@ class Kernels:
         assert bias is None or bias.shape == (outer,)
         assert residual is None or residual.shape == y.shape
         assert norm is None or norm.weight.shape == norm.bias.shape == (inner,)
-        split, blocks = self._grid(inner, outer)
+        (split, blocks), staged = self._grid(inner, outer), _staged(rows, inner)
         where = (table.there, np.int32(table.capacity)) if table else (NULL, np.int32(0))
         arguments = (
             *(x, weight, _or_null(bias), *(norm or (NULL, NULL)), _or_null(residual), y, *where),
-            *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), EPSILON),
+            *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), np.int32(staged), EPSILON),
             *(NULL, NULL, NULL, np.int32(0), np.int32(0)),
         )
-        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=_PRODUCT)
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=staged + _PRODUCT)
 
     def project_qkv(self, table: RowTable, x: Array, weights: Weights, norm: Norm, queries: Array, layer: int) -> None:
         """The projections of self-attention: x (R, D), normed first -> queries (R, D); keys and values are kept."""
@@ -244,13 +243,13 @@ class Kernels:
         assert query_bias.shape == value_bias.shape == norm.weight.shape == norm.bias.shape == (width,)
         assert queries.shape == x.shape
         assert rows <= table.capacity
-        split, blocks = self._grid(width, width, 3)
+        (split, blocks), staged = self._grid(width, width, 3), _staged(rows, width)
         arguments = (
             *(x, query, query_bias, *norm, NULL, queries, table.there, np.int32(table.capacity)),
-            *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), EPSILON),
+            *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), np.int32(staged), EPSILON),
             *(key, value, value_bias, np.int32(layer), np.int32(table.places.shape[1])),
         )
-        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=_PRODUCT)
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=staged + _PRODUCT)
 
     @staticmethod
     def partial_shape(rows: int, heads: int, positions: int, size: int) -> tuple[int, int, int, int]:
@@ -360,7 +359,13 @@ class Kernels:
             self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-_PRODUCT = STAGED + 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory, see multiply in the source
+_PRODUCT = 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory beside x, see multiply in the source
+
+
+def _staged(rows: int, inner: int) -> int:
+    """How many values of x wait in shared memory: all of up to eight rows, if there is room for them."""
+    whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
+    return min(STAGED, min(rows, ROW_GROUP) * whole)
 
 
 def _given(*arrays: Array | None) -> list[Array]:

@@ -327,7 +327,9 @@ def test_the_memory_foretold_is_what_is_taken(name, dtype, gpus):
     foretold = device_memory(PUBLISHED[name], dtype)
     assert gpus.alive == foretold.weights
     tile = model.engine._engine._tile
-    assert foretold.peak <= device_memory(PUBLISHED[name], dtype, tile=tile).peak < gpus.limit  # larger if there is room
+    assert (
+        foretold.peak <= device_memory(PUBLISHED[name], dtype, tile=tile).peak < gpus.limit
+    )  # larger if there is room
     foretold = device_memory(PUBLISHED[name], dtype, tile=tile)
     encoder, decoder = window_peaks(model, gpus)
     assert encoder == pytest.approx(foretold.encoder, rel=0.03)
