@@ -90,6 +90,7 @@ struct Fiber {
 };
 static Fiber all[MOST];
 static int running, count;
+static int direction, left;  // of a warp whose fibers take turns: 1 or -1, and how many are still to come
 static void (*entry)();  // what a fiber runs
 static char message[300];
 
@@ -120,7 +121,7 @@ switch_stack:
 )");
 static void *scheduler, *contexts[MOST];
 static void resume(int fiber) { switch_stack(&scheduler, contexts[fiber]); }
-static void suspend() { switch_stack(&contexts[running], scheduler); }
+static void leave(int from, int to) { switch_stack(&contexts[from], to < 0 ? scheduler : contexts[to]); }
 static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
     uintptr_t top = ((uintptr_t)stack + bytes) & ~(uintptr_t)63;
     void** place = (void**)top - 2;  // as after a call: 8 below a multiple of 16
@@ -133,7 +134,7 @@ static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
 #include <ucontext.h>
 static ucontext_t scheduler, contexts[MOST];
 static void resume(int fiber) { swapcontext(&scheduler, &contexts[fiber]); }
-static void suspend() { swapcontext(&contexts[running], &scheduler); }
+static void leave(int from, int to) { swapcontext(&contexts[from], to < 0 ? &scheduler : &contexts[to]); }
 static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
     getcontext(&contexts[fiber]);
     contexts[fiber].uc_stack.ss_sp = stack;
@@ -143,6 +144,18 @@ static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
 }
 #endif
 
+// Let the next fiber of the warp run, without a way back to the scheduler between, or the scheduler after the last.
+static void suspend() {
+    const int me = running;
+    while (left--) {
+        threadIdx.x = running += direction;
+        if (all[running].state != READY) continue;
+        leave(me, running);
+        return;
+    }
+    leave(me, -1);
+}
+
 static void body() {
     entry();
     all[running].state = DONE;
@@ -150,9 +163,8 @@ static void body() {
 }
 
 static void wait(State state, int line) {
-    const int me = running;
-    all[me].state = state;
-    all[me].line = line;
+    all[running].state = state;
+    all[running].line = line;
     suspend();
 }
 
@@ -176,11 +188,14 @@ static bool fail(const char* what, int begin, int end) {
 // Until all lanes of a warp wait for other warps, or are done.
 static bool run_warp(int begin, int end, bool backward) {
     for (;;) {
-        for (int i = 0; i < end - begin; i++) {
-            running = backward ? end - 1 - i : begin + i;
-            threadIdx.x = running;
-            if (all[running].state == READY) resume(running);
+        direction = backward ? -1 : 1;
+        threadIdx.x = running = backward ? end - 1 : begin;
+        left = end - begin - 1;
+        while (left && all[running].state != READY) {
+            threadIdx.x = running += direction;
+            left--;
         }
+        if (all[running].state == READY) resume(running);
         bool shuffles = false;
         for (int i = begin; i < end; i++) shuffles |= all[i].state == AT_SHUFFLE;
         if (!shuffles) return true;

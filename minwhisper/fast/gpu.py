@@ -16,7 +16,7 @@ from .gpu_choices import Choices
 from .gpu_decoder import Decoder
 from .gpu_kernels import MAX_HEAD, Kernels, load_kernels
 from .gpu_layers import Layers
-from .gpu_memory import device_memory, measure_card, pool, tile_bytes
+from .gpu_memory import ROUNDED, device_memory, measure_card, pool, tile_bytes
 from .gpu_products import Products
 from .gpu_steps import Steps
 
@@ -54,11 +54,12 @@ class GpuEngine:
             stored = decoder["token_embedding"].dtype
             self._tile = tile_bytes(config, stored, measure_card(device).room - pool().used_bytes())
             needed = device_memory(config, stored, tile=self._tile)
-            reserve(needed.peak - needed.weights, device)
+            reserve(needed.peak - needed.weights + ROUNDED, device)
             width = config.d_model // config.encoder_attention_heads
             self._layers = Layers(kernels, Products.for_heads(width))
             choices = Choices(config, kernels, decoder["token_embedding"])
             self.steps = Steps(Decoder(decoder, config, self._layers), choices)
+            self.steps.reserve()
 
     def at_work(self) -> AbstractContextManager[Any]:
         """Return a context in which the device of the weights is CuPy's current one."""

@@ -21,29 +21,29 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, 
     check_mel(mel, config)
     windows, _, frames = mel.shape
     features = array_module(mel).empty((windows, -(-frames // 2), config.d_model), mel.dtype)
+    x = array_module(mel).empty(features.shape[1:], mel.dtype)  # made first, so that it divides no room of the others
     for window, out in zip(mel, features, strict=True):
-        x = stem(window, weights, layers)  # (T, D)
+        stem(window, weights, layers, out=x)
         for block in weights["blocks"]:
             encoder_block(x, out, block, config.encoder_attention_heads, layers, tile)
         layers.layer_norm(x, **weights["norm"], out=out)
     return features
 
 
-def stem(mel: Array, weights: Weights, layers: Layers) -> Array:
-    """:func:`minwhisper.encoder.stem` of one window: (M, frames) -> (T, D)."""
+def stem(mel: Array, weights: Weights, layers: Layers, *, out: Array) -> None:
+    """:func:`minwhisper.encoder.stem` of one window: (M, frames) -> out (T, D)."""
     x = _convolve(mel.T, 1, weights["conv1"]["weight"], layers)
     layers.kernels.finish(x, weights["conv1"]["bias"], gelu=True)
-    x = _convolve(x, 2, weights["conv2"]["weight"], layers)
-    layers.kernels.finish(x, weights["conv2"]["bias"], gelu=True, residual=weights["positions"][: len(x)])
-    return x
+    _convolve(x, 2, weights["conv2"]["weight"], layers, out)
+    layers.kernels.finish(out, weights["conv2"]["bias"], gelu=True, residual=weights["positions"][: len(out)])
 
 
-def _convolve(x: Array, stride: int, weight: Array, layers: Layers) -> Array:
+def _convolve(x: Array, stride: int, weight: Array, layers: Layers, out: Array | None = None) -> Array:
     """:func:`minwhisper.layers.conv1d` without the bias, as one product: x (T, I), weight (O, I, 3)."""
     (length, channels), outputs = x.shape, len(weight)
     columns = array_module(x).empty((-(-length // stride), channels, 3), x.dtype)
     layers.kernels.unfold(x, columns, stride)
-    return layers.linear(columns.reshape(len(columns), -1), weight.reshape(outputs, -1))
+    return layers.linear(columns.reshape(len(columns), -1), weight.reshape(outputs, -1), out=out)
 
 
 def encoder_block(x: Array, normed: Array, weights: Weights, heads: int, layers: Layers, tile: int) -> None:

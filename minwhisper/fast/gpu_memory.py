@@ -23,6 +23,7 @@ from .gpu_table import HEADER, Field
 GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.GpuEngine` takes them
 
 CONTEXT = 256 << 20  # bytes, not measured on a T400: CUDA's context, the kernels, and cuBLAS with its workspace
+ROUNDED = 1 << 20  # bytes taken beyond all that is counted: the pool rounds every array up, and filters are not counted
 SINGLE = 4  # bytes of a float32
 TILE = 8 << 20  # bytes of attention scores, or of hidden values, computed at a time on a small card
 

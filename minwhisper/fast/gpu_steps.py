@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backend import Array, address, array_module, to_numpy
 from ..decoder import check_tokens
@@ -37,10 +38,13 @@ class Buffers(NamedTuple):
 
 
 class Continuation(NamedTuple):
-    """What a greedy step has left in the table: the step that continues it needs nothing sent."""
+    """What a greedy step has left in the table: the step that continues it needs nothing sent.
+
+    It must not keep keys and values alive. Caches with the same array of places and as many tokens are the same.
+    """
 
     capacity: int
-    caches: tuple[GpuCache, ...]
+    caches: tuple[tuple[NDArray[np.int64], int], ...]  # places and length
     tokens: list[list[int]]
     ways: tuple[Any, ...]
 
@@ -57,6 +61,11 @@ class Steps:
         self._continuation: Continuation | None = None
         self._lock = threading.Lock()
         self._last: tuple[Any, Any] | None = None  # the stream that was used last, and an event after what it was given
+
+    def reserve(self) -> None:
+        """Make the buffers that one sequence needs, which stay: made later, they would divide the room of others."""
+        self._buffers_of(1)
+        self._table_of(self._positions // 2, 1)
 
     # -------------------------------------------------------------------------------------- what is asked for
 
@@ -121,7 +130,8 @@ class Steps:
             start += len(step.going)
         if greedy:
             following = [[int(token)] for token in chosen[:, 0, 0]]
-            self._continuation = Continuation(buffers.rows.table.capacity, tuple(caches), following, ways)
+            left = tuple((cache.places, cache.length) for cache in caches)
+            self._continuation = Continuation(buffers.rows.table.capacity, left, following, ways)
         return list(zip(answers, caches, strict=True))
 
     def _fill(
@@ -280,8 +290,10 @@ def _continues(
     return (
         before.tokens == tokens
         and len(before.caches) == len(requests)
-        and all(was is cache for was, (_, cache) in zip(before.caches, requests, strict=True))
-        and all(was.places is cache.places for was, cache in zip(before.caches, caches, strict=True))
+        and all(
+            places is cache.places is new.places and length == cache.length
+            for (places, length), (_, cache), new in zip(before.caches, requests, caches, strict=True)
+        )
         and all(was[0] is way[0] and was[1] is way[1] for was, way in zip(before.ways, ways, strict=True))
     )
 

@@ -19,7 +19,7 @@ from minwhisper.config import PUBLISHED
 from minwhisper.engine import Feed, PlainEngine
 from minwhisper.fast import gpu, gpu_steps
 from minwhisper.fast.gpu_kernels import load_kernels
-from minwhisper.fast.gpu_memory import device_memory
+from minwhisper.fast.gpu_memory import ROUNDED, device_memory
 
 JFK = DATA / "jfk.flac"
 SOME_CLIP = "LJ001-0006.wav"
@@ -158,7 +158,7 @@ def test_a_greedy_token_sends_nothing_and_brings_down_eight_bytes(there, gpus):
     down = Counter(crossed.nbytes for crossed in gpus.transfers if not crossed.up)
     assert up[0] == ((1, 80, 3000), 960_000)
     assert len(up) == 3  # the mel, the table of the prompt, that of the first step
-    assert all(size < 20_000 for _, size in up[1:])
+    assert all(size < 40_000 for _, size in up[1:])
     # With the prompt's choice comes the probability of no speech; at last, the end.
     assert down == {16: 1, 8: len(generated)}
 
@@ -356,8 +356,8 @@ def test_memory_is_reserved_in_one_piece(gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     assert gpus.alive == device_memory(PUBLISHED["tiny"], "float16").weights
     foretold = device_memory(PUBLISHED["tiny"], "float16", tile=model.engine._engine._tile)
-    assert gpus.alive == foretold.weights
-    assert 0 <= gpus.peak - foretold.peak < 512  # what an array's size is rounded up to
+    assert foretold.weights < gpus.alive <= foretold.weights + foretold.buffers + 4096  # made with the engine
+    assert 0 <= gpus.peak - foretold.peak - ROUNDED < 512  # what an array's size is rounded up to
 
 
 @pytest.mark.grid

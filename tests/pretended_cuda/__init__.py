@@ -43,8 +43,9 @@ class PretendedGpu:
         self._driver = driver
         for name in ("name", "logged", "violations"):
             getattr(driver, f"pretended_{name}").restype = ctypes.c_char_p
-        for name in ("calls", "bytes", "taken", "peak"):
+        for name in ("calls", "bytes", "taken", "peak", "image_bytes"):
             getattr(driver, f"pretended_{name}").restype = ctypes.c_uint64
+        driver.pretended_image.restype = ctypes.c_void_p
         driver.pretended_card.argtypes = [ctypes.c_uint64] * 3
 
     def card(self, total: int, context: int = 256 * MIB, page: int = 2 * MIB, capability: int = 75) -> None:
@@ -76,6 +77,11 @@ class PretendedGpu:
         """The number of nodes of the graph that was instantiated last."""
         return self._driver.pretended_nodes()
 
+    @property
+    def image(self) -> bytes:
+        """The compiled code of the module that was loaded last."""
+        return ctypes.string_at(self._driver.pretended_image(), self._driver.pretended_image_bytes())
+
     def counts(self) -> dict[str, Count]:
         """Return how often each call was made since :meth:`forget_counts`."""
         driver = self._driver
@@ -104,17 +110,17 @@ class PretendedGpu:
             self._driver.pretended_log(0)
 
     @contextmanager
-    def without_computing(self) -> Iterator[None]:
-        """Execute no kernel and no product inside of the context: calls and memory only."""
+    def without_computing(self, but: str = "") -> Iterator[None]:
+        """Execute no kernel, but for the one of this name, and no product inside of the context."""
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()
-        self._driver.pretended_compute(0)
+        self._driver.pretended_compute(0, but.encode())
         try:
             yield
             cupy.cuda.runtime.deviceSynchronize()
         finally:
-            self._driver.pretended_compute(1)
+            self._driver.pretended_compute(1, b"")
 
     @contextmanager
     def backward(self) -> Iterator[None]:

@@ -98,7 +98,6 @@ void release_pinned(void* at);
 void memory_info(size_t* unused, size_t* all);
 
 // work.c: streams, and the operations on them.
-extern int compute;  // whether kernels and products are executed
 Stream* stream_of(void* handle);
 Stream* new_stream(int blocking);
 Stream* captured_by_this_thread(void);

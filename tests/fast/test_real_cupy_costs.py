@@ -1,0 +1,210 @@
+"""Launches, transfers, device memory and registers of the GPU path, with the real CuPy: see tests/pretended_cuda.
+
+Of the kernels only the one that chooses tokens is executed here, so the largest models are as quick as the small ones.
+"""
+
+import gc
+
+import numpy as np
+import pytest
+
+import minwhisper
+from minwhisper.backend import reserve, to_device
+from minwhisper.config import PUBLISHED
+from minwhisper.errors import DeviceMemoryError
+from minwhisper.fast.gpu_kernels import THREADS, load_kernels
+from minwhisper.fast.gpu_memory import device_memory, measure_card, pool, tile_bytes
+from minwhisper.names import expected_shapes, nest
+from minwhisper.weights import pool_bytes
+from pretended_cuda import MIB
+from pretended_cuda.cubin import resources
+from vocabularies import made_up_tokenizer
+
+pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]
+
+CARD = 2048 * MIB
+PAGES = 3 * 2 * MIB  # weights, the rest and one odd array: each ends inside of a page
+PROMPT = list(range(300))  # longer than the half of a text that is kept
+REGISTERS = 65536  # of a multiprocessor
+
+
+def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
+    """Return a model whose weights are anything, which takes no time."""
+    import cupy
+
+    config = PUBLISHED[name]
+    expected = expected_shapes(config)
+    reserve(pool_bytes(expected, dtype), "cuda:0")
+    weights = nest({name: cupy.empty(shape, dtype) for name, shape in expected.items()})
+    tokenizer = made_up_tokenizer(config.vocab_size)
+    return minwhisper.Whisper(config, weights, maybe_tokenizer=tokenizer, device="cuda:0", dtype=dtype)
+
+
+def silence(model, *windows: int) -> np.ndarray:
+    return np.zeros((*windows, model.config.num_mel_bins, 3000), np.float32)
+
+
+def decode(model, *windows: int, **options):
+    language = {"language": "en"} if model.config.is_multilingual else {}
+    return model.decode(silence(model, *windows), **{"sample_len": 4, **language, **options})
+
+
+@pytest.fixture
+def choosing(pretended_gpu):
+    """The pretended GPU, with an empty pool, on which kernels only choose tokens."""
+    gc.collect()
+    pool().free_all_blocks()
+    with pretended_gpu.without_computing(but="choose"):
+        yield pretended_gpu
+
+
+@pytest.fixture
+def small_card(choosing):
+    """A card of 2 GiB, of which CUDA's context takes 256 MiB."""
+    assert choosing.taken == 0, "a test that failed keeps its model"
+    choosing.card(CARD)
+    return choosing
+
+
+# ------------------------------------------------------------------------------------------ launches and transfers
+
+
+@pytest.mark.parametrize(("name", "encoder", "step"), [("tiny", 71, 35), ("base", 103, 51), ("small", 199, 99)])
+def test_an_encoder_and_a_step_take_few_kernels(name, encoder, step, choosing):
+    model = hollow(name)
+    mel = to_device(silence(model, 1), model.device)
+    choosing.forget_counts()
+    model.engine.encode(mel)
+    assert choosing.count("launch").calls <= encoder
+    decode(model)
+    assert choosing.nodes <= step
+
+
+def cost_of_a_token(gpu, model, *windows: int, **options) -> dict[str, tuple[float, float]]:
+    """Return calls and bytes per token, of those calls that are made for each token."""
+    found = []
+    decode(model, *windows, **options)  # what happens once happens here
+    for length in (4, 8):
+        gpu.forget_counts()
+        decode(model, *windows, sample_len=length, **options)
+        found.append(gpu.counts())
+    short, long = found
+    none = (0, 0)
+    costs = {name: [(long[name][i] - short.get(name, none)[i]) / 4 for i in (0, 1)] for name in long}
+    return {name: tuple(cost) for name, cost in costs.items() if cost != [0, 0] and "Event" not in name}
+
+
+def test_a_greedy_token_is_one_launch_and_brings_down_eight_bytes(choosing):
+    assert cost_of_a_token(choosing, hollow("tiny.en")) == {
+        "cudaGraphLaunch": (1, 0),
+        "download": (1, 8),
+        "cudaStreamSynchronize": (1, 0),
+    }
+
+
+def test_windows_that_are_decoded_together_share_the_launch_of_a_token(choosing):
+    assert cost_of_a_token(choosing, hollow("tiny.en"), 5) == {
+        "cudaGraphLaunch": (1, 0),
+        "download": (1, 5 * 8),
+        "cudaStreamSynchronize": (1, 0),
+    }
+
+
+@pytest.mark.parametrize("options", [{"beam_size": 2}, {"temperature": 0.5, "best_of": 3}], ids=["beam", "samples"])
+def test_beams_and_samples_send_a_table_and_launch_once_per_token(options, choosing):
+    cost = cost_of_a_token(choosing, hollow("tiny.en"), generator=np.random.default_rng(0), **options)
+    assert cost["cudaGraphLaunch"] == (1, 0)
+    assert cost["upload"][0] == cost["download"][0] == 1
+    assert cost["upload"][1] < 4 * 8 * (448 + 32)  # a place for each position of four rows, and what else they are
+    assert set(cost) == {"cudaGraphLaunch", "download", "upload", "cudaStreamSynchronize"}
+
+
+def test_a_step_is_recorded_once_for_each_capacity(choosing):
+    model = hollow("tiny.en")
+    for _ in range(2):
+        decode(model)
+        decode(model, 2)
+        decode(model, 3)  # of 4
+        decode(model, beam_size=3)  # of 4, too
+        decode(model, temperature=0.5, best_of=2)
+    assert choosing.count("cudaStreamBeginCapture").calls == 3
+    assert choosing.count("cudaGraphInstantiate").calls == 3
+
+
+def test_a_window_sends_its_mel_and_its_prompt(choosing):
+    model = hollow("tiny.en")
+    decode(model, prompt=PROMPT)
+    choosing.forget_counts()
+    decode(model, prompt=PROMPT)
+    mel = silence(model).nbytes
+    uploads = choosing.count("upload")
+    assert uploads.calls <= 3  # the mel, the tables of the prompt and of the first step
+    assert mel < uploads.bytes < mel + 100_000
+    assert choosing.count("download").bytes < 200
+    assert choosing.count("cudaMalloc").calls == 0
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+FITTING = [
+    *(("tiny", "float32"), ("tiny", "float16"), ("base", "float32"), ("base", "float16"), ("small", "float32")),
+    *(("small", "float16"), ("medium", "float16"), ("large-v3-turbo", "float16")),
+]
+
+
+def foretold(name: str, dtype: str, texts: int = 1) -> int:
+    """Return the peak for the tiles that the engine takes on the card as it is, empty but for the weights."""
+    config = PUBLISHED[name]
+    weights = device_memory(config, dtype).weights
+    tile = tile_bytes(config, dtype, measure_card("cuda:0").room + pool().used_bytes() - weights)
+    return device_memory(config, dtype, texts, tile).peak
+
+
+@pytest.mark.parametrize(("name", "dtype"), FITTING)
+def test_window_after_window_takes_the_memory_that_is_foretold(name, dtype, small_card):
+    expected = foretold(name, dtype)
+    assert expected < CARD - 256 * MIB
+    model = hollow(name, dtype)
+    for _ in range(3):
+        decode(model, prompt=PROMPT)
+    assert 0.97 * expected <= small_card.peak <= 1.02 * expected + PAGES
+    assert pool().total_bytes() <= 1.03 * expected
+
+
+@pytest.mark.parametrize(("name", "dtype"), [one for one in FITTING if one[0] != "medium"])
+def test_a_beam_of_five_takes_the_memory_that_is_foretold(name, dtype, small_card):
+    config, expected = PUBLISHED[name], foretold(name, dtype, 5)
+    model = hollow(name, dtype)
+    held = []
+    for _ in range(3):
+        decode(model, prompt=PROMPT, beam_size=5)
+        held.append(pool().total_bytes())
+    assert held[1:] == held[-1:] * 2  # nothing grows after the second window
+    # The steps' buffers divide what was reserved. Where the card has room for it, all scores get a piece of their own.
+    scores = 4 * config.encoder_attention_heads * config.max_source_positions**2
+    assert held[-1] <= 1.03 * expected + (scores if 2 * expected < CARD else 0)
+
+
+def test_a_beam_that_does_not_fit_is_an_error_and_the_next_window_works(small_card):
+    assert foretold("medium", "float16", 5) > CARD - 256 * MIB
+    model = hollow("medium", "float16")
+    with pytest.raises(DeviceMemoryError, match="beam_size"):
+        decode(model, beam_size=5)
+    assert len(decode(model).tokens) == 4
+
+
+# ------------------------------------------------------------------------------------------ compilation
+
+
+@pytest.mark.parametrize("capability", [75, 90])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_kernels_compile_for_old_and_new_gpus_and_keep_their_values_in_registers(dtype, capability, choosing):
+    choosing.card(80 << 30, capability=capability)
+    kernels = load_kernels(dtype)
+    assert kernels is not None
+    needed = resources(choosing.image)
+    assert set(needed) == set(kernels._functions)
+    for name, (registers, stack) in needed.items():
+        assert registers * THREADS <= REGISTERS
+        assert stack <= (64 if name == "choose" else 0), name
+    assert needed["linear"].registers * 2 * THREADS <= REGISTERS  # two blocks on each multiprocessor
