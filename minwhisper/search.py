@@ -126,7 +126,6 @@ def search(
     probe = Probe(list(prompt).index(tokenizer.sot), tokenizer.no_speech)
     chosen = yield Step([0], [list(prompt)], going, rules, strategy, probe)
     no_speech = chosen.probability
-    check_finite([no_speech], "the probability of no speech")
     rows = [0] * strategy.start  # where each candidate is in the cache: at first all are the same text
     for length in range(1, most + 1):
         choices = chosen.choices
@@ -147,6 +146,7 @@ def choose(step: Step, logits: Array) -> Chosen:
     probability = math.nan
     if step.probe is not None:  # before any rule: no speech is a special token that the rules forbid
         probability = float(to_numpy(softmax(logits[:, 0])[0, step.probe.token]))
+        check_finite([probability], "the probability of no speech")
     scores = logits[:, -1]
     if len(scores) < len(step.going):
         scores = array_module(logits).repeat(scores, len(step.going), axis=0)  # (R, V), a row per candidate

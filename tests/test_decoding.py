@@ -3,7 +3,6 @@
 import re
 import zlib
 from dataclasses import FrozenInstanceError, fields
-from functools import partial
 
 import numpy as np
 import pytest
@@ -22,7 +21,19 @@ from minwhisper.decoding import (
 )
 from minwhisper.errors import LanguageError, OptionError
 from minwhisper.parity import clip_samples, window_mel
-from minwhisper.search import Candidate, Found, Step, best_candidate, draw, likeliest, widen
+from minwhisper.search import (
+    Candidate,
+    Found,
+    Sampler,
+    Step,
+    Strategy,
+    best_candidate,
+    best_ways,
+    draw,
+    likeliest,
+    only_way,
+    widen,
+)
 
 ALICE = "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do. "
 
@@ -154,8 +165,8 @@ def generator() -> np.random.Generator:
 
 
 def test_by_default_the_search_is_greedy(generator):
-    assert strategy_for(DecodingOptions(), 9, generator) == (likeliest, 1, 1, 1)
-    assert strategy_for(DecodingOptions(length_penalty=0.5, sample_len=3), 9, generator) == (likeliest, 1, 1, 1)
+    for options in (DecodingOptions(), DecodingOptions(length_penalty=0.5, sample_len=3)):
+        assert strategy_for(options, 9, generator) == (likeliest, 1, 1, 1, Sampler(only_way))
 
 
 @pytest.mark.parametrize(
@@ -164,16 +175,19 @@ def test_by_default_the_search_is_greedy(generator):
 )
 def test_a_beam_search_keeps_its_size_and_ends_with_patience(generator, size, patience, enough):
     strategy = strategy_for(DecodingOptions(beam_size=size, patience=patience), 9, generator)
-    assert strategy[1:] == (1, size, enough)
+    assert strategy[1:4] == (1, size, enough)
     assert strategy.choose.func is widen
-    assert strategy.choose.keywords == {"size": size, "eot": 9}
-    assert {type(number) for number in strategy[1:]} == {int}
+    assert strategy.choose.keywords == strategy.sampler.choose.keywords == {"size": size, "eot": 9}
+    assert strategy.sampler.choose.func is best_ways
+    assert strategy.sampler[1:] == (size + 1, 0.0, None)
+    assert {type(number) for number in strategy[1:4]} == {int}
 
 
 @pytest.mark.parametrize(("best_of", "count"), [(None, 1), (1, 1), (4, 4), (np.int32(4), 4)])
 def test_sampling_draws_so_many_candidates_to_their_end(generator, best_of, count):
     strategy = strategy_for(DecodingOptions(temperature=np.float32(0.5), best_of=best_of), 9, generator)
-    assert strategy[1:] == (count, count, count)
+    assert strategy[1:4] == (count, count, count)
+    assert strategy.sampler == Sampler(only_way, 1, 0.5, generator)
     assert strategy.choose.func is draw
     assert strategy.choose.keywords == {"temperature": 0.5, "generator": generator}
     assert type(strategy.choose.keywords["temperature"]) is float
@@ -209,7 +223,7 @@ def fixed(monkeypatch, candidates) -> dict:
 
     def search(prompt, room, **more):
         asked.update(more, prompt=prompt)
-        yield Step([0], [list(prompt)], [0])
+        yield Step([0], [list(prompt)], [Candidate((), 0.0)], more["rules"], Strategy(likeliest))
         return Found(candidates, 0.25)
 
     monkeypatch.setattr(chapter, "search", search)
@@ -339,7 +353,8 @@ def test_rules_and_ways_are_those_of_the_options(base, monkeypatch):
     say(base, features, language="en", beam_size=3, without_timestamps=True, suppress_blank=False)
     assert asked["strategy"].keep == 3
     assert asked["strategy"].choose.keywords["eot"] == base.tokenizer.eot
-    rule, last = asked["rules"]
-    assert isinstance(rule, partial)
-    assert last.keywords == {"eot": base.tokenizer.eot}  # which leaves a way out
-    assert rule.keywords["ids"] == base.tokenizer.suppressed_tokens
+    (filters,) = asked["rules"]
+    assert filters.eot == base.tokenizer.eot  # which leaves a way out
+    assert filters.suppressed == base.tokenizer.suppressed_tokens
+    assert filters.blank == ()
+    assert filters.timestamps is None

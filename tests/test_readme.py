@@ -65,7 +65,11 @@ def test_the_schedules_import_from_the_chapters_and_never_the_reverse():
 
 def figures(column: int) -> dict[str, float]:
     """A column of the table of figures, by stage."""
-    rows = [line.split("|") for line in README.splitlines() if re.match(r"\| (mel|stem|encoder|decoder|logits)", line)]
+    rows = [
+        line.split("|")
+        for line in README.splitlines()
+        if re.match(r"\| (mel|stem|encoder|decoder|logits)[ .]+(\||blocks)", line)
+    ]
     return {row[1].strip(): float(row[column]) for row in rows if row[column].strip()}
 
 

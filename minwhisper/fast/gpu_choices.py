@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend import Array, address, array_module, beside
 from ..config import WhisperConfig
+from ..finite import check_finite
 from ..rules import LogitFilters
 from ..search import Candidate, Chosen, Sampler, Step
 from .gpu_kernels import MAX_TOP, Kernels
@@ -98,13 +99,19 @@ class Choices:
         table.header[HeaderAt.ADVANCE_AT] = int(greedy)
 
     def read(self, step: Step, chosen: Array) -> Chosen:
-        """Return what was chosen: int32 (choices, top, 2) on this side, with the bits of log-probabilities."""
+        """Return what was chosen: int32 (choices, top, 2) on this side, with the bits of log-probabilities.
+
+        Raises :class:`NumericalError` for a probability that is not a number: see :func:`minwhisper.search.choose`.
+        """
         values, probability = chosen.view(np.float32), float("nan")
         if step.probe is not None:
             probability = float(values[0, 0, 1])
+            check_finite([probability], "the probability of no speech")
             chosen, values = chosen[1:], values[1:]
         sampler = _sampler(step)
-        tokens, logprobs = chosen[:, : sampler.top, 0].tolist(), values[:, : sampler.top, 1].tolist()
+        tokens, logprobs = chosen[:, : sampler.top, 0].tolist(), values[:, : sampler.top, 1]
+        check_finite(logprobs.ravel().tolist(), "the log-probability of a token")
+        logprobs = logprobs.tolist()
         return Chosen(sampler.choose(tokens, logprobs, step.going), probability)
 
     def _address(self, step: Step) -> int:

@@ -15,10 +15,11 @@ from minwhisper.backend import to_numpy
 from minwhisper.config import PUBLISHED
 from minwhisper.engine import Feed
 from minwhisper.errors import DeviceError, DeviceMemoryError, SomeFailedError
-from minwhisper.fast import gpu_decoder
 from minwhisper.fast.cpu import CpuEngine
-from minwhisper.fast.gpu_decoder import decode_cached, new_cache
+from minwhisper.fast.gpu_cache import GpuCache
+from minwhisper.fast.gpu_decoder import Decoder
 from minwhisper.fast.gpu_memory import CONTEXT, GPU_DTYPES, T400, Card, device_memory, measure_card, models_for
+from minwhisper.fast.gpu_steps import Steps
 
 JFK, SHORT = DATA / "jfk.flac", DATA / "LJ001-0008.wav"
 MIB = 1 << 20
@@ -188,11 +189,15 @@ def decoded(model, new, cache):
     return logits
 
 
+def audio_of(cache):
+    return cache.audio if isinstance(cache, GpuCache) else cache.audio[0].keys
+
+
 STAGES = {
     "encode": ("encoding a window with", lambda model, *_: model.encode(small_mel())),
     "cache": (
         "computing a window's keys and values with",
-        lambda model, features, _: model.engine.new_cache(features).audio[0].keys,
+        lambda model, features, _: audio_of(model.engine.new_cache(features)),
     ),
     "prompt": ("decoding with", lambda model, _, cache: decoded(model, [[1, 2, 3, 4]], cache)),
     "step": ("decoding with", lambda model, _, cache: decoded(model, [[5]], cache)),
@@ -288,17 +293,19 @@ def test_a_transcription_that_fails_can_be_done_again(room, said, gpus, uncollec
     before, enough = gpus.alive, gpus.limit
     gpus.limit = before + room * MIB
 
+    new_cache = Steps.new_cache
+
     def the_last(*args):
         made = new_cache(*args)
         gpus.limit = gpus.alive + MIB // 4
         return made
 
-    monkeypatch.setattr(gpu_decoder, "new_cache", the_last)
+    monkeypatch.setattr(Steps, "new_cache", the_last)
     with pytest.raises(DeviceMemoryError, match=said):
         model.transcribe(SHORT, temperature=0.0, beam_size=5)
     assert gpus.alive <= before + 2 * MIB  # and the buffers of a step of five rows
     gpus.limit = enough
-    monkeypatch.setattr(gpu_decoder, "new_cache", new_cache)
+    monkeypatch.setattr(Steps, "new_cache", new_cache)
     assert tokens(model.transcribe(SHORT, temperature=0.0)) == expected
 
 
@@ -318,12 +325,14 @@ def test_several_sounds_that_find_no_room(gpus, uncollected, monkeypatch):
     del caught
     gpus.limit = enough
 
-    def prompt(*args):
+    forward = Decoder.forward
+
+    def prompt(*args, **how):
         gpus.limit = gpus.alive
-        return decode_cached(*args)
+        return forward(*args, **how)
 
     with monkeypatch.context() as patched:
-        patched.setattr("minwhisper.fast.gpu_decoder.decode_cached", prompt)
+        patched.setattr(Decoder, "forward", prompt)
         with pytest.raises(DeviceMemoryError, match=r"while decoding with tiny\.en in float16"):
             model.transcribe_many([SHORT, SHORT], temperature=0.0)
     assert gpus.alive == before
