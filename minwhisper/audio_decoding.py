@@ -48,10 +48,12 @@ class Decoding:
                         self._broken_end.append(self.timeline.reached)
                     continue
                 described = [(frame, describe(frame.layout)) for frame in frames]
+                lost = self._lost_seconds(packet)
                 for frame, layout in described:
                     self._check_frame(frame)
                     before = self.timeline.reached
-                    begin = self.timeline.place(frame, self._seconds_of(self._lost_bytes(packet)))
+                    begin = self.timeline.place(frame, lost)
+                    lost = 0.0
                     if self._flac and self.timeline.step > 1e-3:
                         self._broken.append(before)  # FFmpeg leaves out broken packets of a FLAC file by itself
                     yield frame, layout, begin
@@ -82,15 +84,11 @@ class Decoding:
                 "its header damaged?"
             )
 
-    def _lost_bytes(self, packet: "Packet[AudioStream]") -> int:
-        """Return how many bytes before a good packet are broken."""
-        if not self._broken_end or packet.pos is None or self._good_end is None:
-            return 0
-        return max(0, packet.pos - self._good_end)
-
-    def _seconds_of(self, size: int) -> float:
-        """Return how long this many bytes of broken packets were, by the bytes of good ones."""
-        return size * self._good_seconds / self._good_bytes if self._good_bytes else 0.0
+    def _lost_seconds(self, packet: "Packet[AudioStream]") -> float:
+        """Return how long the broken audio before a good packet was, by its bytes and those of good packets."""
+        if not self._broken_end or packet.pos is None or self._good_end is None or not self._good_bytes:
+            return 0.0
+        return max(0, packet.pos - self._good_end) * self._good_seconds / self._good_bytes
 
     def check_end(self, length: Length) -> None:
         """Raise :class:`AudioError` if the file ends before the audio that it states."""

@@ -65,7 +65,10 @@ def pick_track(
     if len(tracks) == 1:
         return found, None
     number = tracks.index(found)
-    return found, f"audio track {number + 1} of {len(tracks)} is read ({labels[number]}); audio_track chooses another"
+    return (
+        found,
+        f"audio track {number + 1} of {len(tracks)} is read ({labels[number]}); the option audio_track chooses another",
+    )
 
 
 def _wanted(name: str, tracks: Sequence[AudioStream], labels: Sequence[str], wanted: int | str) -> AudioStream:

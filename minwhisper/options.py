@@ -17,7 +17,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from .audio import is_track
 from .errors import OptionError
+from .languages import CODES
 from .tokenizer import Tokenizer
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -132,6 +134,7 @@ class TranscriptionOptions:
     clip_timestamps: str | Sequence[float] = "0"  # start, end, start, end … in seconds; the last end may be left out
     hallucination_silence_threshold: float | None = None  # skip more seconds of silence around doubtful words
     language_detection_windows: int = 1  # from how many windows the language is heard
+    audio_track: int | str | None = None  # of a file with several: a number from 1, or a language; None: the default
 
     @classmethod
     def named(cls, **options: Any) -> Self:
@@ -169,6 +172,7 @@ class TranscriptionOptions:
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             raise OptionError("hallucination_silence_threshold: it goes by the words' times; give word_timestamps too")
         check_count("language_detection_windows", self.language_detection_windows, optional=False)
+        object.__setattr__(self, "audio_track", read_track(self.audio_track))
         times = collected(self.clip_timestamps)
         object.__setattr__(self, "clip_timestamps", self.clip_timestamps if times is None else times)
         self.clips(math.inf)
@@ -255,6 +259,21 @@ def read_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] | No
         if not isinstance(item, Integral) or isinstance(item, bool):  # nothing that would have to be rounded
             raise OptionError(f"{name}: expected {expected}, got {item!r} among them")
     return tuple(map(index, items))
+
+
+def read_track(track: Any) -> int | str | None:
+    """A number of an audio track, the code of a language, or None for the default track.
+
+    Raises :class:`OptionError` for anything else.
+    """
+    if not is_track(track):
+        raise OptionError(f"audio_track: expected a number, 1 for the first audio track, or a language, got {track!r}")
+    if not isinstance(track, str):
+        return None if track is None else int(track)
+    named = track.strip().lower()
+    if named.isdecimal():
+        return read_track(int(named[:9]))
+    return CODES.get(named, named)
 
 
 def check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:

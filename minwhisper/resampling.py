@@ -66,6 +66,7 @@ class Resampler:
         self._output = {"sample_fmts": sample_format, "sample_rates": str(rate), "channel_layouts": "mono"}
         self._graph: Graph | None = None
         self._shape: tuple[str, str, int] | None = None
+        self.changes = 0  # of the format
 
     def feed(self, frame: AudioFrame, layout: str) -> list[NDArray[Any]]:
         """Return the samples (N,) that are ready after this frame, whose layout :func:`describe` has described.
@@ -75,6 +76,7 @@ class Resampler:
         """
         shape = (frame.format.name, layout, frame.sample_rate)
         if self._graph is None or shape != self._shape:
+            self.changes += shape != self._shape
             self._graph, self._shape = self._make_graph(*shape), shape
         frame.pts, frame.time_base = None, Fraction(1, frame.sample_rate)
         self._graph.push(frame)

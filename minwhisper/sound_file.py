@@ -27,6 +27,7 @@ from .sample_store import SampleStore
 from .timeline import Timeline
 
 FREE_SECONDS, SECONDS_PER_BYTE = 600.0, 0.1  # how much audio a file of a size may become; silence takes few bytes
+FREE_CHANGES, BYTES_PER_CHANGE = 30, 100_000  # how often the format may change, as in files that were joined
 SILENCE = 1 << 16  # samples of silence written at a time
 # Before version 19, PyAV stops at a title that is not UTF-8 unless told not to; since then it never does.
 _LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
@@ -84,13 +85,13 @@ def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: 
             decoding = Decoding(name, container, stream, Timeline(container.format.name, origin, limit))
             frames = decoding.frames()
             placed = frames if timeline else ((frame, layout, None) for frame, layout, _ in frames)
-            for pcm in _resampled(placed, rate):
+            resampler = Resampler("s16", rate)
+            for pcm in _in_place(_pieces(placed, resampler), rate):
                 found.store.append(pcm)
                 if found.store.size > limit * rate:
-                    raise AudioError(
-                        f"{name}: {data.size} bytes that become more than {limit:.0f} seconds of audio; expected a "
-                        "file of ordinary length: is its header damaged?"
-                    )
+                    raise _out_of_proportion(name, data, f"more than {limit:.0f} seconds of audio")
+                if resampler.changes > FREE_CHANGES + data.size // BYTES_PER_CHANGE:
+                    raise _out_of_proportion(name, data, f"more than {resampler.changes - 1} changes of format")
     except AudioError:
         raise
     except FAILURES as error:
@@ -105,6 +106,10 @@ def _open_container(data: Input) -> InputContainer:
     return av.open(data, mode="r", container_options={"protocol_whitelist": "none"}, **_LENIENT)
 
 
+def _out_of_proportion(name: str, data: Input, what: str) -> AudioError:
+    return AudioError(f"{name}: {data.size} bytes that hold {what}; expected fewer in so small a file: is it damaged?")
+
+
 def _not_audio(name: str, error: Exception) -> AudioError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return AudioError(
@@ -113,31 +118,32 @@ def _not_audio(name: str, error: Exception) -> AudioError:
     )
 
 
-def _resampled(placed: Iterable[tuple[AudioFrame, str, float | None]], rate: int) -> Iterator[NDArray[np.int16]]:
-    """Mix and resample frames to mono samples (N,) at ``rate``, with silence before a frame that begins later.
+def _pieces(
+    placed: Iterable[tuple[AudioFrame, str, float | None]], resampler: Resampler
+) -> Iterator[NDArray[np.int16] | float]:
+    """Mix and resample frames to mono samples, with the time in seconds at which a new place begins before its samples.
 
     They are 16-bit integers, as in openai-whisper: asked for floats, the resampler would scale stereo audio to keep its
     power and not its level, 1.41 times louder.
     """
-    size = skip = 0  # samples so far; samples to leave out because they are there already
-    for item in _pieces(placed, rate):
-        if isinstance(item, float):
-            start = round(item * rate)
-            for first in range(size, start, SILENCE):
-                yield np.zeros(min(SILENCE, start - first), np.int16)
-            size, skip = max(size, start), max(0, size - start)
-        else:
-            kept = item[skip:]
-            size, skip = size + kept.size, skip - (item.size - kept.size)
-            yield kept
-
-
-def _pieces(placed: Iterable[tuple[AudioFrame, str, float | None]], rate: int) -> Iterator[NDArray[np.int16] | float]:
-    """Yield resampled samples, and the time in seconds at which those that follow begin, if they do not just follow."""
-    resampler = Resampler("s16", rate)
     for frame, layout, begin in placed:
         if begin is not None:
             yield from resampler.flush()
             yield begin
         yield from resampler.feed(frame, layout)
     yield from resampler.flush()
+
+
+def _in_place(pieces: Iterable[NDArray[np.int16] | float], rate: int) -> Iterator[NDArray[np.int16]]:
+    """Yield the samples (N,) in order: silence up to a place that begins later, and nothing twice."""
+    size = skip = 0  # samples so far; samples to leave out because they are there already
+    for piece in pieces:
+        if isinstance(piece, float):
+            start = round(piece * rate)
+            for first in range(size, start, SILENCE):
+                yield np.zeros(min(SILENCE, start - first), np.int16)
+            size, skip = max(size, start), max(0, size - start)
+        else:
+            kept = piece[skip:]
+            size, skip = size + kept.size, skip - (piece.size - kept.size)
+            yield kept

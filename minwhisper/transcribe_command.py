@@ -184,6 +184,8 @@ class _Job:
 
     def _announce(self, file: str, running: Transcription) -> None:
         """Before the lines of a file: which one it is, where there are several, and which language it is in."""
+        if running.audio_track is not None:
+            self._console.note(f"{printable(file)}: {running.audio_track}")
         if self._verbose and running.language_probs is not None:
             sure = running.language_probs[running.language]
             name = LANGUAGES[running.language].title()

@@ -358,9 +358,7 @@ def test_an_mp3_cut_between_two_packets_is_refused(speech):
 
 
 def test_a_broken_last_packet_is_no_refusal_without_a_stated_length(speech):
-    with pytest.warns(
-        UserWarning, match="the last packet is broken and was left out; the end may be missing"
-    ) as caught:
+    with pytest.warns(UserWarning, match="the last packet is broken and was left out; the end") as caught:
         loaded = load_audio(encode(speech, "adts", "aac")[:-1000])
     assert len(caught) == 1
     assert loaded.size / 16000 == pytest.approx(1.79, abs=0.01)

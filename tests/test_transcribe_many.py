@@ -217,7 +217,7 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
     ],
 )
 def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypatch, options, error, match):
-    monkeypatch.setattr(chapter, "open_sound", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(chapter, "open_sound", lambda *_, **__: pytest.fail("opened"))
     sounds = (pytest.fail("asked for") for _ in range(2))
     for call in (tiny_en.transcribe_many, tiny_en.stream_many):
         with pytest.raises(error, match=match):
