@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .backend import Array, array_module
 from .errors import AudioError
+from .printable import brief
 from .sample_store import SampleStore
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any
 
 MAX_CHANNELS = 64  # an array with more columns than this is one that lies on its side
 MIN_RATE, MAX_RATE = 1_000, 10_000_000  # samples a second; no sound has fewer or more, a rate in kHz would
+MAX_TRACKS, MAX_NAME = 10**9, 100  # of audio tracks and of characters of a language
 INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 128)}  # silence; full scale above it
 
 
@@ -149,7 +151,8 @@ def _load(
 ) -> "NDArray[np.float32] | AudioFile":
     """Return samples in memory (N,), or what has been decoded of a file."""
     if not is_track(track):
-        raise AudioError(f"track: expected a number, 1 for the first audio track, or a language's code, got {track!r}")
+        got = brief(track)
+        raise AudioError(f"track: expected a number, 1 for the first audio track, or a language's code, got {got}")
     if isinstance(source, np.ndarray):
         if track is not None:
             raise AudioError(f"track={track!r}: only a file has tracks, an array is one; leave it out")
@@ -167,8 +170,10 @@ def _load(
 def is_track(track: object) -> bool:
     """Tell whether a value can name an audio track: a number from 1, a language, or None for the default."""
     if isinstance(track, str):
-        return bool(track.strip())
-    return track is None or (isinstance(track, int | np.integer) and not isinstance(track, bool) and int(track) >= 1)
+        return bool(track.strip()) and len(track) <= MAX_NAME
+    if not isinstance(track, int | np.integer) or isinstance(track, bool):
+        return track is None
+    return 1 <= int(track) < MAX_TRACKS
 
 
 def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Array:

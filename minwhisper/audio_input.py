@@ -33,7 +33,7 @@ class Input:
         if self._failure is None:
             try:
                 return self._file.read(size)
-            except (OSError, ValueError, KeyboardInterrupt) as error:
+            except (OSError, ValueError, MemoryError, KeyboardInterrupt) as error:
                 self._failure = error
         return b""
 
@@ -56,7 +56,7 @@ class Input:
         return self.read(size) if self.seek(position) >= 0 else b""
 
     def check(self) -> None:
-        """Raise :class:`AudioError` if the file could not be read, and KeyboardInterrupt after Ctrl-C."""
+        """Raise :class:`AudioError` if the file could not be read; KeyboardInterrupt and MemoryError as they are."""
         if isinstance(self._failure, OSError | ValueError):
             raise _unreadable(self._name, self._failure) from self._failure
         if self._failure is not None:
@@ -138,5 +138,6 @@ def _open_path(path: str) -> BinaryIO:
 def _unreadable(name: str, error: Exception) -> AudioError:
     reason = getattr(error, "strerror", None) or error
     return AudioError(
-        f"{name}: cannot be read ({reason}); expected a readable audio file: check the disk or the connection"
+        f"{name}: cannot be read ({reason}); expected an audio file: check the disk, the network share or the program "
+        "that it comes from, and try again"
     )

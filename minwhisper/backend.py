@@ -55,6 +55,33 @@ def to_device(array: Array, device: str) -> Array:
         return cupy.asarray(rows)
 
 
+def pinned(size: int, dtype: Any, like: Array) -> Array:
+    """Return an array (size,) in memory of this side from which a GPU, that of ``like``, can copy by itself."""
+    if isinstance(like, np.ndarray):
+        return np.empty(size, dtype)
+    import cupy
+
+    memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory, dtype, size)
+
+
+def send(here: Array, there: Array) -> Any:
+    """Copy pinned memory to an array on a GPU, in the order of CuPy's current stream.
+
+    Until the event that is returned has happened, ``here`` has to stay as it is.
+    """
+    import cupy
+
+    stream = cupy.cuda.get_current_stream()
+    there.set(here, stream=stream)  # type: ignore[attr-defined]  # CuPy's
+    return stream.record(cupy.cuda.Event(disable_timing=True))
+
+
+def address(array: Array) -> int:
+    """Where an array on a GPU begins, as kernels see it."""
+    return int(array.data.ptr)  # type: ignore[attr-defined]  # CuPy's
+
+
 def reserve(size: int, device: str) -> None:
     """Have CuPy's pool take so many bytes of a GPU in one piece, and cut from it what is made next.
 
@@ -96,7 +123,12 @@ def constant(values: tuple[int, ...], like: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def _constant(values: tuple[int, ...], device: str) -> Array:
-    return to_device(np.array(values, np.int64), device)
+    there = to_device(np.array(values, np.int64), device)
+    if device != "cpu":  # whoever uses it next may do so in another stream
+        import cupy
+
+        cupy.cuda.get_current_stream().synchronize()
+    return there
 
 
 def on_device(device: str) -> AbstractContextManager[Any]:

@@ -1,16 +1,19 @@
-"""Numbers that lie in files, and how they become arrays.
+"""The values in files, and how they become arrays.
 
 A checkpoint is a table of contents and a long run of bytes. Both formats that minwhisper reads come down to one
-:class:`StoredTensor` for each name: what is stored, where it begins, in which shape. :class:`ByteMap` turns that
-into an array. It maps the files into memory instead of reading them, so opening costs nothing, only the pages of the
-tensor asked for are touched, and the numbers go from the map straight into the array that is handed out.
+:class:`StoredTensor` for each name: what is stored, at which offset, in which shape. :class:`ByteMap` turns that into
+an array: it reads the bytes a block at a time and converts them straight into the array that is handed out.
+
+The files are read and not mapped into memory. If a mapped file is truncated by another process, touching what is gone
+kills the process (SIGBUS); a read that comes back short is an error that can be reported.
 
 Walkthrough: section 7.
 """
 
-import mmap
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 
 from .backend import Array
 from .errors import WeightsError
+from .finite import all_finite
 
 DTYPES: dict[str, str] = {
     "float64": "<f8",
@@ -52,28 +56,23 @@ class StoredTensor:
 
 
 class ByteMap:
-    """One or several files as one run of bytes, mapped read-only; nothing is joined on disk or in memory."""
+    """One or several files as one run of bytes; nothing is joined on disk or in memory."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Map the files, in order. Raises :class:`WeightsError` naming a file that cannot be opened."""
+        """Open the files, in order. Raises :class:`WeightsError` naming a file that cannot be opened."""
         self.paths = tuple(paths)
         self.name = " + ".join(str(path) for path in paths)  # for messages
         self.starts = [0]  # of each file in the run; the last entry is the size of the run
-        self._maps: list[NDArray[np.uint8]] = []
-        self._views: list[mmap.mmap] = []
+        self._files: list[BufferedReader] = []
+        self._lock = threading.Lock()  # threads share the files, and a file has one position
         for path in self.paths:
             try:
-                with path.open("rb") as file:
-                    # A file without bytes cannot be mapped; its table of contents will be missed soon enough.
-                    empty = path.stat().st_size == 0
-                    view = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                mapped = np.frombuffer(view, np.uint8)
+                file = path.open("rb")
+                self._files.append(file)
+                self.starts.append(self.starts[-1] + file.seek(0, 2))
             except OSError as error:
-                raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
-            self._maps.append(mapped)
-            if isinstance(view, mmap.mmap):
-                self._views.append(view)
-            self.starts.append(self.starts[-1] + mapped.size)
+                self.close()
+                raise _unreadable(path, error) from error
 
     @property
     def size(self) -> int:
@@ -81,29 +80,43 @@ class ByteMap:
         return self.starts[-1]
 
     def bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """The bytes from ``start`` up to ``stop``, fewer if the files end before.
+        """Return the bytes from ``start`` up to ``stop``, fewer if the files end before.
 
-        A view of the map where they lie in one file, and a copy where they straddle several.
+        Raises :class:`WeightsError` for a file that cannot be read, or that has become shorter since it was opened.
         """
-        pieces = [
-            mapped[max(start - first, 0) : stop - first]
-            for mapped, first in zip(self._maps, self.starts[:-1], strict=True)
-            if first < stop and start < first + mapped.size
-        ]
-        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])
+        if not self._files:
+            raise ValueError(f"{self.name}: closed already; read inside the with statement")
+        stop = min(stop, self.size)
+        found = np.empty(max(0, stop - start), np.uint8)
+        for number, (path, file) in enumerate(zip(self.paths, self._files, strict=True)):
+            first, last = max(start, self.starts[number]), min(stop, self.starts[number + 1])
+            if first < last:
+                try:
+                    with self._lock:
+                        file.seek(first - self.starts[number])
+                        count = file.readinto(found[first - start : last - start].data)
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+                if count != last - first:
+                    raise WeightsError(
+                        f"{path}: has become shorter while it was read; replace a model by renaming the new file, and "
+                        "load it again"
+                    )
+        return found
 
     def read(self, tensor: StoredTensor, dtype: str) -> Array:
-        """A fresh, C-contiguous array of the tensor's numbers in the wanted dtype."""
+        """Return a fresh, C-contiguous array of the tensor's values in the wanted dtype."""
         out = np.empty(tensor.shape, dtype)
         self.fill(tensor, out)
         return out
 
-    def fill(self, tensor: StoredTensor, out: Array, first_row: int = 0) -> None:
-        """Write the tensor's numbers into an array of its shape, or the rows from ``first_row`` on into a shorter one.
+    def fill(self, tensor: StoredTensor, out: Array, first_row: int = 0) -> bool:
+        """Write the tensor's values into an array of its shape, or the rows from ``first_row`` on into a shorter one.
 
-        The array may lie in memory in any order. The numbers are converted block by block, so nothing larger than a
-        block exists beside it.
+        Returns whether all of them are finite in the dtype of the array, which may have any order in memory. The values
+        are converted block by block, so nothing larger than a block exists beside it.
         """
+        finite = True
         rows = np.atleast_1d(out)
         width = prod(rows.shape[1:])
         start = first_row * width
@@ -111,12 +124,16 @@ class ByteMap:
         for first in range(0, len(rows), rows_a_block):
             part = rows[first : first + rows_a_block]
             numbers = self._numbers(tensor, start + first * width, start + first * width + part.size)
-            # Converted as they lie, then put where they belong: two simple passes take less time than one crooked one.
-            np.copyto(part, numbers.astype(out.dtype, casting="same_kind", copy=False).reshape(part.shape))
-        if out.size > _BLOCK and hasattr(mmap, "MADV_DONTNEED"):
-            # What has been read would count as this process's memory until the system wants it back.
-            for view in self._views:
-                view.madvise(mmap.MADV_DONTNEED)
+            # Converted in their order, then copied: two contiguous passes are faster than one strided pass.
+            with np.errstate(over="ignore", invalid="ignore"):
+                numbers = numbers.astype(out.dtype, casting="same_kind", copy=False)
+            finite = finite and all_finite(numbers)
+            np.copyto(part, numbers.reshape(part.shape))
+        return finite
+
+    def is_finite(self, tensor: StoredTensor) -> bool:
+        """Return whether all values of a tensor are finite in the type in which they are stored."""
+        return all(map(all_finite, self._blocks(tensor)))
 
     def same(self, one: StoredTensor, other: StoredTensor) -> bool:
         """Whether two tensors hold the same numbers in the same shape, each in a type of its own if need be."""
@@ -133,15 +150,18 @@ class ByteMap:
 
     def _numbers(self, tensor: StoredTensor, first: int, last: int) -> Array:
         """The numbers of a tensor from one place in their order up to another."""
-        if not self._maps:
-            raise ValueError(f"{self.name}: closed already; read inside the with statement")
         width = np.dtype(DTYPES[tensor.dtype]).itemsize
         return _decode(self.bytes(tensor.offset + first * width, tensor.offset + last * width), tensor.dtype)
 
     def close(self) -> None:
-        """Let go of the files. Arrays that were read stay valid: they own their numbers."""
-        self._maps.clear()
-        self._views.clear()
+        """Close the files. Arrays that were read stay valid: they own their values."""
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
+
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"{path}: cannot be read ({error.strerror or error}); expected a file of weights")
 
 
 def _decode(raw: NDArray[np.uint8], dtype: str) -> Array:

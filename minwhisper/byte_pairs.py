@@ -24,8 +24,10 @@ Walkthrough: section 8.
 import re
 import unicodedata
 from collections.abc import Mapping
+from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from math import inf
+from operator import add
 
 # ------------------------------------------------------------------------------------------ 1. words
 
@@ -136,3 +138,32 @@ def merge(word: str, ids: Mapping[str, int]) -> list[str]:
             place += 2 if joins else 1
         pieces = merged
     return pieces
+
+
+def merge_long(word: str, ids: Mapping[str, int]) -> list[str]:
+    """Return what :func:`merge` does, in time n log n: for the long runs of letters of a script without spaces.
+
+    The pairs wait in a heap, so that nothing is gone through again after each join. Pieces are linked to their
+    neighbours by place; a joined one lies at the place of its left part. Equal to :func:`merge` if no piece has a lower
+    id than one of its parts, as in every learned vocabulary.
+    """
+    pieces = list(word)
+    after, before = list(range(1, len(pieces) + 1)), list(range(-1, len(pieces) - 1))
+    waiting = [(ids[pair], place) for place, pair in enumerate(map(add, pieces, pieces[1:])) if pair in ids]
+    heapify(waiting)
+    while waiting:
+        rank, place = heappop(waiting)
+        right = after[place]
+        if not pieces[place] or right == len(pieces) or ids.get(pieces[place] + pieces[right]) != rank:
+            continue  # one of the two has been joined with another
+        pieces[place] += pieces[right]
+        pieces[right] = ""
+        after[place] = after[right]
+        if after[place] < len(pieces):
+            before[after[place]] = place
+        for left in (before[place], place):
+            if left >= 0 and after[left] < len(pieces):
+                pair = pieces[left] + pieces[after[left]]
+                if pair in ids:
+                    heappush(waiting, (ids[pair], left))
+    return [piece for piece in pieces if piece]

@@ -7,7 +7,6 @@ can run code.
 Walkthrough: section 7.
 """
 
-import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import ModelNotFoundError, WeightsError
+from .printable import printable
+from .untrusted import read_json
 
 Format = Literal["safetensors", "ctranslate2"]
 
@@ -39,20 +40,30 @@ class CheckpointFiles:
     folder: Path  # where config.json and tokenizer.json (or vocab.json and merges.txt) lie
     sha256: str | None  # of the joined weights, where it is known: for packages
     config: dict[str, Any]  # config.json, with alignment_heads added where generation_config.json has them
+    checksums: tuple[tuple[Path, str], ...] = ()  # the sha256 of single files, for those of which it is known
 
 
 def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
     """The checkpoint that lies in a folder, which may be the hub cache's.
 
-    Raises :class:`ModelNotFoundError` if there is none, :class:`WeightsError` if a part of it is missing or damaged.
+    Raises :class:`ModelNotFoundError` if there is none or the folder cannot be read, :class:`WeightsError` if a part of
+    it is missing or damaged.
     """
-    names = {path.name for path in folder.iterdir() if path.is_file()}
+    try:
+        names = {path.name for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{folder}: cannot be read ({error.strerror or error}); check its permissions, or name another folder"
+        ) from None
     kind, weights = choose_weights(names, str(folder))
     if weights == [INDEX]:
         weights = read_shards(folder / INDEX)
     missing = [name for name in weights if name not in names]
     if missing:
-        raise WeightsError(f"{folder}: {' and '.join(missing)} missing, a part of the weights; fetch the folder again")
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise WeightsError(
+            f"{folder}: {printable(missing[0], 80)}{more} missing, a part of the weights; fetch the folder again"
+        )
     if "config.json" not in names and kind == "safetensors":
         raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from where {weights[0]} comes from")
     config = read_json(folder / "config.json") if "config.json" in names else {}
@@ -64,7 +75,7 @@ def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
 def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str]]:
     """Which of a folder's or repository's files are the weights; for shards, their index.
 
-    Raises :class:`ModelNotFoundError` if there are none that are safe to read.
+    Raises :class:`ModelNotFoundError` if there are none that are safe to read, :class:`WeightsError` if one is missing.
     """
     if SAFETENSORS in names:
         return "safetensors", [SAFETENSORS]
@@ -72,14 +83,21 @@ def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str
         return "safetensors", [INDEX]
     if MODEL_BIN in names:
         return "ctranslate2", [MODEL_BIN]
-    numbers = [int(found[1]) for name in names if (found := re.fullmatch(r"model\.bin\.part(\d+)", name))]
-    if numbers:  # a gap shows as a missing part; what is lost at the end shows when the file is read
-        return "ctranslate2", [f"{MODEL_BIN}.part{number}" for number in range(1, max(numbers) + 1)]
+    numbers = [int(found[1]) for name in names if (found := re.fullmatch(r"model\.bin\.part([1-9][0-9]*)", name))]
+    if numbers:  # what is lost at the end shows when the file is read
+        parts = [f"{MODEL_BIN}.part{number}" for number in range(1, len(numbers) + 1)]
+        lost = [part for part in parts if part not in names]
+        if lost:
+            raise WeightsError(
+                f"{where}: {lost[0]} missing, a part of the weights, although there is {MODEL_BIN}.part{max(numbers)}; "
+                "fetch the folder again"
+            )
+        return "ctranslate2", parts
     pickles = sorted(name for name in names if re.fullmatch(r"pytorch_model.*\.bin|.*\.(pt|pth|ckpt)", name))
     if pickles:
         raise ModelNotFoundError(
-            f"{where}: has only {pickles[0]}, a pickle, which can run code and is never read; expected {SAFETENSORS}: "
-            "save it so with save_pretrained of Transformers, or take OpenAI's openai/whisper-*"
+            f"{where}: has only {printable(pickles[0])}, a pickle, which can run code and is never read; expected "
+            f"{SAFETENSORS}: save it so with save_pretrained of Transformers, or take OpenAI's openai/whisper-*"
         )
     raise ModelNotFoundError(f"{where}: no weights; {_LOOKED_FOR}; is this the right place?")
 
@@ -93,16 +111,3 @@ def read_shards(index: Path) -> list[str]:
     if not shards or any(not isinstance(name, str) or Path(name).name != name for name in shards):
         raise WeightsError(f"{index}: expected a weight_map from tensors to files beside it; fetch the file again")
     return shards
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; :class:`WeightsError` if it cannot be read or is something else."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: missing; expected a JSON file beside the weights: fetch or install them again")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read as JSON ({error}); fetch the file again") from error
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path}: expected a JSON object, got {type(values).__name__}; fetch the file again")
-    return values

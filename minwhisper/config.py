@@ -12,6 +12,24 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from .errors import ConfigError
+from .printable import brief
+from .untrusted import checked_integer
+
+LIMITS = {
+    "vocab_size": 1_000_000,
+    "num_mel_bins": 1_000,
+    "d_model": 16_384,
+    "encoder_layers": 256,
+    "encoder_attention_heads": 1_024,
+    "encoder_ffn_dim": 131_072,
+    "decoder_layers": 256,
+    "decoder_attention_heads": 1_024,
+    "decoder_ffn_dim": 131_072,
+    "max_source_positions": 30_000,
+    "max_target_positions": 30_000,
+}
+"""The most that a configuration may state: many times what any published model has, and little enough that names and
+shapes of such a model can be listed at once."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +50,7 @@ class WhisperConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{field.name}: expected a positive whole number, got {value!r}")
+            checked_integer(field.name, getattr(self, field.name), 1, LIMITS[field.name])
         for half, heads in (("encoder", self.encoder_attention_heads), ("decoder", self.decoder_attention_heads)):
             if self.d_model % heads:
                 raise ConfigError(
@@ -56,7 +72,7 @@ class WhisperConfig:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a Whisper checkpoint?")
         for key, only in (("activation_function", "gelu"), ("scale_embedding", False)):
             if values.get(key, only) != only:
-                raise ConfigError(f"{key}: Whisper has {only!r}, this config.json says {values[key]!r}")
+                raise ConfigError(f"{key}: Whisper has {only!r}, this config.json says {brief(values[key])}")
         return cls(**{name: values[name] for name in names if name in values})
 
     @property

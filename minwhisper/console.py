@@ -11,8 +11,10 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from .printable import printable as printable
 
 BAR_WIDTH = 30  # columns of the bar where there is room for it
 BAR_LEAST = 10  # with fewer it says nothing, and is left out
@@ -21,8 +23,16 @@ NAME_LEAST = 8
 ERASE = "\r\033[K"  # to the start of the line, and clear it
 
 
+class OutputError(Exception):
+    """Standard output cannot be written to. The work ends: nobody would see the text."""
+
+
+class ReaderGoneError(OutputError):
+    """The reader of standard output has gone, as ``head`` does when it has enough."""
+
+
 def prepare_streams() -> None:
-    """What the terminal's encoding lacks is escaped and not a crash; a closed stream swallows what it is given."""
+    """Escape what the terminal's encoding lacks instead of failing; let a closed stream swallow its output."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -30,18 +40,36 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def drop_output() -> None:
-    """Send what is still to be written nowhere, lest Python tries again when it ends, and complains."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def write_text(text: str) -> None:
+    """Write text on standard output, at once.
 
-
-def printable(name: object) -> str:
-    r"""A name on one line, with what is no visible character escaped.
-
-    >>> print(printable("two\nlines.wav"))
-    two\nlines.wav
+    Raises :class:`OutputError` if that fails. Then the text is dropped: Python would try again when the process ends.
     """
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(name))
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        _drop(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGoneError from error
+        reason = error.strerror or error
+        raise OutputError(f"cannot write the text: {reason}; is there space left?") from error
+
+
+def write_message(text: str) -> None:
+    """Write a message on standard error, at once. If that fails it is lost: it must not stop the text."""
+    try:
+        print(text, end="", file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+
+
+def _drop(stream: TextIO) -> None:
+    """Send what the stream still holds, and what is written to it from now on, nowhere."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        stream.flush()
 
 
 class Console:
@@ -52,14 +80,14 @@ class Console:
         self._bar: str | None = None  # the line it is, while there is one
 
     def text(self, line: str) -> None:
-        """A line of what was asked for. It is there at once, also for a reader at the other end of a pipe."""
+        """Write a line of what was asked for, at once: there may be a reader at the other end of a pipe."""
         with self._bar_aside():
-            print(line, flush=True)
+            write_text(f"{line}\n")
 
     def note(self, message: object) -> None:
-        """A line about the work: an error, or what was done."""
+        """Write a line about the work: an error, or what was done."""
         with self._bar_aside():
-            print(f"minwhisper: {message}", file=sys.stderr, flush=True)
+            write_message(f"minwhisper: {printable(message)}\n")
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Show a warning as a line, without the place in the code it came from; for ``warnings.showwarning``."""
@@ -87,22 +115,18 @@ class Console:
             yield update
         finally:  # also after Ctrl-C: what comes next starts on a clean line
             self._bar = None
-            _write(ERASE)
+            write_message(ERASE)
 
     @contextmanager
     def _bar_aside(self) -> Iterator[None]:
         if self._bar is not None:
-            _write(ERASE)
+            write_message(ERASE)
         yield
         self._draw()
 
     def _draw(self) -> None:
         if self._bar is not None:
-            _write(ERASE + self._bar)
-
-
-def _write(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)
+            write_message(ERASE + self._bar)
 
 
 # ------------------------------------------------------------------------------------------ the bar

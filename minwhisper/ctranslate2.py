@@ -8,8 +8,8 @@ All numbers are little-endian, a string is its length (u16, counting a final NUL
     u32 count, then for each alias:
         string alias, string name of the variable it stands for
 
-There is no table of contents: to know where a tensor lies, one walks over all those before it. That takes a few
-hundred small steps, since the data itself is skipped.
+There is no table of contents: to find a tensor, the reader walks over all those before it. That takes a few hundred
+small steps, since the data itself is skipped.
 
 Walkthrough: section 7.
 """
@@ -21,6 +21,12 @@ import numpy as np
 
 from .byte_map import DTYPES, ByteMap, StoredTensor, describe_bytes
 from .errors import WeightsError
+from .printable import printable
+
+MAX_VARIABLES = 20_000
+"""Variables, and aliases, that one file may have; the largest Whisper has fewer than a thousand."""
+
+MAX_NAME = 1_000  # bytes of a name; the longest that is used has 50
 
 VERSION = 6
 SPECIFICATION = "WhisperSpec"
@@ -39,16 +45,18 @@ def index_ctranslate2(source: ByteMap) -> dict[str, StoredTensor]:
     reader = _Reader(source)
     reader.header()
     tensors: dict[str, StoredTensor] = {}
-    for number in range(reader.integer("<I", "the count of variables")):
+    for number in range(reader.count("the count of variables")):
         name = reader.string(f"the name of variable {number}")
         if name in tensors:
-            raise WeightsError(f"{source.name}: two variables are called {name}; {_FETCH_AGAIN}")
+            raise WeightsError(f"{source.name}: two variables are called {printable(name, 80)}; {_FETCH_AGAIN}")
         tensors[name] = reader.tensor(name)
-    for number in range(reader.integer("<I", "the count of aliases")):
+    for number in range(reader.count("the count of aliases")):
         alias = reader.string(f"the name of alias {number}")
-        target = reader.string(f"the target of alias {alias}")
+        target = reader.string(f"the target of alias {printable(alias, 80)}")
         if target not in tensors or alias in tensors:
-            raise WeightsError(f"{source.name}: {alias} cannot stand for {target}; {_FETCH_AGAIN}")
+            raise WeightsError(
+                f"{source.name}: {printable(alias, 80)} cannot stand for {printable(target, 80)}; {_FETCH_AGAIN}"
+            )
         tensors[alias] = tensors[target]
     if reader.position != source.size:
         more = source.size - reader.position
@@ -77,7 +85,8 @@ class _Reader:
         specification = self.string("the specification")
         if specification != SPECIFICATION:
             raise WeightsError(
-                f"{self.source.name}: expected a {SPECIFICATION}, the file holds a {specification}: not a Whisper model"
+                f"{self.source.name}: expected a {SPECIFICATION}, the file holds a {printable(specification, 80)}: not "
+                "a Whisper model; name the folder of one"
             )
         revision = self.integer("<I", "the revision")
         if not 1 <= revision <= REVISION:
@@ -103,8 +112,20 @@ class _Reader:
         value: int = struct.unpack(form, self.take(struct.calcsize(form), what))[0]
         return value
 
+    def count(self, what: str) -> int:
+        """A number of entries to follow, held to a limit before any of them is read."""
+        count = self.integer("<I", what)
+        if count > MAX_VARIABLES:
+            raise WeightsError(
+                f"{self.source.name}: {what} is {count:,}, expected at most {MAX_VARIABLES:,}; {_FETCH_AGAIN}"
+            )
+        return count
+
     def string(self, what: str) -> str:
-        raw = self.take(self.integer("<H", what), what)
+        length = self.integer("<H", what)
+        if length > MAX_NAME:
+            raise WeightsError(f"{self.source.name}: {what} has {length} bytes, expected a short name; {_FETCH_AGAIN}")
+        raw = self.take(length, what)
         text = raw[:-1].decode(errors="replace")
         if raw[-1:] != b"\0" or not text.isprintable():
             raise WeightsError(f"{self.source.name}: {what} is no text ({raw[:16]!r}); {_FETCH_AGAIN}")
@@ -112,7 +133,10 @@ class _Reader:
 
     def tensor(self, name: str) -> StoredTensor:
         """What is said about a variable, and a step over its data."""
+        name = printable(name, 80)
         rank = self.integer("<B", name)
+        if rank > 4:
+            raise WeightsError(f"{self.source.name}: {name} has {rank} dimensions, expected at most 3; {_FETCH_AGAIN}")
         shape: tuple[int, ...] = struct.unpack(f"<{rank}I", self.take(4 * rank, name))
         code = self.integer("<B", name)
         if code >= len(_TYPES):

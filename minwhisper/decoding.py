@@ -18,10 +18,24 @@ from .backend import Array, to_numpy
 from .config import WhisperConfig
 from .engine import Engine, Feed
 from .errors import OptionError
+from .finite import check_finite, located
 from .layers import softmax
 from .options import DecodingOptions
-from .rules import Rule, end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
-from .search import Found, Search, Searches, Strategy, best_candidate, draw, likeliest, search, widen
+from .rules import LogitFilters, Timestamps
+from .search import (
+    Found,
+    Sampler,
+    Search,
+    Searches,
+    Strategy,
+    best_candidate,
+    best_ways,
+    draw,
+    likeliest,
+    only_way,
+    search,
+    widen,
+)
 from .special_tokens import SECONDS_A_STEP
 from .tokenizer import Tokenizer
 
@@ -47,6 +61,7 @@ class Request(NamedTuple):
     features: Array  # (1, T, D)
     options: DecodingOptions
     generator: np.random.Generator | None = None  # for temperatures above 0; without one, a new one with seed 0
+    where: str = "a window"  # the model and the window, for messages
 
 
 class Decoding:
@@ -59,7 +74,8 @@ class Decoding:
 
     def add(self, request: Request) -> int:
         """Begin with a window; returns its number. Raises what :func:`check_possible` does."""
-        language, probabilities = _language(request, self._engine, self._tokenizer)
+        with located(request.where):
+            language, probabilities = _language(request, self._engine, self._tokenizer)
         search = begin_search(request, language, self._engine.config, self._tokenizer)
         number = self._searches.add(search, request.features)
         self._requests[number] = request, language, probabilities
@@ -107,16 +123,18 @@ def _language(request: Request, engine: Engine, tokenizer: Tokenizer) -> tuple[s
 
 
 def begin_search(request: Request, language: str, config: WhisperConfig, tokenizer: Tokenizer) -> Search:
-    """The search that the options ask for."""
+    """Begin the search that the options ask for; its errors name the window."""
     options = request.options
-    return search(
-        initial_tokens(options, language, tokenizer, config),
-        config.max_target_positions,
-        strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
-        rules=rules_for(options, tokenizer),
-        tokenizer=tokenizer,
-        most=options.sample_len or config.max_target_positions // 2,
-    )
+    with located(request.where):
+        found = yield from search(
+            initial_tokens(options, language, tokenizer, config),
+            config.max_target_positions,
+            strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
+            rules=rules_for(options, tokenizer),
+            tokenizer=tokenizer,
+            most=options.sample_len or config.max_target_positions // 2,
+        )
+    return found
 
 
 def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:
@@ -165,25 +183,21 @@ def _context(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer)
     return tuple(given)
 
 
-def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[Rule, ...]:
-    """The rules that the options ask for, in the order in which they apply."""
-    rules: list[Rule] = []
-    if options.suppress_blank:
-        rules.append(partial(suppress_blank, ids=(*tokenizer.encode(" "), tokenizer.eot)))
-    rules.append(partial(suppress_tokens, ids=options.suppressed_ids(tokenizer)))
-    if not options.without_timestamps:
-        latest = options.max_initial_timestamp
-        rules.append(
-            partial(
-                timestamp_rules,
-                eot=tokenizer.eot,
-                no_timestamps=tokenizer.no_timestamps,
-                first=tokenizer.timestamp_begin,
-                latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
-            )
-        )
-    rules.append(partial(end_where_stuck, eot=tokenizer.eot))
-    return tuple(rules)
+def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[LogitFilters]:
+    """The rules that the options ask for: all of them in one, which a GPU can apply in its own kernel."""
+    latest = options.max_initial_timestamp
+    timestamps = Timestamps(
+        no_timestamps=tokenizer.no_timestamps,
+        first=tokenizer.timestamp_begin,
+        latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
+    )
+    filters = LogitFilters(
+        eot=tokenizer.eot,
+        suppressed=tuple(options.suppressed_ids(tokenizer)),
+        blank=(*tokenizer.encode(" "), tokenizer.eot) if options.suppress_blank else (),
+        timestamps=None if options.without_timestamps else timestamps,
+    )
+    return (filters,)
 
 
 def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Generator) -> Strategy:
@@ -191,12 +205,14 @@ def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Genera
     if options.beam_size is not None:
         size = int(options.beam_size)
         enough = round(size * float(1 if options.patience is None else options.patience))
-        return Strategy(partial(widen, size=size, eot=eot), keep=size, enough=enough)
+        sampler = Sampler(partial(best_ways, size=size, eot=eot), top=size + 1)
+        return Strategy(partial(widen, size=size, eot=eot), keep=size, enough=enough, sampler=sampler)
     if options.temperature > 0:
-        count = int(options.best_of or 1)
-        choose = partial(draw, temperature=float(options.temperature), generator=generator)
-        return Strategy(choose, start=count, keep=count, enough=count)
-    return Strategy(likeliest)
+        count, temperature = int(options.best_of or 1), float(options.temperature)
+        choose = partial(draw, temperature=temperature, generator=generator)
+        sampler = Sampler(only_way, temperature=temperature, generator=generator)
+        return Strategy(choose, start=count, keep=count, enough=count, sampler=sampler)
+    return Strategy(likeliest, sampler=Sampler(only_way))
 
 
 def compression_ratio(text: str) -> float:
@@ -216,5 +232,6 @@ def language_probabilities(features: Array, engine: Engine, tokenizer: Tokenizer
     for logits, _ in engine.decode_together([Feed([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]):
         scores = logits[0, 0, first : first + len(tokenizer.languages)]
         probabilities = to_numpy(softmax(scores)).astype(np.float64)  # (languages,)
+        check_finite(probabilities.tolist(), "the probability of a language")
         heard.append(dict(zip(tokenizer.languages, probabilities.tolist(), strict=True)))
     return heard

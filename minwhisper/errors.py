@@ -6,12 +6,29 @@ exits with status 2; a program can catch :class:`MinWhisperError` for all of the
 Walkthrough: section 1.
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .printable import printable
+
+OUT_OF_MEMORY = "out of memory; end other programs, or take a smaller model, batch_size, beam_size or best_of"
+_SIGNS_OF_LITTLE_MEMORY = (
+    "can't start new thread",
+    "annot allocate memory",
+    "failed to map segment from shared object",
+)
+
 
 class MinWhisperError(Exception):
-    """Base of every error that this package raises for a bad input."""
+    """Base of every error that this package raises for a bad input.
+
+    The message is one printable line, whatever text of files is quoted in it: see :mod:`minwhisper.printable`.
+    """
+
+    def __init__(self, *args: object) -> None:
+        """``args`` are those of any exception; the first one is the message."""
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class AudioError(MinWhisperError, ValueError):
@@ -54,8 +71,21 @@ class DeviceMemoryError(DeviceError):
     """A GPU whose memory does not suffice for a model, or for what it was asked to do."""
 
 
+class NumericalError(MinWhisperError, ArithmeticError):
+    """A value that a model computed and that is NaN or infinite."""
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        """``problem`` says which value it is, ``where`` names the model and the window."""
+        super().__init__(f"{where}: {problem}" if where else problem)
+        self.problem = problem
+
+
 class OptionError(MinWhisperError, ValueError):
     """An option whose value makes no sense."""
+
+
+class OutOfMemoryError(MinWhisperError, MemoryError):
+    """The computer's memory does not suffice for what was asked."""
 
 
 class MissingExtraError(MinWhisperError, ImportError):
@@ -85,3 +115,19 @@ class SomeFailedError(MinWhisperError):
             f"{errors[first]}{more}; the error's .transcripts has the others"
         )
         self.errors, self.transcripts = dict(errors), list(transcripts)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return True if an error, or one that led to it, comes from a lack of the computer's memory.
+
+    Python raises ``MemoryError`` and the system says ``ENOMEM``; a thread that cannot be started and a library that
+    cannot be loaded have errors of their own. A lack of a GPU's memory is a :class:`DeviceMemoryError` and not meant.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DeviceMemoryError):
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+            return True
+        if any(sign in str(cause) for sign in _SIGNS_OF_LITTLE_MEMORY):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

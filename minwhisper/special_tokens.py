@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from .errors import TokenizerError
 from .languages import LANGUAGES
+from .printable import brief, printable
 
 LANGUAGE_COUNT = {51864: 99, 51865: 99, 51866: 100}  # English only; multilingual; large-v3 and turbo
 FORMER_NAMES = {"<|nocaptions|>": "<|nospeech|>", "<|iw|>": "<|he|>"}  # in the files of older models
@@ -61,6 +62,6 @@ def check_special(listed: Mapping[str, int], special: Mapping[str, int], size: i
         if token != expected:
             place = "has no such token" if expected is None else f"has it at {expected}"
             raise TokenizerError(
-                f"{source}: {name} is token {token}, but a Whisper vocabulary of {size} tokens {place}; "
-                "is this another model's tokenizer?"
+                f"{source}: {printable(name, 40)} is token {brief(token)}, but a Whisper vocabulary of {size} tokens "
+                f"{place}; is this another model's tokenizer?"
             )

@@ -8,7 +8,6 @@ Walkthrough: section 7.
 """
 
 import difflib
-import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -18,6 +17,11 @@ from .byte_map import ByteMap, StoredTensor, describe_bytes
 from .checkpoint_files import CheckpointFiles
 from .ctranslate2 import index_ctranslate2
 from .errors import WeightsError
+from .printable import printable
+from .untrusted import TEXT_LIMIT, parse_json
+
+MAX_TENSORS = 20_000
+"""Tensors that one checkpoint may have; the largest Whisper has 1,259."""
 
 _SAFETENSORS_TYPES = {
     "F64": "float64",
@@ -60,12 +64,25 @@ class TensorFile:
         """
         return self._source.read(self._find(name), dtype)
 
-    def fill(self, name: str, out: Array, first_row: int = 0) -> None:
+    def fill(self, name: str, out: Array, first_row: int = 0) -> bool:
         """Write the tensor into an array of its shape, or the rows from ``first_row`` on into a shorter one.
 
-        Raises :class:`WeightsError` for a name that is not there.
+        Returns whether all values are finite in the array. Raises :class:`WeightsError` for a name that is not there.
         """
-        self._source.fill(self._find(name), out, first_row)
+        return self._source.fill(self._find(name), out, first_row)
+
+    def is_finite(self, name: str) -> bool:
+        """Return whether all values of a tensor are finite as they are stored."""
+        return self._source.is_finite(self._find(name))
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return self._source.size
+
+    def nbytes(self, name: str) -> int:
+        """The bytes that a tensor fills."""
+        return self._find(name).nbytes
 
     def same(self, name: str, other: str) -> bool:
         """Whether two names stand for the same numbers in the same shape; nothing is read if one is an alias."""
@@ -88,7 +105,7 @@ class TensorFile:
             return self._tensors[name]
         near = difflib.get_close_matches(name, self._tensors, n=1)
         hint = f"is it {near[0]}?" if near else f"it has {len(self._tensors)} others"
-        raise WeightsError(f"{self.label}: no tensor is called {name}; {hint}")
+        raise WeightsError(f"{self.label}: no tensor is called {printable(name, 80)}; {printable(hint, 100)}")
 
 
 def open_tensors(files: CheckpointFiles) -> TensorFile:
@@ -106,48 +123,63 @@ def open_tensors(files: CheckpointFiles) -> TensorFile:
 
 
 def index_safetensors(source: ByteMap) -> dict[str, StoredTensor]:
-    """Every tensor of a safetensors file, or of the shards of one, by name."""
+    """Return every tensor of a safetensors file, or of the shards of one, by name.
+
+    Raises :class:`WeightsError` for another kind of file, a damaged one, and one whose table of contents is longer than
+    that of any model.
+    """
     tensors: dict[str, StoredTensor] = {}
     for number, path in enumerate(source.paths):
         start, end = source.starts[number : number + 2]
-        _validate(source, number)
-        length = int.from_bytes(source.bytes(start, start + 8).tobytes(), "little")
-        header = json.loads(source.bytes(start + 8, start + 8 + length).tobytes())
+        length = _validate(source, number)
+        header = parse_json(source.bytes(start + 8, start + 8 + length).tobytes(), str(path))
         header.pop("__metadata__", None)
+        if len(tensors) + len(header) > MAX_TENSORS:
+            raise WeightsError(
+                f"{path}: expected the tensors of a Whisper model, at most {MAX_TENSORS:,}, there are more; fetch the "
+                "file again"
+            )
         for name, entry in header.items():
+            shown = printable(name, 80)
             if name in tensors:
-                raise WeightsError(f"{path}: {name} is in another shard too; the shards are not of one checkpoint")
+                raise WeightsError(f"{path}: {shown} is in another shard too; the shards are not of one checkpoint")
             dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
             if dtype is None or (dtype.endswith(("int8", "int16")) and len(entry["shape"]) > 1):
                 raise WeightsError(
-                    f"{path}: {name} is stored as {entry['dtype']}, expected F16, BF16 or F32; quantised weights are "
-                    "not read here: take the checkpoint that they were made from"
+                    f"{path}: {shown} is stored as {printable(entry['dtype'], 40)}, expected F16, BF16 or F32; "
+                    "quantised weights are not read here: take the checkpoint that they were made from"
                 )
             offset = start + 8 + length + entry["data_offsets"][0]
             tensors[name] = StoredTensor(tuple(entry["shape"]), dtype, offset)
-            assert offset + tensors[name].nbytes <= end  # as the library has checked
+            if offset + tensors[name].nbytes > end:  # the library has checked it, unless the file was replaced since
+                raise WeightsError(f"{path}: {shown} ends behind the file; load it again")
     return tensors
 
 
-def _validate(source: ByteMap, number: int) -> None:
-    """Let the safetensors library judge one file; from then on its header can be trusted.
+def _validate(source: ByteMap, number: int) -> int:
+    """Return the length of a file's header after the safetensors library has judged that header.
 
     The library checks that the header is whole, and that shapes and types add up to exactly the bytes there are. Its
     own arrays are not used: for bfloat16 they need another package, and to float32 they would come by a copy more.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = source.paths[number]
+    path, start, end = source.paths[number], *source.starts[number : number + 2]
+    head = source.bytes(start, min(start + 64, end)).tobytes()
+    look = describe_bytes(head)
+    if look != "a safetensors file":
+        raise WeightsError(f"{path}: expected a safetensors file, this is {look}; fetch the file again")
+    length = int.from_bytes(head[:8], "little")
+    if length > TEXT_LIMIT:
+        raise WeightsError(
+            f"{path}: the safetensors file is incomplete or damaged (it states a header of {length:,} bytes, expected "
+            f"at most {TEXT_LIMIT:,}); fetch the file again"
+        )
     try:
         with safe_open(path, framework="numpy"):
-            return
+            return length
     except (SafetensorError, OSError, ValueError) as error:
-        head = source.bytes(source.starts[number], source.starts[number] + 64).tobytes()
-        head = head[: source.starts[number + 1] - source.starts[number]]
-        look = describe_bytes(head)
-        problem = (
-            f"the safetensors file is incomplete or damaged ({' '.join(str(error).split())})"
-            if look == "a safetensors file"
-            else f"expected a safetensors file, this is {look}"
-        )
-        raise WeightsError(f"{path}: {problem}; fetch the file again") from error
+        problem = printable(" ".join(str(error).split()), 300)
+        raise WeightsError(
+            f"{path}: the safetensors file is incomplete or damaged ({problem}); fetch the file again"
+        ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .decoding import Decoding, DecodingResult, Request
 from .engine import Engine
+from .finite import located
 from .passage import Steps
 from .segments import Segment
 from .tokenizer import Tokenizer
@@ -61,9 +62,13 @@ def in_step(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_s
             job.close()
 
 
-def in_order(found: Iterable[tuple[int, Segment | None]]) -> Generator[Segment, None, None]:
-    """The segments of :func:`in_step`, those of an earlier job first."""
-    held: dict[int, list[Segment]] = {}
+def in_order(
+    found: Iterable[tuple[int, Segment | None]], held: dict[int, list[Segment]]
+) -> Generator[Segment, None, None]:
+    """Yield the segments of :func:`in_step`, those of an earlier job first.
+
+    ``held`` is empty at first. It contains the segments that wait for an earlier job, by job, at any time.
+    """
     ended: set[int] = set()
     turn = 0  # the job whose segments are passed on as they come
     for number, segment in found:
@@ -84,7 +89,9 @@ def one_by_one(steps: Steps, model: "Whisper") -> Generator[Segment, None, None]
         item = next(steps)
         while True:
             if isinstance(item, Request):
-                item = steps.send(model.decode(item.features[0], item.options, generator=item.generator))
+                with located(item.where):
+                    result = model.decode(item.features[0], item.options, generator=item.generator)
+                item = steps.send(result)
             else:
                 yield item
                 item = next(steps)

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from .byte_pairs import merge, spell, split_words, unspell
+from .byte_pairs import merge, merge_long, spell, split_words, unspell
 from .errors import LanguageError, TokenizerError
 from .languages import CODES, LANGUAGES
 from .special_tokens import FORMER_NAMES, LANGUAGE_COUNT, NEVER_SAID, SECONDS_A_STEP, check_special, special_layout
@@ -28,6 +28,8 @@ _MARKS = (
     "-( -[ (' (\" -- --- # * + / : ; = @ \\ ^ _ ` | ~ ♪♪ ♪♪♪"
 )
 _MUSIC = "♩♪♫♬♭♮♯"
+
+LONG_WORD = 100  # bytes; the plain way of joining a longer one would take seconds for a page without spaces
 
 
 class Tokenizer:
@@ -188,7 +190,8 @@ class Tokenizer:
                 raise TokenizerError(
                     f"cannot encode {word[error.start]!r}: a lone surrogate, half of a UTF-16 pair, is no character"
                 ) from None
-            tokens = [self._ids[piece] for piece in merge(spelled, self._ids)]
+            join = merge if len(spelled) <= LONG_WORD else merge_long
+            tokens = [self._ids[piece] for piece in join(spelled, self._ids)]
             if len(self._words) >= 10_000:  # forget now and then, lest every word ever seen is kept
                 self._words.clear()
             self._words[word] = tokens

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from .audio import FRAMES_A_SECOND, N_FRAMES, AudioSource, open_sound
-from .errors import MinWhisperError
+from .errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
 from .mel import Spectrogram
 from .options import TranscriptionOptions
 from .passage import Passage, Steps
@@ -68,7 +68,8 @@ class Transcription:
         try:
             self.seconds, self.audio_track = self._sound.seconds, self._sound.track
             clips = options.clips(self.seconds)
-            self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
+            with model.engine.at_work():  # or the library's threads would busy-wait through hours of small products
+                self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
             self._clips = [tuple(min(round(t * FRAMES_A_SECOND), self._mel.frames) for t in clip) for clip in clips]
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
@@ -78,6 +79,7 @@ class Transcription:
             self._sound.close()
             raise
         self._done = 0  # frames of the clips
+        self._held: dict[int, list[Segment]] = {}  # segments that wait for those of an earlier part, by part
         self._running = one_by_one(self.steps(), model)
 
     @property
@@ -130,20 +132,29 @@ class Transcription:
                 yield from passage.steps(start, end)
             return
         shortest = SHORTEST_UNTIMED if self._options.attempts[0].without_timestamps else SHORTEST
-        parts = [part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end, shortest)]
-        passages = map(self._passage, self._generator.spawn(len(parts)))
+        parts = (part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end, shortest))
+        with_end = itertools.chain(parts, [None])
         jobs = (
-            passage.steps(*part, followed=number < len(parts))
-            for number, (passage, part) in enumerate(zip(passages, parts, strict=True), start=1)
+            self._passage(self._generator.spawn(1)[0]).steps(*part, followed=after is not None)
+            for part, after in itertools.pairwise(with_end)
+            if part is not None
         )
         model = self._model
-        yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size))
+        yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size), self._held)
 
     def keep(self, segment: Segment) -> Segment:
         """Write a segment down; it gets its number."""
         segment["id"] = len(self.segments)
         self.segments.append(segment)
         return segment
+
+    def keep_held(self) -> list[Segment]:
+        """Keep the segments that wait for those of an earlier part, which will not come any more; return them.
+
+        After an interruption: the parts of a sound that are decoded together do not end in their order.
+        """
+        held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
+        return [self.keep(segment) for segment in held]
 
     def _passage(self, generator: np.random.Generator) -> Passage:
         return Passage(self._model, self._mel, self._options, self.language, generator, self._report)
@@ -186,6 +197,8 @@ def transcribe_in_step(
                 yield from running.steps()
         except MinWhisperError as error:
             found[number] = error
+        except MemoryError:
+            found[number] = OutOfMemoryError(OUT_OF_MEMORY)
 
     running = in_step(itertools.starmap(job, enumerate(audios)), model.engine, model.tokenizer, batch_size)
     ended: set[int] = set()

@@ -1,55 +1,20 @@
 """The options of ``minwhisper transcribe``: openai-whisper's names, meanings and defaults, and a few more.
 
-:func:`add_arguments` declares them. :func:`check_arguments` makes of what was given what the library takes, and
-refuses what makes no sense before a file is read or a model loaded.
+:func:`add_arguments` declares them. :mod:`minwhisper.transcribe_request` checks them.
 """
 
 import argparse
-import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
-from .console import printable
-from .errors import LanguageError, OptionError
-from .fast.threads import check_threads
-from .languages import CODES
-from .options import DecodingOptions, TranscriptionOptions, check_count, check_number
+from .option_checks import brief
+from .options import DecodingOptions, TranscriptionOptions
 from .weights import DTYPES
-from .writers import FORMATS, SubtitleOptions, check_writable
+from .writers import FORMATS
 
 CANDIDATES = 5  # what beam_size and best_of are, each where it has a meaning
-_DEFAULTS = {field.name: field.default for kind in (DecodingOptions, TranscriptionOptions) for field in fields(kind)}
-_WORDS = tuple(field.name for field in fields(SubtitleOptions))
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files to write."""
-
-    folder: str
-    format: str  # one of FORMATS, or "all"
-    subtitles: SubtitleOptions
-
-    def paths(self, name: str) -> str:
-        """Where the transcript of this name goes; several formats as a shell would understand them."""
-        endings = f"{{{','.join(FORMATS)}}}" if self.format == "all" else self.format
-        return printable(f"{Path(self.folder, name)}.{endings}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the options come to."""
-
-    options: Mapping[str, Any]  # by the names of TranscriptionOptions and DecodingOptions
-    checked: TranscriptionOptions  # the same
-    outputs: Outputs | None
-    dtype: str
+DEFAULTS = {field.name: field.default for kind in (DecodingOptions, TranscriptionOptions) for field in fields(kind)}
 
 
 # ------------------------------------------------------------------------------------------ declared
@@ -194,7 +159,7 @@ def _add_default(
     group: "argparse._ActionsContainer", name: str, kind: Callable[[str], Any], help: str, **more: Any
 ) -> None:
     """Declare an option whose default is the library's."""
-    _add(group, name, kind, help, _DEFAULTS[name], **more)
+    _add(group, name, kind, help, DEFAULTS[name], **more)
 
 
 def _add(
@@ -223,7 +188,7 @@ def true_or_false(text: str) -> bool:
     """A flag, in any case of letters."""
     flag = {"true": True, "false": False}.get(text.lower())
     if flag is None:
-        raise argparse.ArgumentTypeError(f"expected True or False, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected True or False, got {brief(text)}")
     return flag
 
 
@@ -232,7 +197,7 @@ def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {brief(text)}") from None
 
 
 def count_or_none(text: str) -> int | None:
@@ -240,7 +205,7 @@ def count_or_none(text: str) -> int | None:
     try:
         return None if text.lower() == "none" else int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number or None, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a whole number or None, got {brief(text)}") from None
 
 
 def number_or_none(text: str) -> float | None:
@@ -248,7 +213,7 @@ def number_or_none(text: str) -> float | None:
     try:
         return None if text.lower() == "none" else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number or None, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a number or None, got {brief(text)}") from None
 
 
 _METAVARS: Mapping[Callable[[str], Any], str] = {
@@ -259,120 +224,3 @@ _METAVARS: Mapping[Callable[[str], Any], str] = {
     count_or_none: "N",
     number_or_none: "X",
 }
-
-# ------------------------------------------------------------------------------------------ checked
-
-
-def check_arguments(options: argparse.Namespace) -> Request:
-    """What was asked for. The folder for outputs is made and tried.
-
-    Raises :class:`OptionError` and :class:`LanguageError` for what makes no sense, whichever the model.
-    """
-    wanted = transcription_options(options)
-    checked = TranscriptionOptions.named(**wanted)
-    if options.language is not None:
-        check_language(options.language)
-    check_number("seed", options.seed, "a whole number, 0 or more", least=0)
-    check_count("batch_size", options.batch_size, optional=False)
-    check_threads(options.threads)
-    request = Request(wanted, checked, outputs_for(options), dtype_for(options))
-    if request.outputs is not None:
-        check_distinct(options.files, request.outputs)
-        check_writable(request.outputs.folder)
-    return request
-
-
-def transcription_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that are the library's, by their names there."""
-    given = vars(options)
-    names = set(_DEFAULTS) & set(given)
-    wanted = temperatures(options.temperature, options.temperature_increment_on_fallback)
-    # Their defaults hold where they have a meaning; a number that was given without one is an error.
-    candidates = {
-        "beam_size": given.get("beam_size", CANDIDATES if 0 in wanted else None),
-        "best_of": given.get("best_of", CANDIDATES if any(wanted) else None),
-    }
-    return {name: given[name] for name in sorted(names)} | candidates | {"temperature": wanted}
-
-
-def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
-    """The temperatures to try one after another, from the first one up to 1.
-
-    >>> temperatures(0.5, 0.25), temperatures(0.5, None)
-    ((0.5, 0.75, 1.0), (0.5,))
-    """
-    check_number("temperature", first, "0, or above for sampling", least=0)
-    if increment is None:
-        return (first,)
-    expected = "a number, 0.01 or more, or None for a single temperature"
-    check_number("temperature_increment_on_fallback", increment, expected, least=0.01)
-    if first > 1:
-        raise OptionError(
-            f"temperature: expected at most 1, up to which it is raised, got {first:g}; "
-            "or give --temperature_increment_on_fallback None"
-        )
-    return tuple(np.arange(first, 1.0 + 1e-6, increment).tolist())
-
-
-def check_language(language: str) -> None:
-    """Raise :class:`LanguageError` for a language that no model knows; what this model knows, its tokenizer says."""
-    called = language.strip().lower()
-    if called not in CODES:
-        near = get_close_matches(called, CODES) or [called[:2]] * (called[:2] in CODES)  # "fr-FR" means "fr"
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise LanguageError(
-            f"language {language!r}: expected a code or an English name, such as 'de' or 'german'{hint}"
-        )
-
-
-def outputs_for(options: argparse.Namespace) -> Outputs | None:
-    """The files to write, if any. Warns of an option of subtitles that others make useless."""
-    subtitles = SubtitleOptions(**{name: getattr(options, name) for name in _WORDS})
-    asked = [name for name in _WORDS if getattr(options, name) not in (None, False)]
-    if asked and not options.word_timestamps:
-        raise OptionError(f"{asked[0]}: it goes by the words' times; give --word_timestamps True too")
-    if options.max_line_count is not None and options.max_line_width is None:
-        warnings.warn("max_line_count: without --max_line_width it changes nothing", stacklevel=2)
-    if options.max_words_per_line is not None and options.max_line_width is not None:
-        warnings.warn("max_words_per_line: with --max_line_width it changes nothing", stacklevel=2)
-    if options.output_dir is None and options.output_format is None:
-        if options.verbose is False:
-            raise OptionError(
-                "verbose False: no text is shown, so have it written; give --output_format or --output_dir"
-            )
-        return None
-    folder = "." if options.output_dir is None else options.output_dir
-    return Outputs(folder, options.output_format or "all", subtitles)
-
-
-def dtype_for(options: argparse.Namespace) -> str:
-    """How the weights are to be stored."""
-    given: str | None = options.dtype
-    if options.fp16 is None:
-        return given or "float32"
-    meant = "float16" if options.fp16 else "float32"
-    if given not in (None, meant):
-        raise OptionError(f"fp16 {options.fp16}: it means --dtype {meant}, but there is --dtype {given}; leave one out")
-    return meant
-
-
-def output_name(file: str) -> str:
-    """The name of a file's outputs, without folder and format.
-
-    >>> output_name("talks/first.day.mp3"), output_name("-")
-    ('first.day', 'stdin')
-    """
-    return "stdin" if file == "-" else os.path.splitext(os.path.basename(file))[0]
-
-
-def check_distinct(files: Iterable[str], outputs: Outputs) -> None:
-    """Raise :class:`OptionError` if one file's outputs would replace another's."""
-    owners: dict[str, str] = {}
-    for file in files:
-        name = output_name(file)
-        if name in owners:
-            raise OptionError(
-                f"{owners[name]!r} and {file!r} would both be written to {outputs.paths(name)}; "
-                "rename one, or give them to two commands with an --output_dir each"
-            )
-        owners[name] = file

@@ -1,6 +1,6 @@
 """The command ``minwhisper transcribe``: files to text, shown segment by segment, and to files of text.
 
-What is finished stays: a bad file does not stop the others, and Ctrl-C keeps the segments that were found.
+What is finished stays: a bad file does not stop the others, and an interruption keeps the segments that were found.
 """
 
 import argparse
@@ -8,25 +8,27 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from .audio import open_sound
 from .console import Console, printable
-from .errors import AudioError, MinWhisperError, OptionError
+from .errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, lacks_memory
 from .fast.threads import blas_threads
+from .interrupts import Stopped, interruption
 from .languages import LANGUAGES
 from .model import Whisper, load_model
 from .segments import Segment
 from .sources import default_model
 from .transcribe import Transcription
-from .transcribe_arguments import Outputs, Request, check_arguments, output_name
+from .transcribe_request import Outputs, Request, check_arguments, output_name, unwritable
+from .transcript_files import write_transcript
 from .windows import check_options
-from .writers import clock, write_transcript
-
-INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C has ended
+from .writers import clock
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -37,18 +39,19 @@ def run(options: argparse.Namespace, console: Console) -> int:
     request = check_arguments(options)
     if options.model_dir is not None:
         keep_models_in(options.model_dir)
-    if not any(map(is_there, options.files)):  # a model may be gigabytes, to be fetched for nothing
-        complain_of(options.files, console)
+    refused = unwritable(options.files, request.outputs)
+    for file, error in refused.items():
+        console.note(f"{printable(file)}: {error}")
+    files = [file for file in options.files if file not in refused]
+    if not any(map(is_there, files)):  # a model may be gigabytes, to be fetched for nothing
+        complain_of(files, console)
         return 2
     with blas_threads(options.threads):
         model = _load(options, request, console)
         job = _Job(options, request, model, console)
-        try:
-            together = options.batch_size > 1 and len(options.files) > 1
-            failed = job.transcribe_together(options.files) if together else job.transcribe_in_turn(options.files)
-        except _Interrupted:
-            return INTERRUPTED
-    return 2 if failed else 0
+        together = options.batch_size > 1 and len(files) > 1
+        failed = job.transcribe_together(files) if together else job.transcribe_in_turn(files)
+    return 2 if failed or refused else 0
 
 
 def _load(options: argparse.Namespace, request: Request, console: Console) -> Whisper:
@@ -83,19 +86,15 @@ def complain_of(files: Sequence[str], console: Console) -> None:
 
 def keep_models_in(folder: str) -> None:
     """Make the folder the hub's cache. Raises :class:`OptionError` where there can be none."""
-    path = Path(folder).expanduser().absolute()
     try:
+        path = Path(folder).expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:  # no home of that user; a NUL in the name
         raise OptionError(
             f"model_dir {folder!r}: expected a folder, or a place for one, but the system says "
-            f"{str(error.strerror or error)!r}; name another"
+            f"{str(getattr(error, 'strerror', None) or error)!r}; name another"
         ) from error
     os.environ["HF_HUB_CACHE"] = str(path)  # huggingface_hub looks there when it is imported, which is later
-
-
-class _Interrupted(Exception):
-    """Ctrl-C came, and what there was to keep is kept."""
 
 
 class _Job:
@@ -110,25 +109,34 @@ class _Job:
         self._model, self._console = model, console
 
     def transcribe_in_turn(self, files: Sequence[str]) -> int:
-        """One file after the other; returns how many failed. Raises :class:`_Interrupted` after Ctrl-C."""
+        """Transcribe one file after the other; returns the number that failed.
+
+        Raises :class:`Stopped` after an interruption.
+        """
         failed = 0
         for file in files:
+            reason = None
             try:
                 self.transcribe(file)
-            except MinWhisperError as error:
-                self._complain(file, error)
+            except Exception as error:
+                interruption.check()  # it may have broken off the reading of a file, which then looks damaged
+                reason = self._reason(file, error)
+            if reason is not None:  # outside of the handler, whose error holds what the file took of the memory
+                self._console.note(reason)
                 failed += 1
         return failed
 
     def transcribe_together(self, files: Sequence[str]) -> int:
         """Several files at a time, each shown and written when it is finished; returns how many failed.
 
-        Raises :class:`_Interrupted` after Ctrl-C; what is shown by then is written.
+        Raises :class:`Stopped` after an interruption; what is shown by then is written.
         """
         failed = done = 0
-        finished = self._model.stream_many(files, batch_size=self._batch_size, seed=self._seed, **self._request.options)
+        taken = map(_unless_interrupted, files)
+        finished = self._model.stream_many(taken, batch_size=self._batch_size, seed=self._seed, **self._request.options)
         try:
             for file, one in zip(files, finished, strict=True):
+                interruption.check()
                 try:
                     if isinstance(one, MinWhisperError):
                         raise one
@@ -137,22 +145,30 @@ class _Job:
                         self._show(segment)
                     self._output(file, one)
                 except MinWhisperError as error:
-                    self._complain(file, error)
+                    self._console.note(self._reason(file, error))
                     failed += 1
                 done += 1
         except KeyboardInterrupt:
             self._console.note(f"interrupted after {done} of {len(files)} files")
-            raise _Interrupted from None
+            raise Stopped from None
         return failed
 
-    def _complain(self, file: str, error: MinWhisperError) -> None:
-        """Say why a file failed; an :class:`AudioError` begins with its name."""
-        self._console.note(error if isinstance(error, AudioError) else f"{printable(file)}: {error}")
+    def _reason(self, file: str, error: Exception) -> str:
+        """Return the line that says why a file failed; an :class:`AudioError` begins with its name.
+
+        Raises an error that is not about the file.
+        """
+        if lacks_memory(error):
+            return f"{'standard input' if file == '-' else printable(file)}: {OUT_OF_MEMORY}"
+        if not isinstance(error, MinWhisperError):
+            raise error
+        return str(error) if isinstance(error, AudioError) else f"{printable(file)}: {error}"
 
     def transcribe(self, file: str) -> None:
         """Show a file's text and write its outputs.
 
-        Raises :class:`MinWhisperError`, and :class:`_Interrupted` after Ctrl-C.
+        If the work breaks off, the segments so far are written. Raises what broke it off, :class:`Stopped` after an
+        interruption.
         """
         # A generator for each file: what a file becomes does not depend on those before it.
         generator = np.random.default_rng(self._seed)
@@ -164,16 +180,25 @@ class _Job:
             ) as running,
         ):
             try:
+                interruption.check()
                 self._announce(file, running)
                 if progress is not None:
                     clips = self._request.checked.clips(running.seconds)
                     progress(0.0, sum(end - start for start, end in clips))
                 for segment in running:
                     self._show(segment)
+                    interruption.check()
+            except KeyboardInterrupt:
+                self._stop(file, running)
+            except Exception:
+                with suppress(MinWhisperError):  # the first error is the one to report
+                    for place in self._keep(file, running):
+                        self._console.note(f"{printable(file)}: the segments so far are in {place}")
+                raise
+            try:
                 self._output(file, running)
             except KeyboardInterrupt:
-                self._keep(file, running)
-                raise _Interrupted from None
+                self._stop(file, running)
 
     def _output(self, file: str, running: Transcription) -> None:
         """Write a finished file's outputs, if any are asked for."""
@@ -206,13 +231,28 @@ class _Job:
         write_transcript(running.transcript, outputs.folder, name, outputs.format, outputs.subtitles)
         return outputs.paths(name)
 
-    def _keep(self, file: str, running: Transcription) -> None:
-        """After Ctrl-C: write the segments so far, if any, and say so. Another Ctrl-C ends that."""
+    def _stop(self, file: str, running: Transcription) -> NoReturn:
+        """After an interruption: keep the segments so far and say so. Another interruption ends that."""
         reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
+        for segment in running.keep_held():
+            self._show(segment)
         line = f"interrupted at {reached:.1f} of {running.seconds:.1f} s of {printable(file)}"
-        if self._outputs is not None and running.segments:
-            try:
-                line += f"; the segments so far are in {self._write(file, running, self._outputs)}"
-            except MinWhisperError as error:
-                line += f"; {error}"
+        try:
+            for place in self._keep(file, running):
+                line += f"; the segments so far are in {place}"
+        except MinWhisperError as error:
+            line += f"; {error}"
         self._console.note(line)
+        raise Stopped
+
+    def _keep(self, file: str, running: Transcription) -> list[str]:
+        """Write the segments so far, if there are any and files were asked for; return where they are."""
+        running.keep_held()
+        wanted = self._outputs is not None and running.segments
+        return [self._write(file, running, self._outputs)] if wanted and self._outputs is not None else []
+
+
+def _unless_interrupted(file: str) -> str:
+    """Return the file, or raise :class:`KeyboardInterrupt` if one was lost while the last file was read."""
+    interruption.check()
+    return file

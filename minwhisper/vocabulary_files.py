@@ -7,7 +7,6 @@ encoding and decoding rely on; the others are checked against them.
 Walkthrough: section 8.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple
 
 from .byte_pairs import byte_alphabet
 from .errors import TokenizerError
+from .printable import brief
+from .untrusted import read_json, read_text
 
 _ALPHABET = "".join(byte_alphabet().values())
 _SPELLED = re.compile("[" + re.escape(_ALPHABET) + "]*")
@@ -35,16 +36,16 @@ def read_tokenizer_json(path: Path) -> VocabularyFiles:
 
     Raises :class:`TokenizerError` naming the file if it is damaged.
     """
-    values = _read_json(path)
+    values = read_json(path, TokenizerError)
     try:
         model: dict[str, Any] = values["model"]
         vocab: dict[str, int] = {**model["vocab"]}
         merges = _joined(model["merges"])
         added: dict[str, int] = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise TokenizerError(
             f"{path}: expected model.vocab, model.merges and added_tokens, as the tokenizers library writes "
-            f"them ({type(error).__name__}: {error})"
+            f"them ({type(error).__name__}: {error}); fetch the file again"
         ) from None
     return VocabularyFiles(vocab, merges, added, str(path))
 
@@ -55,10 +56,11 @@ def read_vocab_and_merges(vocab: Path, merges: Path) -> VocabularyFiles:
     Special tokens may be in an ``added_tokens.json`` beside them.
     Raises :class:`TokenizerError` naming the file that is damaged.
     """
-    lines = [line for line in _read_text(merges).splitlines() if line and not line.startswith("#version")]
+    text = read_text(merges, TokenizerError)
+    lines = [line for line in text.splitlines() if line and not line.startswith("#version")]
     beside = vocab.with_name("added_tokens.json")
-    added = _read_json(beside) if beside.is_file() else {}
-    return VocabularyFiles(_read_json(vocab), _joined(lines), added, f"{vocab} and {merges.name}")
+    added = read_json(beside, TokenizerError) if beside.is_file() else {}
+    return VocabularyFiles(read_json(vocab, TokenizerError), _joined(lines), added, f"{vocab} and {merges.name}")
 
 
 def check_pieces(ids: Mapping[str, int], count: int, size: int, source: str) -> None:
@@ -91,29 +93,12 @@ def check_merges(merges: Sequence[str], ids: Mapping[str, int], source: str) -> 
     try:
         order = [ids[piece] for piece in merges]
     except KeyError as error:
-        raise TokenizerError(f"{source}: merges to {error.args[0]!r}, which is no piece of it") from None
+        raise TokenizerError(f"{source}: merges to {brief(error.args[0])}, which is no piece of it") from None
     for earlier, later in pairwise(order) if order != sorted(order) else ():
         if earlier > later:
             raise TokenizerError(
                 f"{source}: token {later} is merged after token {earlier}; expected merges in order of their ids"
             )
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"{path}: cannot be read as text ({error})") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise TokenizerError(f"{path}: is not JSON ({error}); is the download complete?") from None
-    if not isinstance(values, dict):
-        raise TokenizerError(f"{path}: expected a JSON object, found a {type(values).__name__}")
-    return values
 
 
 def _joined(merges: Sequence[Any]) -> list[str]:

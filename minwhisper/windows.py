@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .alignment import check_alignment_heads
 from .audio import FRAMES_A_SECOND
+from .checkpoint_config import WINDOW_POSITIONS, describe_windows
 from .decoding import DecodingResult, check_possible
-from .errors import OptionError
+from .errors import ConfigError, OptionError
 from .options import TranscriptionOptions
 from .segments import Piece, Segment
 
@@ -77,6 +78,8 @@ def check_options(options: TranscriptionOptions, model: "Whisper", stacklevel: i
 
     Warnings name the line that many calls above, by default the one that calls :meth:`Whisper.stream`.
     """
+    if model.config.max_source_positions < WINDOW_POSITIONS:
+        raise ConfigError(f"{model.name}: {describe_windows(model.config)}; transcribe with a published model")
     first = options.attempts[0]
     # A prefix has to fit behind the longest prompt that a window may get.
     prompt = [0] * prompt_room(model) if options.condition_on_previous_text else options.initial_prompt

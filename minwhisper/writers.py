@@ -1,4 +1,4 @@
-"""A transcript as a file: plain text, subtitles, a table, or everything there is.
+"""The contents of a transcript's files: plain text, subtitles, a table, or everything there is.
 
 ===== ============================================================================================
 txt   one line a segment
@@ -8,33 +8,33 @@ tsv   a table of start and end, both in whole milliseconds, and text
 json  the transcript itself
 ===== ============================================================================================
 
-Each is byte for byte what openai-whisper makes of the same transcript and options, but for this: a line break in a
-text does not break the file, nor does an arrow; no subtitle ends before it starts; blank words are left out; and a
-segment without words among others with words is kept, whole.
+Each is byte for byte what openai-whisper makes of the same transcript and options, except that a line break in a text
+does not break the file, nor does an arrow or a NUL; ``&`` and ``<``, with which WebVTT's markup begins, are escaped
+there; no subtitle ends before it starts; blank words are left out; and a segment without words among others with words
+is kept, whole.
 
 Walkthrough: section 13.
 """
 
 import json
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from .errors import OptionError
+from .option_checks import brief
 from .segments import Segment, Transcript
-from .whole_file import replace_file, temporary_file
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
 LONG_PAUSE = 3.0  # seconds from the start of a word to that of the next, above which a new subtitle begins
 _UNLIMITED = 1000  # words a subtitle or characters a line where nothing is asked, as in openai-whisper
 _LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # wherever str.splitlines() would cut
 _ARROW = re.compile("-{2,}>")  # stands between the times of a subtitle, so it may not be in its text
+
+_WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters with which its markup begins
 
 T = TypeVar("T")
 
@@ -59,9 +59,13 @@ class SubtitleOptions:
         for name in ("max_line_width", "max_line_count", "max_words_per_line"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
-                raise OptionError(f"{name}: expected a whole number, at least 1, or None for no limit, got {value!r}")
+                expected = "a whole number, at least 1, or None for no limit"
+                raise OptionError(f"{name}: expected {expected}, got {brief(value)}")
         if type(self.highlight_words) is not bool:
-            raise OptionError(f"highlight_words: expected True or False, got {self.highlight_words!r}")
+            raise OptionError(f"highlight_words: expected True or False, got {brief(self.highlight_words)}")
+
+
+SEGMENTS_AS_THEY_ARE = SubtitleOptions()
 
 
 class TimedText(NamedTuple):
@@ -79,24 +83,36 @@ Lines: TypeAlias = Sequence[Sequence[TimedText]]
 # ------------------------------------------------------------------------------------------ formats
 
 
-def render(transcript: Transcript, format: str, options: SubtitleOptions = SubtitleOptions()) -> str:
+def render(transcript: Transcript, format: str, options: SubtitleOptions = SEGMENTS_AS_THEY_ARE) -> str:
     """The contents of a file of one of :data:`FORMATS`. ``options`` are for vtt and srt.
 
-    Raises :class:`OptionError` for another format, or for a time that is negative or no number.
+    Raises :class:`OptionError` for another format, for a time that is negative or no number, and for any number in JSON
+    that is not finite.
     """
-    _check_format(format, FORMATS)
+    check_format(format, FORMATS)
     segments = transcript["segments"]
     if format == "txt":
         return "".join(f"{_whole(segment).text}\n" for segment in segments)
     if format == "vtt":
-        cues = (_cue(subtitle) for subtitle in subtitles(transcript, options))
+        cues = (_cue(subtitle) for subtitle in subtitles(transcript, options, escape_webvtt))
         return "WEBVTT\n\n" + "".join(cues)
     if format == "srt":
         timed = enumerate(subtitles(transcript, options), start=1)
         return "".join(f"{number}\n{_cue(subtitle, hours=True, mark=',')}" for number, subtitle in timed)
     if format == "tsv":
         return "start\tend\ttext\n" + "".join(_table_row(segment) for segment in segments)
-    return json.dumps(transcript)
+    try:
+        return json.dumps(transcript, allow_nan=False)
+    except ValueError:
+        raise OptionError(
+            "the transcript: expected finite numbers, it has NaN or infinity, which JSON cannot hold; transcribe again"
+        ) from None
+
+
+def check_format(format: str, known: Sequence[str]) -> None:
+    """Raise :class:`OptionError` if the format is not a known one."""
+    if not isinstance(format, str) or format not in known:
+        raise OptionError(f"output_format: expected one of {', '.join(known)}, got {brief(format)}")
 
 
 def clock(seconds: float, *, hours: bool = False, mark: str = ".") -> str:
@@ -121,7 +137,17 @@ def _milliseconds(seconds: float) -> int:
 
 def _cue(subtitle: TimedText, *, hours: bool = False, mark: str = ".") -> str:
     start, end = (clock(seconds, hours=hours, mark=mark) for seconds in (subtitle.start, subtitle.end))
-    return f"{start} --> {end}\n{_ARROW.sub('->', subtitle.text)}\n\n"
+    text = _ARROW.sub("->", subtitle.text).replace("\0", "\N{REPLACEMENT CHARACTER}")  # a NUL ends many a player's text
+    return f"{start} --> {end}\n{text}\n\n"
+
+
+def escape_webvtt(text: str) -> str:
+    """Return the text as WebVTT writes it, where a bare ``<`` opens a tag and ``&`` a character reference.
+
+    >>> escape_webvtt("<b> & co")
+    '&lt;b> &amp; co'
+    """
+    return text.translate(_WEBVTT)
 
 
 def _table_row(segment: Segment) -> str:
@@ -133,18 +159,22 @@ def _table_row(segment: Segment) -> str:
 # ------------------------------------------------------------------------------------------ subtitles
 
 
-def subtitles(transcript: Transcript, options: SubtitleOptions) -> Iterator[TimedText]:
-    """Each text to be shown, in order, with its times in seconds and a line feed between its lines.
+def subtitles(
+    transcript: Transcript, options: SubtitleOptions, escape: Callable[[str], str] = str
+) -> Iterator[TimedText]:
+    """Yield each text to be shown, in order, with its times in seconds and a line feed between its lines.
 
     Where words are highlighted, the same subtitle comes once for each word with that word in ``<u>…</u>``, and
-    without any for the time between two words.
+    without any for the time between two words. ``escape`` is applied to the text, not to these tags, and after the
+    lines are broken: it does not count for their width.
     """
     segments = transcript["segments"]
     if not any("words" in segment for segment in segments):
-        yield from map(_whole, segments)
+        yield from (whole._replace(text=escape(whole.text)) for whole in map(_whole, segments))
         return
     for passage in _passages(segments, options):
-        lines = _broken_into_lines(passage, options.max_line_width or _UNLIMITED)
+        broken = _broken_into_lines(passage, options.max_line_width or _UNLIMITED)
+        lines = [[word._replace(text=escape(word.text)) for word in line] for line in broken]
         for shown in _in_groups(lines, options.max_line_count or _UNLIMITED):
             if options.highlight_words:
                 yield from _highlighted(shown)
@@ -219,60 +249,3 @@ def _underlined(word: str) -> str:
     """Without the space before it."""
     bare = word.lstrip()
     return f"{word[: len(word) - len(bare)]}<u>{bare}</u>"
-
-
-# ------------------------------------------------------------------------------------------ files
-
-
-def write_transcript(
-    transcript: Transcript,
-    folder: str | os.PathLike[str],
-    name: str,
-    format: str = "all",
-    options: SubtitleOptions = SubtitleOptions(),
-) -> list[Path]:
-    """Write ``folder/name.format``, for "all" in each of :data:`FORMATS`, and say which files there are now.
-
-    The text is UTF-8 and a line ends in a line feed, on every platform. A file is there whole or not at all: until
-    the new one is complete, the old one stays. The folder is made if need be. Raises :class:`OptionError` for another
-    format, for a name that is not one of a file, or where nothing can be written.
-    """
-    _check_format(format, (*FORMATS, "all"))
-    if not name or Path(name).name != name:
-        raise OptionError(f"name: expected that of a file, without folder and format, got {name!r}")
-    wanted = FORMATS if format == "all" else (format,)
-    # All of them before the first is written: what cannot be rendered must not leave half of a set.
-    contents = {Path(folder, f"{name}.{one}"): render(transcript, one, options) for one in wanted}
-    with _made(folder):
-        for path, text in contents.items():
-            # Half of a surrogate pair, which UTF-8 cannot hold, becomes "?" and does not cost the transcript.
-            replace_file(path, text.encode("utf-8", "replace"))
-    return list(contents)
-
-
-def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Make the folder if need be, and a file in it that is removed again: to know before hours of work.
-
-    Raises :class:`OptionError` where that fails.
-    """
-    with _made(folder), temporary_file(Path(folder)) as temporary:
-        temporary.write_bytes(b"\n")
-
-
-def _check_format(format: str, known: Sequence[str]) -> None:
-    if format not in known:
-        raise OptionError(f"output_format: expected one of {', '.join(known)}, got {format!r}")
-
-
-@contextmanager
-def _made(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Make the folder; whatever the system refuses in it from then on becomes an :class:`OptionError`."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        which = f" of {os.path.basename(error.filename2)!r}" if error.filename2 else ""  # where a file was to be put
-        raise OptionError(
-            f"output_dir {os.fspath(folder)!r}: expected a folder that can be written to, but the system says "
-            f"{str(error.strerror or error)!r}{which}; make room there, or name another folder"
-        ) from error

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import minwhisper
+import pretended_cuda
 import refusing_cupy
 from minwhisper import backend, devices
 from minwhisper.config import WhisperConfig
@@ -62,6 +63,27 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
     backend._constant.cache_clear()
     yield ledger
     backend._constant.cache_clear()  # they are on the pretended GPU
+
+
+@pytest.fixture(scope="session")
+def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.PretendedGpu:
+    """The GPU of :mod:`pretended_cuda`, in a process of its own."""
+    if request.config.getoption("markexpr") != "cupy":
+        pytest.skip("it changes CuPy for the whole process: run pytest -m cupy")
+    if why := pretended_cuda.why_not():
+        pytest.skip(f"no GPU can be pretended: {why}")
+    return pretended_cuda.start()
+
+
+@pytest.fixture
+def pretended_gpu(pretended_cuda_started: pretended_cuda.PretendedGpu) -> Iterator[pretended_cuda.PretendedGpu]:
+    """A large card. A test in which something is done that CUDA does not allow fails."""
+    pretended_cuda_started.card(80 << 30, capability=90)
+    pretended_cuda_started.forget_counts()
+    yield pretended_cuda_started
+    violations = pretended_cuda_started.violations
+    pretended_cuda_started.forgive()
+    assert not violations
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +136,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes hours."""
     parser.addoption("--grid", action="store_true", help="compare every sound in every mode with openai-whisper")
+    parser.addoption(
+        "--fuzz",
+        type=float,
+        default=0.0,
+        help="seconds for which each fuzzer runs; by default a fixed small number of cases",
+    )

@@ -44,6 +44,25 @@ static inline __half __float2half(float x) { return {(_Float16)x}; }
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 
+// Blocks run one after the other, so what one has written is there for the next.
+static inline void __threadfence() {}
+static inline int atomicAdd(int* at, int value) {
+    const int before = *at;
+    *at += value;
+    return before;
+}
+static inline float __ldcg(const float* at) { return *at; }
+static inline float __int_as_float(int bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+static inline double __longlong_as_double(long long bits) {
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 constexpr size_t SHARED_BYTES = 48 * 1024;  // what every GPU gives a block that does not ask for more
 constexpr size_t GUARD_BYTES = 1024;
 alignas(128) extern float shared[];
@@ -204,12 +223,13 @@ static inline Number __shfl_xor_sync(unsigned mask, Number value, int apart, int
 
 // ------------------------------------------------------------------------------------------ launches
 
-// A letter for a parameter: i and f for numbers, I, F and H for addresses of int, float and half.
+// A letter for a parameter: i and f for numbers, I, L, F and H for addresses of int, long long, float and half.
 template <class Parameter>
 constexpr char letter() {
     using Bare = std::remove_cv_t<std::remove_pointer_t<Parameter>>;
     constexpr bool address = std::is_pointer_v<Parameter>;
     if (std::is_same_v<Bare, int>) return address ? 'I' : 'i';
+    if (std::is_same_v<Bare, long long>) return address ? 'L' : '?';
     if (std::is_same_v<Bare, float>) return address ? 'F' : 'f';
     if (std::is_same_v<Bare, __half>) return address ? 'H' : '?';
     return '?';

@@ -18,7 +18,7 @@ import numpy as np
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-w", "-shared", "-fPIC", "-fno-semantic-interposition", "-x", "c++")
-DTYPES = {"I": np.int32, "F": np.float32, "H": np.float16, "i": np.int32, "f": np.float32}
+DTYPES = {"L": np.int64, "I": np.int32, "F": np.float32, "H": np.float16, "i": np.int32, "f": np.float32}
 
 
 def why_not() -> str:

@@ -9,6 +9,7 @@ bytes that are alive too, as CuPy's memory pool does, and can run out of memory.
 Only those functions are here that CuPy has: :data:`FUNCTIONS` was held against CuPy 14.
 """
 
+import ctypes
 import operator
 import sys
 import types
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 import cuda_on_cpu
 
@@ -43,6 +45,7 @@ class Transfer(NamedTuple):
 
 
 TOTAL = 2 << 30  # bytes of a GPU
+MULTIPROCESSORS = 16  # the number of an attribute
 
 
 class OutOfMemoryError(MemoryError):
@@ -54,8 +57,8 @@ class Device:
 
     current = 0
 
-    def __init__(self, number: int) -> None:
-        self.id = number
+    def __init__(self, number: int | None = None) -> None:
+        self.id = Device.current if number is None else number
         self._before: list[int] = []
 
     def __enter__(self) -> "Device":
@@ -125,6 +128,16 @@ class Ledger:
         self.transfers.append(Transfer(up, array.shape, array.nbytes, frame.f_globals["__name__"]))
 
 
+class Event:
+    """An event, which has always happened: nothing here happens later."""
+
+    def __init__(self, disable_timing: bool = False) -> None: ...
+
+    def record(self, stream: "Stream") -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
 class Stream:
     """A stream that can record what is launched on it: see :func:`launch`."""
 
@@ -132,6 +145,13 @@ class Stream:
 
     def __init__(self, non_blocking: bool = False) -> None:
         self._non_blocking = non_blocking
+
+    def record(self, event: Event) -> Event:
+        return event
+
+    def wait_event(self, event: Event) -> None: ...
+
+    def synchronize(self) -> None: ...
 
     def __enter__(self) -> "Stream":
         return self
@@ -247,6 +267,18 @@ class ndarray:
     def __setitem__(self, index: Any, value: Any) -> None:
         _open(self, Device.current)[_index(index, False)] = _open(value, Device.current)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "data":  # where it is
+            return types.SimpleNamespace(ptr=self._numbers.ctypes.data)
+        raise AttributeError(name)
+
+    def set(self, numbers: np.ndarray, stream: Stream) -> None:
+        """Up to the GPU, from pinned memory."""
+        assert numbers.shape == self.shape
+        assert numbers.dtype == self.dtype
+        LEDGER.note(True, numbers, "send")
+        self._numbers[...] = numbers
+
     def get(self) -> np.ndarray:
         """Down from the GPU."""
         LEDGER.note(False, self._numbers, "to_numpy")
@@ -326,6 +358,42 @@ class _CuPy(types.ModuleType):
         raise AttributeError(f"cupy.{name}: not held against CuPy yet; see tests/refusing_cupy.py")
 
 
+def at(address: int, dtype: Any, *shape: int) -> np.ndarray:
+    """The array that is at an address."""
+    count = int(np.prod(shape))
+    memory = (ctypes.c_char * (count * np.dtype(dtype).itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def _columns(address: int, transposed: int, rows: int, columns: int, apart: int) -> np.ndarray:
+    """A matrix of cuBLAS's, whose columns are ``apart`` values apart, and whose rows are if it is transposed."""
+    shape, steps = (rows, columns), (4, 4 * apart)
+    if transposed:
+        steps = steps[::-1]
+    last = sum((size - 1) * step for size, step in zip(shape, steps, strict=True)) // 4
+    return as_strided(at(address, np.float32, last + 1), shape, steps)
+
+
+def _sgemm(handle, a_transposed, b_transposed, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) -> None:
+    _sgemm_strided_batched(
+        *(handle, a_transposed, b_transposed, m, n, k, alpha),
+        *(a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1),
+    )
+
+
+def _sgemm_strided_batched(
+    handle, a_transposed, b_transposed, m, n, k, alpha, a, lda, a_step, b, ldb, b_step, beta, c, ldc, c_step, batch
+) -> None:
+    assert Stream.capturing is None, "cuBLAS refuses to be recorded"
+    scale, keep = (at(factor, np.float32, 1)[0] for factor in (alpha, beta))
+    for number in range(batch):
+        left = _columns(a + 4 * number * a_step, a_transposed, m, k, lda)
+        right = _columns(b + 4 * number * b_step, b_transposed, k, n, ldb)
+        out = _columns(c + 4 * number * c_step, 0, m, n, ldc)
+        product = scale * (left @ right)
+        out[...] = product + keep * out if keep else product
+
+
 def make(gpus: int = 2) -> types.ModuleType:
     """The module, on a machine with so many GPUs."""
     cupy = _CuPy("cupy")
@@ -335,9 +403,22 @@ def make(gpus: int = 2) -> types.ModuleType:
         getDeviceProperties=lambda number: {"name": b"NumPy behind glass", "major": 7, "minor": 5},
         driverGetVersion=lambda: 12080,
         runtimeGetVersion=lambda: 12080,
+        deviceGetAttribute=lambda attribute, number: {MULTIPROCESSORS: 6}[attribute],
+        cudaDevAttrMultiProcessorCount=MULTIPROCESSORS,
     )
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-    cupy.cuda = types.SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime, memory=memory)  # type: ignore
+    default = Stream()
+    cupy.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+        Device=Device,
+        Stream=Stream,
+        Event=Event,
+        runtime=runtime,
+        memory=memory,
+        cublas=types.SimpleNamespace(sgemm=_sgemm, sgemmStridedBatched=_sgemm_strided_batched),
+        device=types.SimpleNamespace(get_cublas_handle=lambda: 1),
+        get_current_stream=lambda: default,
+        alloc_pinned_memory=bytearray,
+    )
     pool = types.SimpleNamespace(
         used_bytes=lambda: LEDGER.alive,
         total_bytes=lambda: LEDGER.kept,

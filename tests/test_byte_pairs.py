@@ -1,6 +1,8 @@
 """The steps of chapter 6, one by one: words, spelling, pieces."""
 
 import doctest
+import random
+import time
 import unicodedata
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper import byte_pairs
-from minwhisper.byte_pairs import byte_alphabet, merge, spell, split_words, unspell
+from minwhisper.byte_pairs import byte_alphabet, merge, merge_long, spell, split_words, unspell
 from vocabularies import TEXT
 
 # ------------------------------------------------------------------------------------------ documentation
@@ -99,3 +101,31 @@ def test_spelling_is_undone(data):
 )
 def test_the_lowest_id_is_merged_first(word, pieces):
     assert merge(word, {"bc": 1, "ab": 2, "abab": 3}) == pieces
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    joins=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=30), word=st.text("abcd", max_size=40)
+)
+def test_the_way_for_long_words_joins_the_same_pieces(joins, word):
+    learned = list("abcd")  # each join is of two pieces that are there already, as in training
+    for left, right in joins:
+        learned.append(learned[left % len(learned)] + learned[right % len(learned)])
+    ids = {piece: token for token, piece in enumerate(dict.fromkeys(piece for piece in learned if len(piece) < 20))}
+    assert merge_long(word, ids) == merge(word, ids)
+
+
+@pytest.mark.parametrize("letters", ["abcdefghijklmnopqrstuvwxyz", "文字列を切らずに並べた長い一語", "a", "ñéß"])
+def test_a_long_run_of_letters_is_joined_as_a_short_one(base, letters):
+    word = "".join(random.Random(1).choices(letters, k=300))
+    spelled = spell(word.encode())
+    ids = {spell(base.tokenizer.token_bytes(token)): token for token in range(base.tokenizer.eot)}
+    assert merge_long(spelled, ids) == merge(spelled, ids)
+
+
+def test_a_page_without_spaces_takes_no_time(base):
+    page = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=20_000)))
+    began = time.process_time()
+    tokens = base.tokenizer.encode(page)
+    assert base.tokenizer.decode(tokens) == page
+    assert time.process_time() - began < 5

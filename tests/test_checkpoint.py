@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, stored, write
-from minwhisper.checkpoint import Checkpoint, LoadReport, load_checkpoint, read_config
+from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, hugging_face_name, stored, write
+from minwhisper.checkpoint import Checkpoint, load_checkpoint
+from minwhisper.checkpoint_config import read_config
 from minwhisper.config import PUBLISHED
 from minwhisper.encoder import sinusoids
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
@@ -24,6 +25,7 @@ from minwhisper.fast.cpu_weights import empty_weights
 from minwhisper.fast.panels import unpacked
 from minwhisper.names import expected_shapes, flatten
 from minwhisper.sources import CheckpointFiles, find_checkpoint, packaged_model
+from minwhisper.tensor_matching import LoadReport
 from minwhisper.weights import Room, count_parameters
 from test_ctranslate2 import model_bin
 
@@ -36,7 +38,7 @@ POSITIONS = "model.encoder.embed_positions.weight"
 @pytest.fixture
 def tensors() -> Tensors:
     """A whole checkpoint by Hugging Face's names, for the test to change."""
-    return hugging_face(FLAT)
+    return {name: array.copy() for name, array in hugging_face(FLAT).items()}
 
 
 def load(folder: Path, dtype: str = "float32", strict: bool = True) -> Checkpoint:
@@ -224,9 +226,7 @@ def test_not_strict_warns_lists_and_leaves_nothing_to_chance(tmp_path: Path, ten
     refused(tmp_path, "missing tensors (2):", "unexpected tensors (2): a.weight, b;")
     checkpoints = []
     for _ in range(2):
-        with pytest.warns(
-            UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*what is missing is zero"
-        ):
+        with pytest.warns(UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*filled with zeros"):
             checkpoints.append(load(tmp_path, strict=False))
     zeros = {name: np.zeros_like(FLAT[name]) for name in ("encoder.positions", "decoder.positions")}
     for checkpoint in checkpoints:
@@ -262,16 +262,69 @@ def wrong_tables() -> dict[str, np.ndarray]:
         "interleaved": right.reshape(12, 2, 4).swapaxes(1, 2).reshape(12, 8).copy(),
         "one row late": sinusoids(13, 8)[1:],
         "upside down": right[::-1],
-        "not a number": np.where(np.arange(8) == 3, np.nan, right),
-        "off in one place": right + 0.002 * (np.arange(96).reshape(12, 8) == 50),
     }
 
 
 @pytest.mark.parametrize("wrong", wrong_tables())
 def test_other_positions_are_refused(tmp_path: Path, tensors: Tensors, wrong: str) -> None:
     write(tmp_path, tensors | {POSITIONS: wrong_tables()[wrong]})
+    refused(tmp_path, "encoder.positions: expected Whisper's sines, the file is off by", "strict=False")
+    with pytest.warns(UserWarning, match=r"encoder\.positions: expected Whisper's sines, .* it is used as it is$"):
+        checkpoint = load(tmp_path, strict=False)
+    same(checkpoint, FLAT | {"encoder.positions": wrong_tables()[wrong].astype(np.float32)})
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-2, 3e-2])
+def test_trained_positions_are_loaded_and_said(tmp_path: Path, tensors: Tensors, sigma: float) -> None:
+    table = sinusoids(12, 8) + sigma * np.random.default_rng(5).standard_normal((12, 8))
+    write(tmp_path, tensors | {POSITIONS: table})
+    with pytest.warns(UserWarning, match=r"encoder\.positions: .* more than rounding: the table was trained"):
+        checkpoint = load(tmp_path)
+    same(checkpoint, FLAT | {"encoder.positions": table.astype(np.float32)})
+
+
+def test_a_single_position_that_moved_is_said(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, tensors | {POSITIONS: sinusoids(12, 8) + 0.002 * (np.arange(96).reshape(12, 8) == 50)})
+    with pytest.warns(UserWarning, match="off by up to 0.002"):
+        load(tmp_path)
+
+
+# --- Numbers that are not numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_named(
+    tmp_path: Path, tensors: Tensors, dtype: str, loaded: str, bad: float
+) -> None:
+    tensors[FC1][7, 3] = bad
+    write(tmp_path, tensors, dtype)
     for strict in (True, False):
-        refused(tmp_path, "encoder.positions: expected Whisper's sines, the file is off by", strict=strict)
+        refused(
+            tmp_path,
+            "decoder.blocks.1.mlp.fc1.weight: expected finite numbers, the file has NaN or infinity",
+            FC1,
+            strict=strict,
+            dtype=loaded,
+        )
+
+
+@pytest.mark.parametrize("name", sorted(FLAT))
+def test_every_tensor_is_held_to_finite_numbers(tmp_path: Path, tensors: Tensors, name: str) -> None:
+    array = tensors[hugging_face_name(name)]
+    array.flat[array.size - 1] = np.nan
+    write(tmp_path, tensors)
+    refused(tmp_path, f"{name}: expected finite numbers")
+    with pytest.raises(WeightsError, match="expected finite numbers"):  # in the layout of the CPU's engine, too
+        load_checkpoint(find_checkpoint(tmp_path), room=empty_weights)
+
+
+def test_numbers_too_large_for_the_dtype_are_not_called_damaged(tmp_path: Path, tensors: Tensors) -> None:
+    tensors[FC1] = np.where(np.arange(8) == 3, 1e39, tensors[FC1].astype(np.float64))
+    write(tmp_path, tensors, "float64")
+    refused(tmp_path, "expected numbers up to 3.40282e+38 for dtype 'float32', the file has larger ones", "'float64'")
+    load(tmp_path, "float64")
 
 
 # --- Files that are damaged, or no files to read ---------------------------------------------------------------------
@@ -317,17 +370,19 @@ def test_a_pickle_is_never_opened(tmp_path: Path, tensors: Tensors) -> None:
             {"d_model": None, "vocab_size": None},
             ["config.json lacks d_model, vocab_size", "is this a Whisper checkpoint?"],
         ),
-        ({"encoder_layers": 0}, ["encoder_layers: expected a positive whole number, got 0"]),
+        ({"encoder_layers": 0}, ["encoder_layers: expected a whole number from 1 to 256, got 0"]),
+        ({"encoder_layers": 10**9}, ["encoder_layers: expected a whole number from 1 to 256, got 1000000000"]),
+        ({"activation_function": "\x1b[31m" + "x" * 10**6}, ["this config.json says '\\x1b[31mxxx", "xxx'"]),
         ({"decoder_attention_heads": 3}, ["3 heads do not divide d_model, 8"]),
         ({"activation_function": "relu"}, ["activation_function: Whisper has 'gelu'", "'relu'"]),
-        (
-            {"alignment_heads": [[1, 3], [2, 0]]},
-            ["alignment_heads", "2 blocks with 4 heads each, got head 0 of block 2"],
-        ),
-        ({"alignment_heads": [[0, 4]]}, ["alignment_heads", "got head 4 of block 0"]),
-        ({"alignment_heads": [[-1, 0]]}, ["alignment_heads", "got head 0 of block -1"]),
+        ({"alignment_heads": [[-1, 0]]}, ["alignment_heads: block: expected a whole number", "got -1"]),
+        ({"alignment_heads": [[0, 0]] * 9}, ["alignment_heads: expected at most the 8 heads", "got 9"]),
+        ({"alignment_heads": [[0, 0]] * 20_000}, ["alignment_heads: expected pairs"]),
+        ({"alignment_heads": [[0, True]]}, ["alignment_heads: head: expected a whole number", "got True"]),
+        ({"alignment_heads": [[0, 2**70]]}, ["alignment_heads: head: expected a whole number"]),
         ({"alignment_heads": [1, 2]}, ["alignment_heads: expected pairs [block, head], got [1, 2]"]),
-        ({"alignment_heads": [["a", "b"]]}, ["alignment_heads: expected pairs"]),
+        ({"alignment_heads": [["a", "b"]]}, ["alignment_heads: block: expected a whole number", "got 'a'"]),
+        ({"alignment_heads": {"0": 1}}, ["alignment_heads: expected pairs"]),
     ],
 )
 def test_a_wrong_configuration_is_named(
@@ -341,6 +396,21 @@ def test_alignment_heads_are_those_of_the_generation_config(tmp_path: Path, tens
     assert load(tmp_path).alignment_heads == ()
     (tmp_path / "generation_config.json").write_text('{"alignment_heads": [[1, 3], [0, 2]]}')
     assert load(tmp_path).alignment_heads == ((1, 3), (0, 2))
+
+
+@pytest.mark.parametrize("heads", [[[1, 3], [2, 0]], [[0, 4]]])
+def test_a_teachers_alignment_heads_are_not_used_and_said(
+    tmp_path: Path, tensors: Tensors, heads: list[list[int]]
+) -> None:
+    write(tmp_path, tensors)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"alignment_heads": heads}))
+    block, head = heads[-1]
+    with pytest.warns(
+        UserWarning, match=f"names head {head} of block {block}, .* 2 blocks with 4 heads .*word_timestamps is refused"
+    ):
+        checkpoint = load(tmp_path)
+    assert checkpoint.alignment_heads == ()
+    same(checkpoint, FLAT)
 
 
 # --- CTranslate2 -----------------------------------------------------------------------------------------------------
@@ -430,6 +500,21 @@ def test_what_the_configuration_is_read_off_may_not_be_missing(tmp_path: Path, n
     del tensors[name]
     (tmp_path / "model.bin").write_bytes(model_bin(tensors))
     refused(tmp_path, f"there is no {name} in it: is this a Whisper model?")
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        (np.array(np.nan, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got nan"),
+        (np.array(np.inf, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got inf"),
+        (np.array(2.5, np.float32), "expected a whole number from 1 to 1024, got 2.5"),
+        (np.array(0, np.int16), "expected a whole number from 1 to 1024, got 0"),
+        (np.array([2, 2], np.float32), "encoder/num_heads: expected a single number, the file has (2,)"),
+    ],
+)
+def test_a_head_count_that_is_no_count_is_named(tmp_path: Path, heads: np.ndarray, message: str) -> None:
+    write_bin(tmp_path, ctranslate2(FLAT) | {"encoder/num_heads": heads})
+    refused(tmp_path, message, error=MinWhisperError)
 
 
 def test_head_counts_that_cannot_be_are_refused(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from minwhisper.checksums import verify_checksums
 from minwhisper.errors import MinWhisperError, ModelNotFoundError, WeightsError
-from minwhisper.sources import find_checkpoint, verify_sha256
+from minwhisper.sources import find_checkpoint
 
 
 def folder_of(path: Path, *names: str, config: str = '{"d_model": 4}') -> Path:
@@ -35,7 +36,7 @@ def test_which_files_of_a_folder(tmp_path: Path, names: list[str], kind: str, we
     assert [path.name for path in found.weights] == weights
     assert found.sha256 is None
     assert found.config == ({"d_model": 4} if "config.json" in names else {})
-    verify_sha256(found)  # nothing is known of it, so nothing is asked
+    verify_checksums(found)  # nothing is known of it, so nothing is asked
 
 
 def test_shards_in_order(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_an_interruption_of_anything_else(command, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minwhisper.cli.describe", interrupted)
+    monkeypatch.setattr("minwhisper.info_command.describe", interrupted)
     result = command("info", "base")
     assert (result.status, result.out, result.err) == (130, "", "minwhisper: interrupted\n")
 
@@ -87,7 +87,7 @@ def test_a_full_disk():
     with open("/dev/full", "w") as full:
         done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == "minwhisper: cannot write: No space left on device; is there space left?\n"
+    assert done.stderr == "minwhisper: cannot write the text: No space left on device; is there space left?\n"
 
 
 def test_text_that_the_terminal_cannot_show_is_escaped(base):

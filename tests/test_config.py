@@ -30,9 +30,9 @@ TINY_JSON = {
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(WhisperConfig)])
-@pytest.mark.parametrize("value", [0, -4, 4.0, "4", None, True])
-def test_only_positive_whole_numbers(field, value):
-    with pytest.raises(ConfigError, match=rf"^{field}: expected a positive whole number, got {value!r}$"):
+@pytest.mark.parametrize("value", [0, -4, 4.0, "4", None, True, float("nan"), 10**9, 2**63])
+def test_only_positive_whole_numbers_of_a_possible_size(field, value):
+    with pytest.raises(ConfigError, match=rf"^{field}: expected a whole number from 1 to \d+, got {value!r}$"):
         dataclasses.replace(TINY, **{field: value})
 
 

@@ -8,7 +8,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minwhisper import console
-from minwhisper.console import Console, bar_line, minutes, printable, shortened, text_width
+from minwhisper.console import (
+    Console,
+    OutputError,
+    ReaderGoneError,
+    bar_line,
+    minutes,
+    printable,
+    shortened,
+    text_width,
+)
 
 
 class Screen(io.StringIO):
@@ -134,6 +143,41 @@ def test_an_encoding_without_blocks_gets_other_marks(monkeypatch):
         progress(30.0, 60.0)
         assert screen.rows()[0].startswith("dict\\xe9e\\n.wav ###############--------------- 30.0 of 60.0 s")
         assert shortened("interview.mp3", 10) == "interview~"
+
+
+class Broken(Screen):
+    """A stream that takes nothing."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")])
+def test_messages_that_cannot_be_written_are_lost_and_the_text_is_not(monkeypatch, error):
+    out = Screen()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", Broken(error))
+    shown = Console()
+    with shown.progress("talk.mp3") as progress:
+        progress(1.0, 2.0)
+        shown.note("a remark")
+        shown.text("words")
+    assert out.rows() == ["words", ""]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(OSError(28, "No space left"), OutputError), (BrokenPipeError(32, "Broken pipe"), ReaderGoneError)],
+)
+def test_text_that_cannot_be_written_is_an_error(monkeypatch, error, kind):
+    monkeypatch.setattr(sys, "stdout", Broken(error))
+    with pytest.raises(OutputError) as caught:
+        Console().text("words")
+    assert caught.type is kind
 
 
 # ------------------------------------------------------------------------------------------ the bar

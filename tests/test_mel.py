@@ -387,3 +387,16 @@ def test_a_long_sound_needs_no_more_memory_than_a_short_one(tmp_path):
     long = peak_of_reading(tmp_path / "long.wav", 20)  # more than is kept in memory; an hour shows the same
     assert long < 30e6
     assert long < 1.3 * short
+
+
+def test_digital_silence_is_what_is_computed_of_it():
+    silence = np.zeros(40 * 16000, np.float32)
+    click = silence.copy()
+    click[20 * 16000] = 0.5
+    windowed = frames(np.zeros(N_FFT)) * hann_window()
+    computed = log_energy(mel_filters(80).astype(np.float64) @ power(windowed, *fourier_waves()).T)  # (80, 1)
+    with open_sound(click) as sound:
+        block = LogMel(sound, 80, 0).block(0)
+        assert block.shape == (80, 300)
+        assert np.array_equal(block, np.broadcast_to(computed, block.shape))
+        assert LogMel(sound, 80, 0).block(1800).max() > block.max()

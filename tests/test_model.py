@@ -19,7 +19,6 @@ from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from hub_server import HubServer, Repository
 from minwhisper import DecodingOptions, Whisper, load_model
-from minwhisper.checkpoint import LoadReport
 from minwhisper.config import PUBLISHED
 from minwhisper.decoding import DecodingResult
 from minwhisper.errors import (
@@ -33,6 +32,7 @@ from minwhisper.errors import (
 )
 from minwhisper.names import flatten
 from minwhisper.sources import packaged_model
+from minwhisper.tensor_matching import LoadReport
 from minwhisper.weights import count_parameters
 
 ROOT = Path(minwhisper.__file__).parents[1]
@@ -161,7 +161,7 @@ def test_a_checkpoint_that_does_not_match_needs_to_be_wanted(folder: Path, tmp_p
     with pytest.raises(WeightsError, match=r"missing tensors \(1\): decoder\.norm\.bias"):
         load_model(tmp_path)
     with pytest.warns(
-        UserWarning, match=r"missing tensors \(1\): decoder\.norm\.bias; what is missing is zero"
+        UserWarning, match=r"missing tensors \(1\): decoder\.norm\.bias; missing tensors are filled with zeros"
     ) as caught:
         model = load_model(tmp_path, strict=False)
     assert caught[0].filename == __file__  # the caller's line, not one of ours

@@ -1,6 +1,7 @@
 """What can be asked for: every refusal with its message, what is accepted and kept, and how a window is attempted."""
 
 import copy
+import itertools
 import math
 import pickle
 import re
@@ -26,6 +27,49 @@ def refused(cls: type, options: dict[str, object], message: str) -> None:
         cls.named(**options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------ of every size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 10**400}, "temperature: expected numbers, 0 or more, got 1000"),
+        ({"temperature": [0.0, 10**5000]}, "temperature: expected numbers, 0 or more, got a value of type int"),
+        ({"temperature": itertools.count()}, "temperature: expected at most 65,536 values, got more"),
+        ({"temperature": [0.5] * 200}, "at most 128, got 200"),
+        ({"clip_timestamps": [10**400]}, "clip_timestamps: expected start,end,start,end,… in seconds, got (1000"),
+        ({"clip_timestamps": itertools.count()}, "clip_timestamps: expected at most 1,000,000 values, got more"),
+        ({"patience": 1e308, "beam_size": 5}, "patience: expected at most 1,000,000, got 1e+308"),
+        ({"beam_size": 257}, "beam_size: expected a whole number, at most 256, got 257"),
+        ({"best_of": 10**30}, "best_of: expected a whole number, at most 256, got 1000"),
+        ({"task": np.array(["transcribe", "translate"])}, "task: expected 'transcribe' or 'translate', got array(["),
+        ({"suppress_tokens": range(10**12)}, "suppress_tokens: expected at most 65,536 values, got more"),
+        ({"initial_prompt": "a" * 100_001}, "initial_prompt: expected at most 100,000 characters, got 100,001"),
+        ({"word_timestamps": [[]] * 10_000}, "word_timestamps: expected True or False, got [[], [], "),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, str) else "",
+)
+def test_no_value_is_too_large_to_be_refused(options, message):
+    refused(TranscriptionOptions, options, message)
+    with pytest.raises(OptionError) as caught:
+        TranscriptionOptions.named(**options)
+    assert len(str(caught.value)) < 500
+
+
+def test_what_is_no_option_is_checked_too(tiny_en):
+    mel = np.zeros((80, 3000), np.float32)
+    for call, message in (
+        (lambda: tiny_en.decode(mel, {"beam_size": 5}), "options: expected DecodingOptions or None, got {'beam_size'"),
+        (lambda: tiny_en.decode(mel, generator=7), "generator: expected a numpy.random.Generator"),
+        (lambda: tiny_en.transcribe("x", generator=7), "generator: expected a numpy.random.Generator"),
+        (lambda: tiny_en.transcribe("x", progress="bar"), "progress: expected a function"),
+        (lambda: tiny_en.transcribe_many(["x"], seed=1.5), "seed: expected a whole number, 0 or more, got 1.5"),
+        (lambda: tiny_en.transcribe_many(["x"], seed=2**128), "seed: expected a whole number, at most "),
+    ):
+        with pytest.raises(OptionError, match=re.escape(message)):
+            call()
 
 
 # ------------------------------------------------------------------------------------------ a window, one by one
@@ -317,7 +361,7 @@ def test_at_least_one_window_tells_the_language(wrong):
     assert TranscriptionOptions.named(language_detection_windows=np.int64(3)).language_detection_windows == 3
 
 
-@pytest.mark.parametrize("wrong", [0, -1, True, 1.0, "", "  ", "0", b"en", (1,)])
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.0, "", " ", "0", b"en", (1,), 10**9, "a" * 101])
 def test_audio_tracks_that_there_cannot_be(wrong):
     got = 0 if wrong == "0" else wrong
     message = f"audio_track: expected a number, 1 for the first audio track, or a language, got {got!r}"

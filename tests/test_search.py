@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from minwhisper import DecodingOptions
 from minwhisper.decoding import rules_for
+from minwhisper.errors import NumericalError
 from minwhisper.layers import log_softmax, softmax
 from minwhisper.parity import clip_samples, load_reference, window_mel
 from minwhisper.rules import end_where_stuck, suppress_tokens
@@ -362,13 +363,36 @@ def test_where_one_candidate_is_stuck_the_others_go_on():
         assert {c.tokens[0] for c in candidates if len(c.tokens) == 3} == {1}
 
 
-def test_scores_that_are_no_numbers_are_not_taken_for_certainty():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for strategy in (Strategy(likeliest), beam(2), sampling(2)):
-            candidates, _, _ = run(lambda text: np.full(SIZE, np.nan), strategy, most=3)
-            assert candidates
-            assert all(math.isnan(candidate.sum_logprob) for candidate in candidates)
+@pytest.mark.parametrize("strategy", [Strategy(likeliest), beam(2), beam(1), sampling(2)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_scores_that_are_no_numbers_end_the_search_with_an_error(strategy, bad, everywhere):
+    for length, what in ((1, "the probability of no speech"), (2, "the log-probability of a token")):
+
+        def scores(text, length=length):
+            row = by_chance(1)(text)
+            if len(text) == length:
+                row[slice(None) if everywhere else 1] = bad
+            return row
+
+        with pytest.raises(NumericalError, match=rf"^{what}: expected a number, the model computed nan; .*load it"):
+            run(scores, strategy)
+
+
+def test_suppressed_tokens_are_no_numbers_that_are_refused():
+    for strategy in (Strategy(likeliest), beam(4), sampling(2)):
+        assert run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), strategy, most=2)[0]
+
+
+def test_a_row_among_others_that_is_not_finite_is_found():
+    """In a beam a hypothesis whose log-probabilities are NaN must not just lose its place."""
+
+    def scores(text):
+        return np.full(SIZE, np.nan) if text[1:] == (1,) else np.array([3.0, 2.9, 0, 0, 0, 0, 0])
+
+    with pytest.raises(NumericalError), np.errstate(all="ignore"):
+        run(scores, beam(2))
 
 
 # ------------------------------------------------------------------------------------------ one choice

@@ -12,16 +12,13 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-import av
 import numpy as np
 import pytest
 
 from minwhisper import sample_store
 from minwhisper.audio import load_audio, open_sound
-from minwhisper.audio_decoding import Decoding
 from minwhisper.errors import AudioError
-from minwhisper.timeline import Timeline
-from sounds import encode, silent_film, wav
+from sounds import av, encode, silent_film, wav
 from test_sample_store import needs_proc, temporary_files
 
 TESTS = Path(__file__).parent
@@ -275,6 +272,38 @@ def test_no_permission(monkeypatch):
     refusal(str(SHORT), SHORT.name, "no permission", "change")
 
 
+class Sick(io.BytesIO):
+    """A file of a disk from which some bytes can be read and others cannot."""
+
+    def __init__(self, content, readable):
+        super().__init__(content)
+        self.readable_bytes = readable
+
+    def read(self, size=-1):
+        if self.tell() >= self.readable_bytes:
+            raise OSError(5, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("readable", [0, 4000, 40_000])
+def test_a_disk_that_fails_while_it_is_read(monkeypatch, readable):
+    content = SHORT.read_bytes()
+    monkeypatch.setattr(builtins, "open", lambda *_: Sick(content, readable))
+    refusal(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
+
+
+def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
+    class Pipe(Sick):
+        def seekable(self):
+            return False
+
+    monkeypatch.setattr(builtins, "open", lambda *_: Pipe(b"", 0))
+    refusal(str(SHORT), SHORT.name, "cannot be read (Input/output error)")
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(b"", 0)))
+    refusal("-", "standard input: cannot be read (Input/output error)")
+
+
 def test_empty(tmp_path, monkeypatch):
     (tmp_path / "empty.mp3").touch()
     refusal(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")
@@ -457,6 +486,9 @@ def test_no_false_alarms(speech):
 
 
 def test_a_track_that_turns_up_late(speech):
+    from minwhisper.audio_decoding import Decoding  # cannot be imported without PyAV
+    from minwhisper.timeline import Timeline
+
     # PyAV raises IndexError after the last packet when a stream was added while it was reading.
     with av.open(io.BytesIO(encode(speech, "wav", "pcm_s16le"))) as container:
         stream = container.streams.audio[0]

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from minwhisper import sources
+from minwhisper import load_model, sources
 from minwhisper.checkpoint_files import CheckpointFiles
+from minwhisper.checksums import verify_checksums
 from minwhisper.config import ALIASES, PUBLISHED
 from minwhisper.errors import ModelNotFoundError, OptionError, WeightsError
-from minwhisper.sources import available_models, find_checkpoint, packaged_model, verify_sha256
+from minwhisper.sources import available_models, find_checkpoint, packaged_model
 from test_checkpoint_files import folder_of
 
 Asked = list[tuple[Any, ...]]
@@ -138,7 +139,7 @@ def test_an_installed_package_comes_first(install: Callable[..., None], tmp_path
     assert found.weights == (site / "weights_one/data/weights", site / "weights_two/data/weights")
     assert (found.label, found.format, found.folder) == ("base", "ctranslate2", site / "weights_one/data")
     assert found.config == {"lang_ids": []}
-    verify_sha256(found)
+    verify_checksums(found)
     assert packaged_model("tiny") is None
 
 
@@ -147,7 +148,7 @@ def test_other_bytes_than_the_known_ones_are_refused(install: Callable[..., None
     with pytest.raises(
         WeightsError, match=r"base: .*weights_two.*: expected sha256 \w{64}, got \w{64}; install it again"
     ):
-        verify_sha256(find_checkpoint("base"))
+        verify_checksums(find_checkpoint("base"))
 
 
 def test_half_a_package_is_none(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +183,7 @@ def test_the_real_packages_are_whole(name: str) -> None:
     files = packaged_model(name)
     if files is None:
         pytest.skip("its package of weights is not installed")
-    verify_sha256(files)
+    verify_checksums(files)
     assert (files.folder / "tokenizer.json").is_file()
     assert files.config["alignment_heads"]
 
@@ -195,3 +196,15 @@ def test_the_client_of_the_hub_is_not_imported_in_vain(tmp_path: Path) -> None:
     )
     root = Path(sources.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=root)
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    folder_of(tmp_path / "mine", "model.safetensors", "config.json")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        ModelNotFoundError, match=r"model .*mine: cannot be read: .*'Permission denied' of .*mine; check"
+    ):
+        load_model(tmp_path / "mine")

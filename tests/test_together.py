@@ -104,7 +104,7 @@ def test_in_order_keeps_the_order_of_the_jobs(scripts, batch_size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(together, "Decoding", Windows)
         found, _ = run((job(number, script) for number, script in enumerate(scripts)), batch_size)
-        seen = [segment["text"] for segment in in_order(found)]
+        seen = [segment["text"] for segment in in_order(found, {})]
     assert seen == [text for script in scripts for text in segments_of(script)]
 
 
@@ -145,7 +145,7 @@ def test_without_jobs_nothing_comes(begin):
     found, made = begin([], 3)
     assert list(found) == []
     assert made[0].steps == 0
-    assert list(in_order([])) == []
+    assert list(in_order([], {})) == []
 
 
 def test_segments_between_requests_come_as_soon_as_they_are_found(begin):
@@ -159,10 +159,10 @@ def test_segments_between_requests_come_as_soon_as_they_are_found(begin):
 
 def test_in_order_passes_on_at_once_whose_turn_it_is():
     given = iter([(1, {"text": "b"}), (0, {"text": "a"}), (1, None), (0, {"text": "A"}), (0, None), (2, None)])
-    ordered = in_order(given)
+    ordered = in_order(given, {})
     assert next(ordered)["text"] == "a"
     assert next(given) == (1, None)  # no more has been taken
-    rest = in_order([(0, {"text": "A"}), (0, None)])
+    rest = in_order([(0, {"text": "A"}), (0, None)], {})
     assert [segment["text"] for segment in rest] == ["A"]
 
 
@@ -225,7 +225,7 @@ def test_closing_what_has_not_begun_takes_no_job(begin):
 
 def test_closing_the_ordered_segments_closes_the_jobs(begin):
     jobs = [job(0, [3, "a", 2, "b"]), job(1, [2, "c", 9])]
-    ordered = in_order(begin(jobs, 2)[0])
+    ordered = in_order(begin(jobs, 2)[0], {})
     assert next(ordered)["text"] == "a"
     ordered.close()
     assert inspect.GEN_SUSPENDED not in states(jobs)

@@ -8,7 +8,8 @@ import pytest
 
 from minwhisper import DecodingOptions, TranscriptionOptions
 from minwhisper.errors import LanguageError, OptionError
-from minwhisper.transcribe_arguments import add_arguments, check_arguments
+from minwhisper.transcribe_arguments import add_arguments
+from minwhisper.transcribe_request import check_arguments
 from minwhisper.writers import SubtitleOptions
 
 
@@ -56,7 +57,7 @@ OF_A_WINDOW = [
 ]
 OF_THE_WHOLE = [
     ("--language_detection_windows 3", "language_detection_windows", 3),
-    ("--audio_track 2", "audio_track", "2"),
+    ("--audio_track 2", "audio_track", 2),
     ("--clip_timestamps 1,2", "clip_timestamps", "1,2"),
     ("--initial_prompt Hello", "initial_prompt", "Hello"),
     ("--initial_prompt Hello --carry_initial_prompt true", "carry_initial_prompt", True),

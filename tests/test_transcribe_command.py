@@ -1,5 +1,6 @@
 """``minwhisper transcribe``: what is shown and written, in which order, and what is left after Ctrl-C or an error."""
 
+import errno
 import io
 import json
 import os
@@ -16,9 +17,10 @@ from conftest import DATA
 from hub_server import HubServer, Repository
 from minwhisper import TranscriptionOptions, transcribe_command
 from minwhisper.cli import main
-from minwhisper.errors import AudioError, OptionError
+from minwhisper.errors import OUT_OF_MEMORY, AudioError, OptionError
 from minwhisper.fast import threads
-from minwhisper.writers import FORMATS, render, write_transcript
+from minwhisper.transcript_files import write_transcript
+from minwhisper.writers import FORMATS, render
 from sounds import wav
 from test_console import look_at
 
@@ -182,6 +184,9 @@ class Script:
             yield self.segments[-1]
             if self.progress:
                 self.progress(self.segments[-1]["end"], self.seconds)
+
+    def keep_held(self):
+        return []
 
     def __enter__(self):
         return self
@@ -390,13 +395,85 @@ def test_an_interruption_in_the_arithmetic_of_a_real_transcription(command, tiny
 # ------------------------------------------------------------------------------------------ errors
 
 
-def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command, scripted, tmp_path):
-    scripted()
+def test_a_name_that_cannot_be_written_is_refused_before_any_work(command, scripted, tmp_path):
+    model = scripted()
     (tmp_path / "a.txt").mkdir()
-    result = command("x/a.wav", "b.wav", "-o", tmp_path, "-f", "txt", "--model", "tiny.en")
-    refused(result, "minwhisper: x/a.wav: output_dir", str(tmp_path))
+    long = f"{'n' * 251}.wav"  # of its five files only the one that ends in .json has too long a name
+    result = command("x/a.wav", "b.wav", long, "-o", tmp_path, "--model", "tiny.en")
+    first, second = result.err.splitlines()
+    assert first.startswith(f"minwhisper: x/a.wav: output_dir '{tmp_path}': cannot write 'a.txt': there is a folder")
+    assert f"cannot write '{long[:-4]}.json': File name too long; " in second
+    assert [call.audio for call in model.calls] == ["b.wav"]  # the others have to be renamed first
+    assert (result.status, result.out) == (2, "b.wav:\nwords\n")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(f"b.{x}" for x in FORMATS)
+
+
+def test_nothing_is_loaded_where_no_name_can_be_written(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "LJ001-0008.vtt").mkdir()
+    result = command(SHORT, "-o", tmp_path, "-f", "all")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert "LJ001-0008.vtt" in result.err
+
+
+def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command, scripted, tmp_path):
+    scripted({"x/a.wav": [(tmp_path / "a.txt").mkdir, " words"]})  # it comes into the way during the work
+    result = command("x/a.wav", "b.wav", "-o", tmp_path, "--model", "tiny.en")
+    refused(result, "minwhisper: x/a.wav: output_dir", str(tmp_path), "cannot write 'a.txt': ")
     assert result.out == "x/a.wav:\nwords\nb.wav:\nwords\n"
+    there = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert there == sorted({f"{name}.{x}" for name in "ab" for x in FORMATS} - {"a.txt"})
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no such file")
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_file_that_fails_while_it_is_read_does_not_stop_the_others(command, tmp_path, batch):
+    asked = ("--batch_size", batch, "-f", "txt", "-o", tmp_path, "--model", "tiny.en", *GREEDY)
+    result = command(SHORT, "/proc/self/mem", OTHER, *asked)
+    refused(result, "minwhisper: '/proc/self/mem': cannot be read (")
+    assert result.out.splitlines()[::2] == [f"{SHORT}:", f"{OTHER}:"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["LJ001-0002.txt", "LJ001-0008.txt"]
+
+
+def test_an_error_of_the_system_that_is_not_about_writing_does_not_say_so(command, scripted, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle", "/share/models")
+
+    scripted()
+    monkeypatch.setattr(transcribe_command, "load_model", fail)
+    result = command("a.wav", "--model", "tiny.en")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "minwhisper: /share/models: the system reports 'Stale file handle'\n"
+
+
+@pytest.mark.parametrize("error", [AudioError("'a.wav': the disk is sick"), MemoryError()], ids=["audio", "memory"])
+def test_an_error_in_the_middle_keeps_the_segments_so_far_and_the_other_files(command, scripted, tmp_path, error):
+    def fail():
+        raise error
+
+    scripted({"a.wav": [" one", fail, " two"]})
+    result = command("a.wav", "b.wav", "-o", tmp_path, "-f", "txt", "--model", "tiny.en")
+    kept, reason = result.err.splitlines()
+    assert kept == f"minwhisper: a.wav: the segments so far are in {tmp_path}/a.txt"
+    expected = OUT_OF_MEMORY if isinstance(error, MemoryError) else "the disk is sick"
+    assert "a.wav" in reason
+    assert expected in reason
+    assert (result.status, result.out) == (2, "a.wav:\none\nb.wav:\nwords\n")
+    assert (tmp_path / "a.txt").read_text() == "one\n"
     assert (tmp_path / "b.txt").read_text() == "words\n"
+
+
+def test_text_that_nobody_reads_any_more_is_still_kept_in_the_files(command, scripted, tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def flush(self):
+            if "two" in self.getvalue():
+                raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    scripted({"a.wav": [" one", " two", " three"]})
+    assert main(["transcribe", "a.wav", "-o", str(tmp_path), "-f", "txt", "--model", "tiny.en"]) == 1
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
 
 
 def test_an_error_of_a_sound_names_it_once(command, scripted):

@@ -6,11 +6,22 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import minwhisper
 from conftest import LJ, SPEECH
 from minwhisper import transcribe as chapter
-from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, SomeFailedError
+from minwhisper.errors import (
+    AudioError,
+    LanguageError,
+    MinWhisperError,
+    OptionError,
+    OutOfMemoryError,
+    SomeFailedError,
+)
+from minwhisper.fast import threads
+from minwhisper.mel import Spectrogram
+from minwhisper.pauses import cut_at_pauses
 from minwhisper.transcribe import Transcription
 from scripted import DATA, GAP, RATE
 from test_transcribe import is_closed, remembered
@@ -400,3 +411,70 @@ def test_a_prompt_that_is_too_long_is_told_once(tiny_en):
         with pytest.raises(SomeFailedError):
             tiny_en.transcribe_many(["/no/such/file", "/no/other"], initial_prompt="so " * 300)
     assert [str(one.message)[:15] for one in caught] == ["initial_prompt:"]
+
+
+# ------------------------------------------------------------------------------------------ what is there early
+
+
+def test_the_first_parts_are_decoded_before_the_others_are_cut(tiny_en, book, monkeypatch):
+    cuts = []
+
+    def watched(mel, start, end, shortest):
+        for part in cut_at_pauses(mel, start, end, shortest):
+            cuts.append(part)
+            yield part
+
+    monkeypatch.setattr(chapter, "cut_at_pauses", watched)
+    with tiny_en.stream(np.concatenate([book, book]), batch_size=2, **GREEDY) as running:
+        next(running)
+        early = len(cuts)
+        list(running)
+    assert early <= 4 < len(cuts)
+
+
+def test_segments_that_wait_for_an_earlier_part_can_be_kept_after_an_interruption(tiny_en, page, page_cut, monkeypatch):
+    first, *later = page_cut["segments"]
+
+    def interrupted(*_):
+        yield 2, dict(later[-1])
+        yield 0, dict(first)
+        yield 1, dict(later[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chapter, "in_step", interrupted)
+    with tiny_en.stream(page, batch_size=8, **GREEDY) as running:
+        assert next(running)["text"] == first["text"]
+        with pytest.raises(KeyboardInterrupt):
+            next(running)
+        assert running.transcript["segments"] == [first]
+        assert [segment["text"] for segment in running.keep_held()] == [later[0]["text"], later[-1]["text"]]
+        assert running.keep_held() == []
+    assert [segment["id"] for segment in running.transcript["segments"]] == [0, 1, 2]
+    assert running.transcript["text"] == first["text"] + later[0]["text"] + later[-1]["text"]
+
+
+def test_the_spectrogram_of_a_long_sound_keeps_no_other_core_busy(tiny_en, monkeypatch):
+    # Threads of the library of products would wait for the next of many small ones by spinning.
+    seen = []
+
+    def watched(*given):
+        seen.extend(library["num_threads"] for library in threads._controller().info())
+        return Spectrogram(*given)
+
+    monkeypatch.setattr(chapter, "Spectrogram", watched)
+    with threadpool_limits(2, user_api="blas"):
+        tiny_en.stream(np.zeros(16000, np.float32)).close()
+    assert set(seen) == {1}
+
+
+def test_one_of_several_for_which_memory_does_not_suffice_does_not_stop_the_others(tiny_en, monkeypatch):
+    real = chapter.open_sound
+    monkeypatch.setattr(chapter, "open_sound", lambda audio, **how: real(audio, **how) if audio == SHORT[0] else fail())
+
+    def fail():
+        raise MemoryError
+
+    lacking, fine = tiny_en.stream_many(["endless", SHORT[0]], **GREEDY)
+    assert isinstance(lacking, OutOfMemoryError)
+    assert isinstance(lacking, MemoryError)
+    assert fine.transcript["text"]

@@ -6,6 +6,7 @@ import pytest
 from command_line import GREEDY, refused, run_command
 from conftest import DATA, LJ
 from minwhisper import transcribe_command
+from minwhisper.errors import OptionError
 from scripted import GAP, RATE
 from sounds import wav
 
@@ -63,10 +64,19 @@ def test_clips_past_the_end_are_told_of_their_file(command):
     assert result.out.startswith(f"{JFK}:\n")
 
 
-def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command, tmp_path):
-    (tmp_path / "LJ001-0008.txt").mkdir()
+def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command, tmp_path, monkeypatch):
+    real = transcribe_command.write_transcript
+    calls = []
+
+    def write(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise OptionError("no space")
+        return real(*given)
+
+    monkeypatch.setattr(transcribe_command, "write_transcript", write)
     result = command(SHORT, OTHER, "-f", "txt", "-o", tmp_path, *TOGETHER)
-    refused(result, f"minwhisper: {SHORT}: output_dir", str(tmp_path))
+    refused(result, f"minwhisper: {SHORT}: no space")
     assert result.out.splitlines() == [f"{SHORT}:", SURPASSED, f"{OTHER}:", MODERN]
     assert (tmp_path / "LJ001-0002.txt").read_text() == f"{MODERN}\n"
 

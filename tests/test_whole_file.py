@@ -38,9 +38,9 @@ def test_a_private_file_stays_private(tmp_path):
 
 
 def use_and_fail(folder):
-    with temporary_file(folder) as path:
-        path.touch()
-        assert path.parent == folder
+    with temporary_file(folder) as file:
+        file.write(b"half")
+        assert [path.name for path in folder.iterdir()] == [os.path.basename(file.name)]
         raise ZeroDivisionError
 
 

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from minwhisper.errors import OptionError
 from minwhisper.segments import Segment, Transcript, Word
+from minwhisper.transcript_files import check_file_names, check_writable, write_transcript
 from minwhisper.writers import (
     FORMATS,
     LONG_PAUSE,
     SubtitleOptions,
     TimedText,
-    check_writable,
     clock,
     render,
     subtitles,
-    write_transcript,
 )
 
 
@@ -539,7 +538,8 @@ def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path
     assert contents(tmp_path) == old
     if raised.type is OptionError:
         assert re.match(
-            r"output_dir '.*(No space|Permission denied).*; make room there, or name another", str(raised.value)
+            r"output_dir '.*': cannot write 'talk\.srt': (No space|Permission denied).*; make room there, ",
+            str(raised.value),
         )
     write_transcript(PLAIN, tmp_path, "talk", "srt")  # nothing of it stands in the way of a second try
     assert contents(tmp_path) == {"talk.srt": render(PLAIN, "srt").encode()}
@@ -547,9 +547,43 @@ def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path
 
 def test_a_folder_where_the_file_should_be_is_named(tmp_path):
     (tmp_path / "talk.srt").mkdir()
-    with pytest.raises(OptionError, match=r"the system says '.+' of 'talk\.srt'; make room there"):
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': .*[Ii]s a directory; make room there"):
         write_transcript(PLAIN, tmp_path, "talk", "srt")
     assert [path.name for path in tmp_path.iterdir()] == ["talk.srt"]
+
+
+def test_one_file_that_cannot_be_written_does_not_cost_the_others(tmp_path):
+    (tmp_path / "talk.srt").mkdir()
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': .*[Ii]s a directory"):
+        write_transcript(PLAIN, tmp_path, "talk")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(
+        f"talk.{format}" for format in FORMATS if format != "srt"
+    )
+
+
+def test_names_that_cannot_be_written_are_found_beforehand(tmp_path):
+    (tmp_path / "talk.srt").mkdir()
+    (tmp_path / "talk.txt").write_text("old")
+    check_file_names(tmp_path, "talk", "txt")
+    check_file_names(tmp_path, "n" * 250, "json")
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': there is a folder of this name; make room"):
+        check_file_names(tmp_path, "talk", "all")
+    check_file_names(tmp_path, "n" * 251, "txt")
+    with pytest.raises(OptionError, match=r"cannot write 'n+\.json': File name too long"):
+        check_file_names(tmp_path, "n" * 251, "all")
+    with pytest.raises(OptionError, match=r"cannot write .* null"):
+        check_file_names(tmp_path, "a\0b", "all")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no users")
+def test_a_file_of_another_user_in_a_shared_folder_is_found_beforehand(tmp_path, monkeypatch):
+    (tmp_path / "talk.txt").write_text("theirs")
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 12345)
+    check_file_names(tmp_path, "talk", "txt")  # the folder's permissions are checked by a trial
+    tmp_path.chmod(0o1777)  # as /tmp
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.txt': a file of another user; "):
+        check_file_names(tmp_path, "talk", "txt")
+    check_file_names(tmp_path, "walk", "txt")
 
 
 def test_what_cannot_be_rendered_leaves_no_part_of_a_set(tmp_path):
@@ -597,8 +631,8 @@ def test_a_read_only_place_is_refused(use, method, tmp_path, monkeypatch):
 def test_a_writable_folder_is_made_and_left_empty(existing, tmp_path, monkeypatch):
     folder = tmp_path if existing else tmp_path / "new" / "folder"
     proofs = []
-    write_bytes = Path.write_bytes
-    monkeypatch.setattr(Path, "write_bytes", lambda path, data: proofs.append(path) or write_bytes(path, data))
+    path_open = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode: proofs.append(path) or path_open(path, mode))
     check_writable(folder)
     assert [(path.parent, path.name[0]) for path in proofs] == [(folder, ".")]  # hidden, should it ever stay
     assert contents(folder) == {}
@@ -639,6 +673,14 @@ def theirs():
         return file.getvalue()
 
     return rendered
+
+
+def with_escapes(theirs, talk: Transcript, format: str, options: SubtitleOptions) -> str:
+    """What openai-whisper would write if it escaped a text's ``&`` and ``<`` in WebVTT."""
+    if format != "vtt":
+        return theirs(talk, format, options)
+    masked = json.loads(json.dumps(talk, ensure_ascii=False).translate({ord("&"): "\ue000", ord("<"): "\ue001"}))
+    return theirs(masked, format, options).replace("\ue000", "&amp;").replace("\ue001", "&lt;")
 
 
 HAND_MADE = {
@@ -695,7 +737,7 @@ def test_words_give_the_subtitles_of_openai_whisper(theirs):
     def check(talk, options):
         for format in FORMATS:
             ours = render(talk, format, options)
-            assert ours == theirs(talk, format, options)
+            assert ours == with_escapes(theirs, talk, format, options)
             if format == "srt":
                 seen.update(["hours"] if "100:00:0" in ours else [])
                 seen.update(["lines"] if re.search(r"\n.+-->.+\n.+\n.+\n", ours) else [])
@@ -716,7 +758,7 @@ def test_segments_give_the_files_of_openai_whisper(theirs):
     @given(st.lists(parts, max_size=4).map(lambda segments: transcript(*segments)), all_options)
     def check(talk, options):
         for format in FORMATS:
-            assert render(talk, format, options) == theirs(talk, format, options)
+            assert render(talk, format, options) == with_escapes(theirs, talk, format, options)
         seen.update("arrow" for part in talk["segments"] if "-->" in part["text"])
         seen.update("tab" for part in talk["segments"] if "\t" in part["text"].strip())
         seen.add(len(talk["segments"]))
@@ -732,6 +774,15 @@ BROKEN = {
     "a line break in a subtitle": (transcript(segment("a\n\nb", 0, 1)), {}, "srt", "\na  b\n\n"),
     "a line break in a word": (transcript(spoken(word("a\n\nb", 0, 1))), {}, "vtt", "\na  b\n\n"),
     "a line break in a table": (transcript(segment("a\nb", 0, 1)), {}, "tsv", "\n0\t1000\ta b\n"),
+    "a tag": (transcript(segment("<b> & <c>", 0, 1)), {}, "vtt", "\n&lt;b> &amp; &lt;c>\n"),
+    "a tag in a highlighted word": (
+        transcript(spoken(word(" a<b", 0, 1), word(" R&D", 1, 2))),
+        {"highlight_words": True, "max_line_width": 7, "max_line_count": 1},
+        "vtt",
+        "\n<u>a&lt;b</u> R&amp;D\n",
+    ),
+    "a NUL in WebVTT": (transcript(segment("a\0b", 0, 1)), {}, "vtt", "\na\N{REPLACEMENT CHARACTER}b\n"),
+    "a NUL in SubRip": (transcript(segment("a\0b", 0, 1)), {}, "srt", "\na\N{REPLACEMENT CHARACTER}b\n"),
     "words that overlap": (
         transcript(spoken(word(" a", 0, 2), word(" b", 1, 3))),
         {"highlight_words": True},
@@ -746,6 +797,12 @@ BROKEN = {
     ),
     "text without words": (transcript(FOX, segment(" lost", 3, 4, [])), {}, "vtt", "\nlost\n"),
 }
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_files_stay_valid_whatever_is_in_the_text(what):
+    talk, chosen, format, expected = BROKEN[what]
+    assert expected in render(talk, format, SubtitleOptions(**chosen))
 
 
 @pytest.mark.parity

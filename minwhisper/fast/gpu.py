@@ -1,65 +1,85 @@
 """The model on a GPU, through CuPy, in float32 with weights in float32 or float16."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from ..backend import Array, on_device, reserve
 from ..config import WhisperConfig
-from ..engine import Feed
+from ..engine import Engine, Feed, PlainEngine
 from ..layers import Weights
-from . import gpu_decoder, gpu_encoder
-from .cache import Cache
-from .gpu_kernels import MOST_SIZE, load_kernels
+from ..search import Chosen, Step
+from . import gpu_encoder
+from .gpu_cache import GpuCache
+from .gpu_choices import Choices
+from .gpu_decoder import Decoder
+from .gpu_kernels import MAX_HEAD, Kernels, load_kernels
 from .gpu_layers import Layers
-from .gpu_memory import device_memory
+from .gpu_memory import device_memory, measure_card, pool, tile_bytes
+from .gpu_products import Products
+from .gpu_steps import Steps
+
+
+def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
+    """Return an engine for weights on a GPU: :class:`GpuEngine`, or, with a warning, the readable layers.
+
+    Those compute where the kernels do not compile, and for heads that the kernels are not made for.
+    ``device`` is where the weights are, as :func:`~minwhisper.devices.resolve_device` names it.
+    """
+    heads = {
+        (config.d_model // config.encoder_attention_heads),
+        (config.d_model // config.decoder_attention_heads),
+    }
+    if any(size % 4 or size > MAX_HEAD for size in heads):
+        warnings.warn(
+            f"heads of width {max(heads)}: the GPU's kernels are made for multiples of 4 up to {MAX_HEAD}, so the "
+            "readable layers compute, more slowly",
+            stacklevel=2,
+        )
+        return PlainEngine(weights, config, device)
+    with on_device(device):
+        kernels = load_kernels(weights["decoder"]["token_embedding"].dtype)
+    return PlainEngine(weights, config, device) if kernels is None else GpuEngine(weights, config, device, kernels)
 
 
 class GpuEngine:
-    """An :class:`~minwhisper.engine.Engine` for weights on a GPU."""
+    """An :class:`~minwhisper.engine.Engine` for weights on a GPU, which chooses tokens, too."""
 
-    def __init__(self, weights: Weights, config: WhisperConfig, device: str) -> None:
-        """``device`` is where the weights are, as :func:`~minwhisper.devices.resolve_device` names it."""
+    def __init__(self, weights: Weights, config: WhisperConfig, device: str, kernels: Kernels) -> None:
+        """See :func:`gpu_engine`."""
         self.config, self.device = config, device
-        self._encoder, self._decoder = weights["encoder"], weights["decoder"]
+        self._encoder, decoder = weights["encoder"], weights["decoder"]
         with on_device(device):
-            stored = self._decoder["token_embedding"].dtype
-            needed = device_memory(config, stored)
+            stored = decoder["token_embedding"].dtype
+            self._tile = tile_bytes(config, stored, measure_card(device).room - pool().used_bytes())
+            needed = device_memory(config, stored, tile=self._tile)
             reserve(needed.peak - needed.weights, device)
-            kernels = load_kernels(stored)
-            self._layers = Layers(kernels)
-            size = config.d_model // config.decoder_attention_heads
-            fitting = size % 4 == 0 and size <= MOST_SIZE
-            self._steps = gpu_decoder.Steps(self._decoder, config, kernels) if kernels and fitting else None
+            width = config.d_model // config.encoder_attention_heads
+            self._layers = Layers(kernels, Products.for_heads(width))
+            choices = Choices(config, kernels, decoder["token_embedding"])
+            self.steps = Steps(Decoder(decoder, config, self._layers), choices)
 
     def at_work(self) -> AbstractContextManager[Any]:
-        """The device of the weights is CuPy's current one."""
+        """Return a context in which the device of the weights is CuPy's current one."""
         return on_device(self.device)
 
     def encode(self, mel: Array) -> Array:
         """See :class:`~minwhisper.engine.Engine`."""
         with on_device(self.device):
-            return gpu_encoder.encode(mel, self._encoder, self.config, self._layers)
+            return gpu_encoder.encode(mel, self._encoder, self.config, self._layers, self._tile)
 
-    def new_cache(self, features: Array) -> Cache:
-        """See :class:`~minwhisper.engine.Engine`."""
+    def new_cache(self, features: Array) -> GpuCache:
+        """See :class:`~minwhisper.engine.Engine`; of one window."""
         with on_device(self.device):
-            return gpu_decoder.new_cache(features, self._decoder, self.config)
+            return self.steps.new_cache(features)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Cache]]:
-        """See :class:`~minwhisper.engine.Engine`: texts that go on by one token together, prompts one by one."""
+    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, GpuCache]]:
+        """See :class:`~minwhisper.engine.Engine`: sequences that go on by one token together, prompts one by one."""
         with on_device(self.device):
-            found: dict[int, tuple[Array, Cache]] = {}
-            stepping = [number for number, feed in enumerate(feeds) if self._steps and _is_step(feed)]
-            if self._steps and stepping:
-                steps = self._steps.decode_together([feeds[number] for number in stepping])
-                found.update(zip(stepping, steps, strict=True))
-            for number, feed in enumerate(feeds):
-                if number not in found:
-                    found[number] = gpu_decoder.decode_cached(feed, self._decoder, self.config, self._layers)
-            return [found[number] for number in range(len(feeds))]
+            return self.steps.decode_together(feeds)
 
-
-def _is_step(feed: Feed) -> bool:
-    """Whether each text goes on by one token, whose logits are wanted."""
-    return all(len(row) == 1 for row in feed.tokens) and (feed.wanted is None or list(feed.wanted) == [0])
+    def choose_together(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
+        """See :func:`minwhisper.search.choose_together`."""
+        with on_device(self.device):
+            return self.steps.choose_together(requests)

@@ -1,37 +1,76 @@
-"""The encoder on a GPU: one window at a time, in place, and no array with all scores of an attention."""
+"""The encoder on a GPU: one window at a time, in place, and on a small card in tiles.
+
+All attention scores of a window are 1,500 × 1,500 for each head, 180 MB for the large sizes. So attention and MLP go
+through the positions in tiles, whose size is what the card has room for: on a large card one tile is enough, and the
+window takes fewer launches.
+"""
 
 from ..backend import Array, array_module
 from ..config import WhisperConfig
-from ..encoder import check_mel, stem
-from ..layers import Weights, linear
+from ..encoder import check_mel
+from ..layers import Weights
 from .cpu_layers import tiles
-from .gpu_layers import ROWS, Layers, split_heads, widened
+from .gpu_layers import Layers
 
 
-def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers) -> Array:
-    """:func:`minwhisper.encoder.encode`: mel (B, M, frames) -> features (B, T, D)."""
+def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, tile: int) -> Array:
+    """:func:`minwhisper.encoder.encode`: mel (B, M, frames) -> features (B, T, D).
+
+    ``tile`` is the number of bytes that attention scores, or the hidden values of the MLP, may take at a time.
+    """
     check_mel(mel, config)
-    windows = [_encode(mel[number : number + 1], weights, config, layers) for number in range(len(mel))]
-    return windows[0] if len(windows) == 1 else array_module(mel).concatenate(windows)
+    windows, _, frames = mel.shape
+    features = array_module(mel).empty((windows, -(-frames // 2), config.d_model), mel.dtype)
+    for window, out in zip(mel, features, strict=True):
+        x = stem(window, weights, layers)  # (T, D)
+        for block in weights["blocks"]:
+            encoder_block(x, out, block, config.encoder_attention_heads, layers, tile)
+        layers.layer_norm(x, **weights["norm"], out=out)
+    return features
 
 
-def _encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers) -> Array:
-    """One window: (1, M, frames) -> (1, T, D)."""
-    x = array_module(mel).ascontiguousarray(stem(mel, weights)[0])
-    for block in weights["blocks"]:
-        encoder_block(x, block, config.encoder_attention_heads, layers)
-    return layers.layer_norm(x, **weights["norm"])[None]
+def stem(mel: Array, weights: Weights, layers: Layers) -> Array:
+    """:func:`minwhisper.encoder.stem` of one window: (M, frames) -> (T, D)."""
+    x = _convolve(mel.T, 1, weights["conv1"]["weight"], layers)
+    layers.kernels.finish(x, weights["conv1"]["bias"], gelu=True)
+    x = _convolve(x, 2, weights["conv2"]["weight"], layers)
+    layers.kernels.finish(x, weights["conv2"]["bias"], gelu=True, residual=weights["positions"][: len(x)])
+    return x
 
 
-def encoder_block(x: Array, weights: Weights, heads: int, layers: Layers) -> None:
-    """:func:`minwhisper.encoder.encoder_block` in place: x (T, D)."""
-    x += attention(layers.layer_norm(x, **weights["attention_norm"]), weights["attention"], heads, layers)
-    mlp = widened(weights["mlp"])
-    for rows in tiles(len(x), ROWS):
-        x[rows] += layers.mlp(layers.layer_norm(x[rows], **weights["mlp_norm"]), mlp)
+def _convolve(x: Array, stride: int, weight: Array, layers: Layers) -> Array:
+    """:func:`minwhisper.layers.conv1d` without the bias, as one product: x (T, I), weight (O, I, 3)."""
+    (length, channels), outputs = x.shape, len(weight)
+    columns = array_module(x).empty((-(-length // stride), channels, 3), x.dtype)
+    layers.kernels.unfold(x, columns, stride)
+    return layers.linear(columns.reshape(len(columns), -1), weight.reshape(outputs, -1))
 
 
-def attention(x: Array, weights: Weights, heads: int, layers: Layers) -> Array:
-    """:func:`minwhisper.layers.attention` of positions to each other: (T, D) -> (T, D)."""
-    queries, keys, values = (split_heads(linear(x, **weights[name]), heads) for name in ("query", "key", "value"))
-    return linear(layers.attend(queries, keys.transpose(0, 2, 1), values), **weights["out"])
+def encoder_block(x: Array, normed: Array, weights: Weights, heads: int, layers: Layers, tile: int) -> None:
+    """:func:`minwhisper.encoder.encoder_block` in place: x (T, D); normed (T, D) is to compute in."""
+    layers.layer_norm(x, **weights["attention_norm"], out=normed)
+    attention(normed, weights["attention"], heads, layers, tile, to=x)
+    layers.layer_norm(x, **weights["mlp_norm"], out=normed)
+    mlp(normed, weights["mlp"], layers, tile, to=x)
+
+
+def attention(x: Array, weights: Weights, heads: int, layers: Layers, tile: int, *, to: Array) -> None:
+    """:func:`minwhisper.layers.attention` of positions to each other, added to ``to``: (T, D), which x loses."""
+    xp, length = array_module(x), len(x)
+    queries, keys, values = (layers.linear(x, **weights[name]) for name in ("query", "key", "value"))
+    rows = min(length, max(1, tile // (x.itemsize * heads * length)))
+    room = xp.empty(heads * rows * length, x.dtype)
+    for part in tiles(length, rows):
+        count = part.stop - part.start
+        scores = room[: heads * count * length].reshape(heads, count, length)  # (H, rows, T)
+        layers.products.scores(queries[part], keys, scores)
+        layers.kernels.softmax(scores)
+        layers.products.mix(scores, values, x[part])
+    layers.add_linear(x, **weights["out"], to=to)
+
+
+def mlp(x: Array, weights: Weights, layers: Layers, tile: int, *, to: Array) -> None:
+    """:func:`minwhisper.layers.mlp`, added to ``to``: (T, D)."""
+    fc1, fc2 = ({**weights[name], "weight": layers.widened(weights[name]["weight"])} for name in ("fc1", "fc2"))
+    for part in tiles(len(x), max(1, tile // (x.itemsize * len(fc1["weight"])))):
+        layers.add_linear(layers.linear(x[part], **fc1, gelu=True), **fc2, to=to[part])

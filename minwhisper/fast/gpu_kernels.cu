@@ -1,16 +1,18 @@
-// The kernels of the GPU engine: what a layer does to its numbers in one launch, where the array library takes several.
+// The kernels of the GPU engine: everything that is not a large matrix product, which is left to cuBLAS.
 //
-// Everything is row-major, and shapes are by the letters of layers.py; R is the number of rows, which are texts while
-// decoding. Activations are float. Weights and remembered keys and values are weight_t, float or, with -DHALF, half:
-// they are widened as they are read, and all arithmetic is in float.
+// Everything is row-major, and shapes are by the letters of layers.py. Activations are float. Weights, keys and values
+// are weight_t, float or, with -DHALF, half: they are widened as they are read, and all arithmetic is in float.
 //
-// A step of the decoder has to be one CUDA graph, replayed for every token. So nothing here allocates, and what changes
-// from token to token, how many came before, is read from the device's memory.
+// While decoding, a row is one token of one sequence at one position; R is the number of rows. A step of the decoder is
+// one CUDA graph that is replayed for every token, so nothing here allocates, and everything that changes from step to
+// step is read from a table in the GPU's memory (see gpu_table.py): how many rows there are, their tokens and
+// positions, and the addresses of the keys and values that they attend to. Kernels are launched for `capacity` rows,
+// and blocks of rows that are not there return at once.
 //
-// Sums are taken in a fixed order, without atomics: the same input gives the same bits.
+// Sums are taken in a fixed order: the same input gives the same bits.
 //
-// gpu_kernels.py puts the constants before this text: GELU_LIMIT and GELU_COEFFICIENTS of layers.py, and those by which
-// it chooses grids and shared memory, THREADS, TEXTS, OUTPUTS, STAGED, CHUNK and MOST_SIZE.
+// gpu_kernels.py puts the constants before this text: those of GELU from layers.py, the layout of the table, and those
+// by which it chooses grids and shared memory.
 
 #ifdef HALF
 #include <cuda_fp16.h>
@@ -20,13 +22,15 @@ typedef float weight_t;
 #endif
 
 constexpr int WARP = 32;
-constexpr unsigned ALL = 0xffffffff;  // of a warp's threads
-constexpr int TEAM = 8;               // threads that compare a query with a key
+constexpr int WARPS = THREADS / WARP;
+constexpr unsigned ALL = 0xffffffff;           // of a warp's threads
+constexpr int TEAM = 8;                        // threads that compare a query with a key
+constexpr int VECTOR = 16 / sizeof(weight_t);  // values of a weight that one load of 16 bytes brings
 
-// Its size in bytes is given at the launch. Four numbers at a time are read from it.
+// Its size in bytes is given at the launch. Four values at a time are read from it.
 extern __shared__ __align__(16) float shared[];
 
-// ------------------------------------------------------------------------------------------ numbers
+// ------------------------------------------------------------------------------------------ values
 
 __device__ float widen(float x) { return x; }
 
@@ -46,15 +50,38 @@ __device__ weight_t narrow(float x) {
 #endif
 }
 
-// Four numbers in one load; their address has to be a multiple of their size.
+// Four values in one load; their address has to be a multiple of their size.
 __device__ float4 four(const float* at) { return *reinterpret_cast<const float4*>(at); }
 
 #ifdef HALF
-__device__ float4 four(const __half* at) {
-    const Halves read = *reinterpret_cast<const Halves*>(at);
+__device__ float4 widen(const Halves& read) {
     return make_float4(widen(read.x), widen(read.y), widen(read.z), widen(read.w));
 }
+
+__device__ float4 four(const __half* at) { return widen(*reinterpret_cast<const Halves*>(at)); }
 #endif
+
+// VECTOR values of a weight, from an address that is a multiple of 16, in one load.
+struct Vector {
+    float4 parts[VECTOR / 4];
+};
+
+__device__ Vector load(const weight_t* at) {
+    Vector read;
+#ifdef HALF
+    struct __align__(16) Eight {
+        Halves low, high;
+    };
+    const Eight both = *reinterpret_cast<const Eight*>(at);
+    read.parts[0] = widen(both.low);
+    read.parts[1] = widen(both.high);
+#else
+    read.parts[0] = four(at);
+#endif
+    return read;
+}
+
+__device__ float infinity() { return __int_as_float(0x7f800000); }
 
 __device__ float dot(float4 a, float4 b, float sum) {
     return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
@@ -85,7 +112,7 @@ __device__ float warp_max(float value) {
     return value;
 }
 
-// Of a block's threads; each gets it. They need a number of shared memory a warp, and it may be what they used before.
+// Of a block's threads; each gets it. `shared` has to hold a float per warp, and may be in use before the call.
 __device__ float block_sum(float value) {
     value = warp_sum(value);
     __syncthreads();
@@ -106,9 +133,9 @@ __device__ float block_max(float value) {
     return value;
 }
 
-// ------------------------------------------------------------------------------------------ rows
+// ------------------------------------------------------------------------------------------ around the products
 
-// A block a row: x (R, D), weight (D,), bias (D,) -> out (R, D), which may be x.
+// A block per row: x (N, D), weight (D,), bias (D,) -> out (N, D), which may be x.
 extern "C" __global__ void __launch_bounds__(THREADS)
 layer_norm(const float* x, const weight_t* weight, const weight_t* bias, float* out, int width, float eps) {
     x += (size_t)blockIdx.x * width;
@@ -123,84 +150,191 @@ layer_norm(const float* x, const weight_t* weight, const weight_t* bias, float* 
         out[i] = fmaf((x[i] - mean) / deviation, widen(weight[i]), widen(bias[i]));
 }
 
-// A thread a number: x (…, F) of so many numbers becomes gelu(x + bias), bias (F,).
+// A thread per value: x (…, F) of `size` values becomes gelu(x + bias) + residual, with or without GELU; bias (F,) and
+// residual (size,), which has the dtype of the weights, may be null.
 extern "C" __global__ void __launch_bounds__(THREADS)
-bias_gelu(float* x, const weight_t* bias, int width, int size) {
+finish(float* x, const weight_t* bias, const weight_t* residual, int gelu, int width, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < size) x[i] = exact_gelu(x[i] + widen(bias[i % width]));
+    if (i >= size) return;
+    float value = x[i];
+    if (bias) value += widen(bias[i % width]);
+    if (gelu) value = exact_gelu(value);
+    if (residual) value += widen(residual[i]);
+    x[i] = value;
 }
 
-// A block a row of scores (…, length, columns), in place. Row i of `length` sees the columns up to past + i, the others
-// become 0; with past < 0 it sees all.
+// A block per row of scores (…, T), in place.
 extern "C" __global__ void __launch_bounds__(THREADS)
-softmax(float* scores, int columns, int length, int past) {
+softmax(float* scores, int columns) {
     scores += (size_t)blockIdx.x * columns;
-    const int row = blockIdx.x % length;
-    const int seen = past < 0 ? columns : min(columns, past + row + 1);
     float highest = scores[0];
-    for (int i = threadIdx.x; i < seen; i += blockDim.x) highest = fmaxf(highest, scores[i]);
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) highest = fmaxf(highest, scores[i]);
     highest = block_max(highest);
     float sum = 0.0f;
-    for (int i = threadIdx.x; i < seen; i += blockDim.x) {
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) {
         scores[i] = expf(scores[i] - highest);
         sum += scores[i];
     }
     sum = block_sum(sum);
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) scores[i] = i < seen ? scores[i] / sum : 0.0f;
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) scores[i] /= sum;
 }
 
-// A block a text: tokens (R,), table (V, D), positions (…, D) -> x (R, D). All stand at the same position.
+// A thread per value of columns (⌈T / stride⌉, I, 3): what each output of a convolution with kernel 3 and a zero of
+// padding at both ends sees. The input (T, I) is `by_time` and `by_channel` values apart.
 extern "C" __global__ void __launch_bounds__(THREADS)
-embed(const int* tokens, const weight_t* table, const weight_t* positions, const int* position, float* x, int width) {
-    table += (size_t)tokens[blockIdx.x] * width;
-    positions += (size_t)*position * width;
-    x += (size_t)blockIdx.x * width;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) x[i] = widen(table[i]) + widen(positions[i]);
+unfold(const float* x, float* columns, int length, int channels, int stride, int by_time, int by_channel, int size) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    const int time = i / (3 * channels) * stride + i % 3 - 1, channel = i / 3 % channels;
+    columns[i] = time < 0 || time >= length ? 0.0f : x[(size_t)time * by_time + (size_t)channel * by_channel];
 }
 
-// ------------------------------------------------------------------------------------------ products
+// A thread per value: out = x + bias in the dtype of the weights. x (…, F) of `size` values, bias (F,) or null.
+extern "C" __global__ void __launch_bounds__(THREADS)
+store(const float* x, const weight_t* bias, weight_t* out, int width, int size) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < size) out[i] = narrow(x[i] + (bias ? widen(bias[i % width]) : 0.0f));
+}
 
-// Up to TEXTS rows of x times a matrix: reading the matrix takes the time, so each of its numbers is read once for all
-// of the rows. A warp computes OUTPUTS outputs of them at a time, each thread a part of the sums. The rows wait in
-// shared memory, as much of them as there is room for.
+// A thread per value: a weight of `size` values in float.
+extern "C" __global__ void __launch_bounds__(THREADS)
+restore(const weight_t* weight, float* out, int size) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < size) out[i] = widen(weight[i]);
+}
+
+// ------------------------------------------------------------------------------------------ the table of rows
+
+__device__ int row_count(const long long* table) { return (int)table[ROWS_AT]; }
+
+__device__ long long field(const long long* table, int capacity, int name, int row) {
+    return table[HEADER + name * capacity + row];
+}
+
+// Where the keys and values of a row's sequence are: for each position the address of an array (L, 2, P, D).
+__device__ const long long* places(const long long* table, int capacity, int row, int positions) {
+    return table + HEADER + FIELDS * capacity + field(table, capacity, SEQUENCE, row) * positions;
+}
+
+// Where a row's own key (which = 0) or value (1) is kept.
+__device__ weight_t* own_place(const long long* table, int capacity, int row, int positions, int width, int layer,
+                               int which) {
+    const long long position = field(table, capacity, POSITION, row);
+    weight_t* slot = (weight_t*)places(table, capacity, row, positions)[position];
+    return slot + ((2 * layer + which) * (size_t)positions + position) * width;
+}
+
+// A block per row: table of tokens (V, D), positions (P, D) -> x (R, D).
+extern "C" __global__ void __launch_bounds__(THREADS)
+embed(const long long* table, int capacity, const weight_t* tokens, const weight_t* positions, float* x, int width) {
+    const int row = blockIdx.x;
+    if (row >= row_count(table)) return;
+    tokens += field(table, capacity, TOKEN, row) * width;
+    positions += field(table, capacity, POSITION, row) * width;
+    x += (size_t)row * width;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) x[i] = widen(tokens[i]) + widen(positions[i]);
+}
+
+// A block per row, for rows whose products cuBLAS has computed: keys (R, D) and values (R, D) without their bias (D,)
+// into the places of the rows.
+extern "C" __global__ void __launch_bounds__(THREADS)
+remember(const long long* table, int capacity, const float* keys, const float* values, const weight_t* bias, int layer,
+         int positions, int width) {
+    const int row = blockIdx.x;
+    if (row >= row_count(table)) return;
+    weight_t* key = own_place(table, capacity, row, positions, width, layer, 0);
+    weight_t* value = own_place(table, capacity, row, positions, width, layer, 1);
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        key[i] = narrow(keys[(size_t)row * width + i]);
+        value[i] = narrow(values[(size_t)row * width + i] + widen(bias[i]));
+    }
+}
+
+// ------------------------------------------------------------------------------------------ products of few rows
+
+struct Product {
+    const weight_t *weight, *bias, *norm_weight, *norm_bias;  // all but the first may be null
+    const float* residual;                                    // (R, O) or null
+    float* y;                                                 // (R, O), if `keep` is negative
+    const long long* table;
+    int capacity, inner, outer, gelu, split;
+    int keep;  // 0: the outputs are the rows' keys, and 1: their values, which go to their places
+    int layer, positions;
+    float eps;
+};
+
+// The mean and the deviation of rows of x (rows, I), a warp per row, into shared memory: (2, TEXTS).
+__device__ void moments(const float* x, int rows, int inner, float eps, float* into) {
+    const int lane = threadIdx.x % WARP, row = threadIdx.x / WARP;
+    if (row < rows) {
+        x += (size_t)row * inner;
+        float sum = 0.0f;
+        for (int i = lane; i < inner; i += WARP) sum += x[i];
+        const float mean = warp_sum(sum) / inner;
+        sum = 0.0f;
+        for (int i = lane; i < inner; i += WARP) sum = fmaf(x[i] - mean, x[i] - mean, sum);
+        sum = warp_sum(sum);
+        if (lane == 0) {
+            into[row] = mean;
+            into[TEXTS + row] = sqrtf(sum / inner + eps);
+        }
+    }
+    __syncthreads();
+}
+
+// Up to ROWS rows of x times a matrix: reading the matrix takes the time, so each of its values is read once for all of
+// the rows. `split` warps share the sums of OUTPUTS outputs, each thread a part of them. The rows, normed if there are
+// weights for it, wait in shared memory, as much of them as there is room for; beyond the last row, the last.
 template <int ROWS>
-__device__ void multiply(const float* x, const weight_t* weight, const weight_t* bias, const float* residual, float* y,
-                         int inner, int outer, int gelu) {
-    constexpr int TILE = STAGED / ROWS / (4 * WARP) * (4 * WARP);
-    constexpr int TOGETHER = THREADS / WARP * OUTPUTS;
+__device__ void multiply(const Product& its, const float* x, int first_row, int rows) {
+    constexpr int TILE = STAGED / ROWS / (VECTOR * WARP) * (VECTOR * WARP);
+    float* const statistics = shared + STAGED;            // (2, TEXTS)
+    float* const partial = statistics + 2 * TEXTS;        // (WARPS, OUTPUTS · ROWS)
+    const int inner = its.inner, outer = its.outer, split = its.split;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const bool aligned = inner % 4 == 0 && (size_t)weight % (4 * sizeof(weight_t)) == 0;
-    const int begin = blockIdx.x * TOGETHER;
-    for (int first = begin; first < outer; first += gridDim.x * TOGETHER) {
-        const int output = first + warp * OUTPUTS;
+    const int group = warp / split, part = warp % split, together = WARPS / split * OUTPUTS;
+    const bool aligned = inner % VECTOR == 0 && (size_t)its.weight % 16 == 0;
+    const int begin = blockIdx.x * together;
+    if (its.norm_weight) moments(x, rows, inner, its.eps, statistics);
+    for (int first = begin; first < outer; first += gridDim.x * together) {
+        const int output = first + group * OUTPUTS;
         float sums[OUTPUTS][ROWS] = {};
         for (int start = 0; start < inner; start += TILE) {
             const int count = min(TILE, inner - start);
             if (first == begin || inner > TILE) {  // otherwise they are there
                 __syncthreads();
 #pragma unroll
-                for (int row = 0; row < ROWS; row++)
-                    for (int i = threadIdx.x; i < count; i += THREADS)
-                        shared[row * TILE + i] = x[(size_t)row * inner + start + i];
+                for (int row = 0; row < ROWS; row++) {
+                    const int mine = min(row, rows - 1);
+                    for (int i = threadIdx.x; i < count; i += THREADS) {
+                        float value = x[(size_t)mine * inner + start + i];
+                        if (its.norm_weight)
+                            value = fmaf((value - statistics[mine]) / statistics[TEXTS + mine],
+                                         widen(its.norm_weight[start + i]), widen(its.norm_bias[start + i]));
+                        shared[row * TILE + i] = value;
+                    }
+                }
                 __syncthreads();
             }
-            const weight_t* of[OUTPUTS];  // behind the last output, the last: computed, and not written
+            const weight_t* of[OUTPUTS];  // beyond the last output, the last: computed, and not written
 #pragma unroll
-            for (int o = 0; o < OUTPUTS; o++) of[o] = weight + (size_t)min(output + o, outer - 1) * inner + start;
-            const int fours = aligned ? count / 4 * 4 : 0;
+            for (int o = 0; o < OUTPUTS; o++) of[o] = its.weight + (size_t)min(output + o, outer - 1) * inner + start;
+            const int vectors = aligned ? count / VECTOR * VECTOR : 0;
 #pragma unroll(ROWS > 4 ? 1 : 2)  // what the registers of four blocks on a processor hold
-            for (int i = 4 * lane; i < fours; i += 4 * WARP) {
-                float4 numbers[OUTPUTS];
+            for (int i = VECTOR * (part * WARP + lane); i < vectors; i += VECTOR * WARP * split) {
+                Vector values[OUTPUTS];
 #pragma unroll
-                for (int o = 0; o < OUTPUTS; o++) numbers[o] = four(of[o] + i);
+                for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
 #pragma unroll
-                for (int row = 0; row < ROWS; row++) {
-                    const float4 its = four(shared + row * TILE + i);
+                for (int row = 0; row < ROWS; row++)
 #pragma unroll
-                    for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(numbers[o], its, sums[o][row]);
-                }
+                    for (int v = 0; v < VECTOR / 4; v++) {
+                        const float4 theirs = four(shared + row * TILE + i + 4 * v);
+#pragma unroll
+                        for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(values[o].parts[v], theirs, sums[o][row]);
+                    }
             }
-            for (int i = fours + lane; i < count; i += WARP)
+            for (int i = vectors + part * WARP + lane; i < count; i += WARP * split)
 #pragma unroll
                 for (int row = 0; row < ROWS; row++)
 #pragma unroll
@@ -215,95 +349,141 @@ __device__ void multiply(const float* x, const weight_t* weight, const weight_t*
                 const float sum = warp_sum(sums[o][row]);
                 if (lane == o * ROWS + row) mine = sum;
             }
+        if (split > 1) {
+            __syncthreads();  // the partial sums of the outputs before have been read
+            if (lane < OUTPUTS * ROWS) partial[warp * OUTPUTS * ROWS + lane] = mine;
+            __syncthreads();
+            if (part == 0 && lane < OUTPUTS * ROWS)
+                for (int other = 1; other < split; other++) mine += partial[(warp + other) * OUTPUTS * ROWS + lane];
+        }
         const int o = output + lane / ROWS, row = lane % ROWS;
-        if (lane < OUTPUTS * ROWS && o < outer) {
-            if (bias) mine += widen(bias[o]);
-            if (gelu) mine = exact_gelu(mine);
-            const size_t place = (size_t)row * outer + o;
-            if (residual) mine += residual[place];
-            y[place] = mine;
+        if (part == 0 && lane < OUTPUTS * ROWS && row < rows && o < outer) {
+            if (its.bias) mine += widen(its.bias[o]);
+            if (its.gelu) mine = exact_gelu(mine);
+            if (its.keep < 0) {
+                const size_t place = (size_t)(first_row + row) * outer + o;
+                if (its.residual) mine += its.residual[place];
+                its.y[place] = mine;
+            } else {
+                own_place(its.table, its.capacity, first_row + row, its.positions, outer, its.layer, its.keep)[o] =
+                    narrow(mine);
+            }
         }
     }
 }
 
-// x (R, I), weight (O, I), bias (O,) or null, residual (R, O) or null -> y (R, O), which may be the residual:
-// y = gelu(x Wᵀ + b) + residual, gelu or not. blockIdx.y counts groups of up to TEXTS rows.
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
-matvec(const float* x, const weight_t* weight, const weight_t* bias, const float* residual, float* y, int rows,
-       int inner, int outer, int gelu) {
-    const size_t first = (size_t)blockIdx.y * TEXTS;
-    x += first * inner;
-    y += first * outer;
-    if (residual) residual += first * outer;
-    switch (min(TEXTS, rows - (int)first)) {
-        case 1: return multiply<1>(x, weight, bias, residual, y, inner, outer, gelu);
-        case 2: return multiply<2>(x, weight, bias, residual, y, inner, outer, gelu);
-        case 3: return multiply<3>(x, weight, bias, residual, y, inner, outer, gelu);
-        case 4: return multiply<4>(x, weight, bias, residual, y, inner, outer, gelu);
-        case 5: return multiply<5>(x, weight, bias, residual, y, inner, outer, gelu);
-        case 6: return multiply<6>(x, weight, bias, residual, y, inner, outer, gelu);
-        case 7: return multiply<7>(x, weight, bias, residual, y, inner, outer, gelu);
-        default: return multiply<TEXTS>(x, weight, bias, residual, y, inner, outer, gelu);
-    }
+// x (R, I), which norm_weight (I,) and norm_bias (I,) norm first if they are not null, weight (O, I), bias (O,) or null,
+// residual (R, O) or null -> y (R, O), which may be the residual: y = gelu(x Wᵀ + b) + residual, with or without GELU.
+// blockIdx.y counts groups of up to TEXTS rows. R is in the table, or 1 without one.
+//
+// With three blocks along z, these are the projections of self-attention: weight is that of the queries, which go to y,
+// and key (O, I) and value (O, I), value_bias (O,) give the rows' keys and values, which go to their places.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+linear(const float* x, const weight_t* weight, const weight_t* bias, const weight_t* norm_weight,
+       const weight_t* norm_bias, const float* residual, float* y, const long long* table, int capacity, int inner,
+       int outer, int gelu, int split, float eps, const weight_t* key, const weight_t* value,
+       const weight_t* value_bias, int layer, int positions) {
+    const int which = blockIdx.z, first = blockIdx.y * TEXTS, rows = (table ? row_count(table) : 1) - first;
+    const Product its = {which == 0 ? weight : which == 1 ? key : value,
+                         which == 0 ? bias : which == 1 ? nullptr : value_bias,
+                         norm_weight,
+                         norm_bias,
+                         residual,
+                         y,
+                         table,
+                         capacity,
+                         inner,
+                         outer,
+                         gelu,
+                         split,
+                         which - 1,
+                         layer,
+                         positions,
+                         eps};
+    x += (size_t)first * inner;
+    if (rows == 1)
+        multiply<1>(its, x, first, 1);
+    else if (rows == 2)
+        multiply<2>(its, x, first, 2);
+    else if (rows >= 3 && rows <= 5)
+        multiply<5>(its, x, first, rows);
+    else if (rows > 5)
+        multiply<TEXTS>(its, x, first, min(TEXTS, rows));
 }
 
 // ------------------------------------------------------------------------------------------ attention
 
-// What one block needs to let some texts look at positions of one head, in shared memory.
+// What a block needs to let some rows attend to positions of one head, in shared memory.
 struct Look {
-    float* queries;  // (texts, K), scaled
-    float* highest;  // (texts,) of the scores
-    float* sums;     // (texts,) of exp(score - highest)
+    float* queries;  // (rows, K), scaled
+    float* highest;  // (rows,) of the scores
+    float* sums;     // (rows,) of exp(score - highest)
     float* partial;  // (THREADS, 4)
-    float* scores;   // (texts, positions), then exp(score - highest)
+    float* scores;   // (rows, CHUNK), then exp(score - highest)
 
-    __device__ Look(int texts, int size)
+    __device__ Look(int rows, int size)
         : queries(shared),
-          highest(queries + texts * size),
+          highest(queries + rows * size),
           sums(highest + TEXTS),
           partial(sums + TEXTS),
           scores(partial + 4 * THREADS) {}
 };
 
-// The queries of one head into shared memory: (texts, D) from where the head begins in the first of them.
-__device__ void take_queries(const Look& look, const float* queries, int texts, int size, int apart) {
-    const float scale = 1.0f / sqrtf(size);
-    for (int i = threadIdx.x; i < texts * size; i += THREADS)
-        look.queries[i] = queries[(size_t)(i / size) * apart + i % size] * scale;
-}
+// Where keys and values of a head are: those of a text, each in an array of its own, or those of a window.
+struct Text {
+    const long long* places;  // from the first position of the chunk
+    size_t keys, values;      // how far from its beginning an array has them for the first position
+    int width;
+    __device__ const weight_t* key(int i) const { return (const weight_t*)places[i] + keys + (size_t)i * width; }
+    __device__ const weight_t* value(int i) const { return (const weight_t*)places[i] + values + (size_t)i * width; }
+};
 
-// softmax(Q Kᵀ) V of a head: keys, values (count, K) -> out (texts, K), whose rows are so far apart. Threads have to be
-// synchronised before it, and the scores are (texts, room).
-template <int MOST>
-__device__ void attend(const Look& look, const weight_t* keys, const weight_t* values, float* out, int texts, int count,
-                       int size, int room, int apart) {
-    constexpr int PARTS = MOST_SIZE / (4 * TEAM);  // of a key: a thread has four neighbouring numbers of each
+struct Window {
+    const weight_t *keys, *values;
+    int width;
+    __device__ const weight_t* key(int i) const { return keys + (size_t)i * width; }
+    __device__ const weight_t* value(int i) const { return values + (size_t)i * width; }
+};
+
+// softmax(Q Kᵀ) V of a head over `count` positions: queries (rows, D) from where the head begins -> out (rows, K + 2),
+// whose rows are `apart` values apart: the weighted sum, not divided by the sum of weights; then the highest score and
+// the sum of exp(score - highest).
+template <int MOST, class Source>
+__device__ void attend(const Source& source, const float* queries, int width, float* out, int rows, int count, int size,
+                       int apart) {
+    constexpr int PARTS = MOST_SIZE / (4 * TEAM);  // of a key: a thread has four neighbouring values of each
+    const Look look(rows, size);
+    const float scale = 1.0f / sqrtf(size);
+    for (int i = threadIdx.x; i < rows * size; i += THREADS)
+        look.queries[i] = queries[(size_t)(i / size) * width + i % size] * scale;
+    __syncthreads();
+
     const int member = threadIdx.x % TEAM, team = threadIdx.x / TEAM;
     for (int first = 0; first < count; first += THREADS / TEAM) {  // by all threads: a warp adds up together
         const int position = first + team;
-        const weight_t* key = keys + (size_t)min(position, count - 1) * size;
+        const weight_t* key = source.key(min(position, count - 1));
         float4 parts[PARTS];
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
             const int k = 4 * (part * TEAM + member);
             parts[part] = k < size ? four(key + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
-        for (int text = 0; text < texts; text++) {
+        for (int row = 0; row < rows; row++) {
             float sum = 0.0f;
 #pragma unroll
             for (int part = 0; part < PARTS; part++) {
                 const int k = 4 * (part * TEAM + member);
-                if (k < size) sum = dot(parts[part], four(look.queries + text * size + k), sum);
+                if (k < size) sum = dot(parts[part], four(look.queries + row * size + k), sum);
             }
 #pragma unroll
             for (int other = TEAM / 2; other > 0; other /= 2) sum += __shfl_xor_sync(ALL, sum, other);
-            if (member == 0 && position < count) look.scores[text * room + position] = sum;
+            if (member == 0 && position < count) look.scores[row * CHUNK + position] = sum;
         }
     }
     __syncthreads();
 
-    for (int text = threadIdx.x / WARP; text < texts; text += THREADS / WARP) {  // a warp a text
-        float* scores = look.scores + text * room;
+    for (int row = threadIdx.x / WARP; row < rows; row += WARPS) {  // a warp per row
+        float* scores = look.scores + row * CHUNK;
         const int lane = threadIdx.x % WARP;
         float highest = scores[0];
         for (int i = lane; i < count; i += WARP) highest = fmaxf(highest, scores[i]);
@@ -315,100 +495,297 @@ __device__ void attend(const Look& look, const weight_t* keys, const weight_t* v
         }
         sum = warp_sum(sum);
         if (lane == 0) {
-            look.highest[text] = highest;
-            look.sums[text] = sum;
+            look.highest[row] = highest;
+            look.sums[row] = sum;
         }
     }
     __syncthreads();
 
-    const int fours = size / 4, groups = THREADS / fours;  // a thread has four neighbours of every so many positions
+    const int fours = size / 4, groups = THREADS / fours;  // a thread has four neighbours of every groups-th position
     const int group = threadIdx.x / fours, k = 4 * (threadIdx.x % fours);
-    float4 heard[MOST] = {};
+    float4 sums[MOST] = {};
     if (group < groups)
         for (int position = group; position < count; position += groups) {
-            const float4 value = four(values + (size_t)position * size + k);
+            const float4 value = four(source.value(position) + k);
 #pragma unroll
-            for (int text = 0; text < MOST; text++)
-                if (text < texts) {
-                    const float share = look.scores[text * room + position];
-                    heard[text].x = fmaf(share, value.x, heard[text].x);
-                    heard[text].y = fmaf(share, value.y, heard[text].y);
-                    heard[text].z = fmaf(share, value.z, heard[text].z);
-                    heard[text].w = fmaf(share, value.w, heard[text].w);
+            for (int row = 0; row < MOST; row++)
+                if (row < rows) {
+                    const float share = look.scores[row * CHUNK + position];
+                    sums[row].x = fmaf(share, value.x, sums[row].x);
+                    sums[row].y = fmaf(share, value.y, sums[row].y);
+                    sums[row].z = fmaf(share, value.z, sums[row].z);
+                    sums[row].w = fmaf(share, value.w, sums[row].w);
                 }
         }
 #pragma unroll
-    for (int text = 0; text < MOST; text++)
-        if (text < texts) {
+    for (int row = 0; row < MOST; row++)
+        if (row < rows) {  // by all threads
             __syncthreads();
-            if (group < groups) reinterpret_cast<float4*>(look.partial)[threadIdx.x] = heard[text];  // (groups, K)
+            *reinterpret_cast<float4*>(look.partial + 4 * threadIdx.x) = sums[row];
             __syncthreads();
             if (threadIdx.x < size) {
                 float sum = 0.0f;
-                for (int i = threadIdx.x; i < groups * size; i += size) sum += look.partial[i];
-                out[(size_t)text * apart + threadIdx.x] = sum / look.sums[text];
+                for (int i = 0; i < groups; i++) sum += look.partial[i * size + threadIdx.x];
+                out[(size_t)row * apart + threadIdx.x] = sum;
+            } else if (threadIdx.x == size) {
+                out[(size_t)row * apart + size] = look.highest[row];
+                out[(size_t)row * apart + size + 1] = look.sums[row];
             }
         }
 }
 
-// New tokens look at their text up to themselves, a block a head of a text: query_key_value (3, R, D), the new tokens'
-// own, of which the three are so many numbers apart, and the rows; keys, values (R, H, room, K), into which theirs are
-// written at the position -> out (R, D).
-extern "C" __global__ void __launch_bounds__(THREADS)
-attend_text(const float* query_key_value, int three_apart, int rows_apart, weight_t* keys, weight_t* values,
-            const int* position, float* out, int heads, int size, int room) {
-    const int head = blockIdx.x, text = blockIdx.y, width = heads * size, place = *position;
-    if (place < 0 || place >= room) return;  // rather than write into what is not ours
-    query_key_value += (size_t)text * rows_apart + head * size;
-    keys += ((size_t)text * heads + head) * room * size;
-    values += ((size_t)text * heads + head) * room * size;
-    const Look look(1, size);
-    take_queries(look, query_key_value, 1, size, 0);
-    for (int k = threadIdx.x; k < size; k += THREADS) {
-        keys[(size_t)place * size + k] = narrow(query_key_value[three_apart + k]);
-        values[(size_t)place * size + k] = narrow(query_key_value[2 * (size_t)three_apart + k]);
+// Whether this is the last of `count` blocks to come here, whose results are then there to be read past the first cache.
+__device__ bool is_last(int* counter, int count) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        const bool last = atomicAdd(counter, 1) == count - 1;
+        if (last) *counter = 0;  // for the next launch
+        shared[0] = last;
     }
     __syncthreads();
-    attend<1>(look, keys, values, out + (size_t)text * width + head * size, 1, place + 1, size, room, 0);
+    const bool last = shared[0] != 0.0f;
+    if (last) __threadfence();
+    return last;
 }
 
-// New tokens look at their window: queries (R, D), keys, values (H, T, K), one window that all hear -> partial
-// (R, H, chunks, K + 2). A block takes a CHUNK of the positions, so that there are enough blocks for all processors,
-// and up to TEXTS texts, so that what they hear is read once: (chunks, heads, groups of texts) blocks. Of a chunk,
-// partial has what was heard in it, then the highest score and the sum of exp(score - highest).
-extern "C" __global__ void __launch_bounds__(THREADS)
-attend_audio(const float* queries, const weight_t* keys, const weight_t* values, float* partial, int rows, int heads,
-             int size, int positions) {
-    const int start = blockIdx.x * CHUNK, head = blockIdx.y, first = blockIdx.z * TEXTS;
-    const int texts = min(TEXTS, rows - first), width = heads * size, entry = size + 2;
-    const int apart = heads * gridDim.x * entry;
-    keys += ((size_t)head * positions + start) * size;
-    values += ((size_t)head * positions + start) * size;
-    partial += (size_t)first * apart + (head * gridDim.x + blockIdx.x) * entry;
-    const Look look(texts, size);
-    take_queries(look, queries + (size_t)first * width + head * size, texts, size, width);
-    __syncthreads();
-    attend<TEXTS>(look, keys, values, partial, texts, min(CHUNK, positions - start), size, CHUNK, apart);
-    if (threadIdx.x < texts) {
-        partial[(size_t)threadIdx.x * apart + size] = look.highest[threadIdx.x];
-        partial[(size_t)threadIdx.x * apart + size + 1] = look.sums[threadIdx.x];
-    }
-}
-
-// Then what was heard in the chunks becomes what was heard, a block a head of a text: partial -> out (R, D).
-extern "C" __global__ void __launch_bounds__(MOST_SIZE)
-combine_audio(const float* partial, float* out, int heads, int size, int chunks) {
-    const int head = blockIdx.x, text = blockIdx.y, entry = size + 2, k = threadIdx.x;
+// The chunks of a row and head together: partial (chunks, K + 2) -> out (K,).
+__device__ void combine(const float* partial, float* out, int chunks, int size) {
+    const int entry = size + 2, k = threadIdx.x;
     if (k >= size) return;
-    partial += ((size_t)text * heads + head) * chunks * entry;
-    float highest = partial[size];
-    for (int chunk = 1; chunk < chunks; chunk++) highest = fmaxf(highest, partial[chunk * entry + size]);
-    float sum = 0.0f, heard = 0.0f;
+    float highest = __ldcg(partial + size);
+    for (int chunk = 1; chunk < chunks; chunk++) highest = fmaxf(highest, __ldcg(partial + chunk * entry + size));
+    float sum = 0.0f, mixed = 0.0f;
     for (int chunk = 0; chunk < chunks; chunk++) {
         const float* its = partial + chunk * entry;
-        const float share = its[size + 1] * expf(its[size] - highest);
-        sum += share;
-        heard = fmaf(share, its[k], heard);
+        const float share = expf(__ldcg(its + size) - highest);
+        sum = fmaf(__ldcg(its + size + 1), share, sum);
+        mixed = fmaf(__ldcg(its + k), share, mixed);
     }
-    out[((size_t)text * heads + head) * size + k] = heard / sum;
+    out[k] = mixed / sum;
+}
+
+// Self-attention of rows to their sequences up to themselves: queries (R, D) -> out (R, D). A block per chunk of the
+// positions, head and row; the last one of a head and row combines them. partial (R, H, chunks, K + 2) may hold
+// anything before, counters (R · H,) have to be 0.
+extern "C" __global__ void __launch_bounds__(THREADS)
+attend_text(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
+            int heads, int size, int layer, int positions) {
+    const int start = blockIdx.x * CHUNK, head = blockIdx.y, row = blockIdx.z, width = heads * size;
+    if (row >= row_count(table)) return;
+    const int count = (int)field(table, capacity, POSITION, row) + 1;
+    if (start >= count) return;
+    const size_t keys = (2 * layer * (size_t)positions + start) * width + head * size;
+    const Text text = {places(table, capacity, row, positions) + start, keys, keys + (size_t)positions * width, width};
+    const size_t begin = (size_t)row * width + head * size;
+    const int chunks = (count + CHUNK - 1) / CHUNK, one = row * heads + head;
+    partial += (size_t)one * gridDim.x * (size + 2);
+    attend<1>(text, queries + begin, width, partial + blockIdx.x * (size + 2), 1, min(CHUNK, count - start), size, 0);
+    if (is_last(counters + one, chunks)) combine(partial, out + begin, chunks, size);
+}
+
+// Cross-attention of rows to their windows: queries (R, D), keys and values (L, 2, T, D) per window -> out (R, D). A
+// block per chunk of the positions, head and group of up to TEXTS rows of a window, so that the window is read once for
+// all of them; otherwise as above.
+extern "C" __global__ void __launch_bounds__(THREADS)
+attend_audio(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
+             int heads, int size, int layer, int positions) {
+    const int start = blockIdx.x * CHUNK, head = blockIdx.y, group = blockIdx.z, width = heads * size;
+    if (group >= (int)table[GROUPS_AT]) return;
+    const int row = (int)field(table, capacity, FIRST, group), rows = (int)field(table, capacity, COUNT, group);
+    const weight_t* keys = (const weight_t*)field(table, capacity, AUDIO, group);
+    keys += (2 * layer * (size_t)positions + start) * width + head * size;
+    const Window window = {keys, keys + (size_t)positions * width, width};
+    const int chunks = gridDim.x, entry = size + 2, apart = heads * chunks * entry;
+    const size_t begin = (size_t)row * width + head * size;
+    partial += (size_t)row * apart + head * chunks * entry;
+    float* mine = partial + blockIdx.x * entry;
+    const int count = min(CHUNK, positions - start);
+    if (rows == 1)
+        attend<1>(window, queries + begin, width, mine, rows, count, size, apart);
+    else
+        attend<TEXTS>(window, queries + begin, width, mine, rows, count, size, apart);
+    if (is_last(counters + row * heads + head, chunks))
+        for (int i = 0; i < rows; i++)
+            combine(partial + (size_t)i * apart, out + begin + (size_t)i * width, chunks, size);
+}
+
+// ------------------------------------------------------------------------------------------ choosing tokens
+
+// The tokens that a choice may take: rules.LogitFilters for one row. Text comes before the first timestamp.
+struct Allowed {
+    const int *suppressed, *blank;  // a bit per token; the second is null once something was said
+    int text_from, text_to, times_from, times_to, never;
+
+    __device__ bool in(const int* bits, int token) const { return bits[token / 32] >> (token % 32) & 1; }
+    __device__ bool operator()(int token) const {
+        const bool inside = token < text_to ? token >= text_from : token >= times_from && token < times_to;
+        return inside && token != never && !in(suppressed, token) && !(blank && in(blank, token));
+    }
+};
+
+// A value and where it was; of equal values the first counts.
+struct Best {
+    float value;
+    int token;
+
+    __device__ void take(float other, int where) {
+        if (other > value || (other == value && (unsigned)where < (unsigned)token)) {
+            value = other;
+            token = where;
+        }
+    }
+};
+
+__device__ Best block_best(Best mine) {
+#pragma unroll
+    for (int apart = WARP / 2; apart > 0; apart /= 2) {
+        const float value = __shfl_xor_sync(ALL, mine.value, apart);
+        const int token = __shfl_xor_sync(ALL, mine.token, apart);
+        mine.take(value, token);
+    }
+    int* const tokens = (int*)shared + CHOOSING / WARP;
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) {
+        shared[threadIdx.x / WARP] = mine.value;
+        tokens[threadIdx.x / WARP] = mine.token;
+    }
+    __syncthreads();
+    for (int warp = 0; warp < CHOOSING / WARP; warp++) mine.take(shared[warp], tokens[warp]);
+    return mine;
+}
+
+// The first token at which the sum of exp((logit - top) / temperature) exceeds that share of the sum of all.
+__device__ int draw(const float* logits, const Allowed& allowed, int vocabulary, float top, double temperature,
+                    double share) {
+    double* const sums = (double*)shared;  // (CHOOSING,): of each thread and those before it
+    const int each = (vocabulary + CHOOSING - 1) / CHOOSING;
+    const int begin = min(vocabulary, (int)threadIdx.x * each), end = min(vocabulary, begin + each);
+    double sum = 0.0;
+    for (int token = begin; token < end; token++)
+        if (allowed(token)) sum += exp(((double)logits[token] - top) / temperature);
+    __syncthreads();
+    sums[threadIdx.x] = sum;
+    for (int apart = 1; apart < CHOOSING; apart *= 2) {
+        __syncthreads();
+        const double before = threadIdx.x >= apart ? sums[threadIdx.x - apart] : 0.0;
+        __syncthreads();
+        sums[threadIdx.x] += before;
+    }
+    __syncthreads();
+    const double wanted = share * sums[CHOOSING - 1], before = threadIdx.x ? sums[threadIdx.x - 1] : 0.0;
+    const bool here = before <= wanted && wanted < sums[threadIdx.x];
+    __syncthreads();
+    int* const drawn = (int*)shared;
+    if (threadIdx.x == 0) *drawn = vocabulary;
+    __syncthreads();
+    if (here) {
+        int token = begin, last = begin;
+        for (double reached = before; token < end && reached <= wanted; token++)
+            if (allowed(token)) {
+                reached += exp(((double)logits[token] - top) / temperature);
+                last = token;
+            }
+        *drawn = last;
+    }
+    __syncthreads();
+    return *drawn;
+}
+
+// A block per choice: from logits (N, V) to tokens and their log-probabilities, out (choices, top, 2) as int32: what
+// the rules of rules.py, log_softmax and a choice of search.py compute. What a choice is, is in the table; there is
+// also the choice of no token, which returns the probability of one among all. If the table says so, a choice is
+// entered there as the next token of its row.
+extern "C" __global__ void __launch_bounds__(CHOOSING)
+choose(const float* logits, long long* table, int capacity, int vocabulary, int* out) {
+    const int number = blockIdx.x, top = (int)table[TOP_AT];
+    if (number >= (int)table[CHOICES_AT]) return;
+    logits += field(table, capacity, LOGITS, number) * vocabulary;
+    out += (size_t)number * top * 2;
+    const long long kind = field(table, capacity, KIND, number);
+    const int* filters = (const int*)field(table, capacity, FILTERS, number);
+    const int eot = filters[0], times = filters[1], no_timestamps = filters[2], first = filters[3], latest = filters[4];
+    const int words = (vocabulary + 31) / 32;
+    const int said = (int)field(table, capacity, SAID, number), last = (int)field(table, capacity, LAST, number);
+    const int before = (int)field(table, capacity, BEFORE, number), time = (int)field(table, capacity, TIME, number);
+
+    Allowed allowed = {filters + 8, said ? nullptr : filters + 8 + words, 0, vocabulary, vocabulary, vocabulary, -1};
+    if (times && kind != PROBE) {
+        allowed.text_to = allowed.times_from = first;
+        allowed.never = no_timestamps;
+        const bool at_time = said && last >= first;
+        const bool opened = at_time && (said < 2 || before >= first), closed = at_time && !opened;
+        if (!said) {  // open the first segment
+            allowed.text_from = first;
+            if (latest >= 0) allowed.times_to = min(vocabulary, first + latest + 1);
+        } else {
+            if (opened) allowed.times_from = vocabulary;               // text must follow
+            if (closed) allowed.text_from = eot;                       // the next segment opens, or the text ends
+            if (!opened && time >= first) allowed.times_from = time + (closed ? 0 : 1);
+        }
+    }
+
+    Best text = {-infinity(), -1}, stamp = {-infinity(), -1};
+    for (int token = threadIdx.x; token < vocabulary; token += CHOOSING)
+        if (kind == PROBE || allowed(token)) (token < allowed.text_to ? text : stamp).take(logits[token], token);
+    text = block_best(text);
+    stamp = block_best(stamp);
+    const float highest = fmaxf(text.value, stamp.value);
+    float text_sum = 0.0f, stamp_sum = 0.0f;
+    for (int token = threadIdx.x; token < vocabulary; token += CHOOSING)
+        if (kind == PROBE || allowed(token)) {
+            const float share = expf(logits[token] - highest);
+            (token < allowed.text_to ? text_sum : stamp_sum) += share;
+        }
+    text_sum = block_sum(text_sum);
+    stamp_sum = block_sum(stamp_sum);
+    if (kind == PROBE) {
+        const int token = (int)field(table, capacity, WANTED, number);
+        if (threadIdx.x == 0) {
+            out[0] = token;
+            ((float*)out)[1] = expf(logits[token] - highest) / (text_sum + stamp_sum);
+        }
+        return;
+    }
+    // If a timestamp, whichever, is more likely than any one text token, only a timestamp may be chosen.
+    const bool only_times = times && said && stamp_sum > expf(text.value - highest);
+    if (only_times) allowed.text_from = allowed.text_to;
+    const float total = only_times ? stamp_sum : text_sum + stamp_sum, offset = highest + logf(total);
+    const bool stuck = text.token < 0 && stamp.token < 0 && total == total;  // nothing is allowed: the end, certainly
+
+    Best best = {infinity(), -1};
+    for (int i = 0; i < top; i++) {
+        if (stuck) {
+            best = {i ? -infinity() : offset, eot};
+        } else if (kind == SAMPLE) {
+            const double share = __longlong_as_double(field(table, capacity, SHARE, number));
+            const double temperature = __longlong_as_double(field(table, capacity, TEMPERATURE, number));
+            const float most = only_times ? stamp.value : highest;
+            best.token = draw(logits, allowed, vocabulary, most, temperature, share);
+            best.value = logits[min(best.token, vocabulary - 1)];
+        } else if (i == 0) {
+            best = only_times || stamp.value > text.value ? stamp : text;
+        } else {
+            Best next = {-infinity(), -1};
+            for (int token = threadIdx.x; token < vocabulary; token += CHOOSING) {
+                const float value = logits[token];
+                if ((value < best.value || (value == best.value && token > best.token)) && allowed(token))
+                    next.take(value, token);
+            }
+            best = block_best(next);
+        }
+        if (threadIdx.x == 0) {
+            out[2 * i] = best.token < 0 ? eot : best.token;
+            ((float*)out)[2 * i + 1] = stuck ? (i ? -infinity() : 0.0f) : best.value - offset;
+        }
+    }
+    if (table[ADVANCE_AT] && threadIdx.x == 0) {
+        long long* fields = table + HEADER + number;
+        fields[TOKEN * capacity] = best.token < 0 ? eot : best.token;
+        fields[POSITION * capacity] += 1;
+        fields[SAID * capacity] += 1;
+        fields[BEFORE * capacity] = last;
+        fields[LAST * capacity] = best.token;
+        if (times && best.token >= first) fields[TIME * capacity] = best.token;
+    }
 }

@@ -2,54 +2,67 @@
 
 They compute what layers compute (:mod:`minwhisper.layers`), in fewer launches and without allocating anything, so
 that a step of the decoder can be captured as a CUDA graph. Shapes are by the letters of that chapter; R is the number
-of rows, which are texts while decoding. All arrays are contiguous: "numbers" are float32, "weights", and what is
-remembered, of the dtype compiled for. A kernel trusts its arguments, so the methods look at them.
+of rows (see :mod:`minwhisper.fast.gpu_table`), N any number of them. All arrays are contiguous: activations are
+float32; weights, keys and values have the dtype compiled for. A kernel trusts its arguments, so the methods check them.
 """
 
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backend import Array
 from ..devices import is_full
-from ..layers import GELU_COEFFICIENTS, GELU_LIMIT
+from ..layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
+from .gpu_table import HEADER, Field, HeaderAt, Kind, RowTable
 
 SOURCE = Path(__file__).with_name("gpu_kernels.cu")
-THREADS = 256  # of a block: four fill a processor of Turing, which has room for 1,024
-TEXTS = 8  # rows that share the reading of a matrix, or of a window's keys and values
-OUTPUTS = 2  # of a product, that a warp computes at a time: each number of x is read from shared memory for all
-STAGED = 4096  # numbers of x that wait in shared memory: 16 KiB a block, so that four have room
-CHUNK = 128  # positions of audio that a block looks at
-MOST_SIZE = 64  # K, which it is in all published sizes
-MOST_BLOCKS = 1024  # of a product: with more, each would fetch the same x for fewer outputs
+THREADS = 256  # of a block: four fill a multiprocessor of Turing
+CHOOSING = 512  # of a block that chooses a token: there is one per choice
+ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
+OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
+STAGED = 4096  # values of x that wait in shared memory: 16 KiB a block, so that four have room
+CHUNK = 64  # positions that a block attends to
+MAX_HEAD = 64  # K, which it is in all published sizes
+BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
 FLOAT_BYTES = 4
-WARPS = THREADS // 32
+WARP = 32
+WARPS = THREADS // WARP
 NULL = np.uintp(0)  # a null pointer, in any version of CuPy
+EPSILON = np.float32(1e-5)
 NAMES = (
     "layer_norm",
-    "bias_gelu",
+    "finish",
     "softmax",
+    "unfold",
+    "store",
+    "restore",
     "embed",
-    "matvec",
+    "remember",
+    "linear",
     "attend_text",
     "attend_audio",
-    "combine_audio",
+    "choose",
 )
 
 
 def source() -> str:
-    """The CUDA C++ of the kernels, the constants it shares with Python first."""
+    """Return the CUDA C++ of the kernels, the constants it shares with Python first."""
     whole = {
         "THREADS": THREADS,
-        "TEXTS": TEXTS,
+        "CHOOSING": CHOOSING,
+        "TEXTS": ROW_GROUP,
         "OUTPUTS": OUTPUTS,
         "STAGED": STAGED,
+        "BLOCKS": BLOCKS,
         "CHUNK": CHUNK,
-        "MOST_SIZE": MOST_SIZE,
+        "MOST_SIZE": MAX_HEAD,
+        "HEADER": HEADER,
+        "FIELDS": len(Field),
     }
+    whole |= {one.name: int(one) for enumeration in (HeaderAt, Field, Kind) for one in enumeration}
     lines = [f"constexpr int {name} = {value};" for name, value in whole.items()]
     coefficients = ", ".join(f"{coefficient!r}f" for coefficient in GELU_COEFFICIENTS)
     lines += [f"constexpr float GELU_LIMIT = {GELU_LIMIT!r}f;", f"#define GELU_COEFFICIENTS {{{coefficients}}}"]
@@ -57,7 +70,7 @@ def source() -> str:
 
 
 def options(dtype: Any) -> tuple[str, ...]:
-    """What the compiler is told for weights of this dtype. Raises :class:`TypeError` for one there is no kernel for."""
+    """Return the compiler's options for weights of this dtype. Raises :class:`TypeError` for an unsupported one."""
     if np.dtype(dtype) == np.float32:
         return ()
     if np.dtype(dtype) == np.float16:
@@ -66,7 +79,7 @@ def options(dtype: Any) -> tuple[str, ...]:
 
 
 def load_kernels(dtype: Any) -> "Kernels | None":
-    """The kernels for weights of this dtype on CuPy's current device; None, with a warning, where they do not compile.
+    """Return the kernels for weights of this dtype on CuPy's current device; None, with a warning, if that fails.
 
     The first time takes seconds; CuPy keeps the result on disk. Raises what CuPy raises if the GPU's memory is full.
     """
@@ -80,6 +93,13 @@ def load_kernels(dtype: Any) -> "Kernels | None":
         return None
 
 
+class Norm(NamedTuple):
+    """The weights of a layer norm that a product applies to its input first."""
+
+    weight: Array  # (I,)
+    bias: Array  # (I,)
+
+
 class Kernels:
     """The kernels for weights of one dtype. Each runs on CuPy's current stream."""
 
@@ -90,154 +110,257 @@ class Kernels:
         self.dtype = np.dtype(dtype)
         module = cupy.RawModule(code=source(), options=options(dtype))
         self._functions = {name: module.get_function(name) for name in NAMES}  # the first compiles all
+        attribute = cupy.cuda.runtime.cudaDevAttrMultiProcessorCount
+        self.multiprocessors = int(cupy.cuda.runtime.deviceGetAttribute(attribute, cupy.cuda.Device().id))
 
-    def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e-5) -> None:
-        """:func:`minwhisper.layers.layer_norm`: x (…, D), weight (D,), bias (D,) -> out (…, D), which may be x."""
+    # -------------------------------------------------------------------------------------- around large products
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
+        """:func:`minwhisper.layers.layer_norm`: x (N, D), weight (D,), bias (D,) -> out (N, D), which may be x."""
         width = x.shape[-1]
         _check(np.float32, x, out)
         _check(self.dtype, weight, bias)
         assert out.shape == x.shape
         assert weight.shape == bias.shape == (width,)
-        arguments = (x, weight, bias, out, np.int32(width), np.float32(eps))
+        arguments = (x, weight, bias, out, np.int32(width), EPSILON)
         self._launch("layer_norm", (x.size // width,), arguments, shared=WARPS)
 
-    def bias_gelu(self, x: Array, bias: Array) -> None:
-        """In place, x = gelu(x + bias): x (…, F), bias (F,)."""
-        _check(np.float32, x)
-        _check(self.dtype, bias)
-        assert bias.shape == x.shape[-1:]
-        assert x.size < 2**31
-        self._launch("bias_gelu", (math.ceil(x.size / THREADS),), (x, bias, np.int32(bias.size), np.int32(x.size)))
+    def finish(self, x: Array, bias: Array | None = None, *, gelu: bool = False, residual: Array | None = None) -> None:
+        """Compute x = gelu(x + bias) + residual in place: x (…, F), bias (F,), residual of x's shape.
 
-    def softmax(self, scores: Array, past: int | None = None) -> None:
-        """:func:`minwhisper.layers.softmax` in place: scores (…, S, T).
-
-        With ``past``, that of :func:`minwhisper.layers.causal_mask`, row i sees the columns up to ``past`` + i only,
-        and the others become 0.
+        The residual has the weights' dtype.
         """
-        length, columns = scores.shape[-2:]
+        _check(np.float32, x)
+        _check(self.dtype, *_given(bias, residual))
+        assert bias is None or bias.shape == x.shape[-1:]
+        assert residual is None or residual.shape == x.shape
+        arguments = (x, _or_null(bias), _or_null(residual), np.int32(gelu), np.int32(x.shape[-1]))
+        self._by_value("finish", x.size, arguments)
+
+    def softmax(self, scores: Array) -> None:
+        """:func:`minwhisper.layers.softmax` in place: scores (…, T)."""
+        columns = scores.shape[-1]
         _check(np.float32, scores)
-        assert past is None or past >= 0
-        arguments = (scores, np.int32(columns), np.int32(length), np.int32(-1 if past is None else past))
-        self._launch("softmax", (scores.size // columns,), arguments, shared=WARPS)
+        self._launch("softmax", (scores.size // columns,), (scores, np.int32(columns)), shared=WARPS)
 
-    def embed(self, tokens: Array, table: Array, positions: Array, position: Array, x: Array) -> None:
-        """:func:`minwhisper.decoder.embed` of one token a text.
+    def unfold(self, x: Array, columns: Array, stride: int) -> None:
+        """What each output of a convolution sees: x (T, I), of any strides -> columns (⌈T / stride⌉, I, 3)."""
+        length, channels = x.shape
+        assert x.dtype == np.float32
+        _check(np.float32, columns)
+        assert columns.shape == (-(-length // stride), channels, 3)
+        steps = (np.int32(apart // FLOAT_BYTES) for apart in x.strides)
+        shape = np.int32(length), np.int32(channels), np.int32(stride)
+        self._by_value("unfold", columns.size, (x, columns, *shape, *steps))
 
-        tokens (R,) int32, table (V, D), positions (S, D), position (1,) int32, how many tokens came before -> x
-        (R, D). Nothing checks that the tokens are in the table and the position among the positions.
-        """
-        rows, width = x.shape
-        _check(np.int32, tokens, position)
-        _check(self.dtype, table, positions)
+    def store(self, x: Array, bias: Array | None, out: Array) -> None:
+        """Compute x + bias in the weights' dtype: x (…, F), bias (F,) -> out of x's shape."""
         _check(np.float32, x)
-        assert tokens.shape == (rows,)
-        assert position.size == 1
-        assert table.shape[1:] == positions.shape[1:] == (width,)
-        self._launch("embed", (rows,), (tokens, table, positions, position, x, np.int32(width)))
+        _check(self.dtype, out, *_given(bias))
+        assert out.shape == x.shape
+        assert bias is None or bias.shape == x.shape[-1:]
+        self._by_value("store", x.size, (x, _or_null(bias), out, np.int32(x.shape[-1])))
 
-    def matvec(
+    def restore(self, weight: Array, out: Array) -> None:
+        """Copy a weight to float32: out of the weight's shape."""
+        _check(self.dtype, weight)
+        _check(np.float32, out)
+        assert weight.shape == out.shape
+        self._by_value("restore", weight.size, (weight, out))
+
+    # -------------------------------------------------------------------------------------- rows
+
+    def embed(self, table: RowTable, tokens: Array, positions: Array, x: Array) -> None:
+        """:func:`minwhisper.decoder.embed`: tokens (V, D), positions (P, D) -> x (R, D).
+
+        Nothing checks that the table's tokens are among those, and its positions.
+        """
+        _check(np.float32, x)
+        _check(self.dtype, tokens, positions)
+        rows, width = x.shape
+        assert rows <= table.capacity
+        assert tokens.shape[1] == positions.shape[1] == width
+        arguments = (table.there, np.int32(table.capacity), tokens, positions, x, np.int32(width))
+        self._launch("embed", (rows,), arguments)
+
+    def remember(self, table: RowTable, keys: Array, values: Array, bias: Array, layer: int) -> None:
+        """Put the rows' keys (R, D) and values (R, D), to which their bias (D,) is added, where they are kept."""
+        _check(np.float32, keys, values)
+        _check(self.dtype, bias)
+        width = keys.shape[1]
+        assert keys.shape == values.shape
+        assert bias.shape == (width,)
+        where = np.int32(layer), np.int32(table.places.shape[1]), np.int32(width)
+        arguments = (table.there, np.int32(table.capacity), keys, values, bias, *where)
+        self._launch("remember", (len(keys),), arguments)
+
+    def linear(
         self,
         x: Array,
         weight: Array,
         bias: Array | None,
         y: Array,
         *,
+        table: RowTable | None = None,
+        norm: Norm | None = None,
         residual: Array | None = None,
         gelu: bool = False,
     ) -> None:
-        """:func:`minwhisper.layers.linear` for few rows, and what follows it.
+        """:func:`minwhisper.layers.linear` for few rows, with what comes before and after it.
 
-        x (R, I), weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the residual but not x:
-        y = gelu(x Wᵀ + b) + residual. A weight is read once for every eight rows. It is read four numbers at a
-        time if I is a multiple of 4 and it begins at a multiple of 16 bytes.
+        x (R, I), normed first if asked, weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the
+        residual but not x: y = gelu(x Wᵀ + b) + residual. Without a table it is one row. A weight is read once per
+        eight rows, 16 bytes at a time if its rows begin at multiples of 16 bytes.
         """
         rows, inner = x.shape
         outer = len(weight)
-        _check(np.float32, x, y, *(() if residual is None else (residual,)))
-        _check(self.dtype, weight, *(() if bias is None else (bias,)))
+        _check(np.float32, x, y, *_given(residual))
+        _check(self.dtype, weight, *_given(bias), *(norm or ()))
         assert weight.shape == (outer, inner)
         assert y.shape == (rows, outer)
+        assert rows <= (table.capacity if table else 1)
         assert bias is None or bias.shape == (outer,)
         assert residual is None or residual.shape == y.shape
+        assert norm is None or norm.weight.shape == norm.bias.shape == (inner,)
+        split, blocks = self._grid(inner, outer)
+        where = (table.there, np.int32(table.capacity)) if table else (NULL, np.int32(0))
         arguments = (
-            *(x, weight, NULL if bias is None else bias, NULL if residual is None else residual, y),
-            *(np.int32(rows), np.int32(inner), np.int32(outer), np.int32(gelu)),
+            *(x, weight, _or_null(bias), *(norm or (NULL, NULL)), _or_null(residual), y, *where),
+            *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), EPSILON),
+            *(NULL, NULL, NULL, np.int32(0), np.int32(0)),
         )
-        blocks = min(MOST_BLOCKS, math.ceil(outer / (WARPS * OUTPUTS)))
-        self._launch("matvec", (blocks, math.ceil(rows / TEXTS)), arguments, shared=STAGED)
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=_PRODUCT)
 
-    def attend_text(self, query_key_value: Array, keys: Array, values: Array, position: Array, out: Array) -> None:
-        """New tokens look at their text up to themselves; their keys and values are written into the cache first.
-
-        query_key_value (3, R, D), not scaled, contiguous in the last axis only; keys, values (R, H, room, K); position
-        (1,) int32, how many tokens came before -> out (R, D). K is a multiple of 4, at most 64. If there is no room
-        nothing happens.
-        """
-        rows, heads, room, size = keys.shape
-        _check(np.float32, query_key_value[0, 0], out)
-        _check(self.dtype, keys, values)
-        _check(np.int32, position)
-        _check_size(size)
-        assert values.shape == keys.shape
-        assert query_key_value.shape == (3, rows, heads * size)
-        assert out.shape == (rows, heads * size)
-        assert position.size == 1
+    def project_qkv(self, table: RowTable, x: Array, weights: Weights, norm: Norm, queries: Array, layer: int) -> None:
+        """The projections of self-attention: x (R, D), normed first -> queries (R, D); keys and values are kept."""
+        query, key, value = (weights[name]["weight"] for name in ("query", "key", "value"))
+        query_bias, value_bias = weights["query"]["bias"], weights["value"]["bias"]
+        rows, width = x.shape
+        _check(np.float32, x, queries)
+        _check(self.dtype, query, key, value, query_bias, value_bias, *norm)
+        assert query.shape == key.shape == value.shape == (width, width)
+        assert query_bias.shape == value_bias.shape == norm.weight.shape == norm.bias.shape == (width,)
+        assert queries.shape == x.shape
+        assert rows <= table.capacity
+        split, blocks = self._grid(width, width, 3)
         arguments = (
-            *(query_key_value, *(np.int32(apart // FLOAT_BYTES) for apart in query_key_value.strides[:2])),
-            *(keys, values, position, out),
-            *(np.int32(heads), np.int32(size), np.int32(room)),
+            *(x, query, query_bias, *norm, NULL, queries, table.there, np.int32(table.capacity)),
+            *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), EPSILON),
+            *(key, value, value_bias, np.int32(layer), np.int32(table.places.shape[1])),
         )
-        self._launch("attend_text", (heads, rows), arguments, shared=_look(1, size, room))
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=_PRODUCT)
 
     @staticmethod
     def partial_shape(rows: int, heads: int, positions: int, size: int) -> tuple[int, int, int, int]:
-        """The shape of what :meth:`attend_audio` needs to compute in: (R, H, chunks of T, K + 2)."""
+        """The shape of what attention needs to compute in: (R, H, chunks of the positions, K + 2)."""
         return rows, heads, math.ceil(positions / CHUNK), size + 2
 
-    def attend_audio(self, queries: Array, keys: Array, values: Array, partial: Array, out: Array) -> None:
-        """New tokens look at their window, one that all of them hear.
+    def attend_text(
+        self, table: RowTable, queries: Array, partial: Array, counters: Array, out: Array, heads: int, layer: int
+    ) -> None:
+        """Self-attention of rows to their sequences up to themselves: queries (R, D), not scaled -> out (R, D).
 
-        queries (R, D), not scaled; keys, values (H, T, K); partial, whatever is in it, of :meth:`partial_shape` or
-        larger -> out (R, D). K is a multiple of 4, at most 64. What is heard is read once for every eight texts.
+        partial, with anything in it, is of :meth:`partial_shape` or larger; counters (R · H,) of int32 are 0 before and
+        after. K is a multiple of 4, at most 64.
         """
-        rows = len(queries)
-        heads, positions, size = keys.shape
+        self._attend("attend_text", table, queries, partial, counters, out, heads, layer, table.places.shape[1])
+
+    def attend_audio(
+        self,
+        table: RowTable,
+        queries: Array,
+        partial: Array,
+        counters: Array,
+        out: Array,
+        heads: int,
+        layer: int,
+        positions: int,
+    ) -> None:
+        """Cross-attention of rows to their windows of T positions; otherwise as :meth:`attend_text`."""
+        self._attend("attend_audio", table, queries, partial, counters, out, heads, layer, positions)
+
+    def _attend(
+        self,
+        name: str,
+        table: RowTable,
+        queries: Array,
+        partial: Array,
+        counters: Array,
+        out: Array,
+        heads: int,
+        layer: int,
+        positions: int,
+    ) -> None:
+        rows, width = queries.shape
+        size = width // heads
         _check(np.float32, queries, partial, out)
-        _check(self.dtype, keys, values)
-        _check_size(size)
-        assert values.shape == keys.shape
-        assert queries.shape == out.shape == (rows, heads * size)
+        _check(np.int32, counters)
+        assert size % 4 == 0, f"the width of a head: expected a multiple of 4, got {size}"
+        assert size <= MAX_HEAD, f"the width of a head: expected at most {MAX_HEAD}, got {size}"
+        assert rows <= table.capacity
+        assert out.shape == queries.shape == (rows, heads * size)
         needed = self.partial_shape(rows, heads, positions, size)
         assert partial.size >= math.prod(needed)
-        chunks = needed[2]
-        shape = (np.int32(heads), np.int32(size))
-        arguments = (queries, keys, values, partial, np.int32(rows), *shape, np.int32(positions))
-        together = min(rows, TEXTS)
-        grid = (chunks, heads, math.ceil(rows / TEXTS))
-        self._launch("attend_audio", grid, arguments, shared=_look(together, size, together * CHUNK))
-        self._launch("combine_audio", (heads, rows), (partial, out, *shape, np.int32(chunks)), threads=MOST_SIZE)
+        assert counters.size >= rows * heads
+        arguments = (
+            *(queries, table.there, np.int32(table.capacity), partial, counters, out),
+            *(np.int32(heads), np.int32(size), np.int32(layer), np.int32(positions)),
+        )
+        together = 1 if name == "attend_text" else min(rows, ROW_GROUP)
+        shared = together * size + 2 * ROW_GROUP + 4 * THREADS + together * CHUNK  # see Look in the source
+        self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
+
+    def choose(self, table: RowTable, logits: Array, out: Array, choices: int) -> None:
+        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits."""
+        _check(np.float32, logits)
+        _check(np.int32, out)
+        assert choices <= table.capacity
+        assert out.size >= 2 * choices
+        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), out)
+        self._launch("choose", (choices,), arguments, shared=2 * CHOOSING, threads=CHOOSING)
+
+    # -------------------------------------------------------------------------------------- launching
+
+    def _grid(self, inner: int, outer: int, matrices: int = 1) -> tuple[int, int]:
+        """How many warps share the sums of a product's outputs, and how many blocks there are per matrix.
+
+        More warps per output means more blocks, of which a large GPU needs hundreds to be busy.
+        """
+        most, split = BLOCKS * self.multiprocessors, 1
+        while (
+            2 * split <= WARPS
+            and 4 * WARP * 2 * split <= inner
+            and matrices * math.ceil(outer * 2 * split / (WARPS * OUTPUTS)) <= most
+        ):
+            split *= 2
+        return split, min(max(1, most // matrices), math.ceil(outer * split / (WARPS * OUTPUTS)))
+
+    def _by_value(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
+        """Run a kernel with a thread per value, and how many there are as its last argument."""
+        assert size < 2**31
+        self._launch(name, (math.ceil(size / THREADS),), (*arguments, np.int32(size)))
 
     def _launch(
         self, name: str, grid: tuple[int, ...], arguments: tuple[Any, ...], *, shared: int = 0, threads: int = THREADS
     ) -> None:
-        """Run a kernel with so many numbers of shared memory a block. An empty array needs none."""
+        """Run a kernel with that many floats of shared memory per block. An empty array needs none."""
         if 0 not in grid:
             self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-def _look(texts: int, size: int, scores: int) -> int:
-    """Numbers of shared memory that attention takes, see ``Look`` in the source."""
-    return texts * size + 2 * TEXTS + 4 * THREADS + scores
+_PRODUCT = STAGED + 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory, see multiply in the source
+
+
+def _given(*arrays: Array | None) -> list[Array]:
+    return [array for array in arrays if array is not None]
+
+
+def _or_null(array: Array | None) -> Any:
+    return NULL if array is None else array
 
 
 def _check(dtype: Any, *arrays: Array) -> None:
-    """The kernels see addresses only: another dtype or layout would be read as numbers that are not there."""
+    """The kernels see addresses only: another dtype or layout would be read as values that are not there."""
     for array in arrays:
         assert array.dtype == dtype, f"expected {np.dtype(dtype)}, got {array.dtype}"
         assert array.flags.c_contiguous, f"expected a contiguous array, got strides {array.strides}"
-
-
-def _check_size(size: int) -> None:
-    assert size % 4 == 0, f"the width of a head: expected a multiple of 4, got {size}"
-    assert size <= MOST_SIZE, f"the width of a head: expected at most {MOST_SIZE}, got {size}"

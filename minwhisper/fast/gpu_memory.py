@@ -1,10 +1,10 @@
 """How much of a GPU's memory a model takes, from its configuration alone; and how much a card has.
 
-Four things take memory: the weights; while a window is encoded, the activations of the encoder; while it is decoded,
-the keys and values of sound and text, and what a step computes in. The last two never meet the encoder's, so the peak
-is the weights and the larger of both. What the driver and CUDA's libraries take for themselves, the context, is beside
-all this and is not CuPy's to count: :data:`CONTEXT` is a guess at it, and :func:`measure_card` measures it where there
-is a GPU.
+Memory goes to the weights; to the buffers of the decoder's steps, which stay; while a window is encoded, to the
+encoder's activations; while it is decoded, to the keys and values of audio and text and to the activations of a prompt.
+The last two are never needed at the same time as the encoder's, so the peak is the weights, the buffers and the larger
+of both. What the driver and CUDA's libraries take for themselves, the context, comes on top and is not CuPy's to count:
+:data:`CONTEXT` is an estimate, and :func:`measure_card` measures it where there is a GPU.
 """
 
 from typing import Any, NamedTuple
@@ -16,12 +16,15 @@ from ..config import PUBLISHED, WhisperConfig
 from ..devices import describe_device
 from ..names import expected_shapes
 from ..weights import pool_bytes
-from .gpu_layers import ROWS, SCORES
+from .gpu_choices import MAX_TOP
+from .gpu_kernels import CHUNK
+from .gpu_table import HEADER, Field
 
 GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.GpuEngine` takes them
 
 CONTEXT = 256 << 20  # bytes, not measured on a T400: CUDA's context, the kernels, and cuBLAS with its workspace
 SINGLE = 4  # bytes of a float32
+TILE = 8 << 20  # bytes of attention scores, or of hidden values, computed at a time on a small card
 
 
 class DeviceMemory(NamedTuple):
@@ -29,69 +32,84 @@ class DeviceMemory(NamedTuple):
 
     weights: int
     encoder: int  # activations while a window is encoded
-    cache: int  # keys and values of the sound, and of all positions of the texts
-    decoder: int  # activations while it is decoded: a prompt, a step, the rules
+    cache: int  # keys and values of the audio, and of all positions of the texts
+    decoder: int  # activations while it is decoded: keys and values of the audio, or a prompt
+    buffers: int  # of steps: they stay
 
     @property
     def peak(self) -> int:
         """The most that is needed at one time."""
-        return self.weights + max(self.encoder, self.cache + self.decoder)
+        return self.weights + self.buffers + max(self.encoder, self.cache + self.decoder)
 
 
-def device_memory(config: WhisperConfig, dtype: str, texts: int = 1) -> DeviceMemory:
-    """What one window takes, with so many texts about it: candidates of a beam, or draws.
+def device_memory(config: WhisperConfig, dtype: str, texts: int = 1, tile: int = TILE) -> DeviceMemory:
+    """Return what one window takes, with that many texts about it: hypotheses of a beam, or samples.
 
-    ``dtype`` is that of the weights, float32 or float16, in which keys and values are kept, too. Several texts, which
-    fork, are there twice while they are copied; they take less as long as they are shorter than there is room for.
-    Times of words take more for a moment: the scores of the whole vocabulary for each token of the text, twice (93 MB
-    for 224 tokens).
+    ``dtype`` is that of the weights, float32 or float16, in which keys and values are kept, too; ``tile`` is what
+    :func:`tile_bytes` returns. Times of words take more for a moment: the logits of each token of the text, twice
+    (93 MB for 224 tokens).
     """
     stored = np.dtype(dtype).itemsize
     weights = pool_bytes(expected_shapes(config), dtype)
-    features = SINGLE * config.max_source_positions * config.d_model
-    copies = 1 if texts == 1 else 1 + 2 * texts  # the one that was there first stays while its window is decoded
-    positions = config.max_source_positions + copies * config.max_target_positions
+    positions = config.max_source_positions + texts * config.max_target_positions
     cache = 2 * config.decoder_layers * positions * config.d_model * stored
-    decoder = features + max(_prompt(config, stored), _step(config, texts))
-    return DeviceMemory(weights, _encoder(config, stored), cache, decoder)
+    features = SINGLE * config.max_source_positions * config.d_model
+    decoder = features + max(_audio(config, stored), _prompt(config, stored))
+    return DeviceMemory(weights, _encoder(config, stored, tile), cache, decoder, _buffers(config, texts))
 
 
-def _widened(numbers: int, stored: int) -> int:
+def tile_bytes(config: WhisperConfig, dtype: str, free: int) -> int:
+    """Return the bytes that the encoder's tiles may take where so many are free beside the weights.
+
+    All scores of a window at once take the fewest launches; a small card gets by with :data:`TILE`.
+    """
+    needed = device_memory(config, dtype)
+    everything = SINGLE * config.encoder_attention_heads * config.max_source_positions**2
+    return min(everything, max(TILE, (free - (needed.peak - needed.weights)) // 2))
+
+
+def _widened(values: int, stored: int) -> int:
     """The float32 copy of a weight, which one stored as float32 does not need."""
-    return 0 if stored == SINGLE else SINGLE * numbers
+    return 0 if stored == SINGLE else SINGLE * values
 
 
-def _encoder(c: WhisperConfig, stored: int) -> int:
-    """The stage that takes most, with the mel, which stays."""
-    T, D, F, M = c.max_source_positions, c.d_model, c.encoder_ffn_dim, c.num_mel_bins
-    frames = 2 * T
-    # The second convolution: its input as it comes and with zeros around, its three matrices, a sum and a product.
-    convolution = SINGLE * (frames * D + (frames + 2) * D + 3 * D * D + 2 * T * D)
-    gelu = 3 * SINGLE * frames * D
-    # x, its norm, queries, keys, values, keys and values by head, what is heard; and a tile's queries and output.
-    tile = min(T, max(1, SCORES // (SINGLE * c.encoder_attention_heads * T)))
-    scores = SINGLE * c.encoder_attention_heads * tile * T
-    attention = SINGLE * (8 * T * D + tile * D) + scores
-    mlp = SINGLE * (T * D + ROWS * (2 * D + F)) + _widened(2 * D * F, stored)
-    return SINGLE * M * frames + max(convolution, gelu, attention, mlp)
+def _encoder(c: WhisperConfig, stored: int, tile: int) -> int:
+    """The stage that takes most, with the mel and the features, which stay."""
+    T, D, F, M, H = c.max_source_positions, c.d_model, c.encoder_ffn_dim, c.num_mel_bins, c.encoder_attention_heads
+    first = SINGLE * 2 * T * (3 * M + D) + _widened(3 * M * D, stored)
+    second = SINGLE * (2 * T * D + 3 * T * D + T * D) + _widened(3 * D * D, stored)
+    scores = H * T * min(T, max(1, tile // (SINGLE * H * T)))
+    attention = SINGLE * (T * D + 3 * T * D + scores) + _widened(D * D, stored)
+    hidden = F * min(T, max(1, tile // (SINGLE * F)))
+    mlp = SINGLE * (T * D + hidden) + _widened(2 * D * F, stored)
+    return SINGLE * (2 * T * M + T * D) + max(first, second, attention, mlp)
+
+
+def _audio(c: WhisperConfig, stored: int) -> int:
+    """Keys or values of a window before they are stored."""
+    return SINGLE * c.max_source_positions * c.d_model + _widened(c.d_model**2, stored)
 
 
 def _prompt(c: WhisperConfig, stored: int) -> int:
     """A prompt that fills half of the positions."""
-    T, D, F = c.max_source_positions, c.d_model, c.decoder_ffn_dim
-    S = c.max_target_positions // 2
-    heard = SINGLE * (T * D + 6 * S * D) + (SINGLE * T * D if stored != SINGLE else 0)  # keys, and values, by head
-    scores = min(SCORES, SINGLE * c.decoder_attention_heads * S * T)
-    hidden = SINGLE * S * (3 * D + F) + _widened(D * F, stored)
-    logits = 2 * SINGLE * c.vocab_size
-    return max(heard + scores, hidden, logits)
+    S, D, F = c.max_target_positions // 2, c.d_model, c.decoder_ffn_dim
+    own = max(3 * SINGLE * S * D + _widened(D * D, stored), SINGLE * S * D + _widened(D * F, stored))
+    return S * _row(c) + max(own, 2 * SINGLE * c.vocab_size)
 
 
-def _step(c: WhisperConfig, texts: int) -> int:
-    """A step's buffers, those for 1, 2, 4 … rows, and the logits that rules and choice go through, six times."""
-    D, F, V = c.d_model, c.decoder_ffn_dim, c.vocab_size
+def _row(c: WhisperConfig) -> int:
+    """The bytes of a row: its activations, and what attention computes in."""
+    H, D = c.decoder_attention_heads, c.d_model
+    chunks = -(-max(c.max_source_positions, c.max_target_positions) // CHUNK)
+    return SINGLE * (3 * D + c.decoder_ffn_dim + H * chunks * (D // H + 2) + H)
+
+
+def _buffers(c: WhisperConfig, texts: int) -> int:
+    """A step's buffers for 1, 2, 4 … rows, their tables and logits, and the table of prompts."""
     rows = 2 * (1 << (texts - 1).bit_length()) - 1
-    return SINGLE * (rows * (6 * D + F + V) + 6 * texts * V)
+    table = 8 * (len(Field) + c.max_target_positions)
+    prompts = 8 * (HEADER + len(Field) * 256 + 16 * c.max_target_positions)
+    return rows * (_row(c) + table + SINGLE * (c.vocab_size + 2 * MAX_TOP)) + prompts
 
 
 # ------------------------------------------------------------------------------------------ what a card has

@@ -12,6 +12,7 @@ from ..config import PUBLISHED, WhisperConfig
 from ..devices import is_full
 from ..engine import Engine, Feed
 from ..errors import DeviceMemoryError
+from ..search import Chosen, Step, choose_together
 from .gpu_memory import GPU_DTYPES, device_memory, measure_card, models_for, pool
 
 _MOST = 4  # models that a message names
@@ -155,3 +156,8 @@ class GuardedEngine:
         """See :class:`~minwhisper.engine.Engine`."""
         with self._guard.at("decoding"):
             return self._engine.decode_together(feeds)
+
+    def choose_together(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+        """See :func:`minwhisper.search.choose_together`."""
+        with self._guard.at("decoding"):
+            return choose_together(self._engine, requests)

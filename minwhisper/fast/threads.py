@@ -8,29 +8,39 @@ by spinning, which takes the cores from everything between two products, and fro
 import math
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import numpy as np  # its library has to be loaded to be found
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
-from ..errors import OptionError
+from ..option_checks import check_count
+
+MAX_THREADS = 1024  # more than any machine has cores
 
 Item = TypeVar("Item")
 
 
 class Pool:
-    """So many threads at work, the caller's among them. They sleep in between."""
+    """A number of threads that share work, the caller's among them. They sleep in between.
+
+    A child process that is forked has none of its parent's threads. There the pool starts new ones.
+    """
 
     def __init__(self, count: int) -> None:
         """``count`` threads in all; those besides the caller's start when there is something to do."""
         self.count = count
-        self._others = ThreadPoolExecutor(count - 1, "minwhisper") if count > 1 else None
+        self._start()
+        _POOLS.add(self)
+
+    def _start(self) -> None:
+        self._others = ThreadPoolExecutor(self.count - 1, "minwhisper") if self.count > 1 else None
 
     def run(self, work: Callable[[Item], Any], items: Iterable[Item]) -> None:
         """Call ``work`` on each item, several at a time, and return when all are done.
@@ -55,11 +65,14 @@ class Pool:
         try:
             take()
         finally:
-            # One that has not begun has nothing left to do, and in a process that was forked it never will begin.
+            # One that has not begun has nothing left to do.
             errors = [helper.exception() for helper in helpers if not helper.cancel()]
         for error in errors:
             if error is not None:
                 raise error
+
+
+_POOLS: WeakSet[Pool] = WeakSet()
 
 
 class Scratch(threading.local):
@@ -85,9 +98,8 @@ class Scratch(threading.local):
 
 
 def check_threads(count: int | None) -> None:
-    """Raise :class:`OptionError` for a number of threads that makes no sense; 0 and None leave it to us."""
-    if count is not None and (type(count) is not int or count < 0):
-        raise OptionError(f"threads: expected a whole number, 0 or more, got {count!r}")
+    """Raise :class:`OptionError` for an impossible number of threads; 0 and None mean as many as there are cores."""
+    check_count("threads", count, least=0, most=MAX_THREADS)
 
 
 def usable_cores() -> int:
@@ -117,26 +129,38 @@ class _Blas:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._users = 0  # blocks that want one thread
+        self._users: Counter[int] = Counter()  # blocks that want one thread, by the thread that entered them
         self._before: list[int] = []
 
     def limits(self) -> list[int]:
         """How many threads each library found would take, were it not for us."""
         with self._lock:
-            return list(self._before) if self._users else _counts()
+            return list(self._before) if self._users.total() else _counts()
 
     def enter(self) -> None:
         with self._lock:
-            if not self._users:
+            if not self._users.total():
                 self._before = _counts()
                 _set_counts([1] * len(self._before))
-            self._users += 1
+            self._users[threading.get_ident()] += 1
 
     def leave(self) -> None:
         with self._lock:
-            self._users -= 1
-            if not self._users:
+            self._users[threading.get_ident()] -= 1  # below 0 if another thread has entered: the total counts
+            if not self._users.total():
+                self._users.clear()
                 _set_counts(self._before)
+
+    def after_fork(self) -> None:
+        """Start anew in a child process, of whose parent's threads only the one that forked is there.
+
+        The lock may have been held by another, which will never release it; and blocks of others will never end.
+        """
+        self._lock = threading.Lock()
+        own, total = self._users[threading.get_ident()], self._users.total()
+        self._users = Counter({threading.get_ident(): own})
+        if total and not own:
+            _set_counts(self._before)
 
 
 @cache
@@ -167,6 +191,17 @@ def _counts() -> list[int]:
 
 
 _BLAS = _Blas()
+
+
+def _after_fork() -> None:
+    """Replace locks and threads in a child process: those of its parent are held by, or are, threads it lacks."""
+    _BLAS.after_fork()
+    for pool in list(_POOLS):
+        pool._start()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

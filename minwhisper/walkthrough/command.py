@@ -85,8 +85,8 @@ def _check(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, co
         check_libraries()
         if options.html.is_dir() or not options.html.parent.is_dir():
             raise OptionError(f"--html {options.html}: expected a file in a folder that exists")
-        with _refusals_told(options.html), temporary_file(options.html.parent) as trial:
-            trial.touch()
+        with _refusals_told(options.html), temporary_file(options.html.parent):
+            pass
 
 
 def _update(walkthrough: Walkthrough, file: Path, outcomes: list[Outcome]) -> None:

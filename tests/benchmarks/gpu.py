@@ -1,19 +1,20 @@
-"""How minwhisper does on a GPU: is it right, does it fit, is it fast. And what a T400 takes, by arithmetic.
+"""Measure minwhisper on a GPU: is it fast, is it right, does it fit. And a T400's times, by arithmetic.
 
     python tests/benchmarks/gpu.py [--device cuda] [--rows ROW …] [--rounds 7] [--minutes 8] [--json FILE]
 
-Rows, or whole sections of them: machine (machine, rates, compiled), correct (exact, half, plain, graph, layers,
-tokens), memory (context, peak, flat), speed (encoder, step, together, beam, whole, host), t400, which needs no GPU. All
-by default. They are printed as tables as they come; what fails costs its row only; a section that takes more than its
-part of the minutes ends early. What is wanted and missed is in bold, and listed at the end.
+Rows, or whole sections of them: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole,
+compiled), correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck and suite:
+compute-sanitizer, and the tests for a GPU), t400, which needs no GPU. All by default. They are printed as tables as
+they come; if one fails, the others go on, and the last ones are left out when the minutes are over. Values that miss
+what is wanted are in bold, and listed at the end; then the exit status is 1.
 
-Weights come from `--models DIR` (DIR/tiny.en, DIR/base), else from their packages, else at random. The peer is
-openai-whisper's model, where it is installed, in the same process. For a machine without a network,
+Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/carried.py), else from packages; weights
+that are nowhere are random. The peer is openai-whisper's model in the same process. For a machine without a network,
 
     python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base] [--piece MIB]
 
-puts weights, sounds and openai-whisper into folders in DIR, each with no more of the weights than a piece, and says
-what to do with them.
+makes folders to carry there, of at most 40 MiB each. There, tests/benchmarks/on_gpu.sh puts them together and runs the
+rows in three parts.
 """
 
 import argparse
@@ -27,25 +28,33 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import gpu_fast  # noqa: F401 (as gpu_right, it enters its rows; gpu_lab, which all import first, needs no PyAV)
+import gpu_checks  # noqa: F401 (as others below, it registers its rows)
+import gpu_fast  # noqa: F401
+import gpu_fits  # noqa: F401
 import gpu_lab
+import gpu_layers  # noqa: F401
+import gpu_parcels
 import gpu_right  # noqa: F401
 import gpu_t400
-import numpy as np
-from gpu_lab import MIB, Gpu, Lab
-from gpu_report import ROWS, SHARES, Cells, row, run
+from gpu_device import Gpu
+from gpu_lab import MIB, Lab
+from gpu_report import HEADINGS, ROWS, Cells, row, run
 
+import carried
 from minwhisper.backend import on_device
 from minwhisper.devices import describe_device, resolve_device
 from minwhisper.errors import DeviceError
-from minwhisper.fast import gpu as gpu_engine
+
+WITHOUT_GPU = ("t400", "checks")  # sections whose rows do not use the GPU in this process
+ORDER = "machine rates encoder step graph together beam host whole compiled exact tokens layers peak context flat half"
+ORDER += " memcheck suite t400"
 
 # ------------------------------------------------------------------------------------------ the machine
 
 
 @row("machine", "Machine", "what", "value")
 def machine(lab: Lab) -> Iterator[Cells]:
-    """Everything's name and version."""
+    """List names and versions."""
     import cupy
 
     facts, runtime = describe_device(lab.device), cupy.cuda.runtime
@@ -58,28 +67,19 @@ def machine(lab: Lab) -> Iterator[Cells]:
         try:
             yield package, metadata.version(package)
         except metadata.PackageNotFoundError:
-            yield package, "not installed as a package"
+            yield package, "not installed"
     yield "Python, processor", f"{platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
-    yield "sounds", f"{len(lab.sounds)} clips, {sum(map(len, lab.sounds.values())) / gpu_lab.RATE:.0f} s"
+    yield "clips", f"{len(lab.clips)}, {sum(map(len, lab.clips.values())) / gpu_lab.RATE:.0f} s"
+    for name in lab.names:
+        source = carried.find_weights(name)
+        yield f"weights of {name}", carried.why_no_weights(name) if source is None else str(source)
 
 
 @row("machine", "Rates", "copied GB/s|.0f", "read GB/s|.0f", "float32 product TFLOP/s|.2f")
 def rates(lab: Lab) -> Iterator[Cells]:
-    """What the GPU can do."""
+    """Measure what the GPU can do."""
     lab.rates = its = lab.gpu.rates()
     yield its.copied / 1e9, its.read / 1e9, its.operations / 1e12
-
-
-@row("machine", "Kernels", "weights", "compile", "first time s|.2f", "from the disk s|.3f")
-def compiled(lab: Lab) -> Iterator[Cells]:
-    """How long compiling takes."""
-    for dtype in ("float32", "float16"):
-        taken, found = [], None
-        for _ in range(2):
-            start = time.perf_counter()
-            found = gpu_engine.load_kernels(np.dtype(dtype))
-            taken.append(time.perf_counter() - start)
-        yield dtype, found is not None, *taken
 
 
 # ------------------------------------------------------------------------------------------ a T400
@@ -92,7 +92,7 @@ SECONDS = ("encoder s|.3f", "keys, values s|.3f", "step ms|.2f", "real-time fact
     "t400", "The least that a window takes", "model", "weights", "peak MiB|.0f", "fits", *SECONDS, foot=gpu_t400.FORMULA
 )
 def t400(_: Lab | None) -> Iterator[Cells]:
-    """What 1.1 TFLOP/s and 80 GB/s allow. Sizes that do not fit in either dtype are left out."""
+    """Compute times at 1.1 TFLOP/s and 80 GB/s. Sizes that do not fit in either dtype are left out."""
     found = list(gpu_t400.t400())
     fitting = {name for name, _, fits, _ in found if fits}
     for name, dtype, fits, its in found:
@@ -110,55 +110,49 @@ def main(
     clock: Callable[[], float] = time.perf_counter,
     **settings: Any,
 ) -> int:
-    """Run the rows that are asked for. A test gives another GPU, another clock and smaller settings."""
+    """Run the rows that are asked for, and return 1 if anything is not as wanted, else 0.
+
+    A test gives another GPU, another clock and smaller settings.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--rows", nargs="+", metavar="ROW", default=list(SHARES))
+    parser.add_argument("--rows", nargs="+", metavar="ROW", default=list(HEADINGS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--models", type=Path, help="a folder that holds checkpoints, each in a folder")
     parser.add_argument("--names", nargs="+", default=["tiny.en", "base"], help="models with weights of their own")
-    parser.add_argument("--clips", nargs="+", help="file names of sounds; all by default")
+    parser.add_argument("--clips", nargs="+", help="file names of clips; all by default")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--prepare", type=Path, metavar="DIR", help="gather what a machine without a network lacks")
-    parser.add_argument("--piece", type=float, metavar="MIB", help="the most of the weights in a file; all by default")
+    parser.add_argument("--prepare", type=Path, metavar="DIR", help="make folders for a machine without a network")
+    parser.add_argument("--piece", type=float, metavar="MIB", default=40.0, help="the most that such a folder holds")
     options = parser.parse_args(arguments)
     if options.prepare:
-        say_how(gpu_lab.prepare(options.prepare, options.names, options.piece and options.piece * MIB))
+        for folder in gpu_parcels.prepare(options.prepare, options.names, int(options.piece * MIB), options.clips):
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            print(f"{folder}: {size / MIB:.1f} MiB")
+        print("Carry them to .gpu in a checkout on the other machine, one or all at a time: see on_gpu.sh.")
         return 0
-    unknown = set(options.rows) - {*ROWS, *SHARES}
+    order = [name for name in ORDER.split() if name in ROWS]
+    unknown = set(options.rows) - {*order, *HEADINGS}
     if unknown:
-        parser.error(f"unknown rows: {', '.join(sorted(unknown))}; expected some of {', '.join([*SHARES, *ROWS])}")
-    order = sorted(ROWS, key=lambda name: list(SHARES).index(ROWS[name].section))
+        parser.error(f"unknown rows: {', '.join(sorted(unknown))}; expected some of {', '.join([*HEADINGS, *order])}")
     names = [name for name in order if {name, ROWS[name].section} & set(options.rows)]
-    if options.models:
-        sys.path.append(str(options.models))  # openai-whisper may be there
-    why_not, lab = "", None
-    if names != ["t400"]:
-        try:
-            device = resolve_device(options.device)
-            sounds, how = gpu_lab.read_sounds(options.models, options.clips)
-            lab = Lab(device, make(device), sounds, options.models, options.names, rounds=options.rounds)
-            lab = dataclasses.replace(lab, **settings)
-            lab.note(f"sounds: {how}")
-        except DeviceError as error:
-            why_not = f"\nThe other rows need a GPU: {error}."
-    if lab is None:
-        run(names, None, options.minutes, options.json, clock)
-        print(why_not)
-        return 0
+    carried.models_folder()  # openai-whisper may be there
+    on_gpu = [name for name in names if ROWS[name].section not in WITHOUT_GPU]
+    if not on_gpu:
+        return bool(run(names, None, options.minutes, options.json, clock).missed)
+    try:
+        device = resolve_device(options.device)
+    except DeviceError as error:
+        run([name for name in names if name not in on_gpu], None, options.minutes, options.json, clock)
+        print(f"\nThe other rows need a GPU: {error}.")
+        return 1
+    clips, how = gpu_lab.read_clips(options.clips)
+    lab = Lab(device, make(device), clips, options.names, rounds=options.rounds)
+    lab = dataclasses.replace(lab, **settings)
+    lab.note(f"clips: {how}")
     with on_device(lab.device):
         lab.begun = lab.gpu.beside_arrays()
-        run(names, lab, options.minutes, options.json, clock)
-    return 0
-
-
-def say_how(folders: Sequence[Path]) -> None:
-    """Say how what was prepared gets to another machine."""
-    for folder in folders:
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        print(f"{folder}: {size / MIB:.1f} MiB")
-    print("On the other machine, copy all that is in these into one folder, and give it as --models.")
+        return bool(run(names, lab, options.minutes, options.json, clock).missed)
 
 
 if __name__ == "__main__":

@@ -1,267 +1,272 @@
-"""Rows of gpu.py that say whether a model fits, and how fast it is."""
+"""Rows of gpu.py about speed."""
 
-import gc
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_lab import MIB, RATE, Lab, Size, Timing, engine_of, in_turn, say, speech, stepping, transcribed, with_engine
-from gpu_report import Cells, Most, row
-from gpu_t400 import ROOM, encoder_operations, step_bytes
+from gpu_lab import RATE, Lab, Size, borrowed_tokenizer
+from gpu_report import Cells, at_least, at_most, row
+from gpu_t400 import encoder_operations, step_bytes
+from gpu_work import Contender, Timing, greedy_tokens, in_turn, launching, steps, transcribed_tokens, with_engine
 
-from minwhisper.backend import to_device
-from minwhisper.engine import Feed
-from minwhisper.fast.gpu_memory import CONTEXT, device_memory
+from minwhisper.backend import array_module, to_device
 
-# ------------------------------------------------------------------------------------------ does it fit?
-
-
-@row("memory", "Memory of the device that is not CuPy's pool's", "when", "MiB|.0f")
-def context(lab: Lab) -> Iterator[Cells]:
-    """The context, and what the driver keeps for kernels, graphs and cuBLAS."""
-    yield "at the start, with cuBLAS", lab.begun / MIB
-    lab.forget()
-    yield "now", lab.gpu.beside_arrays() / MIB
-    yield "guessed", CONTEXT / MIB
+ENCODER_RATIO, STEP_RATIO, BEAM_RATIO, TOKEN_RATIO = 1.1, 0.25, 0.8, 0.4  # of the peer's time, at most
+WAYS_TO_DECODE = "ours", "together", "theirs"
+BATCH_GAIN = 4.0  # tokens per second of windows together over those of one window, at least
 
 
-PARTS = [f"{part} MiB|.0f" for part in ("weights", "encoder", "decoder", "peak")]
-FORETOLD = [part.replace(" MiB", " foretold") for part in PARTS]
-TWO = [title for pair in zip(PARTS, FORETOLD, strict=True) for title in pair]
+def milliseconds(timing: Timing | None) -> float | None:
+    """Return the median for a cell."""
+    return timing and 1e3 * timing.median
 
 
-@row("memory", f"Peaks, CuPy's pool limited to {ROOM / 2**30:.2f} GiB", "model", *TWO, "pool holds MiB|.0f", "fits")
-def peak(lab: Lab) -> Iterator[Cells]:
-    """A window encoded, the longest prompt, and fifty tokens: the most bytes of arrays, beside what was foretold."""
-    lab.forget()
-    for size in [*lab.sizes, *(Size(size.name, "float16") for size in lab.sizes if size.dtype == "float32"), *lab.more]:
-        config = lab.configs[size.name]
-        its = device_memory(config, size.dtype)
-        foretold = its.weights, its.encoder, its.cache + its.decoder, its.peak
-        found: list[float | None] = [None] * 4
-        gc.collect()
-        with lab.gpu.pool(ROOM) as pool:
-            held = None
-            try:
-                model = lab.model(size.name, size.dtype, lab.device)
-                found[0] = pool.used()
-                engine = model.engine  # making it takes all that is foretold, once: no peak of the work
-                pool.peak()
-                features = model.encode(lab.mel(model))
-                found[1] = pool.peak() - found[0]
-                with engine.at_work():
-                    half_of_it = config.max_target_positions // 2
-                    prompt = Feed(speech(model, half_of_it), engine.new_cache(features), [0, half_of_it - 1])
-                    ((_, cache),) = engine.decode_together([prompt])
-                    for _ in range(50):
-                        ((_, cache),) = engine.decode_together([Feed(speech(model, 1), cache, [0])])
-                found[2] = pool.peak() - found[0]
-                found[3] = found[0] + max(found[1], found[2])
-                held = pool.held() / MIB
-            except Exception as error:  # of memory: CuPy's own type, or the package's
-                lab.note(f"{size}: {type(error).__name__}: {error}")
-            model = engine = features = cache = prompt = None
-            gc.collect()
-            both = [number and number / MIB for pair in zip(found, foretold, strict=True) for number in pair]
-            if both[-2] is not None:
-                both[-2] = Most(both[-2], 1.05 * its.peak / MIB)
-            yield str(size), *both, held, found[3] is not None
-
-
-@row(
-    "memory",
-    "Window after window",
-    "model",
-    "windows",
-    "after the 5th MiB|.1f",
-    "after the last MiB|.1f",
-    "later peaks over the 5th MiB|.1f",
-)
-def flat(lab: Lab) -> Iterator[Cells]:
-    """Nothing is left behind by a window; the peak is that of all but the first five, over that of the fifth."""
-    with lab.gpu.pool() as pool:
-        model = lab.model(lab.speaking[0], device=lab.device)
-        mel, used, peaks = lab.mel(model), [], []
-        for number in range(lab.windows):
-            say(model, mel[..., ::-1].copy() if number % 2 else mel, 20)
-            used.append(pool.used() / MIB)
-            peaks.append(pool.peak() / MIB)
-        growth = max(peaks[4:]) - peaks[4]
-        yield lab.speaking[0], lab.windows, used[4], Most(used[-1], used[4] + 0.1), Most(growth, 0.1)
-        model = None
-        gc.collect()
-
-
-# ------------------------------------------------------------------------------------------ is it fast?
-
-
-def milliseconds(seconds: float | None) -> float | None:
-    """For a cell."""
-    return None if seconds is None else 1e3 * seconds
-
-
-def peers(timings: dict[str, Timing], most: float) -> Iterator[Any]:
-    """The peer's milliseconds, and the ratio to them."""
-    theirs = timings.get("openai")
-    yield theirs and 1e3 * theirs.median
-    yield theirs and Most(timings["ours"].median / theirs.median, most)
+def ratio(timings: dict[str, Timing], ours: str, theirs: str, most: float) -> Any:
+    """Return the ratio of two contenders' times for a cell; a peer that is missing is a miss."""
+    peer = timings.get(theirs)
+    return at_most(peer and timings[ours].median / peer.median, most)
 
 
 @row(
     "speed",
     "Encoder, one window",
-    *("model", "ms|.2f", "without kernels ms|.2f", "openai-whisper ms|.2f", "ratio|.2f"),
-    *("TFLOP/s|.2f", "of the product's rate|.2f", "first time s|.2f", "peer's first time s|.2f"),
+    *("model", "ms|.2f", "openai-whisper ms|.2f", "ratio|.2f", "TFLOP/s|.2f", "of the product's rate|.2f"),
+    *("first time s|.2f", "peer's first time s|.2f"),
 )
 def encoder(lab: Lab) -> Iterator[Cells]:
-    """From a mel on the GPU to features."""
+    """Time a window, from a mel on the GPU to features."""
     for size in lab.sizes:
         model, peer = lab.pair(size)
         mel = lab.mel(model)
-        there, without = to_device(mel, lab.device), engine_of(model, kernels=False)
-        works: dict[str, Callable[[], Any]] = {"ours": lambda: model.encode(there)}  # noqa: B023 (used in this turn)
-        works["without"] = lambda: without.encode(there)  # noqa: B023
+        there = to_device(mel, lab.device)
+        contenders = {"ours": Contender(lambda _, model=model, there=there: model.encode(there))}
         if peer:
-            works["openai"] = peer.encoder(mel)
-        taken = in_turn(lab, works, lab.rounds)
+            contenders["openai"] = peer.encoder(mel)
+        taken = in_turn(lab.gpu, contenders, lab.rounds)
         rate = encoder_operations(model.config) / taken["ours"].median
         yield (
-            *(str(size), 1e3 * taken["ours"].median, 1e3 * taken["without"].median, *peers(taken, 1.1)),
-            *(rate / 1e12, lab.rates and rate / lab.rates.operations),
+            *(str(size), milliseconds(taken["ours"]), milliseconds(taken.get("openai"))),
+            *(ratio(taken, "ours", "openai", ENCODER_RATIO), rate / 1e12, lab.rates and rate / lab.rates.operations),
             *(taken["ours"].first, taken["openai"].first if peer else None),
         )
 
 
 @row(
     "speed",
-    "A step, 100 tokens in",
-    *("model", "ms|.3f", "no graph ms|.3f", "no kernels ms|.3f", "openai-whisper ms|.3f", "ratio|.2f"),
-    *("on the GPU ms|.3f", "reads MB|.1f", "GB/s|.0f", "of what is read|.2f", "first time s|.2f"),
+    "A step, from 100 tokens on",
+    *("model", "ms|.3f", "no graph ms|.3f", "openai-whisper ms|.3f", "ratio|.2f", "on the GPU ms|.3f"),
+    *("reads MB|.1f", "GB/s|.0f", "of what is read|.2f"),
 )
 def step(lab: Lab) -> Iterator[Cells]:
-    """One token for one text, until the GPU is idle again; on the GPU alone, one step after another."""
+    """Time one token of one sequence, by the wall clock and by the GPU's."""
     for size in lab.sizes:
         model, peer = lab.pair(size)
-        features = [model.encode(lab.mel(model))]
-        others = {"launched": engine_of(model, graph=False), "without": engine_of(model, kernels=False)}
-        works = {"ours": stepping(model, features)}
-        works |= {who: stepping(with_engine(model, engine), features) for who, engine in others.items()}
-        with peer.step(lab.mel(model)) if peer else nullcontext() as theirs:
-            taken = in_turn(lab, works | ({"openai": theirs} if theirs else {}), lab.rounds, 10)
-        alone = statistics.median(lab.gpu.back_to_back(works["ours"], 20) for _ in range(lab.rounds))
+        mel = lab.mel(model)
+        features = [model.encode(mel)]
+        contenders = {"ours": steps(model, features), "launched": steps(with_engine(model, launching(model)), features)}
+        if peer:
+            contenders["openai"] = peer.steps(mel)
+        taken = in_turn(lab.gpu, contenders, lab.rounds)
+        ours = contenders["ours"]
+        given = ours.ready()
+        alone = lab.gpu.device_seconds(lambda ours=ours, given=given: ours.run(given)) / ours.count
         reads = step_bytes(model.config, size.dtype)
         yield (
-            *(str(size), *(1e3 * taken[who].median for who in ("ours", "launched", "without")), *peers(taken, 0.4)),
-            *(1e3 * alone, reads / 1e6, reads / alone / 1e9, lab.rates and reads / alone / lab.rates.read),
-            taken["ours"].first,
+            *(str(size), *(milliseconds(taken.get(name)) for name in ("ours", "launched", "openai"))),
+            *(ratio(taken, "ours", "openai", STEP_RATIO), 1e3 * alone, reads / 1e6, reads / alone / 1e9),
+            lab.rates and reads / alone / lab.rates.read,
         )
 
 
 @row(
     "speed",
     "Steps of many",
-    *("model", "one ms|.3f", "windows", "windows ms|.3f", "peer's ms|.3f", "ratio|.2f"),
-    *("five texts ms|.3f", "changing places ms|.3f", "peer's five ms|.3f"),
+    *("model", "one ms|.3f", "windows", "windows ms|.3f", "peer's ms|.3f"),
+    *("ratio|.2f", "five sequences ms|.3f", "changing places ms|.3f", "peer's five ms|.3f"),
 )
 def together(lab: Lab) -> Iterator[Cells]:
-    """Several windows that are decoded together, and five texts about one."""
+    """Time a step of several windows together, and one of five sequences of one window."""
     for size in lab.sizes:
         model, peer = lab.pair(size)
         mel = lab.mel(model)
         features = model.encode(mel)
-        mine = (
-            {"one": stepping(model, [features]), "ours": stepping(model, [features] * lab.batch)},
-            {"five": stepping(model, [features], 5), "moving": stepping(model, [features], 5, moving=True)},
+        contenders = {
+            "one": steps(model, [features]),
+            "batch": steps(model, [features] * lab.batch),
+            "five": steps(model, [features], 5),
+            "moving": steps(model, [features], 5, moving=True),
+        }
+        if peer:
+            contenders |= {"their batch": peer.steps(mel, lab.batch), "their five": peer.steps(mel, 5)}
+        taken = in_turn(lab.gpu, contenders, lab.rounds)
+        yield (
+            *(str(size), milliseconds(taken["one"]), lab.batch, milliseconds(taken["batch"])),
+            *(milliseconds(taken.get("their batch")), ratio(taken, "batch", "their batch", 1.0)),
+            *(milliseconds(taken.get(name)) for name in ("five", "moving", "their five")),
         )
-        taken: dict[str, Timing] = {}
-        for works, who, rows in zip(mine, ("openai", "their five"), (lab.batch, 5), strict=True):
-            with peer.step(mel, rows) if peer else nullcontext() as theirs:
-                taken |= in_turn(lab, works | ({who: theirs} if theirs else {}), lab.rounds, 5)
-        five = (milliseconds(taken[who].median if who in taken else None) for who in ("five", "moving", "their five"))
-        one, all_of = 1e3 * taken["one"].median, 1e3 * taken["ours"].median
-        yield str(size), one, lab.batch, all_of, *peers(taken, 1.0), *five
-
-
-def speakers(lab: Lab) -> Iterator[tuple[Any, Any, str]]:
-    """The models that can speak, with their peers."""
-    for name in lab.speaking:
-        model, peer = lab.pair(Size(name))
-        if model.maybe_tokenizer is None:
-            lab.note(f"{name}: nothing to say without its weights")
-            continue
-        yield model, peer, name
 
 
 @row("speed", "A window by beam of five", "model", "ms|.1f", "openai-whisper ms|.1f", "ratio|.2f", "tokens equal")
 def beam(lab: Lab) -> Iterator[Cells]:
-    """All of it, from a mel to tokens."""
-    for model, peer, name in speakers(lab):
-        mel, said = lab.mel(model), {}
+    """Time all of a window, from a mel to tokens."""
+    for name in lab.trained("a beam"):
+        model, peer = lab.pair(Size(name))
+        mel, tokens = lab.mel(model), {}
 
-        def ours(model: Any = model, mel: Any = mel, said: Any = said) -> None:
-            said["ours"] = model.decode(mel[0], beam_size=5, language="en").tokens
+        def ours(_: Any, model: Any = model, mel: Any = mel, tokens: Any = tokens) -> None:
+            tokens["ours"] = model.decode(mel[0], beam_size=5, language="en").tokens
 
-        works: dict[str, Callable[[], Any]] = {"ours": ours}
-        if peer:
-            theirs = peer.beam(mel, 5)
-            works["openai"] = lambda theirs=theirs, said=said: said.update(openai=theirs())
-        taken = in_turn(lab, works, max(1, lab.rounds // 2), warm=1)
-        equal = said["ours"] == said["openai"] if peer else None
-        yield name, 1e3 * taken["ours"].median, *peers(taken, 0.8), equal
+        def theirs(_: Any, peer: Any = peer, mel: Any = mel, tokens: Any = tokens) -> None:
+            tokens["openai"] = peer.decode(mel[0], beam_size=5)
+
+        contenders = {"ours": Contender(ours)} | ({"openai": Contender(theirs)} if peer else {})
+        taken = in_turn(lab.gpu, contenders, max(1, lab.rounds // 2), warm=1)
+        yield (
+            *(name, milliseconds(taken["ours"]), milliseconds(taken.get("openai"))),
+            ratio(taken, "ours", "openai", BEAM_RATIO),
+            tokens["ours"] == tokens["openai"] if peer else None,
+        )
 
 
 @row(
     "speed",
-    "Whole sounds, from samples to text",
-    *("model", "sound", "s|.1f", "windows at a time", "took s|.2f", "times real time|.0f"),
-    *("openai-whisper s|.2f", "speed|.2f", "tokens equal"),
+    "Whole clips, from samples to text",
+    *("model", "clip", "s|.1f", "windows at a time", "took s|.2f", "times real time|.0f"),
+    *("openai-whisper s|.2f", "ratio|.2f", "tokens equal"),
 )
 def whole(lab: Lab) -> Iterator[Cells]:
-    """The first clip, and those of the book one behind the other."""
+    """Time the first clip, and those of the book one behind the other."""
     pause = np.zeros(4000, np.float32)
-    book = [part for clip, its in lab.sounds.items() if clip.startswith("LJ") for part in (its, pause)]
-    first = next(iter(lab.sounds))
-    sounds = {first: lab.sounds[first]} | ({"the book": np.concatenate(book)} if book else {})
-    for model, peer, name in speakers(lab):
-        for title, samples in sounds.items():
+    book = [part for clip, its in lab.clips.items() if clip.startswith("LJ") for part in (its, pause)]
+    clips = dict(list(lab.clips.items())[:1]) | ({"the book": np.concatenate(book)} if book else {})
+    for name in lab.trained("a whole clip"):
+        model, peer = lab.pair(Size(name))
+        for title, samples in clips.items():
             for batch in (1, lab.batch):
-                said: dict[str, list[int]] = {}
+                tokens: dict[str, list[int]] = {}
 
-                def ours(model: Any = model, samples: Any = samples, batch: int = batch, said: Any = said) -> None:
-                    said["ours"] = transcribed(model, samples, temperature=0.0, batch_size=batch)
+                def ours(_: Any, m: Any = model, its: Any = samples, batch: int = batch, to: Any = tokens) -> None:
+                    to["ours"] = transcribed_tokens(m, its, temperature=0.0, batch_size=batch)
 
-                works: dict[str, Callable[[], Any]] = {"ours": ours}
-                if peer and batch == 1:
-                    works["openai"] = lambda peer=peer, its=samples, said=said: said.update(openai=peer.tokens(its))
-                taken = in_turn(lab, works, max(1, lab.rounds // 2), warm=1)
-                seconds, theirs = samples.size / RATE, taken.get("openai")
+                def theirs(_: Any, peer: Any = peer, its: Any = samples, to: Any = tokens) -> None:
+                    to["openai"] = peer.transcribe(its)
+
+                beside = peer if batch == 1 else None
+                contenders = {"ours": Contender(ours)} | ({"openai": Contender(theirs)} if beside else {})
+                taken = in_turn(lab.gpu, contenders, max(1, lab.rounds // 2), warm=1)
+                seconds = samples.size / RATE
                 yield (
                     *(name, title, seconds, batch, taken["ours"].median, seconds / taken["ours"].median),
-                    *(theirs and theirs.median, theirs and theirs.median / taken["ours"].median),
-                    said["ours"] == said["openai"] if theirs else None,
+                    taken["openai"].median if beside else None,
+                    ratio(taken, "ours", "openai", 1.0) if batch == 1 else None,
+                    tokens["ours"] == tokens["openai"] if beside else None,
                 )
 
 
 @row(
     "speed",
-    "A token, while a window is decoded",
-    *("model", "tokens", "ms|.3f", "kernels run ms|.3f", "the GPU waits ms|.3f"),
+    "A token, while windows are decoded greedily",
+    *("model", "tokens", "ms|.3f", "kernels run ms|.3f", "the GPU waits ms|.3f", "openai-whisper ms|.3f", "ratio|.2f"),
+    *("windows together", "ms|.3f", "tokens per second, of one's|.2f"),
 )
 def host(lab: Lab) -> Iterator[Cells]:
-    """What a token costs in all, rules and choice included, and for how much of it the GPU has something to do."""
+    """Time a token with logit filters and choice, how long the GPU has nothing to do, and one of each of many windows.
+
+    Without weights of its own a model borrows a tokenizer; if there is none to borrow, its line has no filters, no
+    peer and no windows together.
+    """
     for size in lab.sizes:
-        model, _ = lab.pair(size)
+        model, peer = lab.pair(size)
         mel = lab.mel(model)
-        steps = len(say(model, mel, 50))
-        a_token = statistics.median(per_token(lab.gpu.seconds, model, mel, steps) for _ in range(lab.rounds))
-        busy = per_token(lab.gpu.busy, model, mel, steps)
-        waits = None if busy is None else a_token - busy
-        yield str(size), steps, milliseconds(a_token), milliseconds(busy), milliseconds(waits)
+        if model.maybe_tokenizer is None:
+            model = with_engine(model, model.engine, maybe_tokenizer=borrowed_tokenizer(model.config))
+        features = model.encode(mel)
+        many = array_module(features).concatenate([features] * lab.batch)
+        window = peer and peer.features(mel)
+
+        def ours(most: int, model: Any = model, mel: Any = mel, features: Any = features) -> list[int]:
+            return greedy_tokens(model, mel, most, features)
+
+        def together(most: int, model: Any = model, many: Any = many) -> Any:
+            return model.decode(many, language="en", sample_len=most)
+
+        def theirs(most: int, peer: Any = peer, window: Any = window) -> list[int]:
+            return peer.decode(window, sample_len=most)
+
+        count, clock = len(ours(50)), lab.gpu.seconds
+        contenders = {"ours": ours}
+        if model.maybe_tokenizer is None:
+            lab.note(f"{size}: no tokenizer is here, so logit filters are left out")
+        else:
+            contenders |= {"together": together} | ({"theirs": theirs} if peer else {})
+        found = {name: [per_token(clock, one, count) for _ in range(lab.rounds)] for name, one in contenders.items()}
+        one, all_of, other = (statistics.median(found[name]) if name in found else None for name in WAYS_TO_DECODE)
+        busy = None
+        try:
+            busy = per_token(lab.gpu.busy, ours, count)
+        except Exception as error:  # whatever PyTorch's profiler raises
+            lab.note(f"the profiler failed, so the GPU's share is unknown: {type(error).__name__}: {error}")
+        cells = one, busy, busy and one - busy, other
+        yield (
+            *(str(size), count, *(seconds and 1e3 * seconds for seconds in cells)),
+            *(at_most(other and one / other, TOKEN_RATIO), lab.batch, all_of and 1e3 * all_of),
+            at_least(all_of and lab.batch * one / all_of, BATCH_GAIN),
+        )
 
 
-def per_token(measure: Callable[[Callable[[], Any]], Any], model: Any, mel: np.ndarray, steps: int) -> Any:
-    """What so many tokens take over one, by a clock that can be none: for each."""
-    one, all_of = measure(lambda: say(model, mel, 1)), measure(lambda: say(model, mel, steps))
-    return None if one is None or all_of is None else (all_of - one) / max(1, steps - 1)
+def per_token(measure: Callable[[Callable[[], Any]], Any], decode: Callable[[int], Any], count: int) -> Any:
+    """Return what each of ``count`` tokens adds to one token's time, None if the clock has none."""
+    one, all_of = measure(lambda: decode(1)), measure(lambda: decode(count))
+    return None if one is None or all_of is None else (all_of - one) / max(1, count - 1)
+
+
+# ------------------------------------------------------------------------------------------ what comes first
+
+FIRST_WINDOW = """
+import sys, time
+import numpy as np
+import gpu_path
+import minwhisper
+from gpu_work import greedy_tokens
+model = minwhisper.Whisper.random("tiny", device=sys.argv[1], dtype=sys.argv[2])
+mel = np.zeros((1, 80, 3000), np.float32)
+for _ in range(2):
+    start = time.perf_counter()
+    greedy_tokens(model, mel, 3)
+    print(time.perf_counter() - start)
+"""
+
+
+@row(
+    "speed",
+    "The first window of a process",
+    *("weights", "no kernels on the disk s|.2f", "from the disk s|.2f", "second window s|.3f"),
+)
+def compiled(lab: Lab) -> Iterator[Cells]:
+    """Time it in fresh processes: with an empty folder of compiled kernels, and with the same one, now filled."""
+    for dtype in ("float32", "float16"):
+        with tempfile.TemporaryDirectory() as folder:
+            first, second = (first_window(lab.device, dtype, folder) for _ in range(2))
+        yield dtype, first[0], second[0], second[1]
+
+
+def first_window(device: str, dtype: str, folder: str) -> list[float]:
+    """Time two windows of three tokens of an untrained tiny model in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_WINDOW, device, dtype],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"CUPY_CACHE_DIR": folder},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        *_, last = done.stderr.strip().splitlines()
+        raise RuntimeError(f"the process that was to be timed failed: {last}")
+    return [float(line) for line in done.stdout.split()]

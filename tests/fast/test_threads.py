@@ -1,6 +1,8 @@
 """Threads: each item is done once, an error ends the work, and the library's own threads are given back."""
 
+import contextlib
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -209,6 +211,12 @@ def test_what_is_no_number_of_threads(count):
         check_threads(count)
 
 
+@pytest.mark.parametrize("count", [1025, 10**9, 10**400], ids=["one more", "many", "too many to count"])
+def test_more_threads_than_any_machine_has_cores(count):
+    with pytest.raises(OptionError, match=r"threads: expected a whole number, at most 1024, got "):
+        check_threads(count)
+
+
 @pytest.fixture
 def eight_cores(monkeypatch):
     """A machine of eight cores on which nobody takes fewer."""
@@ -357,3 +365,96 @@ def test_the_library_of_products_has_a_name():
         for library in threadpool_info()
         if library["filepath"] in {found.filepath for found in threads._controller().lib_controllers}
     }
+
+
+# --- After a fork
+
+
+def in_a_child(work):
+    """The exit status of a forked process that does this: 0, 1 for an error, 2 if it takes too long."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return 2
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+
+
+def while_another_thread_is_in(context, work):
+    """Call ``work`` while another thread is in this context."""
+    entered, may_leave = threading.Event(), threading.Event()
+
+    def other():
+        with context:
+            entered.set()
+            may_leave.wait(PATIENCE)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        assert entered.wait(PATIENCE)
+        return work()
+    finally:
+        may_leave.set()
+        thread.join(PATIENCE)
+
+
+@needs_fork
+def test_a_lock_that_another_thread_holds_at_a_fork_does_not_hold_the_child():
+    def use():
+        with one_blas_thread():
+            usable_cores()
+
+    assert while_another_thread_is_in(threads._BLAS._lock, lambda: in_a_child(use)) == 0
+
+
+@needs_fork
+def test_a_block_of_another_thread_ends_with_a_fork(three_blas_threads):
+    def use():
+        assert library_threads() == {3}  # that block never ends here
+        with one_blas_thread():
+            assert library_threads() == {1}
+        assert library_threads() == {3}
+
+    assert while_another_thread_is_in(one_blas_thread(), lambda: in_a_child(use)) == 0
+
+
+@needs_fork
+def test_a_block_around_a_fork_ends_in_both_processes(three_blas_threads):
+    def leave(stack):
+        assert library_threads() == {1}
+        stack.close()
+        assert library_threads() == {3}
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_blas_thread())
+        assert in_a_child(lambda: leave(stack)) == 0
+        assert library_threads() == {1}
+    assert library_threads() == {3}
+
+
+@needs_fork
+def test_a_pool_has_all_of_its_threads_in_a_child():
+    pool = Pool(2)
+    pool.run(lambda _: time.sleep(0.01), range(4))  # the other thread is there
+
+    def use():
+        meeting = threading.Barrier(2)
+        pool.run(lambda _: meeting.wait(PATIENCE / 2), range(2))
+
+    assert in_a_child(use) == 0
+    use()

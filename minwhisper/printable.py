@@ -1,0 +1,52 @@
+"""Text of unknown origin, made safe to show: one line, visible characters only, and not endless.
+
+File names, tensor names and tokens come from files that anyone may have written. On a terminal an escape character in
+one of them could recolour, move or erase what was printed before. So every error and every note passes through
+:func:`printable`, and a single value inside a message through :func:`brief`.
+"""
+
+import reprlib
+
+LIMIT = 2000  # characters of a message
+BRIEF = 80  # characters of one value inside a message
+_CUT = " … "
+
+
+def printable(text: object, limit: int = LIMIT) -> str:
+    r"""Escape what is not a visible character, and cut the middle out of a text longer than ``limit``.
+
+    The end of a message is kept because it names the way out.
+
+    >>> print(printable("two\nlines.wav"))
+    two\nlines.wav
+    >>> printable("0123456789" * 3, 16)
+    '0123456 … 456789'
+    """
+    # Cut twice: before escaping, to be quick whatever the length is; and after, since escapes take more characters.
+    shown = _cut(str(text), limit)
+    return _cut("".join(char if char.isprintable() else repr(char)[1:-1] for char in shown), limit)
+
+
+def brief(value: object, limit: int = BRIEF) -> str:
+    r"""Return a value as a message shows it: its ``repr``, cut where it is long, deep or has many entries.
+
+    >>> brief("a\x1b[31m" + "b" * 1000, 30)
+    "'a\\x1b[31mbbbb … bbbbbbbbbbbb'"
+    """
+    try:
+        shown = repr(_cut(value, limit)) if isinstance(value, str) else _SHORT.repr(value)
+    except ValueError:  # Python does not convert an integer of more than 4,300 digits
+        shown = f"a value of type {type(value).__name__} that is too long to show"
+    return printable(shown, limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    kept = limit - len(_CUT)
+    tail = kept // 2
+    return f"{text[: kept - tail]}{_CUT}{text[len(text) - tail :]}"
+
+
+_SHORT = reprlib.Repr()  # limits depth and entries, so that no nesting is too deep for it
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = BRIEF

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Runs what needs an NVIDIA GPU, in parts that each fit into a few minutes, on a machine that may lack a network:
+#
+#     tests/benchmarks/on_gpu.sh A|B|C|join [RESULTS]
+#
+# A: speed against openai-whisper, and that steps are replayed as a CUDA graph. B: exactness, tokens, memory.
+# C: compute-sanitizer on the kernels, and tests/test_on_gpu.py. join: only put together what was carried here.
+# Each part prints its tables as they come and keeps them in RESULTS ($OUT, else ./results) as PART.json and PART.txt;
+# its exit status is 0 if all is as wanted.
+#
+# Folders that `gpu.py --prepare` made are taken from .gpu/1, .gpu/2 … in the checkout (MINWHISPER_CARRIED names another
+# place), all at once or call by call, and put together in MINWHISPER_MODELS (/tmp/minwhisper_models).
+# Limits in seconds: LIMIT_A (150), LIMIT_B (150), LIMIT_C (120). PYTHON is the interpreter (python3).
+set -uo pipefail
+part=${1:-}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+results=${2:-${OUT:-$PWD/results}}
+python=${PYTHON:-python3}
+export MINWHISPER_MODELS=${MINWHISPER_MODELS:-/tmp/minwhisper_models}
+export PYTHONPATH=$root:$root/tests/benchmarks:$MINWHISPER_MODELS${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONUNBUFFERED=1
+
+case $part in
+    A) rows="machine speed" limit=${LIMIT_A:-150} ;;
+    B) rows="machine correct memory" limit=${LIMIT_B:-150} ;;
+    C) rows="checks" limit=${LIMIT_C:-120} ;;
+    join) rows="" ;;
+    *) echo "on_gpu.sh: expected a part, A, B, C or join, got '${part}'" >&2; exit 2 ;;
+esac
+
+carried=${MINWHISPER_CARRIED:-$root/.gpu}
+mkdir -p "$MINWHISPER_MODELS"
+if [ -d "$carried" ]; then
+    "$python" "$root/tests/benchmarks/gpu_parcels.py" "$MINWHISPER_MODELS" "$carried"/*/ || exit 2
+fi
+[ -n "$rows" ] || exit 0
+
+mkdir -p "$results"
+# The rows end by themselves a little before the limit; what hangs is stopped, and what it has saved stays.
+minutes=$(awk "BEGIN { print ($limit - 10) / 60 }")
+# shellcheck disable=SC2086  # rows are words
+timeout --kill-after=5 "$limit" "$python" "$root/tests/benchmarks/gpu.py" --rows $rows --minutes "$minutes" \
+    --json "$results/$part.json" 2>&1 | tee "$results/$part.txt"
+status=${PIPESTATUS[0]}
+[ "$status" -lt 124 ] || echo "on_gpu.sh: part $part was stopped at its limit of $limit s" | tee -a "$results/$part.txt"
+exit "$status"

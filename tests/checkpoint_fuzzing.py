@@ -1,0 +1,170 @@
+"""Shared by the fuzzers of checkpoints: how long they run, mutations of bytes and of JSON, and the promises.
+
+A case may succeed, or fail with one of the project's own errors in one printable line. It may not crash, take longer
+than five seconds, or use more than 500 MB.
+"""
+
+import copy
+import gc
+import json
+import random
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from minwhisper.errors import MinWhisperError
+from minwhisper.printable import LIMIT
+
+SECONDS = 5.0  # that a case may take
+MEMORY = 500_000_000  # bytes by which the process may grow
+
+NASTY_NUMBERS = (0, -1, 1, 2**31, 2**63, 10**12, 10**40, 0.5, 1e308, -0.0, True)
+NASTY_TEXT = ("", "\x1b[31mred\x07", "two\nlines", "\x00", "../../etc/passwd", "x" * 100_000, "\u202e", "é", "~nobody")
+# Texts that are put into the JSON as they are, since the standard library does not write them.
+RAW = ("NaN", "Infinity", "-Infinity", "1e400", "9" * 5000, "[" * 100_000, '{"a":' * 50_000, "-", "tru", '"\\ud800"')
+
+
+class TooSlow(BaseException):
+    """A case that is still at work after its time; not an Exception, so that nothing catches it."""
+
+
+def cases(pytestconfig: pytest.Config, few: int, seed: int) -> Iterator[random.Random]:
+    """Yield a generator of random numbers for each case: ``few``, or as many as ``--fuzz`` has seconds for."""
+    seconds = pytestconfig.getoption("fuzz")
+    end, number = time.monotonic() + seconds, 0
+    while number < few or time.monotonic() < end:
+        yield random.Random(f"{seed} {number}")
+        number += 1
+    print(f"{number} cases")
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Raise :class:`TooSlow` in what takes longer."""
+
+    def ring(*_: object) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def peak() -> int:
+    """The most memory that this process had, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+BASELINE = peak()  # with everything imported; later peaks add up over the cases, so that none can hide behind another
+
+
+def hold(work: Callable[[], object], what: str) -> bool:
+    """Run a case and hold it to the promises; returns whether it succeeded. ``what`` describes it if it fails."""
+    try:
+        with alarm(SECONDS), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work()
+        succeeded = True
+    except MinWhisperError as error:
+        check_line(str(error), what)
+        succeeded = False
+    except TooSlow:
+        pytest.fail(f"{what}: took more than {SECONDS} s")
+    except BaseException as error:  # a PanicException of a Rust library is not an Exception
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        pytest.fail(f"{what}: {type(error).__name__}: {error}"[:2000])
+    for warning in caught:
+        check_line(str(warning.message), what)
+    grown = peak() - BASELINE
+    if grown > MEMORY:
+        gc.collect()
+        pytest.fail(f"{what}: took {grown / 1e6:.0f} MB")
+    return succeeded
+
+
+def check_line(message: str, what: str) -> None:
+    """Hold a message to its promise: one printable line that is not endless."""
+    if not message.isprintable() or not 10 <= len(message) <= LIMIT:
+        pytest.fail(f"{what}: message {message[:300]!r}")
+
+
+# ------------------------------------------------------------------------------------------ mutations
+
+
+def mutated_bytes(data: bytes, rng: random.Random, among: int | None = None) -> bytes:
+    """Flip, overwrite, remove, repeat or insert some bytes; ``among`` the first so many."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        place = rng.randrange(max(1, min(len(out), among or len(out))))
+        length = rng.choice((1, 1, 2, 4, 8, 64))
+        match rng.randrange(6):
+            case 0 if out:
+                out[place] ^= 1 << rng.randrange(8)
+            case 1:
+                out[place : place + length] = rng.randbytes(length)
+            case 2:
+                out[place : place + length] = rng.choice((b"\xff", b"\x00", b"\x7f")) * length
+            case 3:
+                del out[place : place + length]
+            case 4:
+                out[place:place] = out[place : place + length]
+            case 5:
+                del out[place:]
+    return bytes(out)
+
+
+def mutated_json(values: Any, rng: random.Random) -> bytes:
+    """A JSON text in which some values are replaced, removed or renamed, or that is no JSON any more."""
+    values = copy.deepcopy(values)
+    mark, raw = "\ue000", ""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        holder, key = _anywhere(values, rng)
+        match rng.randrange(8):
+            case 0 | 1:
+                holder[key] = rng.choice(NASTY_NUMBERS)
+            case 2:
+                holder[key] = rng.choice(NASTY_TEXT)
+            case 3:
+                holder[key] = rng.choice((None, [], {}, [[]], [None], {"": 0}, False))
+            case 4:
+                del holder[key]
+                if not holder and not isinstance(values, dict):
+                    return json.dumps(values).encode()
+            case 5:
+                raw = rng.choice(RAW)
+                holder[key] = mark
+            case 6:
+                old = holder[key] if isinstance(holder, dict) else key
+                if isinstance(holder, dict):
+                    holder[rng.choice(NASTY_TEXT)] = old
+            case 7:
+                other, name = _anywhere(values, rng)
+                holder[key] = copy.deepcopy(other[name]) if len(json.dumps(values)) < 100_000 else 0
+        if not values:
+            break
+    text = json.dumps(values).replace(json.dumps(mark), raw or "0").encode()
+    return mutated_bytes(text, rng) if rng.random() < 0.2 else text
+
+
+def _anywhere(values: Any, rng: random.Random) -> tuple[Any, Any]:
+    """A container somewhere in the values, and a key or an index of it; made if there is none."""
+    if not values:
+        values["x"] = 0
+    while True:
+        key = rng.choice(list(values)) if isinstance(values, dict) else rng.randrange(len(values))
+        inner = values[key]
+        if isinstance(inner, dict | list) and inner and rng.random() < 0.8:
+            values = inner
+        else:
+            return values, key

@@ -1,0 +1,203 @@
+"""The whole GPU path with the real CuPy, on a GPU that is pretended: see tests/pretended_cuda.
+
+Kernels are executed on the CPU, from the source that a GPU compiles, and streams as late as CUDA allows. So what is
+held to the CPU's tokens here is everything but the speed: kernels, products, graphs, copies, and their order.
+"""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import minwhisper
+from conftest import DATA, SMALL, real_model
+from minwhisper import parity
+from minwhisper.backend import to_device, to_numpy
+from minwhisper.engine import Feed, PlainEngine
+from minwhisper.fast import gpu_encoder
+from minwhisper.fast.gpu import GpuEngine, gpu_engine
+
+pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]
+
+SHORT, SHORTER = DATA / "LJ001-0002.wav", DATA / "LJ001-0008.wav"
+# A window's worth of positions and a real vocabulary, and little else, so that kernels on a CPU take a second.
+NARROW = replace(SMALL, vocab_size=51864, num_mel_bins=80)
+
+
+def tokens(transcript) -> list[list[int]]:
+    return [segment["tokens"] for segment in transcript["segments"]]
+
+
+def small_mel(seed=0, bins=8, frames=300):
+    return np.random.default_rng(seed).standard_normal((1, bins, frames)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def encoded_once():
+    """Each window of a model is encoded once in this module: that takes seconds, on a CPU."""
+    original, kept = gpu_encoder.encode, {}
+
+    def encode(mel, weights, *rest):
+        key = to_numpy(mel).tobytes(), id(weights)
+        if key not in kept:
+            kept[key] = weights, original(mel, weights, *rest)
+        return kept[key][1].copy()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gpu_encoder, "encode", encode)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny_en_there(pretended_cuda_started, encoded_once):
+    return real_model("tiny.en", device="cuda")
+
+
+def narrow(tiny_en, **where) -> minwhisper.Whisper:
+    return replace(minwhisper.Whisper.random(NARROW, seed=4, **where), maybe_tokenizer=tiny_en.tokenizer)
+
+
+# ------------------------------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_features_prompts_and_steps_are_those_of_the_layers(backward, dtype, pretended_gpu):
+    here = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
+    there = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
+    plain, bound = PlainEngine(here.weights, here.config), 1e-5 if dtype == "float32" else 1e-3  # keys, values: float16
+    with pretended_gpu.backward() if backward else there.engine.at_work():
+        mine, exact = there.encode(small_mel()), plain.encode(small_mel())
+        assert parity.relative_difference(to_numpy(mine), exact) < 1e-5
+        cache, other = there.engine.new_cache(mine), plain.new_cache(exact)
+        for new in ([1, 2, 3, 4], [5], [6], [7, 8, 9], list(range(20)), [10]):  # of few rows, and of many
+            ((logits, cache),) = there.engine.decode_together([Feed([new], cache)])
+            ((expected, other),) = plain.decode_together([Feed([new], other)])
+            assert parity.relative_difference(to_numpy(logits), expected) < bound
+
+
+def test_a_graph_gives_the_bits_of_its_kernels_launched_one_by_one(pretended_gpu):
+    there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
+    found = []
+    for use_graph in (True, False):
+        engine = gpu_engine(there.stored, there.config, there.device)
+        assert isinstance(engine, GpuEngine)
+        engine.steps.use_graph = use_graph
+        pretended_gpu.forget_counts()
+        cache = engine.new_cache(engine.encode(to_device(small_mel(), there.device)))
+        steps = []
+        for new in ([[1, 2]], [[3]], [[4], [5], [6]], [[7], [8], [9]]):
+            cache = cache.take([0] * len(new)) if cache.rows < len(new) else cache
+            ((logits, cache),) = engine.decode_together([Feed(new, cache, [len(new[0]) - 1])])
+            steps.append(to_numpy(logits))
+        assert pretended_gpu.count("cudaGraphLaunch").calls == 3 * use_graph
+        found.append(steps)
+    for replayed, launched in zip(*found, strict=True):
+        np.testing.assert_array_equal(replayed, launched)
+
+
+WAYS = {
+    "greedy": {},
+    "beam": {"beam_size": 3, "patience": 1.5},
+    "sampled": {"temperature": 0.7, "best_of": 3},
+    "without timestamps": {"without_timestamps": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_untrained_models_tokens_are_those_of_the_cpu(way, tiny_en, pretended_gpu):
+    mels = np.concatenate([small_mel(seed, 80, 3000) for seed in range(3)])
+    options = {"sample_len": 9, **WAYS[way]}
+    here, there = (
+        narrow(tiny_en, **where).decode(mels, generator=np.random.default_rng(1), **options)
+        for where in ({}, {"device": "cuda"})
+    )
+    assert [result.tokens for result in there] == [result.tokens for result in here]
+    for mine, exact in zip(there, here, strict=True):
+        assert mine.avg_logprob == pytest.approx(exact.avg_logprob, rel=1e-4)
+        assert mine.no_speech_prob == pytest.approx(exact.no_speech_prob, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"temperature": 0.0}, id="greedy"),
+        pytest.param({"temperature": 0.0, "beam_size": 5}, id="beam"),
+        pytest.param({"temperature": 0.4, "best_of": 2}, id="sampled"),
+    ],
+)
+def test_a_transcript_is_that_of_the_cpu(options, tiny_en, tiny_en_there):
+    here, there = (model.transcribe(SHORTER, **options) for model in (tiny_en, tiny_en_there))
+    assert tokens(there) == tokens(here)
+    assert len(tokens(here)[0]) > 5
+    for mine, exact in zip(there["segments"], here["segments"], strict=True):
+        assert mine["avg_logprob"] == pytest.approx(exact["avg_logprob"], abs=1e-4)
+        assert mine["no_speech_prob"] == pytest.approx(exact["no_speech_prob"], rel=1e-3, abs=1e-9)
+
+
+def test_clips_decoded_together_give_the_transcripts_of_the_cpu(tiny_en, tiny_en_there):
+    clips = [SHORTER, SHORT]
+    here, there = (model.transcribe_many(clips, batch_size=2, temperature=0.0) for model in (tiny_en, tiny_en_there))
+    assert [tokens(one) for one in there] == [tokens(one) for one in here]
+
+
+def test_words_get_the_times_that_they_get_on_the_cpu(tiny_en, tiny_en_there):
+    here, there = (
+        model.transcribe(SHORTER, temperature=0.0, word_timestamps=True)["segments"]
+        for model in (tiny_en, tiny_en_there)
+    )
+    for mine, exact in zip(there, here, strict=True):
+        assert [word["word"] for word in mine["words"]] == [word["word"] for word in exact["words"]]
+        for name in ("start", "end"):
+            assert [word[name] for word in mine["words"]] == pytest.approx([word[name] for word in exact["words"]])
+
+
+# ------------------------------------------------------------------------------------------ streams
+
+
+def test_work_on_another_stream_waits_for_the_work_before_it(pretended_gpu):
+    import cupy
+
+    there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
+    engine = there.engine
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
+    cache = engine.new_cache(there.encode(small_mel()))
+    ((_, cache),) = engine.decode_together([Feed([[1, 2, 3]], cache)])
+    expected = [to_numpy(engine.decode_together([Feed([[token]], cache)])[0][0]) for token in (4, 5)]
+    cupy.cuda.runtime.deviceSynchronize()
+    found = []
+    with pretended_gpu.log() as log:
+        for stream, token in zip(streams, (4, 5), strict=True):
+            with stream:
+                found.append(engine.decode_together([Feed([[token]], cache)])[0][0])
+        for stream, logits, exact in reversed(list(zip(streams, found, expected, strict=True))):
+            with stream:
+                np.testing.assert_array_equal(to_numpy(logits), exact)  # the later one is read first
+    order = [line.split()[0] if line.startswith("stream") else line.split(" event")[0] for line in log]
+    first = order.index("record")  # what was done on the first stream,
+    waits = [place for place, word in enumerate(order) if word == "stream" and place > first]
+    second = [place for place, line in enumerate(log) if "graph" in line][1]
+    assert any(first < place < second for place in waits)
+
+
+def test_threads_that_share_a_model_get_what_each_gets_alone(tiny_en, pretended_gpu):
+    import cupy
+
+    there = narrow(tiny_en, device="cuda")
+    mels = [small_mel(seed, 80, 3000) for seed in (0, 1)]
+    options = [{"sample_len": 6}, {"sample_len": 6, "beam_size": 2}]
+    expected = [there.decode(mel[0], **how).tokens for mel, how in zip(mels, options, strict=True)]
+    found = [[], []]
+
+    def work(number):
+        with cupy.cuda.Stream(non_blocking=True):
+            for _ in range(2):
+                found[number].append(there.decode(mels[number][0], **options[number]).tokens)
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[one, one] for one in expected]

@@ -1,0 +1,143 @@
+"""The real CuPy on a GPU that does not exist: its driver, its runtime and cuBLAS are the C files of this folder.
+
+NVRTC is the real one, so every kernel is compiled for a GPU. What is executed is the same source compiled by g++ (see
+:mod:`cuda_on_cpu`), on "device" memory that is memory of this process. ``pretended.h`` says how streams are executed
+and what counts as a violation. Everything here is for one process: :func:`start` changes CuPy's libraries in memory, so
+CuPy cannot be used with a GPU in this process any more.
+"""
+
+import ctypes
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
+
+MIB = 1 << 20
+
+
+def why_not() -> str:
+    """Return what is missing here to pretend a GPU; empty if nothing is."""
+    for program in ("gcc", "g++", "nm"):
+        if shutil.which(program) is None:
+            return f"there is no {program}"
+    if find_spec("cupy") is None:
+        return "CuPy is not installed"
+    from . import build
+
+    return build.why_not()
+
+
+class Count(NamedTuple):
+    """Calls of one kind, and the bytes that they moved or allocated."""
+
+    calls: int = 0
+    bytes: int = 0
+
+
+class PretendedGpu:
+    """The GPU that :func:`start` pretends, as its tests see it."""
+
+    def __init__(self, driver: ctypes.CDLL) -> None:
+        self._driver = driver
+        for name in ("name", "logged", "violations"):
+            getattr(driver, f"pretended_{name}").restype = ctypes.c_char_p
+        for name in ("calls", "bytes", "taken", "peak"):
+            getattr(driver, f"pretended_{name}").restype = ctypes.c_uint64
+        driver.pretended_card.argtypes = [ctypes.c_uint64] * 3
+
+    def card(self, total: int, context: int = 256 * MIB, page: int = 2 * MIB, capability: int = 75) -> None:
+        """Limit the memory to ``total`` bytes, of which CUDA's context takes some; it is given out in whole pages."""
+        self._driver.pretended_card(total, context, page)
+        self._driver.pretended_capability(capability)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of device memory that are allocated, in whole pages, the context not included."""
+        return self._driver.pretended_taken()
+
+    @property
+    def peak(self) -> int:
+        """The most that was allocated since :meth:`card` was called."""
+        return self._driver.pretended_peak()
+
+    @property
+    def violations(self) -> list[str]:
+        """Descriptions of what CUDA would have refused, and of kernels that went wrong."""
+        return self._driver.pretended_violations().decode().splitlines()
+
+    def forgive(self) -> None:
+        """Forget the violations."""
+        self._driver.pretended_forgive()
+
+    @property
+    def nodes(self) -> int:
+        """The number of nodes of the graph that was instantiated last."""
+        return self._driver.pretended_nodes()
+
+    def counts(self) -> dict[str, Count]:
+        """Return how often each call was made since :meth:`forget_counts`."""
+        driver = self._driver
+        return {
+            driver.pretended_name(i).decode(): Count(driver.pretended_calls(i), driver.pretended_bytes(i))
+            for i in range(driver.pretended_distinct())
+        }
+
+    def count(self, name: str) -> Count:
+        """Return one of :meth:`counts`."""
+        return self.counts().get(name, Count())
+
+    def forget_counts(self) -> None:
+        """Count from zero."""
+        self._driver.pretended_forget_counts()
+
+    @contextmanager
+    def log(self) -> Iterator[list[str]]:
+        """Fill a list with the calls that are made inside of the context, when it ends."""
+        lines: list[str] = []
+        self._driver.pretended_log(1)
+        try:
+            yield lines
+        finally:
+            lines += self._driver.pretended_logged().decode().splitlines()
+            self._driver.pretended_log(0)
+
+    @contextmanager
+    def without_computing(self) -> Iterator[None]:
+        """Execute no kernel and no product inside of the context: calls and memory only."""
+        import cupy
+
+        cupy.cuda.runtime.deviceSynchronize()
+        self._driver.pretended_compute(0)
+        try:
+            yield
+            cupy.cuda.runtime.deviceSynchronize()
+        finally:
+            self._driver.pretended_compute(1)
+
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """Execute blocks and threads in reverse order inside of the context."""
+        import cupy
+
+        cupy.cuda.runtime.deviceSynchronize()
+        self._driver.pretended_backward(1)
+        try:
+            yield
+            cupy.cuda.runtime.deviceSynchronize()
+        finally:
+            self._driver.pretended_backward(0)
+
+
+@cache
+def start() -> PretendedGpu:
+    """Put the pretended driver in the place of the real one, for this process. Raises what :func:`why_not` says."""
+    missing = why_not()
+    if missing:
+        raise RuntimeError(missing)
+    from . import build, on_cpu
+
+    driver = build.load()
+    on_cpu.compile_for_both(driver)
+    return PretendedGpu(driver)

@@ -1,0 +1,75 @@
+"""Text of unknown origin in messages: nothing of it may reach a terminal as it is, nor be endless."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwhisper import errors
+from minwhisper.console import Console
+from minwhisper.errors import DownloadError, MinWhisperError, MissingExtraError, NumericalError, WeightsError
+from minwhisper.printable import LIMIT, brief, printable
+
+HOSTILE = "\x1b]0;title\x07\x1b[31mred\r\n\u202edetrever\x00\udc80"
+
+
+@given(st.text() | st.text("\x1b\n\u202e", min_size=50), st.integers(16, 300))
+def test_everything_becomes_one_visible_line_within_the_limit(text, limit):
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit
+    if text.isprintable() and len(text) <= limit:
+        assert shown == text
+
+
+def test_both_ends_of_a_long_message_are_kept():
+    shown = printable("folder/" + "x" * 10**6 + "; fetch the file again")
+    assert shown.startswith("folder/xxx")
+    assert shown.endswith("; fetch the file again")
+    assert len(shown) == LIMIT
+
+
+@pytest.mark.parametrize(
+    "value",
+    [HOSTILE, [1] * 10**6, {"a": [[[[[[[[1]]]]]]]]}, "y" * 10**7, 10**6000, {"\x1b": 1}, float("nan"), b"\x1b"],
+    ids=["text", "long", "deep", "long text", "digits", "mapping", "nan", "bytes"],
+)
+def test_a_value_in_a_message_is_short_and_visible(value):
+    assert brief(value).isprintable()
+    assert 2 <= len(brief(value)) <= 80
+
+
+def test_a_value_nested_without_end_is_shown():
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    assert brief(value).startswith("[[[[")
+
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MinWhisperError)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not errors.SomeFailedError])
+def test_the_message_of_every_error_is_one_visible_line(kind):
+    message = str(kind(f"folder {HOSTILE}: damaged; fetch it again"))
+    assert message.isprintable()
+    assert message.endswith("damaged; fetch it again")
+    assert len(str(kind("x" * 10**6))) <= LIMIT
+
+
+def test_errors_are_what_they_were_otherwise():
+    assert isinstance(DownloadError("a"), OSError)
+    assert isinstance(MissingExtraError("a"), ImportError)
+    assert isinstance(NumericalError("a"), ArithmeticError)
+    for error in (WeightsError("a: b"), DownloadError("a\nb"), NumericalError("b", "a")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (type(error), str(error))
+
+
+def test_notes_and_warnings_of_the_command_are_visible_lines(capsys):
+    Console().note(HOSTILE)
+    Console().warn(UserWarning(HOSTILE))
+    lines = capsys.readouterr().err.split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
