@@ -1,9 +1,7 @@
 """Sound files: that the samples are ffmpeg's, where files come from, and what is said of those that are broken."""
 
 import builtins
-import contextlib
 import io
-import re
 import shutil
 import subprocess
 import sys
@@ -18,33 +16,18 @@ import pytest
 from minwhisper import sample_store
 from minwhisper.audio import load_audio, open_sound
 from minwhisper.errors import AudioError
-from sounds import av, encode, silent_film, wav
+from sounds import FFMPEG_TOLERANCE, av, encode, ffmpeg, needs_ffmpeg, refusal, silent_film, wav
 from test_sample_store import needs_proc, temporary_files
 
 TESTS = Path(__file__).parent
 CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
 SHORT = TESTS / "data" / "LJ001-0002.wav"  # 1.9 s
-# Samples are equal where FFmpeg is the same; a little leeway for versions that PyAV may come with.
-FFMPEG_TOLERANCE = 3.01 / 32768
 
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
     """1.9 s of speech as 16-bit integers: (N,) at 16 kHz."""
     return np.round(load_audio(SHORT) * 32768).astype(np.int16)
-
-
-def refusal(source, *parts, **options):
-    """Assert that loading fails with one line that holds all parts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(AudioError) as caught:
-            load_audio(source, **options)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    for part in parts:
-        assert part in message
-    return message
 
 
 def level(samples):
@@ -67,29 +50,6 @@ def test_samples_are_those_of_ffmpeg(clip):
     assert samples.dtype == np.float32
     assert samples.shape == (golden[f"{clip.name}.length"],)
     assert np.abs(samples[::97] - golden[clip.name] / 32768.0).max() <= FFMPEG_TOLERANCE
-
-
-def ffmpeg_command() -> str | None:
-    """The ffmpeg of imageio-ffmpeg, or the one installed; before version 7 it resampled in 16 bits, 4 of 32768 off."""
-    with contextlib.suppress(ImportError):
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    found = shutil.which("ffmpeg")
-    if found is None:
-        return None
-    version = subprocess.run([found, "-version"], capture_output=True, check=True, text=True).stdout
-    number = re.match(r"ffmpeg version n?(\d+)", version)
-    return found if number and int(number[1]) >= 7 else None
-
-
-FFMPEG = ffmpeg_command()
-needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="there is no ffmpeg of version 7 or later here")
-
-
-def ffmpeg(path):
-    command = [FFMPEG, "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
-    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<i2") / 32768.0
 
 
 @pytest.mark.parity
