@@ -29,14 +29,15 @@ def describe(layout: AudioLayout) -> str:
 
     Call it once on each layout that belongs to a decoded frame or a codec context, before any of these is dropped.
     """
-    if not _is_custom(layout):
-        return layout.name
-    names = "+".join(channel.name for channel in layout.channels)
-    if _KNOWN:
-        ctypes.c_int.from_address(id(layout) + HEADER).value = UNSPECIFIED  # nothing is freed with it any more
-    else:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))  # it is never freed: some 50 bytes for each frame
-    return names
+    name = layout.name
+    if "+" in name:  # FFmpeg describes a custom layout as "2 channels (FR+FL)"
+        name = "+".join(channel.name for channel in layout.channels)
+    if _is_custom(layout):
+        if _KNOWN:
+            ctypes.c_int.from_address(id(layout) + HEADER).value = UNSPECIFIED  # nothing is freed with it any more
+        else:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))  # it is never freed: some 50 bytes for each frame
+    return name
 
 
 def _order(layout: AudioLayout) -> int:

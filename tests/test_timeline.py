@@ -13,8 +13,8 @@ from sounds import encode
 
 pytest.importorskip("av")
 
-from minwhisper.sound_file import _in_place  # noqa: E402 (cannot be imported without PyAV)
-from minwhisper.timeline import Span, Timeline  # noqa: E402
+from minwhisper.sound_file import _in_place
+from minwhisper.timeline import Span, Timeline
 
 DATA = Path(__file__).parent / "data"
 SPEECH = np.round(load_audio(DATA / "LJ001-0002.wav") * 32768).astype(np.int16)  # 1.9 s
