@@ -26,7 +26,8 @@ from .resampling import Resampler
 from .sample_store import SampleStore
 from .timeline import Timeline
 
-FREE_SECONDS, SECONDS_PER_BYTE = 600.0, 0.1  # how much audio a file of a size may become; silence takes few bytes
+FREE_SECONDS = 600.0  # how much audio any file may become, and per byte of it: silence takes few bytes, holes take none
+SECONDS_PER_BYTE, HOLE_SECONDS_PER_BYTE = 0.1, 0.01
 FREE_CHANGES, BYTES_PER_CHANGE = 30, 100_000  # how often the format may change, as in files that were joined
 SILENCE = 1 << 16  # samples of silence written at a time
 # Before version 19, PyAV stops at a title that is not UTF-8 unless told not to; since then it never does.
@@ -70,6 +71,7 @@ def store_sound(source: object, rate: int, *, timeline: bool = False, track: int
 def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: bool, track: int | str | None) -> None:
     """Decode a file, and keep its samples and the warnings."""
     limit = FREE_SECONDS + SECONDS_PER_BYTE * data.size
+    last = FREE_SECONDS + HOLE_SECONDS_PER_BYTE * data.size
     try:
         container = _open_container(data)
         empty: set[int] = set()
@@ -82,7 +84,7 @@ def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: 
             stream, found.track = pick_track(name, container, track, empty)
             length = stated_length(data, container, stream)
             origin = None if container.start_time is None else container.start_time / 1e6
-            decoding = Decoding(name, container, stream, Timeline(container.format.name, origin, limit))
+            decoding = Decoding(name, container, stream, Timeline(container.format.name, origin, last))
             frames = decoding.frames()
             placed = frames if timeline else ((frame, layout, None) for frame, layout, _ in frames)
             resampler = Resampler("s16", rate)
