@@ -124,7 +124,7 @@ class Decoding:
             earlier = "" if placed or missing else "; what follows comes earlier by as much"
             place = f"{len(self._broken)} place(s), the first at {self._broken[0]:.2f} s"
             parts.append(f"left out broken audio at {place}{earlier}")
-        if self._broken_end and length.seconds is None:
+        if length.torn or (self._broken_end and length.seconds is None):
             parts.append("the last packet is broken and was left out; the end may be missing")
         return f"{self._name}: {'; '.join(parts)}" if parts else None
 

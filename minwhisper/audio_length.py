@@ -18,6 +18,7 @@ from .audio_input import Input
 
 TOLERANCE = 0.05  # seconds that a healthy file may lack of the length it states, and a packet on top
 GIB = 1 << 30
+LARGEST_PAGE = 65_307  # bytes of a page in an Ogg file
 SLACK = 1 << 16  # bytes by which a placeholder may be off a round number, for headers
 
 
@@ -27,6 +28,7 @@ class Length(NamedTuple):
     seconds: float | None = None  # None: it does not state it
     lacks_bytes: bool = False  # the file ends before the audio in it does, by its own numbers
     exact: bool = False  # it counts samples
+    torn: bool = False  # it states no length, and the last page of packets in it is incomplete
 
     def is_cut(self, reached: float, longest: float, torn: bool) -> bool:
         """Tell whether audio is missing that was decoded up to ``reached`` seconds.
@@ -161,6 +163,20 @@ def _mp3(file: Input, _container: InputContainer, stream: AudioStream) -> Length
     return Length(_seconds(stream), file.size < stated) if file.size < 1.05 * stated else Length()
 
 
+# --- Ogg ---------------------------------------------------------------------------------------------------------
+
+
+def _ogg(file: Input, _container: InputContainer, _stream: AudioStream) -> Length:
+    """Compare the last page, which holds about a second and which FFmpeg leaves out if it is torn, with its sizes."""
+    tail = file.at(max(0, file.size - 2 * LARGEST_PAGE), 2 * LARGEST_PAGE)
+    begin = tail.rfind(b"OggS")
+    if begin < 0:
+        return Length()
+    page = tail[begin:]
+    segments = page[26] if len(page) > 26 else 0  # whose sizes come next, a byte each
+    return Length(torn=len(page) < 27 + segments + sum(page[27 : 27 + segments]))
+
+
 # --- MP4 and Matroska --------------------------------------------------------------------------------------------
 
 
@@ -221,6 +237,7 @@ _READERS: dict[str, Callable[[Input, InputContainer, AudioStream], Length]] = {
     "au": _au,
     "flac": _flac,
     "mp3": _mp3,
+    "ogg": _ogg,
     "mov,mp4,m4a,3gp,3g2,mj2": _mp4,
     "matroska,webm": _matroska,
 }

@@ -186,9 +186,19 @@ def test_what_is_torn_is_read_as_ffmpeg_reads_it(kind, tmp_path):
     assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
 
 
-def test_a_torn_last_packet_is_named():
-    with pytest.warns(UserWarning, match="the last packet is broken and was left out"):
-        load_audio(TORN["latm"]()[:-30])
+@pytest.mark.parametrize("kind", ["aac", "latm", "ogg", "mpegts"])
+@pytest.mark.parametrize("timeline", [False, True])
+def test_a_torn_last_packet_is_named(kind, timeline):
+    with pytest.warns(UserWarning, match="the last packet is broken and was left out; the end may be missing"):
+        load_audio(TORN[kind]()[:-30], timeline=timeline)
+
+
+def test_ogg_that_is_cut_between_pages_is_not_torn():
+    content = encode(np.repeat(np.tile(PCM, 3), 3), "ogg", "libopus", rate=48000)
+    cut = content.rindex(b"OggS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_audio(content[:cut]).size > 8000
 
 
 def test_placeholders_next_to_sizes():
