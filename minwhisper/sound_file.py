@@ -6,8 +6,10 @@ and what comes out is mixed down to one channel, resampled and kept. A file that
 Walkthrough: section 2.
 """
 
+import ctypes
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,7 @@ from .timeline import Timeline
 FREE_SECONDS = 600.0  # how much audio any file may become, and per byte of it: silence takes few bytes, holes take none
 SECONDS_PER_BYTE, HOLE_SECONDS_PER_BYTE = 0.1, 0.01
 FREE_CHANGES, BYTES_PER_CHANGE = 30, 100_000  # how often the format may change, as in files that were joined
+MAX_ALLOCATION = 256 << 20  # bytes that FFmpeg may allocate at a time: the tables of an MP4 of 60 hours
 SILENCE = 1 << 16  # samples of silence written at a time
 # Before version 19, PyAV stops at a title that is not UTF-8 unless told not to; since then it never does.
 _LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
@@ -57,7 +60,8 @@ def store_sound(source: object, rate: int, *, timeline: bool = False, track: int
         on_failure.callback(found.store.close)
         data = Input(name, file)
         try:
-            _decode_into(found, name, data, rate, timeline, track)
+            with _bounded_allocations():
+                _decode_into(found, name, data, rate, timeline, track)
         except AudioError:
             data.check()  # it may have ended because it could not be read
             raise
@@ -70,6 +74,7 @@ def store_sound(source: object, rate: int, *, timeline: bool = False, track: int
 
 def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: bool, track: int | str | None) -> None:
     """Decode a file, and keep its samples and the warnings."""
+    failure: Exception | None
     limit = FREE_SECONDS + SECONDS_PER_BYTE * data.size
     last = FREE_SECONDS + HOLE_SECONDS_PER_BYTE * data.size
     try:
@@ -97,7 +102,11 @@ def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: 
     except AudioError:
         raise
     except FAILURES as error:
-        raise _not_audio(name, error) from error
+        failure = error
+    else:
+        failure = None
+    if failure is not None:  # a refusal to allocate is no lack of memory, and not the cause
+        raise _not_audio(name, failure) from (None if isinstance(failure, MemoryError) else failure)
     decoding.check_end(length)
     found.late = decoding.timeline.late if timeline else 0.0
     found.warning = decoding.warning(length, timeline)
@@ -114,10 +123,27 @@ def _out_of_proportion(name: str, data: Input, what: str) -> AudioError:
 
 def _not_audio(name: str, error: Exception) -> AudioError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        reason = "a number in it asks for more memory than audio takes"
     return AudioError(
         f"{name}: not a sound that FFmpeg can read ({reason}); expected WAV, FLAC, MP3, Ogg, M4A, MP4 or the like, "
         "complete and not encrypted"
     )
+
+
+@contextmanager
+def _bounded_allocations() -> Iterator[None]:
+    """Have FFmpeg refuse to allocate more than :data:`MAX_ALLOCATION` at a time, as a damaged size may ask it to."""
+    try:  # a library of PyAV's leads to FFmpeg's, though not on every system
+        set_limit = ctypes.CDLL(sys.modules[AudioFrame.__module__].__file__).av_max_alloc
+    except (OSError, AttributeError):
+        yield
+        return
+    set_limit(ctypes.c_size_t(MAX_ALLOCATION))
+    try:
+        yield
+    finally:
+        set_limit(ctypes.c_size_t(2**31 - 1))  # FFmpeg's own limit
 
 
 def _pieces(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minwhisper.audio import load_audio
+from minwhisper.errors import AudioError, lacks_memory
 from sounds import av, encode, refusal, wav
 
 NOISE = np.random.default_rng(0).integers(-3000, 3000, 20_000).astype(np.int16)
@@ -49,6 +50,25 @@ def test_timestamps_do_not_make_silence_of_days():
     with pytest.warns(UserWarning, match="timestamps that leave too long a hole were ignored"):
         loaded = load_audio(bytes(content), timeline=True)
     assert loaded.size < (600 + 0.01 * len(content) + 10) * 16000
+
+
+def test_sizes_in_a_header_do_not_take_memory():
+    """FFmpeg would allocate gigabytes for these; a refusal is about the file and not about the computer's memory."""
+    content = bytearray(encode(NOISE, "ipod", "alac"))
+    at = content.index(b"stts") + 8
+    content[at : at + 4] = (0x0FFFFFFF).to_bytes(4, "big")  # entries of a table
+    with pytest.raises(AudioError, match="a number in it asks for more memory than audio takes") as caught:
+        load_audio(bytes(content))
+    assert not lacks_memory(caught.value)
+
+    content = bytearray(encode(NOISE, "wav", "pcm_s16le"))
+    for name, size in ((b"LIST", 0x6E00001A), (b"ISFT", 0x6E000000)):  # the name of the program that wrote it
+        at = content.index(name) + 4
+        content[at : at + 4] = size.to_bytes(4, "little")
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refusal(bytes(content), "FFmpeg")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before * 1.5 + (64 << 10)
 
 
 class Interrupted(io.BytesIO):
