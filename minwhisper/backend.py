@@ -68,8 +68,11 @@ def pinned(size: int, dtype: Any, like: Array) -> Array:
 def send(here: Array, there: Array) -> Any:
     """Copy pinned memory to an array on a GPU, in the order of CuPy's current stream.
 
-    Until the event that is returned has happened, ``here`` has to stay as it is.
+    Until the event that is returned has happened, ``here`` has to stay as it is. Of NumPy's arrays it is a plain copy.
     """
+    if isinstance(there, np.ndarray):
+        there[...] = here
+        return None
     import cupy
 
     stream = cupy.cuda.get_current_stream()
@@ -78,7 +81,9 @@ def send(here: Array, there: Array) -> Any:
 
 
 def address(array: Array) -> int:
-    """Where an array on a GPU begins, as kernels see it."""
+    """Return where an array begins in the memory of its device, as kernels see it."""
+    if isinstance(array, np.ndarray):
+        return int(array.ctypes.data)
     return int(array.data.ptr)  # type: ignore[attr-defined]  # CuPy's
 
 

@@ -1,8 +1,8 @@
 """Which device a name means, and what to do where it does not work.
 
 CuPy imports without a driver, a GPU or CUDA's libraries, so only work tells: before a GPU is used, an element-wise
-kernel has to compile and run on it, and a product has to find cuBLAS. What fails there is told as something to
-install or to do; the many ways to fail are most of this file.
+kernel and a sum of rows have to compile and run on it, and a product has to find cuBLAS. What fails there is reported as
+something to install or to do; the many ways to fail are most of this file.
 
 Walkthrough: section 14.
 """
@@ -115,10 +115,14 @@ def _probe(index: int) -> str:
         with cupy.cuda.Device(index):
             twos = cupy.ones((2, 2), dtype="float32") + 1
             total = float(to_numpy((twos @ twos).sum()))
+            # Sums of long rows are compiled by NVRTC from the headers of CUB, which the lines above do not need.
+            rows = to_numpy(cupy.ones((2, 2048), dtype="float32").sum(axis=-1))
     except Exception as error:  # CuPy raises its own types, the driver's, the compiler's and the loader's
         return _what_to_do(error)
     if total != 32.0:
         return f"a 2×2 product came out wrong on it ({total:g} for 32): restart the machine, or update the driver"
+    if rows.tolist() != [2048.0, 2048.0]:
+        return f"a sum of 2,048 ones came out as {rows.tolist()[0]:g} on it: restart the machine, or update the driver"
     return ""
 
 
@@ -170,6 +174,11 @@ def _what_to_do(error: Exception) -> str:
     )
     if any(sign in words for sign in absent):
         return _no_library(words, cupy)
+    if type(error).__name__ == "CompileException":
+        return (
+            f"NVRTC does not compile CuPy's kernels ({_first_line(error)}), most often because it and CUDA's headers are "
+            f"of different versions: pip install --force-reinstall '{_package(cupy)}[ctk]'"
+        )
     return f"CuPy is installed but does not work here ({_first_line(error)})"
 
 

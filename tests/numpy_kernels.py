@@ -135,7 +135,9 @@ class NumPyKernels:
 
         self._of_rows(table, attended, out, every=True)
 
-    def choose(self, table, logits, out, choices):
+    slices_shape = staticmethod(Kernels.slices_shape)
+
+    def choose(self, table, logits, slices, counters, out, choices):
         def chosen():
             there = _of(table.there)
             fields = there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), table.capacity)

@@ -75,6 +75,9 @@ HALF_THE_HEADERS = CompileException(
     "  #include <cuda_fp16.h>\n"
 )
 NO_CUDART = DynamicLibNotFoundError('Failure finding "libcudart.so.12": No such file: libcudart.so.12\n')
+OTHER_HEADERS = CompileException(
+    '/x/cub/warp/warp_reduce.cuh(52): error: identifier "__reduce_add_sync" is undefined\n\n1 error detected.\n'
+)
 OLD_GPU = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
 MISMATCH = CUDARuntimeError(
     "cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination\nmore of it"
@@ -107,12 +110,13 @@ def pretend_cupy(
     total: float = 32.0,
     kernel: Exception | None = None,
     product: Exception | None = None,
+    rows: float | Exception = 2048.0,
     driver: int = 12020,
     cuda: int = 12090,
 ) -> types.ModuleType:
     """Install a CuPy that finds so many GPUs, or fails to look, and whose 2×2 product of twos sums to ``total``.
 
-    Its first kernel or its product may fail; ``used`` lists the GPUs that have computed.
+    Its first kernel, its product or its sums of rows may fail; ``used`` lists the GPUs that have computed.
     """
 
     class Square:
@@ -128,6 +132,11 @@ def pretend_cupy(
             if product:
                 raise product
             return self.values @ other.values
+
+        def sum(self, axis: int) -> np.ndarray:
+            if isinstance(rows, Exception):
+                raise rows
+            return np.full(2, rows, np.float32)
 
     class Runtime:
         @staticmethod
@@ -364,6 +373,21 @@ def wrong_product(monkeypatch):
     return ["came out wrong on it (31 for 32)"]
 
 
+def wrong_rows(monkeypatch):
+    pretend_cupy(monkeypatch, rows=2047.0)
+    return ["sum of 2,048 ones came out as 2047"]
+
+
+def headers_of_another_cuda(monkeypatch):
+    """Found where only a reduction over rows includes CUB's headers."""
+    pretend_cupy(monkeypatch, rows=OTHER_HEADERS, cuda=13000)
+    return [
+        "NVRTC does not compile CuPy's kernels",
+        "identifier",
+        "pip install --force-reinstall 'cupy-cuda13x[ctk]'",
+    ]
+
+
 def no_number(monkeypatch):
     pretend_cupy(monkeypatch, total=float("nan"))
     return ["came out wrong on it (nan for 32)"]
@@ -418,6 +442,8 @@ BROKEN = [
     full_for_cublas,
     idle_cublas,
     wrong_product,
+    wrong_rows,
+    headers_of_another_cuda,
     no_number,
     another_error,
     wordless,

@@ -5,20 +5,33 @@ a :class:`minwhisper.search.Sampler` do. The second part, which compares the can
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Array, address, beside
+from ..backend import Array, address, array_module, beside
 from ..config import WhisperConfig
 from ..rules import LogitFilters
 from ..search import Candidate, Chosen, Sampler, Step
-from .gpu_kernels import Kernels
+from .gpu_kernels import MAX_TOP, Kernels
 from .gpu_table import Field, HeaderAt, Kind, RowTable
 
-MAX_TOP = 32  # tokens per choice; wider beams choose by the array library
 FILTER_HEADER = 8  # values before the bits of a filter
 KEPT = 32  # filters that are remembered
+
+
+_CHOICE_FIELDS = [
+    *(Field.LOGITS, Field.KIND, Field.SAID, Field.LAST, Field.BEFORE, Field.TIME),
+    *(Field.FILTERS, Field.WANTED),
+]
+
+
+class Results(NamedTuple):
+    """What choices are computed in."""
+
+    slices: Array
+    counters: Array  # (choices,) int32: zeros
+    out: Array  # (choices · top · 2,) int32, see Kernels.choose
 
 
 class Choices:
@@ -30,7 +43,7 @@ class Choices:
         self._filters: dict[LogitFilters, Array] = {}
 
     def possible(self, step: Step) -> bool:
-        """Return whether the kernel can choose as a step asks."""
+        """Return whether the kernel can choose as a step asks; wider beams choose by the array library."""
         sampler = step.strategy.sampler
         known = len(step.rules) == 1 and isinstance(step.rules[0], LogitFilters)
         return known and sampler is not None and sampler.top <= min(MAX_TOP, self._vocabulary)
@@ -43,50 +56,46 @@ class Choices:
         """Return whether each choice is simply the next token of its row."""
         return all(_sampler(step).top == 1 and _sampler(step).temperature == 0 for step in steps)
 
-    def room(self, rows: int) -> int:
-        """Return the number of int32 that the results of that many choices take at most."""
-        return 2 * MAX_TOP * rows
+    def make(self, choices: int) -> "Results":
+        """Return what that many choices are computed in, and where the results are."""
+        xp = array_module(self._like)
+        return Results(
+            slices=xp.empty(Kernels.slices_shape(choices), np.int32),
+            counters=xp.zeros(choices, np.int32),
+            out=xp.empty(2 * MAX_TOP * choices, np.int32),
+        )
 
-    def run(self, table: RowTable, logits: Array, out: Array, choices: int) -> None:
-        """Choose as the table says: logits (N, V) -> out (choices, top, 2)."""
-        self._kernels.choose(table, logits, out, choices)
+    def run(self, table: RowTable, logits: Array, to: "Results") -> None:
+        """Choose as the table says: logits (N, V)."""
+        self._kernels.choose(table, logits, to.slices, to.counters, to.out, len(to.counters))
 
     def describe(self, table: RowTable, steps: Sequence[Step], top: int, greedy: bool) -> None:
         """Enter choices, those of a step one after another, after the one that reads its probe."""
-        number, row = 0, 0
+        entries: list[tuple[int, ...]] = []
+        shares: list[tuple[float, float]] = []
+        row = 0
         for step in steps:
+            sampler, filters = _sampler(step), self._address(step)
             if step.probe is not None:
-                table.fields[Field.KIND, number] = Kind.PROBE
-                table.fields[Field.LOGITS, number] = row
-                table.fields[Field.WANTED, number] = step.probe.token
-                table.fields[Field.FILTERS, number] = self._address(step)
-                number, row = number + 1, row + 1
-            row = self._enter(table, step, number, row)
-            number += len(step.going)
-        for name, value in (
-            (HeaderAt.CHOICES_AT, number),
-            (HeaderAt.TOP_AT, top),
-            (HeaderAt.ADVANCE_AT, int(greedy)),
-        ):
-            table.header[name] = value
-
-    def _enter(self, table: RowTable, step: Step, number: int, row: int) -> int:
-        """Enter the choices of a step's candidates; returns the row of the logits behind its own."""
-        sampler, count = _sampler(step), len(step.going)
-        part = slice(number, number + count)
-        shared = len(step.rows) == 1  # all go on from the only row
-        rows = np.full(count, row) if shared else np.arange(row, row + count)
-        table.fields[Field.LOGITS, part] = rows
-        table.fields[Field.FILTERS, part] = self._address(step)
-        states = [_state(candidate, step.rules[0]) for candidate in step.going]
-        for column, name in enumerate((Field.SAID, Field.LAST, Field.BEFORE, Field.TIME)):
-            table.fields[name, part] = [state[column] for state in states]
-        table.fields[Field.KIND, part] = Kind.SAMPLE if sampler.temperature > 0 else Kind.LIKELIEST
-        if sampler.temperature > 0:
-            assert sampler.generator is not None
-            table.numbers[Field.SHARE, part] = sampler.generator.random(count)
-            table.numbers[Field.TEMPERATURE, part] = sampler.temperature
-        return row + (1 if shared else count)
+                entries.append((row, Kind.PROBE, 0, -1, -1, -1, filters, step.probe.token))
+                shares.append((0.0, 1.0))
+                row += 1
+            kind, apart = Kind.SAMPLE if sampler.temperature > 0 else Kind.LIKELIEST, len(step.rows) > 1
+            for candidate in step.going:  # of a single row, all continue
+                entries.append((row, kind, *_state(candidate, step.rules[0]), filters, -1))
+                row += apart
+            row += not apart
+            if sampler.temperature > 0:
+                assert sampler.generator is not None
+                shares += [(share, sampler.temperature) for share in sampler.generator.random(len(step.going))]
+            else:
+                shares += [(0.0, 1.0)] * len(step.going)
+        if entries:
+            table.fields[_CHOICE_FIELDS, : len(entries)] = np.array(entries, np.int64).T
+            table.numbers[[Field.SHARE, Field.TEMPERATURE], : len(entries)] = np.array(shares).T
+        table.header[HeaderAt.CHOICES_AT] = len(entries)
+        table.header[HeaderAt.TOP_AT] = top
+        table.header[HeaderAt.ADVANCE_AT] = int(greedy)
 
     def read(self, step: Step, chosen: Array) -> Chosen:
         """Return what was chosen: int32 (choices, top, 2) on this side, with the bits of log-probabilities."""

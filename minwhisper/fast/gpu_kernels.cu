@@ -62,24 +62,18 @@ __device__ float4 four(const __half* at) { return widen(*reinterpret_cast<const 
 #endif
 
 // VECTOR values of a weight, from an address that is a multiple of 16, in one load.
-struct Vector {
-    float4 parts[VECTOR / 4];
+#ifdef HALF
+typedef Halves Quad;
+#else
+typedef float4 Quad;
+__device__ float4 widen(const float4& read) { return read; }
+#endif
+
+struct __align__(16) Vector {
+    Quad parts[VECTOR / 4];
 };
 
-__device__ Vector load(const weight_t* at) {
-    Vector read;
-#ifdef HALF
-    struct __align__(16) Eight {
-        Halves low, high;
-    };
-    const Eight both = *reinterpret_cast<const Eight*>(at);
-    read.parts[0] = widen(both.low);
-    read.parts[1] = widen(both.high);
-#else
-    read.parts[0] = four(at);
-#endif
-    return read;
-}
+__device__ Vector load(const weight_t* at) { return *reinterpret_cast<const Vector*>(at); }
 
 __device__ float infinity() { return __int_as_float(0x7f800000); }
 
@@ -257,7 +251,7 @@ struct Product {
     const float* residual;                                    // (R, O) or null
     float* y;                                                 // (R, O), if `keep` is negative
     const long long* table;
-    int capacity, inner, outer, gelu, split;
+    int capacity, inner, outer, gelu, split, staged;
     int keep;  // 0: the outputs are the rows' keys, and 1: their values, which go to their places
     int layer, positions;
     float eps;
@@ -282,66 +276,105 @@ __device__ void moments(const float* x, int rows, int inner, float eps, float* i
     __syncthreads();
 }
 
+// Part of the rows of x (rows, I), normed if there are weights for it, into shared memory: (ROWS, tile). Beyond the
+// last row comes the last one again.
+template <int ROWS>
+__device__ void stage(const Product& its, const float* x, int rows, int start, int count, int tile,
+                      const float* statistics) {
+    if (its.inner % 4) {
+        for (int i = threadIdx.x; i < ROWS * count; i += THREADS) {
+            const int row = i / count, k = i - row * count, mine = min(row, rows - 1);
+            float value = x[(size_t)mine * its.inner + start + k];
+            if (its.norm_weight)
+                value = fmaf((value - statistics[mine]) / statistics[TEXTS + mine], widen(its.norm_weight[start + k]),
+                             widen(its.norm_bias[start + k]));
+            shared[row * tile + k] = value;
+        }
+        return;
+    }
+    const int fours = count / 4;
+#pragma unroll 2
+    for (int i = threadIdx.x; i < ROWS * fours; i += THREADS) {
+        const int row = i / fours, k = 4 * (i - row * fours), mine = min(row, rows - 1);
+        float4 value = four(x + (size_t)mine * its.inner + start + k);
+        if (its.norm_weight) {
+            const float mean = statistics[mine], scale = 1.0f / statistics[TEXTS + mine];
+            const float4 weight = four(its.norm_weight + start + k), bias = four(its.norm_bias + start + k);
+            value.x = fmaf((value.x - mean) * scale, weight.x, bias.x);
+            value.y = fmaf((value.y - mean) * scale, weight.y, bias.y);
+            value.z = fmaf((value.z - mean) * scale, weight.z, bias.z);
+            value.w = fmaf((value.w - mean) * scale, weight.w, bias.w);
+        }
+        *reinterpret_cast<float4*>(shared + row * tile + k) = value;
+    }
+}
+
+template <int ROWS>
+__device__ void accumulate(const Vector* values, const float* staged, int tile, float (*sums)[ROWS]) {
+#pragma unroll
+    for (int row = 0; row < ROWS; row++)
+#pragma unroll
+        for (int v = 0; v < VECTOR / 4; v++) {
+            const float4 theirs = four(staged + row * tile + 4 * v);
+#pragma unroll
+            for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(widen(values[o].parts[v]), theirs, sums[o][row]);
+        }
+}
+
 // Up to ROWS rows of x times a matrix: reading the matrix takes the time, so each of its values is read once for all of
 // the rows. `split` warps share the sums of OUTPUTS outputs, each thread a part of them. The rows, normed if there are
-// weights for it, wait in shared memory, as much of them as there is room for; beyond the last row, the last.
+// weights for it, wait in shared memory, as much of them as there is room for; beyond the last row, the last. What does
+// not depend on x, the first values of the weights and the bias, is read before it.
 template <int ROWS>
 __device__ void multiply(const Product& its, const float* x, int first_row, int rows) {
-    constexpr int TILE = STAGED / ROWS / (VECTOR * WARP) * (VECTOR * WARP);
-    float* const statistics = shared + STAGED;            // (2, TEXTS)
-    float* const partial = statistics + 2 * TEXTS;        // (WARPS, OUTPUTS · ROWS)
     const int inner = its.inner, outer = its.outer, split = its.split;
+    const int tile = min(inner, its.staged / ROWS / (VECTOR * WARP) * (VECTOR * WARP));
+    float* const statistics = shared + its.staged;  // (2, TEXTS)
+    float* const partial = statistics + 2 * TEXTS;  // (WARPS, OUTPUTS · ROWS)
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int group = warp / split, part = warp % split, together = WARPS / split * OUTPUTS;
     const bool aligned = inner % VECTOR == 0 && (size_t)its.weight % 16 == 0;
-    const int begin = blockIdx.x * together;
-    if (its.norm_weight) moments(x, rows, inner, its.eps, statistics);
+    const int begin = blockIdx.x * together, step = VECTOR * WARP * split;
     for (int first = begin; first < outer; first += gridDim.x * together) {
         const int output = first + group * OUTPUTS;
+        const int o = output + lane / ROWS, row = lane % ROWS;  // the output that this thread finishes
+        const bool finishes = part == 0 && lane < OUTPUTS * ROWS && row < rows && o < outer;
+        const int place = (first_row + row) * outer + o;
+        const float bias = finishes && its.bias ? widen(its.bias[o]) : 0.0f;
         float sums[OUTPUTS][ROWS] = {};
-        for (int start = 0; start < inner; start += TILE) {
-            const int count = min(TILE, inner - start);
-            if (first == begin || inner > TILE) {  // otherwise they are there
-                __syncthreads();
-#pragma unroll
-                for (int row = 0; row < ROWS; row++) {
-                    const int mine = min(row, rows - 1);
-                    for (int i = threadIdx.x; i < count; i += THREADS) {
-                        float value = x[(size_t)mine * inner + start + i];
-                        if (its.norm_weight)
-                            value = fmaf((value - statistics[mine]) / statistics[TEXTS + mine],
-                                         widen(its.norm_weight[start + i]), widen(its.norm_bias[start + i]));
-                        shared[row * TILE + i] = value;
-                    }
-                }
-                __syncthreads();
-            }
+        for (int start = 0; start < inner; start += tile) {
+            const int count = min(tile, inner - start);
             const weight_t* of[OUTPUTS];  // beyond the last output, the last: computed, and not written
 #pragma unroll
             for (int o = 0; o < OUTPUTS; o++) of[o] = its.weight + (size_t)min(output + o, outer - 1) * inner + start;
             const int vectors = aligned ? count / VECTOR * VECTOR : 0;
-#pragma unroll(ROWS > 4 ? 1 : 2)  // what the registers of four blocks on a processor hold
-            for (int i = VECTOR * (part * WARP + lane); i < vectors; i += VECTOR * WARP * split) {
-                Vector values[OUTPUTS];
+            int i = VECTOR * (part * WARP + lane);
+            Vector values[OUTPUTS];
+            if (i < vectors)
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
+            if (first == begin || inner > tile) {  // otherwise they are there
+                if (its.norm_weight && first == begin && start == 0) moments(x, rows, inner, its.eps, statistics);
+                __syncthreads();
+                stage<ROWS>(its, x, rows, start, count, tile, statistics);
+                __syncthreads();
+            }
+            if (i < vectors) accumulate<ROWS>(values, shared + i, tile, sums);
+#pragma unroll(ROWS > 1 ? 1 : 4)  // what the registers hold
+            for (i += step; i < vectors; i += step) {
 #pragma unroll
-                for (int row = 0; row < ROWS; row++)
-#pragma unroll
-                    for (int v = 0; v < VECTOR / 4; v++) {
-                        const float4 theirs = four(shared + row * TILE + i + 4 * v);
-#pragma unroll
-                        for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(values[o].parts[v], theirs, sums[o][row]);
-                    }
+                for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
+                accumulate<ROWS>(values, shared + i, tile, sums);
             }
             for (int i = vectors + part * WARP + lane; i < count; i += WARP * split)
 #pragma unroll
                 for (int row = 0; row < ROWS; row++)
 #pragma unroll
                     for (int o = 0; o < OUTPUTS; o++)
-                        sums[o][row] = fmaf(widen(of[o][i]), shared[row * TILE + i], sums[o][row]);
+                        sums[o][row] = fmaf(widen(of[o][i]), shared[row * tile + i], sums[o][row]);
         }
-        float mine = 0.0f;  // a thread finishes one of the sums
+        const float residual = finishes && its.residual ? its.residual[place] : 0.0f;
+        float mine = 0.0f;
 #pragma unroll
         for (int o = 0; o < OUTPUTS; o++)
 #pragma unroll
@@ -356,18 +389,14 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
             if (part == 0 && lane < OUTPUTS * ROWS)
                 for (int other = 1; other < split; other++) mine += partial[(warp + other) * OUTPUTS * ROWS + lane];
         }
-        const int o = output + lane / ROWS, row = lane % ROWS;
-        if (part == 0 && lane < OUTPUTS * ROWS && row < rows && o < outer) {
-            if (its.bias) mine += widen(its.bias[o]);
+        if (finishes) {
+            mine += bias;
             if (its.gelu) mine = exact_gelu(mine);
-            if (its.keep < 0) {
-                const size_t place = (size_t)(first_row + row) * outer + o;
-                if (its.residual) mine += its.residual[place];
-                its.y[place] = mine;
-            } else {
+            if (its.keep < 0)
+                its.y[place] = mine + residual;
+            else
                 own_place(its.table, its.capacity, first_row + row, its.positions, outer, its.layer, its.keep)[o] =
                     narrow(mine);
-            }
         }
     }
 }
@@ -381,9 +410,9 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 linear(const float* x, const weight_t* weight, const weight_t* bias, const weight_t* norm_weight,
        const weight_t* norm_bias, const float* residual, float* y, const long long* table, int capacity, int inner,
-       int outer, int gelu, int split, float eps, const weight_t* key, const weight_t* value,
+       int outer, int gelu, int split, int staged, float eps, const weight_t* key, const weight_t* value,
        const weight_t* value_bias, int layer, int positions) {
-    const int which = blockIdx.z, first = blockIdx.y * TEXTS, rows = (table ? row_count(table) : 1) - first;
+    const int which = blockIdx.z, first = blockIdx.y * TEXTS, rows = (capacity > 1 ? row_count(table) : 1) - first;
     const Product its = {which == 0 ? weight : which == 1 ? key : value,
                          which == 0 ? bias : which == 1 ? nullptr : value_bias,
                          norm_weight,
@@ -396,6 +425,7 @@ linear(const float* x, const weight_t* weight, const weight_t* bias, const weigh
                          outer,
                          gelu,
                          split,
+                         staged,
                          which - 1,
                          layer,
                          positions,
@@ -644,47 +674,170 @@ __device__ Best block_best(Best mine) {
         const int token = __shfl_xor_sync(ALL, mine.token, apart);
         mine.take(value, token);
     }
-    int* const tokens = (int*)shared + CHOOSING / WARP;
+    int* const tokens = (int*)shared + WARPS;
     __syncthreads();
     if (threadIdx.x % WARP == 0) {
         shared[threadIdx.x / WARP] = mine.value;
         tokens[threadIdx.x / WARP] = mine.token;
     }
     __syncthreads();
-    for (int warp = 0; warp < CHOOSING / WARP; warp++) mine.take(shared[warp], tokens[warp]);
+    for (int warp = 0; warp < WARPS; warp++) mine.take(shared[warp], tokens[warp]);
     return mine;
 }
 
-// The first token at which the sum of exp((logit - top) / temperature) exceeds that share of the sum of all.
-__device__ int draw(const float* logits, const Allowed& allowed, int vocabulary, float top, double temperature,
-                    double share) {
-    double* const sums = (double*)shared;  // (CHOOSING,): of each thread and those before it
-    const int each = (vocabulary + CHOOSING - 1) / CHOOSING;
-    const int begin = min(vocabulary, (int)threadIdx.x * each), end = min(vocabulary, begin + each);
-    double sum = 0.0;
-    for (int token = begin; token < end; token++)
-        if (allowed(token)) sum += exp(((double)logits[token] - top) / temperature);
+// The sum of a block's threads in the order of their numbers, and for each thread what comes before it.
+struct Scan {
+    double before, sum;
+};
+
+__device__ Scan block_scan(double value) {
+    double* const sums = (double*)shared;  // (THREADS,): of each thread and those before it
     __syncthreads();
-    sums[threadIdx.x] = sum;
-    for (int apart = 1; apart < CHOOSING; apart *= 2) {
+    sums[threadIdx.x] = value;
+    for (int apart = 1; apart < THREADS; apart *= 2) {
         __syncthreads();
-        const double before = threadIdx.x >= apart ? sums[threadIdx.x - apart] : 0.0;
+        const double other = threadIdx.x >= apart ? sums[threadIdx.x - apart] : 0.0;
         __syncthreads();
-        sums[threadIdx.x] += before;
+        sums[threadIdx.x] += other;
     }
     __syncthreads();
-    const double wanted = share * sums[CHOOSING - 1], before = threadIdx.x ? sums[threadIdx.x - 1] : 0.0;
-    const bool here = before <= wanted && wanted < sums[threadIdx.x];
+    const Scan scan = {threadIdx.x ? sums[threadIdx.x - 1] : 0.0, sums[THREADS - 1]};
     __syncthreads();
-    int* const drawn = (int*)shared;
-    if (threadIdx.x == 0) *drawn = vocabulary;
+    return scan;
+}
+
+// What a block finds in its slice of the vocabulary, for text and for timestamps.
+struct Part {
+    float best;     // the highest logit,
+    int token;      // where it is, or -1,
+    float sum;      // the sum of exp(logit - highest),
+    float unused;
+    double heated;  // and that of exp((logit - highest) / temperature)
+};
+
+struct Slice {
+    Part parts[2];
+    float values[2][MAX_TOP];  // the highest logits,
+    int tokens[2][MAX_TOP];    // and where they are
+};
+
+// The choice of the block's slice, of which it is one of SLICES.
+struct Choice {
+    const float* logits;
+    Allowed allowed;
+    int vocabulary, first, slice, kind, top;  // first: of timestamps
+    double temperature;
+
+    __device__ int slice_begin(int number) const { return min(vocabulary, number * slice); }
+    // The tokens of a slice that are text (part = 0) or timestamps (1).
+    __device__ int begin(int number, int part) const {
+        const int from = slice_begin(number);
+        return part ? max(from, min(first, slice_begin(number + 1))) : from;
+    }
+    __device__ int end(int number, int part) const {
+        const int to = slice_begin(number + 1);
+        return part ? to : max(slice_begin(number), min(to, first));
+    }
+    __device__ bool counts(int token) const { return kind == PROBE || allowed(token); }
+    __device__ double heat(float logit, float highest) const { return exp(((double)logit - highest) / temperature); }
+};
+
+// What a slice has of one part.
+__device__ void look(const Choice& its, int number, int part, Slice* into) {
+    const int begin = its.begin(number, part), end = its.end(number, part);
+    Best best = {-infinity(), -1};
+    for (int token = begin + threadIdx.x; token < end; token += THREADS)
+        if (its.counts(token)) best.take(its.logits[token], token);
+    best = block_best(best);
+    float sum = 0.0f;
+    double heated = 0.0;
+    for (int token = begin + threadIdx.x; token < end; token += THREADS)
+        if (its.counts(token)) {
+            sum += expf(its.logits[token] - best.value);
+            if (its.kind == SAMPLE) heated += its.heat(its.logits[token], best.value);
+        }
+    sum = block_sum(sum);
+    if (its.kind == SAMPLE) heated = block_scan(heated).sum;
+    if (threadIdx.x == 0) into->parts[part] = {best.value, best.token, sum, 0.0f, heated};
+    for (int i = 0; i < its.top; i++) {
+        if (threadIdx.x == 0) {
+            into->values[part][i] = best.value;
+            into->tokens[part][i] = best.token;
+        }
+        if (i + 1 == its.top || best.token < 0) {  // by all threads
+            if (threadIdx.x == 0 && i + 1 < its.top) into->tokens[part][i + 1] = -1;
+            break;
+        }
+        Best next = {-infinity(), -1};
+        for (int token = begin + threadIdx.x; token < end; token += THREADS) {
+            const float value = its.logits[token];
+            if ((value < best.value || (value == best.value && token > best.token)) && its.counts(token))
+                next.take(value, token);
+        }
+        best = block_best(next);
+    }
+}
+
+// A value that another block has written, past the first cache.
+__device__ int fresh(const int* at) { return __float_as_int(__ldcg((const float*)at)); }
+__device__ double fresh(const double* at) {
+    const int* halves = (const int*)at;
+    return __longlong_as_double((long long)fresh(halves + 1) << 32 | (unsigned)fresh(halves));
+}
+
+// The first token at which the sum of exp((logit - highest) / temperature) exceeds that share of the sum of all.
+__device__ int draw(const Choice& its, const Slice* slices, float highest, bool only_times, double share) {
+    double* const found = (double*)shared + THREADS;  // behind what a scan needs: the place, and what comes before it
     __syncthreads();
-    if (here) {
-        int token = begin, last = begin;
-        for (double reached = before; token < end && reached <= wanted; token++)
-            if (allowed(token)) {
-                reached += exp(((double)logits[token] - top) / temperature);
+    if (threadIdx.x == 0) {
+        double total = 0.0;
+        for (int pass = 0; pass < 2; pass++) {
+            const double wanted = share * total;
+            double reached = 0.0;
+            found[0] = -1.0;
+            for (int i = 0; i < 2 * SLICES; i++) {
+                if (only_times && i % 2 == 0) continue;
+                const Part* part = slices[i / 2].parts + i % 2;
+                if (fresh(&part->token) < 0) continue;
+                const double weight = fresh(&part->heated) * its.heat(__ldcg(&part->best), highest);
+                if (pass) {
+                    found[0] = i;  // the last there is, if rounding takes us past all of them
+                    found[1] = wanted - reached;
+                    if (reached + weight > wanted) break;
+                }
+                reached += weight;
+            }
+            total = reached;
+        }
+    }
+    __syncthreads();
+    const int place = (int)found[0];
+    const double wanted = found[1];
+    if (place < 0) return -1;
+    const int from = its.begin(place / 2, place % 2), to = its.end(place / 2, place % 2);
+    const int each = (to - from + THREADS - 1) / THREADS;
+    const int begin = min(to, from + (int)threadIdx.x * each), end = min(to, begin + each);
+    double sum = 0.0;
+    int last = -1;
+    for (int token = begin; token < end; token++)
+        if (its.counts(token)) {
+            sum += its.heat(its.logits[token], highest);
+            last = token;
+        }
+    const double before = block_scan(sum).before;
+    Best latest = {last < 0 ? -infinity() : (float)last, last};  // where it is, if rounding takes us past all of them
+    latest = block_best(latest);
+    int* const drawn = (int*)(found + 2);
+    __syncthreads();
+    if (threadIdx.x == 0) *drawn = latest.token;
+    __syncthreads();
+    if (before <= wanted && wanted < before + sum) {
+        double reached = before;
+        for (int token = begin; token < end; token++)
+            if (its.counts(token)) {
+                reached += its.heat(its.logits[token], highest);
                 last = token;
+                if (reached > wanted) break;
             }
         *drawn = last;
     }
@@ -692,100 +845,113 @@ __device__ int draw(const float* logits, const Allowed& allowed, int vocabulary,
     return *drawn;
 }
 
-// A block per choice: from logits (N, V) to tokens and their log-probabilities, out (choices, top, 2) as int32: what
-// the rules of rules.py, log_softmax and a choice of search.py compute. What a choice is, is in the table; there is
+// SLICES blocks per choice: from logits (N, V) to tokens and their log-probabilities, out (choices, top, 2) as int32:
+// what the filters of rules.py, log_softmax and a choice of search.py compute. What a choice is, is in the table; there is
 // also the choice of no token, which returns the probability of one among all. If the table says so, a choice is
-// entered there as the next token of its row.
-extern "C" __global__ void __launch_bounds__(CHOOSING)
-choose(const float* logits, long long* table, int capacity, int vocabulary, int* out) {
-    const int number = blockIdx.x, top = (int)table[TOP_AT];
+// entered there as the next token of its row. The last block of a choice makes it from the slices (choices, SLICES).
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+choose(const float* logits, long long* table, int capacity, int vocabulary, int* slices_of_all, int* counters, int* out) {
+    const int number = blockIdx.y;
     if (number >= (int)table[CHOICES_AT]) return;
-    logits += field(table, capacity, LOGITS, number) * vocabulary;
-    out += (size_t)number * top * 2;
-    const long long kind = field(table, capacity, KIND, number);
+    const int top = (int)table[TOP_AT];
     const int* filters = (const int*)field(table, capacity, FILTERS, number);
-    const int eot = filters[0], times = filters[1], no_timestamps = filters[2], first = filters[3], latest = filters[4];
+    const int eot = filters[0], times = filters[1], no_timestamps = filters[2], latest = filters[4];
     const int words = (vocabulary + 31) / 32;
     const int said = (int)field(table, capacity, SAID, number), last = (int)field(table, capacity, LAST, number);
     const int before = (int)field(table, capacity, BEFORE, number), time = (int)field(table, capacity, TIME, number);
+    Choice its;
+    its.logits = logits + field(table, capacity, LOGITS, number) * vocabulary;
+    its.kind = (int)field(table, capacity, KIND, number);
+    its.vocabulary = vocabulary;
+    its.first = times && its.kind != PROBE ? filters[3] : vocabulary;
+    its.slice = (vocabulary + SLICES - 1) / SLICES;
+    its.top = its.kind == LIKELIEST ? top : 1;
+    its.temperature = __longlong_as_double(field(table, capacity, TEMPERATURE, number));
+    const int first = its.first;
 
-    Allowed allowed = {filters + 8, said ? nullptr : filters + 8 + words, 0, vocabulary, vocabulary, vocabulary, -1};
-    if (times && kind != PROBE) {
-        allowed.text_to = allowed.times_from = first;
-        allowed.never = no_timestamps;
+    its.allowed = {filters + 8, said ? nullptr : filters + 8 + words, 0, first, first, vocabulary, -1};
+    if (first < vocabulary) {
+        its.allowed.never = no_timestamps;
         const bool at_time = said && last >= first;
         const bool opened = at_time && (said < 2 || before >= first), closed = at_time && !opened;
         if (!said) {  // open the first segment
-            allowed.text_from = first;
-            if (latest >= 0) allowed.times_to = min(vocabulary, first + latest + 1);
+            its.allowed.text_from = first;
+            if (latest >= 0) its.allowed.times_to = min(vocabulary, first + latest + 1);
         } else {
-            if (opened) allowed.times_from = vocabulary;               // text must follow
-            if (closed) allowed.text_from = eot;                       // the next segment opens, or the text ends
-            if (!opened && time >= first) allowed.times_from = time + (closed ? 0 : 1);
+            if (opened) its.allowed.times_from = vocabulary;  // text must follow
+            if (closed) its.allowed.text_from = eot;          // the next segment opens, or the text ends
+            if (!opened && time >= first) its.allowed.times_from = time + (closed ? 0 : 1);
         }
     }
 
-    Best text = {-infinity(), -1}, stamp = {-infinity(), -1};
-    for (int token = threadIdx.x; token < vocabulary; token += CHOOSING)
-        if (kind == PROBE || allowed(token)) (token < allowed.text_to ? text : stamp).take(logits[token], token);
-    text = block_best(text);
-    stamp = block_best(stamp);
-    const float highest = fmaxf(text.value, stamp.value);
-    float text_sum = 0.0f, stamp_sum = 0.0f;
-    for (int token = threadIdx.x; token < vocabulary; token += CHOOSING)
-        if (kind == PROBE || allowed(token)) {
-            const float share = expf(logits[token] - highest);
-            (token < allowed.text_to ? text_sum : stamp_sum) += share;
+    Slice* const slices = (Slice*)slices_of_all + (size_t)number * SLICES;
+    for (int part = 0; part < 2; part++) look(its, blockIdx.x, part, slices + blockIdx.x);
+    if (!is_last(counters + number, SLICES)) return;
+
+    Best best[2];  // of text, of timestamps
+    for (int part = 0; part < 2; part++) {
+        best[part] = {-infinity(), -1};
+        for (int i = 0; i < SLICES; i++)
+            best[part].take(__ldcg(&slices[i].parts[part].best), fresh(&slices[i].parts[part].token));
+    }
+    const float highest = fmaxf(best[0].value, best[1].value);
+    float sums[2] = {0.0f, 0.0f};
+    for (int part = 0; part < 2; part++)
+        for (int i = 0; i < SLICES; i++) {
+            const Part* one = slices[i].parts + part;
+            const float sum = __ldcg(&one->sum);
+            if (sum != 0.0f) sums[part] += sum * expf(__ldcg(&one->best) - highest);
         }
-    text_sum = block_sum(text_sum);
-    stamp_sum = block_sum(stamp_sum);
-    if (kind == PROBE) {
+    float* const values = (float*)out + (size_t)number * top * 2;
+    out += (size_t)number * top * 2;
+    if (its.kind == PROBE) {
         const int token = (int)field(table, capacity, WANTED, number);
         if (threadIdx.x == 0) {
             out[0] = token;
-            ((float*)out)[1] = expf(logits[token] - highest) / (text_sum + stamp_sum);
+            values[1] = expf(its.logits[token] - highest) / sums[0];
         }
         return;
     }
     // If a timestamp, whichever, is more likely than any one text token, only a timestamp may be chosen.
-    const bool only_times = times && said && stamp_sum > expf(text.value - highest);
-    if (only_times) allowed.text_from = allowed.text_to;
-    const float total = only_times ? stamp_sum : text_sum + stamp_sum, offset = highest + logf(total);
-    const bool stuck = text.token < 0 && stamp.token < 0 && total == total;  // nothing is allowed: the end, certainly
+    const bool only_times = first < vocabulary && said && sums[1] > expf(best[0].value - highest);
+    const float total = only_times ? sums[1] : sums[0] + sums[1], offset = highest + logf(total);
+    const bool stuck = best[0].token < 0 && best[1].token < 0 && total == 0.0f;  // nothing is allowed: the end, certainly
 
-    Best best = {infinity(), -1};
+    Best chosen = only_times || best[1].value > best[0].value ? best[1] : best[0];
+    int token = stuck || chosen.token < 0 ? eot : chosen.token;
+    if (its.kind == SAMPLE && !stuck) {
+        const double share = __longlong_as_double(field(table, capacity, SHARE, number));
+        token = draw(its, slices, only_times ? best[1].value : highest, only_times, share);
+        token = token < 0 ? eot : token;
+        chosen.value = its.logits[token];
+    }
     for (int i = 0; i < top; i++) {
-        if (stuck) {
-            best = {i ? -infinity() : offset, eot};
-        } else if (kind == SAMPLE) {
-            const double share = __longlong_as_double(field(table, capacity, SHARE, number));
-            const double temperature = __longlong_as_double(field(table, capacity, TEMPERATURE, number));
-            const float most = only_times ? stamp.value : highest;
-            best.token = draw(logits, allowed, vocabulary, most, temperature, share);
-            best.value = logits[min(best.token, vocabulary - 1)];
-        } else if (i == 0) {
-            best = only_times || stamp.value > text.value ? stamp : text;
-        } else {
+        if (i > 0) {
             Best next = {-infinity(), -1};
-            for (int token = threadIdx.x; token < vocabulary; token += CHOOSING) {
-                const float value = logits[token];
-                if ((value < best.value || (value == best.value && token > best.token)) && allowed(token))
-                    next.take(value, token);
+            for (int j = threadIdx.x; j < 2 * SLICES * its.top && its.top > 1; j += THREADS) {
+                const int part = j % 2, place = j / 2 % its.top;
+                const Slice& slice = slices[j / (2 * its.top)];
+                bool there = !only_times || part;
+                for (int k = 0; k <= place && there; k++) there = fresh(&slice.tokens[part][k]) >= 0;  // the list goes on
+                if (!there) continue;
+                const float value = __ldcg(&slice.values[part][place]);
+                const int where = fresh(&slice.tokens[part][place]);
+                if (value < chosen.value || (value == chosen.value && where > chosen.token)) next.take(value, where);
             }
-            best = block_best(next);
+            chosen = block_best(next);
         }
         if (threadIdx.x == 0) {
-            out[2 * i] = best.token < 0 ? eot : best.token;
-            ((float*)out)[2 * i + 1] = stuck ? (i ? -infinity() : 0.0f) : best.value - offset;
+            out[2 * i] = i == 0 ? token : chosen.token < 0 ? eot : chosen.token;
+            values[2 * i + 1] = stuck ? (i ? -infinity() : 0.0f) : chosen.value - offset;
         }
     }
     if (table[ADVANCE_AT] && threadIdx.x == 0) {
         long long* fields = table + HEADER + number;
-        fields[TOKEN * capacity] = best.token < 0 ? eot : best.token;
+        fields[TOKEN * capacity] = token;
         fields[POSITION * capacity] += 1;
         fields[SAID * capacity] += 1;
         fields[BEFORE * capacity] = last;
-        fields[LAST * capacity] = best.token;
-        if (times && best.token >= first) fields[TIME * capacity] = best.token;
+        fields[LAST * capacity] = token;
+        if (first < vocabulary && token >= first) fields[TIME * capacity] = token;
     }
 }

@@ -20,10 +20,11 @@ from .gpu_table import HEADER, Field, HeaderAt, Kind, RowTable
 
 SOURCE = Path(__file__).with_name("gpu_kernels.cu")
 THREADS = 256  # of a block: four fill a multiprocessor of Turing
-CHOOSING = 512  # of a block that chooses a token: there is one per choice
+SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
+MAX_TOP = 32  # tokens that a choice returns at most
 ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
 OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
-STAGED = 4096  # values of x that wait in shared memory: 16 KiB a block, so that four have room
+STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
 CHUNK = 64  # positions that a block attends to
 MAX_HEAD = 64  # K, which it is in all published sizes
 BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
@@ -52,10 +53,10 @@ def source() -> str:
     """Return the CUDA C++ of the kernels, the constants it shares with Python first."""
     whole = {
         "THREADS": THREADS,
-        "CHOOSING": CHOOSING,
+        "SLICES": SLICES,
+        "MAX_TOP": MAX_TOP,
         "TEXTS": ROW_GROUP,
         "OUTPUTS": OUTPUTS,
-        "STAGED": STAGED,
         "BLOCKS": BLOCKS,
         "CHUNK": CHUNK,
         "MOST_SIZE": MAX_HEAD,
@@ -222,14 +223,14 @@ class Kernels:
         assert bias is None or bias.shape == (outer,)
         assert residual is None or residual.shape == y.shape
         assert norm is None or norm.weight.shape == norm.bias.shape == (inner,)
-        split, blocks = self._grid(inner, outer)
+        (split, blocks), staged = self._grid(inner, outer), _staged(rows, inner)
         where = (table.there, np.int32(table.capacity)) if table else (NULL, np.int32(0))
         arguments = (
             *(x, weight, _or_null(bias), *(norm or (NULL, NULL)), _or_null(residual), y, *where),
-            *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), EPSILON),
+            *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), np.int32(staged), EPSILON),
             *(NULL, NULL, NULL, np.int32(0), np.int32(0)),
         )
-        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=_PRODUCT)
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=staged + _PRODUCT)
 
     def project_qkv(self, table: RowTable, x: Array, weights: Weights, norm: Norm, queries: Array, layer: int) -> None:
         """The projections of self-attention: x (R, D), normed first -> queries (R, D); keys and values are kept."""
@@ -242,13 +243,13 @@ class Kernels:
         assert query_bias.shape == value_bias.shape == norm.weight.shape == norm.bias.shape == (width,)
         assert queries.shape == x.shape
         assert rows <= table.capacity
-        split, blocks = self._grid(width, width, 3)
+        (split, blocks), staged = self._grid(width, width, 3), _staged(rows, width)
         arguments = (
             *(x, query, query_bias, *norm, NULL, queries, table.there, np.int32(table.capacity)),
-            *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), EPSILON),
+            *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), np.int32(staged), EPSILON),
             *(key, value, value_bias, np.int32(layer), np.int32(table.places.shape[1])),
         )
-        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=_PRODUCT)
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=staged + _PRODUCT)
 
     @staticmethod
     def partial_shape(rows: int, heads: int, positions: int, size: int) -> tuple[int, int, int, int]:
@@ -310,14 +311,24 @@ class Kernels:
         shared = together * size + 2 * ROW_GROUP + 4 * THREADS + together * CHUNK  # see Look in the source
         self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
 
-    def choose(self, table: RowTable, logits: Array, out: Array, choices: int) -> None:
-        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits."""
+    @staticmethod
+    def slices_shape(choices: int) -> tuple[int, int, int]:
+        """The shape of what :meth:`choose` computes in, int32: see Slice in the source."""
+        return choices, SLICES, 12 + 4 * MAX_TOP
+
+    def choose(self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int) -> None:
+        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits.
+
+        slices, with anything in it, is of :meth:`slices_shape` or larger; counters (choices,) are 0 before and after.
+        """
         _check(np.float32, logits)
-        _check(np.int32, out)
+        _check(np.int32, slices, counters, out)
         assert choices <= table.capacity
+        assert slices.size >= math.prod(self.slices_shape(choices))
+        assert counters.size >= choices
         assert out.size >= 2 * choices
-        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), out)
-        self._launch("choose", (choices,), arguments, shared=2 * CHOOSING, threads=CHOOSING)
+        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), slices, counters, out)
+        self._launch("choose", (SLICES, choices), arguments, shared=2 * THREADS + 8)
 
     # -------------------------------------------------------------------------------------- launching
 
@@ -348,7 +359,13 @@ class Kernels:
             self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-_PRODUCT = STAGED + 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory, see multiply in the source
+_PRODUCT = 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory beside x, see multiply in the source
+
+
+def _staged(rows: int, inner: int) -> int:
+    """How many values of x wait in shared memory: all of up to eight rows, if there is room for them."""
+    whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
+    return min(STAGED, min(rows, ROW_GROUP) * whole)
 
 
 def _given(*arrays: Array | None) -> list[Array]:

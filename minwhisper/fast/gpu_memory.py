@@ -7,6 +7,7 @@ of both. What the driver and CUDA's libraries take for themselves, the context, 
 :data:`CONTEXT` is an estimate, and :func:`measure_card` measures it where there is a GPU.
 """
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,7 @@ from ..config import PUBLISHED, WhisperConfig
 from ..devices import describe_device
 from ..names import expected_shapes
 from ..weights import pool_bytes
-from .gpu_choices import MAX_TOP
-from .gpu_kernels import CHUNK
+from .gpu_kernels import CHUNK, MAX_TOP, Kernels
 from .gpu_table import HEADER, Field
 
 GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.GpuEngine` takes them
@@ -108,8 +108,9 @@ def _buffers(c: WhisperConfig, texts: int) -> int:
     """A step's buffers for 1, 2, 4 … rows, their tables and logits, and the table of prompts."""
     rows = 2 * (1 << (texts - 1).bit_length()) - 1
     table = 8 * (len(Field) + c.max_target_positions)
+    choice = SINGLE * (prod(Kernels.slices_shape(1)) + 1 + 2 * MAX_TOP)
     prompts = 8 * (HEADER + len(Field) * 256 + 16 * c.max_target_positions)
-    return rows * (_row(c) + table + SINGLE * (c.vocab_size + 2 * MAX_TOP)) + prompts
+    return rows * (_row(c) + table + choice + SINGLE * c.vocab_size) + prompts
 
 
 # ------------------------------------------------------------------------------------------ what a card has

@@ -21,7 +21,7 @@ from ..devices import is_full
 from ..engine import Feed
 from ..search import Chosen, Step, choose
 from .gpu_cache import GpuCache, Slot
-from .gpu_choices import Choices
+from .gpu_choices import Choices, Results
 from .gpu_decoder import FEW, Decoder, Rows
 from .gpu_kernels import ROW_GROUP
 from .gpu_memory import pool
@@ -33,7 +33,7 @@ class Buffers(NamedTuple):
 
     rows: Rows
     logits: Array  # (R, V)
-    out: Array  # chosen tokens and log-probabilities
+    results: Results
 
 
 class Continuation(NamedTuple):
@@ -114,7 +114,7 @@ class Steps:
         else:
             buffers = self._fill(caches, [step.tokens for step in steps], steps, greedy)
         self._run(buffers, caches)
-        chosen = to_numpy(buffers.out[: 2 * top * len(tokens)]).reshape(len(tokens), top, 2)
+        chosen = to_numpy(buffers.results.out[: 2 * top * len(tokens)]).reshape(len(tokens), top, 2)
         answers, start = [], 0
         for step in steps:
             answers.append(self._choices.read(step, chosen[start : start + len(step.going)]))
@@ -161,7 +161,7 @@ class Steps:
     def _launch(self, buffers: Buffers, positions: int) -> None:
         self._decoder.forward(buffers.rows, positions, few=True)
         self._decoder.logits(buffers.rows, buffers.logits)
-        self._choices.run(buffers.rows.table, buffers.logits, buffers.out, len(buffers.logits))
+        self._choices.run(buffers.rows.table, buffers.logits, buffers.results)
 
     def _buffers_of(self, rows: int) -> Buffers:
         """The buffers for 1, 2, 4, 8 … rows: all of them together take less than twice what the largest do."""
@@ -172,7 +172,7 @@ class Steps:
             self._buffers[capacity] = Buffers(
                 rows=Rows.make(capacity, table, config),
                 logits=xp.empty((capacity, config.vocab_size), np.float32),
-                out=xp.empty(self._choices.room(capacity), np.int32),
+                results=self._choices.make(capacity),
             )
         return self._buffers[capacity]
 
@@ -197,9 +197,9 @@ class Steps:
             wanted = [row * length + length - 1 for row in range(new.rows)]
         logits = self._prompt_logits(rows, wanted)
         top = self._choices.top([step])
-        out = array_module(logits).empty(2 * top * choices, np.int32)
-        self._choices.run(rows.table, logits, out, choices)
-        chosen = to_numpy(out).reshape(choices, top, 2)
+        results = self._choices.make(choices)
+        self._choices.run(rows.table, logits, results)
+        chosen = to_numpy(results.out[: 2 * top * choices]).reshape(choices, top, 2)
         return self._choices.read(step, chosen), new
 
     def _through(
@@ -289,21 +289,20 @@ def _continues(
 def _describe(table: RowTable, caches: Sequence[GpuCache], tokens: Sequence[Sequence[Sequence[int]]]) -> None:
     """Enter rows, groups and places of caches that are extended by these tokens already."""
     table.wait()
-    fields, row, sequence, group = table.fields, 0, 0, 0
+    rows: list[tuple[int, int, int]] = []  # token, position, sequence
+    groups: list[tuple[int, int, int]] = []  # the window's address, the first row, rows
+    sequence = 0
     for cache, its in zip(caches, tokens, strict=True):
-        length, count = len(its[0]), cache.rows * len(its[0])
-        part = slice(row, row + count)
-        fields[Field.TOKEN, part] = np.asarray(its).reshape(-1)
-        fields[Field.POSITION, part] = np.tile(np.arange(cache.length - length, cache.length), cache.rows)
-        fields[Field.SEQUENCE, part] = np.repeat(np.arange(sequence, sequence + cache.rows), length)
+        first, begin = len(rows), cache.length - len(its[0])
+        for number, row in enumerate(its, start=sequence):
+            rows += [(token, position, number) for position, token in enumerate(row, start=begin)]
         table.places[sequence : sequence + cache.rows] = cache.places
-        for first in range(row, row + count, ROW_GROUP):
-            fields[Field.AUDIO, group] = address(cache.audio)
-            fields[Field.FIRST, group] = first
-            fields[Field.COUNT, group] = min(ROW_GROUP, row + count - first)
-            group += 1
-        row, sequence = row + count, sequence + cache.rows
-    table.header[HeaderAt.ROWS_AT], table.header[HeaderAt.GROUPS_AT] = row, group
+        sequence += cache.rows
+        audio = address(cache.audio)
+        groups += [(audio, row, min(ROW_GROUP, len(rows) - row)) for row in range(first, len(rows), ROW_GROUP)]
+    table.fields[Field.TOKEN : Field.SEQUENCE + 1, : len(rows)] = np.array(rows, np.int64).T
+    table.fields[Field.AUDIO : Field.COUNT + 1, : len(groups)] = np.array(groups, np.int64).T
+    table.header[HeaderAt.ROWS_AT], table.header[HeaderAt.GROUPS_AT] = len(rows), len(groups)
 
 
 def _recorded(launch: Callable[[], None]) -> Any:

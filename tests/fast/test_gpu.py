@@ -150,30 +150,36 @@ def test_the_command_transcribes_on_a_gpu(gpus, capsys):
 # ------------------------------------------------------------------------------------------ what crosses over
 
 
-def test_a_window_sends_its_mel_and_a_token_brings_down_a_few_bytes(there, gpus):
-    there.transcribe(JFK)  # the rules' constants are sent once
-    for options in ({"temperature": 0.0}, {"temperature": 0.0, "beam_size": 3}):
-        gpus.transfers.clear()
-        said = [token for segment in there.transcribe(JFK, **options)["segments"] for token in segment["tokens"]]
-        up = [crossed.shape for crossed in gpus.transfers if crossed.up]
-        down = Counter(crossed.nbytes for crossed in gpus.transfers if not crossed.up)
-        assert up == [(1, 80, 3000)]
-        if "beam_size" in options:
-            assert set(down) == {
-                4,
-                2 * 4 * 4,
-                3 * 2 * 4 * 4,
-            }  # four ways on from one candidate, then from each of three
-            assert len(said) <= sum(down.values()) - 1 <= len(said) + 20
-        else:  # a token and its probability, that of the end, and how likely it is that nobody speaks
-            assert down == {8: len(said) + 1, 4: 1}
+def test_a_greedy_token_sends_nothing_and_brings_down_eight_bytes(there, gpus):
+    there.transcribe(JFK)  # the filters are sent once
+    gpus.transfers.clear()
+    generated = [token for segment in there.transcribe(JFK, temperature=0.0)["segments"] for token in segment["tokens"]]
+    up = [(crossed.shape, crossed.nbytes) for crossed in gpus.transfers if crossed.up]
+    down = Counter(crossed.nbytes for crossed in gpus.transfers if not crossed.up)
+    assert up[0] == ((1, 80, 3000), 960_000)
+    assert len(up) == 3  # the mel, the table of the prompt, that of the first step
+    assert all(size < 20_000 for _, size in up[1:])
+    # With the prompt's choice comes the probability of no speech; at last, the end.
+    assert down == {16: 1, 8: len(generated)}
 
 
-def test_a_window_that_is_told_what_came_before_sends_that_too(there, gpus):
+def test_a_step_of_a_beam_sends_one_table_and_brings_down_its_best_tokens(there, gpus):
+    there.transcribe(JFK)
+    gpus.transfers.clear()
+    there.transcribe(JFK, temperature=0.0, beam_size=3)
+    up = [crossed.nbytes for crossed in gpus.transfers if crossed.up]
+    down = [crossed.nbytes for crossed in gpus.transfers if not crossed.up]
+    assert len(up) == 1 + len(down)  # a mel, and a table for each that comes down
+    assert max(up[1:]) < 40_000
+    assert down[0] == 2 * 4 * 8  # four tokens of one text, beside the probability of no speech
+    assert set(down[1:]) <= {rows * 4 * 8 for rows in (1, 2, 3)}
+
+
+def test_a_window_that_is_prompted_with_previous_text_sends_no_more(there, gpus):
     there.transcribe(JFK)
     gpus.transfers.clear()
     there.transcribe(JFK, initial_prompt="A speech.", temperature=0.0)
-    assert [crossed.shape for crossed in gpus.transfers if crossed.up] == [(1, 80, 3000), (1, 5)]
+    assert sum(crossed.up for crossed in gpus.transfers) == 3
 
 
 def test_weights_are_sent_one_by_one_and_are_there_once(gpus):
@@ -214,22 +220,39 @@ def test_the_pretended_gpu_refuses_what_would_cross_over_in_silence(hidden, gpus
 # ------------------------------------------------------------------------------------------ recorded steps
 
 
-def test_steps_are_recorded_and_played(there, mel, monkeypatch):
-    recorded = []
-    record = Steps._recorded
-    monkeypatch.setattr(Steps, "_recorded", lambda *args: recorded.append(args) or record(*args))
-    assert there.decode(mel[0]).tokens == parity.load_reference("tiny.en").tokens
-    assert len(recorded) == 1  # for the window
+def test_a_step_is_recorded_once_for_all_windows(there, mel, monkeypatch):
+    recorded, record = [], gpu_steps._record
+    monkeypatch.setattr(gpu_steps, "_record", lambda launch: recorded.append(launch) or record(launch))
+    for _ in range(2):
+        assert there.decode(mel[0]).tokens == parity.load_reference("tiny.en").tokens
+    assert len(recorded) == 1
+    there.decode(mel[0], beam_size=3)
+    assert len(recorded) == 2  # for up to four rows, which three windows are, too
+    there.decode(np.concatenate([mel, mel, mel]))
+    assert len(recorded) == 2
 
 
-def test_where_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypatch):
-    def fails(*_):
+def test_if_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypatch):
+    def fails(_):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 
-    monkeypatch.setattr(Steps, "_recorded", fails)
+    monkeypatch.setattr(gpu_steps, "_record", fails)
     with pytest.warns(UserWarning, match="cannot be recorded on this GPU.*StreamCaptureUnsupported") as caught:
         assert tokens(there.transcribe(JFK)) == tokens(tiny_en.transcribe(JFK))
     assert len(caught) == 1
+
+
+def test_the_graph_changes_nothing(there, mel):
+    engine = there.engine._engine
+    with engine.at_work():
+        caches = [engine.new_cache(there.encode(mel)) for _ in range(2)]
+        for token in (50257, 50362, 843, 11):
+            found = []
+            for number, use_graph in enumerate((True, False)):
+                engine.steps.use_graph = use_graph
+                ((logits, caches[number]),) = engine.decode_together([Feed([[token]], caches[number], [0])])
+                found.append(to_numpy(logits))
+            assert np.array_equal(*found)
 
 
 # ------------------------------------------------------------------------------------------ the kernels themselves
@@ -303,9 +326,14 @@ def test_the_memory_foretold_is_what_is_taken(name, dtype, gpus):
     model = minwhisper.Whisper.random(name, device="cuda", dtype=dtype)
     foretold = device_memory(PUBLISHED[name], dtype)
     assert gpus.alive == foretold.weights
+    tile = model.engine._engine._tile
+    assert (
+        foretold.peak <= device_memory(PUBLISHED[name], dtype, tile=tile).peak < gpus.limit
+    )  # larger if there is room
+    foretold = device_memory(PUBLISHED[name], dtype, tile=tile)
     encoder, decoder = window_peaks(model, gpus)
     assert encoder == pytest.approx(foretold.encoder, rel=0.03)
-    assert decoder == pytest.approx(foretold.cache + foretold.decoder, rel=0.05)
+    assert decoder == pytest.approx(foretold.buffers + foretold.cache + foretold.decoder, rel=0.03)
 
 
 @pytest.mark.parametrize("said", [1, 60, 250])
@@ -326,10 +354,10 @@ def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
 
 def test_memory_is_reserved_in_one_piece(gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
-    foretold = device_memory(PUBLISHED["tiny"], "float16")
+    assert gpus.alive == device_memory(PUBLISHED["tiny"], "float16").weights
+    foretold = device_memory(PUBLISHED["tiny"], "float16", tile=model.engine._engine._tile)
     assert gpus.alive == foretold.weights
-    assert model.engine
-    assert (gpus.alive, gpus.peak) == (foretold.weights, foretold.peak)
+    assert 0 <= gpus.peak - foretold.peak < 512  # what an array's size is rounded up to
 
 
 @pytest.mark.grid

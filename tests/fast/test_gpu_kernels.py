@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,12 +15,14 @@ import refusing_cupy
 from conftest import SMALL, real_model
 from cuda_on_cpu import RawModule
 from minwhisper import Whisper, decoder, layers
-from minwhisper.backend import to_device, to_numpy
+from minwhisper.backend import address, to_device, to_numpy
 from minwhisper.engine import Feed
-from minwhisper.fast import gpu_kernels
-from minwhisper.fast.gpu_decoder import Steps
-from minwhisper.fast.gpu_kernels import CHUNK, OUTPUTS, STAGED, TEXTS, WARPS, Kernels, load_kernels
+from minwhisper.fast import gpu, gpu_kernels
+from minwhisper.fast.gpu_choices import filter_array
+from minwhisper.fast.gpu_kernels import CHUNK, MAX_TOP, OUTPUTS, ROW_GROUP, STAGED, WARPS, Kernels, Norm, load_kernels
+from minwhisper.fast.gpu_table import HEADER, Field, HeaderAt, Kind, RowTable
 from minwhisper.parity import relative_difference, window_mel
+from minwhisper.rules import LogitFilters, Timestamps
 
 LAYER = 1e-6
 STEP = 2.5e-6  # of all blocks together
@@ -32,7 +35,9 @@ on_cpu = pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_
 
 def make(dtype) -> Kernels:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule))
+        cupy = refusing_cupy.make()
+        cupy.RawModule = RawModule
+        patch.setitem(sys.modules, "cupy", cupy)
         return Kernels(dtype)
 
 
@@ -99,6 +104,9 @@ def real(tiny_en, speech):
     )
 
 
+# ------------------------------------------------------------------------------------------ around large products
+
+
 def test_layer_norm(kernels, real, placed):
     weight, bias = (placed(real.block["attention_norm"][name], kernels.dtype) for name in ("weight", "bias"))
     x, out = placed(real.x), placed(np.zeros_like(real.x))
@@ -115,267 +123,444 @@ def test_layer_norm_of_any_width_and_in_place(kernels, draw, width):
     close(x, expected, 5e-6)  # what is left when 10 is taken away is less exact in either
 
 
-def test_bias_gelu(kernels, real, draw, placed):
-    first = real.block["mlp"]["fc1"]
-    x, bias = placed(layers.linear(real.normed, first["weight"])), placed(first["bias"], kernels.dtype)
-    expected = layers.gelu(x + wide(bias))
-    kernels.bias_gelu(x, bias)
+@pytest.mark.parametrize(("gelu", "biased", "added"), list(product([False, True], repeat=3)))
+def test_finish_adds_bias_and_residual_around_the_gelu(kernels, draw, gelu, biased, added):
+    x, bias, residual = draw(7, 37), draw(37, dtype=kernels.dtype), draw(7, 37, dtype=kernels.dtype)
+    x *= 8  # beyond where the polynomial ends
+    expected = x + wide(bias) if biased else x.copy()
+    expected = layers.gelu(expected) if gelu else expected
+    expected = expected + wide(residual) if added else expected
+    kernels.finish(x, bias if biased else None, gelu=gelu, residual=residual if added else None)
     close(x, expected)
-    odd, bias = draw(7, 37), draw(37, dtype=kernels.dtype)
-    odd *= 8  # beyond where the polynomial goes on
-    expected = layers.gelu(odd + wide(bias))
-    kernels.bias_gelu(odd, bias)
-    close(odd, expected)
 
 
-def test_softmax_of_what_the_decoder_scores(kernels, real, placed):
-    own = real.block["attention"]
-    queries, keys = (
-        layers.split_heads(layers.linear(real.normed[None], **own[name]), real.config.decoder_attention_heads)
-        for name in ("query", "key")
-    )
-    scores = placed(layers.attention_scores(queries, keys.swapaxes(2, 3)))  # (1, H, S, S)
-    expected = layers.softmax(scores + layers.causal_mask(scores.shape[-1], 0, scores))
-    kernels.softmax(scores, past=0)
-    close(scores, expected)
-    assert (scores[0, :, 3, 4:] == 0).all()
-
-
-@pytest.mark.parametrize(("length", "columns"), [(1, 1), (3, 5), (2, 31), (5, 257), (4, 1500)])
-def test_softmax_of_any_shape(kernels, draw, length, columns):
-    scores = draw(2, 3, length, columns)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 5), (2, 31), (5, 257), (4, 1500)])
+def test_softmax_of_any_shape(kernels, draw, rows, columns):
+    scores = draw(2, rows, columns)
     scores *= 5
-    scores[..., 1:2] = -np.inf
-    plain, expected = scores.copy(), layers.softmax(scores)
-    kernels.softmax(plain)
-    close(plain, expected)
-    past = columns - length
-    expected = layers.softmax(scores + layers.causal_mask(length, past, scores))
-    kernels.softmax(scores, past)
+    expected = layers.softmax(scores)
+    kernels.softmax(scores)
     close(scores, expected)
 
 
-@pytest.mark.parametrize("position", [0, 1, 447])
-def test_embed(kernels, real, placed, position):
-    table = real.weights["token_embedding"].astype(kernels.dtype, order="C")
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (8, 1), (7, 2), (8, 2)])
+@pytest.mark.parametrize("by_time", [True, False])
+def test_a_product_with_what_is_unfolded_is_the_convolution(kernels, draw, length, stride, by_time):
+    x = draw(length, 5) if by_time else draw(5, length).T
+    weight, bias = draw(6, 5, 3), np.zeros(6, np.float32)
+    columns = draw(-(-length // stride), 5, 3)
+    kernels.unfold(x, columns, stride)
+    close(
+        columns.reshape(len(columns), -1) @ weight.reshape(6, -1).T,
+        layers.conv1d(np.ascontiguousarray(x)[None], weight, bias, stride)[0],
+    )
+
+
+def test_weights_are_widened_and_values_stored_in_the_dtype_of_the_weights(kernels, draw):
+    weight, copy = draw(5, 70, dtype=kernels.dtype), draw(5, 70)
+    kernels.restore(weight, copy)
+    assert np.array_equal(copy, wide(weight))
+    x, bias, kept = draw(4, 70), draw(70, dtype=kernels.dtype), draw(4, 70, dtype=kernels.dtype)
+    kernels.store(x, bias, kept)
+    assert np.array_equal(kept, (x + wide(bias)).astype(kernels.dtype))
+    kernels.store(x, None, kept)
+    assert np.array_equal(kept, x.astype(kernels.dtype))
+
+
+# ------------------------------------------------------------------------------------------ rows
+
+
+POSITIONS = 12  # of text
+
+
+def table_of(capacity, rows, places=None, positions=POSITIONS) -> RowTable:
+    """A table of rows (token, position, sequence) and of where their sequences are, (sequences, positions)."""
+    table = RowTable(capacity, positions, np.zeros(1))
+    table.header[HeaderAt.ROWS_AT] = len(rows)
+    for number, row in enumerate(rows):
+        table.fields[[Field.TOKEN, Field.POSITION, Field.SEQUENCE], number] = row
+    if places is not None:
+        table.places[: len(places)] = places
+    table.send(capacity)
+    return table
+
+
+def test_embed_takes_each_rows_token_and_position_and_leaves_other_rows(kernels, real, placed):
+    tokens = real.weights["token_embedding"].astype(kernels.dtype, order="C")
     positions = placed(real.weights["positions"], kernels.dtype)
-    tokens, x = placed([50257, 0, 51863], np.int32), placed(np.zeros((3, real.config.d_model)))
-    kernels.embed(tokens, table, positions, placed([position], np.int32), x)
-    assert np.array_equal(x, wide(table)[tokens] + wide(positions)[position])
+    x = placed(np.full((4, real.config.d_model), 7.0))
+    kernels.embed(table_of(4, [(50257, 447, 0), (0, 3, 0), (51863, 0, 1)]), tokens, positions, x)
+    assert np.array_equal(x[:3], wide(tokens)[[50257, 0, 51863]] + wide(positions)[[447, 3, 0]])
+    assert (x[3] == 7.0).all()
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_matvec(kernels, real, placed, rows):
-    """A block's products, one after the other as in a step."""
-    own, mlp = real.block["attention"], real.block["mlp"]
-    x = placed(real.normed[:rows])
-    weight, bias = placed(own["query"]["weight"], kernels.dtype), placed(own["query"]["bias"], kernels.dtype)
-    y = placed(np.zeros_like(x))
-    kernels.matvec(x, weight, bias, y)
-    close(y, layers.linear(x, wide(weight), wide(bias)))
-    kernels.matvec(x, weight, None, y)
-    close(y, layers.linear(x, wide(weight)))
+def test_linear_maps_of_a_block(kernels, real, placed, rows):
+    """One after the other as in a step."""
+    cross, mlp, capacity = real.block["cross_attention"], real.block["mlp"], 16
+    table = table_of(capacity, [(0, 0, 0)] * rows)
+    x = placed(np.full((capacity, real.config.d_model), np.nan))
+    x[:rows] = real.x[:rows]
+    norm = Norm(*(placed(real.block["mlp_norm"][name], kernels.dtype) for name in ("weight", "bias")))
+    normed = layers.layer_norm(x[:rows], wide(norm.weight), wide(norm.bias))
+    weight, bias = (placed(cross["query"][name], kernels.dtype) for name in ("weight", "bias"))
+    y = placed(np.full_like(x, 7.0))
+    kernels.linear(x, weight, bias, y, table=table, norm=norm)
+    close(y[:rows], layers.linear(normed, wide(weight), wide(bias)))
+    assert (y[rows:] == 7.0).all()
 
-    weight, bias = placed(mlp["fc1"]["weight"], kernels.dtype), placed(mlp["fc1"]["bias"], kernels.dtype)
-    hidden = placed(np.zeros((rows, len(weight))))
-    kernels.matvec(x, weight, bias, hidden, gelu=True)
-    close(hidden, layers.gelu(layers.linear(x, wide(weight), wide(bias))))
+    weight, bias = (placed(mlp["fc1"][name], kernels.dtype) for name in ("weight", "bias"))
+    hidden = placed(np.full((capacity, len(weight)), np.nan))
+    kernels.linear(x, weight, bias, hidden, table=table, norm=norm, gelu=True)
+    close(hidden[:rows], layers.gelu(layers.linear(normed, wide(weight), wide(bias))))
 
-    weight, bias = placed(mlp["fc2"]["weight"], kernels.dtype), placed(mlp["fc2"]["bias"], kernels.dtype)
-    stream = placed(real.x[:rows])
-    expected = stream + layers.linear(hidden, wide(weight), wide(bias))
-    kernels.matvec(hidden, weight, bias, stream, residual=stream)
-    close(stream, expected)
+    weight, bias = (placed(mlp["fc2"][name], kernels.dtype) for name in ("weight", "bias"))
+    expected = x[:rows] + layers.linear(hidden[:rows], wide(weight), wide(bias))
+    kernels.linear(hidden, weight, bias, x, table=table, residual=x)
+    close(x[:rows], expected)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4, 6, 7, 17])
+@pytest.mark.parametrize("multiprocessors", [1, 132])  # few blocks, and many whose warps share the sums
 @pytest.mark.parametrize(
-    ("inner", "outer"), [(1, 1), (6, 3), (16, 24), (24, 16), (50, 17), (130, 33), (1284, 5), (STAGED + 132, 19)]
+    ("rows", "inner", "outer"),
+    [
+        *((1, inner, 19) for inner in (1, 6, 50, 130, 1284, STAGED + 132)),
+        *((rows, 136, 33) for rows in (3, 4, 6, 7, 17)),
+        *((rows, 1284, 5) for rows in (2, 5, 8)),
+        (ROW_GROUP, 2 * STAGED // ROW_GROUP, 2 * 3 * WARPS * OUTPUTS + 5),
+    ],
 )
-def test_matvec_of_any_shape(kernels, draw, rows, inner, outer):
+def test_linear_of_any_shape(kernels, draw, rows, inner, outer, multiprocessors, monkeypatch):
+    monkeypatch.setattr(kernels, "multiprocessors", multiprocessors)
     x, weight, bias = draw(rows, inner), draw(outer, inner, dtype=kernels.dtype), draw(outer, dtype=kernels.dtype)
     y, residual = draw(rows, outer), draw(rows, outer)
-    kernels.matvec(x, weight, bias, y, residual=residual)
-    close(y, residual + layers.linear(x, wide(weight), wide(bias)))
-
-
-@pytest.mark.parametrize("inner", [8, 2 * STAGED // TEXTS])
-def test_matvec_of_more_outputs_than_blocks(kernels, draw, inner, monkeypatch):
-    """A block goes on with others, with x where it is or in pieces."""
-    monkeypatch.setattr(gpu_kernels, "MOST_BLOCKS", 3)
-    rows, outer = TEXTS, 2 * 3 * WARPS * OUTPUTS + 5
-    x, weight, y = draw(rows, inner), draw(outer, inner, dtype=kernels.dtype), draw(rows, outer)
-    kernels.matvec(x, weight, None, y)
-    close(y, layers.linear(x, wide(weight)))
+    norm = Norm(draw(inner, dtype=kernels.dtype), draw(inner, dtype=kernels.dtype))
+    kernels.linear(x, weight, bias, y, table=table_of(32, [(0, 0, 0)] * rows), norm=norm, residual=residual)
+    normed = layers.layer_norm(x, wide(norm.weight), wide(norm.bias))
+    close(y, residual + layers.linear(normed, wide(weight), wide(bias)), 2e-6)
 
 
 @pytest.mark.parametrize("offset", [1, 2, 4])
-def test_matvec_of_a_weight_that_begins_anywhere(kernels, draw, offset):
-    x, long, y = draw(2, 40), draw(offset + 12 * 40, dtype=kernels.dtype), draw(2, 12)
+def test_linear_of_a_weight_that_begins_anywhere_and_of_one_row_without_a_table(kernels, draw, offset):
+    x, long, y = draw(1, 40), draw(offset + 12 * 40, dtype=kernels.dtype), draw(1, 12)
     weight = long[offset:].reshape(12, 40)
-    kernels.matvec(x, weight, None, y)
+    kernels.linear(x, weight, None, y)
     close(y, layers.linear(x, wide(weight)))
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 132])
+def test_projections_keep_keys_and_values_of_each_row_in_its_place(kernels, draw, multiprocessors, monkeypatch):
+    monkeypatch.setattr(kernels, "multiprocessors", multiprocessors)
+    width, blocks, layer = 24, 3, 1
+    slots = [np.full((blocks, 2, POSITIONS, width), 9.0, kernels.dtype) for _ in range(2)]
+    places = np.array([[address(slots[0])] * POSITIONS, [address(slots[1])] * POSITIONS])
+    places[1, :4] = address(slots[0])  # where the second sequence began
+    rows = [(0, 5, 0), (0, 5, 1), (0, 6, 1)]
+    weights = {
+        name: {"weight": draw(width, width, dtype=kernels.dtype), "bias": draw(width, dtype=kernels.dtype)}
+        for name in ("query", "key", "value")
+    }
+    norm = Norm(draw(width, dtype=kernels.dtype), draw(width, dtype=kernels.dtype))
+    x, queries, table = draw(3, width), draw(3, width), table_of(4, rows, places)
+    kernels.project_qkv(table, x, weights, norm, queries, layer)
+    normed = layers.layer_norm(x, wide(norm.weight), wide(norm.bias))
+    query, value = (
+        layers.linear(normed, wide(weights[name]["weight"]), wide(weights[name]["bias"])) for name in ("query", "value")
+    )
+    key = layers.linear(normed, wide(weights["key"]["weight"]))
+    close(queries, query, 2e-6)
+    expected = [np.full_like(slot, 9.0) for slot in slots]
+    for row, (slot, position) in enumerate(((0, 5), (1, 5), (1, 6))):
+        expected[slot][layer, :, position] = key[row], value[row]
+    for slot, its in zip(slots, expected, strict=True):
+        np.testing.assert_allclose(wide(slot), wide(its), rtol=2e-3 if kernels.dtype == np.float16 else 1e-4, atol=1e-3)
+        assert (slot == 9.0).sum() == (its == 9.0).sum()
+
+    for slot in slots:
+        slot[...] = 9.0
+    kernels.remember(
+        table, draw(3, width) * 0 + key, value - wide(weights["value"]["bias"]), weights["value"]["bias"], layer
+    )
+    for slot, its in zip(slots, expected, strict=True):
+        np.testing.assert_allclose(wide(slot), wide(its), rtol=2e-3 if kernels.dtype == np.float16 else 1e-4, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------ attention
 
 
-def expected_attention(queries, keys, values):
-    """The readable layer: queries (R, D), keys, values (R or 1, H, T, K) -> (R, D)."""
-    heads = keys.shape[1]
-    split = layers.split_heads(queries[:, None], heads)  # (R, H, 1, K)
-    each = np.broadcast_to(wide(keys), (len(split), *keys.shape[1:]))
-    heard = layers.attend(split, each.swapaxes(2, 3), wide(values))
-    return layers.merge_heads(heard)[:, 0]
+def expected_attention(queries, keys, values, heads):
+    """The readable layer: queries (R, D), keys, values (T, D) -> (R, D)."""
+    split = [layers.split_heads(wide(x)[None], heads) for x in (queries, keys, values)]
+    mixed = layers.attend(split[0], split[1].swapaxes(2, 3), split[2])
+    return layers.merge_heads(mixed)[0]
+
+
+def attention_buffers(rows, heads, positions, size, placed):
+    partial = placed(np.full(Kernels.partial_shape(rows, heads, positions, size), np.nan))
+    return partial, placed(np.zeros(rows * heads), np.int32)
 
 
 @pytest.mark.parametrize(
-    ("rows", "heads", "size", "room", "past"),
-    [
-        (1, 6, 64, 448, 447),
-        (5, 2, 64, 448, 300),
-        (2, 3, 64, 64, 0),
-        (9, 4, 4, 8, 7),
-        (2, 2, 8, 70, 33),
-        (1, 2, 12, 3, 1),
-    ],
+    ("heads", "size", "positions", "past"),
+    [(2, 64, 448, (447, 300, CHUNK - 1)), (3, 4, 8, (7, 0, 3)), (2, 12, 3 * CHUNK + 5, (CHUNK, 2 * CHUNK - 1, 1))],
 )
-def test_attend_text(kernels, draw, placed, rows, heads, size, room, past):
-    width = heads * size
-    new = draw(rows, 3 * width).reshape(rows, 3, width).swapaxes(0, 1)  # (3, R, D), by rows
-    keys, values = (draw(rows, heads, room, size, dtype=kernels.dtype) for _ in range(2))
-    expected = []
-    for buffer, its in zip((keys, values), new[1:], strict=True):
-        buffer[:, :, past:] = np.nan  # nobody may look there
-        after = buffer.copy()
-        after[:, :, past] = its.reshape(rows, heads, size)
-        expected.append(after)
-    position, out = placed([past], np.int32), draw(rows, width)
-    kernels.attend_text(new, keys, values, position, out)
-    for buffer, after in zip((keys, values), expected, strict=True):
-        assert np.array_equal(buffer, after, equal_nan=True)
-    seen = [after[:, :, : past + 1] for after in expected]
-    close(out, expected_attention(new[0], *seen))
-
-    more = draw(3, rows + 2, width)
-    more[:, 1:-1] = new
-    again = draw(rows, width)
-    kernels.attend_text(more[:, 1:-1], keys, values, position, again)  # some rows of (3, N, D)
-    assert np.array_equal(again, out)
+def test_text_is_attended_to_wherever_its_parts_are(kernels, draw, placed, heads, size, positions, past):
+    width, blocks, layer = heads * size, 2, 1
+    slots = [draw(blocks, 2, positions, width, dtype=kernels.dtype) for _ in range(3)]
+    which = np.random.default_rng(5).integers(0, 3, (len(past), positions))
+    places = np.array([address(slot) for slot in slots])[which]
+    table = table_of(4, [(0, position, number) for number, position in enumerate(past)], places, positions)
+    queries, out = draw(4, width), placed(np.full((4, width), 7.0))
+    partial, counters = attention_buffers(4, heads, positions, size, placed)
+    for _ in range(2):  # counters are as they were
+        kernels.attend_text(table, queries, partial, counters, out, heads, layer)
+        for row, last in enumerate(past):
+            seen = range(last + 1)
+            keys, values = (np.stack([slots[which[row, i]][layer, kind, i] for i in seen]) for kind in (0, 1))
+            close(out[row : row + 1], expected_attention(queries[row : row + 1], keys, values, heads), 2e-6)
+        assert (out[3] == 7.0).all()
+        assert not counters.any()
 
 
-@pytest.mark.parametrize("past", [-1, 8, 2**30])
-def test_attend_text_without_room_does_nothing(kernels, draw, placed, past):
-    keys, values, out = draw(2, 4, 8, 4, dtype=kernels.dtype), draw(2, 4, 8, 4, dtype=kernels.dtype), draw(2, 16)
-    before = [array.copy() for array in (keys, values, out)]
-    kernels.attend_text(draw(3, 2, 16), keys, values, placed([past], np.int32), out)
-    for array, its in zip((keys, values, out), before, strict=True):
-        assert np.array_equal(array, its)
-
-
-@pytest.mark.parametrize("rows", ROWS)
-def test_attend_audio_to_a_window(kernels, real, placed, rows):
-    cross, heads = real.block["cross_attention"], real.config.decoder_attention_heads
-    queries = placed(layers.linear(real.normed[:rows], **cross["query"]))
-    keys, values = layers.keys_and_values(real.features, cross, heads)
-    keys, values = placed(keys[0].swapaxes(1, 2), kernels.dtype), placed(values[0], kernels.dtype)  # (H, T, K)
-    out = placed(np.zeros_like(queries))
-    partial = placed(np.full(Kernels.partial_shape(rows, *keys.shape), np.nan))
-    kernels.attend_audio(queries, keys, values, partial, out)
-    close(out, expected_attention(queries, keys[None], values[None]))
-
-
-@pytest.mark.parametrize("rows", [1, 17])
 @pytest.mark.parametrize(
     ("heads", "positions", "size"),
     [(2, 1, 4), (4, 448, 4), (2, CHUNK, 8), (3, CHUNK + 1, 12), (1, 33, 64), (2, 100, 20)],
 )
-def test_attend_audio_of_any_shape(kernels, draw, placed, rows, heads, positions, size):
-    queries, out = draw(rows, heads * size), draw(rows, heads * size)
-    keys, values = (draw(heads, positions, size, dtype=kernels.dtype) for _ in range(2))
+def test_each_group_of_rows_attends_to_its_window(kernels, draw, placed, heads, positions, size):
+    width, blocks, layer, groups = heads * size, 2, 1, [(0, 1), (1, 8), (9, 1), (10, 3)]
+    windows = [draw(blocks, 2, positions, width, dtype=kernels.dtype) for _ in range(3)]
+    queries, out, table = draw(16, width), placed(np.full((16, width), 7.0)), table_of(16, [(0, 0, 0)] * 13)
     queries *= 20  # so that the chunks' highest scores lie far apart
-    partial = placed(np.full(Kernels.partial_shape(rows, heads, positions, size), np.nan))
-    kernels.attend_audio(queries, keys, values, partial, out)
-    close(out, expected_attention(queries, keys[None], values[None]), 3e-6)  # large scores, whose exp is as exact
+    heard = [0, 1, 1, 2]
+    for group, ((first, count), window) in enumerate(zip(groups, heard, strict=True)):
+        table.fields[[Field.AUDIO, Field.FIRST, Field.COUNT], group] = address(windows[window]), first, count
+    table.header[HeaderAt.GROUPS_AT] = len(groups)
+    table.send(0)
+    partial, counters = attention_buffers(16, heads, positions, size, placed)
+    for _ in range(2):
+        kernels.attend_audio(table, queries, partial, counters, out, heads, layer, positions)
+        for (first, count), window in zip(groups, heard, strict=True):
+            rows, (keys, values) = slice(first, first + count), windows[window][layer]
+            close(out[rows], expected_attention(queries[rows], keys, values, heads), 3e-6)  # large scores
+        assert (out[13:] == 7.0).all()
+        assert not counters.any()
+
+
+# ------------------------------------------------------------------------------------------ choices
+
+
+VOCABULARY, END, FIRST = 700, 500, 600  # of tokens, and the ids of the end and of the first timestamp
+SUPPRESSED = (3, 8, 590, 591, 599)
+FILTERS = {
+    "text": LogitFilters(END, SUPPRESSED, (5, END)),
+    "times": LogitFilters(END, SUPPRESSED, (5, END), Timestamps(595, FIRST, 50)),
+    "late": LogitFilters(END, SUPPRESSED, (), Timestamps(595, FIRST, None)),
+    "all but one": LogitFilters(END, tuple(token for token in range(VOCABULARY) if token != 77), ()),
+    "nothing left": LogitFilters(END, tuple(range(VOCABULARY)), ()),
+}
+TEXTS = [(), (7,), (FIRST,), (FIRST + 3, 7), (FIRST + 3, 7, FIRST + 9), (FIRST + 3, 7, FIRST + 9, FIRST + 9), (1, 2, 3)]
+
+
+def choices_table(kind, filters, texts, **more) -> tuple[RowTable, np.ndarray]:
+    table = RowTable(8, 1, np.zeros(1))
+    array = filter_array(filters, VOCABULARY)
+    for number, text in enumerate(texts):
+        times = [token for token in text if token >= FIRST]
+        values = {
+            Field.LOGITS: number,
+            Field.KIND: kind,
+            Field.FILTERS: address(array),
+            Field.SAID: len(text),
+            Field.LAST: text[-1] if text else -1,
+            Field.BEFORE: text[-2] if len(text) > 1 else -1,
+            Field.TIME: times[-1] if times and filters.timestamps else -1,
+            Field.WANTED: 42,
+        }
+        for name, value in values.items():
+            table.fields[name, number] = value
+    table.numbers[Field.TEMPERATURE, :] = more.get("temperature", 1.0)
+    table.numbers[Field.SHARE, : len(texts)] = more.get("shares", 0.0)
+    table.header[HeaderAt.CHOICES_AT] = len(texts)
+    table.header[HeaderAt.TOP_AT] = more.get("top", 1)
+    table.header[HeaderAt.ADVANCE_AT] = more.get("advance", 0)
+    table.send(0)
+    return table, array
+
+
+def choose(kernels, table, logits, choices, placed):
+    top = int(table.header[HeaderAt.TOP_AT])
+    out, counters = placed(np.full(2 * top * choices, -9), np.int32), placed(np.zeros(choices), np.int32)
+    slices = np.full(Kernels.slices_shape(choices), -1, np.int32)
+    kernels.choose(table, logits, slices, counters, out, choices)
+    assert not counters.any()
+    out = out.reshape(choices, top, 2)
+    return out[..., 0], out[..., 1].view(np.float32)
+
+
+def filtered(filters, logits):
+    return layers.log_softmax(filters(logits, TEXTS))
+
+
+@pytest.fixture
+def scores(rng, placed):
+    """For each text logits of which, in some rows, timestamps or ends are likely."""
+    logits = 3 * rng.standard_normal((len(TEXTS), VOCABULARY))
+    logits[1::3, FIRST:] += 4
+    logits[2::3, END] += 9
+    logits[:, 20] = logits[:, 30]  # the first of equal ones counts
+    return placed(logits)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("top", [1, 6, MAX_TOP])
+def test_the_most_likely_tokens_are_those_of_filters_and_log_softmax(kernels, scores, placed, name, top):
+    table, _kept = choices_table(Kind.LIKELIEST, FILTERS[name], TEXTS, top=top)
+    tokens, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
+    exact = filtered(FILTERS[name], scores)
+    for row, (its, values) in enumerate(zip(tokens, logprobs, strict=True)):
+        expected = np.argsort(-exact[row], kind="stable")[:top]
+        possible = np.isfinite(exact[row][expected])
+        assert its[possible].tolist() == expected[possible].tolist(), (row, top)
+        np.testing.assert_allclose(values, exact[row][expected], atol=2e-6)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("temperature", [0.01, 0.7, 30.0])
+def test_a_sample_is_the_token_at_its_share_of_the_sum(kernels, scores, placed, rng, name, temperature):
+    exact = filtered(FILTERS[name], scores)
+    for shares in (rng.random(len(TEXTS)), np.zeros(len(TEXTS)), np.full(len(TEXTS), 1 - 2.0**-53)):
+        table, _kept = choices_table(Kind.SAMPLE, FILTERS[name], TEXTS, temperature=temperature, shares=shares)
+        tokens, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
+        with np.errstate(over="ignore"):
+            heated = np.exp((exact.astype(np.float64) - exact.max(axis=1, keepdims=True)) / temperature)
+        reached = np.cumsum(heated, axis=1)
+        for row, token in enumerate(tokens[:, 0]):
+            assert np.isfinite(exact[row, token])
+            near = 1e-4 * reached[row, -1]  # the kernel's logits are not those rounded by log_softmax
+            before = reached[row, token] - heated[row, token]
+            assert before - near <= shares[row] * reached[row, -1] <= reached[row, token] + near
+            assert logprobs[row, 0] == pytest.approx(exact[row, token], abs=3e-6)
+
+
+def test_a_probe_is_a_probability_among_all_tokens(kernels, scores, placed):
+    table, _kept = choices_table(Kind.PROBE, FILTERS["nothing left"], TEXTS)
+    tokens, probabilities = choose(kernels, table, scores, len(TEXTS), placed)
+    assert (tokens == 42).all()
+    close(probabilities[:, 0], layers.softmax(scores)[:, 42], 2e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_logit_that_is_not_a_number_makes_no_certainty(kernels, scores, placed, value):
+    scores[0, 100] = value
+    scores[1] = value
+    table, _kept = choices_table(Kind.LIKELIEST, FILTERS["text"], TEXTS)
+    _, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
+    assert not np.isfinite(logprobs[:2]).any()
+    assert np.isfinite(logprobs[2:]).all()
+
+
+def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, placed):
+    table, _kept = choices_table(Kind.LIKELIEST, FILTERS["times"], TEXTS, advance=1)
+    fields = table.there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), -1)
+    before = fields.copy()
+    tokens, _ = choose(kernels, table, scores, len(TEXTS), placed)
+    after = fields[:, : len(TEXTS)]
+    assert after[Field.TOKEN].tolist() == after[Field.LAST].tolist() == tokens[:, 0].tolist()
+    assert (after[[Field.POSITION, Field.SAID]] - before[[Field.POSITION, Field.SAID], : len(TEXTS)] == 1).all()
+    assert after[Field.BEFORE].tolist() == before[Field.LAST, : len(TEXTS)].tolist()
+    for row, (token,) in enumerate(tokens.tolist()):
+        assert after[Field.TIME, row] == (token if token >= FIRST else before[Field.TIME, row])
 
 
 # ------------------------------------------------------------------------------------------ steps
 
 
 @on_cpu
+@pytest.mark.filterwarnings("error")  # there is one where the kernels do not compile
 @pytest.mark.parametrize(("dtype", "texts", "count", "most"), [("float32", 2, 3, STEP), ("float16", 1, 1, ROUNDED)])
-def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real, gpus):
-    """The engine's own, with kernels that run: launched, recorded, played again. In float16 they remember rounded."""
-    engine = real_model("tiny.en", device="cuda", dtype=dtype).engine._engine  # its kernels are played by NumPy
-    steps = Steps(engine._decoder, real.config, load_kernels(dtype))
+def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real, gpus, monkeypatch):
+    """The engine's own, with kernels that run. In float16 keys and values are rounded."""
+    monkeypatch.setattr(gpu, "load_kernels", load_kernels)
+    engine = real_model("tiny.en", device="cuda", dtype=dtype).engine
     cache = engine.new_cache(to_device(real.features, "cuda:0"))
     ((_, cache),) = engine.decode_together([Feed(real.tokens[:, :2].tolist(), cache, [0])])
     other = decoder.new_cache(real.features, real.weights, real.config)
     _, other = decoder.decode_cached(real.tokens[:, :2], other, real.weights, real.config)
     cache, other = cache.take([0] * texts), other.take([0] * texts)
-    assert cache.text.blocks[0].keys.dtype == dtype
+    assert cache.slots[0].array.dtype == dtype
     for column in range(2, 2 + count):
         tokens = np.array([real.tokens[0, column : column + texts]]).T  # another one for each text
-        ((logits, cache),) = steps.decode_together([Feed(tokens.tolist(), cache, [0])])
+        ((logits, cache),) = engine.decode_together([Feed(tokens.tolist(), cache, [0])])
         expected, other = decoder.decode_cached(tokens, other, real.weights, real.config)
         close(to_numpy(logits), expected, most)
-    assert (cache.text.recorded is None) == (count == 1)
 
 
 @on_cpu
-def test_steps_of_several_windows_together(gpus, rng):
+@pytest.mark.filterwarnings("error")
+def test_steps_of_several_windows_together(gpus, rng, monkeypatch):
+    monkeypatch.setattr(gpu, "load_kernels", load_kernels)
     here, there = (Whisper.random(SMALL, seed=3, device=device) for device in ("cpu", "cuda"))
-    weights = here.weights["decoder"]
-    steps = Steps(there.weights["decoder"], SMALL, load_kernels("float32"))
+    weights, engine = here.weights["decoder"], there.engine
     features = [here.encode(rng.standard_normal((1, 8, 300)).astype(np.float32)) for _ in range(2)]
-    mine = [there.engine.new_cache(to_device(one, there.device)) for one in features]
+    mine = [engine.new_cache(to_device(one, there.device)) for one in features]
     exact = [decoder.new_cache(one, weights, SMALL) for one in features]
     mine, exact = ([first.take([0, 0, 0]), second.take([0, 0])] for first, second in (mine, exact))
     for tokens in ([[[1], [2], [3]], [[4], [5]]], [[[6], [7], [8]], [[9], [10]]]):
-        found = steps.decode_together([Feed(new, cache, [0]) for new, cache in zip(tokens, mine, strict=True)])
+        found = engine.decode_together([Feed(new, cache, [0]) for new, cache in zip(tokens, mine, strict=True)])
         expected = [
             decoder.decode_cached(np.array(new), cache, weights, SMALL)
             for new, cache in zip(tokens, exact, strict=True)
         ]
         for (ours, _), (theirs, _) in zip(found, expected, strict=True):
             close(to_numpy(ours), theirs, STEP)
-        mine, exact = [cache for _, cache in found], [cache for _, cache in expected]
+        mine, exact = ([cache for _, cache in found], [cache for _, cache in expected])
+        mine = [mine[0].take([2, 0, 0]), mine[1]]
+        exact = [exact[0].take([2, 0, 0]), exact[1]]
 
 
 # ------------------------------------------------------------------------------------------ threads, arguments
 
 
-def test_the_order_of_threads_changes_nothing(kernels, rng, monkeypatch):
+def test_the_order_of_threads_and_blocks_changes_nothing(kernels, rng, scores, placed, monkeypatch):
     """Where a kernel reads what a thread has yet to write, it does."""
-    rows, heads, size, room, positions, width = 2, 2, 8, 300, 300, 16
+    heads, size, positions, width = 2, 8, 3 * CHUNK, 16
 
-    def some(*shape):
-        return rng.standard_normal(shape).astype(np.float32)
+    def some(*shape, dtype=np.float32):
+        return rng.standard_normal(shape).astype(dtype)
 
     given = {
-        "x": some(rows, width),
-        "new": some(3, rows, width),
+        "x": some(2, width),
         "scores": some(3, 700),
-        **{name: some(rows, heads, room, size).astype(kernels.dtype) for name in ("keys", "values")},
-        **{name: some(heads, positions, size).astype(kernels.dtype) for name in ("heard_keys", "heard_values")},
-        "weight": some(width, width).astype(kernels.dtype),
-        "bias": some(width).astype(kernels.dtype),
-        "partial": np.zeros(Kernels.partial_shape(rows, heads, positions, size), np.float32),
-        **{name: np.zeros((rows, width), np.float32) for name in ("out", "product", "normed", "embedded")},
+        "slot": some(1, 2, positions, width, dtype=kernels.dtype),
+        "audio": some(1, 2, positions, width, dtype=kernels.dtype),
+        "weight": some(width, width, dtype=kernels.dtype),
+        "bias": some(width, dtype=kernels.dtype),
+        "partial": np.zeros(Kernels.partial_shape(2, heads, positions, size), np.float32),
+        "counters": np.zeros(2 * heads, np.int32),
+        **{name: np.zeros((2, width), np.float32) for name in ("queries", "out", "product", "normed", "embedded")},
     }
 
     def compute(backward):
         monkeypatch.setattr(RawModule, "backward", backward)
         its = {name: array.copy() for name, array in given.items()}
-        position = np.array([280], np.int32)
-        kernels.attend_text(its["new"], its["keys"], its["values"], position, its["out"])
-        kernels.attend_audio(its["out"], its["heard_keys"], its["heard_values"], its["partial"], its["product"])
-        kernels.matvec(its["product"], its["weight"], its["bias"], its["x"], residual=its["x"], gelu=True)
+        places = np.full((2, positions), address(its["slot"]))
+        table = table_of(2, [(1, positions - 2, 0), (3, positions - 1, 1)], places, positions)
+        for group in range(2):
+            table.fields[[Field.AUDIO, Field.FIRST, Field.COUNT], group] = address(its["audio"]), group, 1
+        table.header[HeaderAt.GROUPS_AT] = 2
+        table.send(2)
+        weights = {name: {"weight": its["weight"], "bias": its["bias"]} for name in ("query", "key", "value")}
+        norm, at = Norm(its["bias"], its["bias"]), (its["partial"], its["counters"])
+        kernels.embed(table, its["weight"], some(positions, width, dtype=kernels.dtype) * 0, its["embedded"])
+        kernels.project_qkv(table, its["x"], weights, norm, its["queries"], 0)
+        kernels.attend_text(table, its["queries"], *at, its["out"], heads, 0)
+        kernels.attend_audio(table, its["out"], *at, its["product"], heads, 0, positions)
+        kernels.linear(its["product"], its["weight"], its["bias"], its["x"], table=table, residual=its["x"], gelu=True)
         kernels.layer_norm(its["x"], its["bias"], its["bias"], its["normed"])
-        kernels.bias_gelu(its["normed"], its["bias"])
-        kernels.softmax(its["scores"], past=690)
-        tokens, which = np.array([1, 3], np.int32), np.array([2], np.int32)
-        kernels.embed(tokens, its["weight"], its["weight"], which, its["embedded"])
+        kernels.softmax(its["scores"])
+        for kind in Kind:
+            choices, _kept = choices_table(kind, FILTERS["times"], TEXTS, top=1, shares=0.4)
+            its[kind.name] = np.concatenate(choose(kernels, choices, scores, len(TEXTS), placed), axis=1)
         return its
 
     forward, backward = compute(False), compute(True)
@@ -384,24 +569,24 @@ def test_the_order_of_threads_changes_nothing(kernels, rng, monkeypatch):
 
 
 def test_what_does_not_fit_is_refused(kernels, draw, placed):
-    x, weight, y = draw(2, 16), draw(8, 16, dtype=kernels.dtype), draw(2, 8)
+    x, weight, y, table = draw(2, 16), draw(8, 16, dtype=kernels.dtype), draw(2, 8), table_of(2, [(0, 0, 0)] * 2)
     other = np.float16 if kernels.dtype == np.float32 else np.float32
     with pytest.raises(AssertionError, match="got"):
-        kernels.matvec(x, weight.astype(other), None, y)
+        kernels.linear(x, weight.astype(other), None, y, table=table)
     with pytest.raises(AssertionError, match="contiguous"):
-        kernels.matvec(x, np.asfortranarray(weight), None, y)
+        kernels.linear(x, np.asfortranarray(weight), None, y, table=table)
     with pytest.raises(AssertionError):
-        kernels.matvec(x, weight, None, draw(2, 9))
-    keys = draw(1, CHUNK + 1, 4, dtype=kernels.dtype)
+        kernels.linear(x, weight, None, draw(2, 9), table=table)
     with pytest.raises(AssertionError):
-        kernels.attend_audio(draw(1, 4), keys, keys, draw(*Kernels.partial_shape(1, 1, CHUNK, 4)), draw(1, 4))
-    keys = draw(1, 2, 3, dtype=kernels.dtype)
-    with pytest.raises(AssertionError, match="multiple of 4"):
-        kernels.attend_audio(draw(1, 3), keys, keys, draw(1, 1, 1, 5), draw(1, 3))
-    keys = draw(1, 2, 68, dtype=kernels.dtype)
-    with pytest.raises(AssertionError, match="at most 64"):
-        kernels.attend_audio(draw(1, 68), keys, keys, draw(1, 1, 1, 70), draw(1, 68))
-    kernels.matvec(draw(0, 16), weight, None, draw(0, 8))  # nothing to do
+        kernels.linear(x, weight, None, y)  # two rows, and no table
+    for width, heads, words in ((3, 1, "multiple of 4"), (68, 1, "at most 64")):
+        buffers = attention_buffers(2, heads, POSITIONS, width, placed)
+        with pytest.raises(AssertionError, match=words):
+            kernels.attend_text(table, draw(2, width), *buffers, draw(2, width), heads, 0)
+    partial, counters = attention_buffers(2, 4, CHUNK, 4, placed)
+    with pytest.raises(AssertionError):
+        kernels.attend_audio(table, draw(2, 16), partial, counters, draw(2, 16), 4, 0, CHUNK + 1)
+    kernels.finish(draw(0, 16))  # nothing to do
 
 
 def refusing(error):
@@ -434,7 +619,7 @@ def test_that_memory_is_full_is_not_a_fault_of_the_kernels(error, monkeypatch):
 
 @on_cpu
 def test_kernels_are_loaded(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule))
+    monkeypatch.setitem(sys.modules, "cupy", refusing_cupy.make())
     assert load_kernels("float16").dtype == np.float16
 
 
@@ -461,7 +646,8 @@ def test_nvcc_compiles_them_for_a_t400(tmp_path, dtype):
     assert registers.keys() == set(gpu_kernels.NAMES)
     for name, (used, spilled) in registers.items():
         assert spilled == (0, 0), name
-        assert used <= 64, name  # so that 1,024 threads fit into a processor's 65,536
+        blocks = {"linear": gpu_kernels.BLOCKS, "choose": 1}.get(name, 4)
+        assert used * gpu_kernels.THREADS * blocks <= 65_536, name  # so many blocks fit into a multiprocessor
 
 
 TINY = """
