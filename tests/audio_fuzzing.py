@@ -84,7 +84,7 @@ def main(first, count, seconds):
         original(number)
     load_audio(original(0))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-    allowed, end = _most_memory() + MEMORY, time.monotonic() + seconds
+    allowed, end = most_memory() + MEMORY, time.monotonic() + seconds
     for number in range(first, first + count):
         if time.monotonic() > end:
             break
@@ -105,10 +105,10 @@ def _problem(number, allowed):
         return traceback.format_exc()
     if (taken := time.process_time() - before) > HANG:
         return f"{taken:.1f} s"
-    return "" if _most_memory() <= allowed else f"{_most_memory() >> 20} MiB of memory"
+    return "" if most_memory() <= allowed else f"{most_memory() >> 20} MiB of memory"
 
 
-def _most_memory():
+def most_memory():
     """The most memory in bytes that this process has taken so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
