@@ -39,13 +39,13 @@ def test_the_fuzzer_notices_what_it_looks_for() -> None:
     """An error of another kind, much memory, much time and an end of the process are all failures."""
     breaking = {  # statements, what is said of them, and seconds until they hang
         "raise KeyError(1)": ("KeyError: 1", 60),
-        "np.ones(100 << 20)": ("MiB of memory", 60),
+        "np.ones(20 << 20)": ("MiB of memory", 60),
         "sum(range(10**7))": (" s", 0.01),
         "os.abort()": ("", 60),
     }
     for statement, (named, hang) in breaking.items():
         code = (
-            f"import os, numpy as np, audio_fuzzing as f; f.HANG = {hang}\n"
+            f"import os, numpy as np, audio_fuzzing as f; f.HANG, f.MEMORY = {hang}, 50 << 20\n"
             f"def broken(content, **options): {statement}\n"
             "f.FORMATS, first = f.FORMATS[:1], iter([None])\n"
             "f.load_audio = lambda *a, **o: next(first, 0) is None or broken(*a, **o)\n"
@@ -53,4 +53,4 @@ def test_the_fuzzer_notices_what_it_looks_for() -> None:
         )
         child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
         assert child.returncode != 0, statement
-        assert named in child.stderr
+        assert named in child.stderr, f"{statement}: {child.returncode}, {child.stderr}"
