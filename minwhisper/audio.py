@@ -8,14 +8,19 @@ Walkthrough: section 2.
 """
 
 import os
-from typing import Any, BinaryIO, Self, TypeAlias
+import warnings
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backend import Array, array_module
 from .errors import AudioError
+from .printable import brief
 from .sample_store import SampleStore
+
+if TYPE_CHECKING:
+    from .sound_file import AudioFile
 
 SAMPLE_RATE = 16000  # samples a second
 N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
@@ -30,10 +35,13 @@ AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any
 
 MAX_CHANNELS = 64  # an array with more columns than this is one that lies on its side
 MIN_RATE, MAX_RATE = 1_000, 10_000_000  # samples a second; no sound has fewer or more, a rate in kHz would
+MAX_TRACKS, MAX_NAME = 10**9, 100  # of audio tracks and of characters of a language
 INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 128)}  # silence; full scale above it
 
 
-def load_audio(source: AudioSource, rate: int | None = None) -> NDArray[np.float32]:
+def load_audio(
+    source: AudioSource, rate: int | None = None, *, timeline: bool = False, track: int | str | None = None
+) -> NDArray[np.float32]:
     """Any sound as mono samples at 16 kHz: (N,) float32, full scale being -1 to 1.
 
     ``source`` is a path to anything FFmpeg can read, video with a sound track included, ``"-"`` for standard
@@ -44,46 +52,62 @@ def load_audio(source: AudioSource, rate: int | None = None) -> NDArray[np.float
     ``rate`` in samples a second may be left out if the array is float and at 16 kHz already; mono float32 of that
     rate comes back as it is, not copied. Channels are averaged, and other rates resampled, in float32.
 
-    The samples of a file are those of ``ffmpeg -i FILE -ac 1 -ar 16000 -f s16le -``, divided by 32768: where several
-    sound tracks are there, the one marked as default, then the one with most channels. Packets in the middle that
-    cannot be decoded are left out with a warning; a file that ends before it should is refused. Formats that do not
-    state their length (Ogg, raw AAC, MP3 without a Xing header) can lack an end unnoticed.
+    The samples of a file are those of ``ffmpeg -i FILE -ac 1 -ar 16000 -f s16le -``, divided by 32768: what is missing
+    in the middle, or before audio that starts later than the video beside it, is left out. With ``timeline=True``
+    samples are placed by the file's timestamps instead, so that sample 16,000 · t is heard t seconds after the start of
+    the file: a late start and holes above 0.1 s become silence, and what is there twice is cut. A file without them
+    has the same samples either way. Transcriptions use the timeline.
+
+    ``track`` chooses among several audio tracks: a number, 1 for the first, or a language's code as it is in the file,
+    such as "en" or "eng". By default it is a track with audio in it, then the one marked as default, then the one with
+    most channels.
+
+    A warning names what is missing or damaged. A file that ends before it should is refused if it states how much audio
+    is in it, as WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM and MP3 with a Xing header do. Other formats end where
+    they end.
 
     Raises :class:`AudioError`, one line on what is wrong and what to do, for everything that cannot be loaded.
     """
-    samples = _samples_of(source, rate)
-    if isinstance(samples, np.ndarray):
-        return samples
-    with Sound(samples) as sound:
+    found = _load(source, rate, timeline, track)
+    if isinstance(found, np.ndarray):
+        return found
+    with Sound(found.store) as sound:
         return sound.read(0, sound.size)
 
 
-def open_sound(source: AudioSource, rate: int | None = None) -> "Sound":
+def open_sound(
+    source: AudioSource, rate: int | None = None, *, timeline: bool = False, track: int | str | None = None
+) -> "Sound":
     """Any sound, to be read piece by piece: what :func:`load_audio` loads, without holding all of it in memory.
 
-    ``source`` and ``rate`` are those of :func:`load_audio`, and so are the samples, the warnings and the refusals: a
-    file is read and decoded to its end here, once. Up to nine minutes of its samples are kept in memory, more of them
-    in a temporary file, 115 MB an hour, in the folder that the environment variable TMPDIR names. An array is kept as
-    it is, so it should not be written to while the sound is open.
+    The arguments are those of :func:`load_audio`, and so are the samples, the warnings and the refusals: a file is read
+    and decoded to its end here, once. Up to nine minutes of its samples are kept in memory, more of them in a temporary
+    file, 115 MB an hour, in the folder that the environment variable TMPDIR names. An array is kept as it is, so it
+    should not be written to while the sound is open.
 
     Raises :class:`AudioError` for everything that cannot be loaded, and for a temporary folder without enough room.
     """
-    return Sound(_samples_of(source, rate))
+    found = _load(source, rate, timeline, track)
+    return Sound(found) if isinstance(found, np.ndarray) else Sound(found.store, late=found.late, track=found.track)
 
 
 class Sound:
     """Mono samples at 16 kHz that are read piece by piece; :func:`open_sound` makes one.
 
-    ``size`` is the number of samples. Close it when it is no longer needed, or use it in a ``with`` statement. Two
-    threads must not read it at the same time.
+    ``size`` is the number of samples, ``late`` the seconds of silence before the audio begins, if it was opened with
+    ``timeline=True``, and ``track`` a line that says which audio track was read, if there are several. Close it when it
+    is no longer needed, or use it in a ``with`` statement. Two threads must not read it at the same time.
 
     >>> with open_sound(np.array([0.5, 0.25, -1.0])) as sound:
     ...     sound.size, sound.read(1, 5)
     (3, array([ 0.25, -1.  ,  0.  ,  0.  ], dtype=float32))
     """
 
-    def __init__(self, samples: NDArray[np.float32] | SampleStore) -> None:
+    def __init__(
+        self, samples: NDArray[np.float32] | SampleStore, *, late: float = 0.0, track: str | None = None
+    ) -> None:
         self.size: int = samples.size
+        self.late, self.track = late, track
         self._samples: NDArray[np.float32] | SampleStore | None = samples  # None: closed
 
     @property
@@ -122,15 +146,34 @@ class Sound:
         self.close()
 
 
-def _samples_of(source: AudioSource, rate: int | None) -> NDArray[np.float32] | SampleStore:
-    """What :func:`open_sound` reads from: samples in memory (N,), or a store of those of a file."""
+def _load(
+    source: AudioSource, rate: int | None, timeline: bool, track: int | str | None
+) -> "NDArray[np.float32] | AudioFile":
+    """Return samples in memory (N,), or what has been decoded of a file."""
+    if not is_track(track):
+        got = brief(track)
+        raise AudioError(f"track: expected a number, 1 for the first audio track, or a language's code, got {got}")
     if isinstance(source, np.ndarray):
+        if track is not None:
+            raise AudioError(f"track={track!r}: only a file has tracks, an array is one; leave it out")
         return _load_array(source, rate)
     if rate is not None:
         raise AudioError(f"rate={rate!r}: only an array needs a rate, a file states its own; leave it out")
     from .sound_file import store_sound  # FFmpeg's libraries take a while to load, and are not needed for arrays
 
-    return store_sound(source, SAMPLE_RATE)
+    found = store_sound(source, SAMPLE_RATE, timeline=timeline, track=track)
+    if found.warning is not None:
+        warnings.warn(found.warning, stacklevel=3)  # at the caller of load_audio or open_sound
+    return found
+
+
+def is_track(track: object) -> bool:
+    """Tell whether a value can name an audio track: a number from 1, a language, or None for the default."""
+    if isinstance(track, str):
+        return bool(track.strip()) and len(track) <= MAX_NAME
+    if not isinstance(track, int | np.integer) or isinstance(track, bool):
+        return track is None
+    return 1 <= int(track) < MAX_TRACKS
 
 
 def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Array:
@@ -176,7 +219,7 @@ def _load_array(array: NDArray[Any], rate: int | None) -> NDArray[np.float32]:
         samples = samples.mean(axis=1)
     if rate is None or rate == SAMPLE_RATE or not samples.size:
         return samples
-    from .sound_file import resample
+    from .resampling import resample
 
     # A few samples are fewer than the resampler's filter is long and would get lost in it.
     return pad_or_trim(resample(samples, int(rate), SAMPLE_RATE), max(1, round(samples.size * SAMPLE_RATE / int(rate))))

@@ -12,7 +12,9 @@ from dataclasses import MISSING, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Self
 
+from .audio import is_track
 from .errors import OptionError
+from .languages import CODES
 from .option_checks import (
     ELSEWHERE,
     brief,
@@ -138,6 +140,7 @@ class TranscriptionOptions:
     clip_timestamps: str | Sequence[float] = "0"  # start, end, start, end … in seconds; the last end may be left out
     hallucination_silence_threshold: float | None = None  # skip more seconds of silence around doubtful words
     language_detection_windows: int = 1  # from how many windows the language is heard
+    audio_track: int | str | None = None  # of a file with several: a number from 1, or a language; None: the default
 
     @classmethod
     def named(cls, **options: Any) -> Self:
@@ -173,6 +176,7 @@ class TranscriptionOptions:
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             raise OptionError("hallucination_silence_threshold: it goes by the words' times; give word_timestamps too")
         check_count("language_detection_windows", self.language_detection_windows, optional=False)
+        object.__setattr__(self, "audio_track", read_track(self.audio_track))
         times = collected("clip_timestamps", self.clip_timestamps, MAX_CLIP_TIMES)
         object.__setattr__(self, "clip_timestamps", self.clip_timestamps if times is None else times)
         self.clips(math.inf)
@@ -245,3 +249,19 @@ def attempts_for(temperature: Any, options: Mapping[str, Any]) -> tuple[Decoding
         )
         for number in map(float, temperatures)
     )
+
+
+def read_track(track: Any) -> int | str | None:
+    """Return the number of an audio track, the code of a language, or None for the default track.
+
+    Raises :class:`OptionError` for anything else.
+    """
+    if not is_track(track):
+        got = brief(track)
+        raise OptionError(f"audio_track: expected a number, 1 for the first audio track, or a language, got {got}")
+    if not isinstance(track, str):
+        return None if track is None else int(track)
+    named = track.strip().lower()
+    if named.isdecimal():
+        return read_track(int(named[:9]))
+    return CODES.get(named, named)

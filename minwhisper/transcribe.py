@@ -41,6 +41,7 @@ class Transcription:
     language: str  # a code: as asked for, or as heard
     language_probs: dict[str, float] | None  # of every language, where it was heard
     seconds: float  # how long the sound is
+    audio_track: str | None  # a line on which audio track was read, if the file has several
     segments: list[Segment]  # those found so far
 
     def __init__(
@@ -63,13 +64,17 @@ class Transcription:
         self.segments = []
         self._model, self._options, self._progress = model, options, progress
         self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
-        self._sound = open_sound(audio)
+        self._sound = open_sound(audio, timeline=True, track=options.audio_track)
         try:
-            self.seconds = self._sound.seconds
+            self.seconds, self.audio_track = self._sound.seconds, self._sound.track
             clips = options.clips(self.seconds)
             with model.engine.at_work():  # or the library's threads would busy-wait through hours of small products
                 self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
-            self._clips = [tuple(min(round(t * FRAMES_A_SECOND), self._mel.frames) for t in clip) for clip in clips]
+            self._first = min(int(self._sound.late * FRAMES_A_SECOND), self._mel.frames)  # the audio begins there
+            self._clips = [
+                tuple(min(max(round(t * FRAMES_A_SECOND), self._first), self._mel.frames) for t in clip)
+                for clip in clips
+            ]
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
             with model.engine.at_work():
@@ -165,7 +170,8 @@ class Transcription:
         tokenizer, asked = self._model.tokenizer, self._options.attempts[0].language
         if asked is not None or not self._model.is_multilingual:
             return tokenizer.language_code("en" if asked is None else asked), None
-        starts = range(0, max(1, self._mel.frames), N_FRAMES)[: self._options.language_detection_windows]
+        starts = range(self._first, max(self._first + 1, self._mel.frames), N_FRAMES)
+        starts = starts[: self._options.language_detection_windows]
         heard = [self._model.detect_language(self._mel.read(start, start + N_FRAMES))[1] for start in starts]
         mean = {code: sum(found[code] for found in heard) / len(heard) for code in heard[0]}
         return max(mean, key=mean.__getitem__), mean

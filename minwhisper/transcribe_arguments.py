@@ -94,6 +94,8 @@ def _add_what(group: "argparse._ActionsContainer") -> None:
         "0",
         metavar="START,END,…",
     )
+    help = "audio track of a file with several: a number from 1, or a language"
+    _add_default(group, "audio_track", str, help, shown="as the ffmpeg command chooses", metavar="N|LANGUAGE")
     _add_default(
         group, "initial_prompt", str, "text before the first window, for names, spelling and style", shown="none"
     )

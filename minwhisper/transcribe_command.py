@@ -208,7 +208,9 @@ class _Job:
                 self._console.note(f"wrote {paths}")
 
     def _announce(self, file: str, running: Transcription) -> None:
-        """Before the lines of a file: which one it is, where there are several, and which language it is in."""
+        """Print the lines before those of a file: its audio track, its language, and its name if there are several."""
+        if running.audio_track is not None and self._verbose is not False:
+            self._console.note(f"{printable(file)}: {running.audio_track}")
         if self._verbose and running.language_probs is not None:
             sure = running.language_probs[running.language]
             name = LANGUAGES[running.language].title()

@@ -361,6 +361,21 @@ def test_at_least_one_window_tells_the_language(wrong):
     assert TranscriptionOptions.named(language_detection_windows=np.int64(3)).language_detection_windows == 3
 
 
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.0, "", " ", "0", b"en", (1,), 10**9, "a" * 101])
+def test_audio_tracks_that_there_cannot_be(wrong):
+    got = 0 if wrong == "0" else wrong
+    message = f"audio_track: expected a number, 1 for the first audio track, or a language, got {got!r}"
+    refused(TranscriptionOptions, {"audio_track": wrong}, message)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(None, None), (2, 2), (np.int64(2), 2), (" 2", 2), ("French", "fr"), ("fra", "fra"), ("pt-BR", "pt-br")],
+)
+def test_audio_tracks_by_number_and_by_language(given, meant):
+    assert TranscriptionOptions.named(audio_track=given).audio_track == meant
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

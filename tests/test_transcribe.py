@@ -301,12 +301,12 @@ def test_a_clip_past_the_end_backwards_or_in_another_is_refused_before_anything_
     assert [is_closed(sound) for sound in opened] in ([], [True])
 
 
-def remembered(opened: list[Any]) -> Callable[[Any], Any]:
+def remembered(opened: list[Any]) -> Callable[..., Any]:
     """Opens sounds, and keeps them in a list."""
     open_sound = chapter.open_sound
 
-    def opening(audio: Any) -> Any:
-        opened.append(open_sound(audio))
+    def opening(audio: Any, **how: Any) -> Any:
+        opened.append(open_sound(audio, **how))
         return opened[-1]
 
     return opening

@@ -57,6 +57,7 @@ OF_A_WINDOW = [
 ]
 OF_THE_WHOLE = [
     ("--language_detection_windows 3", "language_detection_windows", 3),
+    ("--audio_track 2", "audio_track", 2),
     ("--clip_timestamps 1,2", "clip_timestamps", "1,2"),
     ("--initial_prompt Hello", "initial_prompt", "Hello"),
     ("--initial_prompt Hello --carry_initial_prompt true", "carry_initial_prompt", True),
@@ -214,6 +215,7 @@ def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
         ("--clip_timestamps 5,2", "clip_timestamps: .*5 to 2"),
         ("--beam_size 0", "beam_size: expected a whole number, at least 1"),
         ("--language_detection_windows 0", "language_detection_windows"),
+        ("--audio_track 0", "audio_track"),
         ("--carry_initial_prompt True", "carry_initial_prompt: there is none to carry"),
         ("--hallucination_silence_threshold 2", "hallucination_silence_threshold: .*word_timestamps"),
         ("--highlight_words True", "highlight_words: .*--word_timestamps True"),

@@ -164,7 +164,7 @@ def segment(number, text):
 class Script:
     """A transcription that yields the texts given, calls what can be called, and then ends or raises."""
 
-    language, language_probs, seconds = "en", None, 40.0
+    language, language_probs, seconds, audio_track = "en", None, 40.0, None
 
     def __init__(self, events, progress=None):
         self.events, self.progress, self.segments, self.closed = events, progress, [], False

@@ -228,7 +228,7 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
     ],
 )
 def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypatch, options, error, match):
-    monkeypatch.setattr(chapter, "open_sound", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(chapter, "open_sound", lambda *_, **__: pytest.fail("opened"))
     sounds = (pytest.fail("asked for") for _ in range(2))
     for call in (tiny_en.transcribe_many, tiny_en.stream_many):
         with pytest.raises(error, match=match):
@@ -469,7 +469,7 @@ def test_the_spectrogram_of_a_long_sound_keeps_no_other_core_busy(tiny_en, monke
 
 def test_one_of_several_for_which_memory_does_not_suffice_does_not_stop_the_others(tiny_en, monkeypatch):
     real = chapter.open_sound
-    monkeypatch.setattr(chapter, "open_sound", lambda audio: real(audio) if audio == SHORT[0] else fail())
+    monkeypatch.setattr(chapter, "open_sound", lambda audio, **how: real(audio, **how) if audio == SHORT[0] else fail())
 
     def fail():
         raise MemoryError
