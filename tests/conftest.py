@@ -65,6 +65,12 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
     backend._constant.cache_clear()  # they are on the pretended GPU
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Pretend a GPU if its tests are asked for, before a test file is imported that looks for a real one."""
+    if config.getoption("markexpr") == "cupy" and not pretended_cuda.why_not():
+        pretended_cuda.start()
+
+
 @pytest.fixture(scope="session")
 def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.PretendedGpu:
     """The GPU of :mod:`pretended_cuda`, in a process of its own."""
