@@ -62,15 +62,16 @@ def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str
     beams = [device_memory(config, dtype, texts=CANDIDATES).peak for dtype in GPU_DTYPES]
 
     def line(title: str, sizes: Sequence[int]) -> str:
-        return f"  {title:<54}" + "".join(f"{size / 2**20:>10,.0f}" for size in sizes)
+        return f"  {title:<57}" + "".join(f"{size / 2**20:>10,.0f}" for size in sizes)
 
     return [
-        f"{'memory on a GPU, MiB':<56}" + "".join(f"{dtype:>10}" for dtype in GPU_DTYPES),
+        f"{'memory on a GPU, MiB':<59}" + "".join(f"{dtype:>10}" for dtype in GPU_DTYPES),
         line("weights", [one.weights for one in needed]),
+        line("buffers of the decoder's steps", [one.buffers for one in needed]),
         line("while a window is encoded: activations", [one.encoder for one in needed]),
         line("while it is decoded: keys and values", [one.cache for one in needed]),
         line("                     activations", [one.decoder for one in needed]),
-        line("peak of CuPy's pool: weights, and the larger of both", [one.peak for one in needed]),
+        line("peak of CuPy's pool: weights, buffers, the larger of both", [one.peak for one in needed]),
         line(context, [card.outside for _ in needed]),
         line("together", [one.peak + card.outside for one in needed]),
         line(f"and with a beam of {CANDIDATES}, at most", [size + card.outside for size in beams]),

@@ -82,8 +82,11 @@ def user_path(text: str) -> Path:
     """
     if "\0" in text:
         raise ModelNotFoundError(f"{brief(text)}: expected a path, this has a NUL character in it")
+    path = Path(text)
+    if not text.startswith("~"):  # Path turns "./~x" into "~x", which would then be expanded
+        return path
     try:
-        return Path(text).expanduser()
+        return path.expanduser()
     except RuntimeError:
         raise ModelNotFoundError(
             f"{brief(text)}: the home folder that it begins with is not known; write the whole path"

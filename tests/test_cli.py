@@ -143,17 +143,17 @@ def test_info_of_a_gpu_tells_what_fits_into_it(command, gpus):
     assert there.out.startswith(f"{here}\ncuda:0: NumPy behind glass, compute capability 7.5, 2,048 MiB, of which 1,")
     rows = rows_of(there.out.removeprefix(here))
     assert rows["weights"] == ["922", "461"]
-    assert rows["peak of CuPy's pool: weights, and the larger of both"] == ["1,080", "555"]
+    assert rows["peak of CuPy's pool: weights, buffers, the larger of both"] == ["1,087", "565"]
     assert rows["outside of it: the context, and other processes' use"] == ["187", "187"]
-    assert rows["together"] == ["1,267", "742"]
+    assert rows["together"] == ["1,274", "752"]
     assert "which models fit into the 2,048 MiB of this GPU, decoding greedily: " in there.out
-    assert rows["medium"] == ["3,304", "3,491", "no", "1,670", "1,857", "yes"]
+    assert rows["medium"] == ["3,316", "3,503", "no", "1,691", "1,878", "yes"]
     assert rows["large-v3-turbo"] == ["3,191", "3,378", "no", "1,621", "1,808", "yes"]
     assert set(PUBLISHED) <= set(rows)
     gpus.outside, gpus.pool_limit = 500 << 20, 1400 << 20
     limited = command("info", "small", "--device", "auto").out
     assert "\nCuPy's pool is limited to 1,400 MiB\n" in limited
-    assert rows_of(limited)["medium"] == ["3,304", "3,804", "no", "1,670", "2,170", "no"]
+    assert rows_of(limited)["medium"] == ["3,316", "3,816", "no", "1,691", "2,191", "no"]
 
 
 def test_info_of_a_gpu_where_there_is_none_takes_a_small_one_for_an_example(command, monkeypatch):
@@ -165,7 +165,7 @@ def test_info_of_a_gpu_where_there_is_none_takes_a_small_one_for_an_example(comm
     assert "which models fit into a card of 2,048 MiB, for example, decoding greedily: " in there.out
     rows = rows_of(there.out.removeprefix(here))
     assert rows["the context: driver, CUDA's libraries (a guess)"] == ["256", "256"]
-    assert rows["medium"] == ["3,304", "3,560", "no", "1,670", "1,926", "yes"]
+    assert rows["medium"] == ["3,316", "3,572", "no", "1,691", "1,947", "yes"]
     refused(command("info", "small", "--device", "gpu"), "unknown device 'gpu'", "'cuda'")
 
 

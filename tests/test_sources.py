@@ -205,6 +205,6 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     folder_of(tmp_path / "mine", "model.safetensors", "config.json")
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(
-        ModelNotFoundError, match=r"model .*mine: cannot be read: .*'Permission denied' of .*mine; check"
+        ModelNotFoundError, match=r"mine: cannot be read \(Permission denied\); check its permissions, or name another"
     ):
         load_model(tmp_path / "mine")
