@@ -49,8 +49,8 @@ def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
     """Raise :class:`OptionError` if a checkpoint, called ``name``, does not say which heads follow the sound."""
     if not heads:
         raise OptionError(
-            f"word_timestamps: {name} names no alignment heads that it has, from which the times of words are read; use "
-            'a published model, or add "alignment_heads": [[block, head], …] to its generation_config.json (to '
+            f"word_timestamps: {name} names no alignment heads that it has, from which the times of words are read; "
+            'use a published model, or add "alignment_heads": [[block, head], …] to its generation_config.json (to '
             "config.json if it is in CTranslate2's format)"
         )
 

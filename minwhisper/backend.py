@@ -76,7 +76,7 @@ def send(here: Array, there: Array) -> Any:
     import cupy
 
     stream = cupy.cuda.get_current_stream()
-    there.set(here, stream=stream)  # type: ignore[attr-defined]  # CuPy's
+    there.set(here, stream=stream)  # CuPy's
     return stream.record(cupy.cuda.Event(disable_timing=True))
 
 
@@ -84,7 +84,7 @@ def address(array: Array) -> int:
     """Return where an array begins in the memory of its device, as kernels see it."""
     if isinstance(array, np.ndarray):
         return int(array.ctypes.data)
-    return int(array.data.ptr)  # type: ignore[attr-defined]  # CuPy's
+    return int(array.data.ptr)  # CuPy's
 
 
 def reserve(size: int, device: str) -> None:

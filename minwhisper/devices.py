@@ -1,8 +1,8 @@
 """Which device a name means, and what to do where it does not work.
 
 CuPy imports without a driver, a GPU or CUDA's libraries, so only work tells: before a GPU is used, an element-wise
-kernel and a sum of rows have to compile and run on it, and a product has to find cuBLAS. What fails there is reported as
-something to install or to do; the many ways to fail are most of this file.
+kernel and a sum of rows have to compile and run on it, and a product has to find cuBLAS. What fails there is reported
+as something to install or to do; the many ways to fail are most of this file.
 
 Walkthrough: section 14.
 """
