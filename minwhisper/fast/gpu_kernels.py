@@ -23,6 +23,7 @@ THREADS = 256  # of a block: four fill a multiprocessor of Turing
 SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
 MAX_TOP = 32  # tokens that a choice returns at most
 ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
+ROW_COUNTS = 1, 2, 5, ROW_GROUP  # for which the kernel of products has a version, see linear in the source
 OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
 STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
 CHUNK = 64  # positions that a block attends to
@@ -363,9 +364,12 @@ _PRODUCT = 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memor
 
 
 def _staged(rows: int, inner: int) -> int:
-    """How many values of x wait in shared memory: all of up to eight rows, if there is room for them."""
+    """How many values of x wait in shared memory: all of up to eight rows, if there is room for them.
+
+    The kernel has versions for so many rows and makes room for all of its version's: with less it would never end.
+    """
     whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
-    return min(STAGED, min(rows, ROW_GROUP) * whole)
+    return min(STAGED, next(count for count in ROW_COUNTS if count >= min(rows, ROW_GROUP)) * whole)
 
 
 def _given(*arrays: Array | None) -> list[Array]:

@@ -43,13 +43,15 @@ class PretendedGpu:
         self._driver = driver
         for name in ("name", "logged", "violations"):
             getattr(driver, f"pretended_{name}").restype = ctypes.c_char_p
-        for name in ("calls", "bytes", "taken", "peak", "image_bytes"):
+        for name in ("calls", "bytes", "taken", "peak"):
             getattr(driver, f"pretended_{name}").restype = ctypes.c_uint64
-        driver.pretended_image.restype = ctypes.c_void_p
         driver.pretended_card.argtypes = [ctypes.c_uint64] * 3
 
     def card(self, total: int, context: int = 256 * MIB, page: int = 2 * MIB, capability: int = 75) -> None:
-        """Limit the memory to ``total`` bytes, of which CUDA's context takes some; it is given out in whole pages."""
+        """Limit the memory to ``total`` bytes, of which CUDA's context takes some; it is given out in whole pages.
+
+        CuPy asks for the compute capability only once in a process, and for the number of multiprocessors each time.
+        """
         self._driver.pretended_card(total, context, page)
         self._driver.pretended_capability(capability)
 
@@ -71,16 +73,6 @@ class PretendedGpu:
     def forgive(self) -> None:
         """Forget the violations."""
         self._driver.pretended_forgive()
-
-    @property
-    def nodes(self) -> int:
-        """The number of nodes of the graph that was instantiated last."""
-        return self._driver.pretended_nodes()
-
-    @property
-    def image(self) -> bytes:
-        """The compiled code of the module that was loaded last."""
-        return ctypes.string_at(self._driver.pretended_image(), self._driver.pretended_image_bytes())
 
     def counts(self) -> dict[str, Count]:
         """Return how often each call was made since :meth:`forget_counts`."""

@@ -32,11 +32,6 @@ static size_t image_bytes(const unsigned char* image) {
     return sections + (size_t)each * number;
 }
 
-// The module that was loaded last.
-static Module* newest;
-EXPORTED const char* pretended_image(void) { return newest->image; }
-EXPORTED uint64_t pretended_image_bytes(void) { return newest->bytes; }
-
 EXPORTED int cuModuleLoadData(void** module, const void* image) {
     count("cuModuleLoadData", 0);
     if (forbidden_in_capture("cuModuleLoadData")) return CAPTURE_UNSUPPORTED;
@@ -47,7 +42,7 @@ EXPORTED int cuModuleLoadData(void** module, const void* image) {
     made->library = next_library;
     made->one_thread = next_one_thread;
     next_library = NULL;
-    *module = newest = made;
+    *module = made;
     return SUCCESS;
 }
 

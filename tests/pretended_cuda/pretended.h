@@ -76,7 +76,7 @@ struct Operation {
 
 struct Graph {
     Operation *first, *last;
-    int nodes, users;
+    int users;
 };
 
 // record.c: counts, a log, violations.

@@ -140,7 +140,6 @@ int queue(Stream* stream, Operation* it) {
             return CAPTURE_UNSUPPORTED;
         }
         append(&stream->capture->first, &stream->capture->last, it);
-        stream->capture->nodes++;
         return SUCCESS;
     }
     Stream* captured = captured_by_this_thread();
