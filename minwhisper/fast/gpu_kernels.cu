@@ -312,13 +312,17 @@ __device__ void stage(const Product& its, const float* x, int rows, int start, i
 template <int ROWS>
 __device__ void accumulate(const Vector* values, const float* staged, int tile, float (*sums)[ROWS]) {
 #pragma unroll
-    for (int row = 0; row < ROWS; row++)
+    for (int v = 0; v < VECTOR / 4; v++) {
+        float4 ours[OUTPUTS];
 #pragma unroll
-        for (int v = 0; v < VECTOR / 4; v++) {
+        for (int o = 0; o < OUTPUTS; o++) ours[o] = widen(values[o].parts[v]);
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) {
             const float4 theirs = four(staged + row * tile + 4 * v);
 #pragma unroll
-            for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(widen(values[o].parts[v]), theirs, sums[o][row]);
+            for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(ours[o], theirs, sums[o][row]);
         }
+    }
 }
 
 // Up to ROWS rows of x times a matrix: reading the matrix takes the time, so each of its values is read once for all of

@@ -28,7 +28,7 @@ CARD = 2048 * MIB
 PAGES = 3 * 2 * MIB  # weights, the rest and one odd array: each ends inside of a page
 PROMPT = list(range(300))  # longer than the half of a text that is kept
 REGISTERS = 65536  # of a multiprocessor
-STACK = {"choose": 32, "linear": 8}  # bytes of local memory that some kernels may need; the others none
+STACK = {"choose": 32, "linear": 0}  # bytes of local memory that some kernels may need; the others none
 
 
 def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
