@@ -176,8 +176,8 @@ def _what_to_do(error: Exception) -> str:
         return _no_library(words, cupy)
     if type(error).__name__ == "CompileException":
         return (
-            f"NVRTC does not compile CuPy's kernels ({_first_line(error)}), most often because it and CUDA's headers are "
-            f"of different versions: pip install --force-reinstall '{_package(cupy)}[ctk]'"
+            f"NVRTC does not compile CuPy's kernels ({_first_line(error)}), most often because it and CUDA's headers "
+            f"are of different versions: pip install --force-reinstall '{_package(cupy)}[ctk]'"
         )
     return f"CuPy is installed but does not work here ({_first_line(error)})"
 
