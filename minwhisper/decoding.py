@@ -123,18 +123,17 @@ def _language(request: Request, engine: Engine, tokenizer: Tokenizer) -> tuple[s
 
 
 def begin_search(request: Request, language: str, config: WhisperConfig, tokenizer: Tokenizer) -> Search:
-    """Begin the search that the options ask for; its errors name the window."""
+    """Begin the search that the options ask for."""
     options = request.options
-    with located(request.where):
-        found = yield from search(
-            initial_tokens(options, language, tokenizer, config),
-            config.max_target_positions,
-            strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
-            rules=rules_for(options, tokenizer),
-            tokenizer=tokenizer,
-            most=options.sample_len or config.max_target_positions // 2,
-        )
-    return found
+    return search(
+        initial_tokens(options, language, tokenizer, config),
+        config.max_target_positions,
+        strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
+        rules=rules_for(options, tokenizer),
+        tokenizer=tokenizer,
+        most=options.sample_len or config.max_target_positions // 2,
+        where=request.where,
+    )
 
 
 def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:

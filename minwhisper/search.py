@@ -20,7 +20,7 @@ import numpy as np
 
 from .backend import Array, array_module, to_numpy
 from .engine import Engine, Feed, Memory
-from .finite import check_finite
+from .finite import check_finite, located
 from .layers import log_softmax, softmax, working_dtype
 from .rules import Rule
 from .tokenizer import Tokenizer
@@ -84,6 +84,7 @@ class Step(NamedTuple):
     rules: Sequence[Rule]
     strategy: Strategy
     probe: Probe | None = None
+    where: str = "a window"  # for messages
 
     @property
     def wanted(self) -> list[int]:
@@ -111,20 +112,27 @@ Search: TypeAlias = Generator[Step, Chosen, Found]
 
 
 def search(
-    prompt: Sequence[int], room: int, *, strategy: Strategy, rules: Sequence[Rule], tokenizer: Tokenizer, most: int
+    prompt: Sequence[int],
+    room: int,
+    *,
+    strategy: Strategy,
+    rules: Sequence[Rule],
+    tokenizer: Tokenizer,
+    most: int,
+    where: str = "a window",
 ) -> Search:
     """Say tokens until the end: candidates for what is said in a window, and how likely nobody speaks.
 
     The prompt has ``<|startoftranscript|>`` in it. Each candidate says at most ``most`` tokens, and no more than there
     is ``room`` for in the decoder behind the prompt. Candidates that have not ended when the search has
     come after those that have, the likeliest first, where there would be fewer than the strategy keeps. The rules
-    have to leave every candidate a token to say.
+    have to leave every candidate a token to say. Errors name the window by ``where``.
     """
     most = min(most, room - len(prompt) + 1)  # the last one said is never fed back
     going = [Candidate((), 0.0)] * strategy.start
     ended: list[Candidate] = []
     probe = Probe(list(prompt).index(tokenizer.sot), tokenizer.no_speech)
-    chosen = yield Step([0], [list(prompt)], going, rules, strategy, probe)
+    chosen = yield Step([0], [list(prompt)], going, rules, strategy, probe, where)
     no_speech = chosen.probability
     rows = [0] * strategy.start  # where each candidate is in the cache: at first all are the same text
     for length in range(1, most + 1):
@@ -134,7 +142,8 @@ def search(
         going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices]
         if len(ended) >= strategy.enough or not going or length == most:
             break
-        chosen = yield Step([rows[c.row] for c in choices], [[c.token] for c in choices], going, rules, strategy)
+        rows, new = [rows[c.row] for c in choices], [[c.token] for c in choices]
+        chosen = yield Step(rows, new, going, rules, strategy, where=where)
         rows = list(range(len(choices)))
     ended = ended[: strategy.enough]
     going.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
@@ -144,15 +153,16 @@ def search(
 def choose(step: Step, logits: Array) -> Chosen:
     """Filter the logits and choose from them: logits (R, positions wanted, V)."""
     probability = math.nan
-    if step.probe is not None:  # before any rule: no speech is a special token that the rules forbid
-        probability = float(to_numpy(softmax(logits[:, 0])[0, step.probe.token]))
-        check_finite([probability], "the probability of no speech")
-    scores = logits[:, -1]
-    if len(scores) < len(step.going):
-        scores = array_module(logits).repeat(scores, len(step.going), axis=0)  # (R, V), a row per candidate
-    for rule in step.rules:
-        scores = rule(scores, [candidate.tokens for candidate in step.going])
-    return Chosen(step.strategy.choose(scores, step.going), probability)
+    with located(step.where):
+        if step.probe is not None:  # before any rule: no speech is a special token that the rules forbid
+            probability = float(to_numpy(softmax(logits[:, 0])[0, step.probe.token]))
+            check_finite([probability], "the probability of no speech")
+        scores = logits[:, -1]
+        if len(scores) < len(step.going):
+            scores = array_module(logits).repeat(scores, len(step.going), axis=0)  # (R, V), a row per candidate
+        for rule in step.rules:
+            scores = rule(scores, [candidate.tokens for candidate in step.going])
+        return Chosen(step.strategy.choose(scores, step.going), probability)
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backend import Array, address, array_module, beside
 from ..config import WhisperConfig
-from ..finite import check_finite
+from ..finite import check_finite, located
 from ..rules import LogitFilters
 from ..search import Candidate, Chosen, Sampler, Step
 from .gpu_kernels import MAX_TOP, Kernels
@@ -103,16 +103,15 @@ class Choices:
 
         Raises :class:`NumericalError` for a probability that is not a number: see :func:`minwhisper.search.choose`.
         """
-        values, probability = chosen.view(np.float32), float("nan")
-        if step.probe is not None:
-            probability = float(values[0, 0, 1])
-            check_finite([probability], "the probability of no speech")
-            chosen, values = chosen[1:], values[1:]
-        sampler = _sampler(step)
-        tokens, logprobs = chosen[:, : sampler.top, 0].tolist(), values[:, : sampler.top, 1]
-        check_finite(logprobs.ravel().tolist(), "the log-probability of a token")
-        logprobs = logprobs.tolist()
-        return Chosen(sampler.choose(tokens, logprobs, step.going), probability)
+        values, probability, sampler = chosen.view(np.float32), float("nan"), _sampler(step)
+        with located(step.where):
+            if step.probe is not None:
+                probability = float(values[0, 0, 1])
+                check_finite([probability], "the probability of no speech")
+                chosen, values = chosen[1:], values[1:]
+            tokens, logprobs = chosen[:, : sampler.top, 0], values[:, : sampler.top, 1]
+            check_finite(logprobs.ravel().tolist(), "the log-probability of a token")
+        return Chosen(sampler.choose(tokens.tolist(), logprobs.tolist(), step.going), probability)
 
     def _address(self, step: Step) -> int:
         """Where a step's filters are on the GPU: a few ids, and two bits per token."""
