@@ -8,7 +8,6 @@ import copy
 import gc
 import json
 import random
-import resource
 import signal
 import time
 import warnings
@@ -60,12 +59,25 @@ def alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def peak() -> int:
-    """The most memory that this process had, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def status(name: str) -> int:
+    """A number of bytes that the system has about this process."""
+    with open("/proc/self/status") as file:
+        return 1024 * int(next(line for line in file if line.startswith(name)).split()[1])
 
 
-BASELINE = peak()  # with everything imported; later peaks add up over the cases, so that none can hide behind another
+_before = 0  # bytes that the process had at the beginning of a test
+
+
+def begin() -> None:
+    """Measure memory from here on: the peaks of earlier tests in this process are forgotten.
+
+    The peaks of the cases of a test add up, so that none can hide behind another.
+    """
+    global _before
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak becomes what is in use now
+    _before = status("VmHWM")
 
 
 def hold(work: Callable[[], object], what: str) -> bool:
@@ -86,7 +98,7 @@ def hold(work: Callable[[], object], what: str) -> bool:
         pytest.fail(f"{what}: {type(error).__name__}: {error}"[:2000])
     for warning in caught:
         check_line(str(warning.message), what)
-    grown = peak() - BASELINE
+    grown = status("VmHWM") - _before
     if grown > MEMORY:
         gc.collect()
         pytest.fail(f"{what}: took {grown / 1e6:.0f} MB")

@@ -445,6 +445,7 @@ def parcels(scripts, tiny_en, tmp_path, monkeypatch, capsys):
     return sorted((tmp_path / "sent").iterdir())
 
 
+@pytest.mark.parity  # openai-whisper is among it
 def test_what_is_prepared_is_what_is_loaded(scripts, parcels, tiny_en, tmp_path, monkeypatch):
     prepared, there = scripts("gpu_parcels"), tmp_path / "there"
     monkeypatch.setenv(carried.VARIABLE, str(there))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoint_fuzzing import cases, hold, mutated_bytes, mutated_json
+from checkpoint_fuzzing import begin, cases, hold, mutated_bytes, mutated_json
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, safetensors_bytes, write
 from minwhisper.checkpoint import load_checkpoint
 from minwhisper.checksums import verify_checksums
@@ -27,6 +27,12 @@ from vocabularies import made_up_pieces
 FLAT = distinct_weights()
 CONFIG = asdict(SMALL) | {"activation_function": "gelu", "alignment_heads": [[1, 3], [0, 2]], "begin": [1, 2]}
 GENERATION = {"alignment_heads": [[1, 3], [0, 2]], "max_length": 448, "lang_to_id": {"<|en|>": 1}}
+
+
+@pytest.fixture(autouse=True)
+def memory() -> None:
+    """Each fuzzer is measured apart."""
+    begin()
 
 
 def load(folder: Path, rng: random.Random) -> None:

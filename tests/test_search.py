@@ -376,7 +376,9 @@ def test_scores_that_are_no_numbers_end_the_search_with_an_error(strategy, bad, 
                 row[slice(None) if everywhere else 1] = bad
             return row
 
-        with pytest.raises(NumericalError, match=rf"^a window: {what}: expected a number, the model computed nan; .*load it"):
+        with pytest.raises(
+            NumericalError, match=rf"^a window: {what}: expected a number, the model computed nan; .*load it"
+        ):
             run(scores, strategy)
 
 
