@@ -39,8 +39,9 @@ from .fast.threads import check_threads
 from .finite import located
 from .layers import Weights
 from .names import expected_shapes, flatten, nest
-from .option_checks import brief, check_count, check_generator, check_names, check_seed
+from .option_checks import check_count, check_generator, check_names, check_seed
 from .options import DecodingOptions, TranscriptionOptions
+from .printable import brief
 from .segments import Transcript
 from .sources import find_checkpoint, reading_model
 from .tensor_matching import LoadReport

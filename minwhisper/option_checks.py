@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from .errors import OptionError
+from .printable import BRIEF, brief
 
 MAX_ITEMS = 65_536  # of a collection, more than a vocabulary has; an iterator may have no end
 MAX_TEXT = 100_000  # characters of a text that becomes tokens, of which at most 223 count
 MAX_SEED = 2**128 - 1  # more bits than a generator's state has
-SHOWN = 200  # characters of a value in a message
 
 ELSEWHERE = {
     "fp16": "precision is chosen when the model is loaded: load_model(name, dtype='float16')",
@@ -30,24 +30,11 @@ ELSEWHERE = {
 }
 
 
-def brief(value: object) -> str:
-    """Return the ``repr`` of a value on one line, cut where it is long, or its type if it has none.
-
-    >>> brief((1, "two")), brief("a" * 1000)[-5:]
-    ("(1, 'two')", 'aaaa…')
-    """
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # an integer of 5,000 digits, a list nested 1,000 deep, an object with an error of its own
-        return f"a value of type {type(value).__name__}"
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-
-
 def check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:
     """Raise :class:`OptionError` for the first name that is not known, with the one that was meant."""
     for name in options:
         if name not in known:
-            near = " or ".join(map(repr, get_close_matches(name[:SHOWN], known)))
+            near = " or ".join(map(repr, get_close_matches(name[:BRIEF], known)))
             hint = f"did you mean {near}? " if near else ""
             if name in ELSEWHERE:
                 raise OptionError(f"{name}: {ELSEWHERE[name]}")

@@ -17,7 +17,6 @@ from .errors import OptionError
 from .languages import CODES
 from .option_checks import (
     ELSEWHERE,
-    brief,
     check_count,
     check_flag,
     check_names,
@@ -26,6 +25,7 @@ from .option_checks import (
     collected,
     read_ids,
 )
+from .printable import brief
 from .tokenizer import Tokenizer
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from .option_checks import brief
 from .options import DecodingOptions, TranscriptionOptions
+from .printable import brief
 from .weights import DTYPES
 from .writers import FORMATS
 

@@ -15,8 +15,9 @@ from .console import printable
 from .errors import LanguageError, OptionError
 from .fast.threads import check_threads
 from .languages import CODES
-from .option_checks import brief, check_count, check_number, check_seed
+from .option_checks import check_count, check_number, check_seed
 from .options import TranscriptionOptions
+from .printable import brief
 from .transcribe_arguments import CANDIDATES, DEFAULTS
 from .transcript_files import check_file_names, check_writable
 from .writers import FORMATS, SubtitleOptions

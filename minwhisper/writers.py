@@ -25,7 +25,7 @@ from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from .errors import OptionError
-from .option_checks import brief
+from .printable import brief
 from .segments import Segment, Transcript
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")

@@ -46,6 +46,7 @@ class HubServer:
     repositories: Mapping[str, Repository]
     cut_after: list[int] = field(default_factory=list)  # for the next weights: bytes to send before the line is cut
     refuse: int = 0  # the status with which weights are refused
+    damage: str = ""  # the file whose last byte is another one than its sum says
     stall_at: int | None = None  # for the weights: bytes to send before nothing more comes
     log: list[Request] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
@@ -113,11 +114,14 @@ class _Handler(BaseHTTPRequestHandler):
         data = repository.files.get("/".join(parts[4:]))
         if data is None:
             return self._refuse(404, "EntryNotFound", "Entry not found")
+        etag = hashlib.sha256(data).hexdigest()
+        if parts[-1] == self.hub.damage:
+            data = data[:-1] + bytes([data[-1] ^ 1])
         heavy = self.path.endswith((".safetensors", ".bin"))
         if heavy and self.hub.refuse and self.command == "GET":
             return self._refuse(self.hub.refuse, "", "Not today")
         headers = {
-            "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "ETag": f'"{etag}"',
             "X-Repo-Commit": repository.commit,
             "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",

@@ -79,6 +79,7 @@ def test_a_damaged_index_is_named(tmp_path: Path, index: str, message: str) -> N
         (["tiny.pt"], ModelNotFoundError, "has only tiny.pt, a pickle, which can run code and is never read"),
         (["model.safetensors"], ModelNotFoundError, "config.json is missing"),
         (["model.bin.part1", "model.bin.part3"], WeightsError, "model.bin.part2 missing"),
+        (["model.bin.part1000000000"], WeightsError, "model.bin.part1 missing"),  # at once, without counting so far
     ],
 )
 def test_a_folder_that_is_no_checkpoint(

@@ -20,7 +20,7 @@ import pytest
 import minwhisper
 from minwhisper import DecodingOptions, MinWhisperError, TranscriptionOptions
 from minwhisper.config import WhisperConfig
-from minwhisper.option_checks import brief
+from minwhisper.printable import brief
 from minwhisper.transcribe_arguments import add_arguments
 from minwhisper.transcribe_request import check_arguments, unwritable
 from minwhisper.weights import random_weights

@@ -1,5 +1,6 @@
 """Fetching from a model hub: the real client, in processes of its own, against a server on the loopback interface."""
 
+import hashlib
 import json
 import os
 import socket
@@ -208,6 +209,18 @@ def test_weights_that_are_refused_leave_no_checkpoint(client: Client) -> None:
         assert refused["error"] == local["error"] == "DownloadError"
         assert f"tiny (openai/whisper-tiny): {hub.url} answered 403; check HF_TOKEN" in refused["message"]
         hub.refuse = 0
+        check(client.run({"name": "tiny"})[0])
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_wrong_bytes_of_the_right_length_are_refused_and_fetched_again(client: Client, name: str) -> None:
+    with HubServer(REPOSITORIES, damage=name) as hub:
+        client.endpoint = hub.url
+        refused, local = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True})
+        assert refused["error"] == local["error"] == "DownloadError"
+        expected = hashlib.sha256(WHOLE[name]).hexdigest()
+        assert f"openai/whisper-tiny: {name}: expected sha256 {expected}, got" in refused["message"]
+        hub.damage = ""
         check(client.run({"name": "tiny"})[0])
 
 

@@ -22,6 +22,7 @@ from minwhisper import DecodingOptions, Whisper, load_model
 from minwhisper.config import PUBLISHED
 from minwhisper.decoding import DecodingResult
 from minwhisper.errors import (
+    ConfigError,
     DeviceError,
     LanguageError,
     MinWhisperError,
@@ -77,7 +78,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
 # --- Found and loaded ------------------------------------------------------------------------------------------------
 
 
-def test_a_model_by_itsshort_name(model: Whisper) -> None:
+def test_a_model_by_its_short_name(model: Whisper) -> None:
     assert model.config == PUBLISHED[model.name]
     assert model.is_multilingual == (model.name == "base")
     assert model.tokenizer.vocab_size == model.config.vocab_size
@@ -95,6 +96,17 @@ def test_a_model_by_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert model.config == ONE_BLOCK
         assert model.alignment_heads == ((0, 1),)
         assert model.tokenizer.encode(" and so") == [293, 370]
+
+
+def test_a_model_of_shorter_windows_says_what_works_with_it(folder: Path, tmp_path: Path) -> None:
+    shorter = dataclasses.replace(ONE_BLOCK, max_source_positions=750)
+    write(tmp_path, hugging_face(distinct_weights(shorter)), "float16", **dataclasses.asdict(shorter))
+    shutil.copy(folder / "tokenizer.json", tmp_path)
+    with pytest.warns(UserWarning, match="750 positions, 15 s .* with up to 1500 frames, transcribe is refused"):
+        model = load_model(tmp_path)
+    assert model.encode(np.zeros((1, 5, 1500), np.float32)).shape == (1, 750, 8)
+    with pytest.raises(ConfigError, match="750 positions"):
+        model.transcribe(np.zeros(16000, np.float32))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
