@@ -8,16 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .audio import load_audio, pad_or_trim
-    from .config import WhisperConfig
-    from .decoding import DecodingResult
+    from .audio.load import load_audio, pad_or_trim
+    from .audio.mel import log_mel_spectrogram
+    from .checkpoints.sources import available_models
+    from .decoding.decode import DecodingResult
+    from .decoding.options import DecodingOptions, TranscriptionOptions
     from .errors import MinWhisperError
-    from .mel import log_mel_spectrogram
-    from .model import Whisper, load_model
-    from .options import DecodingOptions, TranscriptionOptions
-    from .sources import available_models
-    from .tokenizer import Tokenizer
-    from .transcribe import Transcription
+    from .model.config import WhisperConfig
+    from .tokenizer.tokenizer import Tokenizer
+    from .transcription.transcribe import Transcription
+    from .whisper import Whisper, load_model
 
 __version__ = "0.1.0"
 
@@ -38,19 +38,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "DecodingOptions": "options",
-    "DecodingResult": "decoding",
+    "DecodingOptions": "decoding.options",
+    "DecodingResult": "decoding.decode",
     "MinWhisperError": "errors",
-    "Tokenizer": "tokenizer",
-    "Transcription": "transcribe",
-    "TranscriptionOptions": "options",
-    "Whisper": "model",
-    "WhisperConfig": "config",
-    "available_models": "sources",
-    "load_audio": "audio",
-    "load_model": "model",
-    "log_mel_spectrogram": "mel",
-    "pad_or_trim": "audio",
+    "Tokenizer": "tokenizer.tokenizer",
+    "Transcription": "transcription.transcribe",
+    "TranscriptionOptions": "decoding.options",
+    "Whisper": "whisper",
+    "WhisperConfig": "model.config",
+    "available_models": "checkpoints.sources",
+    "load_audio": "audio.load",
+    "load_model": "whisper",
+    "log_mel_spectrogram": "audio.mel",
+    "pad_or_trim": "audio.load",
 }
 
 

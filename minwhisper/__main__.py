@@ -6,8 +6,8 @@ import os
 import sys
 from typing import NoReturn
 
+from .cli.interrupts import exit_at_once, handle_signals, interruption
 from .errors import OUT_OF_MEMORY, lacks_memory
-from .interrupts import exit_at_once, handle_signals, interruption
 
 
 def run() -> NoReturn:
@@ -15,7 +15,7 @@ def run() -> NoReturn:
     handle_signals(exit_at_once)  # importing the libraries takes a while, and so does the end of the process
     atexit.register(gc.freeze)  # spares Python's last search for reference cycles, 0.04 s
     try:
-        from .cli import main
+        from .cli.main import main
 
         status = main()
     except KeyboardInterrupt:  # another one, while the first was reported

@@ -19,11 +19,12 @@ import pytest
 import minwhisper
 import pretended_cuda
 import refusing_cupy
-from minwhisper import backend, devices
-from minwhisper.config import WhisperConfig
-from minwhisper.fast import gpu
-from minwhisper.parity import pytorch_model
-from minwhisper.sources import packaged_model
+from minwhisper.checkpoints.sources import packaged_model
+from minwhisper.common import backend
+from minwhisper.fast import devices
+from minwhisper.fast.gpu import engine as gpu
+from minwhisper.model.config import WhisperConfig
+from minwhisper.parity.comparison import pytorch_model
 from numpy_kernels import NumPyKernels
 
 DATA = Path(__file__).parent / "data"

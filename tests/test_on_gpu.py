@@ -11,10 +11,10 @@ import pytest
 
 import carried
 import minwhisper
-from minwhisper import parity
-from minwhisper.backend import to_numpy
-from minwhisper.devices import resolve_device
+from minwhisper.common.backend import to_numpy
 from minwhisper.errors import DeviceError
+from minwhisper.fast.devices import resolve_device
+from minwhisper.parity import comparison as parity
 from minwhisper.walkthrough.run import run
 from minwhisper.walkthrough.text import find_walkthrough, parse
 

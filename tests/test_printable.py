@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwhisper import errors
-from minwhisper.console import Console
+from minwhisper.common.console import Console
 from minwhisper.errors import DownloadError, MinWhisperError, MissingExtraError, NumericalError, WeightsError
 from minwhisper.printable import LIMIT, brief, printable
 

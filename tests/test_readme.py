@@ -1,19 +1,14 @@
-"""What the README says is so: its code runs, files are named in the order of imports, figures are the stored ones."""
+"""The README is right: its code runs, and its figures are the stored ones."""
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from minwhisper import parity
+from minwhisper.parity import comparison as parity
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-TABLE = README[README.index("## Reading order") : README.index("## How exact it is")]
-ENTRIES = list(dict.fromkeys(re.findall(r"`(\w+(?:\.py|/))`", TABLE)))  # in the order in which the table names them
-FILES = [entry for entry in ENTRIES if entry.endswith(".py")]
-FOLDERS = [entry for entry in ENTRIES if entry.endswith("/")]
 
 
 def test_the_python_examples_run(tiny_en, monkeypatch, capsys):
@@ -30,37 +25,6 @@ def test_the_python_examples_run(tiny_en, monkeypatch, capsys):
     assert namespace["mel"].shape == (80, 3000)
     assert namespace["features"].shape == (1, 1500, 384)
     assert namespace["logits"].shape == (1, 2, 51864)
-
-
-def test_every_folder_of_code_has_its_line():
-    assert sorted(FOLDERS) == sorted(f"{path.parent.name}/" for path in (ROOT / "minwhisper").glob("*/__init__.py"))
-
-
-def test_every_file_of_the_package_has_its_line():
-    there = {path.name for path in (ROOT / "minwhisper").glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert set(FILES) == there
-
-
-def imported(path: Path, level: int = 1) -> set[str]:
-    """The files and folders of this package that a file imports to run, imports for type checkers left out."""
-    names = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.level == level and node.module:
-            first, _, rest = node.module.partition(".")
-            names.add(f"{first}/" if rest or f"{first}/" in FOLDERS else f"{first}.py")
-    return names
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_chapter_imports_only_from_earlier_ones(name):
-    allowed = set(ENTRIES[: ENTRIES.index(name)])
-    assert imported(ROOT / "minwhisper" / name) <= allowed
-
-
-def test_the_schedules_import_from_the_chapters_and_never_the_reverse():
-    allowed = set(ENTRIES[: ENTRIES.index("fast/")])
-    for path in (ROOT / "minwhisper" / "fast").glob("*.py"):
-        assert imported(path, level=2) <= allowed, path.name
 
 
 def figures(column: int) -> dict[str, float]:

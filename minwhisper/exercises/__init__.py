@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from ..console import Console, printable
+from ..common.console import Console, printable
 from ..errors import ExerciseError, OptionError
 from . import attention, beam, cached, spectrogram, timestamps
 from .checking import Answer, Exercise, Step, Verdict, check, error_place

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..console import printable
+from ..common.console import printable
 
 Answer: TypeAlias = Callable[..., Any]
 """A function that somebody wrote for an exercise."""

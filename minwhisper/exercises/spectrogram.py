@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..mel import mel_filters
+from ..audio.mel import mel_filters
 from .checking import NONE, Answer, Exercise, Outcome, Step, real_array
 
 TASK = """\

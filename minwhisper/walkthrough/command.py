@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..console import Console
-from ..devices import resolve_device
+from ..checkpoints.sources import find_checkpoint, short_name
+from ..common.atomic_write import replace_file, temporary_file
+from ..common.console import Console
 from ..errors import MissingExtraError, OptionError, WalkthroughError
-from ..fast.threads import blas_threads
-from ..parity import CLIP, FOLDER, load_reference
-from ..sources import find_checkpoint, short_name
-from ..whole_file import replace_file, temporary_file
+from ..fast.cpu.threads import blas_threads
+from ..fast.devices import resolve_device
+from ..parity.comparison import CLIP, FOLDER, load_reference
 from .page import check_libraries, page
 from .run import Outcome, run, stale_listings, stored_picture, stored_pictures, with_outcomes
 from .shown import difference

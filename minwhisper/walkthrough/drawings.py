@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio import HOP_LENGTH, SAMPLE_RATE
-from ..backend import Array, to_numpy
+from ..audio.load import HOP_LENGTH, SAMPLE_RATE
+from ..common.backend import Array, to_numpy
 from .drawing import BLUE, GREY, INK, ORANGE, PALETTE, Drawing, Sheet
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def sizes(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
 def waveform(samples: Array, energy: Array) -> Drawing:
     """A sound in two pictures over the same seconds: its samples (N,) at 16 kHz, and its spectrogram.
 
-    ``energy`` is (T, 201), of each frame the energy of each frequency (:func:`minwhisper.mel.power`). Of the samples
-    the lowest and the highest of each short stretch are drawn.
+    ``energy`` is (T, 201), of each frame the energy of each frequency (:func:`minwhisper.audio.mel.power`). Of the
+    samples the lowest and the highest of each short stretch are drawn.
     """
     samples, energy = _float(samples), _float(energy)
     with Sheet("A sound: its samples, and the energy of its frequencies over time", 3.9) as sheet:
@@ -285,7 +285,8 @@ def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
     """A beam search: for each step its candidates as (name of the new token, sum of log-probabilities, parent).
 
     A candidate whose new token is "<|endoftext|>" has ended. The parent is an index among the candidates of the step
-    before that have not (:class:`minwhisper.search.Choice` calls it the row); in the first step it means nothing. The
+    before that have not (:class:`minwhisper.decoding.search.Choice` calls it the row); in the first step it means
+    nothing. The
     winner has the highest sum for its number of tokens, of those that have ended if any has, else of the last step.
     Its tokens stand along the steps. Where others leave its way, their words are written if there is room.
     """

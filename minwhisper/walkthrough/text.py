@@ -3,8 +3,8 @@
 ``walkthrough.md`` is prose that GitHub shows and a program that :mod:`minwhisper.walkthrough.run` runs. Its parts:
 
 * a section, ``## 3. Its title``;
-* a listing, a fence ``python .noeval`` below ``<!-- source: layers.softmax -->``: that function as the package has it;
-* a cell, a fence ``python``, and right behind it, if it shows something, its output as a fence ``text`` and the
+* a listing, a fence ``python .noeval`` below ``<!-- source: model.layers.softmax -->``: that function as the package
+has it; * a cell, a fence ``python``, and right behind it, if it shows something, its output as a fence ``text`` and the
   picture it draws, ``![what it shows](minwhisper/walkthrough/pictures/name.svg)``;
 * anything else is prose, other fences included.
 
@@ -17,9 +17,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
-from typing import TypeAlias
+from types import ModuleType
+from typing import Any, TypeAlias
 
 from ..errors import WalkthroughError
 
@@ -254,21 +256,23 @@ def _block(part: Part) -> str:
 
 
 def source_of(name: str) -> str:
-    """The source of a function or class of the package, ``"layers.softmax"`` or ``"decoder.Cache.take"``.
+    """The source of a function or class of the package, ``"model.layers.softmax"`` or ``"model.decoder.Cache.take"``.
 
     Raises :class:`WalkthroughError` where there is none of this name.
 
-    >>> print(source_of("mel.log_energy"))
+    >>> print(source_of("audio.mel.log_energy"))
     def log_energy(energy: Float64) -> Float64:
         \"\"\"The power of ten of each energy, at least -10, since silence has none: any shape.\"\"\"
         return np.log10(np.maximum(energy, FLOOR))
     """
-    module, *path = name.split(".")
     try:
-        thing = import_module(f"minwhisper.{module}")
-        for step in path:
-            thing = getattr(thing, step)
-        if not path:
+        thing: Any = import_module("minwhisper")
+        for step in name.split("."):
+            if hasattr(thing, "__path__") and find_spec(f"{thing.__name__}.{step}") is not None:
+                thing = import_module(f"{thing.__name__}.{step}")
+            else:
+                thing = getattr(thing, step)
+        if isinstance(thing, ModuleType):
             raise TypeError("a whole module")
         return dedent(inspect.getsource(thing)).rstrip("\n")
     except (ImportError, AttributeError, TypeError):

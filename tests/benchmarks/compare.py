@@ -38,8 +38,8 @@ PROMPT, WORD = 50257, 400  # any tokens will do for timing
 def prepare(name: str, folder: Path) -> None:
     """Put sound and weights into a folder, in the form in which each contender takes them."""
     import minwhisper
-    from minwhisper.parity import clip_samples, pytorch_model, window_mel
-    from minwhisper.sources import packaged_model
+    from minwhisper.checkpoints.sources import packaged_model
+    from minwhisper.parity.comparison import clip_samples, pytorch_model, window_mel
 
     pause = np.zeros(4000, np.float32)
     parts = [part for path in sorted(DATA.glob("LJ*.wav")) * 2 for part in (minwhisper.load_audio(path), pause)]
@@ -68,7 +68,7 @@ Jobs = dict[str, Callable[[], Any]]
 def ours(name: str, folder: Path) -> Jobs:
     """The ways of minwhisper: each is called and timed, unless it returns the seconds itself."""
     import minwhisper
-    from minwhisper.engine import Feed
+    from minwhisper.model.engine import Feed
 
     model = minwhisper.load_model(name)
     mel, sound = np.load(folder / "window.npy"), np.load(folder / "book.npy")
@@ -102,6 +102,7 @@ def ours(name: str, folder: Path) -> Jobs:
 def openai(_name: str, folder: Path) -> Jobs:
     """The ways of openai-whisper, with the same weights in float32."""
     import torch
+
     import whisper
 
     model = whisper.load_model(str(folder / "model.pt"), device="cpu")

@@ -8,8 +8,8 @@ compute-sanitizer, and the tests for a GPU), t400, which needs no GPU. All by de
 they come; if one fails, the others go on, and the last ones are left out when the minutes are over. Values that miss
 what is wanted are in bold, and listed at the end; then the exit status is 1.
 
-Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/carried.py), else from packages; weights
-that are nowhere are random. The peer is openai-whisper's model in the same process. For a machine without a network,
+Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/support/carried.py), else from packages;
+weights that are nowhere are random. The peer is openai-whisper's model in the same process. For a machine without a network,
 
     python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base] [--piece MIB]
 
@@ -28,6 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import carried
 import gpu_checks  # noqa: F401 (as others below, it registers its rows)
 import gpu_fast  # noqa: F401
 import gpu_fits  # noqa: F401
@@ -39,11 +40,9 @@ import gpu_t400
 from gpu_device import Gpu
 from gpu_lab import MIB, Lab
 from gpu_report import HEADINGS, ROWS, Cells, row, run
-
-import carried
-from minwhisper.backend import on_device
-from minwhisper.devices import describe_device, resolve_device
+from minwhisper.common.backend import on_device
 from minwhisper.errors import DeviceError
+from minwhisper.fast.devices import describe_device, resolve_device
 
 WITHOUT_GPU = ("t400", "checks")  # sections whose rows do not use the GPU in this process
 ORDER = "machine rates encoder step graph together beam host whole compiled exact tokens layers peak context flat half"

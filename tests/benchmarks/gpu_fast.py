@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gpu_lab import RATE, Lab, Size, borrowed_tokenizer
 from gpu_report import Cells, at_least, at_most, row
 from gpu_t400 import encoder_operations, step_bytes
 from gpu_work import Contender, Timing, greedy_tokens, in_turn, launching, steps, transcribed_tokens, with_engine
-
-from minwhisper.backend import array_module, to_device
+from minwhisper.common.backend import array_module, to_device
 
 ENCODER_RATIO, STEP_RATIO, BEAM_RATIO, TOKEN_RATIO = 1.1, 0.25, 0.8, 0.4  # of the peer's time, at most
 WAYS_TO_DECODE = "ours", "together", "theirs"

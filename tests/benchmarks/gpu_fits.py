@@ -8,9 +8,8 @@ from gpu_lab import MIB, Lab, Size
 from gpu_report import Bound, Cells, at_most, row
 from gpu_t400 import ROOM
 from gpu_work import filler, greedy_tokens
-
-from minwhisper.engine import Feed
-from minwhisper.fast.gpu_memory import CONTEXT, device_memory, measure_card, tile_bytes
+from minwhisper.fast.gpu.memory import CONTEXT, device_memory, measure_card, tile_bytes
+from minwhisper.model.engine import Feed
 
 EXACT = 0.03  # of the peak that was foretold, how far the measured one may be from it
 PARTS = [f"{part} MiB|.0f" for part in ("weights", "encoder", "decoder", "peak")]

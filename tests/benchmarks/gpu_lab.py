@@ -8,22 +8,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gpu_path  # noqa: F401 (first, so that this checkout is measured)
 import numpy as np
-from gpu_device import Gpu, Rates
-from gpu_peer import Peer
 
 import carried
+import gpu_path  # noqa: F401 (first, so that this checkout is measured)
 import minwhisper
-from minwhisper.backend import reserve, to_device
-from minwhisper.config import PUBLISHED, WhisperConfig
-from minwhisper.devices import describe_device
+from gpu_device import Gpu, Rates
+from gpu_peer import Peer
+from minwhisper.checkpoints.sources import packaged_model
+from minwhisper.common.backend import reserve, to_device
 from minwhisper.errors import MinWhisperError
-from minwhisper.names import expected_shapes, nest
-from minwhisper.parity import window_mel
-from minwhisper.sources import packaged_model
-from minwhisper.tokenizer import Tokenizer
-from minwhisper.weights import pool_bytes
+from minwhisper.fast.devices import describe_device
+from minwhisper.model.config import PUBLISHED, WhisperConfig
+from minwhisper.model.weight_names import expected_shapes, nest
+from minwhisper.model.weights import pool_bytes
+from minwhisper.parity.comparison import window_mel
+from minwhisper.tokenizer.tokenizer import Tokenizer
 
 RATE = 16_000
 MIB = 1 << 20

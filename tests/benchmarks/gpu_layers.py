@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
 from gpu_lab import Lab
 from gpu_report import Cells, at_most, row
-
-from minwhisper import layers as readable
-from minwhisper.backend import address, to_device, to_numpy
-from minwhisper.fast import gpu as gpu_engine
-from minwhisper.fast.gpu_decoder import Rows
-from minwhisper.fast.gpu_kernels import Norm
-from minwhisper.fast.gpu_table import Field, HeaderAt, RowTable
-from minwhisper.parity import relative_difference
+from minwhisper.common.backend import address, to_device, to_numpy
+from minwhisper.fast.gpu import engine as gpu_engine
+from minwhisper.fast.gpu.decoder import Rows
+from minwhisper.fast.gpu.kernels import Norm
+from minwhisper.fast.gpu.table import Field, HeaderAt, RowTable
+from minwhisper.model import layers as readable
+from minwhisper.parity.comparison import relative_difference
 
 ROWS, PAST = 5, 100  # sequences of one window, and the tokens that each has
 

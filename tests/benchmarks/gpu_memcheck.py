@@ -6,13 +6,13 @@ compute-sanitizer --tool memcheck python tests/benchmarks/gpu_memcheck.py float3
 import sys
 from typing import Any
 
-import gpu_path  # noqa: F401 (first, so that this checkout is run)
 import numpy as np
 
+import gpu_path  # noqa: F401 (first, so that this checkout is run)
 import minwhisper
-from minwhisper.backend import to_numpy
-from minwhisper.config import WhisperConfig
-from minwhisper.engine import Feed
+from minwhisper.common.backend import to_numpy
+from minwhisper.model.config import WhisperConfig
+from minwhisper.model.engine import Feed
 
 LITTLE = WhisperConfig(
     vocab_size=1003,

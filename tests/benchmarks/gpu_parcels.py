@@ -16,14 +16,14 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from gpu_lab import MIB, read_clips
-from gpu_right import WAYS
-from gpu_work import transcribed_tokens
 
 import carried
 import minwhisper
-from minwhisper.parity import clip_samples
-from minwhisper.sources import packaged_model
+from gpu_lab import MIB, read_clips
+from gpu_right import WAYS
+from gpu_work import transcribed_tokens
+from minwhisper.checkpoints.sources import packaged_model
+from minwhisper.parity.comparison import clip_samples
 
 LEAST = MIB  # bytes: what is left of a folder is not filled with less of a file
 PEER = ("openai-whisper", "more-itertools")

@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [path for path in map(str, (ROOT, ROOT / "tests")) if path not in sys.path]
+sys.path[:0] = [path for path in map(str, (ROOT, ROOT / "tests" / "support")) if path not in sys.path]

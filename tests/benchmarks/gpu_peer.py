@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gpu_work import LENGTH, STEPS, Contender, filler
 
-from minwhisper.parity import pytorch_model
+from gpu_work import LENGTH, STEPS, Contender, filler
+from minwhisper.parity.comparison import pytorch_model
 
 
 class Peer:
@@ -14,6 +14,7 @@ class Peer:
 
     def __init__(self, model: Any, device: str) -> None:
         import torch
+
         import whisper
 
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

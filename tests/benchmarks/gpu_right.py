@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+import carried
 from gpu_lab import Lab
 from gpu_report import Cells, at_most, row
 from gpu_work import greedy_tokens, launching, transcribed_tokens
-
-import carried
-from minwhisper.backend import to_numpy
-from minwhisper.engine import Feed
-from minwhisper.parity import relative_difference
+from minwhisper.common.backend import to_numpy
+from minwhisper.model.engine import Feed
+from minwhisper.parity.comparison import relative_difference
 
 EXACT = 1e-4  # relative difference of float32 from the CPU's
 EXACT_HALF = 5e-3  # of float16: keys and values are rounded to it

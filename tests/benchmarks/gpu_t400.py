@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minwhisper.config import PUBLISHED, WhisperConfig
-from minwhisper.fast.gpu_memory import T400, device_memory
+from minwhisper.fast.gpu.memory import T400, device_memory
+from minwhisper.model.config import PUBLISHED, WhisperConfig
 
 OPERATIONS, BANDWIDTH = 1.1e12, 80e9  # a second: float32 operations, and bytes of memory read
 ROOM = T400.room  # bytes of arrays

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minwhisper.backend import to_numpy
-from minwhisper.engine import Feed
-from minwhisper.fast.gpu import gpu_engine
+from minwhisper.common.backend import to_numpy
+from minwhisper.fast.gpu.engine import gpu_engine
+from minwhisper.model.engine import Feed
 
 START, WORD = 50257, 400  # any tokens will do for timing
 LENGTH = 100  # tokens of a sequence when its steps are timed

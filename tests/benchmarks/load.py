@@ -21,8 +21,8 @@ CHILD = """
 import json, math, sys, time, tracemalloc
 import numpy as np
 import minwhisper
-from minwhisper.names import expected_shapes
-from minwhisper.sources import packaged_model
+from minwhisper.model.weight_names import expected_shapes
+from minwhisper.checkpoints.sources import packaged_model
 
 def peak():
     with open("/proc/self/status") as lines:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minwhisper.layers import product
-from minwhisper.parity import relative_difference
+from minwhisper.model.layers import product
+from minwhisper.parity.comparison import relative_difference
 
 ROUNDS = 15
 SHAPES = {

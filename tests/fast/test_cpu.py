@@ -8,10 +8,10 @@ import pytest
 
 import minwhisper
 from conftest import DATA, LJ
-from minwhisper.engine import Feed, PlainEngine
 from minwhisper.errors import OptionError
-from minwhisper.fast.cpu import CpuEngine
-from minwhisper.parity import clip_samples, load_reference, relative_difference, stored_part, window_mel
+from minwhisper.fast.cpu.engine import CpuEngine
+from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.parity.comparison import clip_samples, load_reference, relative_difference, stored_part, window_mel
 
 SOUNDS = [DATA / "jfk.flac", LJ[1]]
 PATIENCE = 300  # seconds after which a test that hangs fails
@@ -50,7 +50,7 @@ def test_as_many_threads_as_asked_for(tiny_en, threads):
 
 @pytest.mark.parametrize("threads", [None, 0])
 def test_by_default_as_many_threads_as_usable_cores(tiny_en, monkeypatch, threads):
-    monkeypatch.setattr("minwhisper.fast.cpu.usable_cores", lambda: 5)
+    monkeypatch.setattr("minwhisper.fast.cpu.engine.usable_cores", lambda: 5)
     assert replace(tiny_en, threads=threads).engine.pool.count == 5
 
 

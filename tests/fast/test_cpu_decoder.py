@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from minwhisper import decoder
-from minwhisper.engine import Feed
 from minwhisper.errors import ShapeError
-from minwhisper.fast import cpu_decoder
-from minwhisper.fast.cache import ROOM
-from minwhisper.fast.cpu_decoder import PROMPT_TILE, DecoderWeights, decode_cached, decode_together, new_cache
-from minwhisper.fast.threads import Pool
-from minwhisper.parity import relative_difference, window_mel
+from minwhisper.fast.cpu import decoder as cpu_decoder
+from minwhisper.fast.cpu.cache import ROOM
+from minwhisper.fast.cpu.decoder import PROMPT_TILE, DecoderWeights, decode_cached, decode_together, new_cache
+from minwhisper.fast.cpu.threads import Pool
+from minwhisper.model import decoder
+from minwhisper.model.engine import Feed
+from minwhisper.parity.comparison import relative_difference, window_mel
 
 BLOCK = 1e-6
 # Of all blocks together: on these texts, which say one thing many times, either way of computing is up to 6e-6 from

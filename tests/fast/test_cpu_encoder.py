@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minwhisper import encoder, layers
-from minwhisper.config import PUBLISHED
-from minwhisper.engine import PlainEngine
 from minwhisper.errors import ShapeError
-from minwhisper.fast import cpu_encoder
-from minwhisper.fast.cpu_encoder import Asked, EncoderBlock, EncoderWeights, encoder_blocks
-from minwhisper.fast.threads import Pool
-from minwhisper.parity import relative_difference, window_mel
-from minwhisper.weights import random_weights
+from minwhisper.fast.cpu import encoder as cpu_encoder
+from minwhisper.fast.cpu.encoder import Asked, EncoderBlock, EncoderWeights, encoder_blocks
+from minwhisper.fast.cpu.threads import Pool
+from minwhisper.model import encoder, layers
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.engine import PlainEngine
+from minwhisper.model.weights import random_weights
+from minwhisper.parity.comparison import relative_difference, window_mel
 
 BOUND = 1e-6
 FRAMES = [1, 2, 7, 199, 200, 249, 250, 251, 2999, 3000]

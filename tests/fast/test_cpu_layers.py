@@ -5,9 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from minwhisper import layers
-from minwhisper.encoder import encoder_block, stem
-from minwhisper.fast.cpu_layers import (
+from minwhisper.fast.cpu.layers import (
     SAFE,
     TILE,
     Linear,
@@ -20,8 +18,10 @@ from minwhisper.fast.cpu_layers import (
     side_by_side,
     tiles,
 )
-from minwhisper.layers import INNER_BLOCK, causal_mask, keys_and_values, split_heads
-from minwhisper.parity import relative_difference, window_mel
+from minwhisper.model import layers
+from minwhisper.model.encoder import encoder_block, stem
+from minwhisper.model.layers import INNER_BLOCK, causal_mask, keys_and_values, split_heads
+from minwhisper.parity.comparison import relative_difference, window_mel
 
 BOUND = 1e-6
 ROWS = pytest.mark.parametrize("rows", [1, 2, 3, 8, TILE], ids=lambda rows: f"{rows} rows")

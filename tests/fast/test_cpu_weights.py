@@ -5,15 +5,15 @@ import pytest
 
 from hf_checkpoint import distinct_weights, hugging_face, write
 from minwhisper import Whisper
-from minwhisper.checkpoint import load_checkpoint
-from minwhisper.config import PUBLISHED
-from minwhisper.fast.cpu import CpuEngine
-from minwhisper.fast.cpu_layers import Linear
-from minwhisper.fast.cpu_weights import empty_weights
-from minwhisper.fast.panels import PanelLinear, Panels, unpacked
-from minwhisper.names import flatten
-from minwhisper.sources import find_checkpoint
-from minwhisper.weights import random_weights
+from minwhisper.checkpoints.load import load_checkpoint
+from minwhisper.checkpoints.sources import find_checkpoint
+from minwhisper.fast.cpu.engine import CpuEngine
+from minwhisper.fast.cpu.layers import Linear
+from minwhisper.fast.cpu.panels import PanelLinear, Panels, unpacked
+from minwhisper.fast.cpu.weights import empty_weights
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.weight_names import flatten
+from minwhisper.model.weights import random_weights
 
 
 def memory(weight) -> np.ndarray:

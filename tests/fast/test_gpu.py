@@ -1,7 +1,7 @@
 """The engine for GPUs, on pretended ones: the numbers of the CPU, what crosses over, what is recorded, what it takes.
 
-The arrays are those of tests/refusing_cupy.py, which refuse every hidden transfer. Kernels are played by NumPy where
-nothing else is said: in tests/fast/test_gpu_kernels.py they run.
+The arrays are those of tests/support/refusing_cupy.py, which refuse every hidden transfer. Kernels are played by
+NumPy where nothing else is said: in tests/fast/test_gpu_kernels.py they run.
 """
 
 from collections import Counter
@@ -12,14 +12,15 @@ import pytest
 import cuda_on_cpu
 import minwhisper
 from conftest import DATA, SMALL, SPEECH, real_model
-from minwhisper import parity
-from minwhisper.backend import to_device, to_numpy
-from minwhisper.cli import main
-from minwhisper.config import PUBLISHED
-from minwhisper.engine import Feed, PlainEngine
-from minwhisper.fast import gpu, gpu_steps
-from minwhisper.fast.gpu_kernels import load_kernels
-from minwhisper.fast.gpu_memory import ROUNDED, device_memory
+from minwhisper.cli.main import main
+from minwhisper.common.backend import to_device, to_numpy
+from minwhisper.fast.gpu import engine as gpu
+from minwhisper.fast.gpu import steps as gpu_steps
+from minwhisper.fast.gpu.kernels import load_kernels
+from minwhisper.fast.gpu.memory import ROUNDED, device_memory
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.parity import comparison as parity
 
 JFK = DATA / "jfk.flac"
 SOME_CLIP = "LJ001-0006.wav"

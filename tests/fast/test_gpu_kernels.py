@@ -14,15 +14,17 @@ import cuda_on_cpu
 import refusing_cupy
 from conftest import SMALL, real_model
 from cuda_on_cpu import RawModule
-from minwhisper import Whisper, decoder, layers
-from minwhisper.backend import address, to_device, to_numpy
-from minwhisper.engine import Feed
-from minwhisper.fast import gpu, gpu_kernels
-from minwhisper.fast.gpu_choices import filter_array
-from minwhisper.fast.gpu_kernels import CHUNK, MAX_TOP, OUTPUTS, ROW_GROUP, STAGED, WARPS, Kernels, Norm, load_kernels
-from minwhisper.fast.gpu_table import HEADER, Field, HeaderAt, Kind, RowTable
-from minwhisper.parity import relative_difference, window_mel
-from minwhisper.rules import LogitFilters, Timestamps
+from minwhisper import Whisper
+from minwhisper.common.backend import address, to_device, to_numpy
+from minwhisper.decoding.logit_filters import LogitFilters, Timestamps
+from minwhisper.fast.gpu import engine as gpu
+from minwhisper.fast.gpu import kernels as gpu_kernels
+from minwhisper.fast.gpu.choices import filter_array
+from minwhisper.fast.gpu.kernels import CHUNK, MAX_TOP, OUTPUTS, ROW_GROUP, STAGED, WARPS, Kernels, Norm, load_kernels
+from minwhisper.fast.gpu.table import HEADER, Field, HeaderAt, Kind, RowTable
+from minwhisper.model import decoder, layers
+from minwhisper.model.engine import Feed
+from minwhisper.parity.comparison import relative_difference, window_mel
 
 LAYER = 1e-6
 STEP = 2.5e-6  # of all blocks together

@@ -10,16 +10,16 @@ import pytest
 
 import minwhisper
 from conftest import DATA, SMALL, real_model
-from minwhisper import devices
-from minwhisper.backend import to_numpy
-from minwhisper.config import PUBLISHED
-from minwhisper.engine import Feed
+from minwhisper.common.backend import to_numpy
 from minwhisper.errors import DeviceError, DeviceMemoryError, SomeFailedError
-from minwhisper.fast.cpu import CpuEngine
-from minwhisper.fast.gpu_cache import GpuCache
-from minwhisper.fast.gpu_decoder import Decoder
-from minwhisper.fast.gpu_memory import CONTEXT, GPU_DTYPES, T400, Card, device_memory, measure_card, models_for
-from minwhisper.fast.gpu_steps import Steps
+from minwhisper.fast import devices
+from minwhisper.fast.cpu.engine import CpuEngine
+from minwhisper.fast.gpu.cache import GpuCache
+from minwhisper.fast.gpu.decoder import Decoder
+from minwhisper.fast.gpu.memory import CONTEXT, GPU_DTYPES, T400, Card, device_memory, measure_card, models_for
+from minwhisper.fast.gpu.steps import Steps
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.engine import Feed
 
 JFK, SHORT = DATA / "jfk.flac", DATA / "LJ001-0008.wav"
 MIB = 1 << 20
@@ -127,7 +127,7 @@ def test_a_smaller_one_can_be_loaded_where_the_error_is_handled(gpus, uncollecte
 def test_others_that_would_fit_are_named(gpus, uncollected, monkeypatch):
     gpus.limit = 1000 * MIB
     # A large model's weights, of which the first is too large already.
-    monkeypatch.setattr("minwhisper.model.random_weights", lambda *_: sys.modules["cupy"].zeros(250 * MIB))
+    monkeypatch.setattr("minwhisper.whisper.random_weights", lambda *_: sys.modules["cupy"].zeros(250 * MIB))
     with pytest.raises(DeviceMemoryError) as caught:
         minwhisper.Whisper.random("medium", device="cuda")
     assert str(caught.value) == (
@@ -166,7 +166,7 @@ def test_what_is_no_lack_of_the_gpus_memory_is_left_alone(gpus, monkeypatch):
         def fails(*_, error=error):
             raise error
 
-        monkeypatch.setattr("minwhisper.model.random_weights", fails)
+        monkeypatch.setattr("minwhisper.whisper.random_weights", fails)
         with pytest.raises(type(error), match=str(error)):
             minwhisper.Whisper.random(SMALL, device="cuda")
 
@@ -175,7 +175,7 @@ def test_what_cudas_libraries_say_is_understood(there, monkeypatch):
     def fails(*_):
         raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
 
-    monkeypatch.setattr("minwhisper.fast.gpu_encoder.encode", fails)
+    monkeypatch.setattr("minwhisper.fast.gpu.encoder.encode", fails)
     with pytest.raises(DeviceMemoryError, match="while encoding a window"):
         there.encode(small_mel())
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from minwhisper import layers
-from minwhisper.fast.panels import STRIP, PanelLinear, Panels, Unpacked, multiply, multiply_strips, unpacked
-from minwhisper.fast.threads import Pool
-from minwhisper.parity import relative_difference, window_mel
-from minwhisper.weights import rows_of
+from minwhisper.fast.cpu.panels import STRIP, PanelLinear, Panels, Unpacked, multiply, multiply_strips, unpacked
+from minwhisper.fast.cpu.threads import Pool
+from minwhisper.model import layers
+from minwhisper.model.weights import rows_of
+from minwhisper.parity.comparison import relative_difference, window_mel
 
 BOUND = 5e-7
 SHAPES = [(1, 1), (1, 5), (31, 8), (32, 384), (33, 129), (100, 128), (384, 384), (1500, 130), (70, 509), (5000, 384)]
@@ -163,7 +163,7 @@ def test_what_is_multiplied_at_a_time(decoder, features, monkeypatch, rows, mult
         calls.append((len(x), len(strips)))
         multiply_strips(x, strips, out)
 
-    monkeypatch.setattr("minwhisper.fast.panels.multiply_strips", recorded)
+    monkeypatch.setattr("minwhisper.fast.cpu.panels.multiply_strips", recorded)
     panels = Panels.of(decoder["token_embedding"])
     assert multiply(features[:rows], panels, Pool(2)).shape == (rows, len(panels))
     assert max(x for x, _ in calls) == multiplied

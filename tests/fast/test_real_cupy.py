@@ -1,4 +1,4 @@
-"""The whole GPU path with the real CuPy, on a GPU that is pretended: see tests/pretended_cuda.
+"""The whole GPU path with the real CuPy, on a GPU that is pretended: see tests/support/pretended_cuda.
 
 Kernels are executed on the CPU, from the source that a GPU compiles, and streams as late as CUDA allows. So what is
 held to the CPU's tokens here is everything but the speed: kernels, products, graphs, copies, and their order.
@@ -12,11 +12,11 @@ import pytest
 
 import minwhisper
 from conftest import DATA, SMALL, real_model
-from minwhisper import parity
-from minwhisper.backend import to_device, to_numpy
-from minwhisper.engine import Feed, PlainEngine
-from minwhisper.fast import gpu_encoder
-from minwhisper.fast.gpu import GpuEngine, gpu_engine
+from minwhisper.common.backend import to_device, to_numpy
+from minwhisper.fast.gpu import encoder as gpu_encoder
+from minwhisper.fast.gpu.engine import GpuEngine, gpu_engine
+from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.parity import comparison as parity
 from vocabularies import made_up_tokenizer
 
 pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]

@@ -1,4 +1,4 @@
-"""Launches, transfers, device memory and registers of the GPU path, with the real CuPy: see tests/pretended_cuda.
+"""Launches, transfers, device memory and registers of the GPU path, with the real CuPy on a pretended GPU.
 
 Of the kernels only the one that chooses tokens is executed here, so the largest models are as quick as the small ones.
 """
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import minwhisper
-from minwhisper.backend import reserve, to_device
-from minwhisper.config import PUBLISHED
+from minwhisper.common.backend import reserve, to_device
 from minwhisper.errors import DeviceMemoryError
-from minwhisper.fast.gpu_decoder import Decoder
-from minwhisper.fast.gpu_kernels import BLOCKS, NAMES, THREADS, options, source
-from minwhisper.fast.gpu_memory import device_memory, measure_card, pool, tile_bytes
-from minwhisper.names import expected_shapes, nest
-from minwhisper.weights import pool_bytes
+from minwhisper.fast.gpu.decoder import Decoder
+from minwhisper.fast.gpu.kernels import BLOCKS, NAMES, THREADS, options, source
+from minwhisper.fast.gpu.memory import device_memory, measure_card, pool, tile_bytes
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.weight_names import expected_shapes, nest
+from minwhisper.model.weights import pool_bytes
 from pretended_cuda import MIB
 from pretended_cuda.build import headers
 from pretended_cuda.cubin import resources

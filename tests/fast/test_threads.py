@@ -12,8 +12,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from minwhisper.errors import OptionError
-from minwhisper.fast import threads
-from minwhisper.fast.threads import (
+from minwhisper.fast.cpu import threads
+from minwhisper.fast.cpu.threads import (
     Pool,
     Scratch,
     blas_libraries,

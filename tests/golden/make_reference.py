@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import minwhisper
-from minwhisper import parity
+from minwhisper.parity import comparison as parity
 
 ROWS = 24
 

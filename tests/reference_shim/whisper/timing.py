@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minwhisper import alignment
+from minwhisper.transcription import alignment
 
 dtw_cpu = alignment.dynamic_time_warping
 dtw_cuda = None  # its tests are left out

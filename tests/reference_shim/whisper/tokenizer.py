@@ -3,7 +3,7 @@
 from functools import cache
 
 import minwhisper
-from minwhisper.words import split_on_characters
+from minwhisper.transcription.words import split_on_characters
 
 
 class Tokenizer:

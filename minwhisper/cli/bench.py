@@ -1,0 +1,189 @@
+"""Where the time goes on a CPU, stage by stage, beside the least that each could take.
+
+A stage cannot be faster than its multiplications at the rate at which this machine multiplies matrices, nor than the
+reading of what it needs at the rate at which its memory is read. Both rates are measured here, with as many threads as
+the model has. Each stage is timed on its own, on the numbers of a real recording.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..audio.load import pad_or_trim
+from ..audio.mel import log_mel_spectrogram
+from ..common.backend import Array
+from ..decoding.decode import rules_for
+from ..decoding.options import DecodingOptions
+from ..decoding.search import Candidate, likeliest
+from ..errors import OptionError
+from ..fast.cpu import decoder as cpu_decoder
+from ..fast.cpu import encoder as cpu_encoder
+from ..fast.cpu.engine import CpuEngine
+from ..fast.cpu.layers import attend, gelu, layer_norm, linear, mix, product, scratch, tiles
+from ..fast.cpu.threads import blas_libraries, one_blas_thread
+from ..model.engine import Feed
+from ..parity.comparison import clip_samples
+from ..whisper import Whisper
+
+TOKENS = 100  # in the text when a step is timed
+ROUNDS = 7
+
+
+class Rates(NamedTuple):
+    """What the machine can do."""
+
+    multiplications: float  # a second, in products of matrices of the encoder's size
+    bytes: float  # a second, read from memory
+
+
+class Stage(NamedTuple):
+    """A part of the work."""
+
+    name: str
+    seconds: float  # of one window, or of one step
+    floor: float  # the least it could take, in seconds; 0 where that is not known
+
+
+def check_benchable(model: Whisper) -> CpuEngine:
+    """The engine to be timed. Raises :class:`OptionError` for a model that has none of this kind."""
+    if not isinstance(model.engine, CpuEngine):
+        raise OptionError(f"{model.name}: expected a model on the CPU in float32, this is {model!r}")
+    return model.engine
+
+
+def machine(engine: CpuEngine) -> str:
+    """What it runs on, in a line."""
+    libraries = ", ".join(f"{name} {version}" for name, version in blas_libraries()) or "an unknown library"
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {engine.pool.count} threads; "
+        f"Python {platform.python_version()}, NumPy {np.__version__}, products by {libraries}"
+    )
+
+
+def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """The median time of some calls, after one that does not count."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def measure_rates(engine: CpuEngine) -> Rates:
+    """Multiply matrices of the encoder's size, and read more memory than any cache holds."""
+    width, length = engine.config.d_model, engine.config.max_source_positions
+    x, weight = np.ones((length, width), np.float32), np.ones((width, 4 * width), np.float32)
+    out = np.empty((length, 4 * width), np.float32)
+    much = np.ones((64, 500_000), np.float32)  # 128 MB
+    with one_blas_thread():
+        multiply = seconds(lambda: engine.pool.run(lambda r: np.matmul(x[r], weight, out=out[r]), tiles(length)))
+        read = seconds(lambda: engine.pool.run(lambda row: np.maximum.reduce(row), much))
+    return Rates(length * width * 4 * width / multiply, much.nbytes / read)
+
+
+def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[Stage]:
+    """The stages of one window, from samples to features, and all of them together."""
+    config, pool, weights = model.config, engine.pool, engine.encoder
+    T, D, F, H = config.max_source_positions, config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
+    layers = config.encoder_layers
+    samples = pad_or_trim(clip_samples())
+    mel = log_mel_spectrogram(samples, config.num_mel_bins)
+    block = weights.blocks[0]
+
+    def floor(multiplications: float, numbers: float) -> float:
+        return max(multiplications / rates.multiplications, 4 * numbers / rates.bytes)
+
+    def timed(name: str, work: Callable[[slice], object], multiplications: float, numbers: float) -> Stage:
+        """A stage that each tile of each block goes through."""
+        taken = seconds(lambda: pool.run(work, tiles(T)))
+        return Stage(name, layers * taken, layers * floor(multiplications, numbers))
+
+    with one_blas_thread():
+        x = np.empty((T, D), np.float32)
+        yield Stage("mel", seconds(lambda: log_mel_spectrogram(samples, config.num_mel_bins), 3), 0.0)
+        stem = 2 * T * 3 * config.num_mel_bins * D + T * 3 * D * D
+        yield Stage("stem", seconds(lambda: cpu_encoder.stem(mel, weights, x, pool)), floor(stem, 3 * T * D))
+        asked = cpu_encoder.Asked.room("bench", T, D, H)
+        pool.run(lambda rows: cpu_encoder.ask(x, rows, block, asked), tiles(T))
+        hidden, out = np.empty((T, F), np.float32), np.empty((T, D), np.float32)
+        query_key_value = np.empty((T, 3 * D), np.float32)
+
+        def attention(rows: slice, whole: bool) -> None:
+            for head, values in enumerate(asked.values):
+                its = slice(head * D // H, (head + 1) * D // H)
+                queries, keys = asked.queries[rows, its], asked.keys[its]
+                if whole:
+                    attend(queries, keys, values, out=out[rows, its], largest=0.0)
+                else:
+                    scores = product(queries, keys, scratch("scores", len(queries), T))
+                    mix(scores, values, out[rows, its])
+
+        def norms(rows: slice) -> None:
+            layer_norm(x[rows], **block.attention_norm, out=out[rows])
+            layer_norm(x[rows], **block.mlp_norm, out=out[rows])
+
+        yield timed("layer norms", norms, 0, 4 * T * D)
+
+        def projections(rows: slice) -> None:
+            linear(x[rows], *block.query_key_value, out=query_key_value[rows])
+            linear(x[rows], *block.out, out=out[rows])
+
+        yield timed("query, key, value and output", projections, 4 * T * D * D, 6 * T * D + 4 * D * D)
+        products = timed("attention, products", lambda r: attention(r, whole=False), 2 * T * T * D, 4 * T * D)
+        yield products
+        both = timed("", lambda r: attention(r, whole=True), 0, 0)
+        yield Stage("attention, softmax", max(both.seconds - products.seconds, 0.0), 0.0)
+
+        def mlp(rows: slice) -> None:
+            linear(x[rows], *block.fc1, out=hidden[rows])
+            linear(hidden[rows], *block.fc2, out=out[rows])
+
+        yield timed("MLP, products", mlp, 2 * T * D * F, 2 * T * (D + F) + 2 * D * F)
+        yield timed("GELU", lambda r: gelu(hidden[r]), 0, 2 * T * F)
+    whole = stem + layers * (4 * T * D * D + 2 * T * T * D + 2 * T * D * F)
+    yield Stage("encoder, all of it", seconds(lambda: engine.encode(mel[None])), whole / rates.multiplications)
+
+
+def decoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[Stage]:
+    """The stages of one step with so many tokens before it, and what a window costs before the first."""
+    config, tokenizer = model.config, model.tokenizer
+    T, D, F, V = config.max_source_positions, config.d_model, config.decoder_ffn_dim, config.vocab_size
+    features = engine.encode(log_mel_spectrogram(pad_or_trim(clip_samples()), config.num_mel_bins)[None])
+    layers = config.decoder_layers
+    with engine.at_work():
+        least = 2 * layers * T * D * D / rates.multiplications
+        yield Stage("keys and values of the sound", seconds(lambda: engine.new_cache(features)), least)
+        text = [tokenizer.sot, *[tokenizer.encode(" the")[0]] * (TOKENS - 1)]
+        before = engine.new_cache(features)
+        [(_, cache)] = engine.decode_together([Feed([text], before, [0])])
+        token = [[text[-1]]]
+
+        def step() -> Array:
+            # The memory of the text is shared by those who go on from it: give back the place that was taken.
+            [(logits, _)] = engine.decode_together([Feed(token, cache)])
+            cache.text.filled = cache.length
+            return logits
+
+        logits = step()[0]
+        matrices = layers * (6 * D * D + 2 * D * F)
+        heard = 2 * layers * (T + TOKENS) * D
+        yield Stage("decoder step", seconds(step, 30), 4 * (matrices + heard + V * D) / rates.bytes)
+        x = np.ones((1, D), np.float32)
+        taken = seconds(lambda: cpu_decoder.project(x.copy(), engine.decoder, engine.pool), 30)
+        yield Stage("  of it the logits", taken, 4 * V * D / rates.bytes)
+        rules, said = rules_for(DecodingOptions(), tokenizer), [tuple(text[1:])]
+
+        def choose() -> object:
+            scores = logits
+            for rule in rules:
+                scores = rule(scores, said)
+            return likeliest(scores, [Candidate(said[0], 0.0)])
+
+        yield Stage("rules and choice, Python's part", seconds(choose, 30), 0.0)
+    yield Stage("tokenizer, 100 tokens to text", seconds(lambda: tokenizer.decode(text)), 0.0)

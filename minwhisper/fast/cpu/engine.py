@@ -1,0 +1,53 @@
+"""The model on the cores of a CPU, in float32."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ...common.backend import Array
+from ...model.config import WhisperConfig
+from ...model.engine import Feed
+from ...model.layers import Weights
+from . import decoder as cpu_decoder
+from . import encoder as cpu_encoder
+from .cache import Cache
+from .threads import Pool, one_blas_thread, usable_cores
+
+
+def is_scheduled(device: str, dtype: str, plain: bool) -> bool:
+    """Whether this engine is the one for a model that was asked for like this."""
+    return device == "cpu" and dtype == "float32" and not plain
+
+
+class CpuEngine:
+    """An :class:`~minwhisper.model.engine.Engine` for float32 weights on the CPU."""
+
+    def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
+        """``threads`` of None or 0 are as many as the process may use cores.
+
+        Matrices in places made by :func:`~minwhisper.fast.cpu.weights.empty_weights` are used as they are; others are
+        copied.
+        """
+        self.config = config
+        self.pool = Pool(threads or usable_cores())
+        self.encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])
+        self.decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
+
+    def at_work(self) -> AbstractContextManager[Any]:
+        """Products run on one thread each; switching to that once is better than at every call."""
+        return one_blas_thread()
+
+    def encode(self, mel: Array) -> Array:
+        """See :class:`~minwhisper.model.engine.Engine`."""
+        with one_blas_thread():
+            return cpu_encoder.encode(mel, self.encoder, self.config, self.pool)
+
+    def new_cache(self, features: Array) -> Cache:
+        """See :class:`~minwhisper.model.engine.Engine`."""
+        with one_blas_thread():
+            return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
+
+    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Cache]]:
+        """See :class:`~minwhisper.model.engine.Engine`."""
+        with one_blas_thread():
+            return cpu_decoder.decode_together(feeds, self.decoder, self.config, self.pool)

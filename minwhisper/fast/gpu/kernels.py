@@ -1,0 +1,387 @@
+"""The kernels of ``kernels.cu``, compiled for weights of one dtype, each a method that takes arrays.
+
+They compute what layers compute (:mod:`minwhisper.model.layers`), in fewer launches and without allocating anything, so
+that a step of the decoder can be captured as a CUDA graph. Shapes are by the letters of that chapter; R is the number
+of rows (see :mod:`minwhisper.fast.gpu.table`), N any number of them. All arrays are contiguous: activations are
+float32; weights, keys and values have the dtype compiled for. A kernel trusts its arguments, so the methods check them.
+"""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...common.backend import Array
+from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
+from ..devices import is_full
+from .table import HEADER, Field, HeaderAt, Kind, RowTable
+
+SOURCE = Path(__file__).with_name("kernels.cu")
+THREADS = 256  # of a block: four fill a multiprocessor of Turing
+SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
+MAX_TOP = 32  # tokens that a choice returns at most
+ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
+ROW_COUNTS = 1, 2, 5, ROW_GROUP  # for which the kernel of products has a version, see linear in the source
+OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
+STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
+CHUNK = 64  # positions that a block attends to
+MAX_HEAD = 64  # K, which it is in all published sizes
+BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
+FLOAT_BYTES = 4
+WARP = 32
+WARPS = THREADS // WARP
+NULL = np.uintp(0)  # a null pointer, in any version of CuPy
+EPSILON = np.float32(1e-5)
+NAMES = (
+    "layer_norm",
+    "finish",
+    "softmax",
+    "unfold",
+    "store",
+    "restore",
+    "embed",
+    "remember",
+    "linear",
+    "attend_text",
+    "attend_audio",
+    "choose",
+)
+
+
+def source() -> str:
+    """Return the CUDA C++ of the kernels, the constants it shares with Python first."""
+    whole = {
+        "THREADS": THREADS,
+        "SLICES": SLICES,
+        "MAX_TOP": MAX_TOP,
+        "TEXTS": ROW_GROUP,
+        "OUTPUTS": OUTPUTS,
+        "BLOCKS": BLOCKS,
+        "CHUNK": CHUNK,
+        "MOST_SIZE": MAX_HEAD,
+        "HEADER": HEADER,
+        "FIELDS": len(Field),
+    }
+    whole |= {one.name: int(one) for enumeration in (HeaderAt, Field, Kind) for one in enumeration}
+    lines = [f"constexpr int {name} = {value};" for name, value in whole.items()]
+    coefficients = ", ".join(f"{coefficient!r}f" for coefficient in GELU_COEFFICIENTS)
+    lines += [f"constexpr float GELU_LIMIT = {GELU_LIMIT!r}f;", f"#define GELU_COEFFICIENTS {{{coefficients}}}"]
+    return "\n".join(lines) + "\n" + SOURCE.read_text("utf-8")
+
+
+def options(dtype: Any) -> tuple[str, ...]:
+    """Return the compiler's options for weights of this dtype. Raises :class:`TypeError` for an unsupported one."""
+    if np.dtype(dtype) == np.float32:
+        return ()
+    if np.dtype(dtype) == np.float16:
+        return ("-DHALF",)
+    raise TypeError(f"kernels for weights in {np.dtype(dtype)}: expected float32 or float16")
+
+
+def load_kernels(dtype: Any) -> "Kernels | None":
+    """Return the kernels for weights of this dtype on CuPy's current device; None, with a warning, if that fails.
+
+    The first time takes seconds; CuPy keeps the result on disk. Raises what CuPy raises if the GPU's memory is full.
+    """
+    try:
+        return Kernels(dtype)
+    except Exception as error:  # CuPy raises its own types, the compiler's and the driver's
+        if is_full(error):
+            raise
+        why = (str(error) or repr(error)).strip().splitlines()[0]
+        warnings.warn(f"the GPU's kernels do not compile here, so it is slower: {why}", stacklevel=2)
+        return None
+
+
+class Norm(NamedTuple):
+    """The weights of a layer norm that a product applies to its input first."""
+
+    weight: Array  # (I,)
+    bias: Array  # (I,)
+
+
+class Kernels:
+    """The kernels for weights of one dtype. Each runs on CuPy's current stream."""
+
+    def __init__(self, dtype: Any) -> None:
+        """Compile them for CuPy's current device. Raises what CuPy raises if that fails."""
+        import cupy
+
+        self.dtype = np.dtype(dtype)
+        module = cupy.RawModule(code=source(), options=options(dtype))
+        self._functions = {name: module.get_function(name) for name in NAMES}  # the first compiles all
+        attribute = cupy.cuda.runtime.cudaDevAttrMultiProcessorCount
+        self.multiprocessors = int(cupy.cuda.runtime.deviceGetAttribute(attribute, cupy.cuda.Device().id))
+
+    # -------------------------------------------------------------------------------------- around large products
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
+        """Normalise rows as :func:`minwhisper.model.layers.layer_norm`: x (N, D), weight, bias (D,) -> out (N, D)."""
+        width = x.shape[-1]
+        _check(np.float32, x, out)
+        _check(self.dtype, weight, bias)
+        assert out.shape == x.shape
+        assert weight.shape == bias.shape == (width,)
+        arguments = (x, weight, bias, out, np.int32(width), EPSILON)
+        self._launch("layer_norm", (x.size // width,), arguments, shared=WARPS)
+
+    def finish(self, x: Array, bias: Array | None = None, *, gelu: bool = False, residual: Array | None = None) -> None:
+        """Compute x = gelu(x + bias) + residual in place: x (…, F), bias (F,), residual of x's shape.
+
+        The residual has the weights' dtype.
+        """
+        _check(np.float32, x)
+        _check(self.dtype, *_given(bias, residual))
+        assert bias is None or bias.shape == x.shape[-1:]
+        assert residual is None or residual.shape == x.shape
+        arguments = (x, _or_null(bias), _or_null(residual), np.int32(gelu), np.int32(x.shape[-1]))
+        self._by_value("finish", x.size, arguments)
+
+    def softmax(self, scores: Array) -> None:
+        """:func:`minwhisper.model.layers.softmax` in place: scores (…, T)."""
+        columns = scores.shape[-1]
+        _check(np.float32, scores)
+        self._launch("softmax", (scores.size // columns,), (scores, np.int32(columns)), shared=WARPS)
+
+    def unfold(self, x: Array, columns: Array, stride: int) -> None:
+        """What each output of a convolution sees: x (T, I), of any strides -> columns (⌈T / stride⌉, I, 3)."""
+        length, channels = x.shape
+        assert x.dtype == np.float32
+        _check(np.float32, columns)
+        assert columns.shape == (-(-length // stride), channels, 3)
+        steps = (np.int32(apart // FLOAT_BYTES) for apart in x.strides)
+        shape = np.int32(length), np.int32(channels), np.int32(stride)
+        self._by_value("unfold", columns.size, (x, columns, *shape, *steps))
+
+    def store(self, x: Array, bias: Array | None, out: Array) -> None:
+        """Compute x + bias in the weights' dtype: x (…, F), bias (F,) -> out of x's shape."""
+        _check(np.float32, x)
+        _check(self.dtype, out, *_given(bias))
+        assert out.shape == x.shape
+        assert bias is None or bias.shape == x.shape[-1:]
+        self._by_value("store", x.size, (x, _or_null(bias), out, np.int32(x.shape[-1])))
+
+    def restore(self, weight: Array, out: Array) -> None:
+        """Copy a weight to float32: out of the weight's shape."""
+        _check(self.dtype, weight)
+        _check(np.float32, out)
+        assert weight.shape == out.shape
+        self._by_value("restore", weight.size, (weight, out))
+
+    # -------------------------------------------------------------------------------------- rows
+
+    def embed(self, table: RowTable, tokens: Array, positions: Array, x: Array) -> None:
+        """:func:`minwhisper.model.decoder.embed`: tokens (V, D), positions (P, D) -> x (R, D).
+
+        Nothing checks that the table's tokens are among those, and its positions.
+        """
+        _check(np.float32, x)
+        _check(self.dtype, tokens, positions)
+        rows, width = x.shape
+        assert rows <= table.capacity
+        assert tokens.shape[1] == positions.shape[1] == width
+        arguments = (table.there, np.int32(table.capacity), tokens, positions, x, np.int32(width))
+        self._launch("embed", (rows,), arguments)
+
+    def remember(self, table: RowTable, keys: Array, values: Array, bias: Array, layer: int) -> None:
+        """Put the rows' keys (R, D) and values (R, D), to which their bias (D,) is added, where they are kept."""
+        _check(np.float32, keys, values)
+        _check(self.dtype, bias)
+        width = keys.shape[1]
+        assert keys.shape == values.shape
+        assert bias.shape == (width,)
+        where = np.int32(layer), np.int32(table.places.shape[1]), np.int32(width)
+        arguments = (table.there, np.int32(table.capacity), keys, values, bias, *where)
+        self._launch("remember", (len(keys),), arguments)
+
+    def linear(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        y: Array,
+        *,
+        table: RowTable | None = None,
+        norm: Norm | None = None,
+        residual: Array | None = None,
+        gelu: bool = False,
+    ) -> None:
+        """:func:`minwhisper.model.layers.linear` for few rows, with what comes before and after it.
+
+        x (R, I), normed first if asked, weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the
+        residual but not x: y = gelu(x Wᵀ + b) + residual. Without a table it is one row. A weight is read once per
+        eight rows, 16 bytes at a time if its rows begin at multiples of 16 bytes.
+        """
+        rows, inner = x.shape
+        outer = len(weight)
+        _check(np.float32, x, y, *_given(residual))
+        _check(self.dtype, weight, *_given(bias), *(norm or ()))
+        assert weight.shape == (outer, inner)
+        assert y.shape == (rows, outer)
+        assert rows <= (table.capacity if table else 1)
+        assert bias is None or bias.shape == (outer,)
+        assert residual is None or residual.shape == y.shape
+        assert norm is None or norm.weight.shape == norm.bias.shape == (inner,)
+        (split, blocks), staged = self._grid(inner, outer), _staged(rows, inner)
+        where = (table.there, np.int32(table.capacity)) if table else (NULL, np.int32(0))
+        arguments = (
+            *(x, weight, _or_null(bias), *(norm or (NULL, NULL)), _or_null(residual), y, *where),
+            *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), np.int32(staged), EPSILON),
+            *(NULL, NULL, NULL, np.int32(0), np.int32(0)),
+        )
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=staged + _PRODUCT)
+
+    def project_qkv(self, table: RowTable, x: Array, weights: Weights, norm: Norm, queries: Array, layer: int) -> None:
+        """The projections of self-attention: x (R, D), normed first -> queries (R, D); keys and values are kept."""
+        query, key, value = (weights[name]["weight"] for name in ("query", "key", "value"))
+        query_bias, value_bias = weights["query"]["bias"], weights["value"]["bias"]
+        rows, width = x.shape
+        _check(np.float32, x, queries)
+        _check(self.dtype, query, key, value, query_bias, value_bias, *norm)
+        assert query.shape == key.shape == value.shape == (width, width)
+        assert query_bias.shape == value_bias.shape == norm.weight.shape == norm.bias.shape == (width,)
+        assert queries.shape == x.shape
+        assert rows <= table.capacity
+        (split, blocks), staged = self._grid(width, width, 3), _staged(rows, width)
+        arguments = (
+            *(x, query, query_bias, *norm, NULL, queries, table.there, np.int32(table.capacity)),
+            *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), np.int32(staged), EPSILON),
+            *(key, value, value_bias, np.int32(layer), np.int32(table.places.shape[1])),
+        )
+        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=staged + _PRODUCT)
+
+    @staticmethod
+    def partial_shape(rows: int, heads: int, positions: int, size: int) -> tuple[int, int, int, int]:
+        """The shape of what attention needs to compute in: (R, H, chunks of the positions, K + 2)."""
+        return rows, heads, math.ceil(positions / CHUNK), size + 2
+
+    def attend_text(
+        self, table: RowTable, queries: Array, partial: Array, counters: Array, out: Array, heads: int, layer: int
+    ) -> None:
+        """Self-attention of rows to their sequences up to themselves: queries (R, D), not scaled -> out (R, D).
+
+        partial, with anything in it, is of :meth:`partial_shape` or larger; counters (R · H,) of int32 are 0 before and
+        after. K is a multiple of 4, at most 64.
+        """
+        self._attend("attend_text", table, queries, partial, counters, out, heads, layer, table.places.shape[1])
+
+    def attend_audio(
+        self,
+        table: RowTable,
+        queries: Array,
+        partial: Array,
+        counters: Array,
+        out: Array,
+        heads: int,
+        layer: int,
+        positions: int,
+    ) -> None:
+        """Cross-attention of rows to their windows of T positions; otherwise as :meth:`attend_text`."""
+        self._attend("attend_audio", table, queries, partial, counters, out, heads, layer, positions)
+
+    def _attend(
+        self,
+        name: str,
+        table: RowTable,
+        queries: Array,
+        partial: Array,
+        counters: Array,
+        out: Array,
+        heads: int,
+        layer: int,
+        positions: int,
+    ) -> None:
+        rows, width = queries.shape
+        size = width // heads
+        _check(np.float32, queries, partial, out)
+        _check(np.int32, counters)
+        assert size % 4 == 0, f"the width of a head: expected a multiple of 4, got {size}"
+        assert size <= MAX_HEAD, f"the width of a head: expected at most {MAX_HEAD}, got {size}"
+        assert rows <= table.capacity
+        assert out.shape == queries.shape == (rows, heads * size)
+        needed = self.partial_shape(rows, heads, positions, size)
+        assert partial.size >= math.prod(needed)
+        assert counters.size >= rows * heads
+        arguments = (
+            *(queries, table.there, np.int32(table.capacity), partial, counters, out),
+            *(np.int32(heads), np.int32(size), np.int32(layer), np.int32(positions)),
+        )
+        together = 1 if name == "attend_text" else min(rows, ROW_GROUP)
+        shared = together * size + 2 * ROW_GROUP + 4 * THREADS + together * CHUNK  # see Look in the source
+        self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
+
+    @staticmethod
+    def slices_shape(choices: int) -> tuple[int, int, int]:
+        """The shape of what :meth:`choose` computes in, int32: see Slice in the source."""
+        return choices, SLICES, 12 + 4 * MAX_TOP
+
+    def choose(self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int) -> None:
+        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits.
+
+        slices, with anything in it, is of :meth:`slices_shape` or larger; counters (choices,) are 0 before and after.
+        """
+        _check(np.float32, logits)
+        _check(np.int32, slices, counters, out)
+        assert choices <= table.capacity
+        assert slices.size >= math.prod(self.slices_shape(choices))
+        assert counters.size >= choices
+        assert out.size >= 2 * choices
+        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), slices, counters, out)
+        self._launch("choose", (SLICES, choices), arguments, shared=2 * THREADS + 8)
+
+    # -------------------------------------------------------------------------------------- launching
+
+    def _grid(self, inner: int, outer: int, matrices: int = 1) -> tuple[int, int]:
+        """How many warps share the sums of a product's outputs, and how many blocks there are per matrix.
+
+        More warps per output means more blocks, of which a large GPU needs hundreds to be busy.
+        """
+        most, split = BLOCKS * self.multiprocessors, 1
+        while (
+            2 * split <= WARPS
+            and 4 * WARP * 2 * split <= inner
+            and matrices * math.ceil(outer * 2 * split / (WARPS * OUTPUTS)) <= most
+        ):
+            split *= 2
+        return split, min(max(1, most // matrices), math.ceil(outer * split / (WARPS * OUTPUTS)))
+
+    def _by_value(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
+        """Run a kernel with a thread per value, and how many there are as its last argument."""
+        assert size < 2**31
+        self._launch(name, (math.ceil(size / THREADS),), (*arguments, np.int32(size)))
+
+    def _launch(
+        self, name: str, grid: tuple[int, ...], arguments: tuple[Any, ...], *, shared: int = 0, threads: int = THREADS
+    ) -> None:
+        """Run a kernel with that many floats of shared memory per block. An empty array needs none."""
+        if 0 not in grid:
+            self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
+
+
+_PRODUCT = 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory beside x, see multiply in the source
+
+
+def _staged(rows: int, inner: int) -> int:
+    """How many values of x wait in shared memory: all of up to eight rows, if there is room for them.
+
+    The kernel has versions for so many rows and makes room for all of its version's: with less it would never end.
+    """
+    whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
+    return min(STAGED, next(count for count in ROW_COUNTS if count >= min(rows, ROW_GROUP)) * whole)
+
+
+def _given(*arrays: Array | None) -> list[Array]:
+    return [array for array in arrays if array is not None]
+
+
+def _or_null(array: Array | None) -> Any:
+    return NULL if array is None else array
+
+
+def _check(dtype: Any, *arrays: Array) -> None:
+    """The kernels see addresses only: another dtype or layout would be read as values that are not there."""
+    for array in arrays:
+        assert array.dtype == dtype, f"expected {np.dtype(dtype)}, got {array.dtype}"
+        assert array.flags.c_contiguous, f"expected a contiguous array, got strides {array.strides}"

@@ -1,0 +1,276 @@
+"""Chapter 9, alignment: which word when.
+
+The decoder's cross-attention looks up, for every token, the sound it is about to write down. In a few heads it does
+so along the text in order: drawn with tokens as rows and positions of the sound as columns, their attention is a
+diagonal, bent where the speaker was slow or fast. Those are the alignment heads, which a checkpoint names. To read
+off the times: run the decoder once over a finished text, take those heads' attention, clean it up, average it, and
+look for the path from the first row and column to the last that collects the most. Where the path enters a token's
+row, the token begins.
+
+The method is openai-whisper's. The best path is found with dynamic time warping (Sakoe and Chiba, 1978).
+
+Walkthrough: section 12.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.backend import Array, array_module, beside, to_numpy
+from ..errors import OptionError, ShapeError
+from ..model.config import WhisperConfig
+from ..model.decoder import check_tokens, embed, project
+from ..model.layers import (
+    Weights,
+    attend,
+    attention,
+    attention_scores,
+    keys_and_values,
+    layer_norm,
+    linear,
+    merge_heads,
+    mlp,
+    softmax,
+    split_heads,
+)
+from ..tokenizer.special_tokens import SECONDS_A_STEP
+from ..tokenizer.tokenizer import Tokenizer
+from .words import WordTiming, split_to_words
+
+FILTER_WIDTH = 7  # positions of sound that the median filter looks at: 0.14 s
+POSITIONS_A_SECOND = round(1 / SECONDS_A_STEP)  # 50, two frames of the spectrogram each
+
+DIAGONAL, UP, LEFT = 0, 1, 2  # where a path can come from
+
+
+def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
+    """Raise :class:`OptionError` if a checkpoint, called ``name``, does not say which heads follow the sound."""
+    if not heads:
+        raise OptionError(
+            f"word_timestamps: {name} names no alignment heads that it has, from which the times of words are read; "
+            'use a published model, or add "alignment_heads": [[block, head], …] to its generation_config.json (to '
+            "config.json if it is in CTranslate2's format)"
+        )
+
+
+# --- The two tools ------------------------------------------------------------------------------------------------
+
+
+def median_filter(x: Array, width: int = FILTER_WIDTH) -> Array:
+    """Replace every entry by the median of the ``width`` around it, along the last axis. Same shape out.
+
+    It removes spikes and leaves edges where they are. At both ends the entries are mirrored, the outermost not
+    repeated; an axis too short for that, of ``width // 2`` entries or fewer, is returned as it is. Computed as
+    openai-whisper's, except that it sorts: here the entries at each of the ``width`` places are an array, and the
+    arrays are bubble-sorted until the largest half of them is in order; the smallest of that half is the median.
+
+    Raises :class:`OptionError` for a width that is not odd, which has no middle.
+
+    >>> median_filter(np.array([1, 9, 2, 3, 8, 8, 8]), 3)
+    array([9, 2, 3, 3, 8, 8, 8])
+    """
+    if width < 1 or width % 2 == 0:
+        raise OptionError(f"width of the median filter: expected an odd number, got {width}")
+    half = width // 2
+    length = x.shape[-1]
+    if length <= half or x.size == 0:
+        return x
+    xp = array_module(x)
+    if x.ndim > 2:  # one matrix at a time stays in the processor's cache: three times as fast
+        planes: Array = xp.stack([median_filter(part, width) for part in x])
+        return planes
+    padded = xp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)], mode="reflect")
+    places = [padded[..., shift : shift + length] for shift in range(width)]
+    for last in range(width - 1, half - 1, -1):  # the largest of the places up to this one moves to it
+        for place in range(last):
+            low, high = places[place], places[place + 1]
+            places[place], places[place + 1] = xp.minimum(low, high), xp.maximum(low, high)
+    return places[half] if half else x.copy()
+
+
+def dynamic_time_warping(cost: Array) -> NDArray[np.intp]:
+    """The cheapest way from the first cell of a matrix to the last: cost (N, M) -> rows and columns of its L cells.
+
+    Each step of the path goes one row down, one column to the right, or both. What it costs to get to a cell is
+
+        total[n, m] = cost[n, m] + min(total[n-1, m-1], total[n-1, m], total[n, m-1]),
+
+    and going back from the last cell to wherever each total came from gives the path, (2, L). All cells of an
+    anti-diagonal, n + m = d, depend on those of the two before only, so they are computed in one go. It runs on the
+    CPU in float64, whatever ``cost`` is.
+
+    Equal totals are resolved as in openai-whisper: diagonally only if that is strictly the cheapest, else down from
+    above only if that is, else from the left (which is then, if the other two are equal, not always the cheapest).
+    Raises :class:`ShapeError` for anything but a matrix with at least one cell.
+
+    >>> dynamic_time_warping(np.array([[0, 0, 9, 9], [9, 9, 0, 9], [9, 9, 9, 0]]))
+    array([[0, 0, 1, 2],
+           [0, 1, 2, 3]])
+    """
+    if cost.ndim != 2 or not cost.size:
+        raise ShapeError(f"cost: expected a matrix with at least one cell, got {tuple(cost.shape)}")
+    return _trace_back(_steps(to_numpy(cost).astype(np.float64)))
+
+
+def _steps(cost: NDArray[np.float64]) -> NDArray[np.int8]:
+    """From where the cheapest way to each cell comes, by anti-diagonal: cost (N, M) -> (N + M - 1, N).
+
+    Cell (n, m) is at [n + m, n]; entries that belong to no cell are without meaning.
+    """
+    rows, columns = cost.shape
+    mirrored = cost[:, ::-1]  # its diagonals are the anti-diagonals, and NumPy can take those without a loop
+    steps = np.zeros((rows + columns - 1, rows), np.int8)
+    # Totals of the last two anti-diagonals, row n's at n + 1: entry 0 stands for the row above the first.
+    before_last = np.full(rows + 1, np.inf)
+    last = np.full(rows + 1, np.inf)
+    before_last[0] = 0.0  # the way into the first cell, diagonally, is free
+    for d in range(rows + columns - 1):
+        low, high = max(0, d - columns + 1), min(rows, d + 1)  # the rows this anti-diagonal goes through
+        diagonal, up, left = before_last[low:high], last[low:high], last[low + 1 : high + 1]
+        is_diagonal = (diagonal < up) & (diagonal < left)
+        is_up = (up < diagonal) & (up < left)
+        steps[d, low:high] = np.where(is_diagonal, DIAGONAL, np.where(is_up, UP, LEFT))
+        total = np.full(rows + 1, np.inf)
+        total[low + 1 : high + 1] = np.where(is_diagonal, diagonal, np.where(is_up, up, left))
+        total[low + 1 : high + 1] += mirrored.diagonal(columns - 1 - d)
+        before_last, last = last, total
+    return steps
+
+
+def _trace_back(steps: NDArray[np.int8]) -> NDArray[np.intp]:
+    """Follow the steps from the last cell to the first: (N + M - 1, N) -> path (2, L), first cell first."""
+    row, column = steps.shape[1] - 1, steps.shape[0] - steps.shape[1]
+    path = [(row, column)]
+    while row or column:
+        # Along the edges there is one way only. Totals say so too, unless NaN is among them.
+        step = LEFT if row == 0 else UP if column == 0 else steps[row + column, row]
+        row -= step != LEFT
+        column -= step != UP
+        path.append((row, column))
+    return np.array(path[::-1], np.intp).T
+
+
+# --- From a text and its sound to the times of its words ----------------------------------------------------------
+
+
+def cross_attention_scores(
+    tokens: Array, features: Array, weights: Weights, config: WhisperConfig, heads: Sequence[tuple[int, int]]
+) -> tuple[Array, Array]:
+    """The plain decoder, looked at from inside: its logits, and what some heads of cross-attention look for.
+
+    tokens (1, S), features (1, T, D), ``weights`` the "decoder" branch, N ``heads`` as (block, head) -> logits
+    (1, S, V), those of :func:`decoder.decode`, and scores (N, S, T) in the order of ``heads``.
+
+    These are scores before softmax, because softmax over all T would also pay attention to the silence that fills
+    up a window, and the caller knows how much of it that is. Raises :class:`ShapeError` for other shapes.
+    """
+    if tokens.ndim != 2 or tokens.shape[0] != 1 or features.ndim != 3 or features.shape[0] != 1:
+        raise ShapeError(
+            "alignment: expected tokens (1, positions) and features (1, positions, width) of one window, got "
+            f"{tuple(tokens.shape)} and {tuple(features.shape)}"
+        )
+    count = config.decoder_attention_heads
+    found: dict[tuple[int, int], Array] = {}
+    check_tokens(tokens, 1, 0, config)
+    x = embed(tokens, weights, features.dtype)
+    for number, block in enumerate(weights["blocks"]):
+        # decoder.decoder_block, with cross-attention taken apart
+        x = x + attention(layer_norm(x, **block["attention_norm"]), block["attention"], count, causal=True)
+        cross = block["cross_attention"]
+        queries = split_heads(linear(layer_norm(x, **block["cross_attention_norm"]), **cross["query"]), count)
+        keys, values = keys_and_values(features, cross, count)
+        for head in {head for owner, head in heads if owner == number}:
+            found[number, head] = attention_scores(queries[0, head], keys[0, head])  # (S, K), (K, T) -> (S, T)
+        x = x + linear(merge_heads(attend(queries, keys, values)), **cross["out"])
+        x = x + mlp(layer_norm(x, **block["mlp_norm"]), block["mlp"])
+    scores = array_module(x).stack([found[block, head] for block, head in heads])
+    return project(x, weights), scores
+
+
+def alignment_matrix(scores: Array, positions: int) -> Array:
+    """How well each token goes with each position of the sound: scores (N, S, T) of N heads -> (S, positions).
+
+    Attention is given to the first ``positions`` only, those that hold sound. Then it is normalised over the tokens
+    at each position, to mean 0 and standard deviation 1: a position that every token looks at says nothing of which
+    token is spoken there. The median filter takes out single positions, and the heads are averaged.
+    """
+    cleaned = [median_filter(_normalised(softmax(head[:, :positions].astype(np.float64)))) for head in scores]
+    averaged: Array = array_module(scores).stack(cleaned).mean(axis=0)
+    return averaged.astype(scores.dtype)
+
+
+def _normalised(weights: Array) -> Array:
+    """Each position's attention weights with mean 0 and variance 1 over the tokens: (S, T) -> (S, T), both float64.
+
+    In float32 the squares of small weights would vanish, and with them the deviation to divide by.
+    """
+    xp = array_module(weights)
+    centred = weights - weights.mean(axis=0)
+    deviation = xp.sqrt((centred * centred).mean(axis=0))
+    # All tokens give a position the same weight if it is the only one. Then it is 0 to all of them.
+    return centred / xp.where(deviation > 0.0, deviation, 1.0)
+
+
+def find_alignment(
+    text_tokens: Sequence[int],
+    features: Array,
+    frames: int,
+    *,
+    prompt: Sequence[int],
+    heads: Sequence[tuple[int, int]],
+    weights: Weights,
+    config: WhisperConfig,
+    tokenizer: Tokenizer,
+    language: str | None,
+) -> list[WordTiming]:
+    """When each word of a window's text was said.
+
+    Args:
+        text_tokens: the text, without timestamps and other special tokens.
+        features: of the window, (1, T, D).
+        frames: of 0.01 s, how many of the window's hold sound; the rest is padding and takes no part.
+        prompt: the tokens before the text, as :meth:`Tokenizer.prompt` gives them with ``timestamps=True``;
+            <|notimestamps|> is added here, because the text comes without them.
+        heads: the alignment heads, (block, head) pairs, at least one (see :func:`check_alignment_heads`).
+        weights: the "decoder" branch.
+        config: the model's.
+        tokenizer: the model's.
+        language: a code, for where words end; None for an English-only model.
+
+    Returns the words, marks among them, each with its own tokens, which together are ``text_tokens``. Times are
+    multiples of 0.02 s, and a word ends where the next begins. A probability is the mean over the word's tokens, each
+    against all other text, special tokens left out. Same as openai-whisper's, except that a window of a single
+    position, 3 frames or fewer, puts all words at 0.0, where it divides by zero.
+    Raises :class:`ShapeError` for more tokens than the model has positions.
+    """
+    if not text_tokens:
+        return []
+    xp = array_module(features)
+    tokens = [*prompt, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
+    logits, scores = cross_attention_scores(beside([tokens], features), features, weights, config, heads)
+
+    # Row s of both belongs to token s, which is the input; what it looks for in the sound is the token after it. So
+    # the rows from <|notimestamps|> up to the last token of text are the text's and, as the last, that of the end.
+    first, last = len(prompt), len(prompt) + len(text_tokens)
+    matrix = alignment_matrix(scores, max(1, frames // 2))
+    rows, columns = dynamic_time_warping(-matrix[first : last + 1])
+    enters = np.diff(rows, prepend=-1) > 0  # where the path comes to a new token
+    times = columns[enters] / POSITIONS_A_SECOND  # (text + 1,) seconds at which each token begins
+
+    chances = softmax(logits[0, first:last, : tokenizer.eot])
+    token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), beside(text_tokens, features)])
+
+    words = split_to_words(tokenizer, text_tokens, language)
+    boundaries = accumulate((len(word.tokens) for word in words), initial=0)
+    return [
+        WordTiming(
+            word=word.word,
+            tokens=word.tokens,
+            start=float(times[start]),
+            end=float(times[end]),
+            probability=float(token_probabilities[start:end].mean(dtype=np.float64)),
+        )
+        for word, (start, end) in zip(words, pairwise(boundaries), strict=True)
+    ]

@@ -1,0 +1,72 @@
+"""The part of a model that transcription uses: :class:`~minwhisper.whisper.Whisper` has it.
+
+It is named here so that no file of this chapter imports the class that uses the chapter.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..common.backend import Array
+from ..decoding.options import DecodingOptions
+from ..model.config import WhisperConfig
+from ..model.engine import Engine
+from ..model.layers import Weights
+from ..tokenizer.tokenizer import Tokenizer
+
+
+class SpeechModel(Protocol):
+    """A model with a tokenizer, which encodes windows of audio and decodes them."""
+
+    @property
+    def name(self) -> str:
+        """The name that messages give it."""
+        ...
+
+    @property
+    def config(self) -> WhisperConfig:
+        """Its hyperparameters."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token ids and back."""
+        ...
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """The (decoder block, head) pairs whose attention follows the audio; empty if none are known."""
+        ...
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether it knows languages other than English."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """The scheduled encoder and decoder."""
+        ...
+
+    @property
+    def decoder_weights(self) -> Weights:
+        """The decoder's weights in the layout of :mod:`minwhisper.model.layers`, for word alignment."""
+        ...
+
+    def encode(self, mel: Array) -> Array:
+        """Encode windows: mel (B, M, 3000) -> features (B, 1500, D)."""
+        ...
+
+    def detect_language(self, mel: Array) -> tuple[Any, Any]:
+        """Return the language token of a window, mel (M, 3000), and the probability of each language by code."""
+        ...
+
+    def decode(
+        self,
+        mel: Array,
+        options: DecodingOptions | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+    ) -> Any:
+        """Decode a window: mel (M, 3000) or features (1500, D) -> a ``DecodingResult``."""
+        ...

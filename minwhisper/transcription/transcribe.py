@@ -1,0 +1,220 @@
+"""Chapter 10. From a whole sound to segments of text.
+
+The model hears 30 s at a time. By default a sound is one passage: its windows are heard one after another, and each is
+told the text before it (:mod:`minwhisper.transcription.sequential`). Or it is cut in pauses, and several windows,
+which then know nothing of each other, are decoded together (:mod:`minwhisper.transcription.batching`).
+
+Walkthrough: section 13.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self
+
+import numpy as np
+
+from ..audio.load import FRAMES_A_SECOND, N_FRAMES, AudioSource, open_sound
+from ..audio.mel import Spectrogram
+from ..decoding.options import TranscriptionOptions
+from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
+from .batching import in_order, in_step, one_by_one
+from .chunking import SHORTEST, SHORTEST_UNTIMED, cut_at_pauses
+from .model import SpeechModel
+from .segments import Segment, Transcript
+from .sequential import Passage, Steps
+from .windows import check_options
+
+Progress = Callable[[float, float], None]
+"""Called with the seconds done and the seconds in all."""
+
+
+class Transcription:
+    """A transcription under way: an iterator over its segments, each as soon as it is final.
+
+    :meth:`Whisper.stream` makes one. It ends with the sound, or when it is closed; it can be used in a ``with``
+    statement. What it has found by any time is there as :attr:`transcript`.
+    """
+
+    language: str  # a code: as asked for, or as heard
+    language_probs: dict[str, float] | None  # of every language, where it was heard
+    seconds: float  # how long the sound is
+    audio_track: str | None  # a line on which audio track was read, if the file has several
+    segments: list[Segment]  # those found so far
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        audio: AudioSource,
+        options: TranscriptionOptions,
+        *,
+        progress: Progress | None = None,
+        generator: np.random.Generator | None = None,
+        batch_size: int = 1,
+        checked: bool = False,
+    ) -> None:
+        """See :meth:`Whisper.transcribe`. Refuses bad input, reads the sound and hears its language.
+
+        ``checked``: the options have been held to the model already.
+        """
+        if not checked:
+            check_options(options, model)
+        self.segments = []
+        self._model, self._options, self._progress = model, options, progress
+        self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
+        self._sound = open_sound(audio, timeline=True, track=options.audio_track)
+        try:
+            self.seconds, self.audio_track = self._sound.seconds, self._sound.track
+            clips = options.clips(self.seconds)
+            with model.engine.at_work():  # or the library's threads would busy-wait through hours of small products
+                self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
+            self._first = min(int(self._sound.late * FRAMES_A_SECOND), self._mel.frames)  # the audio begins there
+            self._clips = [
+                tuple(min(max(round(t * FRAMES_A_SECOND), self._first), self._mel.frames) for t in clip)
+                for clip in clips
+            ]
+            self._clip_seconds = sum(end - start for start, end in clips)
+            self._clip_frames = sum(end - start for start, end in self._clips)
+            with model.engine.at_work():
+                self.language, self.language_probs = self._hear_language()
+        except BaseException:
+            self._sound.close()
+            raise
+        self._done = 0  # frames of the clips
+        self._held: dict[int, list[Segment]] = {}  # segments that wait for those of an earlier part, by part
+        self._running = one_by_one(self.steps(), model)
+
+    @property
+    def transcript(self) -> Transcript:
+        """All that was found so far, with openai-whisper's keys."""
+        tokens = [token for segment in self.segments for token in segment["tokens"]]
+        return {
+            "text": self._model.tokenizer.decode(tokens),
+            "segments": list(self.segments),
+            "language": self.language,
+        }
+
+    def close(self) -> None:
+        """End here and give the sound back."""
+        self._running.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Close the sound, of whose spectrogram nothing is needed any more either."""
+        self._sound.close()
+        self._mel.forget()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Segment:
+        try:
+            with self._model.engine.at_work():
+                return self.keep(next(self._running))
+        except BaseException:  # also at the end
+            self._give_back()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------------------------- the loop
+
+    def steps(self) -> Steps:
+        """Yield segments as they are found, and requests for windows to be decoded, as :class:`Passage` does.
+
+        Windows that are decoded together ask for nothing. Nothing is written down here: that is :meth:`keep`'s.
+        """
+        if self._batch_size == 1:
+            passage = self._passage(self._generator)
+            for start, end in self._clips:
+                yield from passage.steps(start, end)
+            return
+        shortest = SHORTEST_UNTIMED if self._options.attempts[0].without_timestamps else SHORTEST
+        parts = (part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end, shortest))
+        with_end = itertools.chain(parts, [None])
+        jobs = (
+            self._passage(self._generator.spawn(1)[0]).steps(*part, followed=after is not None)
+            for part, after in itertools.pairwise(with_end)
+            if part is not None
+        )
+        model = self._model
+        yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size), self._held)
+
+    def keep(self, segment: Segment) -> Segment:
+        """Write a segment down; it gets its number."""
+        segment["id"] = len(self.segments)
+        self.segments.append(segment)
+        return segment
+
+    def keep_held(self) -> list[Segment]:
+        """Keep the segments that wait for those of an earlier part, which will not come any more; return them.
+
+        After an interruption: the parts of a sound that are decoded together do not end in their order.
+        """
+        held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
+        return [self.keep(segment) for segment in held]
+
+    def _passage(self, generator: np.random.Generator) -> Passage:
+        return Passage(self._model, self._mel, self._options, self.language, generator, self._report)
+
+    # ---------------------------------------------------------------------------------- around it
+
+    def _hear_language(self) -> tuple[str, dict[str, float] | None]:
+        """The language asked for, or the one heard in the first window or windows, with what each language got."""
+        tokenizer, asked = self._model.tokenizer, self._options.attempts[0].language
+        if asked is not None or not self._model.is_multilingual:
+            return tokenizer.language_code("en" if asked is None else asked), None
+        starts = range(self._first, max(self._first + 1, self._mel.frames), N_FRAMES)
+        starts = starts[: self._options.language_detection_windows]
+        heard = [self._model.detect_language(self._mel.read(start, start + N_FRAMES))[1] for start in starts]
+        mean = {code: sum(found[code] for found in heard) / len(heard) for code in heard[0]}
+        return max(mean, key=mean.__getitem__), mean
+
+    def _report(self, frames: int) -> None:
+        """Tell that so many frames more of the clips are done."""
+        self._done += frames
+        if self._progress is not None:
+            # In proportion, because a clip need not begin and end where a frame does.
+            self._progress(self._clip_seconds * (self._done / self._clip_frames), self._clip_seconds)
+
+
+def transcribe_in_step(
+    model: SpeechModel, audios: Iterable[AudioSource], options: TranscriptionOptions, batch_size: int, seed: int
+) -> Iterator[Transcription | MinWhisperError]:
+    """Transcribe sounds whose windows are decoded together: each one's finished transcription, or why it failed.
+
+    They come in the order of ``audios``, from which each is taken when there is room for it.
+    """
+    found: dict[int, Transcription | MinWhisperError] = {}
+
+    def job(number: int, audio: AudioSource) -> Steps:
+        try:
+            generator = np.random.default_rng(seed)  # what a sound becomes does not depend on the others
+            found[number] = running = Transcription(model, audio, options, generator=generator, checked=True)
+            with running:
+                yield from running.steps()
+        except MinWhisperError as error:
+            found[number] = error
+        except MemoryError:
+            found[number] = OutOfMemoryError(OUT_OF_MEMORY)
+
+    running = in_step(itertools.starmap(job, enumerate(audios)), model.engine, model.tokenizer, batch_size)
+    ended: set[int] = set()
+    turn = 0
+    while True:
+        with model.engine.at_work():
+            number, segment = next(running, (-1, None))
+        if number == -1:
+            return
+        if segment is None:
+            ended.add(number)
+        else:
+            whose = found[number]
+            assert isinstance(whose, Transcription)  # it has just said something
+            whose.keep(segment)
+        while turn in ended:
+            yield found.pop(turn)
+            turn += 1

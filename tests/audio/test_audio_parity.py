@@ -1,0 +1,84 @@
+"""The sound and its spectrogram against openai-whisper, and both against the same formula in float64."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minwhisper.audio.load import load_audio, pad_or_trim
+from minwhisper.audio.mel import log_mel_spectrogram, mel_filters
+
+torch = pytest.importorskip("torch")
+whisper_audio = pytest.importorskip("whisper.audio")
+pytestmark = pytest.mark.parity
+
+JFK = Path(__file__).parents[1] / "data" / "jfk.flac"
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return load_audio(JFK)
+
+
+def exact_log_mel(samples, n_mels):
+    """PyTorch's transform and openai-whisper's filters, in float64 throughout."""
+    sound = torch.from_numpy(samples).double()
+    window = torch.hann_window(400, dtype=torch.float64)
+    energy = torch.stft(sound, 400, 160, window=window, return_complex=True)[:, :-1].abs() ** 2
+    logs = (whisper_audio.mel_filters("cpu", n_mels).double() @ energy).clamp(min=1e-10).log10()
+    return ((torch.maximum(logs, logs.max() - 8) + 4) / 4).numpy()
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_mel_filters(n_mels):
+    expected = whisper_audio.mel_filters("cpu", n_mels).numpy()
+    filters = mel_filters(n_mels)
+    assert filters.dtype == expected.dtype
+    assert np.array_equal(filters > 0, expected > 0)
+    assert np.allclose(filters, expected, rtol=1.2e-7, atol=0)  # the last bit of float32
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_log_mel_is_nearer_to_the_exact_one(n_mels, samples):
+    exact = exact_log_mel(samples, n_mels)
+    theirs = whisper_audio.log_mel_spectrogram(samples, n_mels).numpy()
+    ours = log_mel_spectrogram(samples, n_mels)
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    assert np.abs(ours - theirs).max() < 1e-4
+    our_error, their_error = np.abs(ours - exact).max(), np.abs(theirs - exact).max()
+    assert our_error < 1e-7
+    assert our_error < their_error
+
+
+@pytest.mark.parametrize(("size", "padding"), [(201, 0), (1000, 0), (1000, 480000), (0, 480000), (100, 300)])
+def test_short_sounds(size, padding, samples):
+    short = samples[8000 : 8000 + size]
+    theirs = whisper_audio.log_mel_spectrogram(short, padding=padding).numpy()
+    ours = log_mel_spectrogram(short, padding=padding)
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [1, 100, 200])
+def test_too_short_is_too_short_for_both(size, samples):
+    with pytest.raises(RuntimeError):
+        whisper_audio.log_mel_spectrogram(samples[:size])
+    with pytest.raises(ValueError, match="too short"):
+        log_mel_spectrogram(samples[:size])
+
+
+@pytest.mark.parametrize(("shape", "length", "axis"), [((5,), 3, -1), ((5,), 8, -1), ((2, 5), 3, 0), ((2, 5), 5, 1)])
+def test_pad_or_trim(shape, length, axis):
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    expected = whisper_audio.pad_or_trim(array, length, axis=axis)
+    assert np.array_equal(pad_or_trim(array, length, axis=axis), expected)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="openai-whisper needs the ffmpeg command")
+def test_samples(samples):
+    expected = whisper_audio.load_audio(str(JFK))
+    assert expected.shape == samples.shape
+    assert expected.dtype == samples.dtype
+    assert np.abs(expected - samples).max() <= 4.01 / 32768

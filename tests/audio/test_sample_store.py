@@ -1,0 +1,141 @@
+"""Where decoded samples are kept: in memory or in a temporary file, which is gone afterwards."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minwhisper.audio import sample_store
+from minwhisper.audio.sample_store import SampleStore
+from minwhisper.errors import AudioError
+
+OPEN_FILES = Path("/proc/self/fd")
+needs_proc = pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="this system does not list a process's open files")
+RAMP = np.arange(-5000, 5000).astype(np.int16)
+
+
+def temporary_files(folder):
+    """The files in a folder that this process holds open, those without a name included."""
+    links = []
+    for link in OPEN_FILES.iterdir():
+        try:
+            links.append(os.readlink(link))
+        except FileNotFoundError:  # the listing itself
+            continue
+    return [link for link in links if link.startswith(f"{folder}{os.sep}")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder for temporary files: an empty one, and a file is used beyond 1,000 bytes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    return tmp_path
+
+
+def stored(pcm, piece):
+    store = SampleStore()
+    for start in range(0, pcm.size, piece):
+        store.append(pcm[start : start + piece])
+    return store
+
+
+@pytest.mark.parametrize("piece", [1, 7, 499, 500, 501, 10000])
+def test_what_goes_in_comes_out(folder, piece):
+    store = stored(RAMP, piece)
+    assert store.size == 10000
+    for start, size in [(0, 10000), (0, 1), (9999, 1), (499, 3), (10000, 0), (0, 0)]:
+        samples = np.full(size, 9, np.float32)
+        store.read_into(samples, start)
+        assert np.array_equal(samples, RAMP[start : start + size] / 32768)
+    store.close()
+
+
+def test_full_scale():
+    store = stored(np.array([-32768, 32767, 0, 1], np.int16), 4)
+    samples = np.ones(4, np.float32)
+    store.read_into(samples, 0)
+    assert samples.tolist() == [-1, 32767 / 32768, 0, 1 / 32768]
+
+
+def test_strided_samples():
+    store = stored(RAMP[::2], 100)
+    samples = np.ones(5000, np.float32)
+    store.read_into(samples, 0)
+    assert np.array_equal(samples, RAMP[::2] / 32768)
+
+
+@needs_proc
+def test_many_samples_are_in_a_file_and_few_are_not(folder):
+    few, many = stored(RAMP[:500], 100), stored(RAMP[:501], 100)
+    assert len(temporary_files(folder)) == 1
+    many.close()
+    assert temporary_files(folder) == []
+    assert list(folder.iterdir()) == []
+    few.close()
+    many.close()
+
+
+def test_a_closed_store_is_empty(folder):
+    for store in (stored(RAMP[:500], 100), stored(RAMP, 100)):
+        store.close()
+        with pytest.raises(ValueError, match="closed"):
+            store.read_into(np.zeros(1, np.float32), 0)
+
+
+def test_nine_minutes_are_kept_in_memory():
+    assert 8 * 60 < sample_store.IN_MEMORY / 2 / 16000 < 10 * 60
+
+
+# --- No room
+
+
+def fill(store):
+    for _ in range(100):
+        store.append(RAMP[:100])
+
+
+@needs_proc
+def test_a_full_disk(folder):
+    resource = pytest.importorskip("resource")
+    store = SampleStore()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, limits[1]))  # no file may grow beyond
+    try:
+        with pytest.raises(AudioError) as caught:
+            fill(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = str(caught.value)
+    assert 7000 < store.size <= 7500
+    for part in (repr(str(folder)), os.strerror(errno.EFBIG), "115 MB an hour", "TMPDIR"):
+        assert part in message
+    assert len(message.splitlines()) == 1
+    store.close()
+    assert temporary_files(folder) == []
+
+
+def test_a_store_that_cannot_be_written_out_can_be_closed(folder, monkeypatch):
+    store = stored(RAMP, 1000)
+
+    def refuse():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store._file, "close", refuse)
+    store.close()
+
+
+def test_no_folder(folder, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "nope"))
+    with pytest.raises(AudioError, match=r"nope', cannot take.*No such file or directory.*TMPDIR"):
+        stored(RAMP, 1000)
+
+
+def test_no_folder_at_all(folder, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "nope")])
+    with pytest.raises(AudioError, match=r"^the folder for temporary files cannot take.*No usable.*nope.*TMPDIR"):
+        stored(RAMP, 1000)

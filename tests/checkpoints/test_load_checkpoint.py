@@ -1,0 +1,635 @@
+"""From files to checked weights: small checkpoints written here, whole and damaged, and the real ones if installed."""
+
+import dataclasses
+import gc
+import json
+import os
+import pickle
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, hugging_face_name, stored, write
+from minwhisper.checkpoints.configuration import read_config
+from minwhisper.checkpoints.load import Checkpoint, load_checkpoint
+from minwhisper.checkpoints.sources import CheckpointFiles, find_checkpoint, packaged_model
+from minwhisper.checkpoints.tensor_matching import LoadReport
+from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
+from minwhisper.fast.cpu.engine import CpuEngine
+from minwhisper.fast.cpu.panels import unpacked
+from minwhisper.fast.cpu.weights import empty_weights
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.encoder import sinusoids
+from minwhisper.model.weight_names import expected_shapes, flatten
+from minwhisper.model.weights import Room, count_parameters
+from test_ctranslate2 import model_bin
+
+FLAT = distinct_weights()
+FC1 = "model.decoder.layers.1.fc1.weight"
+TABLE = "model.decoder.embed_tokens.weight"
+POSITIONS = "model.encoder.embed_positions.weight"
+
+
+@pytest.fixture
+def tensors() -> Tensors:
+    """A whole checkpoint by Hugging Face's names, for the test to change."""
+    return {name: array.copy() for name, array in hugging_face(FLAT).items()}
+
+
+def load(folder: Path, dtype: str = "float32", strict: bool = True) -> Checkpoint:
+    return load_checkpoint(find_checkpoint(folder), dtype=dtype, strict=strict)
+
+
+def refused(
+    folder: Path, *parts: str, error: type[MinWhisperError] = WeightsError, strict: bool = True, dtype: str = "float32"
+) -> None:
+    """Hold the error of a checkpoint to its promise: one line that names the checkpoint and all of the parts."""
+    with pytest.raises(error) as caught:
+        load(folder, dtype, strict)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (str(folder), *parts):
+        assert part in message
+
+
+def same(checkpoint: Checkpoint, expected: Tensors, dtype: str = "float32") -> None:
+    """Hold weights to the last bit."""
+    weights = dict(flatten(checkpoint.weights))
+    assert list(weights) == list(expected_shapes(checkpoint.config))
+    for name, array in weights.items():
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array, expected[name].astype(dtype), err_msg=name)
+
+
+# --- Every number arrives --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["model.", ""])
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_number_of_safetensors_arrives(
+    tmp_path: Path, tensors: Tensors, dtype: str, shards: int, prefix: str
+) -> None:
+    renamed = {prefix + name.removeprefix("model."): array for name, array in tensors.items()}
+    checkpoint = load(write(tmp_path, renamed, dtype, shards))
+    assert checkpoint.config == SMALL
+    assert checkpoint.report == LoadReport((), ())
+    same(checkpoint, {name: stored(array, dtype)[1] for name, array in FLAT.items()})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_weights_come_in_the_dtype_asked_for(tmp_path: Path, tensors: Tensors, dtype: str) -> None:
+    same(load(write(tmp_path, tensors, "float16"), dtype), {k: v.astype(np.float16) for k, v in FLAT.items()}, dtype)
+
+
+def test_weights_can_be_written_to_and_outlive_the_files(tmp_path: Path, tensors: Tensors) -> None:
+    checkpoint = load(write(tmp_path, tensors))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for _, array in flatten(checkpoint.weights):
+        assert array.flags.writeable
+        rows_or_columns = array if array.strides[-1] == array.itemsize else array.T
+        assert rows_or_columns.strides[-1] == array.itemsize
+        array += 1
+    same(checkpoint, {name: array + np.float32(1) for name, array in FLAT.items()})
+
+
+def test_matrices_lie_in_memory_by_columns(tmp_path, tensors) -> None:
+    weights = load(write(tmp_path, tensors)).weights
+    block = weights["decoder"]["blocks"][0]
+    assert block["mlp"]["fc1"]["weight"].T.flags.c_contiguous
+    assert weights["decoder"]["token_embedding"].T.flags.c_contiguous
+    assert weights["encoder"]["positions"].flags.c_contiguous
+
+
+def test_an_unknown_dtype_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    nowhere = CheckpointFiles("x", "a test", "safetensors", (tmp_path / "none",), tmp_path, None, {})
+    with pytest.raises(OptionError, match="dtype 'bfloat16': expected one of float16, float32, float64"):
+        load_checkpoint(nowhere, dtype="bfloat16")
+
+
+def test_the_configuration_is_read_without_the_weights(tmp_path: Path, tensors: Tensors) -> None:
+    tensors[FC1] = tensors[FC1][:3]
+    assert read_config(find_checkpoint(write(tmp_path, tensors))) == SMALL
+
+
+@pytest.mark.parity
+def test_what_transformers_saves_is_read_whole(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    own = dataclasses.asdict(SMALL) | {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    model = transformers.WhisperForConditionalGeneration(
+        transformers.WhisperConfig(**own, decoder_start_token_id=1, suppress_tokens=[], begin_suppress_tokens=[])
+    )
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # its position table has none, and stays
+            torch.nn.init.normal_(parameter)
+    model.save_pretrained(tmp_path)
+    theirs = {name: array.numpy() for name, array in model.state_dict().items()}
+    ours = hugging_face({name: np.empty(0) for name in FLAT})
+    same(load(tmp_path), {name: theirs[other] for name, other in zip(FLAT, ours, strict=True)})
+
+
+# --- The output projection is the embedding table --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_equal_projection_is_the_embedding_again(tmp_path: Path, tensors: Tensors, first: bool) -> None:
+    projection = {"proj_out.weight": tensors[TABLE]}
+    same(load(write(tmp_path, projection | tensors if first else tensors | projection)), FLAT)
+
+
+def test_either_name_of_the_table_will_do(tmp_path: Path, tensors: Tensors) -> None:
+    same(load(write(tmp_path, {"proj_out.weight": tensors.pop(TABLE)} | tensors)), FLAT)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_another_projection_is_refused(tmp_path: Path, tensors: Tensors, strict: bool) -> None:
+    projection = tensors[TABLE].copy()
+    projection[-1, -1] += 1
+    write(tmp_path, tensors | {"proj_out.weight": projection})
+    refused(tmp_path, "decoder.token_embedding", TABLE, "proj_out.weight", "to be the same", "tie_word", strict=strict)
+
+
+def test_one_tensor_under_two_names_is_no_choice(tmp_path: Path, tensors: Tensors) -> None:
+    bare = FC1.removeprefix("model.")
+    write(tmp_path, tensors | {bare: tensors[FC1] + 1})
+    refused(tmp_path, "decoder.blocks.1.mlp.fc1.weight", FC1, bare)
+
+
+def test_a_projection_of_another_shape_is_refused(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, tensors | {"proj_out.weight": tensors[TABLE][:-1]})
+    refused(tmp_path, "decoder.token_embedding: expected (60, 8), the file has (59, 8) (as proj_out.weight)")
+
+
+# --- Missing, surplus, misshapen -------------------------------------------------------------------------------------
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path, tensors: Tensors) -> None:
+    del tensors[FC1]
+    write(tmp_path, tensors)
+    refused(tmp_path, "missing tensors (1): decoder.blocks.1.mlp.fc1.weight;", "is config.json", "strict=False")
+
+
+def test_many_missing_tensors_are_counted(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, {name: array for name, array in tensors.items() if "decoder.layers.1" not in name})
+    refused(tmp_path, "missing tensors (24): decoder.blocks.1.attention_norm.weight, ", " and 20 more;")
+
+
+@pytest.mark.parametrize("name", ["model.decoder.layers.2.fc1.weight", "lm_head.weight", "encoder/num_heads"])
+def test_a_surplus_tensor_is_named(tmp_path: Path, tensors: Tensors, name: str) -> None:
+    write(tmp_path, tensors | {name: np.zeros(3)})
+    refused(tmp_path, f"unexpected tensors (1): {name};", "is config.json", "strict=False")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("name", "ours", "expected"),
+    [
+        (FC1, "decoder.blocks.1.mlp.fc1.weight", (28, 8)),
+        ("model.encoder.conv1.weight", "encoder.conv1.weight", (8, 5, 3)),
+        ("model.encoder.layer_norm.bias", "encoder.norm.bias", (8,)),
+        (POSITIONS, "encoder.positions", (12, 8)),
+    ],
+)
+def test_a_misshapen_tensor_is_an_error_always(
+    tmp_path: Path, tensors: Tensors, name: str, ours: str, expected: tuple[int, ...], strict: bool
+) -> None:
+    for wrong in (tensors[name][:-1], tensors[name][None]):
+        write(tmp_path, tensors | {name: wrong})
+        refused(tmp_path, f"{ours}: expected {expected}, the file has {wrong.shape} (as {name})", strict=strict)
+
+
+def test_a_transposed_matrix_is_misshapen(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, tensors | {FC1: tensors[FC1].T.copy()})
+    refused(tmp_path, "expected (28, 8), the file has (8, 28)")
+
+
+def test_a_config_of_another_model_shows(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, tensors, decoder_ffn_dim=32)
+    refused(
+        tmp_path, "decoder.blocks.0.mlp.fc1.weight: expected (32, 8), the file has (28, 8)", "is config.json that of"
+    )
+
+
+def test_not_strict_warns_lists_and_leaves_nothing_to_chance(tmp_path: Path, tensors: Tensors) -> None:
+    gone = ["model.decoder.embed_positions.weight", POSITIONS]
+    for name in gone:
+        del tensors[name]
+    write(tmp_path, tensors | {"a.weight": np.ones(3), "b": np.ones((2, 2))})
+    refused(tmp_path, "missing tensors (2):", "unexpected tensors (2): a.weight, b;")
+    checkpoints = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*filled with zeros"):
+            checkpoints.append(load(tmp_path, strict=False))
+    zeros = {name: np.zeros_like(FLAT[name]) for name in ("encoder.positions", "decoder.positions")}
+    for checkpoint in checkpoints:
+        assert checkpoint.report == LoadReport(("encoder.positions", "decoder.positions"), ("a.weight", "b"))
+        same(checkpoint, FLAT | zeros)
+
+
+def test_not_strict_says_nothing_of_a_whole_checkpoint(tmp_path: Path, tensors: Tensors, recwarn: Any) -> None:
+    assert load(write(tmp_path, tensors), strict=False).report == LoadReport((), ())
+    assert not recwarn
+
+
+# --- The encoder's positions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
+def test_positions_may_have_been_rounded(tmp_path: Path, tensors: Tensors, dtype: str, loaded: str) -> None:
+    # At full length, in a file of float32 whatever they went through, and from angles in float32.
+    rates = np.exp(-np.log(1e4) / 3 * np.arange(4)).astype(np.float32)
+    angles = np.arange(1500, dtype=np.float32)[:, None] * rates
+    computed = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    for table in (computed, sinusoids(1500, 8)):
+        write(tmp_path, tensors | {POSITIONS: stored(table, dtype)[1]}, max_source_positions=1500)
+        load(tmp_path, loaded)
+
+
+def wrong_tables() -> dict[str, np.ndarray]:
+    """Tables that are not Whisper's, by what is wrong with them."""
+    right = sinusoids(12, 8)
+    return {
+        "zeros": np.zeros((12, 8)),
+        "interleaved": right.reshape(12, 2, 4).swapaxes(1, 2).reshape(12, 8).copy(),
+        "one row late": sinusoids(13, 8)[1:],
+        "upside down": right[::-1],
+    }
+
+
+@pytest.mark.parametrize("wrong", wrong_tables())
+def test_other_positions_are_refused(tmp_path: Path, tensors: Tensors, wrong: str) -> None:
+    write(tmp_path, tensors | {POSITIONS: wrong_tables()[wrong]})
+    refused(tmp_path, "encoder.positions: expected Whisper's sines, the file is off by", "strict=False")
+    with pytest.warns(UserWarning, match=r"encoder\.positions: expected Whisper's sines, .* it is used as it is$"):
+        checkpoint = load(tmp_path, strict=False)
+    same(checkpoint, FLAT | {"encoder.positions": wrong_tables()[wrong].astype(np.float32)})
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-2, 3e-2])
+def test_trained_positions_are_loaded_and_said(tmp_path: Path, tensors: Tensors, sigma: float) -> None:
+    table = sinusoids(12, 8) + sigma * np.random.default_rng(5).standard_normal((12, 8))
+    write(tmp_path, tensors | {POSITIONS: table})
+    with pytest.warns(UserWarning, match=r"encoder\.positions: .* more than rounding: the table was trained"):
+        checkpoint = load(tmp_path)
+    same(checkpoint, FLAT | {"encoder.positions": table.astype(np.float32)})
+
+
+def test_a_single_position_that_moved_is_said(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, tensors | {POSITIONS: sinusoids(12, 8) + 0.002 * (np.arange(96).reshape(12, 8) == 50)})
+    with pytest.warns(UserWarning, match="off by up to 0.002"):
+        load(tmp_path)
+
+
+# --- Numbers that are not numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_named(
+    tmp_path: Path, tensors: Tensors, dtype: str, loaded: str, bad: float
+) -> None:
+    tensors[FC1][7, 3] = bad
+    write(tmp_path, tensors, dtype)
+    for strict in (True, False):
+        refused(
+            tmp_path,
+            "decoder.blocks.1.mlp.fc1.weight: expected finite numbers, the file has NaN or infinity",
+            FC1,
+            strict=strict,
+            dtype=loaded,
+        )
+
+
+@pytest.mark.parametrize("name", sorted(FLAT))
+def test_every_tensor_is_held_to_finite_numbers(tmp_path: Path, tensors: Tensors, name: str) -> None:
+    array = tensors[hugging_face_name(name)]
+    array.flat[array.size - 1] = np.nan
+    write(tmp_path, tensors)
+    refused(tmp_path, f"{name}: expected finite numbers")
+    with pytest.raises(WeightsError, match="expected finite numbers"):  # in the layout of the CPU's engine, too
+        load_checkpoint(find_checkpoint(tmp_path), room=empty_weights)
+
+
+def test_numbers_too_large_for_the_dtype_are_not_called_damaged(tmp_path: Path, tensors: Tensors) -> None:
+    tensors[FC1] = np.where(np.arange(8) == 3, 1e39, tensors[FC1].astype(np.float64))
+    write(tmp_path, tensors, "float64")
+    refused(tmp_path, "expected numbers up to 3.40282e+38 for dtype 'float32', the file has larger ones", "'float64'")
+    load(tmp_path, "float64")
+
+
+# --- Files that are damaged, or no files to read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [0, 5, 8, 100, -1, -1000])
+def test_a_truncated_file_is_named(tmp_path: Path, tensors: Tensors, left: int) -> None:
+    path = write(tmp_path, tensors) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    refused(tmp_path, str(path), "fetch the file again")
+
+
+def test_a_truncated_shard_is_named(tmp_path: Path, tensors: Tensors) -> None:
+    path = write(tmp_path, tensors, shards=3) / "model-00002-of-00003.safetensors"
+    os.truncate(path, path.stat().st_size - 1)
+    refused(tmp_path, str(path), "incomplete or damaged", strict=False)
+
+
+class Explosive:
+    """Something that leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return (os.mkdir, (str(self.mark),))
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path, tensors: Tensors) -> None:
+    folder = write(tmp_path / "model", tensors)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Explosive(tmp_path / "mark")))
+    refused(folder, "has only pytorch_model.bin, a pickle", "expected model.safetensors", error=ModelNotFoundError)
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
+    refused(folder, "this is a PyTorch file (a pickle)")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        (
+            {"d_model": None, "vocab_size": None},
+            ["config.json lacks d_model, vocab_size", "is this a Whisper checkpoint?"],
+        ),
+        ({"encoder_layers": 0}, ["encoder_layers: expected a whole number from 1 to 256, got 0"]),
+        ({"encoder_layers": 10**9}, ["encoder_layers: expected a whole number from 1 to 256, got 1000000000"]),
+        ({"activation_function": "\x1b[31m" + "x" * 10**6}, ["this config.json says '\\x1b[31mxxx", "xxx'"]),
+        ({"decoder_attention_heads": 3}, ["3 heads do not divide d_model, 8"]),
+        ({"activation_function": "relu"}, ["activation_function: Whisper has 'gelu'", "'relu'"]),
+        ({"alignment_heads": [[-1, 0]]}, ["alignment_heads: block: expected a whole number", "got -1"]),
+        ({"alignment_heads": [[0, 0]] * 9}, ["alignment_heads: expected at most the 8 heads", "got 9"]),
+        ({"alignment_heads": [[0, 0]] * 20_000}, ["alignment_heads: expected pairs"]),
+        ({"alignment_heads": [[0, True]]}, ["alignment_heads: head: expected a whole number", "got True"]),
+        ({"alignment_heads": [[0, 2**70]]}, ["alignment_heads: head: expected a whole number"]),
+        ({"alignment_heads": [1, 2]}, ["alignment_heads: expected pairs [block, head], got [1, 2]"]),
+        ({"alignment_heads": [["a", "b"]]}, ["alignment_heads: block: expected a whole number", "got 'a'"]),
+        ({"alignment_heads": {"0": 1}}, ["alignment_heads: expected pairs"]),
+    ],
+)
+def test_a_wrong_configuration_is_named(
+    tmp_path: Path, tensors: Tensors, config: dict[str, Any], parts: list[str]
+) -> None:
+    refused(write(tmp_path, tensors, **config), *parts, error=ConfigError)
+
+
+def test_alignment_heads_are_those_of_the_generation_config(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, tensors)
+    assert load(tmp_path).alignment_heads == ()
+    (tmp_path / "generation_config.json").write_text('{"alignment_heads": [[1, 3], [0, 2]]}')
+    assert load(tmp_path).alignment_heads == ((1, 3), (0, 2))
+
+
+@pytest.mark.parametrize("heads", [[[1, 3], [2, 0]], [[0, 4]]])
+def test_a_teachers_alignment_heads_are_not_used_and_said(
+    tmp_path: Path, tensors: Tensors, heads: list[list[int]]
+) -> None:
+    write(tmp_path, tensors)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"alignment_heads": heads}))
+    block, head = heads[-1]
+    with pytest.warns(
+        UserWarning, match=f"names head {head} of block {block}, .* 2 blocks with 4 heads .*word_timestamps is refused"
+    ):
+        checkpoint = load(tmp_path)
+    assert checkpoint.alignment_heads == ()
+    same(checkpoint, FLAT)
+
+
+# --- CTranslate2 -----------------------------------------------------------------------------------------------------
+
+_PARTS = {
+    "self_attention/linear_0": ("attention.query", "attention.key", "attention.value"),
+    "self_attention/linear_1": ("attention.out",),
+    "self_attention/layer_norm": ("attention_norm",),
+    "attention/linear_0": ("cross_attention.query",),
+    "attention/linear_1": ("cross_attention.key", "cross_attention.value"),
+    "attention/linear_2": ("cross_attention.out",),
+    "attention/layer_norm": ("cross_attention_norm",),
+    "ffn/linear_0": ("mlp.fc1",),
+    "ffn/linear_1": ("mlp.fc2",),
+    "ffn/layer_norm": ("mlp_norm",),
+}
+
+
+def ctranslate2(flat: Tensors) -> Tensors:
+    """The tensors of ``SMALL`` as CTranslate2 names and stacks them, with the head counts."""
+    out: Tensors = {}
+    for half, blocks, heads in (("encoder", 1, 2), ("decoder", 2, 4)):
+        for block in range(blocks):
+            for part, ours in _PARTS.items():
+                if half == "encoder" and part.startswith("attention"):
+                    continue
+                for kind, theirs in (("weight", "gamma"), ("bias", "beta")):
+                    zeros = np.zeros(8, np.float32)  # the key's
+                    stack = [flat.get(f"{half}.blocks.{block}.{name}.{kind}", zeros) for name in ours]
+                    name = theirs if "norm" in part else kind
+                    out[f"{half}/layer_{block}/{part}/{name}"] = np.concatenate(stack)
+        out[f"{half}/layer_norm/gamma"] = flat[f"{half}.norm.weight"]
+        out[f"{half}/layer_norm/beta"] = flat[f"{half}.norm.bias"]
+        out[f"{half}/position_encodings/encodings"] = flat[f"{half}.positions"]
+        out[f"{half}/num_heads"] = np.array(heads, np.int16)
+    for name in ("conv1", "conv2"):
+        out |= {f"encoder/{name}/{kind}": flat[f"encoder.{name}.{kind}"] for kind in ("weight", "bias")}
+    return out | {"decoder/embeddings/weight": flat["decoder.token_embedding"]}
+
+
+ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
+
+
+def write_bin(folder: Path, tensors: Tensors, config: str = "{}") -> Path:
+    (folder / "model.bin").write_bytes(model_bin(tensors, ALIAS))
+    (folder / "config.json").write_text(config)
+    return folder
+
+
+def test_every_number_of_ctranslate2_arrives_and_the_configuration_is_read_off(tmp_path: Path) -> None:
+    checkpoint = load(write_bin(tmp_path, ctranslate2(FLAT), '{"alignment_heads": [[1, 3]]}'))
+    assert checkpoint.config == SMALL == read_config(find_checkpoint(tmp_path))
+    assert checkpoint.alignment_heads == ((1, 3),)
+    same(checkpoint, FLAT)
+
+
+@pytest.mark.parametrize(
+    ("stack", "row"), [("encoder/layer_0/self_attention/linear_0", 15), ("decoder/layer_1/attention/linear_1", 0)]
+)
+def test_a_bias_of_a_key_has_to_be_zero(tmp_path: Path, stack: str, row: int) -> None:
+    tensors = ctranslate2(FLAT)
+    tensors[f"{stack}/bias"][row] = 1e-3
+    write_bin(tmp_path, tensors)
+    for strict in (True, False):
+        refused(tmp_path, "attention.key.bias: expected zeros", f"{stack}/bias", strict=strict)
+
+
+def test_missing_surplus_and_misshapen_tensors_of_ctranslate2_are_named(tmp_path: Path) -> None:
+    tensors = ctranslate2(FLAT)
+    stack = tensors.pop("decoder/layer_1/self_attention/linear_0/weight")
+    write_bin(tmp_path, tensors | {"decoder/layer_0/attention/linear_3/weight": stack})
+    refused(
+        tmp_path,
+        "missing tensors (3): decoder.blocks.1.attention.query.weight, decoder.blocks.1.attention.key.weight",
+        "unexpected tensors (1): decoder/layer_0/attention/linear_3/weight",
+    )
+    write_bin(tmp_path, tensors | {"decoder/layer_1/self_attention/linear_0/weight": stack[:-1]})
+    refused(tmp_path, "expected (24, 8), the file has (23, 8)", "decoder/layer_1/self_attention/linear_0/weight")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["decoder/num_heads", "encoder/conv1/weight", "encoder/position_encodings/encodings", "decoder/embeddings/weight"],
+)
+def test_what_the_configuration_is_read_off_may_not_be_missing(tmp_path: Path, name: str) -> None:
+    tensors = ctranslate2(FLAT)
+    del tensors[name]
+    (tmp_path / "model.bin").write_bytes(model_bin(tensors))
+    refused(tmp_path, f"there is no {name} in it: is this a Whisper model?")
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        (np.array(np.nan, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got nan"),
+        (np.array(np.inf, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got inf"),
+        (np.array(2.5, np.float32), "expected a whole number from 1 to 1024, got 2.5"),
+        (np.array(0, np.int16), "expected a whole number from 1 to 1024, got 0"),
+        (np.array([2, 2], np.float32), "encoder/num_heads: expected a single number, the file has (2,)"),
+    ],
+)
+def test_a_head_count_that_is_no_count_is_named(tmp_path: Path, heads: np.ndarray, message: str) -> None:
+    write_bin(tmp_path, ctranslate2(FLAT) | {"encoder/num_heads": heads})
+    refused(tmp_path, message, error=MinWhisperError)
+
+
+def test_head_counts_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    write_bin(tmp_path, ctranslate2(FLAT) | {"encoder/num_heads": np.array(3, np.int16)})
+    refused(tmp_path, "encoder_attention_heads: 3 heads do not divide d_model, 8", error=ConfigError)
+
+
+# --- The real ones ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["tiny.en", "base"])
+def installed(request: pytest.FixtureRequest) -> CheckpointFiles:
+    return package(request.param)
+
+
+def package(name: str) -> CheckpointFiles:
+    files = packaged_model(name)
+    if files is None:
+        pytest.skip("its package of weights is not installed")
+    return files
+
+
+def test_the_installed_models_are_the_published_ones(installed: CheckpointFiles) -> None:
+    checkpoint = load_checkpoint(installed)
+    assert checkpoint.config == PUBLISHED[installed.label] == read_config(installed)
+    heads = json.loads((installed.folder / "config.json").read_text())["alignment_heads"]
+    assert checkpoint.alignment_heads == tuple(map(tuple, heads))
+    assert len(heads) == 8
+    assert checkpoint.report == LoadReport((), ())
+    weights = dict(flatten(checkpoint.weights))
+    assert {name: array.shape for name, array in weights.items()} == expected_shapes(PUBLISHED[installed.label])
+    for name, array in weights.items():
+        assert np.isfinite(array).all(), name
+        assert array.any(), name
+
+
+def test_float16_holds_the_installed_weights_exactly(installed: CheckpointFiles) -> None:
+    single = dict(flatten(load_checkpoint(installed).weights))
+    for dtype in ("float16", "float64"):
+        other = load_checkpoint(installed, dtype=dtype)
+        for name, array in flatten(other.weights):
+            assert array.dtype == dtype
+            assert np.array_equal(array, single[name]), name
+
+
+def test_both_formats_lead_to_the_same_weights(tmp_path: Path) -> None:
+    files = package("tiny.en")
+    expected = load_checkpoint(files)
+    flat = dict(flatten(expected.weights))
+    write(tmp_path, hugging_face(flat), "float16", shards=2, **dataclasses.asdict(expected.config))
+    checkpoint = load(tmp_path)
+    assert checkpoint.config == expected.config
+    same(checkpoint, flat)
+
+
+def test_one_flipped_bit_is_refused(tmp_path: Path) -> None:
+    files = package("tiny.en")
+    data = bytearray(files.weights[0].read_bytes())
+    copy = dataclasses.replace(files, weights=(tmp_path / "model.bin",))
+    copy.weights[0].write_bytes(data)
+    load_checkpoint(copy)
+    data[len(data) // 2] ^= 1
+    copy.weights[0].write_bytes(data)
+    wrong_sum = rf"^tiny\.en: .*model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"
+    with pytest.raises(WeightsError, match=wrong_sum):
+        load_checkpoint(copy, strict=False)
+    copy.weights[0].write_bytes(data[: len(data) // 3])  # whatever reading it fails at, the sum says why
+    with pytest.raises(WeightsError, match=wrong_sum):
+        load_checkpoint(copy)
+
+
+def test_a_wrong_sum_leaves_no_weights_behind() -> None:
+    files = dataclasses.replace(package("tiny.en"), sha256="0" * 64)
+    gc.collect()
+    gc.disable()  # which would find them in a reference cycle, some time
+    tracemalloc.start()
+    is_refused = False
+    try:
+        try:  # pytest.raises would keep the traceback
+            load_checkpoint(files)
+        except WeightsError:
+            is_refused = True
+        left = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert is_refused
+    assert left < 1e6
+
+
+@pytest.mark.parametrize("room", [None, empty_weights], ids=["as the layers", "as the CPU's engine"])
+def test_no_second_copy_of_the_weights_is_ever_in_memory(room: Room | None) -> None:
+    files = package("tiny.en")
+    tracemalloc.start()  # which NumPy tells of every array
+    try:
+        checkpoint = load_checkpoint(files, room=room)
+        if room:
+            CpuEngine(checkpoint.weights, checkpoint.config, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = 4 * count_parameters(unpacked(checkpoint.weights))
+    assert size <= peak < 1.15 * size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the files that are mapped")
+def test_the_files_are_let_go(tmp_path: Path, tensors: Tensors) -> None:
+    path = write(tmp_path, tensors) / "model.safetensors"
+    mapped = np.memmap(path)
+    assert str(path) in Path("/proc/self/maps").read_text()  # this is where it would show
+    del mapped
+    checkpoint = load(tmp_path)
+    assert str(path) not in Path("/proc/self/maps").read_text()
+    same(checkpoint, FLAT)
+    tensors[FC1] = tensors[FC1][:-1]
+    write(tmp_path, tensors)
+    refused(tmp_path, "expected (28, 8)")
+    assert str(path) not in Path("/proc/self/maps").read_text()

@@ -1,0 +1,211 @@
+"""What a name means, and the packages of weights. Nothing here asks a hub."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minwhisper import load_model
+from minwhisper.checkpoints import sources
+from minwhisper.checkpoints.checksums import verify_checksums
+from minwhisper.checkpoints.files import CheckpointFiles
+from minwhisper.checkpoints.sources import available_models, find_checkpoint, packaged_model
+from minwhisper.errors import ModelNotFoundError, OptionError, WeightsError
+from minwhisper.model.config import ALIASES, PUBLISHED
+from test_checkpoint_files import folder_of
+
+Asked = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the hub would have been asked for; and no package of weights is installed."""
+    calls: Asked = []
+    monkeypatch.setattr(sources, "from_hub", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(sources, "_PACKAGES", {})
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "label"),
+    [
+        ("tiny", "openai/whisper-tiny", "tiny"),
+        ("medium.en", "openai/whisper-medium.en", "medium.en"),
+        ("large", "openai/whisper-large-v3", "large-v3"),
+        ("turbo", "openai/whisper-large-v3-turbo", "large-v3-turbo"),
+        ("large-v1", "openai/whisper-large", "large-v1"),
+        ("openai/whisper-base", "openai/whisper-base", "openai/whisper-base"),
+        ("Systran/faster-whisper-tiny", "Systran/faster-whisper-tiny", "Systran/faster-whisper-tiny"),
+    ],
+)
+def test_names_of_the_hub(asked: Asked, name: str, repository: str, label: str) -> None:
+    find_checkpoint(name)
+    find_checkpoint(name, revision="v1", local_only=True)
+    assert asked == [(repository, label, None, False), (repository, label, "v1", True)]
+
+
+def test_every_model_that_is_listed_can_be_asked_for(asked: Asked) -> None:
+    assert set(available_models()) == {*PUBLISHED, *ALIASES}
+    for name in available_models():
+        find_checkpoint(name)
+    assert len({repository for repository, *_ in asked}) == len(PUBLISHED)
+
+
+def test_a_folder_beside_a_name(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("tiny", "mine", "owner/name"):
+        folder_of(tmp_path / folder, "model.safetensors", "config.json")
+    find_checkpoint("tiny")  # a short name stays one
+    assert asked.pop() == ("openai/whisper-tiny", "tiny", None, False)
+    for name in ("./tiny", "mine", "owner/name", "owner/name/", str(tmp_path / "tiny"), Path("tiny")):
+        assert find_checkpoint(name).weights == (Path(name) / "model.safetensors",)
+    assert find_checkpoint("./tiny").origin == "folder ./tiny"
+    assert not asked
+    find_checkpoint("owner/other")
+    assert asked
+    with pytest.raises(
+        ModelNotFoundError, match=r"folder '\./owner/other' does not exist; expected a folder that holds"
+    ):
+        find_checkpoint("./owner/other")
+    with pytest.raises(ModelNotFoundError, match="folder 'base' does not exist"):
+        find_checkpoint(Path("base"))
+    with pytest.raises(OptionError, match="revision 'v1': a folder has no revisions"):
+        find_checkpoint("mine", revision="v1")
+
+
+def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder_of(tmp_path / "mine", "model.safetensors", "config.json")
+    assert find_checkpoint("~/mine").folder == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("tinny", "did you mean 'tiny'"),
+        ("Tiny.EN", "did you mean 'tiny.en'"),
+        ("large-v4", "did you mean 'large-v3'"),
+        ("whisper-small", "did you mean 'small'"),
+        ("base.pt", "did you mean 'base'"),
+        ("zzz", "known are tiny.en, tiny, .*turbo; a hub id is written 'owner/name', a folder './name'"),
+        ("", "known are tiny.en"),
+        ("a/b/c", "a hub id is written 'owner/name'"),
+    ],
+)
+def test_unknown_names_get_near_misses(asked: Asked, name: str, hint: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=hint):
+        find_checkpoint(name)
+    assert not asked
+
+
+def test_a_file_is_not_a_folder(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "model.safetensors")
+    for name in ("model.safetensors", "./model.safetensors"):
+        with pytest.raises(ModelNotFoundError, match=r"model\.safetensors' is a file; expected (the|a) folder"):
+            find_checkpoint(name)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put packages on the path that hold the pieces of a model, and whose code must not run."""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+    def install(**pieces: bytes) -> None:
+        for module, data in pieces.items():
+            folder = folder_of(tmp_path / "site" / module / "data", "config.json", config='{"lang_ids": []}')
+            (folder.parent / "__init__.py").write_text("raise RuntimeError('the code of the package has run')")
+            (folder / "weights").write_bytes(data)
+        parts = tuple((module.replace("_", "-"), module, "data/weights") for module in ("weights_one", "weights_two"))
+        whole = hashlib.sha256(b"first second").hexdigest()
+        monkeypatch.setattr(sources, "_PACKAGES", {"base": sources._Package(parts, whole)})
+
+    return install
+
+
+def test_an_installed_package_comes_first(install: Callable[..., None], tmp_path: Path) -> None:
+    install(weights_one=b"first ", weights_two=b"second")
+    site = tmp_path / "site"
+    info = site / "weights_one-1.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: weights-one\nVersion: 1.0.0\n")
+    found = find_checkpoint("base")
+    assert found == find_checkpoint("openai/whisper-base") == packaged_model("base")
+    assert found.origin == "package weights-one 1.0.0 and weights-two of unknown version"
+    assert found.weights == (site / "weights_one/data/weights", site / "weights_two/data/weights")
+    assert (found.label, found.format, found.folder) == ("base", "ctranslate2", site / "weights_one/data")
+    assert found.config == {"lang_ids": []}
+    verify_checksums(found)
+    assert packaged_model("tiny") is None
+
+
+def test_other_bytes_than_the_known_ones_are_refused(install: Callable[..., None]) -> None:
+    install(weights_one=b"first ", weights_two=b"sekond")
+    with pytest.raises(
+        WeightsError, match=r"base: .*weights_two.*: expected sha256 \w{64}, got \w{64}; install it again"
+    ):
+        verify_checksums(find_checkpoint("base"))
+
+
+def test_half_a_package_is_none(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    install(weights_one=b"first ")
+    monkeypatch.setattr(sources, "from_hub", lambda *arguments: arguments)
+    assert packaged_model("base") is None
+    assert find_checkpoint("base") == ("openai/whisper-base", "base", None, False)  # type: ignore[comparison-overlap]
+
+
+def test_a_revision_is_a_matter_of_the_hub(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    install(weights_one=b"first ", weights_two=b"second")
+    monkeypatch.setattr(sources, "from_hub", lambda *arguments: arguments)
+    assert find_checkpoint("base", "main") == ("openai/whisper-base", "base", "main", False)  # type: ignore[comparison-overlap]
+
+
+def test_the_default_is_what_needs_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached: set[str] = set()
+    monkeypatch.setattr(sources, "in_cache", lambda repository, label, revision: label in cached)
+    monkeypatch.setattr(sources, "packaged_model", lambda name: None)
+    assert sources.default_model().name == "tiny"
+    cached.add("tiny.en")
+    assert sources.default_model() == ("tiny.en", "it is in the hub's cache")
+    cached.add("tiny")
+    assert sources.default_model().name == "tiny"
+    package = CheckpointFiles("tiny.en", "package p 1", "ctranslate2", (), Path(), None, {})
+    monkeypatch.setattr(sources, "packaged_model", lambda name: package)
+    assert sources.default_model() == ("tiny.en", "it is installed (package p 1)")
+
+
+@pytest.mark.parametrize("name", ["tiny.en", "base"])
+def test_the_real_packages_are_whole(name: str) -> None:
+    files = packaged_model(name)
+    if files is None:
+        pytest.skip("its package of weights is not installed")
+    verify_checksums(files)
+    assert (files.folder / "tokenizer.json").is_file()
+    assert files.config["alignment_heads"]
+
+
+def test_the_client_of_the_hub_is_not_imported_in_vain(tmp_path: Path) -> None:
+    folder_of(tmp_path, "model.safetensors", "config.json")
+    code = (
+        "import sys; from minwhisper.checkpoints.sources import find_checkpoint; find_checkpoint(sys.argv[1]); "
+        "sys.exit('huggingface_hub' in sys.modules)"
+    )
+    root = Path(sources.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=root)
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    folder_of(tmp_path / "mine", "model.safetensors", "config.json")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        ModelNotFoundError, match=r"mine: cannot be read \(Permission denied\); check its permissions, or name another"
+    ):
+        load_model(tmp_path / "mine")

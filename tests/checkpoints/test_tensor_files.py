@@ -1,0 +1,164 @@
+"""One interface over both formats: what is there, of which type, and the numbers as an array of one's own."""
+
+import json
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from minwhisper.checkpoints.sources import CheckpointFiles, packaged_model
+from minwhisper.checkpoints.tensor_files import open_tensors
+from minwhisper.errors import WeightsError
+from test_ctranslate2 import model_bin
+
+
+def files(kind: Any, *paths: Path) -> CheckpointFiles:
+    return CheckpointFiles("the label", "a test", kind, paths, paths[0].parent, None, {})
+
+
+def safetensors(folder: Path, data: bytes, name: str = "model.safetensors") -> CheckpointFiles:
+    path = folder / name
+    path.write_bytes(data)
+    return files("safetensors", path)
+
+
+def by_hand(header: dict[str, Any], data: bytes) -> bytes:
+    """A safetensors file with a header of any content."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+RNG = np.random.default_rng(0)
+TENSORS: dict[str, np.ndarray] = {
+    "half": RNG.standard_normal((3, 5)).astype(np.float16),
+    "single": RNG.standard_normal((2, 2, 2)).astype(np.float32),
+    "scalar": np.array(7, np.int16),
+    "empty": np.zeros((0, 4), np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "ctranslate2"])
+def test_both_formats_give_the_same(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(save(TENSORS) if kind == "safetensors" else model_bin(TENSORS))
+    with open_tensors(files(kind, path)) as tensors:
+        assert tensors.label == "the label"
+        assert tensors.shapes() == {name: array.shape for name, array in TENSORS.items()}
+        for name, array in TENSORS.items():
+            assert tensors.dtype(name) == array.dtype.name
+            for dtype in ("float32", "float16", "float64"):
+                read = tensors.read(name, dtype)
+                assert read.dtype == dtype
+                assert read.flags.owndata
+                assert read.flags.writeable
+                assert read.flags.c_contiguous
+                np.testing.assert_array_equal(read, array.astype(dtype))
+        assert tensors.read("scalar", "int16") == 7
+        first, second = tensors.read("single", "float32"), tensors.read("single", "float32")
+        first[...] = 0
+        np.testing.assert_array_equal(second, TENSORS["single"])
+    path.unlink()  # nothing holds on to the file, and what was read stays
+    np.testing.assert_array_equal(second, TENSORS["single"])
+
+
+def test_bfloat16_of_safetensors_is_widened(tmp_path: Path) -> None:
+    exact = RNG.standard_normal(1001).astype(np.float32)
+    bits = (exact.view(np.uint32) >> 16).astype("<u2")
+    entry = {"dtype": "BF16", "shape": [1001], "data_offsets": [0, 2002]}
+    with open_tensors(safetensors(tmp_path, by_hand({"__metadata__": {}, "w": entry}, bits.tobytes()))) as tensors:
+        assert tensors.dtype("w") == "bfloat16"
+        read = tensors.read("w", "float32")
+    np.testing.assert_array_equal(read.view(np.uint32), bits.astype(np.uint32) << 16)
+
+
+def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+    one = safetensors(tmp_path, save({"a": TENSORS["half"]}), "model-1.safetensors").weights
+    two = safetensors(tmp_path, save({"b": TENSORS["single"]}), "model-2.safetensors").weights
+    with open_tensors(files("safetensors", *one, *two)) as tensors:
+        np.testing.assert_array_equal(tensors.read("a", "float16"), TENSORS["half"])
+        np.testing.assert_array_equal(tensors.read("b", "float32"), TENSORS["single"])
+    with pytest.raises(WeightsError, match="a is in another shard too"):
+        open_tensors(files("safetensors", *one, *one))
+
+
+WHOLE = save({"weight": np.ones((4, 4), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (WHOLE[:-1], "incomplete or damaged"),
+        (WHOLE + b"x", "incomplete or damaged"),
+        (WHOLE[:20], "incomplete or damaged"),
+        (WHOLE.replace(b"[4,4]", b"[4,5]"), "incomplete or damaged"),
+        (b"", "this is an empty file"),
+        (b"PK\x03\x04" + bytes(100), r"this is a PyTorch file \(a zip"),
+        (b"version https://git-lfs.github.com/spec/v1", "this is a Git LFS pointer"),
+        (model_bin({}), "this is a CTranslate2 file"),
+        (b"<html><body>no such page</body></html>", "this is a web page"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(WeightsError, match=rf"^\S*model\.safetensors: .*{message}.*fetch the file again$"):
+        open_tensors(safetensors(tmp_path, data))
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("F8_E4M3", 1), ("I8", 1), ("U8", 1), ("I16", 2)])
+def test_quantised_weights_are_refused_by_name(tmp_path: Path, dtype: str, width: int) -> None:
+    entry = {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 6 * width]}
+    with pytest.raises(WeightsError, match=f"fc1.weight is stored as {dtype}, expected F16, BF16 or F32"):
+        open_tensors(safetensors(tmp_path, by_hand({"fc1.weight": entry}, bytes(6 * width))))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for kind in ("safetensors", "ctranslate2"):
+        with pytest.raises(WeightsError, match=r"nowhere: cannot be read \(No such file"):
+            open_tensors(files(kind, tmp_path / "nowhere"))
+
+
+def test_a_name_that_is_not_there_gets_a_hint(tmp_path: Path) -> None:
+    with open_tensors(safetensors(tmp_path, WHOLE)) as tensors:
+        with pytest.raises(WeightsError, match=r"the label: no tensor is called weights; is it weight\?"):
+            tensors.read("weights", "float32")
+        with pytest.raises(WeightsError, match="it has 1 others"):
+            tensors.dtype("bias")
+
+
+def test_closed_files_are_not_read(tmp_path: Path) -> None:
+    tensors = open_tensors(safetensors(tmp_path, WHOLE))
+    tensors.close()
+    with pytest.raises(ValueError, match="closed already"):
+        tensors.read("weight", "float32")
+
+
+def test_reading_needs_no_second_copy(tmp_path: Path) -> None:
+    big = np.ones((2000, 3000), np.float16)
+    source = safetensors(tmp_path, save({"big": big}))
+    del big
+    tracemalloc.start()
+    try:
+        with open_tensors(source) as tensors:
+            opened = tracemalloc.get_traced_memory()[1]
+            read = tensors.read("big", "float32")
+            peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert opened < 2_000_000
+    assert peak < read.nbytes + 4_000_000  # a block, where a copy would be 12 million bytes more
+
+
+def test_all_of_tiny_en_is_finite() -> None:
+    found = packaged_model("tiny.en")
+    if found is None:
+        pytest.skip("its package of weights is not installed")
+    with open_tensors(found) as tensors:
+        shapes = tensors.shapes()
+        assert sum(np.prod(shape, dtype=int) for name, shape in shapes.items() if "projection" not in name) > 37_000_000
+        for name, shape in shapes.items():
+            array = tensors.read(name, "float32")
+            assert array.shape == shape
+            assert np.isfinite(array).all()

@@ -1,0 +1,123 @@
+"""The same command line for ``minwhisper transcribe`` and for openai-whisper: the same requests, the same files."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+import minwhisper
+from conftest import DATA
+from minwhisper.cli import transcribe as transcribe_command
+from minwhisper.cli.main import main
+from minwhisper.parity.comparison import pytorch_model
+from minwhisper.writers.render import FORMATS
+
+pytestmark = pytest.mark.parity
+pytest.importorskip("torch")
+whisper = pytest.importorskip("whisper")
+theirs = sys.modules["whisper.transcribe"]  # "import whisper.transcribe" would give the function
+
+
+@pytest.fixture
+def openai_command(monkeypatch):
+    """Run openai-whisper's command in this process, with a model given and our samples, which are those of FFmpeg."""
+
+    def run(model, *arguments):
+        monkeypatch.setattr(whisper, "load_model", lambda *_, **__: model)
+        monkeypatch.setattr(whisper.audio, "load_audio", lambda path: minwhisper.load_audio(path))
+        monkeypatch.setattr(sys, "argv", ["whisper", *map(str, arguments)])
+        theirs.cli()
+
+    return run
+
+
+class Asked(Exception):
+    """Raised in place of a transcription."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--temperature 0.4",
+        "--temperature 1",
+        "--temperature_increment_on_fallback None --beam_size 2 --patience 2 --length_penalty 0.5",
+        "--temperature_increment_on_fallback 0.3 --best_of None --suppress_tokens 1,2",
+        "--task transcribe --initial_prompt Hello --carry_initial_prompt True --condition_on_previous_text False",
+        "--compression_ratio_threshold None --logprob_threshold -2 --no_speech_threshold 0.3 --clip_timestamps 1,2",
+        "--word_timestamps True --hallucination_silence_threshold 2 --prepend_punctuations ( --append_punctuations )",
+    ],
+)
+def test_the_same_is_asked_for(openai_command, tiny_en, monkeypatch, tmp_path, options):
+    requests = []
+
+    def note(*_, **given):
+        requests.append(given)
+        raise Asked
+
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: tiny_en)
+    monkeypatch.setattr(type(tiny_en), "stream", note)
+    monkeypatch.setattr(theirs, "transcribe", note)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").touch()  # it has to be there, but nobody opens it
+    arguments = ["a.wav", "--model", "tiny.en", "--fp16", "False", *options.split()]
+    with pytest.raises(Asked):
+        main(["transcribe", *arguments])
+    openai_command(object(), *arguments)  # which goes on after an error
+    ours, expected = requests
+    for added in ("progress", "generator", "batch_size", "language_detection_windows", "audio_track"):
+        ours.pop(added)
+    # How much it prints, and what is a matter of loading here; and a model that is English only needs no language.
+    for other in ("verbose", "fp16"):
+        expected.pop(other)
+    assert (ours.pop("language"), expected.pop("language")) == (None, "en")
+    expected["temperature"] = tuple(map(float, expected["temperature"]))
+    # It leaves away later what has no meaning at a temperature.
+    if 0 not in expected["temperature"]:
+        assert (ours.pop("beam_size"), expected.pop("beam_size")) == (None, 5)
+    if not any(expected["temperature"]):
+        assert (ours.pop("best_of"), expected.pop("best_of")) == (None, 5)
+    assert ours == expected
+
+
+def assert_alike(ours, expected):
+    """Equal, with the same keys in the same order, but for the last digits of numbers."""
+    assert type(ours) is type(expected)
+    if isinstance(ours, dict):
+        assert list(ours) == list(expected)
+        ours, expected = list(ours.values()), list(expected.values())
+    if isinstance(ours, list):
+        for mine, other in zip(ours, expected, strict=True):
+            assert_alike(mine, other)
+    elif isinstance(ours, float):
+        assert ours == pytest.approx(expected, abs=1e-3)
+    else:
+        assert ours == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--word_timestamps", "True", "--max_line_width", "20", "--max_line_count", "2", "--highlight_words", "True"),
+        ("--word_timestamps", "True", "--max_words_per_line", "3", "--beam_size", "None"),
+    ],
+)
+def test_the_same_files_are_written(openai_command, tiny_en, monkeypatch, tmp_path, capfd, options):
+    shutil.copy(DATA / "LJ001-0002.wav", tmp_path / "a talk.of.mine.wav")
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: tiny_en)
+    arguments = [str(tmp_path / "a talk.of.mine.wav"), "--model", "tiny.en", "--fp16", "False", "--language", "en"]
+    arguments += ["--verbose", "True", "--output_format", "all", *options, "--output_dir"]
+    assert main(["transcribe", *arguments, str(tmp_path / "ours")]) == 0
+    shown = capfd.readouterr().out
+    openai_command(pytorch_model(tiny_en), *arguments, tmp_path / "theirs")
+    assert capfd.readouterr().out == shown
+    written = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    assert sorted(written) == sorted(f"a talk.of.mine.{format}" for format in FORMATS)
+    for name, content in written.items():
+        ours = (tmp_path / "ours" / name).read_bytes()
+        if name.endswith(".json"):
+            assert_alike(json.loads(ours), json.loads(content))
+        else:
+            assert ours == content, name
+    assert b" --> " in written["a talk.of.mine.srt"]

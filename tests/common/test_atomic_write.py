@@ -1,0 +1,50 @@
+"""A file is replaced whole or stays as it was; what a writer does with it is in test_writers."""
+
+import os
+import stat
+
+import pytest
+
+from minwhisper.common.atomic_write import replace_file, temporary_file
+
+
+def test_a_file_is_written_and_replaced(tmp_path):
+    file = tmp_path / "a.txt"
+    for content in (b"one", b"two", b""):
+        replace_file(file, content)
+        assert file.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_where_it_fails_the_old_file_stays_and_nothing_is_left(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        replace_file(file, b"new")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_private_file_stays_private(tmp_path):
+    file = tmp_path / "a.txt"
+    file.touch(mode=0o600)
+    replace_file(file, b"new")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def use_and_fail(folder):
+    with temporary_file(folder) as file:
+        file.write(b"half")
+        assert [path.name for path in folder.iterdir()] == [os.path.basename(file.name)]
+        raise ZeroDivisionError
+
+
+def test_a_temporary_file_is_removed_whatever_happens(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        use_and_fail(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,125 @@
+"""NaN and infinity: none may become text, whatever in the model they come from."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minwhisper
+from conftest import real_model
+from minwhisper.common.finite import all_finite, check_finite, located
+from minwhisper.errors import NumericalError, OptionError
+from minwhisper.writers.render import render
+
+NOTHING = np.zeros(16_000, np.float32)
+Break = Callable[[dict[str, Any]], None]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -np.nan])
+def test_one_value_among_many_is_found(dtype: str, bad: float, rng: np.random.Generator) -> None:
+    array = rng.standard_normal((37, 11)).astype(dtype)
+    array[0, 0] = np.finfo(dtype).max
+    array[0, 1] = -np.finfo(dtype).max
+    assert all_finite(array)
+    for place in ((0, 0), (20, 5), (36, 10)):
+        other = array.copy()
+        other[place] = bad
+        assert not all_finite(other)
+        assert not all_finite(other.T[::2, ::-2]) or place[1] % 2
+    assert all_finite(array[:0])
+    assert all_finite(np.arange(3))
+
+
+def test_the_message_names_the_outermost_place() -> None:
+    check_finite([1.0, -np.inf], "a value")  # suppressed on purpose
+    for bad in (np.nan, np.inf):
+        message = rf"^here: a value: expected a number, the model computed {bad}"
+        with pytest.raises(NumericalError, match=message), located("here"), located("inner"):
+            check_finite([0.0, bad], "a value")
+
+
+# ------------------------------------------------------------------------------------------ a whole model
+
+
+@pytest.fixture(scope="module")
+def plain() -> minwhisper.Whisper:
+    return real_model("tiny.en", plain=True)
+
+
+def put(*path: Any, value: float = np.nan) -> Break:
+    """Put a value into a tensor, given by its path of names."""
+
+    def change(weights: dict[str, Any]) -> None:
+        array: Any = weights
+        for name in path:
+            array = array[name]
+        array.flat[array.size // 2] = value
+
+    return change
+
+
+PLACES: dict[str, Break] = {
+    "encoder bias": put("encoder", "blocks", 0, "mlp", "fc1", "bias"),
+    "encoder infinity": put("encoder", "blocks", 0, "mlp", "fc1", "bias", value=np.inf),
+    "convolution": put("encoder", "conv1", "weight"),
+    "decoder norm": put("decoder", "norm", "weight"),
+    "cross-attention": put("decoder", "blocks", 1, "cross_attention", "value", "weight"),
+    "overflowing activations": put("decoder", "norm", "weight", value=3e38),
+}
+
+
+@pytest.fixture(params=PLACES)
+def broken(request: pytest.FixtureRequest, plain: minwhisper.Whisper) -> Any:
+    """A model with one bad value among its weights, which is put right again."""
+    kept = {name: array.copy() for name, array in minwhisper.model.weight_names.flatten(plain.weights)}
+    PLACES[request.param](plain.weights)
+    yield plain
+    for name, array in minwhisper.model.weight_names.flatten(plain.weights):
+        array[...] = kept[name]
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0},
+    "with fallback": {},
+    "beam": {"beam_size": 2, "temperature": 0.0},
+    "sampling": {"temperature": 0.5, "best_of": 2},
+    "batches": {"batch_size": 2},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_model_that_computes_no_numbers_says_so(broken: minwhisper.Whisper, mode: str) -> None:
+    with pytest.raises(NumericalError, match=r"^tiny\.en: window from 0\.00 s: .*expected a number.*fetch the model"):
+        broken.transcribe(NOTHING, sample_len=3, **MODES[mode])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_way_in_names_the_model(plain: minwhisper.Whisper, broken: minwhisper.Whisper) -> None:
+    features = np.full((1500, 384), np.nan, np.float32)
+    with pytest.raises(NumericalError, match=r"^tiny\.en: window 1: "):
+        plain.decode(features)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_language_is_not_detected_from_nan(base: minwhisper.Whisper) -> None:
+    with pytest.raises(NumericalError, match=r"^base: the probability of a language"):
+        base.detect_language(np.full((1500, 512), np.nan, np.float32))
+    with pytest.raises(NumericalError, match=r"^base: window 1: the probability of a language"):
+        base.decode(np.full((1500, 512), np.nan, np.float32))
+
+
+# ------------------------------------------------------------------------------------------ JSON
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_json_files_have_no_numbers_that_json_lacks(bad: float) -> None:
+    segment = {"id": 0, "start": 0.0, "end": 1.0, "text": " a", "avg_logprob": -0.5}
+    transcript: Any = {"text": " a", "segments": [segment], "language": "en"}
+    assert json.loads(render(transcript, "json")) == transcript
+    segment["avg_logprob"] = bad
+    with pytest.raises(OptionError, match="expected finite numbers"):
+        render(transcript, "json")

@@ -1,0 +1,74 @@
+"""The readers of what files and users state: the right values, and a plain error for anything else."""
+
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from minwhisper.common.untrusted import TEXT_LIMIT, checked_integer, parse_json, read_json, read_limited, user_path
+from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, TokenizerError, WeightsError
+
+
+def test_json_is_read_as_it_is():
+    values = {"a": [1, -2.5, None, True, "é\x1b"], "b": {"c": 10**30}}
+    assert parse_json(json.dumps(values).encode(), "x") == values
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"x: cannot be read as JSON \(Expecting value.*fetch the file again"),
+        (b"\xff", r"x: cannot be read as text \(byte 0 is not UTF-8\)"),
+        (b"[]", "x: expected a JSON object, got list"),
+        (b"[" * 10**6, "nested too deeply"),
+        (b'{"a":' * 10**6, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": [-Infinity]}', "-Infinity is not a JSON number"),
+    ],
+)
+@pytest.mark.parametrize("error", [WeightsError, TokenizerError])
+def test_other_text_is_the_error_asked_for(data: bytes, message: str, error: type[MinWhisperError]):
+    with pytest.raises(error, match=f"(?i){message}"):
+        parse_json(data, "x", error)
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # sparse: no bytes on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError, match=r"config\.json: expected at most 10,000,000 bytes"):
+            read_json(path)
+        assert tracemalloc.get_traced_memory()[1] < 3 * TEXT_LIMIT
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(b" " * (TEXT_LIMIT - 2) + b"{}")
+    assert read_json(path) == {}
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+    for name in ("pipe", "nowhere", "x" * 300, "\ud800"):
+        with pytest.raises(WeightsError, match="missing; expected"):
+            read_limited(tmp_path / name)
+
+
+def test_only_whole_numbers_in_the_range():
+    assert checked_integer("n", 10, 1, 10) == 10
+    for value in (0, 11, 2**63, 10**5000, 1.0, True, None, "1", [1], float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=r"^n: expected a whole number from 1 to 10, got "):
+            checked_integer("n", value, 1, 10)
+
+
+def test_paths_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/x") == tmp_path / "x"
+    assert user_path("./~x") == Path("~x")
+    with pytest.raises(ModelNotFoundError, match="home folder"):
+        user_path("~nosuchuser/x")
+    with pytest.raises(ModelNotFoundError, match="NUL"):
+        user_path("a\0b")

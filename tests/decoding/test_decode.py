@@ -1,0 +1,360 @@
+"""A window of sound and options become what was said: the prompt, the rules, the way to choose, languages."""
+
+import re
+import zlib
+from dataclasses import FrozenInstanceError, fields
+
+import numpy as np
+import pytest
+
+from minwhisper import DecodingOptions
+from minwhisper.decoding import decode as chapter
+from minwhisper.decoding.decode import (
+    DecodingResult,
+    Request,
+    compression_ratio,
+    decode_windows,
+    initial_tokens,
+    language_probabilities,
+    rules_for,
+    strategy_for,
+)
+from minwhisper.decoding.search import (
+    Candidate,
+    Found,
+    Sampler,
+    Step,
+    Strategy,
+    best_candidate,
+    best_ways,
+    draw,
+    likeliest,
+    only_way,
+    widen,
+)
+from minwhisper.errors import LanguageError, OptionError
+from minwhisper.parity.comparison import clip_samples, window_mel
+
+ALICE = "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do. "
+
+
+@pytest.fixture(scope="module")
+def jfk(tiny_en) -> np.ndarray:
+    """tiny.en's features of the JFK clip: (1, T, D)."""
+    features = tiny_en.encode(window_mel(clip_samples(), tiny_en.config.num_mel_bins))
+    features.flags.writeable = False  # nothing below may write to them
+    return features
+
+
+def say(model, features, generator=None, **options) -> DecodingResult:
+    asked = DecodingOptions(**options)
+    (result,) = decode_windows([Request(features, asked, generator)], model.engine, model.tokenizer)
+    return result
+
+
+def told(model, language="en", **options) -> tuple[int, ...]:
+    return initial_tokens(DecodingOptions(**options), language, model.tokenizer, model.config)
+
+
+# ------------------------------------------------------------------------------------------ what the decoder is told
+
+
+@pytest.mark.parametrize("options", [{}, {"prompt": ""}, {"prompt": []}, {"prefix": ""}, {"prefix": ()}], ids=str)
+def test_without_more_it_is_told_how_to_begin(model, options):
+    t = model.tokenizer
+    assert told(model, **options) == t.prompt("en", "transcribe", timestamps=True)
+    assert told(model, without_timestamps=True, **options)[-1] == t.no_timestamps
+
+
+def test_language_and_task_are_told(base):
+    t = base.tokenizer
+    assert told(base, "French", task="translate") == (t.sot, t.language_token("fr"), t.translate)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (5, 5), (222, 222), (223, 223), (224, 223), (300, 223)])
+def test_of_what_came_before_the_last_223_tokens_are_told(tiny_en, count, kept):
+    t = tiny_en.tokenizer
+    ids = list(range(1000, 1000 + count))
+    assert told(tiny_en, prompt=ids) == (t.sot_prev, *ids[-kept:], t.sot)
+
+
+def test_text_is_told_as_tokens_with_one_space_before_it(tiny_en):
+    t = tiny_en.tokenizer
+    words = t.encode(" And so")
+    for text in ("And so", "  And so\n"):
+        assert told(tiny_en, prompt=text) == (t.sot_prev, *words, t.sot)
+        assert told(tiny_en, prefix=text) == (t.sot, *words)
+        assert told(tiny_en, prompt=words, prefix=words, without_timestamps=True) == (
+            t.sot_prev,
+            *words,
+            t.sot,
+            t.no_timestamps,
+            *words,
+        )
+
+
+@pytest.mark.parametrize(
+    ("sample_len", "kept"), [(None, 100), (1, 100), (124, 100), (125, 99), (174, 50), (223, 1), (224, 100), (448, 100)]
+)
+def test_a_prefix_leaves_room_for_what_is_to_be_said_in_a_half(tiny_en, sample_len, kept):
+    # Where that half is all for what is to be said there is no room to keep to, and the prefix stays whole.
+    ids = list(range(1000, 1100))
+    assert told(tiny_en, prefix=ids, sample_len=sample_len) == (tiny_en.tokenizer.sot, *ids[-kept:])
+
+
+@pytest.mark.parametrize("wrong", [-1, 51864, np.int64(60000)])
+@pytest.mark.parametrize("name", ["prompt", "prefix"])
+def test_ids_that_the_vocabulary_has_not_are_refused(tiny_en, name, wrong):
+    with pytest.raises(OptionError, match=f"{name}: expected token ids from 0 to 51863, got {wrong}$"):
+        told(tiny_en, **{name: [1, wrong]})
+    assert 51863 in told(tiny_en, **{name: [0, 51863]})
+
+
+def test_a_prefix_with_no_room_for_it_is_refused(tiny_en):
+    assert len(told(tiny_en, prefix=[1] * 447)) == 448
+    with pytest.raises(OptionError, match=r"prefix: expected at most 447 tokens, .* got 448"):
+        told(tiny_en, prefix=[1] * 448)
+    assert len(told(tiny_en, prompt=[1] * 300, prefix=[1] * 223)) == 448
+    with pytest.raises(OptionError, match="at most 223 tokens, which is what fits behind the prompt, got 224"):
+        told(tiny_en, prompt=[1] * 300, prefix=[1] * 224)
+
+
+# ------------------------------------------------------------------------------------------ rules
+
+
+def first_allowed(t, **options) -> np.ndarray:
+    """The tokens that may be said first."""
+    scores = np.zeros((1, t.vocab_size), np.float32)
+    for rule in rules_for(DecodingOptions(**options), t):
+        scores = rule(scores, [[]])
+    return np.flatnonzero(scores[0] > -np.inf)
+
+
+@pytest.mark.parametrize(("latest", "steps"), [(0.0, 0), (0.02, 1), (1.0, 50), (0.99, 50), (30, 1500), (None, 1500)])
+def test_the_first_time_is_at_most_max_initial_timestamp(tiny_en, latest, steps):
+    t = tiny_en.tokenizer
+    expected = np.arange(t.timestamp_begin, t.timestamp_begin + steps + 1)
+    np.testing.assert_array_equal(first_allowed(t, max_initial_timestamp=latest), expected)
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_a_blank_beginning_is_forbidden_only_if_asked(tiny_en, blank):
+    t = tiny_en.tokenizer
+    allowed = first_allowed(t, suppress_blank=blank, without_timestamps=True)
+    for token in (t.eot, *t.encode(" ")):
+        assert (token not in allowed) == blank
+
+
+def test_suppressed_tokens_are_forbidden_with_times_and_without(tiny_en):
+    t = tiny_en.tokenizer
+    allowed = first_allowed(t, suppress_tokens=[7], without_timestamps=True, suppress_blank=False)
+    assert set(range(t.vocab_size)) - set(allowed.tolist()) == {7, *t.prompt_tokens}
+    scores = np.zeros((1, t.vocab_size), np.float32)
+    for rule in rules_for(DecodingOptions(suppress_tokens=[7]), t):
+        scores = rule(scores, [[t.timestamp_begin]])
+    assert scores[0, 7] == -np.inf
+    assert scores[0, 8] == 0
+
+
+# ------------------------------------------------------------------------------------------ the way to choose
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def test_by_default_the_search_is_greedy(generator):
+    for options in (DecodingOptions(), DecodingOptions(length_penalty=0.5, sample_len=3)):
+        assert strategy_for(options, 9, generator) == (likeliest, 1, 1, 1, Sampler(only_way))
+
+
+@pytest.mark.parametrize(
+    ("size", "patience", "enough"),
+    [(5, None, 5), (5, 1, 5), (5, 2.0, 10), (5, 0.5, 2), (3, 0.5, 2), (3, 1.4, 4), (1, 0.6, 1), (np.int64(4), 1.0, 4)],
+)
+def test_a_beam_search_keeps_its_size_and_ends_with_patience(generator, size, patience, enough):
+    strategy = strategy_for(DecodingOptions(beam_size=size, patience=patience), 9, generator)
+    assert strategy[1:4] == (1, size, enough)
+    assert strategy.choose.func is widen
+    assert strategy.choose.keywords == strategy.sampler.choose.keywords == {"size": size, "eot": 9}
+    assert strategy.sampler.choose.func is best_ways
+    assert strategy.sampler[1:] == (size + 1, 0.0, None)
+    assert {type(number) for number in strategy[1:4]} == {int}
+
+
+@pytest.mark.parametrize(("best_of", "count"), [(None, 1), (1, 1), (4, 4), (np.int32(4), 4)])
+def test_sampling_draws_so_many_candidates_to_their_end(generator, best_of, count):
+    strategy = strategy_for(DecodingOptions(temperature=np.float32(0.5), best_of=best_of), 9, generator)
+    assert strategy[1:4] == (count, count, count)
+    assert strategy.sampler == Sampler(only_way, 1, 0.5, generator)
+    assert strategy.choose.func is draw
+    assert strategy.choose.keywords == {"temperature": 0.5, "generator": generator}
+    assert type(strategy.choose.keywords["temperature"]) is float
+
+
+# ------------------------------------------------------------------------------------------ what comes of it
+
+
+def test_a_window_becomes_all_there_is_to_say_of_it(tiny_en, jfk):
+    result = say(tiny_en, jfk)
+    t = tiny_en.tokenizer
+    assert result.text.startswith("And so my fellow Americans")
+    assert result.text == t.decode(result.tokens).strip() != t.decode(result.tokens)
+    assert result.tokens[0] == t.timestamp_begin
+    assert t.eot not in result.tokens
+    assert (result.language, result.language_probs, result.temperature) == ("en", None, 0.0)
+    assert -0.5 < result.avg_logprob < 0
+    assert 0 < result.no_speech_prob < 0.1
+    assert result.compression_ratio == compression_ratio(result.text)
+    np.testing.assert_array_equal(result.audio_features, jfk[0])
+    kinds = {field.name: type(getattr(result, field.name)) for field in fields(result)}
+    assert kinds["tokens"] is list
+    assert {type(token) for token in result.tokens} == {int}
+    assert {kinds[name] for name in ("avg_logprob", "no_speech_prob", "temperature", "compression_ratio")} == {float}
+    with pytest.raises(FrozenInstanceError):
+        result.text = ""
+    assert "audio_features" not in repr(result)
+
+
+def fixed(monkeypatch, candidates) -> dict:
+    """The search replaced by one with these candidates. Returns what it is asked, once it is."""
+    asked = {}
+
+    def search(prompt, room, **more):
+        asked.update(more, prompt=prompt)
+        yield Step([0], [list(prompt)], [Candidate((), 0.0)], more["rules"], Strategy(likeliest))
+        return Found(candidates, 0.25)
+
+    monkeypatch.setattr(chapter, "search", search)
+    return asked
+
+
+def test_the_average_counts_the_end_even_if_it_was_not_reached(tiny_en, jfk, monkeypatch):
+    # As openai-whisper has it: its thresholds are set for this average.
+    for tokens, average in (((1, 2, 3), -0.5), ((), -2.0)):
+        fixed(monkeypatch, [Candidate(tokens, -2.0)])
+        assert say(tiny_en, jfk).avg_logprob == average
+    assert say(tiny_en, jfk).no_speech_prob == 0.25
+    assert say(tiny_en, jfk).text == ""
+    assert say(tiny_en, jfk).compression_ratio == 0.0
+
+
+@pytest.mark.parametrize(("penalty", "best"), [(None, (1,) * 7), (0.0, (1,)), (0.4, (1,)), (1.0, (1,) * 7)])
+def test_the_length_penalty_chooses_among_the_candidates(tiny_en, jfk, monkeypatch, penalty, best):
+    candidates = [Candidate((1,), -1.0), Candidate((1,) * 7, -1.5)]
+    fixed(monkeypatch, candidates)
+    assert tuple(say(tiny_en, jfk, length_penalty=penalty).tokens) == best
+    assert best_candidate(candidates, penalty).tokens == best
+
+
+@pytest.mark.parametrize(("sample_len", "most"), [(None, 224), (1, 1), (300, 300)])
+def test_by_default_half_of_the_positions_are_said_at_most(tiny_en, jfk, monkeypatch, sample_len, most):
+    asked = fixed(monkeypatch, [Candidate((), 0.0)])
+    say(tiny_en, jfk, sample_len=sample_len, prompt="And", prefix="so")
+    assert asked["most"] == most
+    assert asked["prompt"] == told(tiny_en, prompt="And", prefix="so", sample_len=sample_len)
+
+
+def test_tokens_said_are_those_after_the_prefix(tiny_en, jfk):
+    t = tiny_en.tokenizer
+    whole = say(tiny_en, jfk, without_timestamps=True)
+    rest = say(tiny_en, jfk, without_timestamps=True, prefix=whole.tokens[:6])
+    assert rest.tokens == whole.tokens[6:]
+    assert rest.text == t.decode(whole.tokens[6:]).strip()
+    assert rest.no_speech_prob == pytest.approx(whole.no_speech_prob, rel=1e-4)
+
+
+def test_an_earlier_text_sets_the_style_and_not_the_words(tiny_en, jfk):
+    # Alone, the clip comes out without a full stop; after a text that is punctuated it has its punctuation.
+    plain = say(tiny_en, jfk).text
+    styled = say(tiny_en, jfk, prompt="The president spoke, and I listened to what he said.").text
+    assert not plain.endswith(".")
+    assert styled.endswith(".")
+    assert re.findall(r"\w+", styled) == re.findall(r"\w+", plain)
+
+
+def test_a_generator_makes_sampling_reproducible(tiny_en, jfk):
+    def drawn(generator=None) -> DecodingResult:
+        return say(tiny_en, jfk, generator, temperature=1.0, best_of=2, sample_len=12)
+
+    assert drawn(np.random.default_rng(5)) == drawn(np.random.default_rng(5))
+    assert drawn() == drawn() == drawn(np.random.default_rng(0))
+    assert drawn(np.random.default_rng(5)).tokens != drawn(np.random.default_rng(6)).tokens
+    one = np.random.default_rng(5)
+    assert drawn(one).tokens != drawn(one).tokens  # it goes on where it was
+    assert drawn().temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prompt": [60000]}, OptionError, "prompt: expected token ids"),
+        ({"prefix": [1] * 500}, OptionError, "prefix: expected at most"),
+        ({"suppress_tokens": [60000]}, OptionError, "suppress_tokens: 60000 is no id"),
+        ({"language": "klingon"}, LanguageError, "unknown language 'klingon'"),
+        ({"language": ""}, LanguageError, "unknown language ''"),
+    ],
+    ids=["prompt", "prefix", "suppress_tokens", "language", "empty language"],
+)
+def test_what_the_model_has_not_is_refused_before_any_work(model, options, error, message):
+    with pytest.raises(error, match=message):
+        model.decode("no mel, and none is looked at", **options)
+
+
+def test_an_english_model_speaks_english_only(tiny_en):
+    with pytest.raises(LanguageError, match="this model is English only"):
+        say(tiny_en, None, language="fr")
+
+
+@pytest.mark.parametrize("text", ["", "a", "And so my fellow Americans", ALICE * 5, "♪ Ça va ? ♪"])
+def test_the_compression_ratio_is_of_the_bytes(text):
+    data = text.encode("utf-8")
+    assert compression_ratio(text) == len(data) / len(zlib.compress(data))
+
+
+def test_a_text_that_repeats_itself_is_above_the_threshold_and_others_are_below():
+    assert compression_ratio(ALICE) < 2.4 < compression_ratio(ALICE * 4)
+
+
+# ------------------------------------------------------------------------------------------ languages
+
+
+def heard(model, features) -> list[dict[str, float]]:
+    return language_probabilities(features, model.engine, model.tokenizer)
+
+
+def test_languages_are_read_off_the_first_position_with_all_else_left_out(base):
+    features = base.encode(window_mel(clip_samples(), 80)[:, :, :300])
+    (found,) = heard(base, features)
+    logits = base.logits([[base.tokenizer.sot]], features)[0, 0].astype(np.float64)
+    weights = {code: np.exp(logits[base.tokenizer.language_token(code)]) for code in base.tokenizer.languages}
+    assert tuple(found) == base.tokenizer.languages
+    assert found == pytest.approx({code: weight / sum(weights.values()) for code, weight in weights.items()}, rel=1e-4)
+
+
+def test_a_language_that_is_not_given_is_heard_and_told(base, monkeypatch):
+    features = base.encode(window_mel(clip_samples(), 80)[:, :, :300])
+    likely = dict.fromkeys(base.tokenizer.languages, 0.0) | {"en": 0.3, "cy": 0.7}
+    monkeypatch.setattr(chapter, "language_probabilities", lambda *_arguments: [likely])
+    asked = fixed(monkeypatch, [Candidate((), 0.0)])
+    result = say(base, features)
+    assert (result.language, result.language_probs) == ("cy", likely)
+    assert asked["prompt"] == told(base, "cy")
+    for name in ("de", "German", " GERMAN "):
+        result = say(base, features, language=name)
+        assert (result.language, result.language_probs) == ("de", None)
+        assert asked["prompt"] == told(base, "de")
+
+
+def test_rules_and_ways_are_those_of_the_options(base, monkeypatch):
+    asked = fixed(monkeypatch, [Candidate((), 0.0)])
+    features = np.zeros((1, 10, base.config.d_model), np.float32)
+    say(base, features, language="en", beam_size=3, without_timestamps=True, suppress_blank=False)
+    assert asked["strategy"].keep == 3
+    assert asked["strategy"].choose.keywords["eot"] == base.tokenizer.eot
+    (filters,) = asked["rules"]
+    assert filters.eot == base.tokenizer.eot  # which leaves a way out
+    assert filters.suppressed == base.tokenizer.suppressed_tokens
+    assert filters.blank == ()
+    assert filters.timestamps is None

@@ -1,0 +1,75 @@
+"""The rules and the language against openai-whisper's: the same tokens forbidden, languages as likely."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minwhisper
+from conftest import DATA
+from minwhisper import DecodingOptions
+from minwhisper.decoding.decode import rules_for
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+whisper = pytest.importorskip("whisper")
+decoding = pytest.importorskip("whisper.decoding")
+
+RATE = 16000
+
+
+def task_of(pytorch, model, **options):
+    return decoding.DecodingTask(pytorch(model), whisper.DecodingOptions(language="en", fp16=False, **options))
+
+
+@pytest.mark.parametrize("suppressed", ["-1", "1,2", "-1,7", [-1], [-1, 7], [2, 1]], ids=str)
+def test_the_same_tokens_are_suppressed(model, pytorch, suppressed):
+    ours = DecodingOptions(suppress_tokens=suppressed).suppressed_ids(model.tokenizer)
+    theirs = task_of(pytorch, model, suppress_tokens=suppressed)._get_suppress_tokens()
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("nothing", ["", None, []], ids=str)
+def test_with_nothing_suppressed_the_prompts_tokens_are_forbidden_here_only(model, pytorch, nothing):
+    # openai-whisper leaves the whole filter out, and the model might say <|startoftranscript|>. Its own method that
+    # lists the tokens means to keep the special ones in even then; here they are.
+    task = task_of(pytorch, model, suppress_tokens=nothing)
+    assert not any(isinstance(rule, decoding.SuppressTokens) for rule in task.logit_filters)
+    prompt_only = task_of(pytorch, model, suppress_tokens=[1])._get_suppress_tokens()[1:]
+    assert DecodingOptions(suppress_tokens=nothing).suppressed_ids(model.tokenizer) == prompt_only
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lift=st.sampled_from([-4.0, 0.0, 4.0]),
+    latest=st.sampled_from([None, 0.5, 1.0, 30.0]),
+    without=st.booleans(),
+)
+def test_the_rules_forbid_the_same_tokens_step_by_step(tiny_en, pytorch, seed, lift, latest, without):
+    options = {"without_timestamps": without, "max_initial_timestamp": latest}
+    task = task_of(pytorch, tiny_en, **options)
+    rules = rules_for(DecodingOptions(**options), tiny_en.tokenizer)
+    random = np.random.default_rng(seed)
+    said: list[int] = []
+    for _ in range(8):
+        scores = (2 * random.standard_normal((1, tiny_en.config.vocab_size))).astype(np.float32)
+        scores[:, tiny_en.tokenizer.timestamp_begin :] += lift
+        ours = scores
+        for rule in rules:
+            ours = rule(ours, [said])
+        theirs = torch.tensor(scores)
+        for rule in task.logit_filters:
+            rule.apply(theirs, torch.tensor([[*task.initial_tokens, *said]]))
+        np.testing.assert_array_equal(ours, theirs.numpy())
+        said.append(int(ours.argmax()))
+
+
+@pytest.mark.parametrize("clip", ["jfk.flac", "french.aiff"])
+def test_languages_are_as_likely(base, pytorch, clip):
+    samples = minwhisper.load_audio(DATA / clip)
+    mel = minwhisper.log_mel_spectrogram(samples, padding=30 * RATE)[:, :3000]
+    token, probabilities = base.detect_language(mel)
+    their_token, theirs = whisper.decoding.detect_language(pytorch(base), torch.tensor(mel))
+    assert token == int(their_token)
+    assert probabilities == pytest.approx(theirs, abs=1e-4)

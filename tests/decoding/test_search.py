@@ -1,0 +1,699 @@
+"""Choosing tokens: every way to choose against all sequences there are, on a made-up decoder; greedy on real ones."""
+
+import math
+import warnings
+from functools import partial
+from itertools import product
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper import DecodingOptions
+from minwhisper.decoding.decode import rules_for
+from minwhisper.decoding.logit_filters import end_where_stuck, suppress_tokens
+from minwhisper.decoding.search import (
+    Candidate,
+    Choice,
+    Strategy,
+    best_candidate,
+    complete,
+    draw,
+    likeliest,
+    search,
+    widen,
+)
+from minwhisper.errors import NumericalError
+from minwhisper.model.layers import log_softmax, softmax
+from minwhisper.parity.comparison import clip_samples, load_reference, window_mel
+
+# A vocabulary of seven: four pieces of text, the end, and two tokens that are never said.
+TEXT = (0, 1, 2, 3)
+EOT, SOT, NO_SPEECH, SIZE = 4, 5, 6, 7
+SPECIAL = SimpleNamespace(eot=EOT, sot=SOT, no_speech=NO_SPEECH)
+RULES = (partial(suppress_tokens, ids=(SOT, NO_SPEECH)),)
+
+
+class FakeCache(NamedTuple):
+    """The texts that were fed, in place of their keys and values."""
+
+    texts: tuple[tuple[int, ...], ...]
+
+    def take(self, rows: list[int]) -> "FakeCache":
+        return FakeCache(tuple(self.texts[row] for row in rows))
+
+
+class Decoder:
+    """A decoder whose scores are any function of the text: (tokens, …) -> (V,). It notes what it is fed."""
+
+    def __init__(self, scores) -> None:
+        self.scores, self.fed = scores, []
+
+    def new_cache(self, features) -> FakeCache:
+        return FakeCache(((),) * features.shape[0])
+
+    def decode_together(self, feeds):
+        return [self.decode(np.asarray(feed.tokens), feed.cache, feed.wanted) for feed in feeds]
+
+    def decode(self, tokens, cache, wanted):
+        assert tokens.shape[0] == len(cache.texts)
+        self.fed.append(tokens.tolist())
+        texts = []
+        logits = np.empty((*tokens.shape, SIZE), np.float32)
+        for row, (text, new) in enumerate(zip(cache.texts, tokens.tolist(), strict=True)):
+            for position, token in enumerate(new):
+                text = (*text, token)
+                logits[row, position] = self.scores(text)
+            texts.append(text)
+        return logits[:, wanted], FakeCache(tuple(texts))
+
+
+def by_chance(seed: int, spread: float = 2.0):
+    """Scores that are different after every text, and always the same after the same one."""
+    return lambda text: spread * np.random.default_rng([seed, *text]).standard_normal(SIZE)
+
+
+def run(scores, strategy: Strategy, *, most: int = 4, prompt=(SOT,), rules=RULES, positions: int = 50):
+    """Candidates, the probability of no speech, and what the decoder was fed."""
+    decoder = Decoder(scores)
+    begun = search(prompt, positions, strategy=strategy, rules=rules, tokenizer=SPECIAL, most=most)
+    candidates, no_speech = complete(begun, np.zeros((1, 3, 8), np.float32), decoder)
+    return candidates, no_speech, decoder.fed
+
+
+def beam(size: int, enough: int | None = None) -> Strategy:
+    return Strategy(partial(widen, size=size, eot=EOT), keep=size, enough=enough or size)
+
+
+def sampling(count: int, temperature: float = 1.0, seed: int = 0) -> Strategy:
+    choose = partial(draw, temperature=temperature, generator=np.random.default_rng(seed))
+    return Strategy(choose, start=count, keep=count, enough=count)
+
+
+def after(scores, text) -> np.ndarray:
+    """Log-probabilities of what may follow a text, (V,) in float64: worked out by hand, apart from the code."""
+    row = np.array(scores((SOT, *text)), np.float32).astype(np.float64)
+    row[[SOT, NO_SPEECH]] = -np.inf
+    return row - np.log(np.exp(row).sum())
+
+
+def worth(scores, tokens, ended: bool) -> float:
+    """The log-probability of tokens, and of the end after them."""
+    said = (*tokens, EOT) if ended else tuple(tokens)
+    return sum(after(scores, said[:place])[token] for place, token in enumerate(said))
+
+
+def everything(scores, most: int) -> dict[tuple[int, ...], float]:
+    """Every sequence there is, with its log-probability: those that end, and those cut at ``most`` tokens."""
+    return {
+        tokens: worth(scores, tokens, ended=length < most)
+        for length in range(most + 1)
+        for tokens in product(TEXT, repeat=length)
+    }
+
+
+def as_dict(candidates) -> dict[tuple[int, ...], float]:
+    assert len({candidate.tokens for candidate in candidates}) == len(candidates)
+    return {candidate.tokens: pytest.approx(candidate.sum_logprob, abs=1e-4) for candidate in candidates}
+
+
+# ------------------------------------------------------------------------------------------ made up: greedy
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_greedy_follows_the_best_token_to_the_end(seed):
+    scores = by_chance(seed)
+    (candidate,), _, _ = run(scores, Strategy(likeliest), most=6)
+    expected: list[int] = []
+    while len(expected) < 6 and (token := int(after(scores, expected).argmax())) != EOT:
+        expected.append(token)
+    assert list(candidate.tokens) == expected
+    assert candidate.sum_logprob == pytest.approx(worth(scores, expected, ended=len(expected) < 6), abs=1e-5)
+
+
+def test_the_prompt_is_fed_once_and_then_a_token_at_a_time_and_the_end_never():
+    scores = {(): 2, (2,): 0, (2, 0): 1, (2, 0, 1): EOT}
+    (candidate,), _, fed = run(
+        lambda text: 9.0 * (np.arange(SIZE) == scores.get(text[3:])), Strategy(likeliest), prompt=(1, SOT, 3), most=10
+    )
+    assert candidate.tokens == (2, 0, 1)
+    assert fed == [[[1, SOT, 3]], [[2]], [[0]], [[1]]]
+
+
+@pytest.mark.parametrize(("most", "positions", "said"), [(3, 50, 3), (100, 5, 4), (100, 2, 1), (4, 5, 4), (1, 2, 1)])
+def test_there_is_a_most_and_there_are_so_many_positions(most, positions, said):
+    # The last token said needs no position: it is never fed back.
+    candidates, _, fed = run(
+        lambda text: np.eye(SIZE)[1], Strategy(likeliest), most=most, prompt=(0, SOT), positions=positions
+    )
+    assert [candidate.tokens for candidate in candidates] == [(1,) * said]
+    assert len(fed) == said
+
+
+def test_no_speech_is_as_likely_as_after_the_start_and_before_any_rule():
+    scores = by_chance(5)
+    for prompt in ((SOT,), (1, 2, SOT, 3, 0)):
+        _, no_speech, _ = run(scores, Strategy(likeliest), prompt=prompt)
+        row = np.exp(scores(prompt[: prompt.index(SOT) + 1]))
+        assert no_speech == pytest.approx(row[NO_SPEECH] / row.sum(), rel=1e-5)
+        assert type(no_speech) is float
+
+
+def test_rules_see_what_each_candidate_has_said_and_not_the_prompt():
+    seen = []
+
+    def watching(logits, tokens):
+        seen.append(sorted(tuple(said) for said in tokens))
+        assert len(tokens) == logits.shape[0]
+        return logits
+
+    run(by_chance(0), beam(2), prompt=(3, SOT), rules=(*RULES, watching), most=3)
+    assert seen[0] == [()]
+    assert [len(said[0]) for said in seen] == [0, 1, 2]
+    assert [len(said) for said in seen] == [1, 2, 2]
+
+
+# ------------------------------------------------------------------------------------------ made up: beam
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_beam_that_is_wide_enough_finds_every_sequence_and_the_best_of_all(seed):
+    scores = by_chance(seed)
+    candidates, _, _ = run(scores, beam(1000), most=3)
+    all_there_are = everything(scores, 3)
+    assert len(all_there_are) == 1 + 4 + 16 + 64
+    assert as_dict(candidates) == all_there_are
+    for penalty in (None, 0.0, 0.6, 1.0):
+        best = max(all_there_are, key=lambda tokens: all_there_are[tokens] / divisor(len(tokens), penalty))
+        assert best_candidate(candidates, penalty).tokens == best
+
+
+def divisor(length: int, penalty: float | None) -> float:
+    return max(length, 1) if penalty is None else ((5 + length) / 6) ** penalty
+
+
+def plain_beam(scores, size: int, enough: int, most: int) -> list[tuple[tuple[int, ...], float]]:
+    """The search said plainly: at each step every token after every candidate, ranked."""
+    going, ended = {(): 0.0}, {}
+    for _ in range(most):
+        ways = {
+            (*text, token): total + after(scores, text)[token] for text, total in going.items() for token in range(SIZE)
+        }
+        ranked = sorted((text for text in ways if ways[text] > -np.inf), key=ways.__getitem__, reverse=True)
+        going = {}
+        for text in ranked:
+            if text[-1] == EOT and len(ended) < enough:
+                ended[text[:-1]] = ways[text]
+            elif text[-1] != EOT:
+                going[text] = ways[text]
+                if len(going) == size:
+                    break
+        if len(ended) >= enough:
+            break
+    unfinished = sorted(going.items(), key=lambda item: item[1], reverse=True)
+    return [*ended.items(), *unfinished[: max(0, size - len(ended))]]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.integers(1, 7),
+    patience=st.sampled_from([0.4, 1.0, 1.5, 3.0]),
+    most=st.integers(1, 6),
+    end=st.sampled_from([-2.0, 0.0, 2.0]),
+)
+def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, most, end):
+    def scores(text):
+        return by_chance(seed)(text) + end * (np.arange(SIZE) == EOT)
+
+    enough = max(1, round(size * patience))
+    found, _, _ = run(scores, beam(size, enough), most=most)
+    expected = plain_beam(scores, size, enough, most)
+    assert [candidate.tokens for candidate in found] == [tokens for tokens, _ in expected]
+    assert [candidate.sum_logprob for candidate in found] == pytest.approx([total for _, total in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_beam_of_one_is_greedy(seed):
+    # Unless a beam that saw the end, second best, were to go on: it ends when one candidate has ended.
+    scores = by_chance(seed, spread=6.0)
+    assert as_dict(run(scores, beam(1), most=5)[0]) == as_dict(run(scores, Strategy(likeliest), most=5)[0])
+
+
+def test_what_begins_best_need_not_end_best():
+    # After 0 nothing is likely, after 1 the end is certain.
+    def scores(text):
+        row = np.full(SIZE, -9.0)
+        if text == (SOT,):
+            row[[0, 1]] = 1.0, 0.9
+        elif text == (SOT, 1):
+            row[EOT] = 9.0
+        else:
+            row[[*TEXT, EOT]] = 0.0
+        return row
+
+    assert run(scores, Strategy(likeliest), most=5)[0][0].tokens[0] == 0
+    assert best_candidate(run(scores, beam(2), most=5)[0]).tokens == (1,)
+
+
+@pytest.mark.parametrize("enough", [1, 2, 3, 5, 8])
+def test_so_many_that_have_ended_end_the_search(enough):
+    # The end is always second best, so each step ends one candidate and more.
+    def scores(text):
+        return np.array([3.0, 1.0, 0.5, 0.0, 2.0, 0, 0])
+
+    size = 3
+    candidates, _, fed = run(scores, beam(size, enough), most=30)
+    ended = [c for c in candidates if c.sum_logprob == pytest.approx(worth(scores, c.tokens, ended=True), abs=1e-4)]
+    assert len(ended) == enough
+    assert candidates[:enough] == ended
+    assert len(candidates) == max(size, enough)  # the likeliest unfinished ones fill up
+    rest = [c.sum_logprob for c in candidates[enough:]]
+    assert rest == sorted(rest, reverse=True)
+    assert len(fed) <= enough  # not to the 30 tokens there may be
+
+
+def test_texts_that_go_on_take_their_past_with_them():
+    # Scores depend on the whole text, so a row whose past were another's would be scored otherwise.
+    scores = by_chance(11, spread=1.0)
+    candidates, _, fed = run(scores, beam(4, 12), most=6)
+    assert max(len(step) for step in fed) == 4
+    for candidate in candidates:
+        both = [worth(scores, candidate.tokens, ended) for ended in (True, False)]
+        assert min(abs(candidate.sum_logprob - value) for value in both) < 1e-4
+
+
+# ------------------------------------------------------------------------------------------ made up: sampling
+
+
+def test_candidates_that_end_leave_the_batch():
+    candidates, _, fed = run(by_chance(1), sampling(6), most=12)
+    assert len(candidates) == 6
+    rows = [len(step) for step in fed]
+    assert rows[0] == 1  # the prompt, once
+    assert rows[1:] == sorted(rows[1:], reverse=True)
+    assert rows[1] <= 6
+    assert rows[-1] < rows[1]
+    assert not any(token == EOT for step in fed for row in step for token in row)
+    lengths = sorted(len(candidate.tokens) for candidate in candidates)
+    assert rows[1:] == [sum(length >= step for length in lengths) for step in range(1, lengths[-1] + 1)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sum_of_a_drawn_text_is_of_the_models_probabilities_at_any_temperature(seed):
+    scores = by_chance(seed)
+    for temperature in (0.3, 1.0, 5.0):
+        candidates, _, _ = run(scores, sampling(4, temperature, seed), most=5)
+        for candidate in candidates:
+            ended = len(candidate.tokens) < 5
+            assert candidate.sum_logprob == pytest.approx(worth(scores, candidate.tokens, ended), abs=1e-4)
+
+
+def test_the_same_seed_draws_the_same_texts_and_another_draws_others():
+    def drawn(seed):
+        return run(by_chance(2, spread=0.5), sampling(5, seed=seed), most=8)[0]
+
+    assert drawn(3) == drawn(3)
+    assert drawn(3) != drawn(4)
+
+
+def test_those_that_did_not_end_come_last_and_the_likeliest_first():
+    candidates, _, _ = run(by_chance(3, spread=0.5), sampling(12), most=3)
+    lengths = [len(candidate.tokens) for candidate in candidates]
+    unfinished = [c.sum_logprob for c in candidates if len(c.tokens) == 3]
+    assert 2 <= len(unfinished) < 12
+    assert lengths[-len(unfinished) :] == [3] * len(unfinished)
+    assert unfinished == sorted(unfinished, reverse=True)
+
+
+# ------------------------------------------------------------------------------------------ nothing may be said
+
+
+def never_after(*texts):
+    """A rule that forbids everything to who has said one of these."""
+
+    def rule(logits, tokens):
+        forbidden = logits.copy()
+        for row, said in enumerate(tokens):
+            if tuple(said) in texts:
+                forbidden[row] = -math.inf
+        return forbidden
+
+    return rule
+
+
+LAST_RESORT = partial(end_where_stuck, eot=EOT)
+
+
+@pytest.mark.parametrize("strategy", [Strategy(likeliest), beam(3), sampling(3)], ids=["greedy", "beam", "sampling"])
+def test_where_everything_is_forbidden_the_end_is_said(strategy):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        candidates, no_speech, fed = run(by_chance(0), strategy, rules=(never_after(()), LAST_RESORT))
+        assert set(candidates) == {Candidate((), 0.0)}
+        assert 0 < no_speech < 1
+        assert len(fed) == 1
+
+        scores = np.array([5.0, 1.0, 0.0, 0.0, -20.0, 0.0, 0.0])
+        rules = (*RULES, never_after(*product(TEXT, repeat=2)), LAST_RESORT)
+        for candidate in run(lambda text: scores, strategy, rules=rules, most=9)[0]:
+            assert len(candidate.tokens) == 2
+            assert candidate.sum_logprob == pytest.approx(worth(lambda text: scores, candidate.tokens, False), abs=1e-4)
+
+
+def test_where_one_candidate_is_stuck_the_others_go_on():
+    scores = np.array([2.0, 2.0, -30.0, -30.0, -30.0, 0.0, 0.0])  # 0 or 1 without end
+    for strategy in (beam(2), sampling(8)):
+        rules = (*RULES, never_after((0,)), LAST_RESORT)
+        candidates, _, _ = run(lambda text: scores, strategy, rules=rules, most=3)
+        assert {c.tokens for c in candidates if len(c.tokens) < 3} == {(0,)}  # which ended there
+        assert {c.tokens[0] for c in candidates if len(c.tokens) == 3} == {1}
+
+
+@pytest.mark.parametrize("strategy", [Strategy(likeliest), beam(2), beam(1), sampling(2)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_scores_that_are_no_numbers_end_the_search_with_an_error(strategy, bad, everywhere):
+    for length, what in ((1, "the probability of no speech"), (2, "the log-probability of a token")):
+
+        def scores(text, length=length):
+            row = by_chance(1)(text)
+            if len(text) == length:
+                row[slice(None) if everywhere else 1] = bad
+            return row
+
+        with pytest.raises(
+            NumericalError, match=rf"^a window: {what}: expected a number, the model computed nan; .*load it"
+        ):
+            run(scores, strategy)
+
+
+def test_suppressed_tokens_are_no_numbers_that_are_refused():
+    for strategy in (Strategy(likeliest), beam(4), sampling(2)):
+        assert run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), strategy, most=2)[0]
+
+
+def test_a_row_among_others_that_is_not_finite_is_found():
+    """In a beam a hypothesis whose log-probabilities are NaN must not just lose its place."""
+
+    def scores(text):
+        return np.full(SIZE, np.nan) if text[1:] == (1,) else np.array([3.0, 2.9, 0, 0, 0, 0, 0])
+
+    with pytest.raises(NumericalError), np.errstate(all="ignore"):
+        run(scores, beam(2))
+
+
+# ------------------------------------------------------------------------------------------ one choice
+
+
+def going(count: int, total: float = 0.0) -> list[Candidate]:
+    return [Candidate((), total)] * count
+
+
+def test_the_likeliest_goes_on_in_every_row():
+    scores = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)) + 3.0
+    choices = likeliest(scores, [Candidate((7,), -1.0), Candidate((8,), -2.0)])
+    assert [(c.row, c.token) for c in choices] == [(0, 0), (1, 2)]
+    assert [c.sum_logprob for c in choices] == pytest.approx([-1 + math.log(0.5), -2 + math.log(0.8)], abs=1e-5)
+    assert all(type(part) in (int, float) for choice in choices for part in choice)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+def test_what_is_drawn_is_as_frequent_as_it_is_likely(temperature):
+    count = 20_000
+    scores = np.array([1.0, 0.0, -0.5, -math.inf, 2.0, 1.0, -3.0], np.float32)
+    choices = draw(
+        np.tile(scores, (count, 1)), going(count), temperature=temperature, generator=np.random.default_rng(1)
+    )
+    assert [choice.row for choice in choices] == list(range(count))
+    seen = np.bincount([choice.token for choice in choices], minlength=SIZE)
+    wide = np.exp(scores.astype(np.float64) / temperature)
+    expected = count * wide / wide.sum()
+    assert seen[3] == 0
+    chances = expected > 0
+    chi_square = ((seen - expected)[chances] ** 2 / expected[chances]).sum()
+    assert chi_square < 20.5  # of five degrees of freedom one in a thousand is above
+
+
+@given(
+    temperature=st.one_of(st.floats(5e-324, 1e308), st.sampled_from([1e-310, 1e-30, 1e300])),
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([1e-3, 1.0, 1e4, 1e37]),
+)
+def test_what_is_forbidden_is_never_drawn_at_any_temperature(temperature, seed, scale):
+    rng = np.random.default_rng(seed)
+    scores = (scale * rng.standard_normal((40, SIZE))).astype(np.float32)
+    scores[:, [0, 2, 6]] = -math.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choices = draw(scores, going(40), temperature=temperature, generator=rng)
+    assert {choice.token for choice in choices} <= {1, 3, 4, 5}
+
+
+def test_next_to_no_temperature_is_greedy_and_a_huge_one_asks_for_no_opinion(rng):
+    scores = rng.standard_normal((3000, 4)).astype(np.float32)
+    for temperature in (5e-324, 1e-300, 1e-9):
+        assert draw(scores, going(3000), temperature=temperature, generator=rng) == likeliest(scores, going(3000))
+    drawn = [c.token for c in draw(100 * scores, going(3000), temperature=1e9, generator=rng)]
+    assert (np.abs(np.bincount(drawn, minlength=4) - 750) < 100).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "token"), [(0.0, 1), (0.2499, 1), (0.2501, 3), (0.7499, 3), (0.7501, 4), (1 - 2**-53, 4)]
+)
+def test_a_number_stands_for_the_first_token_at_which_the_probabilities_exceed_it(number, token):
+    with np.errstate(divide="ignore"):
+        scores = np.log(np.array([[0, 0.25, 0, 0.5, 0.25, 0, 0]], np.float32))
+    generator = SimpleNamespace(random=lambda shape: np.full(shape, number))
+    assert draw(scores, going(1), temperature=1.0, generator=generator)[0].token == token
+
+
+def test_the_largest_number_stands_for_the_last_token_also_where_rounding_has_the_sum_below_1(rng):
+    scores = rng.standard_normal((200, SIZE)).astype(np.float32)
+    scores[:, [0, 6]] = -math.inf
+    reached = softmax(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)).cumsum(axis=-1)[:, -1]
+    assert (reached < 1).any()
+    generator = SimpleNamespace(random=lambda shape: np.full(shape, 1 - 2**-53))
+    drawn = [choice.token for choice in draw(scores, going(200), temperature=1.0, generator=generator)]
+    assert set(drawn) == {5}
+
+
+def test_each_row_is_drawn_with_a_number_of_its_own_in_order():
+    scores = np.zeros((5, 10), np.float32)
+    choices = draw(scores, going(5), temperature=1.0, generator=np.random.default_rng(9))
+    numbers = np.random.default_rng(9).random(5)
+    assert [choice.token for choice in choices] == (numbers * 10).astype(int).tolist()
+
+
+def widened(probabilities, totals, size) -> list[tuple[int, int]]:
+    scores = np.log(np.asarray(probabilities, np.float32))
+    choices = widen(scores, [Candidate((), total) for total in totals], size=size, eot=EOT)
+    for row, token, total in choices:
+        assert total == pytest.approx(totals[row] + math.log(probabilities[row][token]), abs=1e-5)
+    return [(row, token) for row, token, _ in choices]
+
+
+def test_the_likeliest_ways_on_of_all_candidates_are_kept_with_the_ends_among_them():
+    first = [0.4, 0.05, 0.05, 0.1, 0.3, 0.05, 0.05]
+    second = [0.02, 0.6, 0.1, 0.05, 0.2, 0.02, 0.01]
+    # ranked: (0, 0) .4, (0, EOT) .3; of the second, at half: (1, 1) .3, (0, 3) .1, (1, EOT) .1, (1, 2) .05 …
+    half = [0.0, math.log(0.45)]
+    assert widened([first, second], half, 1) == [(0, 0)]
+    assert widened([first, second], half, 2) == [(0, 0), (0, EOT), (1, 1)]
+    assert widened([first, second], half, 3) == [(0, 0), (0, EOT), (1, 1), (0, 3)]
+    assert widened([first, second], [math.log(0.45), 0.0], 2) == [(1, 1), (1, EOT), (0, 0)]
+
+
+def test_one_candidate_can_crowd_out_the_others():
+    sure, unsure = [0.3, 0.25, 0.2, 0.1, 0.05, 0.05, 0.05], [0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01]
+    assert widened([unsure, sure], [-9.0, 0.0], 3) == [(1, 0), (1, 1), (1, 2)]
+
+
+def test_a_beam_wider_than_the_vocabulary_takes_what_there_is():
+    with np.errstate(divide="ignore"):
+        scores = np.log(np.array([[0.5, 0, 0, 0.25, 0.25, 0, 0]], np.float32))
+    for size in (3, 6, 7, 50):
+        choices = widen(scores, going(1), size=size, eot=EOT)
+        assert sorted(choice.token for choice in choices) == [0, 3, EOT]
+
+
+def test_choices_are_plain_numbers():
+    (choice, *_) = widen(np.zeros((1, SIZE), np.float32), going(1), size=2, eot=EOT)
+    assert isinstance(choice, Choice)
+    assert [type(part) for part in choice] == [int, int, float]
+
+
+# ------------------------------------------------------------------------------------------ the best candidate
+
+
+def test_by_default_the_mean_decides_and_the_end_is_not_counted():
+    short, long = Candidate((1, 2), -2.0), Candidate((1, 2, 3, 4), -3.0)
+    assert best_candidate([short, long]) is long
+    assert best_candidate([short, Candidate((1, 2, 3), -3.0)]) is short  # of equals the first
+    assert best_candidate([Candidate((1, 2, 3), -3.0), short]).tokens == (1, 2, 3)
+
+
+def test_a_text_of_no_tokens_counts_as_one():
+    nothing = Candidate((), -1.5)
+    assert best_candidate([nothing]) is nothing
+    assert best_candidate([nothing, Candidate((1,), -1.6)]) is nothing
+    assert best_candidate([nothing, Candidate((1,), -1.4)]).tokens == (1,)
+    one = Candidate((1,), -1.5)
+    assert best_candidate([nothing, one], 0.0) is nothing  # of equals the first
+    assert best_candidate([nothing, one], 0.5) is one  # -1.5 against -1.5 / (5 / 6)^0.5
+    assert best_candidate([one, Candidate((), -1.26)], 1.0) is one  # 1.5 × 5 / 6 is 1.25
+    assert best_candidate([one, Candidate((), -1.24)], 1.0).tokens == ()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3, 0.6, 1.0])
+def test_a_penalty_is_that_of_the_formula(penalty):
+    # (5 + 7) / 6 is 2: seven tokens may be 2^α times as unlikely as one.
+    one = Candidate((0,), -1.0)
+    for nearly, expected in ((0.999, 7), (1.001, 1)):
+        seven = Candidate(tuple(range(7)), -(2**penalty) * nearly)
+        assert len(best_candidate([one, seven], penalty).tokens) == expected
+        assert len(best_candidate([seven, one], penalty).tokens) == expected
+
+
+# ------------------------------------------------------------------------------------------ real models
+
+
+def say(model, features, prompt, options=None, most=224) -> tuple[Candidate, float]:
+    """What the search makes of a window by itself: the best candidate, and how likely nobody speaks."""
+    begun = search(
+        prompt,
+        model.config.max_target_positions,
+        strategy=Strategy(likeliest),
+        rules=rules_for(options or DecodingOptions(), model.tokenizer),
+        tokenizer=model.tokenizer,
+        most=most,
+    )
+    candidates, no_speech = complete(begun, features, model.engine)
+    return best_candidate(candidates), no_speech
+
+
+def endless(model) -> DecodingOptions:
+    """Options under which the end is never said."""
+    return DecodingOptions(suppress_tokens=[-1, model.tokenizer.eot], without_timestamps=True)
+
+
+@pytest.fixture(scope="module")
+def heard():
+    """A model's features of the JFK clip, (1, T, D), computed once for each."""
+    made = {}
+
+    def get(model) -> np.ndarray:
+        if model.name not in made:
+            made[model.name] = model.encode(window_mel(clip_samples(), model.config.num_mel_bins))
+            made[model.name].flags.writeable = False  # nothing below may write to them
+        return made[model.name]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def jfk(tiny_en, heard) -> np.ndarray:
+    """tiny.en's features of the JFK clip: (1, T, D)."""
+    return heard(tiny_en)
+
+
+def test_greedy_says_the_tokens_of_the_reference(model, heard):
+    reference = load_reference(model.name)
+    assert reference is not None
+    said, _ = say(model, heard(model), model.tokenizer.prompt("en", "transcribe", timestamps=True))
+    assert list(said.tokens) == reference.tokens
+
+
+@pytest.mark.parametrize("context", [False, True])
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_probabilities(
+    tiny_en, jfk, timestamps, context
+):
+    t = tiny_en.tokenizer
+    options = DecodingOptions(without_timestamps=not timestamps)
+    prompt = t.prompt(None, "transcribe", timestamps=timestamps)
+    if context:
+        prompt = (t.sot_prev, *t.encode(" The president spoke."), *prompt)
+    said, no_speech = say(tiny_en, jfk, prompt, options)
+
+    logits = tiny_en.logits([[*prompt, *said.tokens]], jfk)[0]  # all positions at once: (S, V)
+    total = 0.0
+    for step, token in enumerate((*said.tokens, t.eot)):
+        scores = logits[None, len(prompt) - 1 + step]
+        for rule in rules_for(options, t):
+            scores = rule(scores, [said.tokens[:step]])
+        assert scores[0].argmax() == token
+        total += float(log_softmax(scores)[0, token])
+    assert said.sum_logprob == pytest.approx(total, abs=1e-4)
+    start = softmax(logits[prompt.index(t.sot)])
+    assert no_speech == pytest.approx(float(start[t.no_speech]), abs=1e-6)
+
+
+@pytest.mark.parametrize("way", ["beam", "sampling"])
+def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tiny_en, jfk, way):
+    t = tiny_en.tokenizer
+    strategy = Strategy(partial(widen, size=3, eot=t.eot), keep=3, enough=3) if way == "beam" else sampling(2, 0.8)
+    prompt = t.prompt(None, "transcribe", timestamps=True)
+    rules = rules_for(DecodingOptions(), t)
+    room = tiny_en.config.max_target_positions
+    begun = search(prompt, room, strategy=strategy, rules=rules, tokenizer=t, most=30)
+    candidates, _ = complete(begun, jfk, tiny_en.engine)
+    assert len({candidate.tokens for candidate in candidates}) == strategy.keep
+    for candidate in candidates:
+        logits = tiny_en.logits([[*prompt, *candidate.tokens]], jfk)[0, len(prompt) - 1 :]
+        total = 0.0
+        unfinished = len(candidate.tokens) == 30
+        for step, token in enumerate(candidate.tokens if unfinished else (*candidate.tokens, t.eot)):
+            scores = logits[None, step]
+            for rule in rules:
+                scores = rule(scores, [candidate.tokens[:step]])
+            total += float(log_softmax(scores)[0, token])
+        assert candidate.sum_logprob == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_the_transcript_is_text_and_times_only(tiny_en, jfk, timestamps):
+    t = tiny_en.tokenizer
+    options = DecodingOptions(without_timestamps=not timestamps)
+    said, _ = say(tiny_en, jfk, t.prompt(None, "transcribe", timestamps=timestamps), options)
+    assert all(token < t.eot or token >= t.timestamp_begin for token in said.tokens)
+    assert any(token >= t.timestamp_begin for token in said.tokens) == timestamps
+    assert "ask not what your country can do for you" in t.decode(said.tokens)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk, most):
+    prompt = tiny_en.tokenizer.prompt(None, "transcribe", timestamps=True)
+    whole, no_speech = say(tiny_en, jfk, prompt)
+    assert len(whole.tokens) > 7
+    part, same = say(tiny_en, jfk, prompt, most=most)
+    assert part.tokens == whole.tokens[:most]
+    assert same == no_speech
+    assert whole.sum_logprob < part.sum_logprob < 0
+
+
+def test_more_tokens_than_needed_change_nothing(tiny_en, jfk):
+    prompt = tiny_en.tokenizer.prompt(None, "transcribe", timestamps=True)
+    assert say(tiny_en, jfk, prompt, most=10_000) == say(tiny_en, jfk, prompt)
+
+
+@pytest.mark.parametrize(("prompt_length", "said"), [(445, 4), (448, 1)])
+def test_it_stops_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, said):
+    # The last token needs no position of its own, because it is never fed back.
+    t = tiny_en.tokenizer
+    prompt = t.prompt(None, "transcribe", timestamps=False)
+    words = t.encode(" word") * prompt_length
+    prompt = (t.sot_prev, *words[: prompt_length - 1 - len(prompt)], *prompt)
+    assert len(prompt) == prompt_length
+    assert len(say(tiny_en, jfk, prompt, endless(tiny_en), most=1000)[0].tokens) == said
+
+
+def test_no_speech_is_probable_in_silence_and_not_in_speech(model, heard):
+    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    silence = model.encode(window_mel(np.zeros(160_000, np.float32), model.config.num_mel_bins))
+    assert 0 <= say(model, heard(model), prompt, most=1)[1] < 0.2
+    assert 0.6 < say(model, silence, prompt, most=1)[1] <= 1

@@ -1,0 +1,573 @@
+"""Devices by name on a machine of any kind: a CuPy that is not installed here is played by a module of its name.
+
+The errors that it plays have the names and words of CuPy 14's and 13's, seen in environments that lack one thing
+each, or read in its source.
+"""
+
+import linecache
+import sys
+import types
+import warnings
+from importlib import metadata
+
+import numpy as np
+import pytest
+
+from minwhisper.errors import DeviceError, MinWhisperError
+from minwhisper.fast import devices
+from minwhisper.fast.devices import DeviceFacts, describe_device, resolve_device
+
+
+class CUDARuntimeError(RuntimeError):
+    """CuPy's, of which only the name and the words count."""
+
+
+class CUBLASError(RuntimeError): ...
+
+
+class OutOfMemoryError(MemoryError): ...
+
+
+class CompileException(Exception): ...
+
+
+class DynamicLibNotFoundError(RuntimeError): ...
+
+
+NO_DRIVER = CUDARuntimeError(
+    "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+)
+NO_DEVICE = CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+LIBCUDA_GONE = RuntimeError(
+    "CuPy failed to load libcuda.so.1: OSError: libcuda.so.1: cannot open shared object file: No such file or directory"
+)
+OUT_OF_MEMORY = OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+NO_CONTEXT = CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+CUBLAS_FULL = CUBLASError("CUBLAS_STATUS_ALLOC_FAILED")
+CUBLAS_IDLE = CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED")
+NO_NVRTC = DynamicLibNotFoundError(
+    'Failure finding "libnvrtc.so.13 or libnvrtc.so.12": No such file: libnvrtc.so.13 or libnvrtc.so.12, '
+    "No such file: libnvrtc.so.13 or libnvrtc.so.12\n"
+)
+NO_NVRTC_13 = RuntimeError(
+    "CuPy failed to load libnvrtc.so.12: OSError: libnvrtc.so.12: cannot open shared object file: "
+    "No such file or directory"
+)
+NO_BUILTINS = CompileException(
+    "nvrtc: error: failed to open libnvrtc-builtins.so.12.9.\n"
+    "  Make sure that libnvrtc-builtins.so.12.9 is installed correctly."
+)
+NO_CUBLAS = ImportError(
+    'Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file: libcublasLt.so.13 or libcublasLt.so.12, '
+    "No such file: libcublasLt.so.13 or libcublasLt.so.12\n"
+)
+OTHER_CUBLAS = ImportError("libcublas.so.12: cannot open shared object file: No such file or directory")
+NO_HEADERS = RuntimeError(
+    "Failed to find CUDA headers. Please install CUDA toolkit headers (e.g., pip install cupy-cuda12x[ctk]) or specify "
+    "CUDA_PATH environment variable."
+)
+NO_HEADERS_13 = RuntimeError(
+    "Failed to auto-detect CUDA root directory. Please specify `CUDA_PATH` environment variable if you are using CUDA "
+    "versions not yet supported by CuPy."
+)
+HALF_THE_HEADERS = CompileException(
+    'k.cu(1): catastrophic error: could not open source file "cuda_fp16.h" (no directories in search list)\n'
+    "  #include <cuda_fp16.h>\n"
+)
+NO_CUDART = DynamicLibNotFoundError('Failure finding "libcudart.so.12": No such file: libcudart.so.12\n')
+OTHER_HEADERS = CompileException(
+    '/x/cub/warp/warp_reduce.cuh(52): error: identifier "__reduce_add_sync" is undefined\n\n1 error detected.\n'
+)
+OLD_GPU = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
+MISMATCH = CUDARuntimeError(
+    "cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination\nmore of it"
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch):
+    """Nothing of this machine: no GPU in sight or hidden, no CuPy package, nothing that was found to work before."""
+    monkeypatch.setattr(devices, "_working", set())
+    monkeypatch.setattr(devices, "_SIGHTINGS", ())
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    packages(monkeypatch)
+
+
+def packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
+    """Let pip's books list these CuPy packages and no other."""
+
+    def version(name: str) -> str:
+        if name in installed:
+            return "14.2.0"
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(devices.metadata, "version", version)
+
+
+def pretend_cupy(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int | Exception = 1,
+    total: float = 32.0,
+    kernel: Exception | None = None,
+    product: Exception | None = None,
+    rows: float | Exception = 2048.0,
+    driver: int = 12020,
+    cuda: int = 12090,
+) -> types.ModuleType:
+    """Install a CuPy that finds so many GPUs, or fails to look, and whose 2×2 product of twos sums to ``total``.
+
+    Its first kernel, its product or its sums of rows may fail; ``used`` lists the GPUs that have computed.
+    """
+
+    class Square:
+        def __init__(self, values: np.ndarray) -> None:
+            self.values = values
+
+        def __add__(self, other: int) -> "Square":
+            if kernel:
+                raise kernel
+            return Square(self.values + other)
+
+        def __matmul__(self, other: "Square") -> np.ndarray:
+            if product:
+                raise product
+            return self.values @ other.values
+
+        def sum(self, axis: int) -> np.ndarray:
+            if isinstance(rows, Exception):
+                raise rows
+            return np.full(2, rows, np.float32)
+
+    class Runtime:
+        @staticmethod
+        def getDeviceCount() -> int:
+            if isinstance(gpus, Exception):
+                raise gpus
+            return gpus
+
+        driverGetVersion = staticmethod(lambda: driver)
+        runtimeGetVersion = staticmethod(lambda: cuda)
+
+        @staticmethod
+        def memGetInfo() -> tuple[int, int]:
+            if isinstance(gpus, Exception):
+                raise gpus
+            return 3 << 20, 1872 << 20
+
+        @staticmethod
+        def getDeviceProperties(index: int) -> dict[str, object]:
+            if isinstance(gpus, Exception):
+                raise gpus
+            if index >= gpus:
+                raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+            return {"name": b"NVIDIA T400", "major": 7, "minor": 5, "totalGlobalMem": 1872 << 20}
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def __enter__(self) -> None:
+            assert self.index < gpus
+            cupy.used.append(self.index)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    cupy = types.ModuleType("cupy")
+    cupy.used = []
+    cupy.cuda = types.SimpleNamespace(runtime=Runtime, Device=Device)
+    cupy.ones = lambda shape, dtype: Square(np.full(shape, (total / 8) ** 0.5 - 1, dtype))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    packages(monkeypatch, f"cupy-cuda{cuda // 1000}x")
+    return cupy
+
+
+def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ImportError
+
+
+def cupy_that_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let ``import cupy`` raise this."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name == "cupy":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+
+
+def a_gpu_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_SIGHTINGS", ("/nowhere/nvidia[0-9]*", __file__))
+
+
+def test_the_cpu_needs_nothing(monkeypatch):
+    without_cupy(monkeypatch)
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda0", "auto:1", "mps"])
+def test_a_name_that_means_nothing_is_an_error_that_lists_those_that_do(name, monkeypatch):
+    pretend_cupy(monkeypatch, gpus=8)
+    with pytest.raises(DeviceError, match=r"unknown device .*'cpu', 'cuda', 'cuda:1' .* 'auto'") as caught:
+        resolve_device(name)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:0", "cuda:0"), ("cuda:1", "cuda:1")])
+def test_a_gpu_is_named_with_its_number(name, device, monkeypatch):
+    cupy = pretend_cupy(monkeypatch, gpus=2)
+    assert resolve_device(name) == device
+    assert cupy.used == [int(device[-1])]  # it is that one that was tried
+
+
+def test_auto_is_the_first_gpu_that_works(monkeypatch, recwarn):
+    pretend_cupy(monkeypatch, gpus=2)
+    assert resolve_device("auto") == "cuda:0"
+    assert not recwarn
+
+
+# What is wrong, and what the message has to say about it.
+
+
+def no_cupy(monkeypatch):
+    without_cupy(monkeypatch)
+    return ["CuPy is not installed", "pip install 'minwhisper[gpu]'", "cupy-cuda12x", "never both"]
+
+
+def no_files(monkeypatch):  # pip uninstall of one of two
+    without_cupy(monkeypatch)
+    packages(monkeypatch, "cupy-cuda12x")
+    return ["CuPy's files are gone", "pip install --force-reinstall cupy-cuda12x"]
+
+
+def no_pathfinder(monkeypatch):
+    cupy_that_raises(monkeypatch, ModuleNotFoundError("No module named 'cuda'", name="cuda"))
+    return ["cannot be imported (No module named 'cuda')"]
+
+
+def framed(monkeypatch):  # as cupy/__init__.py frames what its extension modules raise
+    cause = ImportError("/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found")
+    frame = "\n================\nFailed to import CuPy.\n\nOriginal error:\n  ImportError: …\n================\n"
+    error = ImportError(frame)
+    error.__cause__ = cause
+    cupy_that_raises(monkeypatch, error)
+    return ["cannot be imported (/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found)"]
+
+
+def no_driver(monkeypatch):
+    pretend_cupy(monkeypatch, NO_DRIVER, driver=0)
+    return ["no NVIDIA driver", "--gpus all"]
+
+
+def no_libcuda(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=LIBCUDA_GONE, driver=0)
+    return ["no NVIDIA driver"]
+
+
+def old_driver(monkeypatch):
+    pretend_cupy(monkeypatch, NO_DRIVER, driver=11080)
+    return ["driver is too old", "up to 11.8", "made for CUDA 12", "update the driver"]
+
+
+def driver_of_cuda_12(monkeypatch):
+    pretend_cupy(monkeypatch, NO_DRIVER, driver=12020, cuda=13020)
+    return ["up to 12.2", "made for CUDA 13", "uninstall -y cupy-cuda13x and then pip install 'minwhisper[gpu]'"]
+
+
+def no_gpu(monkeypatch):
+    pretend_cupy(monkeypatch, NO_DEVICE)
+    return ["finds no GPU: nvidia-smi lists those that there are"]
+
+
+def none_counted(monkeypatch):
+    pretend_cupy(monkeypatch, 0)
+    return ["finds no GPU"]
+
+
+def shut_out(monkeypatch):
+    pretend_cupy(monkeypatch, NO_DEVICE)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    return ["finds no GPU", "CUDA_VISIBLE_DEVICES='7' is set, which hides GPUs"]
+
+
+def no_compiler(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_NVRTC)
+    return ["does not find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
+
+
+def no_compiler_for_cupy_13(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_NVRTC_13)
+    return ["does not find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
+
+
+def half_a_compiler(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_BUILTINS)
+    return ["does not find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
+
+
+def no_products(monkeypatch):
+    pretend_cupy(monkeypatch, product=NO_CUBLAS, cuda=13020)
+    return ["does not find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"]
+
+
+def products_of_another_cuda(monkeypatch):
+    pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
+    return ["does not find cuBLAS", "pip install 'cupy-cuda12x[ctk]'"]
+
+
+def no_products_in_conda(monkeypatch):
+    pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
+    packages(monkeypatch, "cupy")
+    return ["does not find cuBLAS", "install CUDA 12 from where CuPy was installed"]
+
+
+def no_headers(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_HEADERS)
+    return ["does not find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"]
+
+
+def no_headers_for_cupy_13(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_HEADERS_13)
+    return ["does not find CUDA's headers"]
+
+
+def half_the_headers(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=HALF_THE_HEADERS)
+    return ["does not find CUDA's headers"]
+
+
+def no_runtime(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_CUDART)
+    return ["does not find a library of CUDA", "pip install 'cupy-cuda12x[ctk]'"]
+
+
+def old_gpu(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=OLD_GPU, cuda=13020)
+    return ["older than Turing", "pip uninstall -y cupy-cuda13x, then pip install 'minwhisper[gpu]'"]
+
+
+def full(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=OUT_OF_MEMORY)
+    return ["memory is full (3 of 1872 MiB are free)", "nvidia-smi"]
+
+
+def full_from_the_start(monkeypatch):
+    pretend_cupy(monkeypatch, NO_CONTEXT)
+    return ["memory is full: end"]
+
+
+def full_for_cublas(monkeypatch):
+    pretend_cupy(monkeypatch, product=CUBLAS_FULL)
+    return ["memory is full (3 of 1872 MiB are free)"]
+
+
+def idle_cublas(monkeypatch):
+    pretend_cupy(monkeypatch, product=CUBLAS_IDLE)
+    return ["cuBLAS does not start", "3 of 1872 MiB"]
+
+
+def wrong_product(monkeypatch):
+    pretend_cupy(monkeypatch, total=31.0)
+    return ["came out wrong on it (31 for 32)"]
+
+
+def wrong_rows(monkeypatch):
+    pretend_cupy(monkeypatch, rows=2047.0)
+    return ["sum of 2,048 ones came out as 2047"]
+
+
+def headers_of_another_cuda(monkeypatch):
+    """Found where only a reduction over rows includes CUB's headers."""
+    pretend_cupy(monkeypatch, rows=OTHER_HEADERS, cuda=13000)
+    return [
+        "NVRTC does not compile CuPy's kernels",
+        "identifier",
+        "pip install --force-reinstall 'cupy-cuda13x[ctk]'",
+    ]
+
+
+def no_number(monkeypatch):
+    pretend_cupy(monkeypatch, total=float("nan"))
+    return ["came out wrong on it (nan for 32)"]
+
+
+def another_error(monkeypatch):
+    pretend_cupy(monkeypatch, MISMATCH)
+    return ["does not work here (cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver"]
+
+
+def wordless(monkeypatch):
+    pretend_cupy(monkeypatch, RuntimeError())
+    return ["does not work here (RuntimeError())"]
+
+
+def nothing_but_a_folder(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    return ["does not work here (module 'cupy' has no attribute 'cuda')"]
+
+
+def two_cupys(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=NO_NVRTC)
+    packages(monkeypatch, "cupy-cuda12x", "cupy-cuda13x")
+    return ["does not find NVRTC", "installed together", "pip uninstall -y cupy-cuda12x cupy-cuda13x"]
+
+
+BROKEN = [
+    no_cupy,
+    no_files,
+    no_pathfinder,
+    framed,
+    no_driver,
+    no_libcuda,
+    old_driver,
+    driver_of_cuda_12,
+    no_gpu,
+    none_counted,
+    shut_out,
+    no_compiler,
+    no_compiler_for_cupy_13,
+    half_a_compiler,
+    no_products,
+    products_of_another_cuda,
+    no_products_in_conda,
+    no_headers,
+    no_headers_for_cupy_13,
+    half_the_headers,
+    no_runtime,
+    old_gpu,
+    full,
+    full_from_the_start,
+    full_for_cublas,
+    idle_cublas,
+    wrong_product,
+    wrong_rows,
+    headers_of_another_cuda,
+    no_number,
+    another_error,
+    wordless,
+    nothing_but_a_folder,
+    two_cupys,
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_gpu_that_was_asked_for_never_becomes_the_cpu(broken, monkeypatch, recwarn):
+    said = broken(monkeypatch)
+    with pytest.raises(DeviceError) as caught:
+        resolve_device("cuda")
+    message = str(caught.value)
+    assert all(words in message for words in said), message
+    assert message.startswith("device 'cuda': ")
+    assert message.endswith("; or use device 'cpu', or 'auto' to take what works")  # the way out
+    assert "\n" not in message
+    assert isinstance(caught.value, MinWhisperError)
+    assert not recwarn
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_auto_is_the_cpu_where_no_gpu_works_and_silent_where_none_is_in_sight(broken, monkeypatch, recwarn):
+    broken(monkeypatch)
+    assert resolve_device("auto") == "cpu"
+    assert not recwarn
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_auto_says_why_it_leaves_a_gpu_that_is_in_sight(broken, monkeypatch):
+    said = broken(monkeypatch)
+    a_gpu_in_sight(monkeypatch)
+    with pytest.warns(UserWarning, match="device 'auto' takes the CPU, though there is a GPU: ") as warned:
+        assert resolve_device("auto") == "cpu"
+    (warning,) = warned
+    assert all(words in str(warning.message) for words in said)
+    assert "\n" not in str(warning.message)
+
+
+@pytest.mark.parametrize("shown", ["", "-1"])
+def test_auto_is_silent_about_gpus_that_were_hidden_on_purpose(shown, monkeypatch, recwarn):
+    pretend_cupy(monkeypatch, NO_DEVICE)
+    a_gpu_in_sight(monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert resolve_device("auto") == "cpu"
+    assert not recwarn
+
+
+def test_the_warning_points_at_the_call_of_the_function_that_asked(monkeypatch):
+    def load_model() -> str:
+        return resolve_device("auto")
+
+    without_cupy(monkeypatch)
+    a_gpu_in_sight(monkeypatch)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        load_model()
+    assert warned[0].filename == __file__
+    assert linecache.getline(__file__, warned[0].lineno).strip() == "load_model()"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"), [(1, "there is 1 GPU here, numbered from 0"), (2, "there are 2 GPUs here, numbered from 0")]
+)
+def test_a_gpu_beyond_the_last_is_an_error(gpus, said, monkeypatch):
+    pretend_cupy(monkeypatch, gpus)
+    with pytest.raises(DeviceError, match=f"device 'cuda:2': {said}; or use"):
+        resolve_device("cuda:2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(DeviceError, match="but CUDA_VISIBLE_DEVICES='0' is set, which hides GPUs"):
+        resolve_device("cuda:2")
+
+
+def test_a_gpu_is_tried_once(monkeypatch):
+    cupy = pretend_cupy(monkeypatch, gpus=2)
+    for name in ("cuda", "cuda:0", "auto", "cuda:1", "cuda:1"):
+        resolve_device(name)
+    assert cupy.used == [0, 1]
+
+
+def test_a_gpu_that_failed_is_tried_again(monkeypatch):
+    pretend_cupy(monkeypatch, kernel=OUT_OF_MEMORY)
+    with pytest.raises(DeviceError, match="full"):
+        resolve_device("cuda")
+    pretend_cupy(monkeypatch)  # what filled its memory has ended
+    assert resolve_device("cuda") == "cuda:0"
+
+
+def test_the_facts_about_a_gpu(monkeypatch):
+    cupy = pretend_cupy(monkeypatch, gpus=2)
+    assert describe_device("cuda:1") == DeviceFacts("NVIDIA T400", (7, 5), total=1872 << 20, free=3 << 20)
+    assert cupy.used == [1]  # the memory is that of the current device
+
+
+@pytest.mark.parametrize("name", ["cpu", "auto", "cuda", "cuda:x"])
+def test_only_a_gpu_with_its_number_can_be_described(name):
+    with pytest.raises(DeviceError, match=f"device '{name}' cannot be described: expected a GPU, 'cuda:0'"):
+        describe_device(name)
+
+
+def test_a_gpu_that_does_not_answer_cannot_be_described(monkeypatch):
+    pretend_cupy(monkeypatch, NO_DEVICE)
+    with pytest.raises(DeviceError, match="device 'cuda:0': the NVIDIA driver finds no GPU"):
+        describe_device("cuda:0")
+    pretend_cupy(monkeypatch)
+    with pytest.raises(DeviceError, match=r"device 'cuda:1': .*cudaErrorInvalidDevice"):
+        describe_device("cuda:1")
+    without_cupy(monkeypatch)
+    packages(monkeypatch)
+    with pytest.raises(DeviceError, match=r"device 'cuda:0': CuPy is not installed"):
+        describe_device("cuda:0")
+
+
+def test_the_real_cupy_where_no_gpu_works(monkeypatch):
+    cupy = pytest.importorskip("cupy")
+    monkeypatch.undo()  # this machine, as it is
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        count = 0
+    if count:
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match=r"no NVIDIA driver here|driver is too old|driver finds no GPU"):
+        resolve_device("cuda")
+    with pytest.raises(DeviceError, match=r"no NVIDIA driver here|driver is too old|driver finds no GPU"):
+        describe_device("cuda:0")

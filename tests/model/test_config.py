@@ -1,0 +1,121 @@
+"""The configuration: what is refused, what is read from config.json, and the sizes that were published."""
+
+import dataclasses
+import math
+
+import pytest
+
+from minwhisper.errors import ConfigError
+from minwhisper.model.config import ALIASES, PUBLISHED, WhisperConfig
+from minwhisper.model.weight_names import expected_shapes
+
+TINY = PUBLISHED["tiny"]
+TINY_JSON = {
+    "vocab_size": 51865,
+    "num_mel_bins": 80,
+    "d_model": 384,
+    "encoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "decoder_layers": 4,
+    "decoder_attention_heads": 6,
+    "decoder_ffn_dim": 1536,
+    "max_source_positions": 1500,
+    "max_target_positions": 448,
+    "activation_function": "gelu",
+    "scale_embedding": False,
+    "architectures": ["WhisperForConditionalGeneration"],
+    "dropout": 0.0,
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(WhisperConfig)])
+@pytest.mark.parametrize("value", [0, -4, 4.0, "4", None, True, float("nan"), 10**9, 2**63])
+def test_only_positive_whole_numbers_of_a_possible_size(field, value):
+    with pytest.raises(ConfigError, match=rf"^{field}: expected a whole number from 1 to \d+, got {value!r}$"):
+        dataclasses.replace(TINY, **{field: value})
+
+
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_heads_must_divide_the_width(half):
+    with pytest.raises(ConfigError, match=rf"^{half}_attention_heads: 7 heads do not divide d_model, 384"):
+        dataclasses.replace(TINY, **{f"{half}_attention_heads": 7})
+
+
+def test_the_width_must_be_even():
+    with pytest.raises(ConfigError, match=r"d_model: expected an even width .* got 385"):
+        dataclasses.replace(TINY, d_model=385, encoder_attention_heads=5, decoder_attention_heads=5)
+
+
+def test_it_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TINY.d_model = 512
+
+
+def test_read_from_config_json():
+    assert WhisperConfig.from_dict(TINY_JSON) == TINY
+
+
+@pytest.mark.parametrize("key", ["max_source_positions", "max_target_positions", "activation_function"])
+def test_what_old_files_leave_out_is_what_whisper_always_has(key):
+    assert WhisperConfig.from_dict({k: v for k, v in TINY_JSON.items() if k != key}) == TINY
+
+
+def test_missing_keys_are_named_all_at_once():
+    rest = {key: value for key, value in TINY_JSON.items() if key not in ("d_model", "vocab_size")}
+    with pytest.raises(ConfigError, match="lacks d_model, vocab_size: is this a Whisper checkpoint"):
+        WhisperConfig.from_dict(rest)
+
+
+@pytest.mark.parametrize(("key", "value"), [("activation_function", "relu"), ("scale_embedding", True)])
+def test_a_setting_that_whisper_never_has(key, value):
+    with pytest.raises(ConfigError, match=rf"^{key}: Whisper has .*, this config.json says {value!r}$"):
+        WhisperConfig.from_dict(TINY_JSON | {key: value})
+
+
+# The counts of the checkpoints on the model hub; the paper's table 1 has 39, 74, 244, 769 and 1550 million.
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("tiny.en", 37_760_256),
+        ("tiny", 37_760_640),
+        ("base.en", 72_593_408),
+        ("base", 72_593_920),
+        ("small.en", 241_734_144),
+        ("small", 241_734_912),
+        ("medium.en", 763_856_896),
+        ("medium", 763_857_920),
+        ("large-v1", 1_543_304_960),
+        ("large-v2", 1_543_304_960),
+        ("large-v3", 1_543_490_560),
+        ("large-v3-turbo", 808_878_080),
+    ],
+)
+def test_parameters_of_the_published_models(name, parameters):
+    c = PUBLISHED[name]
+    v, m, d, f = c.vocab_size, c.num_mel_bins, c.d_model, c.encoder_ffn_dim
+    norm = 2 * d
+    attention = norm + 4 * d * d + 3 * d  # four matrices, three biases: the key has none
+    mlp = norm + (d * f + f) + (f * d + d)
+    stem = (3 * m * d + d) + (3 * d * d + d)
+    encoder = stem + 1500 * d + c.encoder_layers * (attention + mlp) + norm
+    decoder = v * d + 448 * d + c.decoder_layers * (2 * attention + mlp) + norm
+    assert encoder + decoder == parameters
+    assert sum(math.prod(shape) for shape in expected_shapes(c).values()) == parameters
+
+
+def test_published_heads_are_64_wide():
+    for config in PUBLISHED.values():
+        assert config.d_model == 64 * config.encoder_attention_heads == 64 * config.decoder_attention_heads
+
+
+def test_english_models_are_those_with_the_smallest_vocabulary():
+    assert {name for name, config in PUBLISHED.items() if not config.is_multilingual} == {
+        name for name in PUBLISHED if name.endswith(".en")
+    }
+
+
+def test_second_names_lead_to_published_models():
+    assert PUBLISHED[ALIASES["large"]].decoder_layers == 32
+    assert PUBLISHED[ALIASES["turbo"]].decoder_layers == 4
+    assert not set(ALIASES) & set(PUBLISHED)

@@ -1,0 +1,455 @@
+"""Each layer against its definition, written out in Python loops; against PyTorch they are held elsewhere."""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import product as every
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper.model import layers
+from minwhisper.model.layers import (
+    INNER_BLOCK,
+    attend,
+    attention,
+    causal_mask,
+    conv1d,
+    embedding,
+    gelu,
+    keys_and_values,
+    layer_norm,
+    linear,
+    log_softmax,
+    merge_heads,
+    mlp,
+    product,
+    softmax,
+    split_heads,
+)
+
+FLOATS = (np.float16, np.float32, np.float64)
+
+
+# --- Definitions, one number at a time
+
+
+def naive_product(a, b):
+    return np.array([[sum(x * y for x, y in zip(row, column, strict=True)) for column in b.T] for row in a])
+
+
+def naive_linear(x, weight, bias=None):
+    y = np.empty((*x.shape[:-1], len(weight)))
+    for place in np.ndindex(y.shape):
+        row = weight[place[-1]]
+        y[place] = sum(x[place[:-1]][i] * row[i] for i in range(len(row))) + (0 if bias is None else bias[place[-1]])
+    return y
+
+
+def naive_layer_norm(x, weight, bias):
+    y = np.empty(x.shape)
+    for place in np.ndindex(x.shape[:-1]):
+        row = [float(v) for v in x[place]]
+        mean = math.fsum(row) / len(row)
+        variance = math.fsum((v - mean) ** 2 for v in row) / len(row)
+        y[place] = [(v - mean) / math.sqrt(variance + 1e-5) * w + b for v, w, b in zip(row, weight, bias, strict=True)]
+    return y
+
+
+def naive_gelu(x):
+    return np.array([v / 2 * math.erfc(-v / math.sqrt(2)) for v in x.ravel().tolist()]).reshape(x.shape)
+
+
+def naive_softmax(x):
+    y = np.empty(x.shape)
+    for place in np.ndindex(x.shape[:-1]):
+        row = [float(v) for v in x[place]]
+        total = math.fsum(math.exp(v - max(row)) for v in row)
+        y[place] = [math.exp(v - max(row)) / total for v in row]
+    return y
+
+
+def naive_conv1d(x, weight, bias, stride=1):
+    batch, length, inputs = x.shape
+    y = np.zeros((batch, len(range(0, length, stride)), len(weight)))
+    for b, t, o in np.ndindex(y.shape):
+        y[b, t, o] = bias[o]
+        for tap, i in every(range(3), range(inputs)):
+            place = stride * t + tap - 1
+            if 0 <= place < length:
+                y[b, t, o] += x[b, place, i] * weight[o, i, tap]
+    return y
+
+
+def naive_attention(x, weights, heads, *, source=None, causal=False):
+    queries = naive_linear(x, **weights["query"])
+    source = x if source is None else source
+    keys, values = naive_linear(source, **weights["key"]), naive_linear(source, **weights["value"])
+    width = queries.shape[-1] // heads
+    mixed = np.zeros_like(queries)
+    for b, s, h in np.ndindex(*queries.shape[:2], heads):
+        part = slice(h * width, (h + 1) * width)
+        seen = range(s + 1) if causal else range(source.shape[1])
+        scores = [sum(queries[b, s, part] * keys[b, t, part]) / math.sqrt(width) for t in seen]
+        for t, share in zip(seen, naive_softmax(np.array([scores]))[0], strict=True):
+            mixed[b, s, part] += share * values[b, t, part]
+    return naive_linear(mixed, **weights["out"])
+
+
+def naive_mlp(x, weights):
+    return naive_linear(naive_gelu(naive_linear(x, **weights["fc1"])), **weights["fc2"])
+
+
+# --- Every layer with arguments of its own
+
+
+class Case(NamedTuple):
+    layer: Callable[..., Any]
+    naive: Callable[..., Any]
+    x: np.ndarray  # activations: the dtype of these is what comes out
+    weights: tuple[Any, ...]
+    others: Mapping[str, Any] = {}  # arrays among them are activations
+    composite: bool = False  # made of layers, each of which rounds
+
+    def run(self, dtype=np.float64, stored=None):
+        return self.layer(*self.arguments(dtype, stored), **self.options(dtype))
+
+    def arguments(self, dtype=np.float64, stored=None):
+        return (cast(self.x, dtype), *(cast(w, stored or dtype) for w in self.weights))
+
+    def options(self, dtype=np.float64):
+        return {name: cast(value, dtype) for name, value in self.others.items()}
+
+
+def cast(tree, dtype):
+    if isinstance(tree, Mapping):
+        return {key: cast(value, dtype) for key, value in tree.items()}
+    return tree.astype(dtype) if isinstance(tree, np.ndarray) else tree
+
+
+def arrays(tree):
+    if isinstance(tree, np.ndarray):
+        yield tree
+    elif isinstance(tree, Mapping | tuple):
+        for item in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from arrays(item)
+
+
+def random(*shape, seed=0, scale=1.0, shift=0.0):
+    """Random numbers that float16 holds exactly, so that a case is the same in every dtype."""
+    values = np.random.default_rng([seed, *shape]).standard_normal(shape)
+    return (scale * values + shift).astype(np.float16).astype(np.float64)
+
+
+def affine(inputs, outputs, seed, bias=True):
+    weight = {"weight": random(outputs, inputs, seed=seed)}
+    return weight | ({"bias": random(outputs, seed=seed)} if bias else {})
+
+
+def attention_weights(width):
+    return {
+        name: affine(width, width, seed, bias=name != "key")
+        for seed, name in enumerate(("query", "key", "value", "out"))
+    }
+
+
+def naive_attend(queries, keys, values, mask):
+    scores = np.einsum("bhsk,bhkt->bhst", queries, keys) / math.sqrt(queries.shape[-1]) + mask
+    return np.einsum("bhst,bhtk->bhsk", naive_softmax(scores), values)
+
+
+CASES = {
+    "linear": Case(linear, naive_linear, random(2, 3, 100), (random(5, 100), random(5))),
+    "linear without a bias": Case(linear, naive_linear, random(2, 3, 7), (random(5, 7),)),
+    "linear of one vector": Case(linear, naive_linear, random(7), (random(5, 7), random(5))),
+    "layer_norm": Case(
+        layer_norm, naive_layer_norm, random(2, 3, 10, scale=3, shift=1), (random(10), random(10, seed=1))
+    ),
+    "gelu": Case(gelu, naive_gelu, random(2, 3, 50, scale=3), ()),
+    "softmax": Case(softmax, naive_softmax, random(2, 3, 10, scale=4), ()),
+    "log_softmax": Case(log_softmax, lambda x: np.log(naive_softmax(x)), random(2, 3, 10, scale=4), ()),
+    "conv1d": Case(conv1d, naive_conv1d, random(2, 8, 5), (random(4, 5, 3), random(4))),
+    "conv1d of stride 2": Case(conv1d, naive_conv1d, random(2, 8, 5), (random(4, 5, 3), random(4)), {"stride": 2}),
+    "attend": Case(
+        attend,
+        naive_attend,
+        random(2, 3, 4, 5),
+        (random(2, 3, 5, 6), random(2, 3, 6, 5), np.triu(np.full((4, 6), -np.inf), 3)),
+    ),
+    "attention": Case(attention, naive_attention, random(2, 5, 12), (attention_weights(12), 3), {}, True),
+    "causal attention": Case(
+        attention, naive_attention, random(2, 5, 12), (attention_weights(12), 3), {"causal": True}, True
+    ),
+    "cross-attention": Case(
+        attention, naive_attention, random(2, 5, 12), (attention_weights(12), 3), {"source": random(2, 7, 12)}, True
+    ),
+    "mlp": Case(mlp, naive_mlp, random(2, 3, 6), ({"fc1": affine(6, 24, 1), "fc2": affine(24, 6, 2)},), {}, True),
+}
+every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def distance(ours, exact):
+    return np.linalg.norm(ours.astype(np.float64) - exact) / np.linalg.norm(exact)
+
+
+def test_every_layer_is_here():
+    public = {name for name, thing in vars(layers).items() if getattr(thing, "__module__", "") == layers.__name__}
+    helpers = {"working_dtype", "product", "split_heads", "merge_heads", "keys_and_values", "causal_mask", "embedding"}
+    helpers |= {"attention_scores"}  # the first half of attend
+    assert public - helpers == {case.layer.__name__ for case in CASES.values()}
+
+
+@every_layer
+def test_it_is_what_its_definition_says(case):
+    expected = case.naive(*case.arguments(), **case.options())
+    ours = case.run()
+    assert ours.shape == expected.shape
+    assert distance(ours, expected) < 1e-14
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("stored", FLOATS)
+def test_the_dtype_of_the_activations_is_held(case, dtype, stored):
+    ours = case.run(dtype, stored)
+    assert ours.dtype == dtype
+    bound = {np.float16: 2e-3, np.float32: 1e-6, np.float64: 1e-14}[dtype]
+    assert distance(ours, case.run()) < bound
+
+
+@every_layer
+def test_weights_stored_in_half_precision_are_widened_and_no_more(case):
+    assert np.array_equal(case.run(np.float32, stored=np.float16), case.run(np.float32, stored=np.float32))
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES.values() if not c.composite], ids=[k for k in CASES if not CASES[k].composite]
+)
+def test_half_precision_is_calculated_in_single(case):
+    assert np.array_equal(case.run(np.float16), case.run(np.float32).astype(np.float16))
+
+
+@every_layer
+def test_arguments_are_only_read(case):
+    arguments, options = case.arguments(np.float32), case.options(np.float32)
+    inputs = list(arrays((arguments, options)))
+    for array in inputs:
+        array.flags.writeable = False  # writing to one is now an error
+    ours = case.layer(*arguments, **options)
+    assert not any(np.shares_memory(ours, array) for array in inputs)
+    assert np.array_equal(case.layer(*arguments, **options), ours)  # nothing was kept from the first time
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_overflow_and_nothing_undefined(case, dtype):
+    # Underflow is meant: the exponential of a score far below the largest is zero.
+    with np.errstate(all="raise", under="ignore"):
+        assert np.isfinite(case.run(dtype)).all()
+
+
+# --- Products
+
+
+@pytest.mark.parametrize("inner", [1, 95, 96, 97, 191, 192, 193, 300])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_product_at_the_edges_of_its_blocks(inner, rows):
+    a, b = random(rows, inner), random(inner, 4)
+    assert np.allclose(product(a, b), naive_product(a, b), rtol=1e-12, atol=1e-12)
+
+
+def test_product_of_stacks():
+    a, b = random(2, 3, 4, 200), random(2, 3, 200, 5)
+    ours = product(a, b)
+    assert ours.shape == (2, 3, 4, 5)
+    for stack in np.ndindex(2, 3):
+        assert np.allclose(ours[stack], naive_product(a[stack], b[stack]), rtol=1e-12, atol=1e-12)
+
+
+def test_blocks_keep_the_error_of_a_long_sum_small():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((64, 1536), np.float32), rng.standard_normal((1536, 64), np.float32)
+    assert 1536 % INNER_BLOCK == 0
+    # One running sum of all the terms, which any BLAS may do, would be at 7e-7 or more.
+    assert distance(product(a, b), a.astype(np.float64) @ b.astype(np.float64)) < 2.5e-7
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lead=st.lists(st.integers(1, 3), max_size=3),
+    inputs=st.integers(1, 200),
+    outputs=st.integers(1, 4),
+    bias=st.booleans(),
+)
+def test_linear_of_any_shape(lead, inputs, outputs, bias):
+    x, weight = random(*lead, inputs), random(outputs, inputs)
+    shift = random(outputs) if bias else None
+    ours = linear(x, weight, shift)
+    assert ours.shape == (*lead, outputs)
+    assert np.allclose(ours, naive_linear(x, weight, shift), rtol=1e-12, atol=1e-12)
+
+
+def test_embedding_takes_rows():
+    table = random(10, 4)
+    tokens = np.array([[3, 3, 9], [0, 1, 2]])
+    ours = embedding(tokens, table)
+    assert ours.shape == (2, 3, 4)
+    for place in np.ndindex(2, 3):
+        assert np.array_equal(ours[place], table[tokens[place]])
+    assert not np.shares_memory(ours, table)
+
+
+# --- Norms and non-linearities
+
+
+def test_layer_norm_far_from_zero():
+    # The mean itself has no more than 2.4e-4 to offer here; a variance of E[x²] - E[x]² would be off by about 1.
+    x = (random(4, 100) + 3000).astype(np.float32)
+    one, zero = np.ones(100, np.float32), np.zeros(100, np.float32)
+    assert distance(layer_norm(x, one, zero), naive_layer_norm(x, one, zero)) < 1e-3
+
+
+def test_layer_norm_of_a_constant_is_the_shift():
+    shift = random(8)
+    assert np.array_equal(layer_norm(np.full((2, 8), 5.0), random(8, seed=1), shift), np.stack([shift, shift]))
+
+
+def test_gelu_in_single_precision():
+    x = np.concatenate([np.linspace(-60, 60, 60_001), np.linspace(-6, 6, 60_001)]).astype(np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        ours = gelu(x)
+    assert np.abs(ours - naive_gelu(x)).max() <= 5.5e-7
+
+
+def test_gelu_keeps_its_shape_at_the_ends():
+    x = np.float32([-60, -20, -1e-30, 0, 1e-30, 20, 60])
+    ours = gelu(x)
+    assert np.array_equal(ours[[0, 1, 3]], [0, 0, 0])
+    assert np.array_equal(ours[-2:], x[-2:])
+    assert np.allclose(ours[[2, 4]], [-5e-31, 5e-31], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_softmax_leaves_out_minus_infinity(dtype):
+    x = np.array([[0, -np.inf, 1], [-np.inf, -np.inf, 2]], dtype)
+    ours = softmax(x)
+    e = math.e
+    assert np.allclose(ours, [[1 / (1 + e), 0, e / (1 + e)], [0, 0, 1]], rtol=1e-3 if dtype == np.float16 else 1e-6)
+    assert np.array_equal(ours == 0, np.isneginf(x))
+    assert np.array_equal(np.isneginf(log_softmax(x)), np.isneginf(x))
+
+
+@pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4])
+def test_softmax_of_numbers_too_big_for_exp(shift):
+    x = np.array([[0, 1000, 999]]) + shift
+    e = math.e
+    with np.errstate(all="raise", under="ignore"):
+        assert np.allclose(softmax(x), [[0, e / (1 + e), 1 / (1 + e)]])
+        assert np.allclose(log_softmax(x)[0, 0], -1000 - math.log1p(1 / e))
+
+
+def test_log_softmax_where_softmax_has_rounded_to_zero():
+    assert softmax(np.float32([0, 200]))[0] == 0
+    assert np.array_equal(log_softmax(np.float32([0, 200])), np.float32([-200, 0]))
+
+
+# --- Convolution
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    length=st.integers(1, 9),
+    inputs=st.integers(1, 4),
+    outputs=st.integers(1, 4),
+    stride=st.sampled_from([1, 2]),
+)
+def test_conv1d_of_any_shape(batch, length, inputs, outputs, stride):
+    x, weight, bias = random(batch, length, inputs), random(outputs, inputs, 3), random(outputs)
+    ours = conv1d(x, weight, bias, stride)
+    assert ours.shape == (batch, (length - 1) // stride + 1, outputs)
+    assert np.allclose(ours, naive_conv1d(x, weight, bias, stride), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "outputs"),
+    [
+        # One row for each position of the one: which tap saw it (1 before, 2 at, 3 after), at each output.
+        (4, 1, [[2, 1, 0, 0], [3, 2, 1, 0], [0, 3, 2, 1], [0, 0, 3, 2]]),
+        (4, 2, [[2, 0], [3, 1], [0, 2], [0, 3]]),
+        (5, 2, [[2, 0, 0], [3, 1, 0], [0, 2, 0], [0, 3, 1], [0, 0, 2]]),
+        (1, 1, [[2]]),
+        (1, 2, [[2]]),
+    ],
+)
+def test_conv1d_pads_both_sides(length, stride, outputs):
+    # "Same" padding with stride 2 would have the first window begin at position 0, and read [[1, 0], [2, 0], …].
+    taps = np.array([[[1.0, 2.0, 3.0]]])
+    probes = np.eye(length)[:, :, None]
+    assert np.array_equal(conv1d(probes, taps, np.zeros(1), stride)[..., 0], outputs)
+
+
+# --- Attention
+
+
+def test_heads_are_cut_from_the_width_and_put_back():
+    x = random(2, 5, 12)
+    cut = split_heads(x, 3)
+    assert cut.shape == (2, 3, 5, 4)
+    for b, h, s in np.ndindex(2, 3, 5):
+        assert np.array_equal(cut[b, h, s], x[b, s, 4 * h : 4 * h + 4])
+    assert np.array_equal(merge_heads(cut), x)
+
+
+def test_keys_come_transposed():
+    source, weights = random(2, 7, 12), attention_weights(12)
+    keys, values = keys_and_values(source, weights, 3)
+    assert keys.shape == (2, 3, 4, 7)
+    assert values.shape == (2, 3, 7, 4)
+    assert np.allclose(merge_heads(keys.transpose(0, 1, 3, 2)), naive_linear(source, **weights["key"]), atol=1e-12)
+    assert np.allclose(merge_heads(values), naive_linear(source, **weights["value"]), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [(np.float16, "float32"), (np.float32, "float32"), (np.float64, "float64")]
+)
+def test_causal_mask(dtype, expected):
+    mask = causal_mask(3, 2, np.zeros(1, dtype))
+    assert mask.dtype == expected
+    never = -np.inf
+    assert np.array_equal(mask, [[0, 0, 0, never, never], [0, 0, 0, 0, never], [0, 0, 0, 0, 0]])
+
+
+def test_equal_keys_give_the_mean_of_the_values():
+    values = random(1, 2, 6, 5)
+    ours = attend(random(1, 2, 4, 5), np.ones((1, 2, 5, 6)), values)
+    assert np.allclose(ours, np.broadcast_to(values.mean(axis=2, keepdims=True), ours.shape))
+
+
+def test_a_bias_of_the_key_changes_nothing():
+    # Which is why Whisper has none.
+    x, weights = random(2, 5, 12), attention_weights(12)
+    biased = weights | {"key": weights["key"] | {"bias": 3 * random(12, seed=9)}}
+    assert np.allclose(attention(x, biased, 3), attention(x, weights, 3), rtol=1e-12, atol=1e-12)
+    assert not np.allclose(attention(x, weights | {"query": biased["key"]}, 3), attention(x, weights, 3))
+
+
+@settings(max_examples=20, deadline=None)
+@given(length=st.integers(2, 8), data=st.data())
+def test_the_past_does_not_depend_on_the_future(length, data):
+    changed = data.draw(st.integers(1, length - 1))
+    x, weights = random(1, length, 12).astype(np.float32), cast(attention_weights(12), np.float32)
+    other = x.copy()
+    other[:, changed:] = random(1, length - changed, 12, seed=1)
+    before, after = (attention(each, weights, 3, causal=True) for each in (x, other))
+    assert np.array_equal(before[:, :changed], after[:, :changed])
+    assert not np.allclose(before[:, changed:], after[:, changed:])
+
+
+def test_without_a_mask_the_order_of_the_sources_does_not_matter():
+    x, source, weights = random(1, 4, 12), random(1, 6, 12), attention_weights(12)
+    assert np.allclose(
+        attention(x, weights, 3, source=source[:, ::-1]), attention(x, weights, 3, source=source), rtol=1e-12
+    )

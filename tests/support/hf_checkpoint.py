@@ -1,0 +1,121 @@
+"""Small checkpoints in Hugging Face's layout, written byte by byte: what the loader has to cope with."""
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from minwhisper.model.config import WhisperConfig
+from minwhisper.model.encoder import sinusoids
+from minwhisper.model.weight_names import expected_shapes
+
+Tensors = dict[str, np.ndarray]
+
+# No two sizes are equal that could be mistaken for one another.
+SMALL = WhisperConfig(
+    vocab_size=60,
+    num_mel_bins=5,
+    d_model=8,
+    encoder_layers=1,
+    encoder_attention_heads=2,
+    encoder_ffn_dim=20,
+    decoder_layers=2,
+    decoder_attention_heads=4,
+    decoder_ffn_dim=28,
+    max_source_positions=12,
+    max_target_positions=7,
+)
+
+_MODULES = {
+    "conv1": "conv1",
+    "conv2": "conv2",
+    "norm": "layer_norm",
+    "attention_norm": "self_attn_layer_norm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.out_proj",
+    "cross_attention_norm": "encoder_attn_layer_norm",
+    "cross_attention.query": "encoder_attn.q_proj",
+    "cross_attention.key": "encoder_attn.k_proj",
+    "cross_attention.value": "encoder_attn.v_proj",
+    "cross_attention.out": "encoder_attn.out_proj",
+    "mlp_norm": "final_layer_norm",
+    "mlp.fc1": "fc1",
+    "mlp.fc2": "fc2",
+}
+
+
+def hugging_face_name(ours: str) -> str:
+    """What Hugging Face calls one of this package's tensors."""
+    half, _, rest = ours.partition(".")
+    if rest in ("positions", "token_embedding"):
+        return f"model.{half}.embed_{'positions' if rest == 'positions' else 'tokens'}.weight"
+    found = re.fullmatch(r"(blocks\.\d+\.)?(.+)\.(weight|bias)", rest)
+    assert found is not None, ours
+    block, module, kind = found.groups(default="")
+    return f"model.{half}.{block.replace('blocks', 'layers')}{_MODULES[module]}.{kind}"
+
+
+def distinct_weights(config: WhisperConfig = SMALL, seed: int = 0) -> Tensors:
+    """Tensors by this package's names, no two numbers alike; the encoder's positions are its sines."""
+    rng = np.random.default_rng(seed)
+    shapes = expected_shapes(config)
+    flat = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return flat | {"encoder.positions": sinusoids(*shapes["encoder.positions"]).astype(np.float32)}
+
+
+def hugging_face(flat: Mapping[str, np.ndarray]) -> Tensors:
+    """The same tensors by Hugging Face's names."""
+    return {hugging_face_name(name): array for name, array in flat.items()}
+
+
+def stored(array: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
+    """An array as the bytes of a type, and the float32 numbers that these stand for."""
+    if dtype != "bfloat16":
+        rounded = array.astype(dtype)
+        return rounded.tobytes(), rounded.astype(np.float32)
+    bits = array.astype(np.float32).view(np.uint32)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, and to the even one of two
+    return bits.astype("<u2").tobytes(), (bits << 16).view(np.float32)
+
+
+def safetensors_bytes(tensors: Mapping[str, np.ndarray], dtype: str = "float32") -> bytes:
+    """A safetensors file: the length of a header, the header, the data."""
+    code = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}[dtype]
+    header, data, end = {}, [], 0
+    for name, array in tensors.items():
+        data.append(stored(array, dtype)[0])
+        start, end = end, end + len(data[-1])
+        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    return b"".join([struct.pack("<Q", len(text)), text, *data])
+
+
+def write(
+    folder: Path, tensors: Mapping[str, np.ndarray], dtype: str = "float32", shards: int = 1, **config: object
+) -> Path:
+    """A folder with ``config.json`` and the weights in one file or several; returns the folder.
+
+    The configuration is ``SMALL`` with ``config`` on top; a key that is ``None`` is left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    values = asdict(SMALL) | {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False} | config
+    kept = {key: value for key, value in values.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+    if shards == 1:
+        (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors, dtype))
+        return folder
+    names = list(tensors)
+    places = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        inside = {name: tensors[name] for name in names[shard::shards]}  # neighbours lie in different files
+        (folder / file).write_bytes(safetensors_bytes(inside, dtype))
+        places |= dict.fromkeys(inside, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return folder

@@ -1,0 +1,229 @@
+"""The kernels' interface with the readable layers behind it: for tests of what is around the kernels.
+
+What the kernels themselves compute is tested in tests/fast/test_gpu_kernels.py, where they run. Here they only have to
+be there, take no memory of the pretended GPU and be fast.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from minwhisper.decoding.logit_filters import LogitFilters, Timestamps
+from minwhisper.fast.gpu.choices import FILTER_HEADER
+from minwhisper.fast.gpu.kernels import Kernels
+from minwhisper.fast.gpu.table import HEADER, Field, HeaderAt, Kind
+from minwhisper.model import layers
+from refusing_cupy import at, launch
+
+
+class NumPyKernels:
+    """In place of :class:`minwhisper.fast.gpu.kernels.Kernels`, for arrays of tests/support/refusing_cupy.py."""
+
+    launched = 0
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def layer_norm(self, x, weight, bias, out):
+        self._run(lambda: layers.layer_norm(_of(x), _of(weight), _of(bias)), out)
+
+    def finish(self, x, bias=None, *, gelu=False, residual=None):
+        def finished():
+            y = _of(x) if bias is None else _of(x) + _of(bias)
+            y = layers.gelu(y) if gelu else y
+            return y if residual is None else y + _of(residual)
+
+        self._run(finished, x)
+
+    def softmax(self, scores):
+        self._run(lambda: layers.softmax(_of(scores)), scores)
+
+    def unfold(self, x, columns, stride):
+        def unfolded():
+            padded = np.pad(_of(x), ((1, 1), (0, 0)))
+            taps = [padded[tap : tap + len(x) : stride] for tap in range(3)]
+            return np.stack(taps, axis=2)
+
+        self._run(unfolded, columns)
+
+    def store(self, x, bias, out):
+        self._run(lambda: _of(x) if bias is None else _of(x) + _of(bias), out)
+
+    def restore(self, weight, out):
+        self._run(lambda: _of(weight), out)
+
+    def embed(self, table, tokens, positions, x):
+        def embedded(rows):
+            return _of(tokens)[rows[Field.TOKEN]].astype(np.float32) + _of(positions)[rows[Field.POSITION]]
+
+        self._of_rows(table, embedded, x)
+
+    def remember(self, table, keys, values, bias, layer):
+        def kept(rows):
+            count = rows.shape[1]
+            self._keep(table, rows, layer, _of(keys)[:count], _of(values)[:count] + _of(bias))
+
+        self._of_rows(table, kept)
+
+    def linear(self, x, weight, bias, y, *, table=None, norm=None, residual=None, gelu=False):
+        def product(rows):
+            its = _of(x)[: rows.shape[1]]
+            if norm is not None:
+                its = layers.layer_norm(its, _of(norm.weight), _of(norm.bias))
+            out = layers.linear(its, _of(weight), None if bias is None else _of(bias))
+            out = layers.gelu(out) if gelu else out
+            return out if residual is None else out + _of(residual)[: len(out)]
+
+        if table is None:
+            self._run(lambda: product(np.zeros((1, 1))), y)
+        else:
+            self._of_rows(table, product, y)
+
+    def project_qkv(self, table, x, weights, norm, queries, layer):
+        def projected(rows):
+            its = layers.layer_norm(_of(x)[: rows.shape[1]], _of(norm.weight), _of(norm.bias))
+            query, key, value = (
+                layers.linear(its, *(_of(one) for one in weights[name].values())) for name in ("query", "key", "value")
+            )
+            self._keep(table, rows, layer, key, value)
+            return query
+
+        self._of_rows(table, projected, queries)
+
+    def _keep(self, table, rows, layer, keys, values):
+        width = keys.shape[1]
+        for row in range(rows.shape[1]):
+            slot = self._slot(table, rows, row, rows[Field.POSITION, row], layer, width)
+            slot[:, rows[Field.POSITION, row]] = keys[row], values[row]
+
+    def _slot(self, table, rows, row, position, layer, width):
+        """Keys and values of a block, (2, P, D), in the slot that a row's sequence has for a position."""
+        positions = table.places.shape[1]
+        address = int(self._places(table)[rows[Field.SEQUENCE, row], position])
+        size = self.dtype.itemsize * 2 * positions * width
+        return at(address + layer * size, self.dtype, 2, positions, width)
+
+    def _places(self, table):
+        return _of(table.there)[HEADER + len(Field) * table.capacity :].reshape(table.places.shape)
+
+    partial_shape = staticmethod(Kernels.partial_shape)
+
+    def attend_text(self, table, queries, partial, counters, out, heads, layer):
+        def attended(rows):
+            width, found = queries.shape[1], []
+            for row in range(rows.shape[1]):
+                places = self._places(table)[rows[Field.SEQUENCE, row], : rows[Field.POSITION, row] + 1]
+                parts, changes = [], [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+                for start, end in pairwise(changes):  # stretches of positions that are in one slot
+                    parts.append(self._slot(table, rows, row, start, layer, width)[:, start:end])
+                keys, values = np.concatenate(parts, axis=1)
+                found.append(_attend(_of(queries)[row : row + 1], keys, values, heads))
+            return np.concatenate(found)
+
+        self._of_rows(table, attended, out)
+
+    def attend_audio(self, table, queries, partial, counters, out, heads, layer, positions):
+        def attended(rows):
+            width, found = queries.shape[1], []
+            for group in range(_of(table.there)[HeaderAt.GROUPS_AT]):
+                first, count = rows[Field.FIRST, group], rows[Field.COUNT, group]
+                size = self.dtype.itemsize * 2 * positions * width
+                keys, values = at(int(rows[Field.AUDIO, group]) + layer * size, self.dtype, 2, positions, width)
+                found.append(_attend(_of(queries)[first : first + count], keys, values, heads))
+            return np.concatenate(found)
+
+        self._of_rows(table, attended, out, every=True)
+
+    slices_shape = staticmethod(Kernels.slices_shape)
+
+    def choose(self, table, logits, slices, counters, out, choices):
+        def chosen():
+            there = _of(table.there)
+            fields = there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), table.capacity)
+            top, vocabulary = int(there[HeaderAt.TOP_AT]), logits.shape[1]
+            for number in range(min(choices, int(there[HeaderAt.CHOICES_AT]))):
+                its = dict(zip(Field, fields[:, number].tolist(), strict=True))
+                tokens, values = _choose(its, _of(logits)[its[Field.LOGITS]], top, fields[:, number], vocabulary)
+                place = _of(out)[2 * top * number : 2 * top * (number + 1)].reshape(top, 2)
+                place[: len(tokens), 0] = tokens
+                place[: len(tokens), 1] = np.asarray(values, np.float32).view(np.int32)
+                if there[HeaderAt.ADVANCE_AT]:
+                    token, first = tokens[0], _filters(its[Field.FILTERS], vocabulary).timestamps
+                    fields[Field.BEFORE, number] = its[Field.LAST]
+                    fields[[Field.TOKEN, Field.LAST], number] = token
+                    fields[[Field.POSITION, Field.SAID], number] += 1
+                    if first and token >= first.first:
+                        fields[Field.TIME, number] = token
+
+        self._run(chosen)
+
+    def _of_rows(self, table, compute, out=None, every=False):
+        """A launch for the rows that the table has when it runs."""
+
+        def run():
+            there = _of(table.there)
+            fields = there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), table.capacity)
+            count = int(there[HeaderAt.ROWS_AT])
+            result = compute(fields if every else fields[:, :count])
+            if out is not None:
+                _of(out)[:count] = result
+
+        type(self).launched += 1
+        launch(run)
+
+    def _run(self, compute, out=None):
+        """A launch."""
+
+        def run():
+            result = compute()
+            if out is not None:
+                _of(out)[...] = result
+
+        type(self).launched += 1
+        launch(run)
+
+
+def _attend(queries, keys, values, heads):
+    """(R, D), (T, D), (T, D) -> (R, D)."""
+    (rows, width), wide = queries.shape, np.float32
+
+    def split(x):
+        return x.astype(wide).reshape(len(x), heads, width // heads).transpose(1, 0, 2)
+
+    mixed = layers.attend(split(queries), split(keys).transpose(0, 2, 1), split(values))
+    return mixed.transpose(1, 0, 2).reshape(rows, width)
+
+
+def _filters(address, vocabulary):
+    """The filters that are at an address."""
+    words = -(-vocabulary // 32)
+    header = at(address, np.int32, FILTER_HEADER)
+    bits = np.unpackbits(at(address + 4 * FILTER_HEADER, np.uint8, 2, 4 * words), axis=1, bitorder="little")
+    suppressed, blank = (tuple(np.flatnonzero(one).tolist()) for one in bits)
+    eot, wanted, no_timestamps, first, latest = header[:5].tolist()
+    times = Timestamps(no_timestamps, first, None if latest < 0 else latest) if wanted else None
+    return LogitFilters(eot, suppressed, blank, times)
+
+
+def _choose(its, logits, top, column, vocabulary):
+    """Tokens and their log-probabilities; see the kernel."""
+    if its[Field.KIND] == Kind.PROBE:
+        token = its[Field.WANTED]
+        return [token], [layers.softmax(logits)[token]]
+    said = [its[Field.TIME]] * (its[Field.SAID] > 2 and its[Field.TIME] >= 0)
+    said += [its[Field.BEFORE]] * (its[Field.SAID] > 1) + [its[Field.LAST]] * (its[Field.SAID] > 0)
+    filtered = _filters(its[Field.FILTERS], vocabulary)(logits[None], [said])[0]
+    logprobs = layers.log_softmax(filtered)
+    if its[Field.KIND] == Kind.SAMPLE:
+        share, temperature = column[[Field.SHARE, Field.TEMPERATURE]].view(np.float64)
+        with np.errstate(over="ignore"):
+            reached = np.cumsum(np.exp((filtered.astype(np.float64) - filtered.max()) / temperature))
+        tokens = [int((reached > share * reached[-1]).argmax())]
+    else:
+        tokens = np.argsort(-logprobs, kind="stable")[:top].tolist()
+    return tokens, logprobs[tokens]
+
+
+def _of(array):
+    return array._numbers

@@ -1,0 +1,219 @@
+"""A model that says what a test wants, for what happens around the model."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minwhisper.decoding.decode import DecodingResult
+from minwhisper.decoding.options import DecodingOptions
+from minwhisper.model.config import PUBLISHED, WhisperConfig
+from minwhisper.model.engine import PlainEngine
+from minwhisper.tokenizer.tokenizer import Tokenizer
+from minwhisper.transcription import transcribe as chapter
+from minwhisper.whisper import Whisper
+from vocabularies import PIECE_COUNTS, made_up_pieces
+
+DATA = Path(__file__).parents[1] / "data"
+RATE = 16000
+HOP = 160  # samples a frame
+GAP = np.zeros(RATE // 4, np.float32)
+JFK = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country"
+ENGLISH, MULTILINGUAL = 51864, 51865  # vocabularies
+KEYS = [  # of a segment, in openai-whisper's order
+    *("id", "seek", "start", "end", "text", "tokens", "temperature"),
+    *("avg_logprob", "compression_ratio", "no_speech_prob"),
+]
+
+
+@cache
+def made_up_tokenizer(size: int) -> Tokenizer:
+    return Tokenizer(made_up_pieces(PIECE_COUNTS[size]), size)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a scripted model says in a window: texts, and times in seconds from the window's start."""
+
+    parts: tuple[str | float, ...] = ()
+    average: float = -0.1
+    no_speech: float = 0.0
+    ratio: float = 1.0
+
+    def tokens(self, tokenizer: Tokenizer) -> list[int]:
+        found: list[int] = []
+        for part in self.parts:
+            found += tokenizer.encode(part) if isinstance(part, str) else [timestamp(tokenizer, part)]
+        return found
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Any ids at all, as a scripted model may say them."""
+
+    ids: tuple[int, ...]
+    average: float = -0.1
+    no_speech: float = 0.0
+    ratio: float = 1.0
+
+    def tokens(self, _tokenizer: Tokenizer) -> list[int]:
+        return list(self.ids)
+
+
+def said(*parts: str | float, **scores: float) -> Said:
+    return Said(parts, **scores)
+
+
+def timestamp(tokenizer: Tokenizer, seconds: float) -> int:
+    return tokenizer.timestamp_begin + round(seconds / 0.02)
+
+
+class Numbered:
+    """Stands for a spectrogram: every frame holds its own number, counted from 1, and behind the sound a minus."""
+
+    def __init__(self, sound: Any, n_mels: int) -> None:
+        self.frames = sound.size // HOP
+        self.n_mels = n_mels
+
+    def forget(self) -> None:
+        self.forgotten = True
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        assert 0 <= first <= last <= self.frames + 3000
+        numbers = np.arange(first, last, dtype=np.float32) + 1
+        return np.tile(np.where(numbers > self.frames, -numbers, numbers), (self.n_mels, 1))
+
+
+@dataclass
+class Scripted:
+    """A model without weights that says what its script says, and writes down what it was asked.
+
+    The script is a list of what is said at each call (or raised), or a function of (options, window) that says it.
+    """
+
+    script: Iterable[Any] | Callable[..., Any]
+    tokenizer: Tokenizer = field(default_factory=lambda: made_up_tokenizer(ENGLISH))
+    heard: list[dict[str, float]] = field(default_factory=list)  # languages, window by window
+    alignment_heads: tuple[tuple[int, int], ...] = ((0, 0),)
+    windows: list[tuple[int, int]] = field(default_factory=list)  # encoded: first frame, frames of sound
+    asked: list[DecodingOptions] = field(default_factory=list)  # of decode
+    generators: list[np.random.Generator | None] = field(default_factory=list)
+    listened: list[int] = field(default_factory=list)  # detect_language: first frames
+
+    name: ClassVar[str] = "scripted"
+    device: ClassVar[str] = "cpu"
+    decoder_weights: ClassVar[dict[str, Any]] = {}
+    stream = Whisper.stream
+    transcribe = Whisper.transcribe
+    engine: ClassVar[PlainEngine] = PlainEngine({}, PUBLISHED["tiny"])  # computes nothing: what does is scripted
+
+    def __post_init__(self) -> None:
+        if not callable(self.script):
+            self.script = iter(self.script)
+
+    @property
+    def config(self) -> WhisperConfig:
+        return PUBLISHED["tiny" if self.is_multilingual else "tiny.en"]
+
+    @property
+    def is_multilingual(self) -> bool:
+        return self.tokenizer.is_multilingual
+
+    def encode(self, mel: np.ndarray) -> np.ndarray:
+        assert mel.shape == (1, 80, 3000)
+        size = int((mel[0, 0] > 0).sum())
+        assert not mel[0, :, size:].any()
+        self.windows.append((int(mel[0, 0, 0]) - 1, size))
+        return np.broadcast_to(np.float32(0), (1, 1500, 384))
+
+    def decode(self, features: np.ndarray, options: DecodingOptions, *, generator=None) -> DecodingResult:
+        assert features.shape == (1500, 384)
+        self.asked.append(options)
+        self.generators.append(generator)
+        answer = self.script(options, self.windows[-1]) if callable(self.script) else next(self.script)
+        if isinstance(answer, Exception):
+            raise answer
+        tokens = answer.tokens(self.tokenizer)
+        return DecodingResult(
+            features,
+            options.language,
+            tokens=tokens,
+            text=self.tokenizer.decode(tokens).strip(),
+            avg_logprob=answer.average,
+            no_speech_prob=answer.no_speech,
+            temperature=options.temperature,
+            compression_ratio=answer.ratio,
+        )
+
+    def detect_language(self, mel: np.ndarray) -> tuple[int, dict[str, float]]:
+        assert mel.shape == (80, 3000)
+        self.listened.append(int(abs(mel[0, 0])) - 1)
+        probabilities = dict.fromkeys(self.tokenizer.languages, 0.0) | self.heard[len(self.listened) - 1]
+        return self.tokenizer.language_token(max(probabilities, key=probabilities.get)), probabilities
+
+    # ---- what tests look at
+
+    @property
+    def seeks(self) -> list[int]:
+        return [seek for seek, _ in self.windows]
+
+    @property
+    def told(self) -> list[str]:
+        """The prompt of each call, times by name."""
+        return [self.tokenizer.decode_with_timestamps(options.prompt) for options in self.asked]
+
+
+def quiet(samples: int) -> np.ndarray:
+    return np.zeros(samples, np.float32)
+
+
+def start(model: Scripted, frames: int, *, more: int = 0, **options: Any) -> chapter.Transcription:
+    """A transcription of so many frames, and ``more`` samples that do not fill one."""
+    with patch.object(chapter, "Spectrogram", Numbered):
+        return model.stream(quiet(frames * HOP + more), **options)
+
+
+def run(model: Scripted, frames: int, **options: Any) -> dict[str, Any]:
+    """The transcript of so many frames."""
+    with start(model, frames, **options) as running:
+        list(running)
+        return running.transcript
+
+
+def places(result: dict[str, Any]) -> list[tuple[int, float, float, str]]:
+    """Of each segment: first frame of its window, start, end, text."""
+    return [(s["seek"], round(s["start"], 6), round(s["end"], 6), s["text"]) for s in result["segments"]]
+
+
+# ------------------------------------------------------------------------------------------ things it may say
+
+FINE, REPETITIVE, IMPROBABLE = {}, {"ratio": 2.41}, {"average": -1.01}
+ONE = said(0.0, " one", 5.0, 5.0, " two", 29.0)
+ONE_TOLD = "<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"
+THREE = said(0.0, " three", 29.0)
+THREE_TOLD = "<|0.00|> three<|29.00|>"
+SILENT = said(0.0, " you", 5.0, average=-1.5, no_speech=0.9)
+
+
+def prompt_of(count: int) -> str:
+    """A text of so many tokens."""
+    text = "" if count == 1 else "a" + " a" * (count // 2 - 1) + "!" * (count % 2)  # a space is a token of its own here
+    assert len(made_up_tokenizer(ENGLISH).encode(" " + text)) == count
+    return text
+
+
+@st.composite
+def any_tokens(draw: st.DrawFn) -> Tokens:
+    first = made_up_tokenizer(ENGLISH).timestamp_begin
+    kinds = st.integers(0, 300) | st.integers(first, first + 1500) | st.sampled_from([first, first + 1, first - 1])
+    return Tokens(
+        tuple(draw(st.lists(kinds, max_size=6))),
+        draw(st.sampled_from([-0.1, -1.5, float("nan")])),
+        draw(st.sampled_from([0.0, 0.9])),
+        draw(st.sampled_from([1.0, 3.0])),
+    )

@@ -1,0 +1,511 @@
+"""The model people call: how it is found and loaded, what it computes, and what it says when asked amiss."""
+
+import copy
+import dataclasses
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minwhisper
+from conftest import DATA
+from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
+from hub_server import HubServer, Repository
+from minwhisper import DecodingOptions, Whisper, load_model
+from minwhisper.checkpoints.sources import packaged_model
+from minwhisper.checkpoints.tensor_matching import LoadReport
+from minwhisper.decoding.decode import DecodingResult
+from minwhisper.errors import (
+    ConfigError,
+    DeviceError,
+    LanguageError,
+    MinWhisperError,
+    ModelNotFoundError,
+    OptionError,
+    TokenizerError,
+    WeightsError,
+)
+from minwhisper.model.config import PUBLISHED
+from minwhisper.model.weight_names import flatten
+from minwhisper.model.weights import count_parameters
+
+ROOT = Path(minwhisper.__file__).parents[1]
+
+# One block in each half, with the multilingual vocabulary, so that the tokenizer of base belongs to it.
+ONE_BLOCK = dataclasses.replace(SMALL, vocab_size=51865, decoder_layers=1, max_source_positions=1500)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole checkpoint of ``ONE_BLOCK`` in Hugging Face's layout."""
+    files = packaged_model("base")
+    if files is None:
+        pytest.skip("its tokenizer is that of base, whose package is not installed")
+    folder = tmp_path_factory.mktemp("model")
+    write(folder, hugging_face(distinct_weights(ONE_BLOCK)), "float16", **dataclasses.asdict(ONE_BLOCK))
+    shutil.copy(files.folder / "tokenizer.json", folder)
+    (folder / "generation_config.json").write_text('{"alignment_heads": [[0, 1]]}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small() -> Whisper:
+    """An untrained model, small enough to be asked anything."""
+    return Whisper.random(SMALL)
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> str:
+    """What a fresh process prints."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))}
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=kept | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+# --- Found and loaded ------------------------------------------------------------------------------------------------
+
+
+def test_a_model_by_its_short_name(model: Whisper) -> None:
+    assert model.config == PUBLISHED[model.name]
+    assert model.is_multilingual == (model.name == "base")
+    assert model.tokenizer.vocab_size == model.config.vocab_size
+    assert model.tokenizer.is_multilingual == model.is_multilingual
+    assert len(model.alignment_heads) == 8
+    assert (model.device, model.dtype, model.compute_dtype) == ("cpu", "float32", "float32")
+    assert model.report == LoadReport((), ())
+
+
+def test_a_model_by_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    for name in (folder, str(folder), f"./{folder.name}", folder.name):
+        model = load_model(name)
+        assert model.name == str(name)
+        assert model.config == ONE_BLOCK
+        assert model.alignment_heads == ((0, 1),)
+        assert model.tokenizer.encode(" and so") == [293, 370]
+
+
+def test_a_model_of_shorter_windows_says_what_works_with_it(folder: Path, tmp_path: Path) -> None:
+    shorter = dataclasses.replace(ONE_BLOCK, max_source_positions=750)
+    write(tmp_path, hugging_face(distinct_weights(shorter)), "float16", **dataclasses.asdict(shorter))
+    shutil.copy(folder / "tokenizer.json", tmp_path)
+    with pytest.warns(UserWarning, match="750 positions, 15 s .* with up to 1500 frames, transcribe is refused"):
+        model = load_model(tmp_path)
+    assert model.encode(np.zeros((1, 5, 1500), np.float32)).shape == (1, 750, 8)
+    with pytest.raises(ConfigError, match="750 positions"):
+        model.transcribe(np.zeros(16000, np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_model_in_each_dtype(folder: Path, dtype: str) -> None:
+    model = load_model(folder, dtype=dtype)
+    assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
+    assert model.dtype == dtype
+    assert model.compute_dtype == ("float64" if dtype == "float64" else "float32")
+    mel = np.zeros((1, 5, 20), np.float32)
+    features = model.encode(mel)
+    assert features.dtype == model.logits([[1, 2]], features).dtype == model.compute_dtype
+
+
+def test_float16_computes_what_float32_does(folder: Path, rng: np.random.Generator) -> None:
+    # The weights are stored as float16 in the file, and the arithmetic is the same.
+    mel = rng.standard_normal((1, 5, 20)).astype(np.float32)
+    half, single = (load_model(folder, dtype=dtype, plain=True).encode(mel) for dtype in ("float16", "float32"))
+    np.testing.assert_array_equal(half, single)
+
+
+@pytest.mark.parametrize(
+    ("name", "hints"),
+    [
+        ("tiny.eng", ["unknown model 'tiny.eng'", "did you mean 'tiny.en'"]),
+        ("larg-v3", ["did you mean 'large-v3'"]),
+        ("zzz", ["known are tiny.en, tiny, base.en"]),
+        ("./nowhere", ["folder './nowhere' does not exist"]),
+    ],
+)
+def test_an_unknown_name_gets_near_misses(name: str, hints: list[str]) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        load_model(name)
+    assert all(hint in str(caught.value) for hint in hints)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_makes_no_sense_is_refused_before_the_model_is_looked_for() -> None:
+    with pytest.raises(OptionError, match="dtype 'int8': expected one of float16, float32, float64"):
+        load_model("./nowhere", dtype="int8")
+    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
+        load_model("./nowhere", device="gpu")
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(folder / name, tmp_path)
+    with pytest.raises(TokenizerError, match=r"expected tokenizer\.json, or vocab\.json and merges\.txt"):
+        load_model(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, folder: Path) -> None:
+    english = dataclasses.replace(ONE_BLOCK, vocab_size=51864)
+    write(tmp_path, hugging_face(distinct_weights(english)), "float16", **dataclasses.asdict(english))
+    shutil.copy(folder / "tokenizer.json", tmp_path)
+    with pytest.raises(TokenizerError, match="is this another model's tokenizer"):
+        load_model(tmp_path)
+
+
+def test_a_checkpoint_that_does_not_match_needs_to_be_wanted(folder: Path, tmp_path: Path) -> None:
+    tensors = hugging_face(distinct_weights(ONE_BLOCK))
+    del tensors["model.decoder.layer_norm.bias"]
+    write(tmp_path, tensors, "float16", **dataclasses.asdict(ONE_BLOCK))
+    shutil.copy(folder / "tokenizer.json", tmp_path)
+    with pytest.raises(WeightsError, match=r"missing tensors \(1\): decoder\.norm\.bias"):
+        load_model(tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"missing tensors \(1\): decoder\.norm\.bias; missing tensors are filled with zeros"
+    ) as caught:
+        model = load_model(tmp_path, strict=False)
+    assert caught[0].filename == __file__  # the caller's line, not one of ours
+    assert model.report == LoadReport(("decoder.norm.bias",), ())
+    assert not model.weights["decoder"]["norm"]["bias"].any()
+
+
+HUB_CHILD = """
+import json, sys
+import numpy as np
+import minwhisper
+model = minwhisper.load_model(sys.argv[1])
+features = model.encode(np.load(sys.argv[2]))
+np.save(sys.argv[3], features)
+print(json.dumps([model.name, repr(model), model.alignment_heads, model.tokenizer.encode(" and so")]))
+"""
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_computes_what_its_folder_does(folder: Path, tmp_path: Path) -> None:
+    mel = np.random.default_rng(0).standard_normal((1, 5, 20)).astype(np.float32)
+    np.save(tmp_path / "mel.npy", mel)
+    expected = load_model(folder)
+    repository = Repository({path.name: path.read_bytes() for path in folder.iterdir()})
+    arguments = ("some/one-block", str(tmp_path / "mel.npy"), str(tmp_path / "features.npy"))
+    with HubServer({"some/one-block": repository}) as hub:
+        ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+        for fetched in (4, 4):  # the second time it is in the cache
+            out = run_python(HUB_CHILD, *arguments, HF_HUB_DISABLE_XET="1", **ours)
+            name, text, heads, tokens = json.loads(out)
+            assert name == "some/one-block"
+            assert text == "<Whisper some/one-block: 0.4 million parameters in float32 on cpu>"
+            assert (heads, tokens) == ([[0, 1]], [293, 370])
+            np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), expected.encode(mel))
+            assert len(hub.fetched()) == fetched
+
+
+# --- Untrained -------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_is_the_same_model() -> None:
+    mel = np.ones((1, 5, 6), np.float32)
+    first, again, other = (Whisper.random(SMALL, seed=seed).encode(mel) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_an_untrained_model_of_a_published_size() -> None:
+    model = Whisper.random("tiny", dtype="float16")
+    assert model.config == PUBLISHED["tiny"]
+    assert count_parameters(model.weights) == 37_760_640
+    assert count_parameters(model.weights["decoder"]) == 37_760_640 - 8_208_384
+    assert repr(model) == "<Whisper untrained: 37.8 million parameters in float16 on cpu>"
+    features = model.encode(np.zeros((1, 80, 200), np.float32))
+    assert features.shape == (1, 100, 384)
+    assert features.dtype == np.float32
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"unknown model 'huge': expected one of tiny\.en, tiny, "):
+        Whisper.random("huge")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_untrained_models_come_in_each_dtype(dtype: str) -> None:
+    model = Whisper.random(SMALL, dtype=dtype)
+    assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
+    assert model.encode(np.zeros((1, 5, 6), np.float32)).dtype == model.compute_dtype
+
+
+def test_an_untrained_model_has_no_tokenizer() -> None:
+    model = Whisper.random(dataclasses.replace(SMALL, vocab_size=51865))
+    mel = np.zeros((5, 6), np.float32)
+    for ask in (lambda: model.tokenizer, lambda: model.detect_language(mel)):
+        with pytest.raises(TokenizerError, match="an untrained model has no tokenizer: load one with"):
+            ask()
+
+
+def test_a_model_is_a_value_that_can_be_kept_and_told_apart(small: Whisper) -> None:
+    other = Whisper.random(SMALL)
+    assert small == small
+    assert small != other
+    assert len({small, other, small}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        small.dtype = "float64"  # type: ignore[misc]
+
+
+# --- What it computes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("frames", "positions"), [(24, 12), (23, 12), (2, 1), (1, 1)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_two_frames_become_a_position(small: Whisper, batch: int, frames: int, positions: int) -> None:
+    features = small.encode(np.ones((batch, 5, frames), np.float32))
+    assert features.shape == (batch, positions, 8)
+    assert features.dtype == np.float32
+
+
+def test_any_numbers_are_taken_as_the_models_own(small: Whisper, rng: np.random.Generator) -> None:
+    mel = rng.standard_normal((1, 5, 8)).astype(np.float16)
+    expected = small.encode(mel.astype(np.float32))
+    for other in (mel, mel.astype(np.float64)):
+        np.testing.assert_array_equal(small.encode(other), expected)
+
+
+def test_a_batch_is_its_rows_one_by_one(small: Whisper, rng: np.random.Generator) -> None:
+    mel = rng.standard_normal((3, 5, 10)).astype(np.float32)
+    tokens = rng.integers(0, 60, (3, 4))
+    features = small.encode(mel)
+    logits = small.logits(tokens, features)
+    assert logits.shape == (3, 4, 60)
+    for row in range(3):
+        np.testing.assert_allclose(features[row : row + 1], small.encode(mel[row : row + 1]), atol=1e-5)
+        np.testing.assert_allclose(
+            logits[row : row + 1], small.logits(tokens[row : row + 1], features[row : row + 1]), atol=1e-5
+        )
+
+
+def test_logits_look_back_only_and_hear_the_sound(small: Whisper, rng: np.random.Generator) -> None:
+    features = small.encode(rng.standard_normal((1, 5, 24)).astype(np.float32))
+    short, long = small.logits([[3, 5]], features), small.logits([[3, 5, 9]], features)
+    np.testing.assert_allclose(long[:, :2], short, atol=1e-6)
+    assert not np.allclose(small.logits([[3, 6]], features)[:, 1], short[:, 1], atol=1e-6)
+    assert not np.allclose(small.logits([[3, 5]], features + 1), short, atol=1e-6)
+    np.testing.assert_array_equal(small.logits(np.array([[3, 5]], np.uint8), features), short)
+
+
+@pytest.mark.parametrize("shape", [(5, 10), (1, 10, 5), (1, 5, 25), (1, 5, 0), (1, 1, 5, 10)])
+def test_a_mel_of_another_shape_is_refused(small: Whisper, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"mel: expected \(batch, 5, 1 to 24 frames\), got \(") as caught:
+        small.encode(np.zeros(shape, np.float32))
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([[60]], "expected ids from 0 to 59"),
+        ([[5, -1]], "expected ids from 0 to 59"),
+        ([1, 2], r"whole numbers of shape \(1, 1 or more positions\), got int64 \(2,\)"),
+        ([[1], [2]], r"whole numbers of shape \(1, 1 or more positions\), got int64 \(2, 1\)"),
+        ([[1.0, 2.0]], "whole numbers of shape .*, got float64"),
+        ([[True]], "whole numbers of shape .*, got bool"),
+        ([[1, 2], [3]], "rows of different lengths"),
+        (np.zeros((1, 0), int), r"1 or more positions\), got int64 \(1, 0\)"),
+        ([[]], r"1 or more positions\), got float64 \(1, 0\)"),
+        ([[0] * 8], "at most 7 positions"),
+    ],
+)
+def test_other_tokens_are_refused(small: Whisper, tokens: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small.logits(tokens, np.zeros((1, 4, 8), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (1, 4, 7), (8,), (1, 1, 4, 8)])
+def test_features_of_another_shape_are_refused(small: Whisper, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"features: expected \(batch, positions, 8\), got \("):
+        small.logits([[1]], np.zeros(shape, np.float32))
+
+
+# --- Languages -------------------------------------------------------------------------------------------------------
+
+
+def mel_of(name: str) -> np.ndarray:
+    return minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(minwhisper.load_audio(DATA / name)))
+
+
+def test_french_is_told(base: Whisper) -> None:
+    token, row = base.detect_language(mel_of("french.aiff"))
+    assert token == base.tokenizer.language_token("fr")
+    assert tuple(row) == base.tokenizer.languages
+    assert len(row) == 99
+    assert all(type(probability) is float and probability >= 0 for probability in row.values())
+    assert sum(row.values()) == pytest.approx(1, abs=1e-5)
+    assert max(row, key=row.__getitem__) == "fr"
+    assert row["fr"] > 0.5
+
+
+def test_languages_of_a_batch_are_those_of_its_rows(base: Whisper) -> None:
+    windows = np.stack([mel_of("french.aiff"), mel_of("jfk.flac")])[:, :, :400]
+    tokens, rows = base.detect_language(windows)
+    assert tokens == [base.tokenizer.language_token(code) for code in ("fr", "en")]
+    one_token, one_row = base.detect_language(windows[1:])
+    assert one_token == tokens[1:]
+    assert one_row == [pytest.approx(rows[1], abs=1e-5)]
+
+
+def test_an_english_model_cannot_tell_languages(tiny_en: Whisper) -> None:
+    with pytest.raises(
+        LanguageError, match=r"tiny\.en is English only and cannot tell languages: use one such as 'base'"
+    ):
+        tiny_en.detect_language(np.zeros((80, 3000), np.float32))
+
+
+def test_a_mel_of_another_shape_has_no_language(base: Whisper) -> None:
+    for shape in ((3000,), (3000, 80), (80, 3001)):
+        with pytest.raises(ValueError, match="mel: expected"):
+            base.detect_language(np.zeros(shape, np.float32))
+
+
+# --- What is said in a window -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spoken(tiny_en: Whisper) -> tuple[np.ndarray, np.ndarray]:
+    """The mels of two windows, (2, 80, 3000), and tiny.en's features of them, (2, 1500, 384)."""
+    mels = np.stack([mel_of("jfk.flac"), mel_of("LJ001-0002.wav")])
+    return mels, tiny_en.encode(mels)
+
+
+def test_a_window_is_decoded_and_several_are_those_one_by_one(tiny_en: Whisper, spoken: Any) -> None:
+    mels, features = spoken
+    both = tiny_en.decode(features)
+    assert [result.text[:21] for result in both] == ["And so my fellow Amer", "in being comparativel"]
+    assert type(both) is list
+    for window, mel, expected in zip(features, mels, both, strict=True):
+        alone = tiny_en.decode(window)
+        assert isinstance(alone, DecodingResult)
+        assert (alone.tokens, alone.text) == (expected.tokens, expected.text)
+        assert alone.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-5)  # products of two rows and of one
+        assert alone.no_speech_prob == pytest.approx(expected.no_speech_prob, rel=1e-4)
+        np.testing.assert_array_equal(alone.audio_features, window)
+        assert tiny_en.decode(mel).tokens == expected.tokens
+    (only,) = tiny_en.decode(features[1:])
+    assert only.tokens == both[1].tokens
+
+
+def test_options_are_given_together_or_by_name_or_both(tiny_en: Whisper, spoken: Any) -> None:
+    window = spoken[1][1]
+    asked = DecodingOptions(sample_len=3, without_timestamps=True)
+    expected = tiny_en.decode(window, asked)
+    assert len(expected.tokens) == 3
+    assert tiny_en.decode(window, sample_len=3, without_timestamps=True) == expected
+    assert tiny_en.decode(window, asked, sample_len=2).tokens == expected.tokens[:2]
+    assert asked.sample_len == 3
+
+
+def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spoken: Any) -> None:
+    options = DecodingOptions(temperature=5.0, sample_len=6)
+    twice = np.stack([spoken[1][1]] * 2)
+    first, second = tiny_en.decode(twice, options, generator=np.random.default_rng(3))
+    assert first.tokens != second.tokens
+    one = np.random.default_rng(3)
+    assert [tiny_en.decode(window, options, generator=one) for window in twice] == [first, second]
+    assert tiny_en.decode(twice, options) == tiny_en.decode(twice, options)
+    assert tiny_en.decode(twice, options) == tiny_en.decode(twice, options, generator=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_sise": 5}, "unknown option 'beam_sise': did you mean 'beam_size'"),
+        ({"fp16": False}, "fp16: precision is chosen when the model is loaded"),
+        ({"best_of": 5}, "best_of: candidates differ above temperature 0 only"),
+        ({"temperature": (0.0, 0.2)}, "temperature: expected 0, or above for sampling"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_window_is_heard(
+    tiny_en: Whisper, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        tiny_en.decode(None, **options)
+
+
+@pytest.mark.parametrize("shape", [(3000,), (3000, 80), (80, 3001), (1500, 383), (1, 1, 80, 3000)])
+def test_a_window_of_another_shape_is_refused(tiny_en: Whisper, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="mel: expected"):
+        tiny_en.decode(np.zeros(shape, np.float32))
+
+
+def test_an_untrained_model_says_nothing() -> None:
+    with pytest.raises(TokenizerError, match="an untrained model has no tokenizer"):
+        Whisper.random(SMALL).decode(np.zeros((5, 20), np.float32))
+
+
+def test_the_language_of_features_is_that_of_their_mel(base: Whisper) -> None:
+    mel = mel_of("french.aiff")
+    features = base.encode(mel[None])
+    token, row = base.detect_language(features[0])
+    assert token == base.tokenizer.language_token("fr")
+    assert base.detect_language(features) == ([token], [row])
+    expected = base.detect_language(mel)
+    assert (token, row) == (expected[0], pytest.approx(expected[1], abs=1e-6))
+    result = base.decode(features[0], sample_len=1)
+    assert (result.language, result.language_probs) == ("fr", row)
+
+
+# --- What it looks like, and what it needs ---------------------------------------------------------------------------
+
+
+def test_a_model_shows_what_it_is(model: Whisper) -> None:
+    millions = {"tiny.en": "37.8", "base": "72.6"}[model.name]
+    assert repr(model) == f"<Whisper {model.name}: {millions} million parameters in float32 on cpu>"
+
+
+def test_every_error_of_loading_can_be_caught_as_one() -> None:
+    for arguments in ({"name": "zzz"}, {"name": "tiny", "dtype": "int8"}, {"name": "tiny", "device": "tpu"}):
+        with pytest.raises(MinWhisperError):
+            load_model(**arguments)
+
+
+IMPORTS_CHILD = """
+import sys
+before = set(sys.modules)
+import minwhisper
+if sys.argv[1:]:
+    minwhisper.load_model(*sys.argv[1:])
+print(*{name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names)
+"""
+
+
+def test_importing_and_loading_need_numpy_and_threadpoolctl_alone() -> None:
+    # Neither the references, nor the client of the hub, nor CuPy; nor FFmpeg's libraries, before a file is opened.
+    installed = ["tiny.en"] if packaged_model("tiny.en") else []
+    brought = run_python(IMPORTS_CHILD, *installed).split()
+    kept = {name for name in brought if "cython" not in name}  # Cython's runtime comes with numpy.random
+    assert kept == {"minwhisper", "numpy", "threadpoolctl"}
+
+
+def test_features_are_taken_as_the_models_own(small: Whisper, rng: np.random.Generator) -> None:
+    features = rng.standard_normal((1, 4, 8)).astype(np.float16)
+    expected = small.logits([[1, 2]], features.astype(np.float32))
+    for other in (features, features.astype(np.float64)):
+        np.testing.assert_array_equal(small.logits([[1, 2]], other), expected)
+    assert expected.dtype == np.float32
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_copy_computes_the_same(small: Whisper, rng: np.random.Generator, plain: bool) -> None:
+    original = dataclasses.replace(small, plain=plain)
+    mel = rng.standard_normal((1, SMALL.num_mel_bins, 8), np.float32)
+    expected = original.encode(mel)
+    for other in (pickle.loads(pickle.dumps(original)), copy.deepcopy(original)):
+        assert other.config == original.config
+        assert other.engine is not original.engine
+        np.testing.assert_array_equal(other.encode(mel), expected)

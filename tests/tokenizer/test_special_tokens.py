@@ -1,0 +1,32 @@
+"""The languages in their order, and the ids of special tokens in each vocabulary."""
+
+import pytest
+
+from minwhisper.errors import TokenizerError
+from minwhisper.tokenizer.languages import CODES, LANGUAGES
+from minwhisper.tokenizer.special_tokens import special_layout
+from vocabularies import IDS, NAMES, PIECE_COUNTS, SIZES
+
+
+def test_languages_and_their_names():
+    assert len(LANGUAGES) == 100
+    assert [*LANGUAGES][:4] == ["en", "zh", "de", "es"]
+    assert [*LANGUAGES][-2:] == ["su", "yue"]
+    assert len(set(LANGUAGES.values())) == 100
+    assert len(CODES) == 2 * 100 + 12
+    assert all(name == name.lower().strip() for name in CODES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_layout(size):
+    layout = special_layout(size)
+    assert tuple(layout[f"<|{name}|>"] for name in NAMES) == IDS[size]
+    assert [*layout.values()] == list(range(PIECE_COUNTS[size], size))
+    assert ("<|yue|>" in layout) == (size == 51866)
+    assert layout["<|1.08|>"] - layout["<|0.00|>"] == 54
+
+
+@pytest.mark.parametrize("size", [0, 50257, 51863, 51867])
+def test_layout_of_no_whisper(size):
+    with pytest.raises(TokenizerError, match=f"{size}.*51864.*51865.*51866"):
+        special_layout(size)

@@ -1,0 +1,98 @@
+"""The tokenizer against openai-whisper's, which is tiktoken with OpenAI's own vocabulary files."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper.tokenizer.tokenizer import Tokenizer
+from vocabularies import TEXT, installed
+
+pytestmark = pytest.mark.parity
+pytest.importorskip("tiktoken")
+reference = pytest.importorskip("whisper.tokenizer")
+
+TEXTS = [
+    " the quick brown fox, isn't it?",
+    "Ça va? Schön! Ünïcödé… ½ of ٤٢",
+    "今日は良い天気ですね。안녕하세요 नमस्ते สวัสดี",
+    "👩‍👩‍👧‍👦 🇩🇪 👋🏽 ♪ la la ♫",
+    "a\tb\r\n\n  c\u00a0\u3000d\x1c\x1f\x85e\u200b ",
+    "<|endoftext|> is text here, and so is <|0.00|>",
+]
+
+
+@pytest.fixture(scope="module", params=[51864, 51865, 51866])
+def pair(request):
+    """Ours and theirs; large-v3's pieces are those of base, whose special tokens are not."""
+    size = request.param
+    ours = Tokenizer.from_folder(*installed("tiny.en" if size == 51864 else "base"))
+    if size == 51866:
+        ours = Tokenizer(ours._ids, size)
+    return ours, reference.get_tokenizer(size > 51864, num_languages=100 if size == 51866 else 99)
+
+
+def test_size(pair):
+    ours, theirs = pair
+    assert ours.vocab_size == theirs.encoding.n_vocab
+
+
+def test_special_tokens(pair):
+    ours, theirs = pair
+    assert ours.special_tokens == theirs.special_tokens
+    names = ("eot", "sot", "translate", "transcribe", "sot_lm", "sot_prev", "no_speech", "no_timestamps")
+    for name in (*names, "timestamp_begin"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+
+
+def test_languages(pair):
+    ours, theirs = pair
+    by_token = sorted(zip(theirs.all_language_tokens, theirs.all_language_codes, strict=True))
+    assert [(ours.language_token(code), code) for code in ours.languages] == by_token
+    for name, code in reference.TO_LANGUAGE_CODE.items():
+        if code in ours.languages:
+            assert ours.language_code(name) == code
+
+
+def test_prompts(pair):
+    ours, _ = pair
+    count = len(ours.languages)
+    for language in ours.languages if ours.is_multilingual else (None,):
+        for task in ("transcribe", "translate") if ours.is_multilingual else ("transcribe",):
+            theirs = reference.get_tokenizer(ours.is_multilingual, num_languages=count, language=language, task=task)
+            assert ours.prompt(language, task, True) == theirs.sot_sequence
+            assert ours.prompt(language, task, False) == theirs.sot_sequence_including_notimestamps
+
+
+def test_non_speech_tokens(pair):
+    ours, theirs = pair
+    assert ours.non_speech_tokens == theirs.non_speech_tokens
+
+
+def test_every_token_stands_for_the_same_bytes(pair):
+    ours, theirs = pair
+    for token in range(ours.vocab_size):
+        assert ours.token_bytes(token) == theirs.encoding.decode_single_token_bytes(token)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_texts(pair, text):
+    ours, theirs = pair
+    assert ours.encode(text) == theirs.encode(text, disallowed_special=())
+
+
+@settings(deadline=None)
+@given(text=TEXT)
+def test_any_text(pair, text):
+    ours, theirs = pair
+    assert ours.encode(text) == theirs.encode(text, disallowed_special=())
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_tokens(pair, data):
+    ours, theirs = pair
+    special = st.integers(ours.eot, ours.vocab_size - 1)
+    token = st.integers(0, 187) | st.integers(0, ours.eot - 1) | special
+    tokens = data.draw(st.lists(token, max_size=30))
+    assert ours.decode(tokens) == theirs.decode(tokens)
+    assert ours.decode_with_timestamps(tokens) == theirs.decode_with_timestamps(tokens)

@@ -1,0 +1,159 @@
+"""Files of a vocabulary: their forms, and what is said of those that are damaged or another model's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minwhisper.errors import TokenizerError
+from minwhisper.tokenizer.special_tokens import special_layout
+from minwhisper.tokenizer.tokenizer import Tokenizer
+from vocabularies import PIECE_COUNTS, made_up_pieces
+
+
+@pytest.fixture(scope="module")
+def multilingual():
+    return Tokenizer(made_up_pieces(50257), 51865)
+
+
+def write_tokenizer_json(folder: Path, vocab, merges, added=()):
+    values = {"model": {"type": "BPE", "vocab": vocab, "merges": merges}}
+    values["added_tokens"] = [{"id": token, "content": name, "special": True} for name, token in added]
+    (folder / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def made_up_files(count: int = 50257):
+    vocab = made_up_pieces(count)
+    return vocab, [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
+
+
+@pytest.mark.parametrize("form", ["strings", "pairs", "two files", "two files with a title"])
+def test_forms_of_files(tmp_path, multilingual, form):
+    vocab, merges = made_up_files()
+    if "two files" in form:
+        (tmp_path / "vocab.json").write_text(json.dumps(vocab | {"<|endoftext|>": 50257}), encoding="utf-8")
+        title = ["#version: 0.2"] if "title" in form else []
+        (tmp_path / "merges.txt").write_text("\n".join([*title, *merges, ""]), encoding="utf-8")
+    else:
+        pairs = [merge.split(" ") for merge in merges] if form == "pairs" else merges
+        write_tokenizer_json(tmp_path, vocab, pairs, [("<|endoftext|>", 50257), ("<|0.00|>", 50364)])
+    read = Tokenizer.from_folder(tmp_path, 51865)
+    assert read.encode("Hello, wörld") == multilingual.encode("Hello, wörld")
+    assert read.special_tokens == multilingual.special_tokens
+
+
+def test_tokenizer_json_comes_first(tmp_path):
+    vocab, merges = made_up_files()
+    write_tokenizer_json(tmp_path, vocab, merges)
+    (tmp_path / "vocab.json").write_text("nonsense")
+    (tmp_path / "merges.txt").write_text("nonsense")
+    Tokenizer.from_folder(tmp_path, 51865)
+
+
+@pytest.mark.parametrize("size", [51864, 51865])
+def test_former_names_of_special_tokens(tmp_path, size):
+    layout = special_layout(size)
+    former = [("<|nocaptions|>", layout["<|nospeech|>"]), ("<|iw|>", layout["<|he|>"])]
+    write_tokenizer_json(tmp_path, *made_up_files(PIECE_COUNTS[size]), former)
+    assert Tokenizer.from_folder(tmp_path, size).special_tokens == layout
+
+
+def test_an_empty_piece_is_no_obstacle():
+    vocab = made_up_pieces(50256) | {"": 50256}
+    t = Tokenizer(vocab, 51865)
+    assert t.decode([50256]) == ""
+    assert t.name(50256) == ""
+    assert [*t.stream([50256, *t.encode("a"), 50256])] == ["a"]
+
+
+def test_no_folder_and_no_files(tmp_path):
+    with pytest.raises(TokenizerError, match=r"nowhere: expected tokenizer\.json, or vocab\.json.*no such folder"):
+        Tokenizer.from_folder(tmp_path / "nowhere", 51865)
+    (tmp_path / "vocab.json").write_text("{}")  # without its merges
+    with pytest.raises(TokenizerError, match=r"expected tokenizer\.json, or vocab\.json and merges\.txt.*neither"):
+        Tokenizer.from_folder(tmp_path, 51865)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "cannot be read as JSON"),
+        (b'{"model": {"vocab": {"a": 0', "cannot be read as JSON.*complete"),
+        (b"\xff\xfe{}", "cannot be read as text"),
+        (b"[1, 2]", "expected a JSON object, got list"),
+        (b"[" * 100_000, r"cannot be read as JSON \(nested too deeply\)"),
+        (b'{"model": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
+        (b'{"model": NaN}', "NaN is not a JSON number"),
+        (
+            b'{"model": {"vocab": {"a": 0}, "merges": []}, "added_tokens": [{"content": "\\u001b]0;", "id": [[[1]]]}]}',
+            r"\\x1b\]0; is token \[\[\[1\]\]\]",
+        ),
+        (b"{}", "expected model.vocab.*KeyError: 'model'"),
+        (b'{"model": null}', "expected model.vocab.*TypeError"),
+        (b'{"model": {"vocab": {}}}', "expected model.vocab.*'merges'"),
+        (b'{"model": {"vocab": {}, "merges": [1]}}', "expected model.vocab.*TypeError"),
+        (b'{"model": {"vocab": {}, "merges": ["a b", 1]}}', "expected model.vocab.*TypeError"),
+        (b'{"model": {"vocab": {}, "merges": []}, "added_tokens": [1]}', "expected model.vocab.*TypeError"),
+        (b'{"model": {"vocab": {"a": 0}, "merges": []}}', "has 50257 text pieces.*the file has 1"),
+        (b'{"model": {"vocab": [], "merges": []}}', "expected model.vocab"),
+        (b'{"model": {"vocab": {"a": "b"}, "merges": []}}', "has 50257 text pieces"),
+        (b'{"model": {"vocab": {"a": [0]}, "merges": []}}', "has 50257 text pieces"),
+    ],
+)
+def test_damaged_file(tmp_path, content, says):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: .*{says}"):
+        Tokenizer.from_folder(tmp_path, 51865)
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "says"),
+    [
+        ("<|endoftext|>", 50256, "<|endoftext|> is token 50256.*51865 tokens has it at 50257.*another model"),
+        ("<|notimestamps|>", 50364, "<|notimestamps|> is token 50364.*has it at 50363"),
+        ("<|yue|>", 50358, "<|yue|> is token 50358.*has no such token"),
+        ("<|nocaptions|>", 50363, "<|nocaptions|> is token 50363.*has it at 50362"),
+    ],
+)
+def test_special_tokens_that_contradict(tmp_path, name, token, says):
+    vocab, merges = made_up_files()
+    pattern = says.replace("|", r"\|")
+    write_tokenizer_json(tmp_path, vocab, merges, [(name, token)])
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: {pattern}"):
+        Tokenizer.from_folder(tmp_path, 51865)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (tmp_path / "added_tokens.json").write_text(json.dumps({name: token}), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("\n".join(merges), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=rf"vocab\.json and merges\.txt: {pattern}"):
+        Tokenizer.from_folder(tmp_path, 51865)
+
+
+def test_a_vocabulary_of_another_size(tmp_path):
+    write_tokenizer_json(tmp_path, *made_up_files(50256))
+    Tokenizer.from_folder(tmp_path, 51864)
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: .*51865 tokens has 50257 text pieces.*has 50256"):
+        Tokenizer.from_folder(tmp_path, 51865)
+
+
+def test_pieces_that_cannot_be():
+    good = made_up_pieces(50257)
+    (last, token) = [*good.items()][-1]
+    shared = good | {last: token - 1}
+    strange = {piece: i for piece, i in good.items() if piece != last} | {"日本": token}
+    lacking = {piece: i for piece, i in good.items() if piece != "A"} | {"AAA": good["A"]}
+    worded = good | {last: "50256"}
+    cases = ((shared, "gaps"), (worded, "gaps"), (strange, "other characters"), (lacking, "no piece 'A'"))
+    for vocab, says in cases:
+        with pytest.raises(TokenizerError, match=f"some file: .*{says}"):
+            Tokenizer(vocab, 51865, source="some file")
+
+
+def test_merges_that_contradict():
+    vocab = made_up_pieces(50257)
+    with pytest.raises(TokenizerError, match="some file: merges to 'xyz'"):
+        Tokenizer(vocab, 51865, merges=["xyz"], source="some file")
+    pieces = [piece for piece in vocab if len(piece) == 2]
+    Tokenizer(vocab, 51865, merges=pieces[5:])  # a lost merge is no contradiction
+    with pytest.raises(TokenizerError, match="some file: token 256 is merged after token 257"):
+        Tokenizer(vocab, 51865, merges=[pieces[1], pieces[0]], source="some file")

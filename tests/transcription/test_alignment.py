@@ -1,0 +1,303 @@
+"""Alignment: the two tools by hand, then real words of real speech."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minwhisper
+from aligned import aligned
+from minwhisper.errors import OptionError, ShapeError
+from minwhisper.model.config import WhisperConfig
+from minwhisper.model.decoder import decode
+from minwhisper.model.layers import attend, softmax
+from minwhisper.transcription.alignment import (
+    alignment_matrix,
+    attention_scores,
+    check_alignment_heads,
+    cross_attention_scores,
+    dynamic_time_warping,
+    median_filter,
+)
+
+SMALL = WhisperConfig(51865, 80, 64, 1, 2, 64, 3, 2, 64)
+
+# ------------------------------------------------------------------------------------------ median filter
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "expected"),
+    [
+        ([5, 1, 9, 2, 2], 1, [5, 1, 9, 2, 2]),
+        ([5, 1, 9, 2, 2], 3, [1, 5, 2, 2, 2]),
+        ([1, 2], 3, [2, 1]),  # mirrored without the outermost: 2 1 2, 1 2 1
+        ([0, 0, 7, 0, 0, 0, 0, 0], 7, [0] * 8),  # a spike goes
+        ([0, 0, 0, 0, 7, 7, 7, 7], 7, [0, 0, 0, 0, 7, 7, 7, 7]),  # an edge stays
+        ([4, 3, 1], 7, [4, 3, 1]),  # too short to mirror
+        ([4, 3, 1, 9], 7, [3, 3, 3, 3]),
+        ([], 7, []),
+    ],
+    ids=str,
+)
+def test_the_median_of_neighbours(values, width, expected):
+    np.testing.assert_array_equal(median_filter(np.array(values, np.float32), width), expected)
+
+
+@pytest.mark.parametrize("shape", [(23,), (5, 23), (3, 5, 23), (2, 3, 5, 23), (0, 5, 23), (1, 1, 4)], ids=str)
+@pytest.mark.parametrize("width", [1, 3, 7, 9])
+def test_the_median_filter_is_the_same_along_the_last_axis_of_anything(rng, shape, width):
+    x = rng.standard_normal(shape).astype(np.float32)
+    kept = x.copy()
+    filtered = median_filter(x, width)
+    assert filtered.shape == shape
+    assert filtered.dtype == np.float32
+    half = width // 2
+    for row, out in zip(x.reshape(-1, shape[-1]), filtered.reshape(-1, shape[-1]), strict=True):
+        if len(row) > half:
+            padded = [*row[half:0:-1], *row, *row[-2 : -2 - half : -1]]
+            row = [sorted(padded[at : at + width])[half] for at in range(len(row))]
+        np.testing.assert_array_equal(out, row)
+    np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize("width", [0, 2, -3])
+def test_a_median_needs_a_middle(width):
+    with pytest.raises(OptionError, match="odd number"):
+        median_filter(np.zeros(10), width)
+
+
+# ------------------------------------------------------------------------------------------ dynamic time warping
+
+
+@pytest.mark.parametrize(
+    ("cost", "path"),
+    [
+        ([[3]], [[0], [0]]),
+        ([[1, 1, 1]], [[0, 0, 0], [0, 1, 2]]),
+        ([[1], [1], [1]], [[0, 1, 2], [0, 0, 0]]),
+        ([[0, 5], [5, 0]], [[0, 1], [0, 1]]),
+        ([[1, 1], [1, 1]], [[0, 1], [0, 1]]),  # the shortest, where all cells cost the same
+        ([[0, 0, 9], [9, 9, 0]], [[0, 0, 1], [0, 1, 2]]),
+        # Diagonal and above equal, left dearer: the left all the same, as openai-whisper has it.
+        ([[0, 0], [5, 0]], [[0, 1, 1], [0, 0, 1]]),
+        # And it costs what it costs: 1 at (1, 1), so that the best way to (1, 2) is past it.
+        ([[0, 0, 1], [1, 0, 0]], [[0, 0, 1], [0, 1, 2]]),
+        # Diagonal and left equal: the left.
+        ([[0, 5], [0, 0]], [[0, 1, 1], [0, 0, 1]]),
+        # Above is cheaper than both, the only way to be taken downwards.
+        ([[0, -1], [5, 0]], [[0, 0, 1], [0, 1, 1]]),
+    ],
+    ids=str,
+)
+def test_the_path_of_small_matrices(cost, path):
+    np.testing.assert_array_equal(dynamic_time_warping(np.array(cost)), path)
+
+
+def all_paths(rows, columns):
+    """Every path from the first cell to the last."""
+    if rows == 1 and columns == 1:
+        yield [(0, 0)]
+        return
+    for before in ((rows - 1, columns - 1), (rows - 1, columns), (rows, columns - 1)):
+        if min(before) >= 1:
+            for path in all_paths(*before):
+                yield [*path, (rows - 1, columns - 1)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_no_path_is_cheaper(rows, columns, seed):
+    cost = np.random.default_rng(seed).standard_normal((rows, columns))  # no two paths cost the same
+    found = dynamic_time_warping(cost)
+    best = min(all_paths(rows, columns), key=lambda path: sum(cost[cell] for cell in path))
+    assert [tuple(cell) for cell in found.T] == best
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 12),
+    columns=st.integers(1, 12),
+    values=st.lists(st.sampled_from([0.0, 1.0, 2.0, math.nan]), min_size=144, max_size=144),
+)
+def test_a_path_goes_from_corner_to_corner_whatever_the_numbers(rows, columns, values):
+    path = dynamic_time_warping(np.array(values[: rows * columns]).reshape(rows, columns))
+    assert path.dtype.kind == "i"
+    assert path[:, 0].tolist() == [0, 0]
+    assert path[:, -1].tolist() == [rows - 1, columns - 1]
+    steps = {tuple(step) for step in np.diff(path).T.tolist()}
+    assert steps <= {(1, 1), (1, 0), (0, 1)}
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (1, 2, 3)], ids=str)
+def test_a_path_needs_a_matrix(shape):
+    with pytest.raises(ShapeError, match="matrix with at least one cell"):
+        dynamic_time_warping(np.zeros(shape))
+
+
+# ------------------------------------------------------------------------------------------ scores and their matrix
+
+
+def test_scores_are_what_attention_weighs_with(rng):
+    queries, keys = rng.standard_normal((2, 5, 16)), rng.standard_normal((2, 16, 7))
+    mixed = attend(queries[None], keys[None], np.eye(7)[None, None].repeat(2, axis=1))  # the weights themselves
+    np.testing.assert_allclose(softmax(attention_scores(queries, keys)), mixed[0], rtol=1e-12)
+
+
+def test_looking_inside_changes_nothing(rng):
+    model = minwhisper.Whisper.random(SMALL)
+    tokens = np.array([[50258, 1, 2, 3]])
+    features = rng.standard_normal((1, 30, 64)).astype(np.float32)
+    weights = model.weights["decoder"]
+    heads = [(2, 1), (0, 0), (2, 0), (0, 0)]
+    logits, scores = cross_attention_scores(tokens, features, weights, SMALL, heads)
+    np.testing.assert_array_equal(logits, decode(tokens, features, weights, SMALL))
+    assert scores.shape == (4, 4, 30)
+    assert scores.dtype == logits.dtype == np.float32
+    for number, head in enumerate(heads):  # each where it was asked for
+        alone = cross_attention_scores(tokens, features, weights, SMALL, [head])[1]
+        np.testing.assert_array_equal(scores[number], alone[0])
+    assert not np.allclose(scores[0], scores[2])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "features"), [((2, 4), (2, 30, 64)), ((1, 4), (2, 30, 64)), ((4,), (1, 30, 64)), ((1, 4), (30, 64))]
+)
+def test_scores_are_of_one_window(tokens, features):
+    weights = minwhisper.Whisper.random(SMALL).weights["decoder"]
+    with pytest.raises(ShapeError, match="of one window"):
+        cross_attention_scores(np.zeros(tokens, int), np.zeros(features, np.float32), weights, SMALL, [(0, 0)])
+
+
+def test_the_matrix_hears_only_the_sound(rng):
+    scores = rng.standard_normal((3, 6, 40)).astype(np.float32)
+    louder = scores.copy()
+    louder[:, :, 25:] += 30.0
+    np.testing.assert_array_equal(alignment_matrix(scores, 25), alignment_matrix(louder, 25))
+    assert alignment_matrix(scores, 25).shape == (6, 25)
+    assert alignment_matrix(scores, 25).dtype == np.float32
+
+
+def test_the_matrix_is_normalised_over_tokens_then_filtered_then_averaged(rng):
+    scores = rng.standard_normal((2, 5, 30)).astype(np.float32)
+    weights = np.exp(scores.astype(float))
+    weights /= weights.sum(axis=2, keepdims=True)
+    standard = (weights - weights.mean(axis=1, keepdims=True)) / weights.std(axis=1, keepdims=True)
+    expected = (median_filter(standard[0], 7) + median_filter(standard[1], 7)) / 2
+    np.testing.assert_allclose(alignment_matrix(scores, 30), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_tiny_weights_count_as_much_as_others(rng):
+    # Next to a position that gets nearly all attention of all tokens alike, the others get next to none: e**-60 is
+    # 1e-26, whose square float32 does not have. Normalised, they are what they would be without it.
+    scores = rng.standard_normal((1, 5, 30)).astype(np.float32)
+    scores[..., 0] = 0.0
+    fainter = scores.copy()
+    fainter[..., 1:] -= 60.0
+    weights = np.exp(scores.astype(float))
+    standard = (weights - weights.mean(axis=1, keepdims=True)) / weights.std(axis=1, keepdims=True).clip(1e-30)
+    matrix, expected = alignment_matrix(fainter, 30), median_filter(standard[0])
+    np.testing.assert_allclose(matrix[:, 4:-4], expected[:, 4:-4], rtol=1e-4)
+
+
+def test_one_position_says_nothing(rng):
+    np.testing.assert_array_equal(alignment_matrix(rng.standard_normal((2, 5, 30)), 1), np.zeros((5, 1)))
+
+
+def test_without_alignment_heads_there_are_no_times():
+    check_alignment_heads([(1, 0)], "some/model")
+    with pytest.raises(OptionError, match=r"^word_timestamps: some/model names no alignment heads.*published.*\[\["):
+        check_alignment_heads((), "some/model")
+
+
+# ------------------------------------------------------------------------------------------ real words
+
+
+def align(model, samples, text, *, frames=None, language="en"):
+    """The words of a text in one window of sound."""
+    mel = minwhisper.log_mel_spectrogram(samples, model.config.num_mel_bins, padding=480000)[:, :3000]
+    sound = len(samples) // 160 if frames is None else frames
+    return aligned(model, mel, sound, model.tokenizer.encode(text), language)
+
+
+JFK = " And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
+
+
+@pytest.fixture
+def jfk_words(model, speech):
+    return align(model, speech["jfk.flac"], JFK)
+
+
+def test_words_are_those_of_the_text_in_order(jfk_words, model):
+    assert "".join(timing.word for timing in jfk_words) == JFK
+    assert [token for timing in jfk_words for token in timing.tokens] == model.tokenizer.encode(JFK)
+    assert jfk_words[0].start >= 0.0
+    assert jfk_words[-1].end <= 11.0
+    for before, after in pairwise(jfk_words):
+        assert before.start <= before.end == after.start
+    for timing in jfk_words:
+        assert timing.start * 50 == pytest.approx(round(timing.start * 50))
+        assert 0.0 < timing.probability <= 1.0
+        assert type(timing.start) is type(timing.end) is type(timing.probability) is float
+
+
+@pytest.mark.parametrize(
+    ("word", "occurrence", "middle"),
+    [(" Americans", 0, 1.9), (" country", 0, 6.2), (" ask", 1, 8.45), (" country", 1, 10.3)],
+)
+def test_words_are_where_they_are_heard(jfk_words, word, occurrence, middle):
+    timing = [timing for timing in jfk_words if timing.word == word][occurrence]
+    assert timing.start < middle < timing.end
+    assert timing.end - timing.start < 1.5
+
+
+def test_words_that_were_said_are_likelier_than_others(tiny_en, speech):
+    said = align(tiny_en, speech["jfk.flac"], " ask not what your country can do")
+    other = align(tiny_en, speech["jfk.flac"], " ask not what your banana can do")
+    assert said[4].probability > 0.5
+    assert other[4].probability < 0.01
+
+
+def test_a_probability_is_the_mean_of_the_tokens(tiny_en, speech):
+    mel = minwhisper.log_mel_spectrogram(speech["jfk.flac"], padding=480000)[:, :3000]
+    features = tiny_en.encode(mel[None])
+    tokenizer = tiny_en.tokenizer
+    text = tokenizer.encode(" Amerrycans")
+    assert len(text) > 1
+    logits = tiny_en.logits([[tokenizer.sot, tokenizer.no_timestamps, *text]], features)[0, 1:-1, : tokenizer.eot]
+    expected = softmax(logits)[range(len(text)), text].mean()
+    assert align(tiny_en, speech["jfk.flac"], " Amerrycans")[0].probability == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_no_text_has_no_words(tiny_en, speech):
+    assert align(tiny_en, speech["jfk.flac"], "") == []
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 3])
+def test_words_of_hardly_any_sound_have_times_all_the_same(tiny_en, speech, frames):
+    words = align(tiny_en, speech["jfk.flac"], " Oh no.", frames=frames)
+    assert [(timing.word, timing.start, timing.end) for timing in words] == [
+        (" Oh", 0.0, 0.0),
+        (" no", 0.0, 0.0),
+        (".", 0.0, 0.0),
+    ]
+    assert all(math.isfinite(timing.probability) for timing in words)
+
+
+@pytest.mark.parametrize("frames", [60, 400, 1100])
+def test_words_are_looked_for_in_the_sound_only(tiny_en, speech, frames):
+    words = align(tiny_en, speech["jfk.flac"], JFK, frames=frames)
+    assert words[-1].end <= frames / 100
+
+
+def test_words_of_a_language_without_spaces_are_characters(base, speech):
+    words = align(base, speech["jfk.flac"], "我是美国人", language="zh")
+    assert len(words) > 2
+    assert align(base, speech["jfk.flac"], "我是美国人", language="en")[0].word == "我是美国人"
+
+
+def test_too_long_a_text_is_an_error(tiny_en, speech):
+    with pytest.raises(ShapeError, match="at most 448"):
+        align(tiny_en, speech["jfk.flac"], " so" * 446)

@@ -1,0 +1,155 @@
+"""Where a long sound is cut."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import LJ
+from minwhisper.audio.load import open_sound
+from minwhisper.audio.mel import Spectrogram
+from minwhisper.transcription.chunking import SHORTEST, SHORTEST_UNTIMED, cut_at_pauses, loudness
+from scripted import GAP, HOP, RATE
+
+
+class Made:
+    """Stands for a spectrogram: (M, T) that is there as a whole."""
+
+    def __init__(self, mel):
+        self.mel = mel
+        self.frames = mel.shape[1]
+
+    def read(self, first, last):
+        assert 0 <= first <= last <= self.frames
+        return self.mel[:, first:last]
+
+
+def made_up(frames, kind, seed):
+    """A spectrogram of two bins: noise, all alike, ever louder, or speech with pauses."""
+    rng = np.random.default_rng(seed)
+    mel = rng.uniform(-1, 1, (2, frames)).astype(np.float32)
+    if kind == "alike":
+        mel[:] = rng.uniform(-1, 1)
+    elif kind == "louder":
+        mel[:] = np.linspace(-1, 1, frames, dtype=np.float32)
+    elif kind == "quieter":
+        mel[:] = np.linspace(1, -1, frames, dtype=np.float32)
+    elif kind == "pauses":
+        for start in rng.integers(0, frames + 1, frames // 200):
+            mel[:, start : start + rng.integers(1, 100)] = -1
+    return Made(mel)
+
+
+SPECTROGRAMS = st.builds(
+    made_up,
+    st.integers(0, 3100) | st.integers(2990, 12000),
+    st.sampled_from(["noise", "alike", "louder", "quieter", "pauses"]),
+    st.integers(0, 2**32 - 1),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(mel=SPECTROGRAMS, data=st.data())
+def test_parts_follow_each_other_and_are_neither_too_long_nor_too_short(mel, data):
+    start = data.draw(st.just(0) | st.integers(0, mel.frames))
+    end = data.draw(st.just(mel.frames) | st.integers(start, mel.frames))
+    shortest = data.draw(st.sampled_from([SHORTEST, SHORTEST_UNTIMED]))
+    parts = list(cut_at_pauses(mel, start, end, shortest))
+    edges = [start, *(stop for _, stop in parts)]
+    assert parts == list(pairwise(edges))
+    assert edges[-1] == end
+    sizes = [stop - first for first, stop in parts]
+    assert all(0 < size <= 3000 for size in sizes)
+    assert all(size >= shortest for size in sizes[:-1])
+    if end - start <= 3000:
+        assert len(parts) == (start < end)
+    assert all(type(edge) is int for part in parts for edge in part)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "parts"),
+    [(0, 0, []), (700, 700, []), (0, 1, [(0, 1)]), (0, 3000, [(0, 3000)]), (500, 3500, [(500, 3500)])],
+)
+def test_a_stretch_that_a_window_holds_is_one_part(start, end, parts):
+    assert list(cut_at_pauses(made_up(4000, "noise", 0), start, end)) == parts
+
+
+def test_a_frame_more_than_a_window_is_cut():
+    assert len(list(cut_at_pauses(made_up(4000, "noise", 0), 500, 3501))) == 2
+
+
+@settings(deadline=None)
+@given(
+    start=st.integers(0, 2000),
+    silence=st.integers(2000, 2970),
+    length=st.integers(30, 400),
+    loud=st.floats(0.1, 4),
+    seed=st.integers(0, 99),
+)
+def test_a_silence_is_where_it_is_cut(start, silence, length, loud, seed):
+    mel = made_up(start + 4000, "noise", seed)
+    mel.mel *= 0.1
+    mel.mel += np.float32(loud)
+    first = start + silence
+    mel.mel[:, first : first + length] = -1
+    cut = next(cut_at_pauses(mel, start, start + 4000))[1]
+    # All 30 frames around the cut are silent.
+    assert first <= cut - 15 < cut + 15 <= first + length
+
+
+@pytest.mark.parametrize("silence", [1000, 1960, 2971, 3500])
+def test_a_silence_elsewhere_does_not_matter(silence):
+    mel = made_up(4000, "alike", 0)
+    mel.mel[:, 2300:2330] -= 0.1
+    mel.mel[:, silence : silence + 30] -= np.where(np.arange(silence, silence + 30) < 2000, 5, 0)
+    mel.mel[:, silence : silence + 30] -= np.where(np.arange(silence, silence + 30) >= 3000, 5, 0)
+    assert next(cut_at_pauses(mel, 0, 4000)) == (0, 2315)
+
+
+def test_the_first_of_two_equal_silences_is_taken():
+    mel = made_up(4000, "alike", 0)
+    mel.mel[:] = 1
+    mel.mel[:, 2100:2130] = mel.mel[:, 2600:2630] = 0
+    assert list(cut_at_pauses(mel, 0, 4000)) == [(0, 2115), (2115, 4000)]
+
+
+@pytest.mark.parametrize("frames", [30, 31, 500, 1000])
+def test_loudness_is_the_mean_over_bins_and_thirty_frames(rng, frames):
+    mel = rng.standard_normal((80, frames)).astype(np.float32)
+    quiet = loudness(mel)
+    assert quiet.shape == (frames - 29,)
+    expected = [mel[:, first : first + 30].mean(dtype=np.float64) for first in range(frames - 29)]
+    np.testing.assert_allclose(quiet, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("skipped", [0, 300, 700, 1500])
+def test_speech_is_cut_where_nobody_speaks(speech, skipped):
+    clips = [speech[path.name] for path in LJ]
+    book = np.concatenate([part for clip in clips for part in (clip, GAP)])
+    joints, position = [], 0
+    for clip in clips:
+        position += clip.size
+        joints.append((position, position + GAP.size))
+        position += GAP.size
+    with open_sound(book) as sound:
+        mel = Spectrogram(sound)
+        parts = list(cut_at_pauses(mel, skipped, mel.frames))
+    assert 3 <= len(parts) <= 4
+    for _, cut in parts[:-1]:
+        sample = cut * HOP
+        around = book[sample - RATE // 20 : sample + RATE // 20]
+        in_a_joint = any(start <= sample <= end for start, end in joints)
+        assert in_a_joint or np.sqrt(np.mean(around**2)) < 0.1 * np.sqrt(np.mean(book**2))
+
+
+def test_joined_clips_are_cut_in_their_joints(speech):
+    clips = [speech[path.name] for path in LJ]
+    with open_sound(np.concatenate([part for clip in clips for part in (clip, GAP)])) as sound:
+        mel = Spectrogram(sound)
+        cuts = [cut for _, cut in list(cut_at_pauses(mel, 0, mel.frames))[:-1]]
+    ends = np.cumsum([clip.size + GAP.size for clip in clips]) / HOP
+    assert len(cuts) == 3
+    for cut in cuts:
+        assert any(end - GAP.size / HOP <= cut <= end for end in ends)

@@ -1,0 +1,546 @@
+"""From a whole sound to segments: the loop over windows on scripted answers."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper import log_mel_spectrogram
+from minwhisper.decoding.options import DecodingOptions
+from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError
+from minwhisper.transcription import transcribe as chapter
+from minwhisper.transcription.windows import clear_if_empty
+from scripted import (
+    ENGLISH,
+    HOP,
+    KEYS,
+    MULTILINGUAL,
+    RATE,
+    REPETITIVE,
+    SILENT,
+    Numbered,
+    Scripted,
+    Tokens,
+    any_tokens,
+    made_up_tokenizer,
+    places,
+    quiet,
+    run,
+    said,
+    start,
+    timestamp,
+)
+
+# ------------------------------------------------------------------------------------------ windows
+
+WINDOWS = {
+    "closed by a single time": (
+        4000,
+        [said(0.0, " one", 9.0), said(0.0, " two", 10.0)],
+        [(0, 3000), (3000, 1000)],
+        [(0, 0, 9, " one"), (3000, 30, 40, " two")],
+    ),
+    "times that meet": (
+        4500,
+        [said(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"), said(0.2, " three", 10.0), said(0.0, " four", 5.0)],
+        [(0, 3000), (1000, 3000), (4000, 500)],
+        [(0, 0, 5, " one"), (0, 5.2, 10, " two"), (1000, 10, 20, " three"), (4000, 40, 45, " four")],
+    ),
+    "no times": (
+        3500,
+        [said(" one"), said(" two")],
+        [(0, 3000), (3000, 500)],
+        [(0, 0, 30, " one"), (3000, 30, 35, " two")],
+    ),
+    "nothing said": (3001, [said(), said()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
+    "times that go nowhere": (
+        5,
+        [said(0.0, 0.0), said(0.0, 0.0), said(0.0, 0.0)],
+        [(0, 5), (2, 3), (4, 1)],
+        [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
+    ),
+    "times beyond the sound": (
+        500,
+        [said(0.0, " one", 4.0, 7.0, " two", 8.0, 8.0, " thr")],
+        [(0, 500)],
+        [(0, 0, 4, " one"), (0, 7, 8, " two")],
+    ),
+    "an end beyond the sound": (500, [said(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
+    "a few frames behind the window's end": (
+        3007,
+        [said(0.0, " one", 29.5), said(0.0, " two")],
+        [(0, 3000), (3000, 7)],
+        [(0, 0, 29.5, " one"), (3000, 30, 30.07, " two")],
+    ),
+    "a window exactly": (3000, [said(0.0, " one", 29.0)], [(0, 3000)], [(0, 0, 29, " one")]),
+    "a frame more": (
+        3001,
+        [said(0.0, " one", 29.0), said(0.0, " two")],
+        [(0, 3000), (3000, 1)],
+        [(0, 0, 29, " one"), (3000, 30, 30.01, " two")],
+    ),
+    "text before the first time": (300, [said(" one", 1.0, 1.0, " two", 2.0)], [(0, 300)], [
+        (0, 0, 1, " one"), (0, 1, 2, " two")
+    ]),
+    "a segment of no length is kept empty": (
+        300, [said(0.0, " one", 1.0, 1.0, 1.0, " two", 2.0)], [(0, 300)],
+        [(0, 0, 1, " one"), (0, 1, 1, ""), (0, 1, 2, " two")],
+    ),
+    "a segment of no text is kept empty": (
+        300, [said(0.0, "  ", 1.0, 1.0, " two", 2.0)], [(0, 300)], [(0, 0, 1, ""), (0, 1, 2, " two")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("frames", "script", "windows", "segments"), WINDOWS.values(), ids=WINDOWS)
+def test_windows_follow_each_other(frames, script, windows, segments):
+    model = Scripted(script)
+    result = run(model, frames)
+    assert model.windows == windows
+    assert places(result) == segments
+    assert [s["id"] for s in result["segments"]] == list(range(len(segments)))
+    assert result["text"] == "".join(text for *_, text in segments)
+    assert next(model.script, None) is None  # it was listened to to the end
+
+
+@pytest.mark.parametrize("samples", [0, 1, 159])
+def test_a_sound_shorter_than_a_frame_has_no_window(samples):
+    model = Scripted([])
+    reports: list[tuple[float, float]] = []
+    running = model.stream(quiet(samples), progress=lambda *report: reports.append(report))
+    assert list(running) == []
+    assert running.transcript == {"text": "", "segments": [], "language": "en"}
+    assert running.seconds == samples / RATE
+    assert model.windows == reports == []
+
+
+def test_what_is_encoded_is_the_spectrogram_followed_by_zeros(rng):
+    samples = (0.1 * rng.standard_normal(45 * RATE + 100)).astype(np.float32)
+    mels: list[np.ndarray] = []
+    model = Scripted([said(0.0, " one", 20.0, 20.0), said(" two")])
+    model.windows.append((0, 0))
+    model.encode = lambda mel: mels.append(mel) or np.zeros((1, 1500, 384), np.float32)
+    assert model.transcribe(samples)["text"] == " one two"
+    whole = log_mel_spectrogram(samples, 80, padding=30 * RATE)
+    np.testing.assert_array_equal(mels[0], whole[None, :, :3000])
+    np.testing.assert_array_equal(mels[1][0, :, :2500], whole[:, 2000:4500])
+    assert not mels[1][0, :, 2500:].any()  # zeros, which in a log-mel are not silence
+    assert [mel.shape for mel in mels] == [(1, 80, 3000)] * 2
+
+
+def test_a_segment_has_the_windows_numbers_and_openai_whispers_keys():
+    model = Scripted([said(0.0, " one", 1.0, 1.0, " ", 2.0, average=-0.5, no_speech=0.25, ratio=1.5)])
+    first, second = run(model, 300)["segments"]
+    assert list(first) == list(second) == KEYS
+    t = model.tokenizer
+    assert first == {
+        "id": 0,
+        "seek": 0,
+        "start": 0.0,
+        "end": 1.0,
+        "text": " one",
+        "tokens": [timestamp(t, 0), *t.encode(" one"), timestamp(t, 1)],
+        "temperature": 0.0,
+        "avg_logprob": -0.5,
+        "compression_ratio": 1.5,
+        "no_speech_prob": 0.25,
+    }
+    assert second["tokens"] == []
+
+
+def test_only_text_is_a_segments_text():
+    t = made_up_tokenizer(ENGLISH)
+    model = Scripted([Tokens((timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1)))])
+    (segment,) = run(model, 300)["segments"]
+    assert segment["text"] == " one"
+    assert t.sot_lm in segment["tokens"]
+
+
+@pytest.mark.parametrize("with_words", [False, True])
+def test_clearing_a_segment_clears_its_words_where_it_has_any(with_words):
+    segment = dict.fromkeys(KEYS, 0) | {"text": " one", "tokens": [1], "start": 1.0, "end": 1.0}
+    if with_words:
+        segment["words"] = [{"word": " one", "start": 1.0, "end": 1.0, "probability": 1.0}]
+    before = {**segment}
+    cleared = clear_if_empty(segment)
+    assert segment == before
+    assert cleared == segment | {"text": "", "tokens": []} | ({"words": []} if with_words else {})
+    assert clear_if_empty(segment | {"end": 2.0}) == segment | {"end": 2.0}
+
+
+# ------------------------------------------------------------------------------------------ any sound, any tokens
+
+
+@st.composite
+def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
+    """The size of a sound and clips in it that do not overlap, in frames."""
+    frames = draw(st.integers(1, 60) | st.integers(2900, 6100))
+    bounds = draw(st.lists(st.integers(0, frames), max_size=4, unique=True).map(sorted))
+    if len(bounds) % 2 and bounds[-1] == frames:
+        bounds.pop()  # nothing left for a last clip
+    return frames, bounds
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    layout=frames_and_clips(),
+    answers=st.lists(any_tokens(), min_size=1, max_size=8),
+    threshold=st.sampled_from([0.6, None]),
+)
+def test_whatever_is_said_every_window_moves_on_and_the_clips_are_covered(layout, answers, threshold):
+    frames, bounds = layout
+    said_so_far: list[Tokens] = []
+
+    def script(_options, _window):
+        said_so_far.append(answers[len(said_so_far) % len(answers)])
+        return said_so_far[-1]
+
+    model = Scripted(script)
+    reports: list[tuple[float, float]] = []
+    options = {"temperature": 0.0, "no_speech_threshold": threshold, "clip_timestamps": [b / 100 for b in bounds]}
+    result = run(model, frames, progress=lambda *report: reports.append(report), **options)
+    edges = bounds or [0]
+    edges = edges if len(edges) % 2 == 0 else [*edges, frames]
+    clips = list(zip(edges[::2], edges[1::2], strict=True))
+    assert len(model.asked) == len(model.windows) <= sum(end - begin for begin, end in clips)
+    for begin, end in clips:
+        windows = [(seek, size) for seek, size in model.windows if begin <= seek < end]
+        assert [seek for seek, _ in windows][:1] == [begin]
+        assert sum(windows[-1]) == end
+        for (seek, size), (following, _) in pairwise(windows):
+            assert size == min(3000, end - seek)
+            assert seek < following <= seek + size  # on, and over nothing unheard
+    inside = [any(begin <= seek < end for begin, end in clips) for seek in model.seeks]
+    assert all(inside)
+    assert [segment["id"] for segment in result["segments"]] == list(range(len(result["segments"])))
+    done = [report[0] for report in reports]
+    assert len(done) == len(model.windows)
+    assert done == sorted(set(done))
+    assert done[-1] == reports[0][1] == pytest.approx(sum(end - begin for begin, end in clips) / 100)
+
+
+@st.composite
+def speech_times(draw: st.DrawFn) -> list[tuple[int, int, str]]:
+    """Utterances, (start, end, text), in steps of 0.02 s. A window has room for a complete one and another's start."""
+    now, found = 0, []
+    for number in range(draw(st.integers(1, 12))):
+        begin = now + draw(st.integers(0, 250))
+        now = begin + draw(st.integers(1, 500))
+        found.append((begin, now, f" word{number}"))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(utterances=speech_times(), rest=st.integers(0, 4000), silent=st.booleans())
+def test_a_model_that_hears_well_is_written_down_without_loss_or_repetition(utterances, rest, silent):
+    def hear(_options, window):
+        seek, size = window
+        parts: list[str | float] = []
+        for begin, end, text in utterances:
+            if seek <= 2 * begin < seek + size:
+                parts += [(2 * begin - seek) / 100, text]
+                if 2 * end > seek + size:
+                    break  # cut off: it is opened, and never closed
+                parts.append((2 * end - seek) / 100)
+        return said(*parts, no_speech=0.0 if parts or not silent else 0.9)
+
+    result = run(Scripted(hear), 2 * utterances[-1][1] + rest, no_speech_threshold=0.6, logprob_threshold=None)
+    spoken = [s for s in result["segments"] if s["text"]]
+    assert [s["text"] for s in spoken] == [text for *_, text in utterances]
+    assert result["text"] == "".join(text for *_, text in utterances)
+    ends = [s["end"] for s in spoken]
+    np.testing.assert_allclose(ends, [end / 50 for _, end, _ in utterances], atol=1e-9)
+    if not silent:  # in a window of one segment only, its start is the window's
+        assert all(s["start"] <= begin / 50 + 1e-9 for s, (begin, *_) in zip(spoken, utterances, strict=True))
+
+
+# ------------------------------------------------------------------------------------------ clips and progress
+
+CLIPS = {  # clips, frames, windows
+    "none": ("", 4000, [(0, 3000), (3000, 1000)]),
+    "from the start": ("0", 4000, [(0, 3000), (3000, 1000)]),
+    "several": ("1,2,30,39.5", 4000, [(100, 100), (3000, 950)]),
+    "a long one": ([5, 39], 4000, [(500, 3000), (3500, 400)]),
+    "side by side": ([0.0, 10.0, 10.0, 15.0], 4000, [(0, 1000), (1000, 500)]),
+    "the last end left out": ([1, 2, 38], 4000, [(100, 100), (3800, 200)]),
+    "to the sound's end": ([38, 40], 4000, [(3800, 200)]),
+    "the last frame": ([39.99, 40], 4000, [(3999, 1)]),
+    "between frames": ([0.996, 2.014], 4000, [(100, 101)]),
+    "less than a frame": ([1.001, 1.004, 2, 3], 4000, [(200, 100)]),
+}
+
+
+@pytest.mark.parametrize(("clips", "frames", "windows"), CLIPS.values(), ids=CLIPS)
+def test_clips_are_windows_of_their_own(clips, frames, windows):
+    model = Scripted(lambda _options, window: said(f" {window[0]}"))
+    result = run(model, frames, clip_timestamps=clips)
+    assert model.windows == windows
+    assert places(result) == [(seek, seek / 100, (seek + size) / 100, f" {seek}") for seek, size in windows]
+
+
+def test_a_clip_may_end_where_the_sound_does_within_a_frame():
+    model = Scripted([said(" one")])
+    assert places(run(model, 4000, more=159, clip_timestamps=[39, 40 + 159 / RATE])) == [(3900, 39, 40, " one")]
+
+
+@pytest.mark.parametrize("clips", ["0,40.1", [41], [10, 41], [5, 4], [40], [30, 35, 1, 2], [0, 10, 5, 15]])
+def test_a_clip_past_the_end_backwards_or_in_another_is_refused_before_anything_is_heard(clips):
+    model = Scripted([])
+    with (
+        patch.object(chapter, "open_sound", side_effect=remembered(opened := [])),
+        pytest.raises(OptionError, match="clip_timestamps: expected"),
+    ):
+        start(model, 4000, clip_timestamps=clips)
+    assert model.windows == []
+    assert [is_closed(sound) for sound in opened] in ([], [True])
+
+
+def remembered(opened: list[Any]) -> Callable[..., Any]:
+    """Opens sounds, and keeps them in a list."""
+    open_sound = chapter.open_sound
+
+    def opening(audio: Any, **how: Any) -> Any:
+        opened.append(open_sound(audio, **how))
+        return opened[-1]
+
+    return opening
+
+
+def is_closed(sound: Any) -> bool:
+    try:
+        sound.read(0, 0)
+    except AudioError:
+        return True
+    return False
+
+
+def test_what_came_before_is_told_across_clips():
+    model = Scripted([said(0.0, " one", 1.0), said(0.0, " two", 1.0)])
+    run(model, 4000, clip_timestamps=[1, 2, 30, 35])
+    assert model.told == ["", "<|0.00|> one<|1.00|>"]
+
+
+PROGRESS = {  # clips, frames, more samples, script, seconds done after each window, in all
+    "windows": ([], 4500, 0, [said(0.0, " a", 20.0, 20.0), said(" b")], [20.0, 45.0], 45.0),
+    "silence too": ([], 4500, 0, [SILENT, said(" b")], [30.0, 45.0], 45.0),
+    "the rest of a frame": ([], 4500, 100, [said(" a"), said(" b")], [30 * 45.00625 / 45, 45.00625], 45.00625),
+    "clips": ([1, 2, 5, 40, 43, 44], 4500, 0, [said(" a")] * 4, [1.0, 31.0, 36.0, 37.0], 37.0),
+    "beyond a clip's end": ([1, 2, 5, 6], 4500, 0, [said(0.0, " a", 9.0, 9.0), said(" b")], [1.0, 2.0], 2.0),
+    "much less than a frame": ([0, 0.006, 1, 1.006, 2, 2.006], 300, 0, [said(" a")] * 3, [0.006, 0.012, 0.018], 0.018),
+}
+
+
+@pytest.mark.parametrize(("clips", "frames", "more", "script", "done", "total"), PROGRESS.values(), ids=PROGRESS)
+def test_progress_counts_the_seconds_of_the_clips(clips, frames, more, script, done, total):
+    reports: list[tuple[float, float]] = []
+    run(Scripted(script), frames, more=more, clip_timestamps=clips, progress=lambda *report: reports.append(report))
+    assert [report[0] for report in reports] == pytest.approx(done)
+    assert {report[1] for report in reports} == {reports[-1][0]}
+    assert reports[-1][0] == pytest.approx(total)
+
+
+# ------------------------------------------------------------------------------------------ languages
+
+
+@pytest.mark.parametrize("language", ["fr", "French", " FRENCH "])
+def test_a_language_that_is_given_is_not_heard(language):
+    model = Scripted([said(**REPETITIVE), said()], made_up_tokenizer(MULTILINGUAL))
+    running = start(model, 300, language=language, task="translate")
+    assert running.language == "fr"
+    list(running)
+    assert (running.language_probs, model.listened) == (None, [])
+    assert [(asked.language, asked.task) for asked in model.asked] == [("fr", "translate")] * 2
+    assert running.transcript["language"] == "fr"
+
+
+def test_an_english_only_model_hears_english():
+    model = Scripted([said()])
+    running = start(model, 300, language_detection_windows=3)
+    list(running)
+    assert (running.language, running.language_probs, model.listened) == ("en", None, [])
+    assert model.asked[0].language == "en"
+
+
+HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1}, {"de": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("frames", "windows", "listened", "expected"),
+    [
+        (9001, 1, [0], {"fr": 0.6, "de": 0.4}),
+        (9001, 2, [0, 3000], {"fr": 0.4, "de": 0.6}),
+        (9001, 3, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
+        (9000, 9, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
+        (9001, 9, [0, 3000, 6000, 9000], {"fr": 1.7 / 4, "de": 2.3 / 4}),
+        (0, 2, [0], {"fr": 0.6, "de": 0.4}),
+        (1, 1, [0], {"fr": 0.6, "de": 0.4}),
+    ],
+)
+def test_the_language_is_heard_in_the_first_windows(frames, windows, listened, expected):
+    model = Scripted(lambda *_: said(), made_up_tokenizer(MULTILINGUAL), HEARD)
+    # Heard is the beginning of the sound, whichever clips there are.
+    clips = [frames / 200, frames / 100] if frames > 2 else []
+    running = start(model, frames, language_detection_windows=windows, clip_timestamps=clips)
+    assert model.listened == listened
+    assert {code: p for code, p in running.language_probs.items() if p} == pytest.approx(expected)
+    assert list(running.language_probs) == list(model.tokenizer.languages)
+    assert running.language == max(expected, key=expected.get)
+    list(running)
+    assert {asked.language for asked in model.asked} <= {running.language}
+    assert running.transcript["language"] == running.language
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "error", "match"),
+    [
+        (MULTILINGUAL, {"language": "Frensh"}, LanguageError, "unknown language 'Frensh'.*did you mean 'french'"),
+        (MULTILINGUAL, {"language": ""}, LanguageError, "unknown language ''"),
+        (MULTILINGUAL, {"language": "yue"}, LanguageError, "Cantonese"),
+        (ENGLISH, {"language": "fr"}, LanguageError, "'fr'.*English only"),
+        (ENGLISH, {"language": ""}, LanguageError, "unknown language ''"),
+        (ENGLISH, {"task": "translate"}, MinWhisperError, "cannot translate"),
+        (ENGLISH, {"task": "summarise"}, OptionError, "task: expected 'transcribe' or 'translate', got 'summarise'"),
+        (ENGLISH, {"laguage": "fr"}, OptionError, "unknown option 'laguage': did you mean 'language'"),
+        (ENGLISH, {"prompt": "x"}, OptionError, "use initial_prompt"),
+        (ENGLISH, {"suppress_tokens": [99999]}, OptionError, "suppress_tokens: 99999"),
+        (ENGLISH, {"prefix": [99999]}, OptionError, "prefix"),
+        (ENGLISH, {"temperature": -1}, OptionError, "temperature"),
+        (ENGLISH, {"clip_timestamps": [2, 1]}, OptionError, "clip_timestamps"),
+        (ENGLISH, {"hallucination_silence_threshold": 2.0}, OptionError, "word_timestamps"),
+        (ENGLISH, {"carry_initial_prompt": True}, OptionError, "initial_prompt"),
+        (ENGLISH, {"beam_size": 2, "temperature": 0.5}, OptionError, "beam_size"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(size, options, error, match):
+    model = Scripted([], made_up_tokenizer(size))
+    for call in (model.stream, model.transcribe):
+        with pytest.raises(error, match=match):
+            call("/no/such/file", **options)  # not even the file was looked for
+    assert model.windows == model.listened == []
+
+
+# ------------------------------------------------------------------------------------------ the stream
+
+TALK = [said(0.0, " one", 5.0, 5.0, " two", 29.0), said(0.0, " three", 29.0), said(0.0, " four", 1.0)]
+
+
+def test_segments_come_as_soon_as_their_window_is_done():
+    model = Scripted(TALK)
+    running = start(model, 6100)
+    assert model.windows == []  # nothing is heard before it is asked for
+    assert iter(running) is running
+    seen = []
+    for segment in running:
+        seen.append((segment["text"], len(model.asked), len(running.segments)))
+    assert seen == [(" one", 1, 1), (" two", 1, 2), (" three", 2, 3), (" four", 3, 4)]
+    assert next(running, None) is None  # and no more
+
+
+def test_a_stream_and_a_transcript_are_the_same():
+    streamed = list(start(Scripted(TALK), 6100))
+    with patch.object(chapter, "Spectrogram", Numbered):
+        result = Scripted(TALK).transcribe(quiet(6100 * HOP))
+    assert streamed == result["segments"]
+    assert list(result) == ["text", "segments", "language"]
+    assert result["text"] == " one two three four"
+
+
+def test_a_transcript_is_of_its_moment():
+    running = start(Scripted(TALK), 6100)
+    assert running.transcript == {"text": "", "segments": [], "language": "en"}
+    next(running)
+    early = running.transcript
+    list(running)
+    assert (early["text"], [s["text"] for s in early["segments"]]) == (" one", [" one"])
+    assert running.transcript["text"] == " one two three four"
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4])
+def test_a_stream_can_be_closed_at_any_time(taken):
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        model = Scripted(TALK)
+        with start(model, 6100) as running:
+            for _ in range(taken):
+                next(running)
+            assert not is_closed(opened[0])
+    assert is_closed(opened[0])
+    assert next(running, None) is None
+    running.close()  # twice does no harm
+    assert [s["text"] for s in running.transcript["segments"]] == [" one", " two", " three", " four"][:taken]
+    assert len(model.asked) == [0, 1, 1, 2, 3][taken]
+
+
+def test_a_stream_closes_the_sound_at_its_end():
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        running = start(Scripted(TALK), 6100)
+    list(running)
+    assert is_closed(opened[0])
+    assert running._mel.forgotten  # who keeps a finished transcription keeps no spectrogram
+
+
+@pytest.mark.parametrize("error", [RuntimeError("decode"), KeyboardInterrupt()], ids=repr)
+def test_an_error_leaves_what_was_found(error):
+    def fail(*_report):
+        raise error
+
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        running = start(Scripted(TALK), 6100, progress=fail)
+        found = [next(running), next(running)]
+        with pytest.raises(type(error)):
+            next(running)
+    assert is_closed(opened[0])
+    assert running.transcript == {"text": " one two", "segments": found, "language": "en"}
+    assert next(running, None) is None
+
+
+def test_an_error_in_a_window_leaves_what_was_found():
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+        running = start(Scripted([TALK[0], RuntimeError("no memory")]), 6100)
+        found = []
+        with pytest.raises(RuntimeError, match="no memory"):
+            found.extend(running)  # as far as it comes
+    assert is_closed(opened[0])
+    assert [s["text"] for s in running.transcript["segments"]] == [" one", " two"]
+
+
+def test_an_error_while_the_language_is_heard_closes_the_sound():
+    model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # heard is an empty list
+    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])), pytest.raises(IndexError):
+        start(model, 100)
+    assert is_closed(opened[0])
+
+
+def test_one_generator_draws_for_the_whole_sound():
+    def drawn(generator: np.random.Generator | None) -> list[float]:
+        model = Scripted(lambda *_: said(" x", **REPETITIVE))
+        run(model, 3500, generator=generator, temperature=(0.2, 0.4))
+        (only,) = {id(g): g for g in model.generators}.values()
+        assert len(model.generators) == 4
+        return only.random(3).tolist()
+
+    assert drawn(None) == drawn(np.random.default_rng(0)) == np.random.default_rng(0).random(3).tolist()
+    assert drawn(np.random.default_rng(1)) == np.random.default_rng(1).random(3).tolist()
+
+
+def test_nothing_is_shared_between_transcriptions():
+    model = Scripted([TALK[0], TALK[0], TALK[1], TALK[1]])
+    first, second = start(model, 6000), start(model, 6000)
+    for _ in range(3):
+        assert next(first)["text"] == next(second)["text"]
+    assert model.told == ["", "", *["<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"] * 2]
+
+
+def test_the_options_reach_the_decoder():
+    model = Scripted([said()])
+    given = {"sample_len": 7, "prefix": "so", "suppress_tokens": "1,2", "suppress_blank": False,
+             "without_timestamps": True, "max_initial_timestamp": None}  # fmt: skip
+    run(model, 100, **given)
+    (asked,) = model.asked
+    expected = DecodingOptions(language="en", prompt=[], **given)
+    assert all(getattr(asked, f.name) == getattr(expected, f.name) for f in fields(DecodingOptions))

@@ -1,0 +1,473 @@
+"""Windows decoded together: of several sounds, each of which becomes what it would alone, and of one that is cut."""
+
+import warnings
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+import minwhisper
+from conftest import LJ, SPEECH
+from minwhisper.audio.mel import Spectrogram
+from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, OutOfMemoryError, SomeFailedError
+from minwhisper.fast.cpu import threads
+from minwhisper.transcription import transcribe as chapter
+from minwhisper.transcription.chunking import cut_at_pauses
+from minwhisper.transcription.transcribe import Transcription
+from scripted import DATA, GAP, RATE
+from test_transcribe import is_closed, remembered
+from test_transcribe_speech import words
+
+GREEDY = {"temperature": 0.0}
+SHORT = [DATA / "LJ001-0008.wav", DATA / "LJ001-0002.wav", DATA / "LJ001-0011.wav"]
+
+
+def check_same(result, expected):
+    """The same but for how sums are rounded."""
+    assert list(result) == list(expected)
+    assert (result["text"], result["language"]) == (expected["text"], expected["language"])
+    assert len(result["segments"]) == len(expected["segments"])
+    for segment, other in zip(result["segments"], expected["segments"], strict=True):
+        assert list(segment) == list(other)
+        for key in ("id", "seek", "start", "end", "text", "tokens", "temperature", "compression_ratio"):
+            assert segment[key] == other[key], key
+        for key in ("avg_logprob", "no_speech_prob"):
+            assert segment[key] == pytest.approx(other[key], abs=1e-5), key
+        for word, same in zip(segment.get("words", []), other.get("words", []), strict=True):
+            assert (word["word"], word["start"], word["end"]) == (same["word"], same["start"], same["end"])
+            assert word["probability"] == pytest.approx(same["probability"], abs=1e-5)
+
+
+def check_segments(result, seconds):
+    """Segments in order, numbered, in the sound."""
+    segments = result["segments"]
+    assert [segment["id"] for segment in segments] == list(range(len(segments)))
+    assert result["text"] == "".join(segment["text"] for segment in segments)
+    for segment in segments:
+        assert 0 <= segment["start"] <= segment["end"]
+        assert segment["start"] < seconds
+        # The last end can lie in the silence that a short window is filled with, as in a sound that is not cut.
+        assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
+    for segment, following in pairwise(segments):
+        assert segment["seek"] <= following["seek"]
+        assert segment["end"] <= following["start"] + 1e-9, (segment["text"], following["text"])
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_en):
+    """The transcript of a clip, transcribed alone, once for each."""
+
+    @cache
+    def transcript(path):
+        return tiny_en.transcribe(path, **GREEDY)
+
+    return transcript
+
+
+@pytest.fixture(scope="module")
+def clips(speech):
+    """The sentences of the book, each with a quarter of a second behind it."""
+    return [np.concatenate([speech[path.name], GAP]) for path in LJ]
+
+
+@pytest.fixture(scope="module")
+def book(clips):
+    """82 s, more than two windows."""
+    return np.concatenate(clips)
+
+
+@pytest.fixture(scope="module")
+def page(clips):
+    """32 s, two parts."""
+    return np.concatenate(clips[4:9])
+
+
+@pytest.fixture(scope="module")
+def book_alone(tiny_en, book):
+    return tiny_en.transcribe(book, **GREEDY)
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """What the progress of ``book_cut`` was."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def book_cut(tiny_en, book, reports):
+    return tiny_en.transcribe(book, batch_size=8, progress=lambda *report: reports.append(report), **GREEDY)
+
+
+@pytest.fixture(scope="module")
+def page_cut(tiny_en, page):
+    return tiny_en.transcribe(page, batch_size=8, **GREEDY)
+
+
+# ------------------------------------------------------------------------------------------ several sounds
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(13, marks=pytest.mark.grid)])
+def test_each_of_many_files_becomes_what_it_would_alone(tiny_en, alone, count):
+    results = tiny_en.transcribe_many(SPEECH[:count], **GREEDY)
+    assert len(results) == count
+    for path, result in zip(SPEECH[:count], results, strict=True):
+        check_same(result, alone(path))
+
+
+@pytest.mark.parametrize(("batch_size", "files"), [(1, SHORT[:2]), (3, [*SHORT, SPEECH[0]])], ids=["1", "3"])
+def test_each_becomes_the_same_however_many_are_decoded_together(tiny_en, alone, batch_size, files):
+    for path, result in zip(files, tiny_en.transcribe_many(files, batch_size=batch_size, **GREEDY), strict=True):
+        check_same(result, alone(path))
+
+
+@pytest.mark.grid
+def test_a_long_sound_beside_short_ones(tiny_en, alone, book, book_alone):
+    sounds = [book, SHORT[0], SHORT[1].read_bytes()]
+    results = tiny_en.transcribe_many(iter(sounds), batch_size=2, **GREEDY)
+    for result, expected in zip(results, [book_alone, *(alone(path) for path in SHORT[:2])], strict=True):
+        check_same(result, expected)
+
+
+@pytest.mark.parametrize("options", [{"beam_size": 2}, {"word_timestamps": True}], ids=lambda given: next(iter(given)))
+def test_options_hold_for_each(tiny_en, options):
+    results = tiny_en.transcribe_many(SHORT[:2], **GREEDY, **options)
+    for path, result in zip(SHORT, results, strict=False):
+        check_same(result, tiny_en.transcribe(path, **GREEDY, **options))
+        assert ("words" in result["segments"][0]) == ("word_timestamps" in options)
+
+
+def test_each_is_drawn_with_the_numbers_that_it_would_have_alone(tiny_en):
+    results = tiny_en.transcribe_many(SHORT[:2], seed=3, temperature=0.9)
+    for path, result in zip(SHORT, results, strict=False):
+        generator = np.random.default_rng(3)
+        check_same(result, tiny_en.transcribe(path, generator=generator, temperature=0.9))
+
+
+def test_no_sounds_give_no_transcripts(tiny_en):
+    assert tiny_en.transcribe_many([]) == []
+    assert list(tiny_en.stream_many(iter([]))) == []
+
+
+def test_a_sound_without_a_window_among_others(tiny_en, alone):
+    empty = np.zeros(100, np.float32)
+    first, second, third = tiny_en.transcribe_many([empty, SHORT[0], empty], **GREEDY)
+    assert first == third == {"text": "", "segments": [], "language": "en"}
+    check_same(second, alone(SHORT[0]))
+
+
+def test_finished_transcriptions_come_in_the_order_of_the_sounds(tiny_en, alone, tmp_path):
+    files = [SHORT[0], tmp_path / "missing.wav", SHORT[1]]
+    first, error, third = tiny_en.stream_many(files, **GREEDY)
+    assert isinstance(first, Transcription)
+    assert isinstance(error, AudioError)
+    for path, one in [(SHORT[0], first), (SHORT[1], third)]:
+        check_same(one.transcript, alone(path))
+        assert one.seconds == minwhisper.load_audio(path).size / RATE
+        assert one.segments == one.transcript["segments"]
+
+
+# ------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_those_that_cannot_be_read_are_named_and_the_others_are_there(tiny_en, alone, tmp_path):
+    (tmp_path / "broken.flac").write_bytes((DATA / "jfk.flac").read_bytes()[:50_000])
+    files = [SHORT[0], tmp_path / "missing.wav", SHORT[1], tmp_path / "broken.flac"]
+    with pytest.raises(SomeFailedError) as caught:
+        tiny_en.transcribe_many(files, batch_size=2, **GREEDY)
+    error = caught.value
+    assert isinstance(error, MinWhisperError)
+    message = str(error)
+    assert message.startswith("2 of 4 sounds could not be transcribed: number 2: ")
+    assert "missing.wav" in message
+    assert "no such file" in message
+    assert "(and 1 more)" in message
+    assert "\n" not in message
+    assert list(error.errors) == [1, 3]
+    assert "broken.flac" in str(error.errors[3])
+    assert [one is None for one in error.transcripts] == [False, True, False, True]
+    check_same(error.transcripts[0], alone(SHORT[0]))
+    check_same(error.transcripts[2], alone(SHORT[1]))
+
+
+def test_a_single_error_is_told_without_others(tiny_en, tmp_path):
+    with pytest.raises(SomeFailedError, match=r"^1 of 1 sounds .*number 1: .*missing\.wav.*no such file") as caught:
+        tiny_en.transcribe_many([tmp_path / "missing.wav"])
+    assert "more)" not in str(caught.value)
+    assert caught.value.transcripts == [None]
+
+
+def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
+    with pytest.raises(SomeFailedError, match="number 2: clip_timestamps") as caught:
+        tiny_en.transcribe_many([SPEECH[0], SHORT[0]], clip_timestamps="0,2.5", sample_len=3, **GREEDY)
+    assert list(caught.value.errors) == [1]
+    assert caught.value.transcripts[0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"batch_size": 0}, OptionError, "batch_size"),
+        ({"batch_size": -1}, OptionError, "batch_size"),
+        ({"batch_size": 1.5}, OptionError, "batch_size"),
+        ({"batch_size": None}, OptionError, "batch_size"),
+        ({"beam_size": 0}, OptionError, "beam_size"),
+        ({"seed": -1}, OptionError, "seed"),
+        ({"laguage": "fr"}, OptionError, "did you mean 'language'"),
+        ({"language": "fr"}, LanguageError, "English only"),
+        ({"suppress_tokens": [99999]}, OptionError, "suppress_tokens"),
+        ({"clip_timestamps": [2, 1]}, OptionError, "clip_timestamps"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypatch, options, error, match):
+    monkeypatch.setattr(chapter, "open_sound", lambda *_, **__: pytest.fail("opened"))
+    sounds = (pytest.fail("asked for") for _ in range(2))
+    for call in (tiny_en.transcribe_many, tiny_en.stream_many):
+        with pytest.raises(error, match=match):
+            call(sounds, **options)
+
+
+@pytest.mark.parametrize(("untimed", "shortest"), [(False, 2000), (True, 2500)])
+def test_without_times_parts_are_longer(tiny_en, page, monkeypatch, untimed, shortest):
+    asked = []
+    monkeypatch.setattr(chapter, "cut_at_pauses", lambda mel, *how: asked.append(how) or [])
+    result = tiny_en.transcribe(page, batch_size=8, without_timestamps=untimed, **GREEDY)
+    assert result["text"] == ""  # for there were no parts
+    assert [how[2] for how in asked] == [shortest]
+
+
+@pytest.mark.parametrize("batch_size", [0, -3, 2.0, "8", None])
+def test_a_batch_size_that_makes_no_sense_is_refused_before_anything_is_heard(tiny_en, batch_size):
+    for call in (tiny_en.transcribe, tiny_en.stream):
+        with pytest.raises(OptionError, match="batch_size"):
+            call("/no/such/file", batch_size=batch_size)
+
+
+def test_what_is_closed_half_way_leaves_no_sound_open(tiny_en, monkeypatch):
+    opened = []
+    monkeypatch.setattr(chapter, "open_sound", remembered(opened))
+    running = tiny_en.stream_many([SHORT[1], SPEECH[0], SPEECH[1], SHORT[0]], batch_size=2, **GREEDY)
+    first = next(running)
+    assert first.transcript["text"]
+    assert not first._mel._kept
+    assert [is_closed(sound) for sound in opened] == [True, *[False] * (len(opened) - 1)]
+    assert 2 <= len(opened) <= 3  # the others have not had their turn
+    running.close()
+    assert all(is_closed(sound) for sound in opened)
+    assert next(running, None) is None
+
+
+def test_sounds_are_closed_when_they_end_and_when_the_work_breaks_off(tiny_en, monkeypatch):
+    opened = []
+    monkeypatch.setattr(chapter, "open_sound", remembered(opened))
+
+    def sounds():
+        yield SPEECH[0]
+        yield SHORT[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_en.transcribe_many(sounds(), batch_size=3, sample_len=2, **GREEDY)
+    assert [is_closed(sound) for sound in opened] == [True, True]
+
+
+# ------------------------------------------------------------------------------------------ one sound that is cut
+
+
+def edits(heard, expected):
+    """The fewest words to take away, add or replace, and which, by Levenshtein."""
+    table = [[(column, ()) for column in range(len(heard) + 1)]]
+    table[0] = [(column, tuple(("", word) for word in heard[:column])) for column in range(len(heard) + 1)]
+    for row, word in enumerate(expected, 1):
+        line = [(row, (*table[-1][0][1], (word, "")))]
+        for column, other in enumerate(heard, 1):
+            (diagonal, above, left) = table[-1][column - 1], table[-1][column], line[-1]
+            line.append(
+                min(
+                    diagonal if word == other else (diagonal[0] + 1, (*diagonal[1], (word, other))),
+                    (above[0] + 1, (*above[1], (word, ""))),
+                    (left[0] + 1, (*left[1], ("", other))),
+                    key=lambda way: way[0],
+                )
+            )
+        table = [line]
+    return table[-1][-1]
+
+
+def test_edits_are_counted():
+    assert edits("abc", "abc") == (0, ())
+    assert edits("axcd", "abc") == (2, (("b", "x"), ("", "d")))
+    assert edits("", "a") == (1, (("a", ""),))
+    assert edits("bc", "abc") == (1, (("a", ""),))
+
+
+def check_words(cut, whole):
+    """At most 2 % of the words are others."""
+    expected = words(whole["text"])
+    count, differing = edits(words(cut["text"]), expected)
+    assert len(expected) > 50
+    assert count <= 0.02 * len(expected), f"{count} of {len(expected)} words: {differing}"
+
+
+def test_the_words_of_a_sound_that_is_cut_are_nearly_the_same(book_cut, book_alone):
+    check_words(book_cut, book_alone)
+
+
+@pytest.mark.parametrize(("first", "last"), [pytest.param(0, 12, marks=pytest.mark.grid)])
+def test_the_words_of_a_larger_model_are_nearly_the_same(base, clips, first, last):
+    sound = np.concatenate(clips[first:last])
+    cut = base.transcribe(sound, batch_size=8, language="en", **GREEDY)
+    check_words(cut, base.transcribe(sound, language="en", **GREEDY))
+    check_segments(cut, sound.size / RATE)
+
+
+def test_the_segments_of_a_sound_that_is_cut_are_in_order(book_cut, book):
+    check_segments(book_cut, book.size / RATE)
+
+
+def test_a_sound_that_is_cut_is_heard_to_its_end(book_cut, book):
+    assert len({segment["seek"] for segment in book_cut["segments"]}) >= 4
+    assert book.size / RATE - 1 < book_cut["segments"][-1]["end"]
+    assert words(book_cut["text"])[-3:] == ["printing", "beautiful", "letters"]
+
+
+def test_progress_rises_to_the_end(book_cut, reports, book):
+    done = [report[0] for report in reports]
+    assert len(done) >= 4
+    assert done == sorted(set(done))
+    assert done[-1] == pytest.approx(book.size / RATE, abs=1e-9)
+    assert {report[1] for report in reports} == {book.size / RATE}
+
+
+def test_the_same_sound_gives_the_same_again(tiny_en, page, page_cut):
+    assert tiny_en.transcribe(page, batch_size=8, **GREEDY) == page_cut
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "machine"),
+    [(2, {"threads": 1}), (8, {"threads": 2}), (8, {"plain": True})],
+    ids=["one thread", "two threads", "the readable layers"],
+)
+def test_the_same_sound_gives_the_same_however_it_is_computed(tiny_en, page, page_cut, batch_size, machine):
+    model = minwhisper.load_model("tiny.en", **machine)
+    check_same(model.transcribe(page, batch_size=batch_size, **GREEDY), page_cut)
+
+
+@pytest.mark.parametrize("path", [SHORT[0], SPEECH[0]], ids=lambda path: path.name)
+def test_a_sound_that_a_window_holds_is_not_cut(tiny_en, alone, path):
+    check_same(tiny_en.transcribe(path, batch_size=8, **GREEDY), alone(path))
+
+
+@pytest.mark.parametrize("samples", [0, 1, 159])
+def test_a_sound_shorter_than_a_frame_gives_no_text(tiny_en, samples):
+    result = tiny_en.transcribe(np.zeros(samples, np.float32), batch_size=8)
+    assert result == {"text": "", "segments": [], "language": "en"}
+
+
+def test_clips_are_heard_and_nothing_else(tiny_en, book):
+    asked = {"clip_timestamps": [0, 9.7, 50.2, 52.2], "progress": lambda *report: reports.append(report)}
+    reports = []
+    result = tiny_en.transcribe(book, batch_size=8, **asked, **GREEDY)
+    assert [report[0] for report in reports][-1] == pytest.approx(11.7)
+    assert {segment["seek"] for segment in result["segments"]} == {0, 5020}
+    assert words(result["text"])[:3] == ["printing", "in", "the"]
+    assert words(result["text"])[-3:] == ["never", "been", "surpassed"]
+    apart = tiny_en.transcribe(book, condition_on_previous_text=False, **asked, **GREEDY)
+    check_same(result, apart)  # each is one part
+
+
+def test_segments_come_one_by_one_and_a_stream_can_be_closed(tiny_en, page, page_cut, monkeypatch):
+    opened = []
+    monkeypatch.setattr(chapter, "open_sound", remembered(opened))
+    with tiny_en.stream(page, batch_size=2, **GREEDY) as running:
+        first = next(running)
+        assert first["id"] == 0
+        assert running.transcript["segments"] == [first]
+    assert [is_closed(sound) for sound in opened] == [True]
+    assert next(running, None) is None
+    assert first["text"] == page_cut["segments"][0]["text"]
+
+
+def test_each_part_draws_numbers_of_its_own(tiny_en, page):
+    draw = lambda seed: tiny_en.transcribe(  # noqa: E731
+        page, batch_size=4, temperature=1.0, sample_len=6, generator=np.random.default_rng(seed)
+    )
+    first = draw(1)
+    assert draw(1) == first
+    assert len({segment["seek"] for segment in first["segments"]}) == 2
+
+
+def test_a_prompt_that_is_too_long_is_told_once(tiny_en):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        with pytest.raises(SomeFailedError):
+            tiny_en.transcribe_many(["/no/such/file", "/no/other"], initial_prompt="so " * 300)
+    assert [str(one.message)[:15] for one in caught] == ["initial_prompt:"]
+
+
+# ------------------------------------------------------------------------------------------ what is there early
+
+
+def test_the_first_parts_are_decoded_before_the_others_are_cut(tiny_en, book, monkeypatch):
+    cuts = []
+
+    def watched(mel, start, end, shortest):
+        for part in cut_at_pauses(mel, start, end, shortest):
+            cuts.append(part)
+            yield part
+
+    monkeypatch.setattr(chapter, "cut_at_pauses", watched)
+    with tiny_en.stream(np.concatenate([book, book]), batch_size=2, **GREEDY) as running:
+        next(running)
+        early = len(cuts)
+        list(running)
+    assert early <= 4 < len(cuts)
+
+
+def test_segments_that_wait_for_an_earlier_part_can_be_kept_after_an_interruption(tiny_en, page, page_cut, monkeypatch):
+    first, *later = page_cut["segments"]
+
+    def interrupted(*_):
+        yield 2, dict(later[-1])
+        yield 0, dict(first)
+        yield 1, dict(later[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chapter, "in_step", interrupted)
+    with tiny_en.stream(page, batch_size=8, **GREEDY) as running:
+        assert next(running)["text"] == first["text"]
+        with pytest.raises(KeyboardInterrupt):
+            next(running)
+        assert running.transcript["segments"] == [first]
+        assert [segment["text"] for segment in running.keep_held()] == [later[0]["text"], later[-1]["text"]]
+        assert running.keep_held() == []
+    assert [segment["id"] for segment in running.transcript["segments"]] == [0, 1, 2]
+    assert running.transcript["text"] == first["text"] + later[0]["text"] + later[-1]["text"]
+
+
+def test_the_spectrogram_of_a_long_sound_keeps_no_other_core_busy(tiny_en, monkeypatch):
+    # Threads of the library of products would wait for the next of many small ones by spinning.
+    seen = []
+
+    def watched(*given):
+        seen.extend(library["num_threads"] for library in threads._controller().info())
+        return Spectrogram(*given)
+
+    monkeypatch.setattr(chapter, "Spectrogram", watched)
+    with threadpool_limits(2, user_api="blas"):
+        tiny_en.stream(np.zeros(16000, np.float32)).close()
+    assert set(seen) == {1}
+
+
+def test_one_of_several_for_which_memory_does_not_suffice_does_not_stop_the_others(tiny_en, monkeypatch):
+    real = chapter.open_sound
+    monkeypatch.setattr(chapter, "open_sound", lambda audio, **how: real(audio, **how) if audio == SHORT[0] else fail())
+
+    def fail():
+        raise MemoryError
+
+    lacking, fine = tiny_en.stream_many(["endless", SHORT[0]], **GREEDY)
+    assert isinstance(lacking, OutOfMemoryError)
+    assert isinstance(lacking, MemoryError)
+    assert fine.transcript["text"]

@@ -1,0 +1,345 @@
+"""The loop over windows against openai-whisper's own, on scripts: both are told what a model says, window by window."""
+
+import sys
+import warnings
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from minwhisper.tokenizer.tokenizer import Tokenizer
+from minwhisper.transcription import sequential as passage
+from minwhisper.transcription import transcribe as chapter
+from minwhisper.transcription.words import WordTiming
+from scripted import HOP, Numbered, Scripted, Tokens, quiet, said
+from vocabularies import installed
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+whisper = pytest.importorskip("whisper")
+timing = pytest.importorskip("whisper.timing")
+decoding = pytest.importorskip("whisper.decoding")
+LOOP = sys.modules["whisper.transcribe"]  # whisper.transcribe is the function
+
+PROMPT = 223  # tokens of a prompt that the decoder looks at
+MOST = 120  # calls of decode that an example may take
+TEXTS = (" one", " two", " three", ",", ".", " (", " what", "?", " ")
+
+
+class Stuck(Exception):
+    """openai-whisper hears the same window again and again, or an example takes too long."""
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_folder(*installed("base"))
+
+
+@dataclass
+class Theirs:
+    """The model that openai-whisper's loop gets: it says what a script says, and writes down what it was asked."""
+
+    script: Any  # (options, window) -> Tokens
+    probabilities: dict[str, float] = field(default_factory=dict)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    dims = SimpleNamespace(n_mels=80, n_audio_ctx=1500, n_text_ctx=448)
+    device = torch.device("cpu")
+    is_multilingual = True
+    num_languages = 99
+
+    def decode(self, segment: Any, options: Any) -> Any:
+        window = int(segment[0, 0]) - 1, int((segment[0] > 0).sum())
+        call = (*window, options.temperature, list(options.prompt)[-PROMPT:])
+        first_try = not self.calls or options.temperature <= self.calls[-1][2]
+        if len(self.calls) >= MOST or (first_try and self.calls and self.calls[-1][:2] == window):
+            raise Stuck
+        self.calls.append(call)
+        answer = self.script(options, window)
+        tokens = answer.tokens(tokenizer())
+        return decoding.DecodingResult(
+            segment, options.language, tokens=tokens, avg_logprob=answer.average, no_speech_prob=answer.no_speech,
+            temperature=options.temperature, compression_ratio=answer.ratio,
+        )  # fmt: skip
+
+    def detect_language(self, mel: Any) -> tuple[Any, dict[str, float]]:
+        assert mel.shape == (80, 3000)
+        return None, self.probabilities
+
+
+class Script:
+    """One answer after another, from the start again if need be."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = answers
+        self.count = 0
+
+    def __call__(self, _options: Any, _window: Any) -> Any:
+        self.count += 1
+        return self.answers[(self.count - 1) % len(self.answers)]
+
+
+class Aligner:
+    """Hand-made words: each token is one, with times and probabilities drawn the same way for both."""
+
+    def __init__(self, seed: int, kind: type) -> None:
+        self.seed, self.kind, self.count = seed, kind, 0
+
+    def __call__(self, tokens: list[int], frames: int) -> list[Any]:
+        self.count += 1
+        random = np.random.default_rng([self.seed, self.count])
+        last = frames // 2
+        if random.random() < 0.3:  # pauses long enough to be silence, or close to the end
+            last = random.integers(0, last + 1)
+        times = np.sort(random.integers(0, last + 1, len(tokens) + 1)) / 50
+        if random.random() < 0.3:
+            times = np.sort(np.concatenate([times[:1], times[-1] - random.integers(0, 40, len(tokens)) / 50]).clip(0))
+        doubtful = random.choice([0.0, 0.3, 1.0])
+        return [
+            self.kind(
+                word=tokenizer().decode([token]),
+                tokens=(self.kind is WordTiming and (token,)) or [token],
+                start=float(begin),
+                end=float(end),
+                probability=0.1 if random.random() < doubtful else 0.9,
+            )
+            for token, begin, end in zip(tokens, times, times[1:], strict=False)
+        ]
+
+
+def numbered_mel(frames: int) -> Any:
+    mel = Numbered(SimpleNamespace(size=frames * HOP), 80).read(0, frames + 3000)
+    return torch.from_numpy(mel)
+
+
+def theirs(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **options: Any) -> tuple[Any, Any]:
+    """openai-whisper's transcript and what it asked the model. Raises Stuck where it would not come to an end."""
+    model, aligner = Theirs(script, probabilities or {}), Aligner(seed, timing.WordTiming)
+
+    def align(_model, _tokenizer, text_tokens, _mel, num_frames, **_options):
+        return aligner(text_tokens, num_frames) if text_tokens else []
+
+    with (
+        patch.object(LOOP, "log_mel_spectrogram", lambda *_args, **_named: numbered_mel(frames)),
+        patch.object(timing, "find_alignment", align),
+    ):
+        return whisper.transcribe(model, np.zeros(0, np.float32), fp16=False, **options), model.calls
+
+
+def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **options: Any) -> tuple[Any, Any]:
+    """The same of ours."""
+    model = Scripted(script, tokenizer(), [probabilities])
+    aligner = Aligner(seed, WordTiming)
+
+    def align(tokens, _features, count, **_named):
+        return aligner(list(tokens), count) if tokens else []
+
+    windows: list[tuple[int, int]] = []
+    decode = model.decode
+
+    def remember(features, asked, *, generator=None):
+        windows.append(model.windows[-1])
+        return decode(features, asked, generator=generator)
+
+    model.decode = remember
+    with (
+        patch.object(chapter, "Spectrogram", Numbered),
+        patch.object(passage, "find_alignment", align),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        result = model.transcribe(quiet(frames * HOP), **options)
+    calls = [
+        (*window, asked.temperature, list(asked.prompt)[-PROMPT:])
+        for window, asked in zip(windows, model.asked, strict=True)
+    ]
+    return result, calls
+
+
+def check_same(answers: list[Any], frames: int, seed: int = 0, **options: Any) -> dict[str, Any]:
+    """Both loops ask the same and find the same. Returns our transcript."""
+    try:
+        expected, expected_calls = theirs(Script(answers), frames, seed, **options)
+    except Stuck:
+        assume(False)
+    result, calls = ours(Script(answers), frames, seed, **options)
+    assert calls == expected_calls
+    assert result["text"] == expected["text"]
+    assert result["language"] == expected["language"]
+    for mine, other in zip(result["segments"], expected["segments"], strict=True):
+        if not options.get("word_timestamps"):
+            other.pop("words", None)  # they give an empty list to a segment that is cleared
+        assert list(mine) == list(other)
+        for key in mine:
+            if key in ("start", "end"):
+                assert mine[key] == pytest.approx(other[key], abs=1e-9), key
+            elif key == "words":
+                check_same_words(mine[key], other[key])
+            else:
+                assert mine[key] == other[key], key
+    return result
+
+
+def check_same_words(mine: list[Any], other: list[Any]) -> None:
+    for word, expected in zip(mine, other, strict=True):
+        assert (word["word"], word["probability"]) == (expected["word"], expected["probability"])
+        assert (word["start"], word["end"]) == pytest.approx((expected["start"], expected["end"]), abs=1e-9)
+
+
+# ------------------------------------------------------------------------------------------ made-up scripts
+
+
+@st.composite
+def answer(draw: st.DrawFn) -> Tokens:
+    """What a window may be heard as: segments in order or not, open or closed, or any mixture of texts and times."""
+    t = tokenizer()
+    text = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=5).map("".join)
+    steps = st.integers(0, 1500) | st.sampled_from([0, 1, 50, 500, 1400, 1500])
+    parts: list[str | float] = []
+    if draw(st.booleans()):
+        now = 0
+        for _ in range(draw(st.integers(0, 4))):
+            begin = min(1500, now + draw(st.integers(0, 200)))
+            now = min(1500, begin + draw(st.integers(0, 600)))
+            parts += [begin / 50, draw(text), now / 50]
+        if draw(st.booleans()):
+            parts += [now / 50, *draw(st.lists(text, max_size=1))]
+    else:
+        parts = draw(st.lists(text | steps.map(lambda step: step / 50), max_size=6))
+    tokens = said(*parts).tokens(t)
+    times = [token >= t.timestamp_begin for token in tokens]
+    pair = any(one and other for one, other in pairwise(times))
+    # Text before the first time begins with the window here, and at a negative time there: a test of its own.
+    assume(not (pair and not times[0]))
+    good = draw(st.booleans())
+    return Tokens(
+        tuple(tokens),
+        -0.3 if good else draw(st.sampled_from([-0.3, -0.9, -1.0, -1.01, -2.0])),
+        0.1 if good else draw(st.sampled_from([0.1, 0.6, 0.61, 0.95])),
+        1.5 if good else draw(st.sampled_from([1.5, 2.4, 2.5])),
+    )
+
+
+ANSWERS = st.lists(answer(), min_size=1, max_size=6)
+FRAMES = st.integers(1, 9100) | st.sampled_from([1, 2999, 3000, 3001, 3002, 6000])
+TEMPERATURES = st.sampled_from([(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0,), (0.5,), (0.6,), (0.0, 0.6), (0.2, 0.5)])
+PROMPTS = st.sampled_from([None, "", " Say so. ", "one two three", " a" * 150, " a" * 221, " a" * 222, " a" * 240])
+THRESHOLDS = st.fixed_dictionaries(
+    {
+        "compression_ratio_threshold": st.sampled_from([2.4, None]),
+        "logprob_threshold": st.sampled_from([-1.0, None]),
+        "no_speech_threshold": st.sampled_from([0.6, None]),
+    }
+)
+
+
+@st.composite
+def clips_of(draw: st.DrawFn, frames: int) -> list[float]:
+    """Clips in order that do not overlap, in seconds, the last end perhaps left out."""
+    bounds = sorted(draw(st.lists(st.integers(0, frames), max_size=5, unique=True)))
+    if len(bounds) % 2 and bounds[-1] == frames:
+        bounds.pop()
+    return [bound / 100 for bound in bounds]
+
+
+def test_the_tokens_are_those_of_openai_whisper():
+    reference = whisper.tokenizer.get_tokenizer(True, language="en", task="transcribe")
+    assert reference.timestamp_begin == tokenizer().timestamp_begin
+    assert all(reference.encode(text) == tokenizer().encode(text) for text in TEXTS)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), answers=ANSWERS, frames=FRAMES, temperature=TEMPERATURES, thresholds=THRESHOLDS)
+def test_windows_and_attempts_are_the_same(data, answers, frames, temperature, thresholds):
+    clips = data.draw(clips_of(frames))
+    check_same(answers, frames, language="en", temperature=temperature, clip_timestamps=clips, **thresholds)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    answers=ANSWERS,
+    frames=st.integers(3001, 16000),
+    temperature=TEMPERATURES,
+    initial=PROMPTS,
+    carry=st.booleans(),
+    condition=st.booleans(),
+)
+def test_windows_are_told_the_same(answers, frames, temperature, initial, carry, condition):
+    carry = carry and initial is not None
+    # What is carried leaves at least one token of room: without, openai-whisper tells all that was said.
+    assume(not carry or len(tokenizer().encode(" " + initial.strip())) < PROMPT)
+    check_same(
+        answers,
+        frames,
+        language="en",
+        temperature=temperature,
+        initial_prompt=initial,
+        carry_initial_prompt=carry,
+        condition_on_previous_text=condition,
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    data=st.data(),
+    answers=ANSWERS,
+    frames=FRAMES,
+    temperature=TEMPERATURES,
+    # Times are multiples of 0.01 s, and so no silence is exactly as long as a threshold, where rounding would decide.
+    threshold=st.sampled_from([None, 0.0, 0.505, 2.005, 8.005]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_words_move_the_windows_the_same_way(data, answers, frames, temperature, threshold, seed):
+    clips = data.draw(clips_of(frames))
+    check_same(
+        answers,
+        frames,
+        seed,
+        language="en",
+        temperature=temperature,
+        word_timestamps=True,
+        hallucination_silence_threshold=threshold,
+        clip_timestamps=clips,
+    )
+
+
+@pytest.mark.parametrize("probabilities", [{"fr": 0.7, "de": 0.3}, {"fr": 0.2, "de": 0.8}])
+def test_the_language_is_heard_the_same(probabilities):
+    heard = dict.fromkeys(tokenizer().languages, 0.0) | probabilities
+    result = check_same([said(" one")], 4000, probabilities=heard)
+    assert result["language"] == max(probabilities, key=probabilities.get)
+
+
+# ------------------------------------------------------------------------------------------ where they differ
+
+
+def test_text_before_the_first_time_is_not_before_the_sound():
+    script = [said(" one", 1.0, 1.0, " two", 2.0)]
+    (expected, _), (result, _) = theirs(Script(script), 300, language="en"), ours(Script(script), 300, language="en")
+    assert [s["text"] for s in result["segments"]] == [s["text"] for s in expected["segments"]] == [" one", " two"]
+    assert expected["segments"][0]["start"] < 0
+    assert result["segments"][0]["start"] == 0
+
+
+def test_times_that_go_nowhere_end_here_only():
+    script = [said(0.0, 0.0)]
+    with pytest.raises(Stuck):
+        theirs(Script(script), 300, language="en")
+    _, calls = ours(Script(script), 300, language="en")
+    assert len(calls) == 150
+
+
+def test_a_carried_prompt_that_leaves_no_room_does_not_let_all_in():
+    script = [said(" one")]
+    asked = {"language": "en", "initial_prompt": " a" * 223, "carry_initial_prompt": True}
+    (_, expected), (_, calls) = theirs(Script(script), 6000, **asked), ours(Script(script), 6000, **asked)
+    told = tokenizer().encode(" a") * 223
+    assert [call[3] for call in calls] == [told, told]
+    assert expected[1][3] == [*told[1:], *tokenizer().encode(" one")]

@@ -1,0 +1,304 @@
+"""The loop where words have times, on scripted answers and words."""
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper.errors import MinWhisperError
+from minwhisper.transcription import sequential as chapter
+from minwhisper.transcription.words import WordTiming
+from scripted import (
+    ENGLISH,
+    GAP,
+    KEYS,
+    MULTILINGUAL,
+    ONE,
+    ONE_TOLD,
+    REPETITIVE,
+    SILENT,
+    THREE,
+    Scripted,
+    Tokens,
+    any_tokens,
+    made_up_tokenizer,
+    places,
+    prompt_of,
+    run,
+    said,
+    timestamp,
+)
+
+# ------------------------------------------------------------------------------------------ words
+
+
+class Aligned:
+    """Stands for find_alignment: gives each window the words of a list, (text, start, end[, probability])."""
+
+    def __init__(self, *windows: Sequence[tuple[Any, ...]]) -> None:
+        self.windows = iter(windows)
+        self.texts: list[str] = []
+        self.calls: list[dict[str, Any]] = []
+        self.frames: list[int] = []
+
+    def __call__(self, tokens: Sequence[int], features: np.ndarray, frames: int, **named: Any) -> list[WordTiming]:
+        assert features.shape == (1, 1500, 384)
+        tokenizer = named["tokenizer"]
+        self.texts.append(tokenizer.decode(tokens))
+        self.frames.append(frames)
+        self.calls.append(named)
+        return [
+            WordTiming(text, tuple(tokenizer.encode(text)), begin, end, *(probability or [0.9]))
+            for text, begin, end, *probability in next(self.windows)
+        ]
+
+
+def run_with_words(model: Scripted, frames: int, aligned: Aligned, **options: Any) -> dict[str, Any]:
+    with patch.object(chapter, "find_alignment", aligned):
+        return run(model, frames, word_timestamps=True, **options)
+
+
+OPEN = said(0.0, " one", 5.0, 5.0, " two", 9.0, 9.0, " thr")
+REST = [*[SILENT] * 4]
+FOLLOWING = {  # what is said, its words, hallucination_silence_threshold, where the next window starts
+    "behind the last word of an open one": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 820),
+    "behind a closed one": (
+        said(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
+    ),
+    "behind a closed one of one segment": (said(0.0, " one", 5.0), [(" one", 1.0, 2.0)], None, 3000),
+    "behind the last word without times": (said(" one"), [(" one", 1.0, 2.5)], None, 250),
+    "where the last segment ends if there are no words": (said(0.0, " ", 5.0, 5.0, " ", 6.0, 6.0), [], None, 600),
+    "where it would if the last word ends at once": (OPEN, [(" one", 0.0, 0.0), (" two", 0.0, 0.0)], None, 900),
+    "behind the last word with much left": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], 2.0, 820),
+    "behind the window with little left": (
+        said(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"), [(" one", 13.0, 14.0), (" two", 27.0, 28.0)], 2.0, 3000
+    ),
+    "behind the last word with just more left": (
+        said(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"),
+        [(" one", 13.0, 14.0), (" two", 27.0, 27.98)], 2.0, 2798
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("speech", "timings", "threshold", "following"), FOLLOWING.values(), ids=FOLLOWING)
+def test_with_words_the_next_window_starts_behind_the_last_one(speech, timings, threshold, following):
+    model = Scripted([speech, *REST])
+    run_with_words(model, 6000, Aligned(timings), hallucination_silence_threshold=threshold)
+    assert model.seeks[:2] == [0, following]
+
+
+def test_what_is_left_of_a_window_is_counted_as_if_it_were_full():
+    # As openai-whisper does: behind the word are 3 s of 30, though there is sound for 28.5 s.
+    model = Scripted([said(0.0, " one", 28.0, 28.0), SILENT])
+    run_with_words(model, 2850, Aligned([(" one", 25.5, 27.0)]), hallucination_silence_threshold=2.0)
+    assert model.windows == [(0, 2850), (2700, 150)]
+
+
+def test_words_are_looked_for_in_the_text_alone():
+    t = made_up_tokenizer(ENGLISH)
+    text = t.encode(" one")
+    asked: list[list[int]] = []
+
+    def align(tokens, *_given, **_named):
+        asked.append(list(tokens))
+        return []
+
+    model = Scripted([Tokens((timestamp(t, 0), t.sot_lm, *text, t.no_speech, timestamp(t, 1)))])
+    with patch.object(chapter, "find_alignment", align):
+        run(model, 300, word_timestamps=True)
+    assert asked == [text]
+
+
+def test_segments_have_words_and_their_times():
+    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 6.5), (",", 6.5, 6.5)], [(" three", 0.25, 1.0)])
+    model = Scripted(
+        [said(0.0, " one", 5.0, 5.0, " two,", 9.0), said(0.0, " three", 1.0)], made_up_tokenizer(MULTILINGUAL)
+    )
+    result = run_with_words(model, 3200, aligned, language="german", task="transcribe")
+    assert places(result) == [(0, 1, 2, " one"), (0, 6, 6.5, " two,"), (3000, 30.25, 31, " three")]
+    assert all(list(segment) == [*KEYS, "words"] for segment in result["segments"])
+    assert [[(w["word"], w["start"], w["end"]) for w in s["words"]] for s in result["segments"]] == [
+        [(" one", 1.0, 2.0)],
+        [(" two,", 6.0, 6.5)],
+        [(" three", 30.25, 31.0)],
+    ]
+    assert aligned.texts == [" one two,", " three"]
+    assert aligned.frames == [3000, 200]
+    t = model.tokenizer
+    for call in aligned.calls:
+        assert call == {
+            "prompt": t.prompt("de", "transcribe", timestamps=True),
+            "heads": ((0, 0),),
+            "weights": model.decoder_weights,
+            "config": model.config,
+            "tokenizer": t,
+            "language": "de",
+        }
+
+
+def test_marks_belong_to_words_as_asked():
+    aligned = Aligned([(" one", 1.0, 2.0), (",", 2.0, 2.1), (" (", 2.1, 2.2), (" two", 2.2, 3.0)])
+    model = Scripted([said(0.0, " one, ( two", 5.0)])
+    options = {"prepend_punctuations": "", "append_punctuations": ","}
+    (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
+    assert [word["word"] for word in segment["words"]] == [" one,", " (", " two"]
+    aligned = Aligned([(" one", 1.0, 2.0), (",", 2.0, 2.1), (" (", 2.1, 2.2), (" two", 2.2, 3.0)])
+    model = Scripted([said(0.0, " one, ( two", 5.0)])
+    options = {"prepend_punctuations": "(", "append_punctuations": ""}
+    (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
+    assert [word["word"] for word in segment["words"]] == [" one", ",", " ( two"]
+
+
+def test_a_window_knows_where_the_last_word_before_it_ended():
+    told: list[float] = []
+    add_word_times = chapter.add_word_times
+
+    def remember(*given, last_speech_end, **named):
+        told.append(last_speech_end)
+        return add_word_times(*given, last_speech_end=last_speech_end, **named)
+
+    empty = said(0.0, " ", 5.0)  # no words: a segment's end counts
+    model = Scripted([OPEN, SILENT, said(0.0, " one", 29.0), empty, said(0.0, " two", 1.0)])
+    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" one", 1.0, 2.0)], [], [(" two", 0.0, 1.0)])
+    with patch.object(chapter, "add_word_times", remember):
+        run_with_words(model, 12820, aligned)
+    assert model.seeks == [0, 820, 3820, 6820, 9820]
+    assert told == pytest.approx([0.0, 8.2, 40.2, 73.2])
+
+
+ODD = 0.1  # a probability at which a single word is taken for invented
+
+
+def test_silence_before_doubtful_words_is_skipped_and_nothing_kept():
+    model = Scripted(
+        [ONE, *[said(0.0, " what", 9.0, **REPETITIVE)] * 3, said(0.0, " what", 9.0), THREE], made_up_tokenizer(ENGLISH)
+    )
+    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" what", 5.0, 6.0, ODD)], [(" three", 0.0, 1.0)])
+    result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
+    assert model.windows == [(0, 3000), (3000, 3000), (3500, 2500)]
+    assert [s["text"] for s in result["segments"]] == [" one", " two", " three"]
+    # Nothing was heard, so nothing is forgotten, though it was drawn at 0.6.
+    assert model.asked[4].temperature == 0.6
+    assert model.told[-1] == ONE_TOLD
+
+
+def test_silence_no_longer_than_the_threshold_is_not_skipped():
+    model = Scripted([said(0.0, " what", 9.0)])
+    aligned = Aligned([(" what", 5.0, 6.0, ODD)])
+    result = run_with_words(model, 3000, aligned, hallucination_silence_threshold=30.0)
+    assert len(model.asked) == 1
+    assert [s["text"] for s in result["segments"]] == [" what"]
+
+
+def test_doubtful_words_amid_silence_are_dropped_and_heard_again():
+    model = Scripted([said(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), said(0.0, " three", 1.0), *REST])
+    aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)], [(" three", 0.0, 1.0)])
+    result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
+    assert model.seeks[:2] == [0, 1200]
+    assert [s["text"] for s in result["segments"]] == [" one", " three"]
+    assert model.told[1] == "<|0.00|> one<|5.00|>"  # of what was kept only
+    # Drawn at a low temperature; a high one would have been forgotten:
+    model = Scripted([said(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), *REST])
+    aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)])
+    run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, temperature=0.8)
+    assert model.told[1] == ""
+
+
+def test_doubtful_words_soon_after_the_last_of_the_window_before_are_kept():
+    second = said(3.0, " what", 4.0, 9.0, " two", 29.0)
+    model = Scripted([said(0.0, " one", 29.0), second])
+    aligned = Aligned([(" one", 28.5, 29.5)], [(" what", 3.0, 4.0, ODD), (" two", 9.0, 10.0)])
+    result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=4.0)
+    assert [s["text"] for s in result["segments"]] == [" one", " what", " two"]
+
+
+def test_behind_doubtful_words_the_silence_lasts_to_the_end_of_the_sound_and_not_of_the_window():
+    model = Scripted([said(0.0, " one", 2.0, 5.0, " what", 7.0)])
+    aligned = Aligned([(" one", 0.2, 1.0), (" what", 5.0, 6.0, ODD)])
+    result = run_with_words(model, 800, aligned, hallucination_silence_threshold=3.0)
+    assert [s["text"] for s in result["segments"]] == [" one", " what"]  # 2 s of silence are not enough
+
+
+def test_doubtful_words_near_the_end_end_the_sound():
+    model = Scripted([said(0.0, " one", 5.0, 27.0, " what", 29.0)])
+    aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
+    result = run_with_words(model, 2950, aligned, hallucination_silence_threshold=2.0)
+    assert model.windows == [(0, 2950)]
+    assert [s["text"] for s in result["segments"]] == [" one"]
+    # A clip that ends before the sound goes on in the sound: what counts is the sound.
+    model = Scripted([said(0.0, " one", 5.0, 27.0, " what", 29.0), SILENT, SILENT])
+    aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
+    run_with_words(model, 9000, aligned, hallucination_silence_threshold=2.0, clip_timestamps=[0, 29.5])
+    assert model.seeks == [0, 2720]
+
+
+def test_after_words_that_end_at_once_a_window_moves_on_all_the_same():
+    def at_once(segments, *_given, **_named):
+        word = {"word": " one", "start": 0.0, "end": segments[0]["seek"] / 100 + 0.004, "probability": 0.9}
+        return [segment | {"words": [word]} for segment in segments]
+
+    model = Scripted(lambda *_: said(" one"))
+    with patch.object(chapter, "add_word_times", at_once):
+        run_with_words(model, 3, Aligned([], [], []))
+    assert model.windows == [(0, 3), (1, 2), (2, 1)]
+
+
+def test_progress_does_not_go_beyond_a_clip():
+    reports: list[tuple[float, float]] = []
+    model = Scripted([said(0.0, " one", 5.0, 27.0, " what", 29.0), said(" two")])
+    aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)], [(" two", 0.0, 0.4)])
+    # The sound ends so soon after the doubtful words that the rest of it is left out, and the second clip is not.
+    asked = {"clip_timestamps": [0, 29.4, 29.5, 29.9], "progress": lambda *report: reports.append(report)}
+    run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, **asked)
+    assert model.windows == [(0, 2940), (2950, 40)]
+    assert reports == [(pytest.approx(29.4), pytest.approx(29.8)), (pytest.approx(29.8), pytest.approx(29.8))]
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), frames=st.integers(1, 400) | st.integers(2990, 3400))
+def test_with_any_words_every_window_moves_on(data, frames):
+    threshold = data.draw(st.sampled_from([None, 0.0, 0.5, 2.0]))
+
+    def align(tokens, _features, size, **_named):
+        if not tokens:
+            return []
+        begin = data.draw(st.integers(0, size // 2)) / 50
+        end = data.draw(st.integers(round(begin * 50), size // 2)) / 50
+        return [WordTiming(" word", tuple(tokens), begin, end, data.draw(st.sampled_from([0.05, 0.9])))]
+
+    model = Scripted(lambda *_: data.draw(any_tokens()))
+    with patch.object(chapter, "find_alignment", align):
+        run(model, frames, word_timestamps=True, hallucination_silence_threshold=threshold, temperature=0.0)
+    assert len(model.asked) <= frames
+    assert all(before < after for before, after in pairwise(model.seeks))
+    assert all(size == min(3000, frames - seek) for seek, size in model.windows)
+
+
+def test_words_need_alignment_heads_before_any_work():
+    model = Scripted([], alignment_heads=())
+    with pytest.raises(MinWhisperError, match="scripted"):
+        model.stream("/no/such/file", word_timestamps=True)
+
+
+def test_words_of_a_translation_are_warned_of():
+    model = Scripted([SILENT], made_up_tokenizer(MULTILINGUAL))
+    with pytest.warns(UserWarning, match="word_timestamps: words of a translation") as caught:
+        run_with_words(model, 300, Aligned(), task="translate", language="fr")
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_with_words(Scripted([SILENT], made_up_tokenizer(MULTILINGUAL)), 300, Aligned(), language="fr")
+        run(Scripted([SILENT], made_up_tokenizer(MULTILINGUAL)), 300, task="translate", language="fr")
+
+
+def test_a_warning_names_the_line_that_asked():
+    model = Scripted([SILENT])
+    with pytest.warns(UserWarning, match="initial_prompt") as caught:
+        model.stream(GAP, initial_prompt=prompt_of(300))
+    assert caught[0].filename == __file__

@@ -1,0 +1,465 @@
+"""Words in segments: each rule that shortens a word, and each that finds one that nobody said."""
+
+from copy import deepcopy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper.audio.mel import log_mel_spectrogram
+from minwhisper.tokenizer.tokenizer import Tokenizer
+from minwhisper.transcription.alignment import find_alignment
+from minwhisper.transcription.word_timestamps import (
+    add_word_times,
+    fit_together,
+    is_anomalous,
+    last_word_end,
+    share_words,
+    shorten_after_pause,
+    shorten_at_sentence_ends,
+    skip_hallucinations,
+    skip_leading_silence,
+    usual_duration,
+    word_anomaly,
+)
+from minwhisper.transcription.words import WordTiming
+from vocabularies import PIECE_COUNTS, made_up_pieces
+
+SIZE = 51865
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(made_up_pieces(PIECE_COUNTS[SIZE]), SIZE)
+
+
+def timing(word, start, end, tokens=(1,)):
+    return WordTiming(word, tokens, start, end, 0.9)
+
+
+def said(word, start, end, probability=0.9):
+    return {"word": word, "start": start, "end": end, "probability": probability}
+
+
+def segment(start, end, words=None, *, seek=0, tokens=()):
+    made = {
+        "id": 0,
+        "seek": seek,
+        "start": start,
+        "end": end,
+        "text": "",
+        "tokens": list(tokens),
+        "temperature": 0.0,
+        "avg_logprob": 0.0,
+        "compression_ratio": 1.0,
+        "no_speech_prob": 0.0,
+    }
+    return made if words is None else {**made, "words": words}
+
+
+def times(words) -> list[tuple[float, float]]:
+    return [(word["start"], word["end"]) for word in words]
+
+
+# ------------------------------------------------------------------------------------------ the rules, one by one
+
+
+@pytest.mark.parametrize(
+    ("durations", "usual"),
+    [
+        ([], 0.0),
+        ([0.0, 0.0], 0.0),
+        ([0.0, 0.25], 0.25),  # words without duration are not counted
+        ([0.25, 0.5], 0.375),
+        ([0.25, 0.5, 8.0], 0.5),
+        ([0.625, 1.0], 0.7),  # at most
+    ],
+    ids=str,
+)
+def test_the_usual_duration(durations, usual):
+    assert usual_duration([timing("a", 1.0, 1.0 + duration) for duration in durations]) == usual
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], []),
+        ([(".", 0.0, 9.0)], [(0.0, 9.0)]),  # never the first
+        ([(" a", 0.0, 1.0), (".", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),
+        ([(" a", 0.0, 1.0), (".", 1.0, 2.5)], [(0.0, 1.0), (1.0, 2.5)]),  # not longer than 1.5
+        ([("!", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (3.5, 5.0)]),
+        ([(" a", 0.0, 9.0), (" b", 9.0, 19.0)], [(0.0, 9.0), (9.0, 19.0)]),  # no sentence ends
+        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),
+        ([(" a", 0.0, 1.0), ("?", 1.0, 5.0), (" b", 5.0, 9.0)], [(0.0, 1.0), (1.0, 2.5), (7.5, 9.0)]),
+        ([(".", 0.0, 1.0), ("。", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),  # both: it is the end that moves
+    ],
+    ids=str,
+)
+def test_words_at_the_ends_of_sentences_are_shortened(words, expected):
+    before = [timing(*word) for word in words]
+    shortened = shorten_at_sentence_ends(before, 1.5)
+    assert [(word.start, word.end) for word in shortened] == expected
+    assert [word.word for word in shortened] == [word for word, _, _ in words]
+
+
+def test_words_are_shared_by_their_tokens():
+    timings = [
+        timing(" a", 0.0, 0.104, (1, 2)),
+        timing(" b.", 0.106, 1.0, (3, 4)),
+        timing(" c", 1.0, 2.0, (5,)),
+        timing(" d", 2.0, 3.0, (6,)),
+    ]
+    shared = share_words(timings, [2, 0, 1, 1, 1, 1], 10.0)
+    # " b." has two tokens: it is all the third segment's, to which one of the two belongs.
+    assert [[word["word"] for word in words] for words in shared] == [[" a"], [], [" b."], [" c"], [" d"], []]
+    assert times(shared[0]) == [(10.0, 10.1)]
+    assert times(shared[2]) == [(10.11, 11.0)]
+    assert set(shared[0][0]) == {"word", "start", "end", "probability"}
+    assert shared[0][0]["probability"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "last_speech_end", "expected"),
+    [
+        ([], 0.0, []),
+        ([(10.0, 13.0)], 0.0, [(12.0, 13.0)]),  # too long, after a pause
+        ([(10.0, 13.0)], 11.0, [(10.0, 13.0)]),  # no pause: 13 - 11 is four usual words
+        ([(10.0, 13.0)], 10.9, [(12.0, 13.0)]),
+        ([(10.0, 11.0)], 0.0, [(10.0, 11.0)]),  # not too long: two usual words
+        ([(0.0, 1.5)], -5.0, [(0.5, 1.5)]),
+        ([(10.0, 13.0), (13.0, 13.5)], 0.0, [(12.0, 13.0), (13.0, 13.5)]),
+        ([(10.0, 13.0), (13.0, 16.0)], 0.0, [(14.0, 15.0), (15.0, 16.0)]),  # both too long
+        ([(10.0, 10.5), (10.5, 12.5)], 0.0, [(10.5, 11.5), (11.5, 12.5)]),  # together too long
+        ([(10.0, 10.5), (10.5, 12.0)], 0.0, [(10.0, 10.5), (10.5, 12.0)]),  # together just not: four usual words
+        ([(0.0, 1.2), (1.2, 1.9)], -9.0, [(0.2, 1.2), (1.2, 1.9)]),
+        ([(0.0, 0.4), (0.4, 1.8)], -9.0, [(0.0, 0.4), (0.4, 1.8)]),
+    ],
+    ids=str,
+)
+def test_words_after_a_pause_are_shortened(words, last_speech_end, expected):
+    before = [said("a", *word) for word in words]
+    kept = deepcopy(before)
+    shortened = shorten_after_pause(before, last_speech_end, 0.5)
+    assert times(shortened) == [pytest.approx(word) for word in expected]
+    assert before == kept
+
+
+def test_at_the_very_start_the_boundary_is_half_way_to_the_second_words_end():
+    # max(end / 2, end - longest): half of 1.8 is later than 1.8 - 1.4. And no word starts before 0.
+    shortened = shorten_after_pause([said("a", 0.0, 0.2), said("b", 0.2, 1.8), said("c", 1.8, 9.0)], -9.0, 0.7)
+    assert times(shortened) == [(0.0, 0.2), (0.2, 1.8), (1.8, 9.0)]  # together not long enough
+    shortened = shorten_after_pause([said("a", 0.0, 1.0), said("b", 1.0, 1.9)], -9.0, 0.4)
+    assert times(shortened) == [pytest.approx((0.3, 1.1)), pytest.approx((1.1, 1.9))]
+    shortened = shorten_after_pause([said("a", -0.3, 0.0), said("b", 0.0, 1.5)], -9.0, 0.4)
+    assert times(shortened) == [pytest.approx((0.0, 0.75)), pytest.approx((0.75, 1.5))]
+
+
+@pytest.mark.parametrize(
+    ("given_times", "words", "segment_times", "word_times"),
+    [
+        ((3.0, 8.0), [], (3.0, 8.0), []),
+        ((3.0, 8.0), [(3.2, 4.0), (4.0, 7.9)], (3.2, 7.9), [(3.2, 4.0), (4.0, 7.9)]),
+        # the first word starts more than half a second early: the segment knows better
+        ((3.0, 8.0), [(2.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
+        ((3.0, 8.0), [(2.5, 4.0), (4.0, 8.0)], (2.5, 8.0), [(2.5, 4.0), (4.0, 8.0)]),
+        ((3.8, 8.0), [(2.0, 4.0), (4.0, 8.0)], (3.8, 8.0), [(3.5, 4.0), (4.0, 8.0)]),  # a usual word is left
+        ((4.0, 8.0), [(2.0, 4.0), (4.0, 8.0)], (2.0, 8.0), [(2.0, 4.0), (4.0, 8.0)]),  # nothing would be left
+        # the last word ends more than half a second late
+        ((3.0, 7.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 7.0), [(3.0, 4.0), (4.0, 7.0)]),
+        ((3.0, 7.5), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
+        ((3.0, 4.2), [(3.0, 4.0), (4.0, 8.0)], (3.0, 4.2), [(3.0, 4.0), (4.0, 4.5)]),  # a usual word is left
+        ((3.0, 4.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
+        # one word that is both
+        ((3.0, 5.0), [(1.0, 9.0)], (3.0, 5.0), [(3.0, 5.0)]),
+        ((0.6, 5.0), [(0.0, 0.7), (0.7, 5.0)], (0.6, 5.0), [(0.2, 0.7), (0.7, 5.0)]),
+        ((0.55, 5.0), [(0.0, 0.56), (0.6, 5.0)], (0.55, 5.0), [(0.06, 0.56), (0.6, 5.0)]),
+    ],
+    ids=str,
+)
+def test_segment_and_words_agree_on_the_times(given_times, words, segment_times, word_times):
+    before = segment(*given_times)
+    spoken = [said("a", *word) for word in words]
+    kept = deepcopy((before, spoken))
+    fitted = fit_together(before, spoken, 0.5)
+    assert (fitted["start"], fitted["end"]) == segment_times
+    assert times(fitted["words"]) == [pytest.approx(word) for word in word_times]
+    assert (before, spoken) == kept
+
+
+def test_no_word_starts_before_the_sound():
+    fitted = fit_together(segment(0.3, 5.0), [said("a", -0.4, 0.4), said("b", 0.4, 5.0)], 0.7)
+    assert fitted["words"][0]["start"] == 0.0
+
+
+# ------------------------------------------------------------------------------------------ all together
+
+
+def test_segments_get_their_words(tokenizer):
+    a, b, full_stop = tokenizer.encode("a")[0], tokenizer.encode("b")[0], tokenizer.encode(".")[0]
+    time = tokenizer.timestamp_begin
+    segments = [
+        segment(20.0, 21.0, seek=2000, tokens=[time, a, full_stop, time + 50]),
+        segment(21.0, 22.0, seek=2000, tokens=[time + 50, time + 100]),
+        segment(25.0, 30.0, seek=2000, tokens=[time + 250, b, b, time + 500]),
+    ]
+    timings = [
+        WordTiming(" a", (a,), 0.0, 0.8, 0.5),
+        WordTiming(".", (full_stop,), 0.8, 0.9, 0.7),
+        WordTiming(" b", (b,), 0.9, 5.8, 0.9),
+        WordTiming(" b", (b,), 5.8, 6.3, 0.8),
+    ]
+    kept = deepcopy(segments)
+    done = add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=19.9)
+    assert segments == kept
+    assert [[word["word"] for word in part["words"]] for part in done] == [[" a."], [], [" b", " b"]]
+    # The median of 0.1, 0.5, 0.8 and 4.9 is 0.65: the word after the sentence starts 1.3 before its end.
+    assert times(done[0]["words"]) == [(20.0, 20.8)]
+    assert times(done[2]["words"]) == [pytest.approx((24.5, 25.8)), pytest.approx((25.8, 26.3))]
+    assert [(part["start"], part["end"]) for part in done] == [(20.0, 20.8), (21.0, 22.0), (24.5, 26.3)]
+    for before, after in zip(kept, done, strict=True):
+        unchanged = set(before) - {"start", "end"}
+        assert {key: after[key] for key in unchanged} == {key: before[key] for key in unchanged}
+        assert set(after) == {*before, "words"}
+
+
+def test_the_end_of_speech_is_handed_from_segment_to_segment(tokenizer):
+    [a] = tokenizer.encode("a")
+    segments = [segment(0.0, 3.0, tokens=[a, a, a]), segment(3.0, 9.0, tokens=[a])]
+
+    def last_words(segments, starts, start, end):
+        """The last segment's words, if there were three words of half a second before it and one is left."""
+        words = [*((at, at + 0.5) for at in starts), (start, end)]
+        timings = [timing(" a", *word, (a,)) for word in words]
+        return times(add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)[-1]["words"])
+
+    assert last_words(segments, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]  # speech ended at 1.5, long ago
+    assert last_words(segments, (1.0, 1.5, 2.0), 2.5, 4.4) == [(2.5, 4.4)]  # speech ended at 2.5
+    # A segment without words ends at 4.0, but speech does not.
+    silent = [segments[0], segment(1.5, 4.0), segments[1]]
+    assert last_words(silent, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]
+
+
+def test_which_marks_join_is_the_callers_to_say(tokenizer):
+    segments = [segment(0.0, 3.0, tokens=[1, 1, 1])]
+    timings = [timing(" (", 0.0, 1.0), timing("a", 1.0, 2.0), timing(")", 2.0, 3.0)]
+
+    def words(**marks):
+        [done] = add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=0.0, **marks)
+        return [word["word"] for word in done["words"]]
+
+    assert words() == [" (a)"]
+    assert words(prepend="") == [" (", "a)"]
+    assert words(append="") == [" (a", ")"]
+
+
+def test_no_segments_and_no_words(tokenizer):
+    assert add_word_times([], [], tokenizer=tokenizer, last_speech_end=0.0) == []
+    [done] = add_word_times([segment(1.0, 2.0)], [], tokenizer=tokenizer, last_speech_end=0.0)
+    assert (done["start"], done["end"], done["words"]) == (1.0, 2.0, [])
+
+
+@settings(deadline=None)
+@given(
+    durations=st.lists(st.sampled_from([0.0, 0.02, 0.3, 0.5, 1.2, 4.0]), min_size=1, max_size=12),
+    starts=st.lists(st.integers(0, 1500), min_size=2, max_size=2),
+    last_speech_end=st.sampled_from([0.0, 3.0, 9.9]),
+    marks=st.lists(st.sampled_from([" a", ".", ",", " ("]), min_size=12, max_size=12),
+)
+def test_words_stay_in_order_within_their_times(tokenizer, durations, starts, last_speech_end, marks):
+    timings, at = [], 0.0
+    for duration, word in zip(durations, marks, strict=False):
+        timings.append(timing(word, at, at + duration))
+        at += duration
+    start, end = sorted(starts)
+    before = segment(10 + start / 50, 10 + end / 50, seek=1000, tokens=[1] * len(durations))
+    [done] = add_word_times([before], timings, tokenizer=tokenizer, last_speech_end=last_speech_end)
+    words = done["words"]
+    assert "".join(word["word"] for word in words) == "".join(word.word for word in timings)
+    ends = [word["end"] for word in words]
+    assert ends == sorted(ends)
+    for word in words:
+        # openai-whisper may start a first word early, even before the window, if the second is far off: by twice 0.7 s
+        assert 10.0 - 1.4 - 1e-9 <= word["start"] <= word["end"] + 1e-9
+        assert word["end"] <= 10.0 + at + 0.7 + 1e-9
+
+
+def test_real_words_of_a_real_window(tiny_en, speech):
+    samples = speech["jfk.flac"]
+    tokenizer = tiny_en.tokenizer
+    features = tiny_en.encode(log_mel_spectrogram(samples, padding=480000)[None, :, :3000])
+    parts = [" And so, my fellow Americans,", " ask not what your country can do for you."]
+    segments = [
+        segment(0.0, 2.4, tokens=tokenizer.encode(parts[0])),
+        segment(3.3, 7.8, tokens=tokenizer.encode(parts[1])),
+    ]
+    timings = find_alignment(
+        [token for part in segments for token in part["tokens"]],
+        features,
+        1100,
+        prompt=tokenizer.prompt("en", "transcribe", timestamps=True),
+        heads=tiny_en.alignment_heads,
+        weights=tiny_en.weights["decoder"],
+        config=tiny_en.config,
+        tokenizer=tokenizer,
+        language="en",
+    )
+    first, second = add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
+    assert [word["word"] for word in first["words"]] == [" And", " so,", " my", " fellow", " Americans,"]
+    assert second["words"][-1]["word"] == " you."
+    americans = first["words"][-1]
+    assert americans["start"] < 1.9 < americans["end"] < 2.6
+    ask = second["words"][0]  # the pause before it, a second long, is in neither
+    assert 3.0 < ask["start"] < 3.8 < ask["end"] < 4.1
+    assert (first["start"], second["end"]) == (first["words"][0]["start"], second["words"][-1]["end"])
+
+
+@pytest.mark.parametrize(
+    ("segments", "end"),
+    [
+        ([], None),
+        ([segment(0.0, 2.0)], 2.0),
+        ([segment(0.0, 2.0, []), segment(2.0, 3.0, [])], 3.0),
+        ([segment(0.0, 2.0, [said("a", 0.0, 1.5), said("b", 1.5, 1.8)])], 1.8),
+        ([segment(0.0, 2.0, [said("a", 0.0, 1.5)]), segment(2.0, 3.0, [])], 1.5),
+    ],
+    ids=["nothing", "no words", "no words in any", "words", "words further up"],
+)
+def test_the_end_of_the_last_word(segments, end):
+    assert last_word_end(segments) == end
+
+
+# ------------------------------------------------------------------------------------------ invented words
+
+
+@pytest.mark.parametrize(
+    ("duration", "probability", "anomaly"),
+    [
+        (0.5, 0.9, 0.0),
+        (0.5, 0.15, 0.0),
+        (0.5, 0.14, 1.0),
+        (0.133, 0.9, 0.0),
+        (0.033, 0.9, 1.5),
+        (0.0, 0.9, 1.995),
+        (2.0, 0.9, 0.0),
+        (3.5, 0.9, 1.5),
+        (3.5, 0.1, 2.5),
+        (0.033, 0.1, 2.5),
+    ],
+)
+def test_what_is_odd_about_a_word(duration, probability, anomaly):
+    assert word_anomaly(said(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
+
+
+GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: anomaly 0, 1, 0.495
+
+
+@pytest.mark.parametrize(
+    ("words", "anomalous"),
+    [
+        ([], False),
+        ([GOOD], False),
+        ([BAD], True),
+        ([BAD, GOOD], False),
+        ([BAD, BAD, GOOD], False),
+        ([BAD, BAD, BAD, GOOD, GOOD], True),
+        ([ODD, ODD], False),
+        ([GOOD] * 8 + [BAD] * 8, False),  # the first eight tell
+        ([GOOD] * 5 + [BAD] * 3, True),
+        ([GOOD] * 6 + [BAD] * 3, False),
+        ([(0.067, 0.9)], True),  # 0.99: as good as 1
+        ([(0.068, 0.9)], False),
+    ],
+    ids=str,
+)
+def test_what_is_odd_about_a_segment(words, anomalous):
+    assert is_anomalous(segment(0, 9, [said(" a", 0.0, *word) for word in words])) == anomalous
+
+
+def test_marks_do_not_tell():
+    odd_marks = [said(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
+    assert not is_anomalous(segment(0, 9, [*odd_marks, said(" a", 0.0, 0.5)]))
+    assert is_anomalous(segment(0, 9, [said(" a.", 0.0, 0.0, 0.0), said(".", 0.0, 0.5)]))
+    assert is_anomalous(segment(0, 9, [said(".", 0.0, 0.5)]))  # nothing but marks
+    assert not is_anomalous(segment(0, 9))  # nothing known
+
+
+def fine(start, end):
+    return segment(start, end, [said(" a", start, start + 0.5), said(" b", end - 0.5, end)])
+
+
+def odd(start, end):
+    return segment(start, end, [said(" a", start, end, 0.01)])
+
+
+def wordless(start, end):
+    return segment(start, end, [])
+
+
+@pytest.mark.parametrize(
+    ("segments", "restart"),
+    [
+        ([], None),
+        ([odd(12.5, 13.0)], 1250),
+        ([odd(12.0, 13.0)], None),  # a gap of 2.0 is not more than the threshold
+        ([fine(15.0, 17.0)], None),
+        ([wordless(10.0, 12.0), odd(14.004, 15.0)], 1400),  # the first with words
+        ([fine(10.0, 11.0), odd(15.0, 16.0)], None),
+    ],
+    ids=["none", "odd", "small gap", "fine", "wordless first", "fine first"],
+)
+def test_silence_before_something_odd_is_skipped(segments, restart):
+    assert skip_leading_silence(segments, seek=1000, threshold=2.0) == restart
+
+
+@pytest.mark.parametrize(
+    ("segments", "kept", "restart", "options"),
+    [
+        ([fine(10.0, 12.0)], 1, None, {}),
+        # silence on both sides: heard again from where the segment starts
+        ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # up to the end of the sound it is silence
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 2, None, {"size": 1200}),  # which is at 22.0
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"size": 1301}),
+        # speech too close before it, or after it
+        ([fine(10.0, 18.0), odd(20.0, 21.0), fine(25.0, 27.0)], 3, None, {}),
+        ([fine(10.0, 17.99), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), fine(23.0, 27.0)], 3, None, {}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), wordless(21.0, 23.0), fine(23.5, 27.0)], 1, 2000, {}),
+        # another odd one after it is as good as silence; the first of them all is cut
+        ([fine(10.0, 12.0), odd(20.0, 21.0), odd(21.0, 22.0), fine(22.0, 27.0)], 1, 2000, {}),
+        # close to the start of the window: within 2.0, no silence is needed before it
+        ([odd(11.9, 13.0), fine(17.0, 19.0)], 0, 1190, {}),
+        ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),  # but a second further on at least
+        ([fine(10.0, 10.9), odd(11.9, 13.0), fine(17.0, 19.0)], 1, 1190, {}),
+        ([fine(10.0, 10.9), odd(12.0, 13.0), fine(17.0, 19.0)], 3, None, {}),
+        # close to the end of a full window: none is needed after it, if there is sound
+        ([fine(10.0, 12.0), odd(37.0, 38.01)], 1, 3700, {"threshold": 20.0, "content": 90000}),
+        ([fine(10.0, 12.0), odd(37.0, 38.01)], 2, None, {"threshold": 30.0, "content": 90000}),
+        ([fine(10.0, 12.0), odd(37.0, 38.0)], 2, None, {"threshold": 20.0, "content": 90000}),
+        # nothing much after it: done
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"content": 2300, "size": 1301}),
+        # silence lasts up to the next word, wherever its segment starts
+        ([fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}], 1, 2000, {}),
+        # the end of speech before the window counts
+        ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
+        ([odd(12.0, 13.0), fine(17.0, 19.0)], 2, None, {"last_speech_end": 10.0}),
+        ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
+    ],
+)
+def test_something_odd_between_silences_is_cut(segments, kept, restart, options):
+    options = {"seek": 1000, "size": 3000, "content": 9000, "threshold": 2.0, "last_speech_end": 9.0, **options}
+    before = deepcopy(segments)
+    remaining, frame = skip_hallucinations(segments, **options)
+    assert (remaining, frame) == (before[:kept], restart)
+    assert segments == before
+
+
+def test_at_the_start_of_the_sound_there_is_silence_before_everything():
+    # segment["start"] < threshold: seconds of the sound, not of the window
+    segments = [fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)]
+    for threshold, kept in ((4.1, 1), (3.9, 3)):
+        remaining, _ = skip_hallucinations(
+            segments, seek=0, size=3000, content=9000, threshold=threshold, last_speech_end=0.0
+        )
+        assert len(remaining) == kept

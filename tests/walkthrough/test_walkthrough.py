@@ -1,0 +1,136 @@
+"""The walkthrough itself: all of it runs and shows what it says, and leads to the code and back."""
+
+import ast
+import re
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from minwhisper.exercises import EXERCISES
+from minwhisper.walkthrough.drawing import Drawing
+from minwhisper.walkthrough.run import run, stale_listings
+from minwhisper.walkthrough.shown import difference
+from minwhisper.walkthrough.text import Cell, Listing, Prose, find_walkthrough, parse, write
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "walkthrough.md"
+TEXT = FILE.read_text("utf-8")
+WALKTHROUGH = parse(TEXT)
+SECTIONS = WALKTHROUGH.sections
+MENTIONED = re.compile(r"\[([\w/]+\.py)\]\(minwhisper/\1\)")
+
+
+def prose(section) -> str:
+    return "\n\n".join(part.text for part in section.parts if isinstance(part, Prose))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tiny_en, base):  # for their skips
+    return [outcome for _, _, outcome in run(WALKTHROUGH, FILE) if outcome]
+
+
+def test_every_cell_runs_and_shows_what_the_text_says(outcomes):
+    assert len(outcomes) == len(list(WALKTHROUGH.cells())) > 50
+    assert [outcome.difference for outcome in outcomes if outcome.difference] == []
+
+
+def test_any_wrong_digit_would_be_found(outcomes):
+    tried = 0
+    for outcome in outcomes:
+        shown = outcome.output
+        for number in re.finditer(r"(?<![~\w.+-])\d+(\.\d+)?(?![\w.])", shown):
+            line = shown[shown.rfind("\n", 0, number.start()) + 1 : number.start()]
+            if "≈" in line:
+                continue
+            digit = str((int(number[0][0]) + 3) % 10)
+            wrong = shown[: number.start()] + digit + shown[number.start() + 1 :]
+            assert difference(wrong, outcome.output), (outcome.place, number[0])
+            tried += 1
+    assert tried > 300
+
+
+def test_every_picture_is_drawn(outcomes):
+    drawn = [outcome for outcome in outcomes if outcome.drawing]
+    assert len(drawn) >= len(SECTIONS)
+    assert [outcome.note for outcome in outcomes if outcome.note] == []
+
+
+def test_listings_are_what_the_package_has():
+    assert stale_listings(WALKTHROUGH) == []
+    listings = [part for section in SECTIONS for part in section.parts if isinstance(part, Listing)]
+    assert len(listings) >= len(SECTIONS)
+    spoiled = replace(listings[0], code=listings[0].code + "\n# no")
+    sections = (replace(SECTIONS[0], parts=(spoiled,)), *SECTIONS[1:])
+    assert stale_listings(replace(WALKTHROUGH, sections=sections)) == [spoiled]
+
+
+def test_code_and_outputs_fit_the_width_of_a_page():
+    for cell in WALKTHROUGH.cells():
+        for line in (*cell.code.splitlines(), *cell.output.splitlines()):
+            assert len(line) <= 88, line
+
+
+def test_the_text_comes_with_the_package():
+    assert find_walkthrough().read_text("utf-8") == TEXT
+
+
+def test_writing_the_text_changes_nothing():
+    assert write(WALKTHROUGH) == TEXT
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_a_section_has_all_it_should(section):
+    text = prose(section)
+    assert text.startswith("*In the package: ")
+    assert "### Try this" in text
+    assert any(isinstance(part, Listing) for part in section.parts)
+    assert any(isinstance(part, Cell) and part.picture for part in section.parts)
+    assert any(isinstance(part, Cell) and part.output for part in section.parts)
+
+
+def test_pictures_are_all_there_small_and_used():
+    folder = ROOT / "minwhisper" / "walkthrough" / "pictures"
+    linked = [cell.picture for cell in WALKTHROUGH.cells() if cell.picture]
+    assert sorted(ROOT / picture.path for picture in linked) == sorted(folder.iterdir())
+    for picture in linked:
+        assert len(picture.alt) > 30
+        assert (ROOT / picture.path).stat().st_size < 60_000
+        assert Drawing.from_svg((ROOT / picture.path).read_text("utf-8")).facts
+
+
+def test_chapters_name_their_sections_and_sections_their_modules():
+    named = {}
+    for section in SECTIONS:
+        for name in MENTIONED.findall(prose(section).split("\n\n")[0]):
+            named.setdefault(name, []).append(section.number)
+    says = {}
+    for path in (ROOT / "minwhisper").rglob("[!_]*.py"):
+        line = re.search(r"^Walkthrough: sections? (.*)\.$", ast.get_docstring(ast.parse(path.read_text())) or "", re.M)
+        if line:
+            says[str(path.relative_to(ROOT / "minwhisper"))] = [int(number) for number in re.findall(r"\d+", line[1])]
+    assert says == named
+
+
+def test_exercises_stand_in_their_sections():
+    for exercise in EXERCISES:
+        assert f"### Exercise {exercise.number}: " in prose(SECTIONS[exercise.section - 1])
+        assert f"minwhisper exercise {exercise.number}" in prose(SECTIONS[exercise.section - 1])
+    assert len(re.findall(r"^### Exercise", TEXT, re.M)) == len(EXERCISES)
+
+
+def test_files_that_are_linked_exist():
+    targets = re.findall(r"\]\((?!https://)([^)#]+)\)", TEXT)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).is_file()] == []
+
+
+@pytest.mark.skipif(not find_spec("jupytext"), reason="jupytext is not installed")
+def test_jupytext_sees_the_same_cells():
+    import jupytext
+
+    notebook = jupytext.reads(TEXT, fmt="md")
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert cells == [cell.code for cell in WALKTHROUGH.cells()]
+    assert notebook.metadata.kernelspec.name == "python3"

@@ -1,0 +1,216 @@
+"""The page in a browser: all of it is there, fits the window, and asks for nothing."""
+
+import base64
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minwhisper.parity.comparison import CLIP, FOLDER
+from minwhisper.walkthrough.page import page
+from minwhisper.walkthrough.text import parse
+from test_walkthrough_page import PICTURES, ROOT, SAMPLE
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+WIDTHS = (390, 1280)
+SCHEMES = ("light", "dark")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+# Elements in the text that stick out of the window, except in a box that scrolls.
+STICKING_OUT = """() => {
+  const scrolls = (element) => element && element.tagName !== "MAIN"
+    && (["auto", "scroll"].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
+  return [...document.querySelectorAll("main, main *, nav *")].filter((element) => {
+    const box = element.getBoundingClientRect();
+    return box.width && (box.right > innerWidth + 0.5 || box.left < -0.5) && !scrolls(element.parentElement);
+  }).map((element) => element.outerHTML.slice(0, 100));
+}"""
+
+READY = "async () => { await Promise.all([...document.images].map((image) => image.decode().catch(() => {}))); }"
+
+
+class Opened:
+    """A page in a window, with what it complained about and asked for."""
+
+    def __init__(self, browser, path, width=1280, scheme="light"):
+        self.complaints, self.requests = [], []
+        self.tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        self.tab.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url[:100]}"))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.goto(path.as_uri())
+        self.tab.evaluate(READY)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.tab.close()
+
+    def ask(self, script):
+        return self.tab.evaluate(script)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module", params=["sample", "walkthrough.md"])
+def path(request, tmp_path_factory):
+    """The page of a text that holds everything, and that of the real one as it is stored."""
+    text, pictures = SAMPLE, PICTURES
+    if request.param != "sample":
+        text = (ROOT / request.param).read_text(encoding="utf-8")
+        found = ROOT.glob("minwhisper/walkthrough/pictures/*.svg")
+        pictures = {picture.relative_to(ROOT).as_posix(): picture.read_text(encoding="utf-8") for picture in found}
+    file: Path = tmp_path_factory.mktemp("page") / "page.html"
+    file.write_text(page(parse(text), pictures, (FOLDER / CLIP).read_bytes()), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_fits_the_window(browser, path, width, scheme):
+    with Opened(browser, path, width, scheme) as opened:
+        assert opened.ask("document.documentElement.scrollWidth <= innerWidth")
+        assert opened.ask(STICKING_OUT) == []
+        assert opened.complaints == []
+
+
+def test_what_sticks_out_would_be_found(browser, tmp_path):
+    """The test above can fail."""
+    file = tmp_path / "wide.html"
+    wide = '<p style="width: 2000px">wide</p>'
+    file.write_text(f'<main>{wide}<div style="overflow-x: auto">{wide}</div></main>')
+    with Opened(browser, file) as opened:
+        assert len(opened.ask(STICKING_OUT)) == 1
+        assert not opened.ask("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_nothing_but_the_file_is_asked_for(browser, path):
+    with Opened(browser, path) as opened:
+        opened.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
+        opened.tab.wait_for_timeout(200)  # a request that comes late
+        asked = [url for url in opened.requests if not url.startswith("data:")]
+        assert asked == [path.as_uri()]
+        assert opened.complaints == []
+
+
+def test_every_picture_is_drawn(browser, path):
+    with Opened(browser, path) as opened:
+        sizes = opened.ask(
+            "[...document.images].map((i) => [i.complete, i.naturalWidth, i.clientWidth, i.clientHeight])"
+        )
+        assert sizes
+        for complete, natural, width, height in sizes:
+            assert complete
+            assert natural > 0
+            assert width > 300
+            assert height > 50
+
+
+def test_a_picture_follows_the_colour_scheme(browser, path):
+    seen = {}
+    for scheme in SCHEMES:
+        with Opened(browser, path, scheme=scheme) as opened:
+            opened.ask("document.body.style.background = '#808080'")  # the same paper for both: only ink can differ
+            seen[scheme] = opened.tab.locator(".picture img").first.screenshot()
+    assert seen["light"] != seen["dark"]
+
+
+def test_the_sound_can_be_played(browser, path):
+    with Opened(browser, path) as opened:
+        opened.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
+        assert opened.ask("document.querySelector('audio').duration") == pytest.approx(11, abs=0.05)
+        assert opened.ask("document.querySelector('audio').error") is None
+
+
+def test_every_formula_has_a_size_and_none_shows_an_error(browser, path):
+    with Opened(browser, path) as opened:
+        shapes = opened.ask(
+            "[...document.querySelectorAll('main math')].map((m) => [m.getBoundingClientRect().width, "
+            "m.getBoundingClientRect().height, m.namespaceURI, m.querySelectorAll('merror').length])"
+        )
+        assert shapes
+        for width, height, namespace, errors in shapes:
+            assert width > 3
+            assert height > 3
+            assert namespace.endswith("MathML")
+            assert errors == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_line_of_the_contents_leads_to_its_section(browser, path, width):
+    with Opened(browser, path, width) as opened:
+        tab = opened.tab
+        assert tab.locator(".contents details").evaluate("(details) => details.open") == (width == 1280)
+        links = tab.locator(".contents li a")
+        assert links.count() > 0
+        for at in range(links.count()):
+            tab.evaluate("scrollTo(0, 0)")
+            if width < 1280 and not links.nth(at).is_visible():
+                tab.locator(".contents summary").click()
+            link = links.nth(at)
+            link.click()
+            anchor = link.get_attribute("href")[1:]
+            tab.wait_for_timeout(50)
+            top = tab.evaluate("(id) => document.getElementById(id).getBoundingClientRect().top / innerHeight", anchor)
+            ended = tab.evaluate("innerHeight + scrollY >= document.documentElement.scrollHeight - 2")
+            assert 0 <= top < 0.3 or (ended and 0 <= top < 1), anchor
+            if width == 1280 and not ended:
+                marked = tab.locator(".contents [aria-current]")
+                assert [marked.nth(i).get_attribute("href") for i in range(marked.count())] == [f"#{anchor}"]
+
+
+def test_a_heading_shows_a_link_to_itself_when_pointed_at(browser, path):
+    with Opened(browser, path) as opened:
+        heading = opened.tab.locator("h2").first
+        own = heading.locator(".anchor")
+        assert own.evaluate("(link) => getComputedStyle(link).opacity") == "0"
+        heading.hover()
+        assert own.evaluate("(link) => getComputedStyle(link).opacity") == "1"
+
+
+def test_in_print_there_are_no_contents(browser, path):
+    with Opened(browser, path) as opened:
+        opened.tab.emulate_media(media="print")
+        assert not opened.tab.locator(".contents").is_visible()
+        assert opened.tab.locator("h1").is_visible()
+
+
+def test_the_page_can_be_read_without_its_script(browser, path):
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    assert tab.locator(".contents li a").first.is_visible()
+    assert tab.locator("h2").first.is_visible()
+    context.close()
+
+
+def test_the_icon_is_a_picture(browser, path, tmp_path):
+    icon = re.search(r'<link rel="icon" href="data:image/svg\+xml;base64,([^"]+)">', path.read_text())[1]
+    file = tmp_path / "icon.html"
+    (tmp_path / "icon.svg").write_bytes(base64.b64decode(icon))
+    file.write_text('<img src="icon.svg" width="16">')
+    with Opened(browser, file) as opened:
+        assert opened.ask("document.images[0].naturalWidth") > 0

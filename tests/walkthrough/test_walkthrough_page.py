@@ -1,0 +1,553 @@
+"""The page: what is in it, that nothing outside of it is needed, and that it can be read."""
+
+import base64
+import html
+import re
+import sys
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from minwhisper.errors import MissingExtraError, WalkthroughError
+from minwhisper.parity.comparison import CLIP, FOLDER
+from minwhisper.walkthrough.page import LONG_LISTING, page, slug
+from minwhisper.walkthrough.text import Prose, Walkthrough, parse, source_of
+
+for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
+    pytest.importorskip(library, reason="pip install 'minwhisper[walkthrough]'")
+
+ROOT = Path(__file__).parents[2]
+CSS = (files("minwhisper.walkthrough") / "page.css").read_text(encoding="utf-8")
+SOUND = (FOLDER / CLIP).read_bytes()
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="576" height="216" viewBox="0 0 576 216"><style>svg{color:#1f2328}'
+    "@media (prefers-color-scheme: dark){svg{color:#e6edf3}}</style>"
+    '<path d="M9 9V199H560" fill="none" stroke="currentColor"/></svg>'
+)
+PICTURES = {"minwhisper/walkthrough/pictures/here.svg": SVG}
+
+
+def listing(name):
+    return f"<!-- source: {name} -->\n```python .noeval\n{source_of(name)}\n```\n"
+
+
+# Everything that a walkthrough can hold, with lines, tables and formulas too wide for a telephone.
+SAMPLE = rf"""# Sound & text
+
+What this is. <!-- nobody sees this -->
+
+More of it, with [the second](#2-attention), [NumPy](https://numpy.org) and [the first file](README.md).
+
+```sh
+minwhisper transcribe one.flac two.flac three.flac four.flac five.flac six.flac --word_timestamps True  # a long line
+```
+
+## 1. The mel scale, `log_energy` and $n$ more
+
+*In the package: [mel.py](minwhisper/audio/mel.py), [`layers.py`](minwhisper/model/layers.py).*
+
+Frame by frame $X_k = \sum_{{n=0}}^{{399}} w_n x_n e^{{-2\pi i k n / 400}}$, with $\lVert x \rVert$ and $\sqrt{{K}}$.
+It costs \$5, not 10\$. A < b & c. <b>not bold</b> <script>alert("no")</script>
+
+<div onclick="alert(1)">block</div>
+
+{listing("audio.mel.log_energy")}
+```python
+for name in ["<one>", "two"]:
+    print(name, "&" * 20)  # a comment that makes this line quite a bit longer than a telephone's screen is wide
+```
+
+```text
+<one> &&&&&&&&&&&&&&&&&&&&
+two &&&&&&&&&&&&&&&&&&&& def return import {"and so on " * 12}
+```
+
+![How "loud" it is](minwhisper/walkthrough/pictures/here.svg)
+
+| letter | what it counts | where it is found in the package | how many of it there are in the largest model |
+|:--|---|---|--:|
+| `T` | frames of the spectrogram | `log_mel_spectrogram` and whatever follows | 3000 |
+
+### Try this
+
+Change `n_mels`.
+
+```python
+mel_filters(20).shape
+```
+
+```text
+(20, 201)
+```
+
+### Exercise 1: a window
+
+Write it.
+
+## 2. Attention
+
+$$\mathrm{{softmax}}(x)_i = \frac{{e^{{x_i}}}}{{\sum_j e^{{x_j}}}}$$
+
+$$
+\begin{{aligned}}
+S &= \frac{{Q K^\top}}{{\sqrt{{K}}}} && \text{{scores}} \\
+Y &= A V = \hat y_1 + \hat y_2 + \hat y_3 + \hat y_4 + \hat y_5 + \hat y_6 + \hat y_7 + \hat y_8 + \hat y_9
+\end{{aligned}}
+$$
+
+{listing("model.layers.product")}
+{listing("audio.mel.log_mel_spectrogram")}
+```python
+draw(attention)
+```
+
+![Who looks at whom](minwhisper/walkthrough/pictures/absent.svg)
+
+### Try this
+
+Go back to [the first try](#try-this).
+"""
+
+VOID = {"meta", "link", "img", "br", "hr"}
+
+
+class Reader(HTMLParser):
+    """The elements of a page in order, as (path of tags, attributes, text); it must close what it opens."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        element = {"path": [*(above["tag"] for above in self.open), tag], "tag": tag, "text": "", **dict(attributes)}
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()["tag"] == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        for element in self.open:
+            element["text"] += data
+
+    def find(self, tag, **wanted):
+        return [
+            element
+            for element in self.elements
+            if element["tag"] == tag and all(element.get(key.rstrip("_")) == value for key, value in wanted.items())
+        ]
+
+
+def made(text, pictures=PICTURES):
+    return page(parse(text), pictures, SOUND)
+
+
+def prose(markdown):
+    """The part of a page that this prose becomes."""
+    text = made(f"# Title\n\nFirst.\n\n{markdown}\n")
+    return re.search(r"</figure>\n(.*)\n</main>", text, re.DOTALL)[1].strip()
+
+
+@pytest.fixture(scope="module")
+def text():
+    return made(SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def reader(text):
+    return Reader(text)
+
+
+# ------------------------------------------------------------------------------------------ the whole
+
+
+def test_the_page_loads_nothing_from_outside_of_itself(text, reader):
+    for element in reader.elements:
+        for attribute in ("src", "srcset", "data", "poster", "action"):
+            assert element.get(attribute, "data:").startswith("data:"), element
+        if element["tag"] != "a":
+            assert element.get("href", "data:").startswith("data:"), element
+    assert "url(" not in text
+    assert "@import" not in text
+    (policy,) = reader.find("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none';")
+    assert "http" not in policy["content"]
+
+
+def test_it_has_the_landmarks_that_a_screen_reader_goes_by(reader):
+    assert reader.find("html", lang="en")
+    assert [element["text"] for element in reader.find("title")] == ["Sound & text"]
+    assert [element["text"] for element in reader.find("h1")] == ["Sound & text"]
+    assert len(reader.find("main")) == len(reader.find("nav", **{"aria-label": "Contents"})) == 1
+    assert all(image["alt"] for image in reader.find("img"))
+    assert reader.find("meta", name="viewport", content="width=device-width, initial-scale=1")
+
+
+def test_a_title_may_hold_anything():
+    text = made("# 1 < 2 & `</title>`\n")
+    assert "<title>1 &lt; 2 &amp; &lt;/title&gt;</title>" in text
+    assert '<h1 id="1--2--title">1 &lt; 2 &amp; <code>&lt;/title&gt;</code></h1>' in text
+
+
+def test_ids_are_unique_and_every_link_within_the_page_leads_to_one(reader):
+    ids = [element["id"] for element in reader.elements if "id" in element]
+    assert len(ids) == len(set(ids))
+    targets = [link["href"] for link in reader.find("a") if link["href"].startswith("#")]
+    assert targets
+    assert {target[1:] for target in targets} <= set(ids)
+    labels = [element["aria-labelledby"] for element in reader.elements if "aria-labelledby" in element]
+    assert set(labels) <= set(ids)
+
+
+def test_the_contents_name_every_section(reader):
+    entries = [element for element in reader.find("a") if "li" in element["path"] and "nav" in element["path"]]
+    assert [(entry["href"], entry["text"].split()[0]) for entry in entries] == [
+        ("#1-the-mel-scale-log_energy-and-n-more", "1."),
+        ("#2-attention", "2."),
+    ]
+
+
+def test_the_sound_stands_behind_the_first_paragraph(text, reader):
+    (audio,) = reader.find("audio")
+    kind, content = audio["src"].split(";base64,")
+    assert kind == "data:audio/flac"
+    assert base64.b64decode(content) == SOUND
+    assert text.index("What this is.") < text.index("<audio") < text.index("More of it")
+    assert "public domain" in reader.find("figure", class_="clip")[0]["text"]
+
+
+def test_an_introduction_without_a_paragraph_still_gets_the_sound():
+    assert "<audio" in made("# Title\n\n```python\n1\n```\n")
+    assert "<audio" in made("# Title\n")
+
+
+@pytest.mark.parametrize(
+    ("heading", "anchor"),
+    [
+        ("3. Convolution and positions", "3-convolution-and-positions"),
+        ("What `log_mel` is: a picture", "what-log_mel-is-a-picture"),
+        ("Für Élise – 語, ½ & ²", "für-élise--語---"),
+        ("  A-B  c ", "a-b--c"),
+        ("100 %?", "100-"),
+    ],
+)
+def test_anchors_are_those_that_github_gives(heading, anchor):
+    assert slug(heading.replace("`", ""), set()) == anchor
+
+
+def test_an_anchor_that_is_taken_gets_the_next_number():
+    taken = {"try-this", "try-this-1"}
+    assert [slug("Try this", taken) for _ in range(2)] == ["try-this-2", "try-this-3"]
+
+
+def test_headings_of_sections_and_of_prose_are_counted_together(reader):
+    found = [element["id"] for element in reader.elements if element["tag"] in ("h1", "h2", "h3")]
+    first = "1-the-mel-scale-log_energy-and-n-more"
+    assert found == ["sound--text", first, "try-this", "exercise-1-a-window", "2-attention", "try-this-1"]
+
+
+def test_tries_and_exercises_are_boxes_that_end_at_the_next_heading(reader):
+    tries, (exercise,) = reader.find("section", class_="try"), reader.find("section", class_="exercise")
+    assert [box["text"].split()[0] for box in tries] == ["Try", "Try"]
+    assert "(20, 201)" in tries[0]["text"]
+    assert "Exercise" not in tries[0]["text"]
+    assert "Write it." in exercise["text"]
+    assert exercise["path"].count("section") == 2  # its own and that of section 1
+    assert reader.find("h2")[1]["path"].count("section") == 1
+
+
+# ------------------------------------------------------------------------------------------ code
+
+
+def test_a_listing_says_where_it_is_from_and_is_the_source(reader):
+    figure, *_ = reader.find("figure", class_="listing")
+    assert figure["text"].startswith("minwhisper/audio/mel.py · log_energy")
+    assert figure["text"].endswith(source_of("audio.mel.log_energy"))
+
+
+def test_a_long_listing_can_be_folded_and_is_open(reader):
+    assert len(source_of("model.layers.product").splitlines()) < LONG_LISTING
+    assert len(source_of("audio.mel.log_mel_spectrogram").splitlines()) < LONG_LISTING
+    assert not reader.find("details", class_="listing")
+    long = "\n".join(["x = 1"] * (LONG_LISTING + 1))
+    folded = Reader(made(f"# T\n\n<!-- source: a.b -->\n```python .noeval\n{long}\n```\n"))
+    (details,) = folded.find("details", class_="listing")
+    assert "open" in details
+    assert folded.find("summary")[1]["text"] == "minwhisper/a.py · b"
+
+
+def test_an_output_stands_right_below_its_code_as_it_was_printed(text, reader):
+    first = reader.find("div", class_="cell")[0]
+    assert "<one> &&&&&&&&&&&&&&&&&&&&\ntwo" in first["text"]
+    assert '</code></pre><pre class="output"' in text
+    output = re.search(r'<pre class="output"[^>]*><samp>(.*?)</samp></pre>', text, re.DOTALL)[1]
+    assert "<" not in output  # escaped, and not highlighted although it holds words of Python
+    assert len(reader.find("samp")) == 2  # the third cell shows none
+
+
+def test_code_is_highlighted_and_says_the_same(text, reader):
+    assert '<span class="k">for</span>' in text
+    code = reader.find("code")
+    assert any(element["text"].startswith('for name in ["<one>", "two"]:') for element in code)
+
+
+@pytest.mark.parametrize("fence", ["sh", "", "nonsense", "python .noeval"])
+def test_fences_of_any_language_are_code(fence):
+    assert Reader(prose(f"```{fence}\nif a < b\n```")).find("code")[0]["text"] == "if a < b"
+
+
+def test_blank_lines_at_the_start_of_code_are_kept():
+    cell = Reader(made("# T\n\n```python\n\nx\n```\n")).find("div", class_="cell")[0]
+    assert cell["text"] == "\nx"
+
+
+# ------------------------------------------------------------------------------------------ pictures
+
+
+def test_a_picture_is_inside_the_page_with_its_words_below(reader):
+    (image,) = reader.find("img")
+    kind, content = image["src"].split(";base64,")
+    assert kind == "data:image/svg+xml"
+    assert base64.b64decode(content).decode() == SVG
+    assert image["alt"] == 'How "loud" it is'
+    assert [figure["text"] for figure in reader.find("figure", class_="picture")] == ['How "loud" it is']
+
+
+def test_a_picture_that_is_missing_leaves_a_note(reader):
+    (note,) = reader.find("p", class_="missing")
+    assert note["text"] == "Who looks at whom (picture left out: matplotlib is not installed)"
+
+
+def test_a_picture_within_prose_is_never_loaded_from_elsewhere():
+    assert prose("![a & b](https://example.org/a.png)") == "<p><em>a &amp; b</em></p>"
+    assert '<img src="data:image/svg+xml;base64,' in prose("See ![it](minwhisper/walkthrough/pictures/here.svg) here.")
+
+
+# ------------------------------------------------------------------------------------------ prose
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("[mel.py](minwhisper/audio/mel.py)", '<code class="file">mel.py</code>'),
+        ("[`mel.py`](minwhisper/audio/mel.py)", "<code>mel.py</code>"),
+        ("[here](README.md#against)", '<code class="file">here</code>'),
+        ("[N](https://numpy.org/?a=1&b=2)", '<a href="https://numpy.org/?a=1&amp;b=2">N</a>'),
+        ("[up](#title)", '<a href="#title">up</a>'),
+        ("[x](//example.org/a)", '<code class="file">x</code>'),
+        ("[](https://numpy.org)", '<a href="https://numpy.org"></a>'),
+        ("a <!-- no --> b", "a  b"),
+        ("a <b>c</b> & d", "a &lt;b&gt;c&lt;/b&gt; &amp; d"),
+        ("~~old~~", "<s>old</s>"),
+        ("from $5 to $6", "from $5 to $6"),
+        ("$a$5 and $ b $", "$a$5 and $ b $"),
+    ],
+)
+def test_prose_is_markdown_without_raw_html_or_links_to_files(markdown, expected):
+    assert prose(markdown) == f"<p>{expected}</p>"
+
+
+def test_blocks_of_html_are_shown_as_text_and_comments_not_at_all():
+    assert prose('<div onclick="a()">\nb\n</div>') == "<p>&lt;div onclick=&quot;a()&quot;&gt;\nb\n&lt;/div&gt;</p>"
+    assert prose("<!-- a\n\nb -->") == ""
+    assert prose("<!-- a --> c <script>b</script>") == "<p>c &lt;script&gt;b&lt;/script&gt;</p>"
+
+
+def test_only_the_script_of_the_page_is_a_script(reader):
+    assert len(reader.find("script")) == 1
+    assert not reader.find("b", onclick="alert(1)")
+    assert not any(name.startswith("on") for element in reader.elements for name in element if name != "onclick")
+    assert not any("onclick" in element for element in reader.elements)
+
+
+def test_a_table_has_a_box_of_its_own_to_scroll_in(reader):
+    (table,) = reader.find("table")
+    assert table["path"][-2] == "div"
+    assert len(reader.find("div", class_="table")) == 1
+    assert [cell["text"] for cell in reader.find("td")] == [
+        "T",
+        "frames of the spectrogram",
+        "log_mel_spectrogram and whatever follows",
+        "3000",
+    ]
+
+
+def test_the_line_that_names_the_files_is_set_apart(reader):
+    (where,) = reader.find("p", class_="where")
+    assert where["text"] == "In the package: mel.py, layers.py."
+
+
+# ------------------------------------------------------------------------------------------ mathematics
+
+
+def formula(tex, display=False):
+    """A formula of a page without its wrapping and its original."""
+    sign = "$$" if display else "$"
+    (math,) = re.findall(r"<math.*?</math>", prose(f"{sign}{tex}{sign}"), re.DOTALL)
+    element = ElementTree.fromstring(math)
+    assert element.get("alttext") == tex
+    return re.sub(r"</?math[^>]*>", "", math).removeprefix("<mrow>").removesuffix("</mrow>")
+
+
+def test_formulas_become_mathml_and_money_stays_money(reader):
+    assert [math["display"] for math in reader.find("math")] == [
+        *["inline"] * 5,  # one in the contents and in the heading each
+        *["block"] * 2,
+    ]
+    shown = "".join(element["text"] for element in reader.find("main"))
+    assert shown.count("$") == 2
+    assert "It costs $5, not 10$." in shown
+    assert "\\" not in "".join(math["text"] for math in reader.find("math"))
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"\mathrm{softmax}", "<mtext>softmax</mtext>"),
+        (r"\operatorname{erf} x", '<mi>erf</mi><mspace width="0.167em" /><mi>x</mi>'),
+        (r"\log(x)", '<mi>log</mi><mo stretchy="false">(</mo><mi>x</mi><mo stretchy="false">)</mo>'),
+        (r"\tanh\left(x\right)", "<mi>tanh</mi><mrow><mo"),
+        (r"2\log_2 x", '<mn>2</mn><mspace width="0.167em" /><msub><mi>log</mi><mn>2</mn></msub><mspace width='),
+        (r"\max_i x", '<munder><mo movablelimits="true" lspace="0" rspace="0">max</mo><mi>i</mi></munder><mspace'),
+        (r"\arg\max_t p", '<mi>arg</mi><mspace width="0.167em" /><munder>'),
+        (r"a \bmod b", "<mi>a</mi><mo>mod</mo><mi>b</mi>"),
+        (r"\Phi\varphi", '<mi mathvariant="normal">Φ</mi><mi>φ</mi>'),
+        (r"\lvert x\rvert", '<mo stretchy="false" lspace="0" rspace="0">|</mo><mi>x</mi><mo stretchy="false" '),
+        (r"\lVert x\rVert", '<mo stretchy="false" lspace="0" rspace="0">‖</mo><mi>x</mi><mo stretchy="false" '),
+        ("x_{a-b}", '<mi>a</mi><mo lspace="0" rspace="0">−</mo><mi>b</mi>'),
+        ("a-b/c", '<mi>a</mi><mo>−</mo><mi>b</mi><mo lspace="0" rspace="0">/</mo><mi>c</mi>'),
+        (r"K^\mathrm{T}", "<msup><mi>K</mi><mtext>T</mtext></msup>"),
+        ("|x|^2", '<mo stretchy="false" lspace="0" rspace="0">|</mo><mi>x</mi><msup><mo stretchy="false" lspace="0"'),
+        (r"\left|x\right|", '<mo stretchy="true" fence="true" form="prefix">|</mo><mi>x</mi><mo stretchy="true"'),
+        (r"1{,}500", "<mn>1</mn><mtext>,</mtext><mn>500</mn>"),
+        (r"a\!b", '<mspace width="-0.167em" />'),
+        (r"\text{if } a<b", "<mtext>if\N{NO-BREAK SPACE}</mtext><mi>a</mi><mo>&lt;</mo><mi>b</mi>"),
+        (r"\text{a<b & c}", "<mtext>a&lt;b\N{NO-BREAK SPACE}&amp;\N{NO-BREAK SPACE}c</mtext>"),
+        ("`a`", "<mi>a</mi>"),
+    ],
+)
+def test_a_formula_is_set_as_tex_would(tex, expected):
+    if tex == "`a`":  # GitHub's other way to write one
+        assert prose(f"${tex}$") == prose("$a$")
+    else:
+        assert formula(tex).startswith(expected) or expected in formula(tex)
+
+
+def test_aligned_lines_are_a_table():
+    shown = prose("$$\n\\begin{aligned}\na &= b \\\\\nc &= d\n\\end{aligned}\n$$")
+    assert shown.startswith('<div class="math"><math')
+    assert shown.count("<mtr>") == 2
+    assert shown.count('<mtd columnalign="right">') == 2
+
+
+def test_a_fence_of_math_is_a_formula_and_so_are_two_dollars_within_a_line():
+    assert prose("```math\na\n```").startswith('<div class="math"><math')
+    assert '<span class="math"><math' in prose("so $$a$$ it is")
+
+
+@pytest.mark.parametrize(
+    "tex", [r"\foo", r"a_", r"\frac{a}", r"a & b", r"\begin{aligned} a", r"\operatorname*{arg\,max}_t"]
+)
+def test_a_formula_that_cannot_be_shown_is_refused_with_its_line(tex):
+    with pytest.raises(WalkthroughError, match=r"walkthrough\.md, line 6: the formula .* cannot be shown: .+") as error:
+        page(Walkthrough("Title", (Prose(f"Text\n\n- more\n  and ${tex}$.", 3),), ()), {}, SOUND)
+    assert f"'{tex}'" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------ without the libraries
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("markdown_it", "markdown-it-py"),
+        ("mdit_py_plugins.dollarmath", "mdit-py-plugins"),
+        ("pygments", "pygments"),
+        ("latex2mathml.converter", "latex2mathml"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch, module, name):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"{name} is not .*pip install 'minwhisper\[walkthrough\]'"):
+        made(SAMPLE)
+
+
+# ------------------------------------------------------------------------------------------ colours
+
+
+def colours(dark):
+    """The colours of the style, by name."""
+    light, night = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
+    found = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light + (night if dark else "")))
+    assert set(re.findall(r"--([\w-]+): #", light)) == set(re.findall(r"--([\w-]+): #", night))
+    return found
+
+
+def contrast(one, other):
+    """The ratio of the Web Content Accessibility Guidelines, 1 to 21."""
+
+    def luminance(colour):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_that_of_the_guidelines():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_colour_of_text_can_be_read_wherever_it_stands(dark):
+    style = colours(dark)
+    writing = [name for name in style if name.startswith("code") or name in ("ink", "muted", "accent")]
+    assert len(writing) == 10
+    for name in writing:
+        for ground in ("paper", "block", "tint", *(["bar"] if name in ("ink", "muted") else [])):
+            assert contrast(style[name], style[ground]) >= 4.5, (name, ground)
+
+
+def test_every_kind_of_word_in_the_package_has_a_colour_or_is_plain():
+    """Plain are names, signs and spaces; a kind that is neither plain nor in the style was forgotten."""
+    code = "\n".join(f"```python\n{path.read_text()}\n```" for path in (ROOT / "minwhisper").glob("*.py"))
+    used = set(re.findall(r'<span class="(\w+)">', made(f"# T\n\n{code}\n")))
+    coloured = set(re.findall(r"\.(\w+)(?=[^{}]*\{ color)", CSS))
+    plain = {"n", "nn", "o", "p", "w", "fm", "vm", "nv", "vc"}
+    assert {"k", "nf", "s2", "mi", "c1", "sd"} <= used & coloured
+    assert used <= coloured | plain, used - coloured - plain
+
+
+def test_the_style_follows_the_colour_scheme_of_the_reader(text):
+    assert "color-scheme: light dark;" in CSS
+    assert html.escape('"light dark"', quote=False) in text
+
+
+# ------------------------------------------------------------------------------------------ the real one
+
+
+def test_the_walkthrough_itself_becomes_a_page_whose_links_lead_somewhere():
+    pictures = {
+        path.relative_to(ROOT).as_posix(): path.read_text()
+        for path in ROOT.glob("minwhisper/walkthrough/pictures/*.svg")
+    }
+    reader = Reader(made((ROOT / "walkthrough.md").read_text(encoding="utf-8"), pictures))
+    ids = [element["id"] for element in reader.elements if "id" in element]
+    assert len(ids) == len(set(ids))
+    assert {link["href"][1:] for link in reader.find("a") if link["href"].startswith("#")} <= set(ids)
+    assert not reader.find("p", class_="missing")

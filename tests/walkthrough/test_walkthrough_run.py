@@ -1,0 +1,299 @@
+"""The runner, on small texts: what a cell shows, how a failure is told, what the command does."""
+
+import pytest
+
+from minwhisper.cli.main import main
+from minwhisper.errors import MissingExtraError, WalkthroughError
+from minwhisper.walkthrough import command, run
+from minwhisper.walkthrough.text import parse
+
+
+def fence(code: str, output: str = "", picture: str = "") -> str:
+    parts = [f"```python\n{code}\n```"]
+    if output:
+        parts.append(f"```text\n{output}\n```")
+    if picture:
+        parts.append(f"![a picture](minwhisper/walkthrough/pictures/{picture}.svg)")
+    return "\n\n".join(parts)
+
+
+def text_of(*cells: str) -> str:
+    return "\n\n".join(["# T", fence("# parameters\nMODEL = 'tiny.en'"), "## 1. One", *cells]) + "\n"
+
+
+def outcomes(text: str, tmp_path, **options):
+    return [o for _, _, o in run.run(parse(text), tmp_path / "walkthrough.md", **options) if o][1:]
+
+
+DRAW = "from minwhisper.walkthrough.drawing import Drawing\nDrawing('<svg><desc>mean 0.5</desc></svg>', 'mean 0.5')"
+
+
+def test_a_cell_shows_what_it_prints_and_its_last_value(tmp_path):
+    found = outcomes(
+        text_of(fence("print('a')\n1 + 1"), fence("x = 3"), fence("x"), fence("None"), fence("'s'")), tmp_path
+    )
+    assert [outcome.output for outcome in found] == ["a\n2", "", "3", "", "'s'"]
+
+
+def test_cells_share_a_namespace_and_see_no_other(tmp_path):
+    with pytest.raises(WalkthroughError, match="NameError: name 'fence' is not defined"):
+        outcomes(text_of(fence("fence")), tmp_path)
+    assert outcomes(text_of(fence("def f(): return x"), fence("x = 5\nf()")), tmp_path)[1].output == "5"
+
+
+def test_parameters_are_those_given(tmp_path):
+    text = text_of(fence("MODEL"))
+    assert outcomes(text, tmp_path)[0].output == "'tiny.en'"
+    assert outcomes(text, tmp_path, parameters={"MODEL": "base"})[0].output == "'base'"
+
+
+def test_sections_behind_the_last_one_do_not_run(tmp_path):
+    text = text_of(fence("1")) + "\n## 2. Two\n\n" + fence("1 / 0") + "\n"
+    assert len(outcomes(text, tmp_path, last=1)) == 1
+    with pytest.raises(WalkthroughError, match="ZeroDivisionError"):
+        outcomes(text, tmp_path)
+
+
+def test_an_output_is_held_against_the_text(tmp_path):
+    found = outcomes(text_of(fence("0.5", "0.5"), fence("0.5", "0.6"), fence("0.5"), fence("x = 0", "0")), tmp_path)
+    assert [outcome.difference for outcome in found] == [
+        None,
+        "shown: '0.6', came out: '0.5'",
+        "0 lines shown, 1 came out; the first without a counterpart is '0.5'",
+        "1 lines shown, 0 came out; the first without a counterpart is '0'",
+    ]
+    assert outcomes(text_of(fence("0.5", "0.6")), tmp_path, compared=False)[0].difference is None
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    monkeypatch.setattr(run, "PICTURES_FOLDER", folder)
+    return folder
+
+
+def test_a_picture_is_held_against_the_stored_one(tmp_path, pictures):
+    (pictures / "same.svg").write_text("<svg><desc>mean 0.5</desc><g/></svg>")
+    (pictures / "other.svg").write_text("<svg><desc>mean 0.7</desc></svg>")
+    cells = [fence(DRAW, picture=name) for name in ("same", "other", "missing")]
+    found = outcomes(text_of(*cells, fence(DRAW), fence("x = 1", picture="same")), tmp_path)
+    assert [outcome.output for outcome in found] == [""] * 5
+    assert [outcome.difference for outcome in found] == [
+        None,
+        "other.svg: shown: 'mean 0.7', came out: 'mean 0.5'",
+        "missing.svg: there is no such picture",
+        "a picture is drawn, none shown",
+        "a picture is shown, none drawn",
+    ]
+
+
+def test_without_matplotlib_a_picture_is_left_out_and_the_rest_runs(tmp_path):
+    code = "from minwhisper.errors import MissingExtraError\nprint('before')\nraise MissingExtraError('no matplotlib')"
+    found = outcomes(text_of(fence(code, "before", "any"), fence("1", "1")), tmp_path)
+    assert [(o.output, o.note, o.difference) for o in found] == [("before", "no matplotlib", None), ("1", "", None)]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("x = 1\ny = x / 0", "line 12, `y = x / 0`: ZeroDivisionError: division by zero"),
+        ("x = 1\n1 / 0", "line 12, `1 / 0`: ZeroDivisionError: division by zero"),
+        ("def f():\n    return 1 / 0\n\nf()", "line 12, `return 1 / 0`: ZeroDivisionError"),
+        ("import json\njson.loads('{')", "line 12, `json.loads('{')`: JSONDecodeError"),
+        ("x = 1\ny = (", "line 12, `y = (`: SyntaxError"),
+        ("x = 1\n  y = 2", "line 12, `y = 2`: IndentationError"),
+    ],
+)
+def test_a_failure_names_section_cell_and_line(tmp_path, code, told):
+    with pytest.raises(WalkthroughError) as caught:
+        outcomes(text_of(fence(code)), tmp_path)
+    assert str(caught.value).startswith(f"section 1, cell 1, walkthrough.md {told}")
+
+
+# ------------------------------------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, pictures):
+    """A checkout whose walkthrough is given by calling this."""
+    (tmp_path / "pyproject.toml").touch()
+    file = tmp_path / "walkthrough.md"
+    monkeypatch.setattr(command, "find_walkthrough", lambda: file)
+
+    def put(*cells: str):
+        file.write_text(text_of(*cells))
+        return file
+
+    return put
+
+
+TWO = "\n## 2. Two\n\n"
+
+
+def test_the_command_shows_prose_code_and_output(here, capsys):
+    here("Some prose.", fence("x = 41\nx + 1", "42"))
+    assert main(["walkthrough"]) == 0
+    shown = capsys.readouterr()
+    assert "\n1. One\n" in shown.out
+    assert "Some prose." in shown.out
+    assert "    x = 41\n    x + 1\n" in shown.out
+    assert "  | 42\n" in shown.out
+    assert "2 cells in" in shown.err
+    assert "all came out as the text says" in shown.err
+
+
+def test_a_difference_is_told_and_is_a_failure(here, capsys):
+    here(fence("42", "43"))
+    assert main(["walkthrough"]) == 1
+    shown = capsys.readouterr()
+    assert "  ! shown: '43', came out: '42'" in shown.out
+    assert "section 1, cell 1, line 11: shown: '43', came out: '42'" in shown.err
+
+
+def test_a_stale_listing_is_told_and_is_a_failure(here, capsys):
+    here("<!-- source: audio.mel.log_energy -->\n```python .noeval\nno\n```")
+    assert main(["walkthrough"]) == 1
+    assert "line 12: the listing of mel.log_energy is not what the package has" in capsys.readouterr().err
+
+
+def test_a_failing_cell_ends_it_with_one_line(here, capsys):
+    here(fence("1 / 0"))
+    assert main(["walkthrough"]) == 2
+    assert capsys.readouterr().err.startswith("minwhisper: section 1, cell 1, walkthrough.md line 11, `1 / 0`")
+
+
+def test_one_section_is_shown_alone_and_those_before_it_run(here, capsys):
+    here(fence("x = 1\nprint('first')", "first"), TWO, fence("x + 1", "2"), "## 3. Three", fence("1 / 0"))
+    assert main(["walkthrough", "--section", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "  | 2\n" in shown
+    assert "first" not in shown
+    assert "1. One" not in shown
+
+
+def test_another_model_is_run_and_not_compared(here, capsys):
+    here(fence("MODEL", "'tiny.en'"))
+    assert main(["walkthrough", "--model", "base"]) == 0
+    shown = capsys.readouterr()
+    assert "  | 'base'" in shown.out
+    assert "not compared, since the text shows tiny.en" in shown.err
+
+
+def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
+    varies = fence("print('took ≈ 1 s')", "took ≈ 2 s")
+    listing = "<!-- source: audio.mel.log_energy -->\n```python .noeval\nno\n```"
+    file = here("Prose.", fence("0.5", "0.6"), varies, fence("1"), listing, fence(DRAW, picture="new"))
+    (pictures / "unused.svg").touch()
+    assert main(["walkthrough", "--update"]) == 0
+    text = file.read_text()
+    assert fence("0.5", "0.5") in text
+    assert varies in text
+    assert fence("1", "1") in text
+    assert "np.log10(np.maximum(energy, FLOOR))" in text
+    assert [path.name for path in pictures.iterdir()] == ["new.svg"]
+    assert (pictures / "new.svg").read_text() == "<svg><desc>mean 0.5</desc></svg>"
+    capsys.readouterr()
+    assert main(["walkthrough"]) == 0
+    assert "all came out" in capsys.readouterr().err
+
+
+def test_update_leaves_everything_alone_if_a_cell_fails(here, pictures):
+    file = here(fence("0.5", "0.6"), fence(DRAW, picture="new"), fence("1 / 0"))
+    before = file.read_text()
+    assert main(["walkthrough", "--update"]) == 2
+    assert file.read_text() == before
+    assert list(pictures.iterdir()) == []
+
+
+def test_update_asks_for_a_link_where_there_is_none(here, capsys):
+    file = here(fence("0.5", "0.6"), fence(DRAW))
+    before = file.read_text()
+    assert main(["walkthrough", "--update"]) == 2
+    assert "section 1, cell 2: a picture is drawn, none shown" in capsys.readouterr().err
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--section", "2"], "--section 2: expected a section from 1 to 1"),
+        (["--section", "0"], "--section 0: expected a section from 1 to 1"),
+        (["--section", "1", "--html", "x.html"], "--section shows one section"),
+        (["--section", "1", "--update"], "--section shows one section"),
+        (["--update", "--model", "base"], "leave out --model and --device"),
+        (["--html", "nowhere/x.html"], "--html nowhere/x.html: expected a file in a folder that exists"),
+        (["--html", "."], "--html .: expected a file in a folder that exists"),
+        (["--html", "/proc/x.html"], "cannot write /proc/x.html"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
+        (["--model", "small"], "--model small: expected tiny.en or base"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_runs(here, arguments, told, capsys):
+    here(fence("print('ran')"))
+    assert main(["walkthrough", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert "ran" not in shown.out
+
+
+def test_an_installed_copy_is_not_rewritten(here, capsys):
+    file = here(fence("0.5", "0.6"))
+    (file.parent / "pyproject.toml").unlink()
+    assert main(["walkthrough", "--update"]) == 2
+    assert "is an installed copy" in capsys.readouterr().err
+
+
+def test_the_page_has_what_came_out(here, pictures, tmp_path, capsys):
+    here(fence("print('fresh', 0.123)", "stale"), fence(DRAW, picture="new"))
+    page = tmp_path / "page.html"
+    assert main(["walkthrough", "--html", str(page)]) == 1  # the output differs
+    html = page.read_text()
+    assert "fresh 0.123" in html
+    assert "stale" not in html
+    assert "data:image/svg+xml" in html
+    assert f"wrote {page}" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(here, tmp_path, monkeypatch, capsys):
+    here(fence("1", "1"))
+    page = tmp_path / "page.html"
+    page.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert main(["walkthrough", "--html", str(page)]) == 2
+    assert f"cannot write {page}: No space left on device" in capsys.readouterr().err
+    assert page.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "page.html",
+        "pyproject.toml",
+        "walkthrough.md",
+    ]
+
+
+def test_without_the_libraries_of_the_page_nothing_runs(here, monkeypatch, capsys):
+    here(fence("print('ran')"))
+
+    def missing():
+        raise MissingExtraError("a page needs markdown-it-py")
+
+    monkeypatch.setattr(command, "check_libraries", missing)
+    assert main(["walkthrough", "--html", "x.html"]) == 2
+    shown = capsys.readouterr()
+    assert "markdown-it-py" in shown.err
+    assert "ran" not in shown.out
+
+
+def test_colours_are_for_terminals(here, monkeypatch, capsys):
+    here(fence("1", "1"))
+    main(["walkthrough"])
+    assert "\033[" not in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    main(["walkthrough"])
+    assert "\033[36m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "")
+    main(["walkthrough"])
+    assert "\033[" not in capsys.readouterr().out

@@ -1,0 +1,178 @@
+"""The walkthrough's Markdown becomes parts and is the same Markdown again."""
+
+import inspect
+
+import pytest
+
+from minwhisper.errors import WalkthroughError
+from minwhisper.model import layers
+from minwhisper.model.decoder import Cache
+from minwhisper.walkthrough.text import (
+    Cell,
+    Listing,
+    PictureLink,
+    Prose,
+    Section,
+    find_walkthrough,
+    parse,
+    source_of,
+    write,
+)
+
+TEXT = """\
+<!-- a head -->
+
+# A title
+
+Before anything.
+
+```python
+x = 1
+```
+
+## 1. First things
+
+Prose with `code` and a fence that does not run:
+
+```python .noeval
+# ## 7. no section
+x = 2
+```
+
+```text
+no output, since prose is above it
+```
+
+<!-- source: model.layers.softmax -->
+```python .noeval
+def softmax(): ...
+```
+
+```python
+print(x)
+
+x
+```
+
+```text
+1
+1
+```
+
+![A picture of [one](x)](minwhisper/walkthrough/pictures/one.svg)
+
+More prose.
+
+![no picture of a cell](minwhisper/walkthrough/pictures/two.svg)
+
+## 2. Second things
+
+```python
+y = 2
+```
+
+```sh
+not an output
+```
+"""
+
+
+@pytest.fixture
+def parsed():
+    return parse(TEXT)
+
+
+def test_a_text_has_a_head_a_title_and_sections(parsed):
+    assert parsed.head == "<!-- a head -->"
+    assert parsed.title == "A title"
+    assert [(section.number, section.title) for section in parsed.sections] == [
+        (1, "First things"),
+        (2, "Second things"),
+    ]
+
+
+def test_parts_come_in_order(parsed):
+    assert [type(part) for part in parsed.introduction] == [Prose, Cell]
+    assert [type(part) for part in parsed.sections[0].parts] == [Prose, Listing, Cell, Prose]
+    assert [type(part) for part in parsed.sections[1].parts] == [Cell, Prose]
+
+
+def test_a_cell_has_its_output_and_its_picture(parsed):
+    cell = parsed.sections[0].parts[2]
+    assert cell.code == "print(x)\n\nx"
+    assert cell.output == "1\n1"
+    assert cell.picture == PictureLink("A picture of [one](x)", "minwhisper/walkthrough/pictures/one.svg")
+    assert parsed.introduction[1] == Cell("x = 1", line=8)
+    assert parsed.sections[1].parts[0].output == ""
+
+
+def test_only_what_is_right_behind_a_cell_is_its_own(parsed):
+    prose = parsed.sections[0].parts
+    assert "no output, since" in prose[0].text
+    assert "two.svg" in prose[3].text
+
+
+def test_lines_are_those_of_the_file(parsed):
+    lines = TEXT.splitlines()
+    for part in parsed.parts():
+        first = part.text if isinstance(part, Prose) else part.code
+        assert lines[part.line - 1] == first.splitlines()[0]
+    for section in parsed.sections:
+        assert lines[section.line - 1] == f"## {section.number}. {section.title}"
+
+
+def test_cells_are_found_wherever_they_are(parsed):
+    assert [cell.code for cell in parsed.cells()] == ["x = 1", "print(x)\n\nx", "y = 2"]
+
+
+def test_writing_gives_the_text_back(parsed):
+    assert write(parsed) == TEXT
+    assert parse(write(parsed)) == parsed
+
+
+def test_a_section_in_a_fence_is_none():
+    text = "# T\n\n````md\n## 1. One\n```\n## 2. Two\n````\n"
+    assert parse(text).sections == ()
+    assert write(parse(text)) == text
+
+
+def test_the_last_line_may_be_a_section():
+    assert parse("# T\n\n## 1. Empty").sections == (Section(1, "Empty", (), 3),)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "walkthrough.md: expected a title"),
+        ("no title\n", "walkthrough.md: expected a title"),
+        ("# T\n\n```python\nx = 1\n", "walkthrough.md, line 3: the fence '```python' is not closed"),
+        ("# T\n\n## 2. Two\n", "walkthrough.md, line 3: expected section 1, got 2"),
+        ("# T\n\n## 1. One\n## 1. One\n", "walkthrough.md, line 4: expected section 2, got 1"),
+        ("# T\n\n<!-- source: model.layers.gelu -->\ntext\n", "walkthrough.md, line 4: expected '```python .noeval'"),
+        ("# T\n\n<!-- source: model.layers.gelu -->", "walkthrough.md, line 4: expected '```python .noeval'"),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_named_with_its_line(text, complaint):
+    with pytest.raises(WalkthroughError) as caught:
+        parse(text)
+    assert str(caught.value).startswith(complaint)
+
+
+def test_sources_are_those_of_the_package():
+    assert source_of("model.layers.softmax") == inspect.getsource(layers.softmax).rstrip("\n")
+    assert source_of("model.decoder.Cache.take").startswith("def take(")  # not indented
+    assert '"""' in source_of("model.decoder.Cache.take")
+    assert source_of("model.decoder.Cache") == inspect.getsource(Cache).rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.layers.nothing", "nothing.softmax", "model.layers", "model.layers.INNER_BLOCK", "audio.mel.LogMel.x"],
+)
+def test_a_source_that_is_none_is_named(name):
+    with pytest.raises(WalkthroughError, match=name):
+        source_of(name)
+
+
+def test_the_walkthrough_is_found():
+    assert find_walkthrough().read_text("utf-8").startswith("<!--")
