@@ -9,7 +9,7 @@ they come; if one fails, the others go on, and the last ones are left out when t
 what is wanted are in bold, and listed at the end; then the exit status is 1.
 
 Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/support/carried.py), else from packages;
-weights that are nowhere are random. The peer is openai-whisper's model in the same process. For a machine without a network,
+weights that are nowhere are random. The peer is openai-whisper's model in the same process. Without a network,
 
     python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base] [--piece MIB]
 
