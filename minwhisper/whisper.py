@@ -34,7 +34,7 @@ from .errors import (
 from .fast.cpu.engine import CpuEngine, is_scheduled
 from .fast.cpu.panels import unpacked
 from .fast.cpu.threads import check_threads
-from .fast.cpu.weights import room_for
+from .fast.cpu.weights import layout_for
 from .fast.devices import resolve_device
 from .fast.gpu.engine import gpu_engine
 from .fast.gpu.out_of_memory import GuardedEngine, MemoryGuard
@@ -47,10 +47,10 @@ from .model.weights import check_dtype, random_weights
 from .printable import brief
 from .tokenizer.tokenizer import Tokenizer
 from .transcription.segments import Transcript
-from .transcription.transcribe import Progress, Transcription, transcribe_in_step
+from .transcription.transcribe import Progress, Transcription, transcribe_batched
 from .transcription.windows import check_options
 
-NOTHING_AMISS = LoadReport((), ())
+EMPTY_REPORT = LoadReport((), ())
 
 
 def load_model(
@@ -88,7 +88,7 @@ def load_model(
     with reading_model(name):
         files = find_checkpoint(name, revision)
         with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-            checkpoint = load_checkpoint(files, place, dtype, strict, room_for(place, dtype, plain))
+            checkpoint = load_checkpoint(files, place, dtype, strict, layout_for(place, dtype, plain))
         tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     warn_of(files.label, describe_windows(checkpoint.config), stacklevel=2)
     return Whisper(
@@ -116,7 +116,7 @@ class Whisper:
     device: str = "cpu"
     dtype: str = "float32"  # of the stored weights
     alignment_heads: tuple[tuple[int, int], ...] = ()  # (decoder block, head) pairs
-    report: LoadReport = NOTHING_AMISS
+    report: LoadReport = EMPTY_REPORT
     threads: int | None = None  # of a CPU; None for as many as the process may use cores
     plain: bool = False  # whether the readable layers compute
 
@@ -137,7 +137,7 @@ class Whisper:
             config = PUBLISHED[name]
         place, numbers = resolve_device(device), config
         with MemoryGuard(place, "an untrained model", dtype, False, lambda: numbers).loading():
-            weights = random_weights(config, seed, dtype, place, room_for(place, dtype, plain=False))
+            weights = random_weights(config, seed, dtype, place, layout_for(place, dtype, plain=False))
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
     @property
@@ -206,7 +206,7 @@ class Whisper:
 
         Raises :class:`ShapeError` for another shape.
         """
-        with self.engine.at_work(), self._guard.at("encoding a window"):
+        with self.engine.session(), self._guard.at("encoding a window"):
             return self.engine.encode(self._placed(mel))
 
     def _placed(self, array: Array) -> Array:
@@ -243,7 +243,7 @@ class Whisper:
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        with self.engine.at_work(), located(self.name):
+        with self.engine.session(), located(self.name):
             found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
@@ -285,7 +285,7 @@ class Whisper:
         asked = replace(DecodingOptions() if options is None else options, **changes)
         check_possible(asked, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
-        with self.engine.at_work():
+        with self.engine.session():
             requests = [
                 Request(window[None], asked, generator, f"{self.name}: window {number}")
                 for number, window in enumerate(self._features(mel), start=1)
@@ -383,4 +383,4 @@ class Whisper:
         if isinstance(audios, str | bytes | PathLike | np.ndarray):
             raise OptionError(f"audios: expected several sounds, such as a list, got one {type(audios).__name__}")
         check_options(asked, self, stacklevel=3)
-        return transcribe_in_step(self, audios, asked, batch_size, seed)
+        return transcribe_batched(self, audios, asked, batch_size, seed)

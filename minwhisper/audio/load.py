@@ -27,7 +27,7 @@ N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
 HOP_LENGTH = 160  # samples from one frame to the next: 10 ms
 CHUNK_LENGTH = 30  # seconds in a window, the stretch of sound that the model hears at once
 N_SAMPLES = CHUNK_LENGTH * SAMPLE_RATE  # 480,000 samples in a window
-FRAMES_A_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100
 N_FRAMES = N_SAMPLES // HOP_LENGTH  # 3,000 frames in a window
 
 AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
@@ -71,13 +71,13 @@ def load_audio(
     found = _load(source, rate, timeline, track)
     if isinstance(found, np.ndarray):
         return found
-    with Sound(found.store) as sound:
+    with AudioReader(found.store) as sound:
         return sound.read(0, sound.size)
 
 
-def open_sound(
+def open_audio(
     source: AudioSource, rate: int | None = None, *, timeline: bool = False, track: int | str | None = None
-) -> "Sound":
+) -> "AudioReader":
     """Any sound, to be read piece by piece: what :func:`load_audio` loads, without holding all of it in memory.
 
     The arguments are those of :func:`load_audio`, and so are the samples, the warnings and the refusals: a file is read
@@ -88,17 +88,21 @@ def open_sound(
     Raises :class:`AudioError` for everything that cannot be loaded, and for a temporary folder without enough room.
     """
     found = _load(source, rate, timeline, track)
-    return Sound(found) if isinstance(found, np.ndarray) else Sound(found.store, late=found.late, track=found.track)
+    return (
+        AudioReader(found)
+        if isinstance(found, np.ndarray)
+        else AudioReader(found.store, late=found.late, track=found.track)
+    )
 
 
-class Sound:
-    """Mono samples at 16 kHz that are read piece by piece; :func:`open_sound` makes one.
+class AudioReader:
+    """Mono samples at 16 kHz that are read piece by piece; :func:`open_audio` makes one.
 
     ``size`` is the number of samples, ``late`` the seconds of silence before the audio begins, if it was opened with
     ``timeline=True``, and ``track`` a line that says which audio track was read, if there are several. Close it when it
     is no longer needed, or use it in a ``with`` statement. Two threads must not read it at the same time.
 
-    >>> with open_sound(np.array([0.5, 0.25, -1.0])) as sound:
+    >>> with open_audio(np.array([0.5, 0.25, -1.0])) as sound:
     ...     sound.size, sound.read(1, 5)
     (3, array([ 0.25, -1.  ,  0.  ,  0.  ], dtype=float32))
     """
@@ -159,11 +163,11 @@ def _load(
         return _load_array(source, rate)
     if rate is not None:
         raise AudioError(f"rate={rate!r}: only an array needs a rate, a file states its own; leave it out")
-    from .reader import store_sound  # FFmpeg's libraries take a while to load, and are not needed for arrays
+    from .reader import store_audio  # FFmpeg's libraries take a while to load, and are not needed for arrays
 
-    found = store_sound(source, SAMPLE_RATE, timeline=timeline, track=track)
+    found = store_audio(source, SAMPLE_RATE, timeline=timeline, track=track)
     if found.warning is not None:
-        warnings.warn(found.warning, stacklevel=3)  # at the caller of load_audio or open_sound
+        warnings.warn(found.warning, stacklevel=3)  # at the caller of load_audio or open_audio
     return found
 
 

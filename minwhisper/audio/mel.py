@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..errors import AudioError
-from .load import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, AudioSource, Sound, open_sound
+from .load import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, AudioReader, AudioSource, open_audio
 
 Float64 = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) 
     Raises :class:`AudioError` for what cannot be loaded and for fewer than 201 samples, padding included, since the
     first and the last 200 are mirrored outwards. Source: openai-whisper's function of this name.
     """
-    with open_sound(audio) as sound:
+    with open_audio(audio) as sound:
         if type(padding) is not int or padding < 0:
             raise AudioError(f"padding: expected a number of zeros to append, 0 or more, got {padding!r}")
         if sound.size + padding <= N_FFT // 2:
@@ -68,7 +68,7 @@ class Spectrogram:
     Raises :class:`AudioError` if it is no positive whole number.
     """
 
-    def __init__(self, sound: Sound, n_mels: int = 80) -> None:
+    def __init__(self, sound: AudioReader, n_mels: int = 80) -> None:
         self.frames = sound.size // HOP_LENGTH
         self._sound = sound
         self._log_mel = LogMel(sound, n_mels, N_SAMPLES)
@@ -111,7 +111,7 @@ class LogMel:
     ``frames`` is the number of frames in all, the one centred on the very end being dropped.
     """
 
-    def __init__(self, sound: Sound, n_mels: int, padding: int) -> None:
+    def __init__(self, sound: AudioReader, n_mels: int, padding: int) -> None:
         self.frames = (sound.size + padding) // HOP_LENGTH
         self.n_mels = n_mels
         self._sound, self._padding = sound, padding
@@ -138,12 +138,12 @@ def block_starts(first: int, last: int) -> range:
     return range(first // BLOCK * BLOCK, last, BLOCK)
 
 
-def mirrored(sound: Sound, padding: int, start: int, stop: int) -> Float64:
+def mirrored(sound: AudioReader, padding: int, start: int, stop: int) -> Float64:
     """Samples ``start`` to ``stop`` of the sound followed by zeros and mirrored outwards by 200 at both ends.
 
     The mirror puts the middle of frame 0 on sample 0; the end samples themselves are not repeated.
 
-    >>> mirrored(open_sound(np.arange(1000.0)), 0, 197, 203)
+    >>> mirrored(open_audio(np.arange(1000.0)), 0, 197, 203)
     array([3., 2., 1., 0., 1., 2.])
     """
     last = sound.size + padding - 1

@@ -47,7 +47,7 @@ class AudioFile:
     warning: str | None = None  # what is missing or damaged
 
 
-def store_sound(source: object, rate: int, *, timeline: bool = False, track: int | str | None = None) -> AudioFile:
+def store_audio(source: object, rate: int, *, timeline: bool = False, track: int | str | None = None) -> AudioFile:
     """Decode an audio file to mono samples at ``rate`` per second; the caller closes the store.
 
     ``source`` is a path, ``"-"`` for standard input, a file's bytes, or a file opened with mode ``"rb"``. With

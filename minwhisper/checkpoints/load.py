@@ -19,7 +19,7 @@ from ..errors import WeightsError
 from ..model.config import WhisperConfig
 from ..model.layers import Weights
 from ..model.weight_names import Shape, expected_shapes, from_ctranslate2, from_hugging_face, nest
-from ..model.weights import Room, check_dtype, empty_weights, fill, pool_bytes
+from ..model.weights import WeightLayout, check_dtype, empty_weights, fill, pool_bytes
 from .checksums import verify_checksums
 from .configuration import Heads, check_positions, config_of, read_alignment_heads, warn_of
 from .files import CheckpointFiles
@@ -41,7 +41,7 @@ def load_checkpoint(
     device: str = "cpu",
     dtype: str = "float32",
     strict: bool = True,
-    room: Room | None = None,
+    room: WeightLayout | None = None,
 ) -> Checkpoint:
     """Read and check a checkpoint, converting tensor by tensor straight from the file.
 
@@ -77,7 +77,7 @@ def load_checkpoint(
 
 
 def _read_all(
-    tensors: TensorFile, matched: Match, expected: Mapping[str, Shape], device: str, dtype: str, room: Room
+    tensors: TensorFile, matched: Match, expected: Mapping[str, Shape], device: str, dtype: str, room: WeightLayout
 ) -> dict[str, Any]:
     """Read every expected tensor, under this package's name; missing ones are zero."""
     _check_zeros(tensors, matched, dtype)

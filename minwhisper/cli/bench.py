@@ -17,16 +17,16 @@ import numpy as np
 from ..audio.load import pad_or_trim
 from ..audio.mel import log_mel_spectrogram
 from ..common.backend import Array
-from ..decoding.decode import rules_for
+from ..decoding.decode import logit_filters_for
 from ..decoding.options import DecodingOptions
-from ..decoding.search import Candidate, likeliest
+from ..decoding.search import Candidate, greedy
 from ..errors import OptionError
 from ..fast.cpu import decoder as cpu_decoder
 from ..fast.cpu import encoder as cpu_encoder
 from ..fast.cpu.engine import CpuEngine
 from ..fast.cpu.layers import attend, gelu, layer_norm, linear, mix, product, scratch, tiles
 from ..fast.cpu.threads import blas_libraries, one_blas_thread
-from ..model.engine import Feed
+from ..model.engine import DecoderInput
 from ..parity.comparison import clip_samples
 from ..whisper import Whisper
 
@@ -156,17 +156,17 @@ def decoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
     T, D, F, V = config.max_source_positions, config.d_model, config.decoder_ffn_dim, config.vocab_size
     features = engine.encode(log_mel_spectrogram(pad_or_trim(clip_samples()), config.num_mel_bins)[None])
     layers = config.decoder_layers
-    with engine.at_work():
+    with engine.session():
         least = 2 * layers * T * D * D / rates.multiplications
         yield Stage("keys and values of the sound", seconds(lambda: engine.new_cache(features)), least)
         text = [tokenizer.sot, *[tokenizer.encode(" the")[0]] * (TOKENS - 1)]
         before = engine.new_cache(features)
-        [(_, cache)] = engine.decode_together([Feed([text], before, [0])])
+        [(_, cache)] = engine.decode_batch([DecoderInput([text], before, [0])])
         token = [[text[-1]]]
 
         def step() -> Array:
             # The memory of the text is shared by those who go on from it: give back the place that was taken.
-            [(logits, _)] = engine.decode_together([Feed(token, cache)])
+            [(logits, _)] = engine.decode_batch([DecoderInput(token, cache)])
             cache.text.filled = cache.length
             return logits
 
@@ -175,15 +175,15 @@ def decoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         heard = 2 * layers * (T + TOKENS) * D
         yield Stage("decoder step", seconds(step, 30), 4 * (matrices + heard + V * D) / rates.bytes)
         x = np.ones((1, D), np.float32)
-        taken = seconds(lambda: cpu_decoder.project(x.copy(), engine.decoder, engine.pool), 30)
+        taken = seconds(lambda: cpu_decoder.unembed(x.copy(), engine.decoder, engine.pool), 30)
         yield Stage("  of it the logits", taken, 4 * V * D / rates.bytes)
-        rules, said = rules_for(DecodingOptions(), tokenizer), [tuple(text[1:])]
+        rules, said = logit_filters_for(DecodingOptions(), tokenizer), [tuple(text[1:])]
 
         def choose() -> object:
             scores = logits
             for rule in rules:
                 scores = rule(scores, said)
-            return likeliest(scores, [Candidate(said[0], 0.0)])
+            return greedy(scores, [Candidate(said[0], 0.0)])
 
         yield Stage("rules and choice, Python's part", seconds(choose, 30), 0.0)
     yield Stage("tokenizer, 100 tokens to text", seconds(lambda: tokenizer.decode(text)), 0.0)

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..audio.load import open_sound
+from ..audio.load import open_audio
 from ..checkpoints.sources import default_model
 from ..common.console import Console, printable
 from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, lacks_memory
@@ -79,7 +79,7 @@ def complain_of(files: Sequence[str], console: Console) -> None:
     """Say of each file why it cannot be opened."""
     for file in files:
         try:
-            open_sound(file).close()
+            open_audio(file).close()
         except AudioError as error:
             console.note(error)
 

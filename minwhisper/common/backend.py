@@ -116,7 +116,7 @@ def device_of(array: Array) -> str:
     return "cpu" if isinstance(array, np.ndarray | np.generic) else f"cuda:{array.device.id}"
 
 
-def beside(values: Any, like: Array) -> Array:
+def asarray_like(values: Any, like: Array) -> Array:
     """Values, in a list or an array, as an array on the device of another."""
     return to_device(values if hasattr(values, "dtype") else np.asarray(values), device_of(like))
 

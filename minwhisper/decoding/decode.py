@@ -18,9 +18,9 @@ from ..common.backend import Array, to_numpy
 from ..common.finite import check_finite, located
 from ..errors import OptionError
 from ..model.config import WhisperConfig
-from ..model.engine import Engine, Feed
+from ..model.engine import DecoderInput, Engine
 from ..model.layers import softmax
-from ..tokenizer.special_tokens import SECONDS_A_STEP
+from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
 from .logit_filters import LogitFilters, Timestamps
 from .options import DecodingOptions
@@ -30,13 +30,13 @@ from .search import (
     Search,
     Searches,
     Strategy,
+    beam_step,
     best_candidate,
     best_ways,
     draw,
-    likeliest,
+    greedy,
     only_way,
     search,
-    widen,
 )
 
 
@@ -129,7 +129,7 @@ def begin_search(request: Request, language: str, config: WhisperConfig, tokeniz
         initial_tokens(options, language, tokenizer, config),
         config.max_target_positions,
         strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
-        rules=rules_for(options, tokenizer),
+        rules=logit_filters_for(options, tokenizer),
         tokenizer=tokenizer,
         most=options.sample_len or config.max_target_positions // 2,
         where=request.where,
@@ -143,7 +143,7 @@ def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: Whisp
     an English-only model, and :class:`OptionError` for ids that the vocabulary does not have or have no room.
     """
     initial_tokens(options, "en" if options.language is None else options.language, tokenizer, config)
-    rules_for(options, tokenizer)
+    logit_filters_for(options, tokenizer)
 
 
 def initial_tokens(
@@ -182,13 +182,13 @@ def _context(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer)
     return tuple(given)
 
 
-def rules_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[LogitFilters]:
+def logit_filters_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[LogitFilters]:
     """The rules that the options ask for: all of them in one, which a GPU can apply in its own kernel."""
     latest = options.max_initial_timestamp
     timestamps = Timestamps(
         no_timestamps=tokenizer.no_timestamps,
         first=tokenizer.timestamp_begin,
-        latest_start=None if latest is None else round(latest / SECONDS_A_STEP),
+        latest_start=None if latest is None else round(latest / SECONDS_PER_TIMESTAMP),
     )
     filters = LogitFilters(
         eot=tokenizer.eot,
@@ -205,13 +205,13 @@ def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Genera
         size = int(options.beam_size)
         enough = round(size * float(1 if options.patience is None else options.patience))
         sampler = Sampler(partial(best_ways, size=size, eot=eot), top=size + 1)
-        return Strategy(partial(widen, size=size, eot=eot), keep=size, enough=enough, sampler=sampler)
+        return Strategy(partial(beam_step, size=size, eot=eot), keep=size, enough=enough, sampler=sampler)
     if options.temperature > 0:
         count, temperature = int(options.best_of or 1), float(options.temperature)
         choose = partial(draw, temperature=temperature, generator=generator)
         sampler = Sampler(only_way, temperature=temperature, generator=generator)
         return Strategy(choose, start=count, keep=count, enough=count, sampler=sampler)
-    return Strategy(likeliest, sampler=Sampler(only_way))
+    return Strategy(greedy, sampler=Sampler(only_way))
 
 
 def compression_ratio(text: str) -> float:
@@ -228,7 +228,9 @@ def language_probabilities(features: Array, engine: Engine, tokenizer: Tokenizer
     """
     first = tokenizer.language_token(tokenizer.languages[0])  # their tokens follow each other
     heard = []
-    for logits, _ in engine.decode_together([Feed([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]):
+    for logits, _ in engine.decode_batch(
+        [DecoderInput([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]
+    ):
         scores = logits[0, 0, first : first + len(tokenizer.languages)]
         probabilities = to_numpy(softmax(scores)).astype(np.float64)  # (languages,)
         check_finite(probabilities.tolist(), "the probability of a language")

@@ -19,7 +19,7 @@ from ..common.backend import Array, array_module, constant
 Said: TypeAlias = Sequence[Sequence[int]]
 """For each row of the batch, the tokens said so far."""
 
-Rule: TypeAlias = Callable[[Array, Said], Array]
+LogitFilter: TypeAlias = Callable[[Array, Said], Array]
 
 
 def suppress_tokens(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:

@@ -20,10 +20,10 @@ import numpy as np
 
 from ..common.backend import Array, array_module, to_numpy
 from ..common.finite import check_finite, located
-from ..model.engine import Engine, Feed, Memory
+from ..model.engine import DecoderInput, Engine, KVCache
 from ..model.layers import log_softmax, softmax, working_dtype
 from ..tokenizer.tokenizer import Tokenizer
-from .logit_filters import Rule
+from .logit_filters import LogitFilter
 
 
 class Candidate(NamedTuple):
@@ -81,7 +81,7 @@ class Step(NamedTuple):
     rows: list[int]  # R rows of the cache that go on, in this order
     tokens: list[list[int]]  # (R, S), what each goes on with
     going: list[Candidate]  # R of them, or several that all go on from the only row
-    rules: Sequence[Rule]
+    rules: Sequence[LogitFilter]
     strategy: Strategy
     probe: Probe | None = None
     where: str = "a window"  # for messages
@@ -116,7 +116,7 @@ def search(
     room: int,
     *,
     strategy: Strategy,
-    rules: Sequence[Rule],
+    rules: Sequence[LogitFilter],
     tokenizer: Tokenizer,
     most: int,
     where: str = "a window",
@@ -169,15 +169,15 @@ def choose(step: Step, logits: Array) -> Chosen:
 class ChoosingEngine(Protocol):
     """An engine that chooses, too."""
 
-    def choose_together(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
-        """Do what :func:`choose_together` does."""
+    def choose_batch(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+        """Do what :func:`choose_batch` does."""
 
 
-def choose_together(engine: Engine, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+def choose_batch(engine: Engine, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
     """Take a step of several searches: for each, with the cache it goes on from, the choices and the new cache."""
     if isinstance(engine, ChoosingEngine):
-        return engine.choose_together(requests)
-    decoded = engine.decode_together([Feed(step.tokens, cache, step.wanted) for step, cache in requests])
+        return engine.choose_batch(requests)
+    decoded = engine.decode_batch([DecoderInput(step.tokens, cache, step.wanted) for step, cache in requests])
     return [(choose(step, logits), new) for (step, _), (logits, new) in zip(requests, decoded, strict=True)]
 
 
@@ -186,7 +186,7 @@ class Searches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._running: dict[int, tuple[Search, Step, Memory]] = {}
+        self._running: dict[int, tuple[Search, Step, KVCache]] = {}
         self._count = 0
 
     def add(self, search: Search, features: Array) -> int:
@@ -200,7 +200,7 @@ class Searches:
         numbers = list(self._running)
         requests = [(step, cache.take(step.rows)) for _, step, cache in self._running.values()]
         ended = []
-        for number, (chosen, cache) in zip(numbers, choose_together(self._engine, requests), strict=True):
+        for number, (chosen, cache) in zip(numbers, choose_batch(self._engine, requests), strict=True):
             search = self._running.pop(number)[0]
             try:
                 self._running[number] = search, search.send(chosen), cache
@@ -236,7 +236,7 @@ def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None
 # ------------------------------------------------------------------------------------------ three ways to choose
 
 
-def likeliest(scores: Array, going: Sequence[Candidate]) -> list[Choice]:
+def greedy(scores: Array, going: Sequence[Candidate]) -> list[Choice]:
     """Greedy: each candidate goes on with its likeliest token. scores (R, V)."""
     return _follow(scores, going, scores.argmax(axis=-1))
 
@@ -259,7 +259,7 @@ def draw(
     return _follow(scores, going, xp.stack(tokens))
 
 
-def widen(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> list[Choice]:
+def beam_step(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> list[Choice]:
     """Beam search: the ``size`` likeliest ways on of all candidates, and the ends that are as likely. scores (R, V).
 
     Of each candidate only its ``size`` + 1 best tokens can be among them, since one of these may be the end.

@@ -184,8 +184,8 @@ def _balanced(
     logits = np.full(SIZE, top - 12.0)
     logits[FIRST:] = top + np.linspace(-0.2, 0.2, SIZE - FIRST)
     times = np.where(allowed[FIRST:] > -math.inf, logits[FIRST:] - top, -math.inf)
-    likeliest = float(np.log(np.exp(times).sum())) + top - excess
-    logits[[(best + 7 * i) % FIRST if best != EOT else EOT for i in range(rivals)]] = likeliest
+    greedy = float(np.log(np.exp(times).sum())) + top - excess
+    logits[[(best + 7 * i) % FIRST if best != EOT else EOT for i in range(rivals)]] = greedy
     assert count
     return said, logits
 

@@ -58,16 +58,16 @@ def decoder_block(x: Array, features: Array, weights: Weights, heads: int) -> Ar
     return x + mlp(layer_norm(x, **weights["mlp_norm"]), weights["mlp"])
 
 
-def project(x: Array, weights: Weights) -> Array:
+def unembed(x: Array, weights: Weights) -> Array:
     """Compare what came out with every token's embedding: (B, S, D) -> logits (B, S, V).
 
     The output projection is the embedding table itself ("tied"): a token that goes in as a row comes out as a score
     against the same row.
     """
-    return tied_scores(layer_norm(x, **weights["norm"]), weights["token_embedding"])
+    return unembed_tied(layer_norm(x, **weights["norm"]), weights["token_embedding"])
 
 
-def tied_scores(x: Array, table: Array) -> Array:
+def unembed_tied(x: Array, table: Array) -> Array:
     """The products with every row of the table: x (…, D), table (V, D) -> (…, V).
 
     On a GPU a table stored in float16 is widened some rows at a time: all of it would be the largest array of all.
@@ -90,33 +90,31 @@ def decode(tokens: Array, features: Array, weights: Weights, config: WhisperConf
     x = embed(tokens, weights, features.dtype)
     for block in weights["blocks"]:
         x = decoder_block(x, features, block, config.decoder_attention_heads)
-    return project(x, weights)
+    return unembed(x, weights)
 
 
-class KeysValues(NamedTuple):
+class KV(NamedTuple):
     """What one attention has to remember: keys (B, H, K, T) and values (B, H, T, K); of text, S in place of T."""
 
     keys: Array
     values: Array
 
-    def extend(self, new: "KeysValues") -> "KeysValues":
+    def extend(self, new: "KV") -> "KV":
         """These positions followed by new ones."""
         xp = array_module(self.keys)
-        return KeysValues(
-            xp.concatenate([self.keys, new.keys], axis=3), xp.concatenate([self.values, new.values], axis=2)
-        )
+        return KV(xp.concatenate([self.keys, new.keys], axis=3), xp.concatenate([self.values, new.values], axis=2))
 
-    def take(self, rows: Sequence[int]) -> "KeysValues":
+    def take(self, rows: Sequence[int]) -> "KV":
         """These rows of the batch, in this order; a row may come several times."""
         xp = array_module(self.keys)
-        return KeysValues(*(xp.concatenate([kv[row : row + 1] for row in rows]) for kv in self))
+        return KV(*(xp.concatenate([kv[row : row + 1] for row in rows]) for kv in self))
 
 
 class Cache(NamedTuple):
     """Keys and values of everything seen so far, one entry a decoder block. A value: steps return a new one."""
 
-    text: tuple[KeysValues, ...]  # grows by the new tokens at every step
-    audio: tuple[KeysValues, ...]  # computed once a window: the sound does not change
+    text: tuple[KV, ...]  # grows by the new tokens at every step
+    audio: tuple[KV, ...]  # computed once a window: the sound does not change
 
     @property
     def length(self) -> int:
@@ -147,22 +145,20 @@ def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache
     heads = config.decoder_attention_heads
     # Every step reads all of it, so it is laid out for that once: products copy what is not contiguous.
     audio = [
-        KeysValues(*map(xp.ascontiguousarray, keys_and_values(features, block["cross_attention"], heads)))
+        KV(*map(xp.ascontiguousarray, keys_and_values(features, block["cross_attention"], heads)))
         for block in weights["blocks"]
     ]
     # No positions yet; an empty slice has the right library, dtype and batch.
-    text = [KeysValues(kv.keys[..., :0], kv.values[..., :0, :]) for kv in audio]
+    text = [KV(kv.keys[..., :0], kv.values[..., :0, :]) for kv in audio]
     return Cache(tuple(text), tuple(audio))
 
 
-def decoder_block_cached(
-    x: Array, text: KeysValues, audio: KeysValues, weights: Weights, heads: int
-) -> tuple[Array, KeysValues]:
+def decoder_block_cached(x: Array, text: KV, audio: KV, weights: Weights, heads: int) -> tuple[Array, KV]:
     """:func:`decoder_block` for new tokens only: x (B, S, D) -> (B, S, D) and the extended keys and values."""
     past = text.keys.shape[3]
     normed = layer_norm(x, **weights["attention_norm"])
     own = weights["attention"]
-    text = text.extend(KeysValues(*keys_and_values(normed, own, heads)))
+    text = text.extend(KV(*keys_and_values(normed, own, heads)))
     # A single new token may look at everything: only several at once need a mask among themselves.
     mask = causal_mask(x.shape[1], past, x) if x.shape[1] > 1 else None
     queries = split_heads(linear(normed, **own["query"]), heads)
@@ -205,7 +201,7 @@ def decode_cached(
     for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)
         text.append(extended)
-    return project(wanted_positions(x, wanted), weights), cache._replace(text=tuple(text))
+    return unembed(wanted_positions(x, wanted), weights), cache._replace(text=tuple(text))
 
 
 def wanted_positions(x: Array, wanted: Sequence[int] | None) -> Array:

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from ..common.backend import Array, array_module, beside, on_device
+from ..common.backend import Array, array_module, asarray_like, on_device
 from .config import WhisperConfig
 from .decoder import decode_cached, new_cache
 from .encoder import encode
 from .layers import Weights
 
 
-class Memory(Protocol):
+class KVCache(Protocol):
     """What a search needs to know of a cache: :class:`~minwhisper.model.decoder.Cache` is one."""
 
     @property
@@ -30,7 +30,7 @@ class Memory(Protocol):
         """The cache with these of its texts, in this order; one may come several times."""
 
 
-class Feed(NamedTuple):
+class DecoderInput(NamedTuple):
     """Tokens that texts go on with."""
 
     tokens: Sequence[Sequence[int]]  # (R, S), a row for each text of the cache
@@ -45,7 +45,7 @@ class Engine(Protocol):
     def config(self) -> WhisperConfig:
         """The model's numbers."""
 
-    def at_work(self) -> AbstractContextManager[Any]:
+    def session(self) -> AbstractContextManager[Any]:
         """A context in which it computes best: to be entered around many calls; a single one needs none."""
 
     def encode(self, mel: Array) -> Array:
@@ -54,7 +54,7 @@ class Engine(Protocol):
     def new_cache(self, features: Array) -> Any:
         """:func:`minwhisper.model.decoder.new_cache`: the memory of texts about these windows, features (B, T, D)."""
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Any]]:
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
         """:func:`minwhisper.model.decoder.decode_cached` for each of several caches: logits (R, S, V), the new cache.
 
         What they have in common, the weights, may be read once for all.
@@ -68,7 +68,7 @@ class PlainEngine(NamedTuple):
     config: WhisperConfig
     device: str = "cpu"
 
-    def at_work(self) -> AbstractContextManager[Any]:
+    def session(self) -> AbstractContextManager[Any]:
         """The device of the weights is CuPy's current one."""
         return on_device(self.device)
 
@@ -80,11 +80,11 @@ class PlainEngine(NamedTuple):
         """See :class:`Engine`."""
         return new_cache(features, self.weights["decoder"], self.config)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Any]]:
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
         """See :class:`Engine`: one after the other."""
         return [self._decode(feed) for feed in feeds]
 
-    def _decode(self, feed: Feed) -> tuple[Array, Any]:
+    def _decode(self, feed: DecoderInput) -> tuple[Array, Any]:
         tokens = place_tokens(feed.tokens, feed.cache.audio[0].keys)
         return decode_cached(tokens, feed.cache, self.weights["decoder"], self.config, feed.wanted)
 
@@ -95,6 +95,6 @@ def place_tokens(tokens: Sequence[Sequence[int]], like: Array) -> Array:
     A single one for each text gets to a GPU as a number that a kernel is called with, which is quicker than a transfer.
     """
     if len(tokens[0]) > 1 or isinstance(like, np.ndarray):
-        return beside([list(row) for row in tokens], like)
+        return asarray_like([list(row) for row in tokens], like)
     xp = array_module(like)
     return xp.stack([xp.full(1, token, np.int64) for (token,) in tokens])

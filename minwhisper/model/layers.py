@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..common.backend import Array, array_module, beside, to_numpy
+from ..common.backend import Array, array_module, asarray_like, to_numpy
 
 Weights: TypeAlias = Mapping[str, Any]
 """Weights by name: arrays, or mappings (and tuples) of weights."""
@@ -127,7 +127,7 @@ def gelu(x: Array) -> Array:
     xp = array_module(x)
     if x.dtype == np.float64:
         erf = np.frompyfunc(math.erf, 1, 1)(to_numpy(x) / math.sqrt(2.0))
-        return x * 0.5 * (1.0 + beside(np.asarray(erf, np.float64), x))
+        return x * 0.5 * (1.0 + asarray_like(np.asarray(erf, np.float64), x))
     wide = x.astype(working_dtype(x), copy=False)
     square = xp.minimum(wide * wide, GELU_LIMIT)
     p = xp.full_like(wide, GELU_COEFFICIENTS[-1])

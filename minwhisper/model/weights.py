@@ -19,7 +19,7 @@ from .weight_names import Shape, expected_shapes, flatten, nest
 DTYPES = ("float16", "float32", "float64")
 """What weights may be stored as. Arithmetic is float32 for the first two, float64 for the last."""
 
-Room: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
+WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
 """From the shapes of the tensors and a dtype to a place for each of them on the CPU: an array, or an object that is
 filled by its ``fill``, as :class:`minwhisper.fast.cpu.panels.Panels` is."""
 
@@ -66,7 +66,7 @@ def random_weights(
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
-    room: Room | None = None,
+    room: WeightLayout | None = None,
 ) -> Weights:
     """Weights of an untrained model, for touring the architecture without a download.
 

@@ -24,7 +24,7 @@ from ..common.backend import Array, on_device, to_device, to_numpy
 from ..decoding.decode import DecodingResult
 from ..errors import ModelNotFoundError
 from ..model.config import PUBLISHED
-from ..model.decoder import decoder_block, embed, project
+from ..model.decoder import decoder_block, embed, unembed
 from ..model.encoder import encoder_block, stem
 from ..model.layers import layer_norm
 from ..model.weight_names import flatten
@@ -111,7 +111,7 @@ def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Itera
     for i, block in enumerate(decoder["blocks"]):
         x = decoder_block(x, features, block, config.decoder_attention_heads)
         yield f"decoder.blocks.{i}", x
-    yield "logits", project(x, decoder)
+    yield "logits", unembed(x, decoder)
 
 
 def said(model: Whisper, mel: Array) -> list[int]:

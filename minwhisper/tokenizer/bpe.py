@@ -92,7 +92,7 @@ _SPELLING = byte_alphabet()
 _READING = {ord(char): byte for byte, char in _SPELLING.items()}
 
 
-def spell(data: bytes) -> str:
+def bytes_to_unicode(data: bytes) -> str:
     """Bytes in the alphabet of vocabulary files.
 
     >>> spell(" né".encode())
@@ -101,7 +101,7 @@ def spell(data: bytes) -> str:
     return data.decode("latin-1").translate(_SPELLING)
 
 
-def unspell(piece: str) -> bytes:
+def unicode_to_bytes(piece: str) -> bytes:
     """The bytes that are spelled so.
 
     >>> unspell("ĠnÃ©").decode()

@@ -16,8 +16,8 @@ from .languages import LANGUAGES
 
 LANGUAGE_COUNT = {51864: 99, 51865: 99, 51866: 100}  # English only; multilingual; large-v3 and turbo
 FORMER_NAMES = {"<|nocaptions|>": "<|nospeech|>", "<|iw|>": "<|he|>"}  # in the files of older models
-NEVER_SAID = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
-SECONDS_A_STEP = 0.02  # from one timestamp to the next: one position of the encoder's output
+NEVER_GENERATED = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
+SECONDS_PER_TIMESTAMP = 0.02  # from one timestamp to the next: one position of the encoder's output
 _TIMESTAMPS = 1501  # 0.00 s to 30.00 s
 
 
@@ -47,7 +47,7 @@ def special_layout(vocab_size: int) -> dict[str, int]:
         "<|startofprev|>",
         "<|nospeech|>",
         "<|notimestamps|>",
-        *(f"<|{step * SECONDS_A_STEP:.2f}|>" for step in range(_TIMESTAMPS)),
+        *(f"<|{step * SECONDS_PER_TIMESTAMP:.2f}|>" for step in range(_TIMESTAMPS)),
     ]
     return {name: token for token, name in enumerate(names, start=vocab_size - len(names))}
 

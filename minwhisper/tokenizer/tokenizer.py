@@ -17,9 +17,16 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import LanguageError, TokenizerError
-from .bpe import merge, merge_long, spell, split_words, unspell
+from .bpe import bytes_to_unicode, merge, merge_long, split_words, unicode_to_bytes
 from .languages import CODES, LANGUAGES
-from .special_tokens import FORMER_NAMES, LANGUAGE_COUNT, NEVER_SAID, SECONDS_A_STEP, check_special, special_layout
+from .special_tokens import (
+    FORMER_NAMES,
+    LANGUAGE_COUNT,
+    NEVER_GENERATED,
+    SECONDS_PER_TIMESTAMP,
+    check_special,
+    special_layout,
+)
 from .vocabulary import VocabularyFiles, check_merges, check_pieces, read_tokenizer_json, read_vocab_and_merges
 
 # Marks that tell of something written and not spoken: the brackets around "[APPLAUSE]", the colon after a
@@ -170,7 +177,7 @@ class Tokenizer:
         Raises :class:`TokenizerError` for an id outside of the vocabulary.
         """
         if 0 <= token < self.eot:
-            return unspell(self._pieces[token])
+            return unicode_to_bytes(self._pieces[token])
         if token not in self._names:
             raise TokenizerError(f"token {token}: expected an id from 0 to {self.vocab_size - 1}")
         return self._names[token].encode()
@@ -186,7 +193,7 @@ class Tokenizer:
         tokens = self._words.get(word)
         if tokens is None:
             try:
-                spelled = spell(word.encode())
+                spelled = bytes_to_unicode(word.encode())
             except UnicodeEncodeError as error:
                 raise TokenizerError(
                     f"cannot encode {word[error.start]!r}: a lone surrogate, half of a UTF-16 pair, is no character"
@@ -262,7 +269,7 @@ class Tokenizer:
         first, last = self.timestamp_begin, self.vocab_size - 1
         if not first <= token <= last:
             raise TokenizerError(f"token {token} is no timestamp: expected an id from {first} to {last}")
-        return (token - first) * SECONDS_A_STEP
+        return (token - first) * SECONDS_PER_TIMESTAMP
 
     @cached_property
     def non_speech_tokens(self) -> tuple[int, ...]:
@@ -282,7 +289,7 @@ class Tokenizer:
     @cached_property
     def prompt_tokens(self) -> tuple[int, ...]:
         """Special tokens that only a prompt may have, in order: the model never says them."""
-        return tuple(sorted(self.special_tokens[f"<|{name}|>"] for name in NEVER_SAID))
+        return tuple(sorted(self.special_tokens[f"<|{name}|>"] for name in NEVER_GENERATED))
 
     @cached_property
     def suppressed_tokens(self) -> tuple[int, ...]:

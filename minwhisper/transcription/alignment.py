@@ -18,10 +18,10 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.backend import Array, array_module, beside, to_numpy
+from ..common.backend import Array, array_module, asarray_like, to_numpy
 from ..errors import OptionError, ShapeError
 from ..model.config import WhisperConfig
-from ..model.decoder import check_tokens, embed, project
+from ..model.decoder import check_tokens, embed, unembed
 from ..model.layers import (
     Weights,
     attend,
@@ -35,12 +35,12 @@ from ..model.layers import (
     softmax,
     split_heads,
 )
-from ..tokenizer.special_tokens import SECONDS_A_STEP
+from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
 from .words import WordTiming, split_to_words
 
 FILTER_WIDTH = 7  # positions of sound that the median filter looks at: 0.14 s
-POSITIONS_A_SECOND = round(1 / SECONDS_A_STEP)  # 50, two frames of the spectrogram each
+POSITIONS_PER_SECOND = round(1 / SECONDS_PER_TIMESTAMP)  # 50, two frames of the spectrogram each
 
 DIAGONAL, UP, LEFT = 0, 1, 2  # where a path can come from
 
@@ -186,7 +186,7 @@ def cross_attention_scores(
         x = x + linear(merge_heads(attend(queries, keys, values)), **cross["out"])
         x = x + mlp(layer_norm(x, **block["mlp_norm"]), block["mlp"])
     scores = array_module(x).stack([found[block, head] for block, head in heads])
-    return project(x, weights), scores
+    return unembed(x, weights), scores
 
 
 def alignment_matrix(scores: Array, positions: int) -> Array:
@@ -249,7 +249,7 @@ def find_alignment(
         return []
     xp = array_module(features)
     tokens = [*prompt, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
-    logits, scores = cross_attention_scores(beside([tokens], features), features, weights, config, heads)
+    logits, scores = cross_attention_scores(asarray_like([tokens], features), features, weights, config, heads)
 
     # Row s of both belongs to token s, which is the input; what it looks for in the sound is the token after it. So
     # the rows from <|notimestamps|> up to the last token of text are the text's and, as the last, that of the end.
@@ -257,10 +257,10 @@ def find_alignment(
     matrix = alignment_matrix(scores, max(1, frames // 2))
     rows, columns = dynamic_time_warping(-matrix[first : last + 1])
     enters = np.diff(rows, prepend=-1) > 0  # where the path comes to a new token
-    times = columns[enters] / POSITIONS_A_SECOND  # (text + 1,) seconds at which each token begins
+    times = columns[enters] / POSITIONS_PER_SECOND  # (text + 1,) seconds at which each token begins
 
     chances = softmax(logits[0, first:last, : tokenizer.eot])
-    token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), beside(text_tokens, features)])
+    token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)])
 
     words = split_to_words(tokenizer, text_tokens, language)
     boundaries = accumulate((len(word.tokens) for word in words), initial=0)

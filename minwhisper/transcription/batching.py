@@ -21,7 +21,7 @@ Found: TypeAlias = Generator[tuple[int, Segment | None], None, None]
 """Segments with the number of the job that they are from; None for its end."""
 
 
-def in_step(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_size: int) -> Found:
+def run_batched(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_size: int) -> Found:
     """Run the jobs, up to ``batch_size`` at a time: yields their segments as they come, with the number of the job.
 
     After the last one of a job comes None. Jobs are taken from ``jobs`` when there is room for them.
@@ -63,7 +63,7 @@ def in_step(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_s
 def in_order(
     found: Iterable[tuple[int, Segment | None]], held: dict[int, list[Segment]]
 ) -> Generator[Segment, None, None]:
-    """Yield the segments of :func:`in_step`, those of an earlier job first.
+    """Yield the segments of :func:`run_batched`, those of an earlier job first.
 
     ``held`` is empty at first. It contains the segments that wait for an earlier job, by job, at any time.
     """
@@ -81,7 +81,7 @@ def in_order(
             yield from held.pop(turn, [])
 
 
-def one_by_one(steps: Steps, model: SpeechModel) -> Generator[Segment, None, None]:
+def run_sequential(steps: Steps, model: SpeechModel) -> Generator[Segment, None, None]:
     """The segments of a single job, whose windows are decoded by :meth:`Whisper.decode`."""
     try:
         item = next(steps)

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, NotRequired, TypedDict
 
-from ..audio.load import FRAMES_A_SECOND
-from ..tokenizer.special_tokens import SECONDS_A_STEP
+from ..audio.load import FRAMES_PER_SECOND
+from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 
-FRAMES_A_STEP = round(SECONDS_A_STEP * FRAMES_A_SECOND)  # 2 frames of the spectrogram for one timestamp step
+FRAMES_PER_TIMESTAMP = round(
+    SECONDS_PER_TIMESTAMP * FRAMES_PER_SECOND
+)  # 2 frames of the spectrogram for one timestamp step
 
 
 class Word(TypedDict):
@@ -82,11 +84,13 @@ def split_window(tokens: Sequence[int], first: int, size: int) -> Split:
     closed = len(tokens) >= 2 and tokens[-2] < first <= tokens[-1]
     if not cuts:
         times = [steps(token) for token in tokens if token >= first]
-        end = times[-1] * SECONDS_A_STEP if times and times[-1] else size / FRAMES_A_SECOND
+        end = times[-1] * SECONDS_PER_TIMESTAMP if times and times[-1] else size / FRAMES_PER_SECOND
         return Split([Piece(0.0, end, tuple(tokens))], size, closed)
-    following = steps(tokens[cuts[-1] - 1]) * FRAMES_A_STEP
+    following = steps(tokens[cuts[-1] - 1]) * FRAMES_PER_TIMESTAMP
     if closed:
         cuts.append(len(tokens))
     parts = [tuple(tokens[start:end]) for start, end in pairwise([0, *cuts])]
-    pieces = [Piece(steps(part[0]) * SECONDS_A_STEP, steps(part[-1]) * SECONDS_A_STEP, part) for part in parts]
-    return Split(pieces, size if closed else min(max(FRAMES_A_STEP, following), size), closed)
+    pieces = [
+        Piece(steps(part[0]) * SECONDS_PER_TIMESTAMP, steps(part[-1]) * SECONDS_PER_TIMESTAMP, part) for part in parts
+    ]
+    return Split(pieces, size if closed else min(max(FRAMES_PER_TIMESTAMP, following), size), closed)

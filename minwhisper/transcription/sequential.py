@@ -4,8 +4,8 @@ Each window is encoded, decoded and cut into segments, and the next one starts w
 window is told the text before it, so that names and style carry over. Where the outcome is poor, because it repeats
 itself or is improbable, the window is decoded again at a higher temperature.
 
-The loop is :meth:`Passage.steps`; every step of it is a function that can be read alone. It does not decode itself but
-asks for it, so that windows of several passages can be decoded together.
+The loop is :meth:`SequentialTranscription.steps`; every step of it is a function that can be read alone. It does not
+decode itself but asks for it, so that windows of several passages can be decoded together.
 
 Walkthrough: section 13.
 """
@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..audio.load import FRAMES_A_SECOND, N_FRAMES, pad_or_trim
+from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, pad_or_trim
 from ..audio.mel import Spectrogram
 from ..common.backend import Array
 from ..decoding.decode import DecodingResult, Request
@@ -25,13 +25,13 @@ from .alignment import find_alignment
 from .model import SpeechModel
 from .segments import Segment, split_window
 from .windows import Prompt, Window, clear_if_empty, has_failed, is_silence, make_segment
-from .word_timestamps import add_word_times, last_word_end, skip_hallucinations, skip_leading_silence
+from .word_timestamps import add_word_timestamps, last_word_end, skip_hallucinations, skip_leading_silence
 
 Steps: TypeAlias = Generator[Request | Segment, DecodingResult, None]
 """A transcription under way: yields segments, and requests, each of which is answered with its result."""
 
 
-class Passage:
+class SequentialTranscription:
     """Sound that is transcribed window after window, each told of those before it."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Passage:
             decoded = yield from self._decode(features, window)
             segments, following = self._heard(window, features, decoded)
             seek = max(following, seek + 1)  # forward, whatever was said
-            yield from (end_by(segment, end / FRAMES_A_SECOND) for segment in segments) if followed else segments
+            yield from (end_by(segment, end / FRAMES_PER_SECOND) for segment in segments) if followed else segments
             self._report(min(seek, end) - window.seek)
 
     def _encode(self, window: Window) -> Array:
@@ -75,7 +75,7 @@ class Passage:
     def _decode(self, features: Array, window: Window) -> Generator[Request, DecodingResult, DecodingResult]:
         """Decode at one temperature after another until the outcome will do; the last one has to."""
         prompt = self._prompt.tokens()
-        where = f"{self._model.name}: window from {window.seek / FRAMES_A_SECOND:.2f} s"
+        where = f"{self._model.name}: window from {window.seek / FRAMES_PER_SECOND:.2f} s"
         for attempt in self._options.attempts:
             asked = replace(attempt, language=self._language, prompt=prompt)
             decoded = yield Request(features, asked, self._generator, where)
@@ -129,7 +129,7 @@ class Passage:
             tokenizer=model.tokenizer,
             language=self._language,
         )
-        return add_word_times(
+        return add_word_timestamps(
             segments,
             timings,
             tokenizer=model.tokenizer,
@@ -141,13 +141,13 @@ class Passage:
     def _after_words(self, segments: Sequence[Segment], window: Window, following: int, closed: bool) -> int:
         """Where the next window starts, now that words have times: behind the last word of one left open."""
         word_end = last_word_end(segments)
-        if closed or word_end is None or word_end <= window.seek / FRAMES_A_SECOND:
+        if closed or word_end is None or word_end <= window.seek / FRAMES_PER_SECOND:
             return following
         threshold = self._options.hallucination_silence_threshold
-        rest = (window.seek + N_FRAMES) / FRAMES_A_SECOND - word_end
+        rest = (window.seek + N_FRAMES) / FRAMES_PER_SECOND - word_end
         if threshold is not None and rest <= threshold:
             return window.seek + window.size
-        return round(word_end * FRAMES_A_SECOND)
+        return round(word_end * FRAMES_PER_SECOND)
 
 
 def end_by(segment: Segment, seconds: float) -> Segment:

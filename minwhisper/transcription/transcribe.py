@@ -13,15 +13,15 @@ from typing import Self
 
 import numpy as np
 
-from ..audio.load import FRAMES_A_SECOND, N_FRAMES, AudioSource, open_sound
+from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, open_audio
 from ..audio.mel import Spectrogram
 from ..decoding.options import TranscriptionOptions
 from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
-from .batching import in_order, in_step, one_by_one
-from .chunking import SHORTEST, SHORTEST_UNTIMED, cut_at_pauses
+from .batching import in_order, run_batched, run_sequential
+from .chunking import SHORTEST, SHORTEST_UNTIMED, chunk_at_silence
 from .model import SpeechModel
 from .segments import Segment, Transcript
-from .sequential import Passage, Steps
+from .sequential import SequentialTranscription, Steps
 from .windows import check_options
 
 Progress = Callable[[float, float], None]
@@ -61,27 +61,27 @@ class Transcription:
         self.segments = []
         self._model, self._options, self._progress = model, options, progress
         self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
-        self._sound = open_sound(audio, timeline=True, track=options.audio_track)
+        self._sound = open_audio(audio, timeline=True, track=options.audio_track)
         try:
             self.seconds, self.audio_track = self._sound.seconds, self._sound.track
             clips = options.clips(self.seconds)
-            with model.engine.at_work():  # or the library's threads would busy-wait through hours of small products
+            with model.engine.session():  # or the library's threads would busy-wait through hours of small products
                 self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
-            self._first = min(int(self._sound.late * FRAMES_A_SECOND), self._mel.frames)  # the audio begins there
+            self._first = min(int(self._sound.late * FRAMES_PER_SECOND), self._mel.frames)  # the audio begins there
             self._clips = [
-                tuple(min(max(round(t * FRAMES_A_SECOND), self._first), self._mel.frames) for t in clip)
+                tuple(min(max(round(t * FRAMES_PER_SECOND), self._first), self._mel.frames) for t in clip)
                 for clip in clips
             ]
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
-            with model.engine.at_work():
+            with model.engine.session():
                 self.language, self.language_probs = self._hear_language()
         except BaseException:
             self._sound.close()
             raise
         self._done = 0  # frames of the clips
         self._held: dict[int, list[Segment]] = {}  # segments that wait for those of an earlier part, by part
-        self._running = one_by_one(self.steps(), model)
+        self._running = run_sequential(self.steps(), model)
 
     @property
     def transcript(self) -> Transcript:
@@ -108,7 +108,7 @@ class Transcription:
 
     def __next__(self) -> Segment:
         try:
-            with self._model.engine.at_work():
+            with self._model.engine.session():
                 return self.keep(next(self._running))
         except BaseException:  # also at the end
             self._give_back()
@@ -123,7 +123,7 @@ class Transcription:
     # ---------------------------------------------------------------------------------- the loop
 
     def steps(self) -> Steps:
-        """Yield segments as they are found, and requests for windows to be decoded, as :class:`Passage` does.
+        """Yield segments as they are found, and requests for windows to be decoded.
 
         Windows that are decoded together ask for nothing. Nothing is written down here: that is :meth:`keep`'s.
         """
@@ -133,7 +133,7 @@ class Transcription:
                 yield from passage.steps(start, end)
             return
         shortest = SHORTEST_UNTIMED if self._options.attempts[0].without_timestamps else SHORTEST
-        parts = (part for start, end in self._clips for part in cut_at_pauses(self._mel, start, end, shortest))
+        parts = (part for start, end in self._clips for part in chunk_at_silence(self._mel, start, end, shortest))
         with_end = itertools.chain(parts, [None])
         jobs = (
             self._passage(self._generator.spawn(1)[0]).steps(*part, followed=after is not None)
@@ -141,7 +141,7 @@ class Transcription:
             if part is not None
         )
         model = self._model
-        yield from in_order(in_step(jobs, model.engine, model.tokenizer, self._batch_size), self._held)
+        yield from in_order(run_batched(jobs, model.engine, model.tokenizer, self._batch_size), self._held)
 
     def keep(self, segment: Segment) -> Segment:
         """Write a segment down; it gets its number."""
@@ -157,8 +157,8 @@ class Transcription:
         held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
         return [self.keep(segment) for segment in held]
 
-    def _passage(self, generator: np.random.Generator) -> Passage:
-        return Passage(self._model, self._mel, self._options, self.language, generator, self._report)
+    def _passage(self, generator: np.random.Generator) -> SequentialTranscription:
+        return SequentialTranscription(self._model, self._mel, self._options, self.language, generator, self._report)
 
     # ---------------------------------------------------------------------------------- around it
 
@@ -181,7 +181,7 @@ class Transcription:
             self._progress(self._clip_seconds * (self._done / self._clip_frames), self._clip_seconds)
 
 
-def transcribe_in_step(
+def transcribe_batched(
     model: SpeechModel, audios: Iterable[AudioSource], options: TranscriptionOptions, batch_size: int, seed: int
 ) -> Iterator[Transcription | MinWhisperError]:
     """Transcribe sounds whose windows are decoded together: each one's finished transcription, or why it failed.
@@ -201,11 +201,11 @@ def transcribe_in_step(
         except MemoryError:
             found[number] = OutOfMemoryError(OUT_OF_MEMORY)
 
-    running = in_step(itertools.starmap(job, enumerate(audios)), model.engine, model.tokenizer, batch_size)
+    running = run_batched(itertools.starmap(job, enumerate(audios)), model.engine, model.tokenizer, batch_size)
     ended: set[int] = set()
     turn = 0
     while True:
-        with model.engine.at_work():
+        with model.engine.session():
             number, segment = next(running, (-1, None))
         if number == -1:
             return

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, Self
 
-from ..audio.load import FRAMES_A_SECOND
+from ..audio.load import FRAMES_PER_SECOND
 from ..checkpoints.configuration import WINDOW_POSITIONS, describe_windows
 from ..decoding.decode import DecodingResult, check_possible
 from ..decoding.options import TranscriptionOptions
@@ -20,7 +20,7 @@ from .alignment import check_alignment_heads
 from .model import SpeechModel
 from .segments import Piece, Segment
 
-WILD_TEMPERATURE = 0.5  # text drawn at a higher one is not told to the next window
+PROMPT_RESET_TEMPERATURE = 0.5  # text drawn at a higher one is not told to the next window
 
 
 class Window(NamedTuple):
@@ -57,7 +57,7 @@ class Prompt:
     def add(self, segments: Sequence[Segment], temperature: float) -> None:
         """Take in a window's text; or forget all, if windows are on their own or the text is doubtful."""
         self._history += [token for segment in segments for token in segment["tokens"]]
-        if not self._condition or temperature > WILD_TEMPERATURE:
+        if not self._condition or temperature > PROMPT_RESET_TEMPERATURE:
             self._history.clear()
 
 
@@ -123,7 +123,7 @@ def exceeds(value: float, threshold: float | None) -> bool:
 
 def make_segment(piece: Piece, window: Window, decoded: DecodingResult, model: SpeechModel) -> Segment:
     """A piece of a window with its text and its place in the whole sound."""
-    offset = window.seek / FRAMES_A_SECOND
+    offset = window.seek / FRAMES_PER_SECOND
     return {
         "id": 0,  # given when it is final
         "seek": window.seek,

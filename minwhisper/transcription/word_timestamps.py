@@ -17,7 +17,7 @@ from typing import cast
 
 import numpy as np
 
-from ..audio.load import FRAMES_A_SECOND, N_FRAMES
+from ..audio.load import FRAMES_PER_SECOND, N_FRAMES
 from ..decoding.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from ..tokenizer.tokenizer import Tokenizer
 from .segments import Segment, Word
@@ -31,7 +31,7 @@ TOLERANCE = 0.5  # seconds by which a segment's own time, if it is the tighter o
 # --- From words of a window to words of its segments --------------------------------------------------------------
 
 
-def add_word_times(
+def add_word_timestamps(
     segments: Sequence[Segment],
     timings: Sequence[WordTiming],
     *,
@@ -59,7 +59,7 @@ def add_word_times(
     usual = usual_duration(timings)
     whole_words = merge_punctuation(shorten_at_sentence_ends(timings, 2 * usual), prepend, append)
     token_counts = [sum(token < tokenizer.eot for token in segment["tokens"]) for segment in segments]
-    offset = segments[0]["seek"] / FRAMES_A_SECOND
+    offset = segments[0]["seek"] / FRAMES_PER_SECOND
     finished: list[Segment] = []
     for segment, words in zip(segments, share_words(whole_words, token_counts, offset), strict=True):
         words = shorten_after_pause(words, last_speech_end, usual)
@@ -211,8 +211,8 @@ def skip_leading_silence(segments: Sequence[Segment], *, seek: int, threshold: f
     first = next((segment for segment in segments if segment.get("words")), None)
     if first is None or not is_anomalous(first):
         return None
-    gap = first["start"] - seek / FRAMES_A_SECOND
-    return seek + round(gap * FRAMES_A_SECOND) if gap > threshold else None
+    gap = first["start"] - seek / FRAMES_PER_SECOND
+    return seek + round(gap * FRAMES_PER_SECOND) if gap > threshold else None
 
 
 def skip_hallucinations(
@@ -233,9 +233,9 @@ def skip_hallucinations(
     that follow, and the sound is heard again from there, or, if nothing much comes after it, no more. It comes after
     :func:`skip_leading_silence`; the two are openai-whisper's ``hallucination_silence_threshold``.
     """
-    window_start = seek / FRAMES_A_SECOND
-    window_end = (seek + N_FRAMES) / FRAMES_A_SECOND  # of a full one, however much sound there is in it
-    sound_end = window_start + size / FRAMES_A_SECOND
+    window_start = seek / FRAMES_PER_SECOND
+    window_end = (seek + N_FRAMES) / FRAMES_PER_SECOND  # of a full one, however much sound there is in it
+    sound_end = window_start + size / FRAMES_PER_SECOND
     speech_end = last_speech_end
     for index, segment in enumerate(segments):
         if not segment.get("words"):
@@ -251,8 +251,8 @@ def skip_hallucinations(
                 or window_end - end < SETTLING
             )
             if silence_before and silence_after:
-                if content / FRAMES_A_SECOND - end < threshold:
+                if content / FRAMES_PER_SECOND - end < threshold:
                     return list(segments[:index]), content
-                return list(segments[:index]), round(max(window_start + 1, start) * FRAMES_A_SECOND)
+                return list(segments[:index]), round(max(window_start + 1, start) * FRAMES_PER_SECOND)
         speech_end = segment["end"]
     return list(segments), None

@@ -18,7 +18,7 @@ from minwhisper.audio.load import (
     N_SAMPLES,
     SAMPLE_RATE,
     load_audio,
-    open_sound,
+    open_audio,
     pad_or_trim,
 )
 from minwhisper.errors import AudioError
@@ -128,7 +128,7 @@ def test_a_sound_is_what_load_audio_loads(clip, monkeypatch):
     expected = load_audio(clip)
     for limit in (sample_store.IN_MEMORY, 10_000):  # kept in memory, and in a file
         monkeypatch.setattr(sample_store, "IN_MEMORY", limit)
-        with open_sound(clip) as sound:
+        with open_audio(clip) as sound:
             assert sound.size == expected.size
             assert sound.seconds == expected.size / 16000
             samples = sound.read(0, sound.size)
@@ -143,7 +143,7 @@ def noise(request, monkeypatch):
     expected = (integers[:, 0] / 32768).astype(np.float32)
     if request.param == "file":
         monkeypatch.setattr(sample_store, "IN_MEMORY", 3000)
-    with open_sound(expected if request.param == "array" else wav(integers)) as sound:
+    with open_audio(expected if request.param == "array" else wav(integers)) as sound:
         yield sound, expected
 
 
@@ -204,7 +204,7 @@ def test_a_closed_sound_says_so(noise):
 def test_two_sounds_do_not_mix(monkeypatch):
     monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
     ramp = np.arange(6000)[:, None]
-    with open_sound(wav(ramp)) as up, open_sound(wav(-ramp)) as down:
+    with open_audio(wav(ramp)) as up, open_audio(wav(-ramp)) as down:
         for start in (0, 5000, 2000, 2001):
             expected = np.arange(start, start + 999) / 32768
             assert np.array_equal(up.read(start, start + 999), expected)
@@ -214,7 +214,7 @@ def test_two_sounds_do_not_mix(monkeypatch):
 def test_a_sound_keeps_an_array_without_copying_it():
     samples = np.zeros(10**7, np.float32)
     tracemalloc.start()
-    with open_sound(samples) as sound:
+    with open_audio(samples) as sound:
         sound.read(0, 100)
         _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -223,9 +223,9 @@ def test_a_sound_keeps_an_array_without_copying_it():
 
 def test_arrays_are_brought_to_16_khz_as_by_load_audio():
     array = np.random.default_rng(0).integers(-9000, 9000, (44100, 2)).astype(np.int16)
-    with open_sound(array, rate=44100) as sound:
+    with open_audio(array, rate=44100) as sound:
         assert np.array_equal(sound.read(0, sound.size), load_audio(array, rate=44100))
-    with open_sound(np.zeros(0)) as empty:
+    with open_audio(np.zeros(0)) as empty:
         assert empty.size == empty.seconds == 0
         assert empty.read(0, 3).tolist() == [0, 0, 0]
 
@@ -237,7 +237,7 @@ def test_arrays_are_brought_to_16_khz_as_by_load_audio():
 def test_what_cannot_be_loaded_cannot_be_opened(source, rate):
     message = refusal(source, rate=rate)
     with pytest.raises(AudioError) as caught:
-        open_sound(source, rate)
+        open_audio(source, rate)
     assert str(caught.value) == message
 
 

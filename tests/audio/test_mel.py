@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper.audio import mel, sample_store
-from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio, open_sound
+from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio, open_audio
 from minwhisper.audio.mel import (
     LogMel,
     Spectrogram,
@@ -71,7 +71,7 @@ def test_mirrored(size, padding, data):
     expected = np.pad(np.pad(samples, (0, padding)), 200, mode="reflect")
     start = data.draw(st.integers(0, expected.size - 1))
     stop = data.draw(st.integers(start + 1, expected.size))
-    stretch = mirrored(open_sound(samples), padding, start, stop)
+    stretch = mirrored(open_audio(samples), padding, start, stop)
     assert stretch.dtype == np.float64
     assert np.array_equal(stretch, expected[start:stop])
 
@@ -237,7 +237,7 @@ def test_an_hour_needs_little_memory():
 def test_windows_are_those_of_the_whole(clip, n_mels):
     samples = load_audio(clip)
     whole = log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES)
-    with open_sound(clip) as sound:
+    with open_audio(clip) as sound:
         spectrogram = Spectrogram(sound, n_mels)
         assert spectrogram.frames == samples.size // 160 == whole.shape[1] - N_FRAMES
         end = spectrogram.frames
@@ -260,12 +260,12 @@ def minute(request):
     samples = noise(60 * 16000 + 77) * np.linspace(1e-5, 1, 60 * 16000 + 77, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(mel, "KEPT", request.param)
-        return log_mel_spectrogram(samples, 128, padding=N_SAMPLES), Spectrogram(open_sound(samples), 128)
+        return log_mel_spectrogram(samples, 128, padding=N_SAMPLES), Spectrogram(open_audio(samples), 128)
 
 
 def test_what_is_kept_is_not_computed_again(monkeypatch):
     monkeypatch.setattr(mel, "KEPT", 4 * 80 * 700)  # two blocks of 300 frames
-    spectrogram = Spectrogram(open_sound(noise(20 * 16000)))
+    spectrogram = Spectrogram(open_audio(noise(20 * 16000)))
     assert sum(block.nbytes for block in spectrogram._kept.values()) == 4 * 80 * 600
     computed = []
     block = LogMel.block
@@ -292,7 +292,7 @@ def test_any_window_is_that_of_the_whole(minute, first, size):
 @pytest.mark.parametrize("size", [0, 1, 159, 160, 161, 200, 201, 399, 401, 3 * 16000, 3 * 16000 + 161])
 def test_short_sounds(size):
     samples = noise(size)
-    spectrogram = Spectrogram(open_sound(samples))
+    spectrogram = Spectrogram(open_audio(samples))
     assert spectrogram.frames == size // 160
     whole = spectrogram.read(0, spectrogram.frames + N_FRAMES)
     assert np.array_equal(whole, log_mel_spectrogram(samples, padding=N_SAMPLES))
@@ -302,9 +302,9 @@ def test_short_sounds(size):
 @pytest.mark.parametrize("place", [0, 300_000, 30 * 16000, 700_000, 800 * 1000 - 1])
 def test_the_first_window_is_clamped_by_the_whole_sound(place):
     samples = noise(800_000) * np.float32(1e-6)
-    quiet = Spectrogram(open_sound(samples)).read(0, N_FRAMES)
+    quiet = Spectrogram(open_audio(samples)).read(0, N_FRAMES)
     samples[place] = 1
-    window = Spectrogram(open_sound(samples)).read(2000, N_FRAMES)
+    window = Spectrogram(open_audio(samples)).read(2000, N_FRAMES)
     assert np.array_equal(window, log_mel_spectrogram(samples, padding=N_SAMPLES)[:, 2000:3000])
     assert (window > quiet[:, 2000:]).mean() > 0.5
 
@@ -314,7 +314,7 @@ def test_what_is_heard_behind_the_last_frame_counts(frames_of_sound):
     # The sample is at the edge of the last frame that is read, and in the middle of one behind it.
     samples = np.zeros(frames_of_sound * HOP_LENGTH + 159, np.float32)
     samples[-1] = 1
-    window = Spectrogram(open_sound(samples)).read(0, frames_of_sound)
+    window = Spectrogram(open_audio(samples)).read(0, frames_of_sound)
     assert np.array_equal(window, log_mel_spectrogram(samples, padding=N_SAMPLES)[:, :frames_of_sound])
     assert window.min() > -1.5
 
@@ -324,7 +324,7 @@ def test_what_is_heard_behind_the_last_frame_counts(frames_of_sound):
 )
 def test_a_frame_is_always_in_the_same_block(first, last, starts):
     assert list(block_starts(first, last)) == starts
-    log_mel = LogMel(open_sound(noise(320 * 160)), 80, 0)
+    log_mel = LogMel(open_audio(noise(320 * 160)), 80, 0)
     whole = {start: log_mel.block(start) for start in (0, 300)}
     assert [logs.shape for logs in whole.values()] == [(80, 300), (80, 20)]
     for start in starts:
@@ -333,7 +333,7 @@ def test_a_frame_is_always_in_the_same_block(first, last, starts):
 
 @pytest.mark.parametrize(("first", "last"), [(-1, 5), (5, 4), (0, 3101), (3101, 3101)])
 def test_frames_that_are_none(first, last):
-    spectrogram = Spectrogram(open_sound(noise(16000)))
+    spectrogram = Spectrogram(open_audio(noise(16000)))
     with pytest.raises(AudioError, match=rf"^read\({first}, {last}\): expected frames from 0 to 3100"):
         spectrogram.read(first, last)
 
@@ -341,11 +341,11 @@ def test_frames_that_are_none(first, last):
 @pytest.mark.parametrize("n_mels", [0, 80.0, None])
 def test_n_mels_of_a_spectrogram_must_be_a_number(n_mels):
     with pytest.raises(AudioError, match="n_mels"):
-        Spectrogram(open_sound(noise(1000)), n_mels)
+        Spectrogram(open_audio(noise(1000)), n_mels)
 
 
 def test_a_closed_sound_has_no_more_windows():
-    with open_sound(noise(1000)) as sound:
+    with open_audio(noise(1000)) as sound:
         spectrogram = Spectrogram(sound)
     with pytest.raises(AudioError, match="closed"):
         spectrogram.read(0, 5)
@@ -354,7 +354,7 @@ def test_a_closed_sound_has_no_more_windows():
 def test_two_sounds_are_read_in_turn(monkeypatch):
     monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
     one, other = CLIPS[0], JFK
-    with open_sound(one) as first, open_sound(other) as second:
+    with open_audio(one) as first, open_audio(other) as second:
         spectrograms = Spectrogram(first), Spectrogram(second)
         for start in (150, 10):
             for clip, spectrogram in zip((one, other), spectrograms, strict=True):
@@ -372,7 +372,7 @@ def peak_of_reading(path, minutes):
         for number in range(60 * minutes):
             out.writeframesraw((3000 * (1 + number % 10) * second).astype("<i2").tobytes())
     tracemalloc.start()
-    with open_sound(path) as sound:
+    with open_audio(path) as sound:
         spectrogram = Spectrogram(sound)
         assert spectrogram.frames == minutes * 6000
         for first in range(0, spectrogram.frames, N_FRAMES):
@@ -395,7 +395,7 @@ def test_digital_silence_is_what_is_computed_of_it():
     click[20 * 16000] = 0.5
     windowed = frames(np.zeros(N_FFT)) * hann_window()
     computed = log_energy(mel_filters(80).astype(np.float64) @ power(windowed, *fourier_waves()).T)  # (80, 1)
-    with open_sound(click) as sound:
+    with open_audio(click) as sound:
         block = LogMel(sound, 80, 0).block(0)
         assert block.shape == (80, 300)
         assert np.array_equal(block, np.broadcast_to(computed, block.shape))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minwhisper.audio import sample_store
-from minwhisper.audio.load import load_audio, open_sound
+from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
 from sounds import FFMPEG_TOLERANCE, av, encode, ffmpeg, needs_ffmpeg, refusal, silent_film, wav
 from test_sample_store import needs_proc, temporary_files
@@ -168,7 +168,7 @@ def test_all_of_them_can_be_read_piece_by_piece(monkeypatch):
     command = [sys.executable, "-c", f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"]
     with open(SHORT, "rb") as file, subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         for source in (SHORT, str(SHORT), content, bytearray(content), file, process.stdout, "-"):
-            with open_sound(source) as sound:
+            with open_audio(source) as sound:
                 assert sound.size == expected.size
                 assert np.array_equal(sound.read(20000, sound.size), expected[20000:])
                 assert np.array_equal(sound.read(0, 20000), expected[:20000])
@@ -177,7 +177,7 @@ def test_all_of_them_can_be_read_piece_by_piece(monkeypatch):
 def test_a_file_is_decoded_when_it_is_opened_and_not_again(tmp_path):
     path = tmp_path / "sound.wav"
     shutil.copy(SHORT, path)
-    with open_sound(path) as sound:
+    with open_audio(path) as sound:
         path.write_bytes(b"")
         assert np.array_equal(sound.read(0, sound.size), load_audio(SHORT))
 
@@ -367,7 +367,7 @@ def test_opening_warns_once_and_reading_never(speech):
     content = bytearray(encode(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
     content[9000:9400] = np.random.default_rng(0).bytes(400)
     with pytest.warns(UserWarning, match="left out broken audio") as caught:
-        sound = open_sound(bytes(content))
+        sound = open_audio(bytes(content))
     assert [warning.filename for warning in caught] == [__file__]
     with sound, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -375,12 +375,12 @@ def test_opening_warns_once_and_reading_never(speech):
 
 
 @needs_proc
-@pytest.mark.parametrize("opener", [open_sound, load_audio])
+@pytest.mark.parametrize("opener", [open_audio, load_audio])
 def test_what_is_refused_leaves_no_temporary_file(opener, speech, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
     content = encode(speech, "wav", "pcm_s16le")
-    with open_sound(content):
+    with open_audio(content):
         assert len(temporary_files(tmp_path)) == 1
     load_audio(content)
     assert temporary_files(tmp_path) == []

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minwhisper.audio.load import SAMPLE_RATE, load_audio, open_sound
+from minwhisper.audio.load import SAMPLE_RATE, load_audio, open_audio
 from sounds import encode
 
 pytest.importorskip("av")
@@ -155,7 +155,7 @@ def test_delays_of_codecs_and_rounded_timestamps_are_left_alone(container, codec
 def test_a_long_hole_is_silence_and_an_endless_one_is_not_believed():
     content = encode(SPEECH, "matroska", "aac", video=True, start=300.0)
     with pytest.warns(UserWarning, match="300.00 s at 0.00 s"):
-        sound = open_sound(content, timeline=True)
+        sound = open_audio(content, timeline=True)
     with sound:
         assert sound.size == 300 * SAMPLE_RATE + quiet(content).size
         assert sound.late == 300.0

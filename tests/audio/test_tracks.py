@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minwhisper.audio.load import load_audio, open_sound
+from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
 from sounds import FFMPEG_TOLERANCE, encode, encode_tracks, ffmpeg, needs_ffmpeg, refusal
 
@@ -53,17 +53,17 @@ def test_an_array_has_no_tracks():
 
 
 def test_a_line_says_which_track_is_read_where_there_are_several():
-    with open_sound(FILE) as sound:
+    with open_audio(FILE) as sound:
         assert sound.track == "audio track 1 of 3 is read (eng); the option audio_track chooses another"
-    with open_sound(FILE, track="de") as sound:
+    with open_audio(FILE, track="de") as sound:
         assert sound.track.startswith("audio track 3 of 3 is read (deu)")
-    with open_sound(encode(PCM, "matroska", "pcm_s16le")) as sound:
+    with open_audio(encode(PCM, "matroska", "pcm_s16le")) as sound:
         assert sound.track is None
 
 
 def test_the_title_of_a_track_cannot_change_the_terminal():
     content = encode_tracks("matroska", "pcm_s16le", [(PCM, "e\x1b[31m\n"), (PCM, "x" * 300)])
-    with open_sound(content) as sound:
+    with open_audio(content) as sound:
         assert sound.track.isprintable()
         assert len(sound.track) < 200
 
@@ -74,7 +74,7 @@ def test_a_track_without_packets_is_passed_over(container, codec, empty):
     content = encode_tracks(container, codec, [*[(EMPTY, "eng")] * empty, (PCM, "fra")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with open_sound(content) as sound:
+        with open_audio(content) as sound:
             assert sound.track.startswith(f"audio track {empty + 1} of {empty + 1} is read")
             assert sound.size >= PCM.size
     refusal(content, "without a single sample", track=1)

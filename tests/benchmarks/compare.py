@@ -68,7 +68,7 @@ Jobs = dict[str, Callable[[], Any]]
 def ours(name: str, folder: Path) -> Jobs:
     """The ways of minwhisper: each is called and timed, unless it returns the seconds itself."""
     import minwhisper
-    from minwhisper.model.engine import Feed
+    from minwhisper.model.engine import DecoderInput
 
     model = minwhisper.load_model(name)
     mel, sound = np.load(folder / "window.npy"), np.load(folder / "book.npy")
@@ -76,13 +76,13 @@ def ours(name: str, folder: Path) -> Jobs:
     caches: list[Any] = []
 
     def step() -> float:
-        with engine.at_work():
+        with engine.session():
             if not caches or caches[-1].length > TOKENS + 20:
                 text = [PROMPT] + [WORD] * (TOKENS - 1)
-                fresh = Feed([text], engine.new_cache(model.encode(mel)), [0])
-                caches[:] = [engine.decode_together([fresh])[0][1]]
+                fresh = DecoderInput([text], engine.new_cache(model.encode(mel)), [0])
+                caches[:] = [engine.decode_batch([fresh])[0][1]]
             start = time.perf_counter()
-            caches[:] = [engine.decode_together([Feed([[WORD]], caches[-1])])[0][1]]
+            caches[:] = [engine.decode_batch([DecoderInput([[WORD]], caches[-1])])[0][1]]
             return time.perf_counter() - start
 
     def tokens(**how: Any) -> list[int]:

@@ -157,15 +157,15 @@ def whole(lab: Lab) -> Iterator[Cells]:
                 def theirs(_: Any, peer: Any = peer, its: Any = samples, to: Any = tokens) -> None:
                     to["openai"] = peer.transcribe(its)
 
-                beside = peer if batch == 1 else None
-                contenders = {"ours": Contender(ours)} | ({"openai": Contender(theirs)} if beside else {})
+                asarray_like = peer if batch == 1 else None
+                contenders = {"ours": Contender(ours)} | ({"openai": Contender(theirs)} if asarray_like else {})
                 taken = in_turn(lab.gpu, contenders, max(1, lab.rounds // 2), warm=1)
                 seconds = samples.size / RATE
                 yield (
                     *(name, title, seconds, batch, taken["ours"].median, seconds / taken["ours"].median),
-                    taken["openai"].median if beside else None,
+                    taken["openai"].median if asarray_like else None,
                     ratio(taken, "ours", "openai", 1.0) if batch == 1 else None,
-                    tokens["ours"] == tokens["openai"] if beside else None,
+                    tokens["ours"] == tokens["openai"] if asarray_like else None,
                 )
 
 

@@ -9,7 +9,7 @@ from gpu_report import Bound, Cells, at_most, row
 from gpu_t400 import ROOM
 from gpu_work import filler, greedy_tokens
 from minwhisper.fast.gpu.memory import CONTEXT, device_memory, measure_card, tile_bytes
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 
 EXACT = 0.03  # of the peak that was foretold, how far the measured one may be from it
 PARTS = [f"{part} MiB|.0f" for part in ("weights", "encoder", "decoder", "peak")]
@@ -61,11 +61,13 @@ def peaks(lab: Lab, size: Size, pool: Any) -> list[float | None]:
     pool.peak()
     features = model.encode(lab.mel(model))
     encoder = pool.peak() - weights
-    with engine.at_work():
+    with engine.session():
         half = model.config.max_target_positions // 2
-        ((_, cache),) = engine.decode_together([Feed(filler(model, half), engine.new_cache(features), [0, half - 1])])
+        ((_, cache),) = engine.decode_batch(
+            [DecoderInput(filler(model, half), engine.new_cache(features), [0, half - 1])]
+        )
         for _ in range(50):
-            ((_, cache),) = engine.decode_together([Feed(filler(model, 1), cache, [0])])
+            ((_, cache),) = engine.decode_batch([DecoderInput(filler(model, 1), cache, [0])])
     decoder = pool.peak() - weights
     return [weights, encoder, decoder, weights + max(encoder, decoder)]
 

@@ -12,7 +12,7 @@ import gpu_path  # noqa: F401 (first, so that this checkout is run)
 import minwhisper
 from minwhisper.common.backend import to_numpy
 from minwhisper.model.config import WhisperConfig
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 
 LITTLE = WhisperConfig(
     vocab_size=1003,
@@ -34,14 +34,14 @@ def check(model: Any) -> None:
     engine, frames = model.engine, 2 * model.config.max_source_positions
     mel = np.random.default_rng(0).standard_normal((1, model.config.num_mel_bins, frames)).astype(np.float32)
     features = [model.encode(mel), model.encode(mel[..., ::-1].copy())]
-    with engine.at_work():
+    with engine.session():
         for windows, rows in (([0], 1), ([0], 5), ([0, 1, 0], 1), ([0, 1], 3)):
             caches = [engine.new_cache(features[window]) for window in windows]
-            prompts = [Feed([list(range(1, 34))], cache, [0, 32]) for cache in caches]
-            caches = [cache.take([0] * rows) for _, cache in engine.decode_together(prompts)]
+            prompts = [DecoderInput([list(range(1, 34))], cache, [0, 32]) for cache in caches]
+            caches = [cache.take([0] * rows) for _, cache in engine.decode_batch(prompts)]
             for _ in range(3):
                 moved = [cache.take([*range(1, rows), 0]) for cache in caches]
-                found = engine.decode_together([Feed([[7]] * rows, cache, [0]) for cache in moved])
+                found = engine.decode_batch([DecoderInput([[7]] * rows, cache, [0]) for cache in moved])
                 caches = [cache for _, cache in found]
             assert all(np.isfinite(to_numpy(logits)).all() for logits, _ in found)
 

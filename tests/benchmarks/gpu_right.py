@@ -12,7 +12,7 @@ from gpu_lab import Lab
 from gpu_report import Cells, at_most, row
 from gpu_work import greedy_tokens, launching, transcribed_tokens
 from minwhisper.common.backend import to_numpy
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 from minwhisper.parity.comparison import relative_difference
 
 EXACT = 1e-4  # relative difference of float32 from the CPU's
@@ -32,9 +32,9 @@ def any_tokens(model: Any, count: int) -> list[int]:
 def logits(engine: Any, features: Any, tokens: list[int], prompt: int) -> Iterator[np.ndarray]:
     """Yield the logits of a prompt, at all its positions, and of the steps after it."""
     cache = engine.new_cache(features)
-    with engine.at_work():
+    with engine.session():
         for new in (tokens[:prompt], *([token] for token in tokens[prompt:])):
-            ((found, cache),) = engine.decode_together([Feed([new], cache)])
+            ((found, cache),) = engine.decode_batch([DecoderInput([new], cache)])
             yield to_numpy(found)
 
 
@@ -74,7 +74,7 @@ def graph(lab: Lab) -> Iterator[Cells]:
                 for _ in range(12):
                     tokens = rng.integers(0, model.config.vocab_size, (rows, 1)).tolist()
                     pairs = zip(engines, caches, strict=True)
-                    found = [engine.decode_together([Feed(tokens, cache)])[0] for engine, cache in pairs]
+                    found = [engine.decode_batch([DecoderInput(tokens, cache)])[0] for engine, cache in pairs]
                     equal.append(np.array_equal(*(to_numpy(one) for one, _ in found)))
                     caches = [cache for _, cache in found]
             yield dtype, rows, len(equal), all(equal)

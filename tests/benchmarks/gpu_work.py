@@ -9,7 +9,7 @@ import numpy as np
 
 from minwhisper.common.backend import to_numpy
 from minwhisper.fast.gpu.engine import gpu_engine
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 
 START, WORD = 50257, 400  # any tokens will do for timing
 LENGTH = 100  # tokens of a sequence when its steps are timed
@@ -78,14 +78,14 @@ def steps(model: Any, features: Sequence[Any], rows: int = 1, moving: bool = Fal
     token = [row[-1:] for row in filler(model, 2, rows)]
 
     def ready() -> list[Any]:
-        with engine.at_work():
-            fresh = [Feed(filler(model, LENGTH), engine.new_cache(one), [0]) for one in features]
-            return [cache.take([0] * rows) for _, cache in (engine.decode_together([feed])[0] for feed in fresh)]
+        with engine.session():
+            fresh = [DecoderInput(filler(model, LENGTH), engine.new_cache(one), [0]) for one in features]
+            return [cache.take([0] * rows) for _, cache in (engine.decode_batch([feed])[0] for feed in fresh)]
 
     def run(caches: list[Any]) -> Any:
-        with engine.at_work():
+        with engine.session():
             for _ in range(STEPS):
-                found = engine.decode_together([Feed(token, cache.take(order), [0]) for cache in caches])
+                found = engine.decode_batch([DecoderInput(token, cache.take(order), [0]) for cache in caches])
                 caches = [cache for _, cache in found]
         return found
 
@@ -102,9 +102,9 @@ def greedy_tokens(model: Any, mel: np.ndarray, most: int = 50, features: Any = N
         return model.decode(features[0], language="en", sample_len=most).tokens
     engine, tokens = model.engine, filler(model, 1)[0]
     cache = engine.new_cache(features)
-    with engine.at_work():
+    with engine.session():
         for _ in range(most):
-            ((logits, cache),) = engine.decode_together([Feed([tokens[-1:]], cache, [0])])
+            ((logits, cache),) = engine.decode_batch([DecoderInput([tokens[-1:]], cache, [0])])
             tokens.append(int(to_numpy(logits[0, 0].argmax())))
     return tokens[1:]
 

@@ -26,7 +26,7 @@ from minwhisper.fast.cpu.weights import empty_weights
 from minwhisper.model.config import PUBLISHED
 from minwhisper.model.encoder import sinusoids
 from minwhisper.model.weight_names import expected_shapes, flatten
-from minwhisper.model.weights import Room, count_parameters
+from minwhisper.model.weights import WeightLayout, count_parameters
 from test_ctranslate2 import model_bin
 
 FLAT = distinct_weights()
@@ -606,7 +606,7 @@ def test_a_wrong_sum_leaves_no_weights_behind() -> None:
 
 
 @pytest.mark.parametrize("room", [None, empty_weights], ids=["as the layers", "as the CPU's engine"])
-def test_no_second_copy_of_the_weights_is_ever_in_memory(room: Room | None) -> None:
+def test_no_second_copy_of_the_weights_is_ever_in_memory(room: WeightLayout | None) -> None:
     files = package("tiny.en")
     tracemalloc.start()  # which NumPy tells of every array
     try:

@@ -16,7 +16,7 @@ from minwhisper.decoding.decode import (
     decode_windows,
     initial_tokens,
     language_probabilities,
-    rules_for,
+    logit_filters_for,
     strategy_for,
 )
 from minwhisper.decoding.search import (
@@ -25,12 +25,12 @@ from minwhisper.decoding.search import (
     Sampler,
     Step,
     Strategy,
+    beam_step,
     best_candidate,
     best_ways,
     draw,
-    likeliest,
+    greedy,
     only_way,
-    widen,
 )
 from minwhisper.errors import LanguageError, OptionError
 from minwhisper.parity.comparison import clip_samples, window_mel
@@ -125,7 +125,7 @@ def test_a_prefix_with_no_room_for_it_is_refused(tiny_en):
 def first_allowed(t, **options) -> np.ndarray:
     """The tokens that may be said first."""
     scores = np.zeros((1, t.vocab_size), np.float32)
-    for rule in rules_for(DecodingOptions(**options), t):
+    for rule in logit_filters_for(DecodingOptions(**options), t):
         scores = rule(scores, [[]])
     return np.flatnonzero(scores[0] > -np.inf)
 
@@ -150,7 +150,7 @@ def test_suppressed_tokens_are_forbidden_with_times_and_without(tiny_en):
     allowed = first_allowed(t, suppress_tokens=[7], without_timestamps=True, suppress_blank=False)
     assert set(range(t.vocab_size)) - set(allowed.tolist()) == {7, *t.prompt_tokens}
     scores = np.zeros((1, t.vocab_size), np.float32)
-    for rule in rules_for(DecodingOptions(suppress_tokens=[7]), t):
+    for rule in logit_filters_for(DecodingOptions(suppress_tokens=[7]), t):
         scores = rule(scores, [[t.timestamp_begin]])
     assert scores[0, 7] == -np.inf
     assert scores[0, 8] == 0
@@ -166,7 +166,7 @@ def generator() -> np.random.Generator:
 
 def test_by_default_the_search_is_greedy(generator):
     for options in (DecodingOptions(), DecodingOptions(length_penalty=0.5, sample_len=3)):
-        assert strategy_for(options, 9, generator) == (likeliest, 1, 1, 1, Sampler(only_way))
+        assert strategy_for(options, 9, generator) == (greedy, 1, 1, 1, Sampler(only_way))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_by_default_the_search_is_greedy(generator):
 def test_a_beam_search_keeps_its_size_and_ends_with_patience(generator, size, patience, enough):
     strategy = strategy_for(DecodingOptions(beam_size=size, patience=patience), 9, generator)
     assert strategy[1:4] == (1, size, enough)
-    assert strategy.choose.func is widen
+    assert strategy.choose.func is beam_step
     assert strategy.choose.keywords == strategy.sampler.choose.keywords == {"size": size, "eot": 9}
     assert strategy.sampler.choose.func is best_ways
     assert strategy.sampler[1:] == (size + 1, 0.0, None)
@@ -223,7 +223,7 @@ def fixed(monkeypatch, candidates) -> dict:
 
     def search(prompt, room, **more):
         asked.update(more, prompt=prompt)
-        yield Step([0], [list(prompt)], [Candidate((), 0.0)], more["rules"], Strategy(likeliest))
+        yield Step([0], [list(prompt)], [Candidate((), 0.0)], more["rules"], Strategy(greedy))
         return Found(candidates, 0.25)
 
     monkeypatch.setattr(chapter, "search", search)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import minwhisper
 from conftest import DATA
 from minwhisper import DecodingOptions
-from minwhisper.decoding.decode import rules_for
+from minwhisper.decoding.decode import logit_filters_for
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -49,7 +49,7 @@ def test_with_nothing_suppressed_the_prompts_tokens_are_forbidden_here_only(mode
 def test_the_rules_forbid_the_same_tokens_step_by_step(tiny_en, pytorch, seed, lift, latest, without):
     options = {"without_timestamps": without, "max_initial_timestamp": latest}
     task = task_of(pytorch, tiny_en, **options)
-    rules = rules_for(DecodingOptions(**options), tiny_en.tokenizer)
+    rules = logit_filters_for(DecodingOptions(**options), tiny_en.tokenizer)
     random = np.random.default_rng(seed)
     said: list[int] = []
     for _ in range(8):

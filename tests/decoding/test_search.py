@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper import DecodingOptions
-from minwhisper.decoding.decode import rules_for
+from minwhisper.decoding.decode import logit_filters_for
 from minwhisper.decoding.logit_filters import end_where_stuck, suppress_tokens
 from minwhisper.decoding.search import (
     Candidate,
     Choice,
     Strategy,
+    beam_step,
     best_candidate,
     complete,
     draw,
-    likeliest,
+    greedy,
     search,
-    widen,
 )
 from minwhisper.errors import NumericalError
 from minwhisper.model.layers import log_softmax, softmax
@@ -55,7 +55,7 @@ class Decoder:
     def new_cache(self, features) -> FakeCache:
         return FakeCache(((),) * features.shape[0])
 
-    def decode_together(self, feeds):
+    def decode_batch(self, feeds):
         return [self.decode(np.asarray(feed.tokens), feed.cache, feed.wanted) for feed in feeds]
 
     def decode(self, tokens, cache, wanted):
@@ -85,7 +85,7 @@ def run(scores, strategy: Strategy, *, most: int = 4, prompt=(SOT,), rules=RULES
 
 
 def beam(size: int, enough: int | None = None) -> Strategy:
-    return Strategy(partial(widen, size=size, eot=EOT), keep=size, enough=enough or size)
+    return Strategy(partial(beam_step, size=size, eot=EOT), keep=size, enough=enough or size)
 
 
 def sampling(count: int, temperature: float = 1.0, seed: int = 0) -> Strategy:
@@ -126,7 +126,7 @@ def as_dict(candidates) -> dict[tuple[int, ...], float]:
 @pytest.mark.parametrize("seed", range(10))
 def test_greedy_follows_the_best_token_to_the_end(seed):
     scores = by_chance(seed)
-    (candidate,), _, _ = run(scores, Strategy(likeliest), most=6)
+    (candidate,), _, _ = run(scores, Strategy(greedy), most=6)
     expected: list[int] = []
     while len(expected) < 6 and (token := int(after(scores, expected).argmax())) != EOT:
         expected.append(token)
@@ -137,7 +137,7 @@ def test_greedy_follows_the_best_token_to_the_end(seed):
 def test_the_prompt_is_fed_once_and_then_a_token_at_a_time_and_the_end_never():
     scores = {(): 2, (2,): 0, (2, 0): 1, (2, 0, 1): EOT}
     (candidate,), _, fed = run(
-        lambda text: 9.0 * (np.arange(SIZE) == scores.get(text[3:])), Strategy(likeliest), prompt=(1, SOT, 3), most=10
+        lambda text: 9.0 * (np.arange(SIZE) == scores.get(text[3:])), Strategy(greedy), prompt=(1, SOT, 3), most=10
     )
     assert candidate.tokens == (2, 0, 1)
     assert fed == [[[1, SOT, 3]], [[2]], [[0]], [[1]]]
@@ -147,7 +147,7 @@ def test_the_prompt_is_fed_once_and_then_a_token_at_a_time_and_the_end_never():
 def test_there_is_a_most_and_there_are_so_many_positions(most, positions, said):
     # The last token said needs no position: it is never fed back.
     candidates, _, fed = run(
-        lambda text: np.eye(SIZE)[1], Strategy(likeliest), most=most, prompt=(0, SOT), positions=positions
+        lambda text: np.eye(SIZE)[1], Strategy(greedy), most=most, prompt=(0, SOT), positions=positions
     )
     assert [candidate.tokens for candidate in candidates] == [(1,) * said]
     assert len(fed) == said
@@ -156,7 +156,7 @@ def test_there_is_a_most_and_there_are_so_many_positions(most, positions, said):
 def test_no_speech_is_as_likely_as_after_the_start_and_before_any_rule():
     scores = by_chance(5)
     for prompt in ((SOT,), (1, 2, SOT, 3, 0)):
-        _, no_speech, _ = run(scores, Strategy(likeliest), prompt=prompt)
+        _, no_speech, _ = run(scores, Strategy(greedy), prompt=prompt)
         row = np.exp(scores(prompt[: prompt.index(SOT) + 1]))
         assert no_speech == pytest.approx(row[NO_SPEECH] / row.sum(), rel=1e-5)
         assert type(no_speech) is float
@@ -240,7 +240,7 @@ def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, most
 def test_a_beam_of_one_is_greedy(seed):
     # Unless a beam that saw the end, second best, were to go on: it ends when one candidate has ended.
     scores = by_chance(seed, spread=6.0)
-    assert as_dict(run(scores, beam(1), most=5)[0]) == as_dict(run(scores, Strategy(likeliest), most=5)[0])
+    assert as_dict(run(scores, beam(1), most=5)[0]) == as_dict(run(scores, Strategy(greedy), most=5)[0])
 
 
 def test_what_begins_best_need_not_end_best():
@@ -255,7 +255,7 @@ def test_what_begins_best_need_not_end_best():
             row[[*TEXT, EOT]] = 0.0
         return row
 
-    assert run(scores, Strategy(likeliest), most=5)[0][0].tokens[0] == 0
+    assert run(scores, Strategy(greedy), most=5)[0][0].tokens[0] == 0
     assert best_candidate(run(scores, beam(2), most=5)[0]).tokens == (1,)
 
 
@@ -348,7 +348,7 @@ def never_after(*texts):
 LAST_RESORT = partial(end_where_stuck, eot=EOT)
 
 
-@pytest.mark.parametrize("strategy", [Strategy(likeliest), beam(3), sampling(3)], ids=["greedy", "beam", "sampling"])
+@pytest.mark.parametrize("strategy", [Strategy(greedy), beam(3), sampling(3)], ids=["greedy", "beam", "sampling"])
 def test_where_everything_is_forbidden_the_end_is_said(strategy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -373,7 +373,7 @@ def test_where_one_candidate_is_stuck_the_others_go_on():
         assert {c.tokens[0] for c in candidates if len(c.tokens) == 3} == {1}
 
 
-@pytest.mark.parametrize("strategy", [Strategy(likeliest), beam(2), beam(1), sampling(2)])
+@pytest.mark.parametrize("strategy", [Strategy(greedy), beam(2), beam(1), sampling(2)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -393,7 +393,7 @@ def test_scores_that_are_no_numbers_end_the_search_with_an_error(strategy, bad, 
 
 
 def test_suppressed_tokens_are_no_numbers_that_are_refused():
-    for strategy in (Strategy(likeliest), beam(4), sampling(2)):
+    for strategy in (Strategy(greedy), beam(4), sampling(2)):
         assert run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), strategy, most=2)[0]
 
 
@@ -416,7 +416,7 @@ def going(count: int, total: float = 0.0) -> list[Candidate]:
 
 def test_the_likeliest_goes_on_in_every_row():
     scores = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)) + 3.0
-    choices = likeliest(scores, [Candidate((7,), -1.0), Candidate((8,), -2.0)])
+    choices = greedy(scores, [Candidate((7,), -1.0), Candidate((8,), -2.0)])
     assert [(c.row, c.token) for c in choices] == [(0, 0), (1, 2)]
     assert [c.sum_logprob for c in choices] == pytest.approx([-1 + math.log(0.5), -2 + math.log(0.8)], abs=1e-5)
     assert all(type(part) in (int, float) for choice in choices for part in choice)
@@ -457,7 +457,7 @@ def test_what_is_forbidden_is_never_drawn_at_any_temperature(temperature, seed, 
 def test_next_to_no_temperature_is_greedy_and_a_huge_one_asks_for_no_opinion(rng):
     scores = rng.standard_normal((3000, 4)).astype(np.float32)
     for temperature in (5e-324, 1e-300, 1e-9):
-        assert draw(scores, going(3000), temperature=temperature, generator=rng) == likeliest(scores, going(3000))
+        assert draw(scores, going(3000), temperature=temperature, generator=rng) == greedy(scores, going(3000))
     drawn = [c.token for c in draw(100 * scores, going(3000), temperature=1e9, generator=rng)]
     assert (np.abs(np.bincount(drawn, minlength=4) - 750) < 100).all()
 
@@ -491,7 +491,7 @@ def test_each_row_is_drawn_with_a_number_of_its_own_in_order():
 
 def widened(probabilities, totals, size) -> list[tuple[int, int]]:
     scores = np.log(np.asarray(probabilities, np.float32))
-    choices = widen(scores, [Candidate((), total) for total in totals], size=size, eot=EOT)
+    choices = beam_step(scores, [Candidate((), total) for total in totals], size=size, eot=EOT)
     for row, token, total in choices:
         assert total == pytest.approx(totals[row] + math.log(probabilities[row][token]), abs=1e-5)
     return [(row, token) for row, token, _ in choices]
@@ -517,12 +517,12 @@ def test_a_beam_wider_than_the_vocabulary_takes_what_there_is():
     with np.errstate(divide="ignore"):
         scores = np.log(np.array([[0.5, 0, 0, 0.25, 0.25, 0, 0]], np.float32))
     for size in (3, 6, 7, 50):
-        choices = widen(scores, going(1), size=size, eot=EOT)
+        choices = beam_step(scores, going(1), size=size, eot=EOT)
         assert sorted(choice.token for choice in choices) == [0, 3, EOT]
 
 
 def test_choices_are_plain_numbers():
-    (choice, *_) = widen(np.zeros((1, SIZE), np.float32), going(1), size=2, eot=EOT)
+    (choice, *_) = beam_step(np.zeros((1, SIZE), np.float32), going(1), size=2, eot=EOT)
     assert isinstance(choice, Choice)
     assert [type(part) for part in choice] == [int, int, float]
 
@@ -567,8 +567,8 @@ def say(model, features, prompt, options=None, most=224) -> tuple[Candidate, flo
     begun = search(
         prompt,
         model.config.max_target_positions,
-        strategy=Strategy(likeliest),
-        rules=rules_for(options or DecodingOptions(), model.tokenizer),
+        strategy=Strategy(greedy),
+        rules=logit_filters_for(options or DecodingOptions(), model.tokenizer),
         tokenizer=model.tokenizer,
         most=most,
     )
@@ -624,7 +624,7 @@ def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_prob
     total = 0.0
     for step, token in enumerate((*said.tokens, t.eot)):
         scores = logits[None, len(prompt) - 1 + step]
-        for rule in rules_for(options, t):
+        for rule in logit_filters_for(options, t):
             scores = rule(scores, [said.tokens[:step]])
         assert scores[0].argmax() == token
         total += float(log_softmax(scores)[0, token])
@@ -636,9 +636,9 @@ def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_prob
 @pytest.mark.parametrize("way", ["beam", "sampling"])
 def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tiny_en, jfk, way):
     t = tiny_en.tokenizer
-    strategy = Strategy(partial(widen, size=3, eot=t.eot), keep=3, enough=3) if way == "beam" else sampling(2, 0.8)
+    strategy = Strategy(partial(beam_step, size=3, eot=t.eot), keep=3, enough=3) if way == "beam" else sampling(2, 0.8)
     prompt = t.prompt(None, "transcribe", timestamps=True)
-    rules = rules_for(DecodingOptions(), t)
+    rules = logit_filters_for(DecodingOptions(), t)
     room = tiny_en.config.max_target_positions
     begun = search(prompt, room, strategy=strategy, rules=rules, tokenizer=t, most=30)
     candidates, _ = complete(begun, jfk, tiny_en.engine)

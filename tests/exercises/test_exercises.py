@@ -15,7 +15,7 @@ import minwhisper
 from minwhisper.audio.mel import mel_filters
 from minwhisper.common.console import Console
 from minwhisper.decoding.logit_filters import timestamp_rules
-from minwhisper.decoding.search import Candidate, best_candidate, widen
+from minwhisper.decoding.search import Candidate, beam_step, best_candidate
 from minwhisper.errors import ExerciseError, OptionError
 from minwhisper.exercises import EXERCISES, attention, beam, cached, check, command, find_exercise, load_function
 from minwhisper.exercises import spectrogram as mel
@@ -164,7 +164,7 @@ def packages_beam(table, end: int, size: int, longest: int) -> tuple[list[int], 
     """The loop of ``search`` around the package's own way to choose."""
     going, ended = [Candidate((), 0.0)], []
     for _ in range(longest):
-        choices = widen(np.stack([table(c.tokens) for c in going]), going, size=size, eot=end)
+        choices = beam_step(np.stack([table(c.tokens) for c in going]), going, size=size, eot=end)
         ended += [Candidate(going[c.row].tokens, c.sum_logprob) for c in choices if c.token == end]
         going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices if c.token != end]
         if len(ended) >= size or not going:

@@ -10,7 +10,7 @@ import minwhisper
 from conftest import DATA, LJ
 from minwhisper.errors import OptionError
 from minwhisper.fast.cpu.engine import CpuEngine
-from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.model.engine import DecoderInput, PlainEngine
 from minwhisper.parity.comparison import clip_samples, load_reference, relative_difference, stored_part, window_mel
 
 SOUNDS = [DATA / "jfk.flac", LJ[1]]
@@ -114,11 +114,11 @@ def test_on_a_real_transcript_it_is_no_further_from_the_truth_than_pytorch(model
     features = model.engine.encode(window_mel(clip_samples(), model.config.num_mel_bins))
     text = [*model.tokenizer.prompt("en", "transcribe", timestamps=True), *reference.tokens]
     engine = model.engine
-    with engine.at_work():
-        [(at_once, _)] = engine.decode_together([Feed([text], engine.new_cache(features))])
+    with engine.session():
+        [(at_once, _)] = engine.decode_batch([DecoderInput([text], engine.new_cache(features))])
         cache, steps = engine.new_cache(features), []
         for token in text:
-            [(logits, cache)] = engine.decode_together([Feed([[token]], cache)])
+            [(logits, cache)] = engine.decode_batch([DecoderInput([[token]], cache)])
             steps.append(logits)
     stages = (("encoder", features), ("logits", at_once), ("logits", np.concatenate(steps, axis=1)))
     for stage, array in stages:

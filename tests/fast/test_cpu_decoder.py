@@ -8,10 +8,10 @@ import pytest
 from minwhisper.errors import ShapeError
 from minwhisper.fast.cpu import decoder as cpu_decoder
 from minwhisper.fast.cpu.cache import ROOM
-from minwhisper.fast.cpu.decoder import PROMPT_TILE, DecoderWeights, decode_cached, decode_together, new_cache
+from minwhisper.fast.cpu.decoder import PROMPT_TILE, DecoderWeights, decode_batch, decode_cached, new_cache
 from minwhisper.fast.cpu.threads import Pool
 from minwhisper.model import decoder
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 from minwhisper.parity.comparison import relative_difference, window_mel
 
 BLOCK = 1e-6
@@ -46,10 +46,10 @@ class Fast(NamedTuple):
         return new_cache(features, self.weights, self.model.config, self.pool)
 
     def feed(self, tokens, cache, wanted=None):
-        return decode_cached(Feed(tokens, cache, wanted), self.weights, self.model.config, self.pool)
+        return decode_cached(DecoderInput(tokens, cache, wanted), self.weights, self.model.config, self.pool)
 
     def together(self, *feeds):
-        return decode_together([Feed(*feed) for feed in feeds], self.weights, self.model.config, self.pool)
+        return decode_batch([DecoderInput(*feed) for feed in feeds], self.weights, self.model.config, self.pool)
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +144,8 @@ def test_every_block(tiny_en, plain, fast, features, text, texts, length, past):
 def test_the_projection(tiny_en, fast, plain, features, text, rows):
     weights = tiny_en.weights["decoder"]
     x = decoder.embed(np.array([text[:rows]]), weights, np.float32)
-    expected = decoder.project(x, weights)[0]
-    assert relative_difference(cpu_decoder.project(x[0].copy(), fast.weights, fast.pool), expected) <= BLOCK
+    expected = decoder.unembed(x, weights)[0]
+    assert relative_difference(cpu_decoder.unembed(x[0].copy(), fast.weights, fast.pool), expected) <= BLOCK
 
 
 # --- One text

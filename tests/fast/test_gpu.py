@@ -19,7 +19,7 @@ from minwhisper.fast.gpu import steps as gpu_steps
 from minwhisper.fast.gpu.kernels import load_kernels
 from minwhisper.fast.gpu.memory import ROUNDED, device_memory
 from minwhisper.model.config import PUBLISHED
-from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.model.engine import DecoderInput, PlainEngine
 from minwhisper.parity import comparison as parity
 
 JFK = DATA / "jfk.flac"
@@ -55,10 +55,10 @@ def test_features_logits_and_steps_are_those_of_the_layers(tiny_en, gpus, mel):
     close(mine, features, 2e-6)
     said = [tiny_en.tokenizer.sot, *parity.load_reference("tiny.en").tokens]
     cache, other = there.engine.new_cache(mine), plain.new_cache(features)
-    with there.engine.at_work():
+    with there.engine.session():
         for new, wanted in ([said[:5], [0, 4]], *([[token], [0]] for token in said[5:12]), [said[12:14], None]):
-            ((logits, cache),) = there.engine.decode_together([Feed([new], cache, wanted)])
-            ((expected, other),) = plain.decode_together([Feed([new], other, wanted)])
+            ((logits, cache),) = there.engine.decode_batch([DecoderInput([new], cache, wanted)])
+            ((expected, other),) = plain.decode_batch([DecoderInput([new], other, wanted)])
             assert logits.shape == expected.shape
             close(logits, expected)
     assert cache.length == 14
@@ -68,20 +68,22 @@ def test_texts_that_fork_and_windows_side_by_side_are_each_as_alone(there, tiny_
     plain, engine = PlainEngine(tiny_en.weights, tiny_en.config), there.engine
     windows = [mel, mel[..., ::-1].copy()]
     features = [plain.encode(window) for window in windows]
-    with engine.at_work():
+    with engine.session():
         mine = [engine.new_cache(there.encode(window)) for window in windows]
-        mine = [engine.decode_together([Feed([[50257, 50362, 843]], cache, [2])])[0][1] for cache in mine]
-        theirs = [plain.decode_together([Feed([[50257, 50362, 843]], plain.new_cache(f), [2])])[0][1] for f in features]
+        mine = [engine.decode_batch([DecoderInput([[50257, 50362, 843]], cache, [2])])[0][1] for cache in mine]
+        theirs = [
+            plain.decode_batch([DecoderInput([[50257, 50362, 843]], plain.new_cache(f), [2])])[0][1] for f in features
+        ]
         for steps in (
             (([0, 0, 0], [[523], [616], [11]]), ([0], [[7]])),
             (([2, 0], [[1], [2]]), ([0], [[8]])),
             (([1, 1], [[3], [4]]), ([0, 0], [[9], [10]])),
         ):
-            logits = engine.decode_together(
-                [Feed(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, mine, strict=True)]
+            logits = engine.decode_batch(
+                [DecoderInput(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, mine, strict=True)]
             )
-            expected = plain.decode_together(
-                [Feed(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, theirs, strict=True)]
+            expected = plain.decode_batch(
+                [DecoderInput(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, theirs, strict=True)]
             )
             for (ours, _), (exact, _) in zip(logits, expected, strict=True):
                 close(ours, exact)
@@ -245,13 +247,13 @@ def test_if_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypat
 
 def test_the_graph_changes_nothing(there, mel):
     engine = there.engine._engine
-    with engine.at_work():
+    with engine.session():
         caches = [engine.new_cache(there.encode(mel)) for _ in range(2)]
         for token in (50257, 50362, 843, 11):
             found = []
             for number, use_graph in enumerate((True, False)):
                 engine.steps.use_graph = use_graph
-                ((logits, caches[number]),) = engine.decode_together([Feed([[token]], caches[number], [0])])
+                ((logits, caches[number]),) = engine.decode_batch([DecoderInput([[token]], caches[number], [0])])
                 found.append(to_numpy(logits))
             assert np.array_equal(*found)
 
@@ -264,10 +266,10 @@ def stepped(model, plain, mel, prompt, steps):
     features, exact = model.encode(mel), plain.encode(mel)
     yield features, exact
     cache, other = model.engine.new_cache(features), plain.new_cache(exact)
-    with model.engine.at_work():
+    with model.engine.session():
         for new in (prompt, *([token] for token in steps)):
-            ((logits, cache),) = model.engine.decode_together([Feed([new], cache, [0])])
-            ((expected, other),) = plain.decode_together([Feed([new], other, [0])])
+            ((logits, cache),) = model.engine.decode_batch([DecoderInput([new], cache, [0])])
+            ((expected, other),) = plain.decode_batch([DecoderInput([new], other, [0])])
             yield logits, expected
 
 
@@ -304,11 +306,11 @@ def window_peaks(model, ledger) -> tuple[int, int]:
     before = ledger.peak = ledger.alive
     features = model.encode(np.zeros((1, model.config.num_mel_bins, 3000), np.float32))
     encoder, ledger.peak = ledger.peak - before, ledger.alive
-    with engine.at_work():
+    with engine.session():
         cache = engine.new_cache(features)
-        ((_, cache),) = engine.decode_together([Feed([[1] * 224], cache, [0, 223])])
+        ((_, cache),) = engine.decode_batch([DecoderInput([[1] * 224], cache, [0, 223])])
         for _ in range(3):
-            ((_, cache),) = engine.decode_together([Feed([[1]], cache, [0])])
+            ((_, cache),) = engine.decode_batch([DecoderInput([[1]], cache, [0])])
     return encoder, ledger.peak - before
 
 
@@ -342,13 +344,13 @@ def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     engine, before = model.engine, gpus.alive
     foretold = device_memory(PUBLISHED["tiny"], "float16", texts=5)
-    with engine.at_work():
+    with engine.session():
         features = model.encode(np.zeros((1, 80, 3000), np.float32))
         gpus.peak = gpus.alive
         first = engine.new_cache(features)
-        ((_, cache),) = engine.decode_together([Feed([[1] * said], first, [0])])
+        ((_, cache),) = engine.decode_batch([DecoderInput([[1] * said], first, [0])])
         for rows in ([0] * 5, [1, 0, 2, 4, 3], [4, 4, 0, 1, 2]):
-            ((logits, cache),) = engine.decode_together([Feed([[5]] * 5, cache.take(rows), [0])])
+            ((logits, cache),) = engine.decode_batch([DecoderInput([[5]] * 5, cache.take(rows), [0])])
     assert logits.shape == (5, 1, 51865)
     assert gpus.peak - before <= foretold.cache + foretold.decoder
 

@@ -23,7 +23,7 @@ from minwhisper.fast.gpu.choices import filter_array
 from minwhisper.fast.gpu.kernels import CHUNK, MAX_TOP, OUTPUTS, ROW_GROUP, STAGED, WARPS, Kernels, Norm, load_kernels
 from minwhisper.fast.gpu.table import HEADER, Field, HeaderAt, Kind, RowTable
 from minwhisper.model import decoder, layers
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 from minwhisper.parity.comparison import relative_difference, window_mel
 
 LAYER = 1e-6
@@ -485,14 +485,14 @@ def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real
     monkeypatch.setattr(gpu, "load_kernels", load_kernels)
     engine = real_model("tiny.en", device="cuda", dtype=dtype).engine
     cache = engine.new_cache(to_device(real.features, "cuda:0"))
-    ((_, cache),) = engine.decode_together([Feed(real.tokens[:, :2].tolist(), cache, [0])])
+    ((_, cache),) = engine.decode_batch([DecoderInput(real.tokens[:, :2].tolist(), cache, [0])])
     other = decoder.new_cache(real.features, real.weights, real.config)
     _, other = decoder.decode_cached(real.tokens[:, :2], other, real.weights, real.config)
     cache, other = cache.take([0] * texts), other.take([0] * texts)
     assert cache.slots[0].array.dtype == dtype
     for column in range(2, 2 + count):
         tokens = np.array([real.tokens[0, column : column + texts]]).T  # another one for each text
-        ((logits, cache),) = engine.decode_together([Feed(tokens.tolist(), cache, [0])])
+        ((logits, cache),) = engine.decode_batch([DecoderInput(tokens.tolist(), cache, [0])])
         expected, other = decoder.decode_cached(tokens, other, real.weights, real.config)
         close(to_numpy(logits), expected, most)
 
@@ -508,7 +508,7 @@ def test_steps_of_several_windows_together(gpus, rng, monkeypatch):
     exact = [decoder.new_cache(one, weights, SMALL) for one in features]
     mine, exact = ([first.take([0, 0, 0]), second.take([0, 0])] for first, second in (mine, exact))
     for tokens in ([[[1], [2], [3]], [[4], [5]]], [[[6], [7], [8]], [[9], [10]]]):
-        found = engine.decode_together([Feed(new, cache, [0]) for new, cache in zip(tokens, mine, strict=True)])
+        found = engine.decode_batch([DecoderInput(new, cache, [0]) for new, cache in zip(tokens, mine, strict=True)])
         expected = [
             decoder.decode_cached(np.array(new), cache, weights, SMALL)
             for new, cache in zip(tokens, exact, strict=True)

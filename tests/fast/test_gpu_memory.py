@@ -19,7 +19,7 @@ from minwhisper.fast.gpu.decoder import Decoder
 from minwhisper.fast.gpu.memory import CONTEXT, GPU_DTYPES, T400, Card, device_memory, measure_card, models_for
 from minwhisper.fast.gpu.steps import Steps
 from minwhisper.model.config import PUBLISHED
-from minwhisper.model.engine import Feed
+from minwhisper.model.engine import DecoderInput
 
 JFK, SHORT = DATA / "jfk.flac", DATA / "LJ001-0008.wav"
 MIB = 1 << 20
@@ -184,8 +184,8 @@ def test_what_cudas_libraries_say_is_understood(there, monkeypatch):
 
 
 def decoded(model, new, cache):
-    with model.engine.at_work():
-        ((logits, _),) = model.engine.decode_together([Feed(new, cache, [0])])
+    with model.engine.session():
+        ((logits, _),) = model.engine.decode_batch([DecoderInput(new, cache, [0])])
     return logits
 
 
@@ -227,7 +227,7 @@ def test_a_stage_that_fails_says_so_and_can_be_done_again(stage, plain, gpus, un
 def test_what_else_is_computed_is_told_too(there, gpus):
     engine = there.engine
     gpus.limit = gpus.alive
-    with pytest.raises(DeviceMemoryError, match="while computing with untrained"), engine.at_work():
+    with pytest.raises(DeviceMemoryError, match="while computing with untrained"), engine.session():
         sys.modules["cupy"].zeros(1000)
 
 

@@ -15,7 +15,7 @@ from conftest import DATA, SMALL, real_model
 from minwhisper.common.backend import to_device, to_numpy
 from minwhisper.fast.gpu import encoder as gpu_encoder
 from minwhisper.fast.gpu.engine import GpuEngine, gpu_engine
-from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.model.engine import DecoderInput, PlainEngine
 from minwhisper.parity import comparison as parity
 from vocabularies import made_up_tokenizer
 
@@ -69,13 +69,13 @@ def test_features_prompts_and_steps_are_those_of_the_layers(backward, dtype, pre
     here = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
     there = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
     plain, bound = PlainEngine(here.weights, here.config), 1e-5 if dtype == "float32" else 1e-3  # keys, values: float16
-    with pretended_gpu.backward() if backward else there.engine.at_work():
+    with pretended_gpu.backward() if backward else there.engine.session():
         mine, exact = there.encode(small_mel()), plain.encode(small_mel())
         assert parity.relative_difference(to_numpy(mine), exact) < 1e-5
         cache, other = there.engine.new_cache(mine), plain.new_cache(exact)
         for new in ([1, 2, 3, 4], [5], [6], [7, 8, 9], list(range(20)), [10]):  # of few rows, and of many
-            ((logits, cache),) = there.engine.decode_together([Feed([new], cache)])
-            ((expected, other),) = plain.decode_together([Feed([new], other)])
+            ((logits, cache),) = there.engine.decode_batch([DecoderInput([new], cache)])
+            ((expected, other),) = plain.decode_batch([DecoderInput([new], other)])
             assert parity.relative_difference(to_numpy(logits), expected) < bound
 
 
@@ -91,7 +91,7 @@ def test_a_graph_gives_the_bits_of_its_kernels_launched_one_by_one(pretended_gpu
         steps = []
         for new in ([[1, 2]], [[3]], [[4], [5], [6]], [[7], [8], [9]]):
             cache = cache.take([0] * len(new)) if cache.rows < len(new) else cache
-            ((logits, cache),) = engine.decode_together([Feed(new, cache, [len(new[0]) - 1])])
+            ((logits, cache),) = engine.decode_batch([DecoderInput(new, cache, [len(new[0]) - 1])])
             steps.append(to_numpy(logits))
         assert pretended_gpu.count("cudaGraphLaunch").calls == 3 * use_graph
         found.append(steps)
@@ -165,14 +165,14 @@ def test_work_on_another_stream_waits_for_the_work_before_it(pretended_gpu):
     engine = there.engine
     streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
     cache = engine.new_cache(there.encode(small_mel()))
-    ((_, cache),) = engine.decode_together([Feed([[1, 2, 3]], cache)])
-    expected = [to_numpy(engine.decode_together([Feed([[token]], cache)])[0][0]) for token in (4, 5)]
+    ((_, cache),) = engine.decode_batch([DecoderInput([[1, 2, 3]], cache)])
+    expected = [to_numpy(engine.decode_batch([DecoderInput([[token]], cache)])[0][0]) for token in (4, 5)]
     cupy.cuda.runtime.deviceSynchronize()
     found = []
     with pretended_gpu.log() as log:
         for stream, token in zip(streams, (4, 5), strict=True):
             with stream:
-                found.append(engine.decode_together([Feed([[token]], cache)])[0][0])
+                found.append(engine.decode_batch([DecoderInput([[token]], cache)])[0][0])
         for stream, logits, exact in reversed(list(zip(streams, found, expected, strict=True))):
             with stream:
                 np.testing.assert_array_equal(to_numpy(logits), exact)  # the later one is read first

@@ -15,7 +15,7 @@ from minwhisper.errors import OptionError
 from minwhisper.fast.cpu import threads
 from minwhisper.fast.cpu.threads import (
     Pool,
-    Scratch,
+    Workspace,
     blas_libraries,
     blas_threads,
     check_threads,
@@ -157,7 +157,7 @@ def test_two_callers_may_use_a_pool_at_once():
 
 
 def test_scratch_of_a_name_is_the_same_memory_again():
-    scratch = Scratch()
+    scratch = Workspace()
     first = scratch("a", 3, 4)
     assert first.shape == (3, 4)
     assert first.dtype == np.float32
@@ -169,12 +169,12 @@ def test_scratch_of_a_name_is_the_same_memory_again():
 
 
 def test_scratch_of_another_name_is_other_memory():
-    scratch = Scratch()
+    scratch = Workspace()
     assert not np.shares_memory(scratch("a", 10), scratch("b", 10))
 
 
 def test_scratch_grows_and_stays_large():
-    scratch = Scratch()
+    scratch = Workspace()
     small = scratch("a", 4)
     small[:] = 7
     large = scratch("a", 100, 10)
@@ -186,11 +186,11 @@ def test_scratch_grows_and_stays_large():
 
 
 def test_scratch_may_be_empty():
-    assert Scratch()("a", 3, 0, 4).shape == (3, 0, 4)
+    assert Workspace()("a", 3, 0, 4).shape == (3, 0, 4)
 
 
 def test_every_thread_has_scratch_of_its_own():
-    scratch = Scratch()
+    scratch = Workspace()
     mine = scratch("a", 10)
     theirs = in_another_thread(lambda: scratch("a", 10))
     assert not np.shares_memory(mine, theirs)

@@ -8,7 +8,7 @@ import pytest
 import minwhisper
 from conftest import SMALL, real_model
 from minwhisper.errors import ShapeError
-from minwhisper.model.decoder import Cache, KeysValues, attend_shared, decode, decode_cached, new_cache
+from minwhisper.model.decoder import KV, Cache, attend_shared, decode, decode_cached, new_cache
 from minwhisper.model.layers import attend
 from minwhisper.model.weights import random_weights
 from minwhisper.parity.comparison import clip_samples, relative_difference, window_mel
@@ -191,9 +191,9 @@ def test_a_cache_holds_the_sound_once_and_the_text_as_it_grows(small):
 
 
 def test_keys_and_values_grow_at_their_end():
-    def pair(length: int, seed: int) -> KeysValues:
+    def pair(length: int, seed: int) -> KV:
         rng = np.random.default_rng(seed)
-        return KeysValues(rng.random((1, 2, 4, length)), rng.random((1, 2, length, 4)))
+        return KV(rng.random((1, 2, 4, length)), rng.random((1, 2, length, 4)))
 
     old, new = pair(3, 0), pair(2, 1)
     both = old.extend(new)

@@ -6,7 +6,7 @@ import pytest
 from conftest import SMALL
 from minwhisper.errors import ShapeError
 from minwhisper.model import decoder, encoder
-from minwhisper.model.engine import Feed, PlainEngine
+from minwhisper.model.engine import DecoderInput, PlainEngine
 from minwhisper.model.weights import random_weights
 
 
@@ -49,7 +49,7 @@ def test_new_cache(engine, features):
 @pytest.mark.parametrize("form", [list, tuple, np.array], ids=["list", "tuple", "array"])
 def test_one_cache_is_fed(engine, features, wanted, form):
     cache, tokens = engine.new_cache(features), [[1, 2, 3], [4, 5, 6]]
-    ((logits, longer),) = engine.decode_together([Feed(form(tokens), cache, wanted)])
+    ((logits, longer),) = engine.decode_batch([DecoderInput(form(tokens), cache, wanted)])
     expected, after = step(engine, tokens, cache, wanted)
     assert np.array_equal(logits, expected)
     assert logits.shape == (2, 3 if wanted is None else len(wanted), 60)
@@ -59,27 +59,27 @@ def test_one_cache_is_fed(engine, features, wanted, form):
 
 def test_several_caches_are_fed_in_their_order(engine, features):
     first, second = (engine.new_cache(features[row : row + 1]) for row in range(2))
-    ((_, second),) = engine.decode_together([Feed([[7, 8]], second)])
+    ((_, second),) = engine.decode_batch([DecoderInput([[7, 8]], second)])
     feeds = [
-        Feed([[1, 2, 3]], first, [2]),
-        Feed([[9], [10]], second.take([0, 0])),
-        Feed([[4]], first),
+        DecoderInput([[1, 2, 3]], first, [2]),
+        DecoderInput([[9], [10]], second.take([0, 0])),
+        DecoderInput([[4]], first),
     ]
-    for feed, (logits, longer) in zip(feeds, engine.decode_together(feeds), strict=True):
+    for feed, (logits, longer) in zip(feeds, engine.decode_batch(feeds), strict=True):
         expected, after = step(engine, feed.tokens, feed.cache, feed.wanted)
         assert np.array_equal(logits, expected)
         assert same(longer, after)
 
 
 def test_nothing_is_fed(engine):
-    assert engine.decode_together([]) == []
+    assert engine.decode_batch([]) == []
 
 
 def test_tokens_that_do_not_fit(engine, features):
     with pytest.raises(ShapeError, match="tokens: expected a batch of 2"):
-        engine.decode_together([Feed([[1]], engine.new_cache(features))])
+        engine.decode_batch([DecoderInput([[1]], engine.new_cache(features))])
 
 
 def test_at_work_on_a_cpu(engine, features):
-    with engine.at_work():
+    with engine.session():
         assert engine.new_cache(features).rows == 2

@@ -29,11 +29,11 @@ def same_draws(seed: int = 0) -> Iterator[None]:
 
     class Categorical:
         def __init__(self, logits):
-            self.likeliest = logits.argmax(dim=-1).numpy()
+            self.greedy = logits.argmax(dim=-1).numpy()
             self.reached = np.cumsum(torch.softmax(logits.double(), dim=-1).numpy(), axis=-1)
 
         def sample(self):
-            tokens = self.likeliest.copy()  # one that is allowed: what it adds to a sum is multiplied by zero
+            tokens = self.greedy.copy()  # one that is allowed: what it adds to a sum is multiplied by zero
             going = np.flatnonzero(~ended)
             drawn = generator.random((len(going), 1)) * self.reached[going, -1:]
             tokens[going] = (self.reached[going] > drawn).argmax(axis=-1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper.tokenizer import bpe as byte_pairs
-from minwhisper.tokenizer.bpe import byte_alphabet, merge, merge_long, spell, split_words, unspell
+from minwhisper.tokenizer.bpe import byte_alphabet, bytes_to_unicode, merge, merge_long, split_words, unicode_to_bytes
 from vocabularies import TEXT
 
 # ------------------------------------------------------------------------------------------ documentation
@@ -80,8 +80,8 @@ def test_every_byte_has_a_visible_character_of_its_own():
 @settings(deadline=None)
 @given(st.binary())
 def test_spelling_is_undone(data):
-    assert unspell(spell(data)) == data
-    assert len(spell(data)) == len(data)
+    assert unicode_to_bytes(bytes_to_unicode(data)) == data
+    assert len(bytes_to_unicode(data)) == len(data)
 
 
 # ------------------------------------------------------------------------------------------ pieces
@@ -118,8 +118,8 @@ def test_the_way_for_long_words_joins_the_same_pieces(joins, word):
 @pytest.mark.parametrize("letters", ["abcdefghijklmnopqrstuvwxyz", "文字列を切らずに並べた長い一語", "a", "ñéß"])
 def test_a_long_run_of_letters_is_joined_as_a_short_one(base, letters):
     word = "".join(random.Random(1).choices(letters, k=300))
-    spelled = spell(word.encode())
-    ids = {spell(base.tokenizer.token_bytes(token)): token for token in range(base.tokenizer.eot)}
+    spelled = bytes_to_unicode(word.encode())
+    ids = {bytes_to_unicode(base.tokenizer.token_bytes(token)): token for token in range(base.tokenizer.eot)}
     assert merge_long(spelled, ids) == merge(spelled, ids)
 
 

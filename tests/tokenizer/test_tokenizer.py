@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper.errors import LanguageError, TokenizerError
-from minwhisper.tokenizer.bpe import merge, spell
+from minwhisper.tokenizer.bpe import bytes_to_unicode, merge
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from vocabularies import IDS, PIECE_COUNTS, SIZES, TEXT, installed, made_up_pieces
 
@@ -192,7 +192,7 @@ def test_decoding_special_tokens(made_up):
 
 
 def a_token_a_byte(t, text):
-    return [t._ids[char] for char in spell(text.encode())]
+    return [t._ids[char] for char in bytes_to_unicode(text.encode())]
 
 
 def test_half_a_character(multilingual):

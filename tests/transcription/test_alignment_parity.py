@@ -18,7 +18,7 @@ from minwhisper.transcription.alignment import cross_attention_scores, dynamic_t
 from minwhisper.transcription.word_timestamps import (
     APPEND_PUNCTUATION,
     PREPEND_PUNCTUATION,
-    add_word_times,
+    add_word_timestamps,
     last_word_end,
     share_words,
     skip_hallucinations,
@@ -196,7 +196,7 @@ def test_segments_get_the_same_words_and_times(tokenizers, monkeypatch, data):
         last_speech_timestamp=last_speech_end,
     )
     kept = deepcopy(segments)
-    result = add_word_times(
+    result = add_word_timestamps(
         segments, timings, tokenizer=ours, last_speech_end=last_speech_end, prepend=prepend, append=append
     )
     assert result == expected
@@ -274,7 +274,7 @@ def check_same_words(model, theirs, samples, segments, language="en"):
         differing += (mine.start, mine.end) != (other.start, other.end)
 
     expected = deepcopy(segments)
-    result = add_word_times(segments, timings, tokenizer=model.tokenizer, last_speech_end=0.0)
+    result = add_word_timestamps(segments, timings, tokenizer=model.tokenizer, last_speech_end=0.0)
     timing.add_word_timestamps(
         segments=expected,
         model=theirs,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minwhisper.decoding.decode import Request
 from minwhisper.transcription import batching as together
-from minwhisper.transcription.batching import in_order, in_step, one_by_one
+from minwhisper.transcription.batching import in_order, run_batched, run_sequential
 
 # A job is a list: a number is a request that takes so many steps, a text is a segment, an error is raised.
 
@@ -66,7 +66,7 @@ def begin(monkeypatch):
 
 def run(jobs, batch_size):
     made = []
-    found = in_step(jobs, made, None, batch_size)
+    found = run_batched(jobs, made, None, batch_size)
     return found, made
 
 
@@ -253,13 +253,13 @@ def test_one_by_one_asks_the_model_for_each_window():
         assert (yield Request(["third"], "three")) == "answer 3"
 
     model = Decoder()
-    assert [segment["text"] for segment in one_by_one(steps(), model)] == ["a", "b", "c"]
+    assert [segment["text"] for segment in run_sequential(steps(), model)] == ["a", "b", "c"]
     assert model.asked == [("first", "one", "random"), ("second", "two", None), ("third", "three", None)]
 
 
 def test_one_by_one_closes_its_job_when_it_is_closed():
     steps = job(0, ["a", "b"])
-    running = one_by_one(steps, Decoder())
+    running = run_sequential(steps, Decoder())
     next(running)
     running.close()
     assert states([steps]) == [inspect.GEN_CLOSED]
@@ -268,5 +268,5 @@ def test_one_by_one_closes_its_job_when_it_is_closed():
 def test_one_by_one_closes_its_job_when_the_model_fails():
     steps = job(0, [1])
     with pytest.raises(AttributeError):
-        list(one_by_one(steps, None))
+        list(run_sequential(steps, None))
     assert states([steps]) == [inspect.GEN_CLOSED]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import LJ
-from minwhisper.audio.load import open_sound
+from minwhisper.audio.load import open_audio
 from minwhisper.audio.mel import Spectrogram
-from minwhisper.transcription.chunking import SHORTEST, SHORTEST_UNTIMED, cut_at_pauses, loudness
+from minwhisper.transcription.chunking import SHORTEST, SHORTEST_UNTIMED, chunk_at_silence, loudness
 from scripted import GAP, HOP, RATE
 
 
@@ -56,7 +56,7 @@ def test_parts_follow_each_other_and_are_neither_too_long_nor_too_short(mel, dat
     start = data.draw(st.just(0) | st.integers(0, mel.frames))
     end = data.draw(st.just(mel.frames) | st.integers(start, mel.frames))
     shortest = data.draw(st.sampled_from([SHORTEST, SHORTEST_UNTIMED]))
-    parts = list(cut_at_pauses(mel, start, end, shortest))
+    parts = list(chunk_at_silence(mel, start, end, shortest))
     edges = [start, *(stop for _, stop in parts)]
     assert parts == list(pairwise(edges))
     assert edges[-1] == end
@@ -73,11 +73,11 @@ def test_parts_follow_each_other_and_are_neither_too_long_nor_too_short(mel, dat
     [(0, 0, []), (700, 700, []), (0, 1, [(0, 1)]), (0, 3000, [(0, 3000)]), (500, 3500, [(500, 3500)])],
 )
 def test_a_stretch_that_a_window_holds_is_one_part(start, end, parts):
-    assert list(cut_at_pauses(made_up(4000, "noise", 0), start, end)) == parts
+    assert list(chunk_at_silence(made_up(4000, "noise", 0), start, end)) == parts
 
 
 def test_a_frame_more_than_a_window_is_cut():
-    assert len(list(cut_at_pauses(made_up(4000, "noise", 0), 500, 3501))) == 2
+    assert len(list(chunk_at_silence(made_up(4000, "noise", 0), 500, 3501))) == 2
 
 
 @settings(deadline=None)
@@ -94,7 +94,7 @@ def test_a_silence_is_where_it_is_cut(start, silence, length, loud, seed):
     mel.mel += np.float32(loud)
     first = start + silence
     mel.mel[:, first : first + length] = -1
-    cut = next(cut_at_pauses(mel, start, start + 4000))[1]
+    cut = next(chunk_at_silence(mel, start, start + 4000))[1]
     # All 30 frames around the cut are silent.
     assert first <= cut - 15 < cut + 15 <= first + length
 
@@ -105,14 +105,14 @@ def test_a_silence_elsewhere_does_not_matter(silence):
     mel.mel[:, 2300:2330] -= 0.1
     mel.mel[:, silence : silence + 30] -= np.where(np.arange(silence, silence + 30) < 2000, 5, 0)
     mel.mel[:, silence : silence + 30] -= np.where(np.arange(silence, silence + 30) >= 3000, 5, 0)
-    assert next(cut_at_pauses(mel, 0, 4000)) == (0, 2315)
+    assert next(chunk_at_silence(mel, 0, 4000)) == (0, 2315)
 
 
 def test_the_first_of_two_equal_silences_is_taken():
     mel = made_up(4000, "alike", 0)
     mel.mel[:] = 1
     mel.mel[:, 2100:2130] = mel.mel[:, 2600:2630] = 0
-    assert list(cut_at_pauses(mel, 0, 4000)) == [(0, 2115), (2115, 4000)]
+    assert list(chunk_at_silence(mel, 0, 4000)) == [(0, 2115), (2115, 4000)]
 
 
 @pytest.mark.parametrize("frames", [30, 31, 500, 1000])
@@ -133,9 +133,9 @@ def test_speech_is_cut_where_nobody_speaks(speech, skipped):
         position += clip.size
         joints.append((position, position + GAP.size))
         position += GAP.size
-    with open_sound(book) as sound:
+    with open_audio(book) as sound:
         mel = Spectrogram(sound)
-        parts = list(cut_at_pauses(mel, skipped, mel.frames))
+        parts = list(chunk_at_silence(mel, skipped, mel.frames))
     assert 3 <= len(parts) <= 4
     for _, cut in parts[:-1]:
         sample = cut * HOP
@@ -146,9 +146,9 @@ def test_speech_is_cut_where_nobody_speaks(speech, skipped):
 
 def test_joined_clips_are_cut_in_their_joints(speech):
     clips = [speech[path.name] for path in LJ]
-    with open_sound(np.concatenate([part for clip in clips for part in (clip, GAP)])) as sound:
+    with open_audio(np.concatenate([part for clip in clips for part in (clip, GAP)])) as sound:
         mel = Spectrogram(sound)
-        cuts = [cut for _, cut in list(cut_at_pauses(mel, 0, mel.frames))[:-1]]
+        cuts = [cut for _, cut in list(chunk_at_silence(mel, 0, mel.frames))[:-1]]
     ends = np.cumsum([clip.size + GAP.size for clip in clips]) / HOP
     assert len(cuts) == 3
     for cut in cuts:

@@ -5,7 +5,7 @@ import pytest
 
 from minwhisper.decoding.decode import DecodingResult, Request
 from minwhisper.decoding.options import TranscriptionOptions
-from minwhisper.transcription.sequential import Passage
+from minwhisper.transcription.sequential import SequentialTranscription
 from scripted import HOP, REPETITIVE, SILENT, Numbered, Scripted, quiet, said
 
 
@@ -28,7 +28,9 @@ def begin(frames, **options):
     model, reports = Scripted([]), []
     mel = Numbered(quiet(frames * HOP), 80)
     generator = np.random.default_rng(5)
-    passage = Passage(model, mel, TranscriptionOptions.named(**options), "en", generator, reports.append)
+    passage = SequentialTranscription(
+        model, mel, TranscriptionOptions.named(**options), "en", generator, reports.append
+    )
     return passage, model, reports, generator
 
 

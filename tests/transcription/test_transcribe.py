@@ -293,7 +293,7 @@ def test_a_clip_may_end_where_the_sound_does_within_a_frame():
 def test_a_clip_past_the_end_backwards_or_in_another_is_refused_before_anything_is_heard(clips):
     model = Scripted([])
     with (
-        patch.object(chapter, "open_sound", side_effect=remembered(opened := [])),
+        patch.object(chapter, "open_audio", side_effect=remembered(opened := [])),
         pytest.raises(OptionError, match="clip_timestamps: expected"),
     ):
         start(model, 4000, clip_timestamps=clips)
@@ -303,10 +303,10 @@ def test_a_clip_past_the_end_backwards_or_in_another_is_refused_before_anything_
 
 def remembered(opened: list[Any]) -> Callable[..., Any]:
     """Opens sounds, and keeps them in a list."""
-    open_sound = chapter.open_sound
+    open_audio = chapter.open_audio
 
     def opening(audio: Any, **how: Any) -> Any:
-        opened.append(open_sound(audio, **how))
+        opened.append(open_audio(audio, **how))
         return opened[-1]
 
     return opening
@@ -463,7 +463,7 @@ def test_a_transcript_is_of_its_moment():
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4])
 def test_a_stream_can_be_closed_at_any_time(taken):
-    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
         model = Scripted(TALK)
         with start(model, 6100) as running:
             for _ in range(taken):
@@ -477,7 +477,7 @@ def test_a_stream_can_be_closed_at_any_time(taken):
 
 
 def test_a_stream_closes_the_sound_at_its_end():
-    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
         running = start(Scripted(TALK), 6100)
     list(running)
     assert is_closed(opened[0])
@@ -489,7 +489,7 @@ def test_an_error_leaves_what_was_found(error):
     def fail(*_report):
         raise error
 
-    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
         running = start(Scripted(TALK), 6100, progress=fail)
         found = [next(running), next(running)]
         with pytest.raises(type(error)):
@@ -500,7 +500,7 @@ def test_an_error_leaves_what_was_found(error):
 
 
 def test_an_error_in_a_window_leaves_what_was_found():
-    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])):
+    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
         running = start(Scripted([TALK[0], RuntimeError("no memory")]), 6100)
         found = []
         with pytest.raises(RuntimeError, match="no memory"):
@@ -511,7 +511,7 @@ def test_an_error_in_a_window_leaves_what_was_found():
 
 def test_an_error_while_the_language_is_heard_closes_the_sound():
     model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # heard is an empty list
-    with patch.object(chapter, "open_sound", side_effect=remembered(opened := [])), pytest.raises(IndexError):
+    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])), pytest.raises(IndexError):
         start(model, 100)
     assert is_closed(opened[0])
 

@@ -14,7 +14,7 @@ from minwhisper.audio.mel import Spectrogram
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, OutOfMemoryError, SomeFailedError
 from minwhisper.fast.cpu import threads
 from minwhisper.transcription import transcribe as chapter
-from minwhisper.transcription.chunking import cut_at_pauses
+from minwhisper.transcription.chunking import chunk_at_silence
 from minwhisper.transcription.transcribe import Transcription
 from scripted import DATA, GAP, RATE
 from test_transcribe import is_closed, remembered
@@ -221,7 +221,7 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
     ],
 )
 def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypatch, options, error, match):
-    monkeypatch.setattr(chapter, "open_sound", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(chapter, "open_audio", lambda *_, **__: pytest.fail("opened"))
     sounds = (pytest.fail("asked for") for _ in range(2))
     for call in (tiny_en.transcribe_many, tiny_en.stream_many):
         with pytest.raises(error, match=match):
@@ -231,7 +231,7 @@ def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypat
 @pytest.mark.parametrize(("untimed", "shortest"), [(False, 2000), (True, 2500)])
 def test_without_times_parts_are_longer(tiny_en, page, monkeypatch, untimed, shortest):
     asked = []
-    monkeypatch.setattr(chapter, "cut_at_pauses", lambda mel, *how: asked.append(how) or [])
+    monkeypatch.setattr(chapter, "chunk_at_silence", lambda mel, *how: asked.append(how) or [])
     result = tiny_en.transcribe(page, batch_size=8, without_timestamps=untimed, **GREEDY)
     assert result["text"] == ""  # for there were no parts
     assert [how[2] for how in asked] == [shortest]
@@ -246,7 +246,7 @@ def test_a_batch_size_that_makes_no_sense_is_refused_before_anything_is_heard(ti
 
 def test_what_is_closed_half_way_leaves_no_sound_open(tiny_en, monkeypatch):
     opened = []
-    monkeypatch.setattr(chapter, "open_sound", remembered(opened))
+    monkeypatch.setattr(chapter, "open_audio", remembered(opened))
     running = tiny_en.stream_many([SHORT[1], SPEECH[0], SPEECH[1], SHORT[0]], batch_size=2, **GREEDY)
     first = next(running)
     assert first.transcript["text"]
@@ -260,7 +260,7 @@ def test_what_is_closed_half_way_leaves_no_sound_open(tiny_en, monkeypatch):
 
 def test_sounds_are_closed_when_they_end_and_when_the_work_breaks_off(tiny_en, monkeypatch):
     opened = []
-    monkeypatch.setattr(chapter, "open_sound", remembered(opened))
+    monkeypatch.setattr(chapter, "open_audio", remembered(opened))
 
     def sounds():
         yield SPEECH[0]
@@ -379,7 +379,7 @@ def test_clips_are_heard_and_nothing_else(tiny_en, book):
 
 def test_segments_come_one_by_one_and_a_stream_can_be_closed(tiny_en, page, page_cut, monkeypatch):
     opened = []
-    monkeypatch.setattr(chapter, "open_sound", remembered(opened))
+    monkeypatch.setattr(chapter, "open_audio", remembered(opened))
     with tiny_en.stream(page, batch_size=2, **GREEDY) as running:
         first = next(running)
         assert first["id"] == 0
@@ -413,11 +413,11 @@ def test_the_first_parts_are_decoded_before_the_others_are_cut(tiny_en, book, mo
     cuts = []
 
     def watched(mel, start, end, shortest):
-        for part in cut_at_pauses(mel, start, end, shortest):
+        for part in chunk_at_silence(mel, start, end, shortest):
             cuts.append(part)
             yield part
 
-    monkeypatch.setattr(chapter, "cut_at_pauses", watched)
+    monkeypatch.setattr(chapter, "chunk_at_silence", watched)
     with tiny_en.stream(np.concatenate([book, book]), batch_size=2, **GREEDY) as running:
         next(running)
         early = len(cuts)
@@ -434,7 +434,7 @@ def test_segments_that_wait_for_an_earlier_part_can_be_kept_after_an_interruptio
         yield 1, dict(later[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chapter, "in_step", interrupted)
+    monkeypatch.setattr(chapter, "run_batched", interrupted)
     with tiny_en.stream(page, batch_size=8, **GREEDY) as running:
         assert next(running)["text"] == first["text"]
         with pytest.raises(KeyboardInterrupt):
@@ -461,8 +461,8 @@ def test_the_spectrogram_of_a_long_sound_keeps_no_other_core_busy(tiny_en, monke
 
 
 def test_one_of_several_for_which_memory_does_not_suffice_does_not_stop_the_others(tiny_en, monkeypatch):
-    real = chapter.open_sound
-    monkeypatch.setattr(chapter, "open_sound", lambda audio, **how: real(audio, **how) if audio == SHORT[0] else fail())
+    real = chapter.open_audio
+    monkeypatch.setattr(chapter, "open_audio", lambda audio, **how: real(audio, **how) if audio == SHORT[0] else fail())
 
     def fail():
         raise MemoryError

@@ -157,16 +157,16 @@ def test_marks_belong_to_words_as_asked():
 
 def test_a_window_knows_where_the_last_word_before_it_ended():
     told: list[float] = []
-    add_word_times = chapter.add_word_times
+    add_word_timestamps = chapter.add_word_timestamps
 
     def remember(*given, last_speech_end, **named):
         told.append(last_speech_end)
-        return add_word_times(*given, last_speech_end=last_speech_end, **named)
+        return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
 
     empty = said(0.0, " ", 5.0)  # no words: a segment's end counts
     model = Scripted([OPEN, SILENT, said(0.0, " one", 29.0), empty, said(0.0, " two", 1.0)])
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" one", 1.0, 2.0)], [], [(" two", 0.0, 1.0)])
-    with patch.object(chapter, "add_word_times", remember):
+    with patch.object(chapter, "add_word_timestamps", remember):
         run_with_words(model, 12820, aligned)
     assert model.seeks == [0, 820, 3820, 6820, 9820]
     assert told == pytest.approx([0.0, 8.2, 40.2, 73.2])
@@ -244,7 +244,7 @@ def test_after_words_that_end_at_once_a_window_moves_on_all_the_same():
         return [segment | {"words": [word]} for segment in segments]
 
     model = Scripted(lambda *_: said(" one"))
-    with patch.object(chapter, "add_word_times", at_once):
+    with patch.object(chapter, "add_word_timestamps", at_once):
         run_with_words(model, 3, Aligned([], [], []))
     assert model.windows == [(0, 3), (1, 2), (2, 1)]
 

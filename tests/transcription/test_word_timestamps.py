@@ -10,7 +10,7 @@ from minwhisper.audio.mel import log_mel_spectrogram
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.alignment import find_alignment
 from minwhisper.transcription.word_timestamps import (
-    add_word_times,
+    add_word_timestamps,
     fit_together,
     is_anomalous,
     last_word_end,
@@ -209,7 +209,7 @@ def test_segments_get_their_words(tokenizer):
         WordTiming(" b", (b,), 5.8, 6.3, 0.8),
     ]
     kept = deepcopy(segments)
-    done = add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=19.9)
+    done = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=19.9)
     assert segments == kept
     assert [[word["word"] for word in part["words"]] for part in done] == [[" a."], [], [" b", " b"]]
     # The median of 0.1, 0.5, 0.8 and 4.9 is 0.65: the word after the sentence starts 1.3 before its end.
@@ -230,7 +230,7 @@ def test_the_end_of_speech_is_handed_from_segment_to_segment(tokenizer):
         """The last segment's words, if there were three words of half a second before it and one is left."""
         words = [*((at, at + 0.5) for at in starts), (start, end)]
         timings = [timing(" a", *word, (a,)) for word in words]
-        return times(add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)[-1]["words"])
+        return times(add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)[-1]["words"])
 
     assert last_words(segments, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]  # speech ended at 1.5, long ago
     assert last_words(segments, (1.0, 1.5, 2.0), 2.5, 4.4) == [(2.5, 4.4)]  # speech ended at 2.5
@@ -244,7 +244,7 @@ def test_which_marks_join_is_the_callers_to_say(tokenizer):
     timings = [timing(" (", 0.0, 1.0), timing("a", 1.0, 2.0), timing(")", 2.0, 3.0)]
 
     def words(**marks):
-        [done] = add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=0.0, **marks)
+        [done] = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0, **marks)
         return [word["word"] for word in done["words"]]
 
     assert words() == [" (a)"]
@@ -253,8 +253,8 @@ def test_which_marks_join_is_the_callers_to_say(tokenizer):
 
 
 def test_no_segments_and_no_words(tokenizer):
-    assert add_word_times([], [], tokenizer=tokenizer, last_speech_end=0.0) == []
-    [done] = add_word_times([segment(1.0, 2.0)], [], tokenizer=tokenizer, last_speech_end=0.0)
+    assert add_word_timestamps([], [], tokenizer=tokenizer, last_speech_end=0.0) == []
+    [done] = add_word_timestamps([segment(1.0, 2.0)], [], tokenizer=tokenizer, last_speech_end=0.0)
     assert (done["start"], done["end"], done["words"]) == (1.0, 2.0, [])
 
 
@@ -272,7 +272,7 @@ def test_words_stay_in_order_within_their_times(tokenizer, durations, starts, la
         at += duration
     start, end = sorted(starts)
     before = segment(10 + start / 50, 10 + end / 50, seek=1000, tokens=[1] * len(durations))
-    [done] = add_word_times([before], timings, tokenizer=tokenizer, last_speech_end=last_speech_end)
+    [done] = add_word_timestamps([before], timings, tokenizer=tokenizer, last_speech_end=last_speech_end)
     words = done["words"]
     assert "".join(word["word"] for word in words) == "".join(word.word for word in timings)
     ends = [word["end"] for word in words]
@@ -303,7 +303,7 @@ def test_real_words_of_a_real_window(tiny_en, speech):
         tokenizer=tokenizer,
         language="en",
     )
-    first, second = add_word_times(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
+    first, second = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
     assert [word["word"] for word in first["words"]] == [" And", " so,", " my", " fellow", " Americans,"]
     assert second["words"][-1]["word"] == " you."
     americans = first["words"][-1]

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...common.backend import Array, array_module
-from ...model.decoder import KeysValues
+from ...model.decoder import KV
 
 ROOM = 64  # tokens for which a buffer has room at first, and by which it grows
 
 
-def empty_keys_values(like: Array, shape: tuple[int, ...], by_position: bool) -> KeysValues:
+def empty_keys_values(like: Array, shape: tuple[int, ...], by_position: bool) -> KV:
     """Keys (…, K, T) and values (…, T, K) with anything in them: shape (…, T, K), library and dtype those of ``like``.
 
     In memory the keys lie as their shape says, or ``by_position``, as the values do.
@@ -18,7 +18,7 @@ def empty_keys_values(like: Array, shape: tuple[int, ...], by_position: bool) ->
     xp = array_module(like)
     *lead, length, width = shape
     keys = xp.empty(shape if by_position else (*lead, width, length), like.dtype)
-    return KeysValues(keys.swapaxes(-1, -2) if by_position else keys, xp.empty(shape, like.dtype))
+    return KV(keys.swapaxes(-1, -2) if by_position else keys, xp.empty(shape, like.dtype))
 
 
 class Text:
@@ -51,12 +51,12 @@ class Cache:
     same one, the second gets a copy.
     """
 
-    def __init__(self, audio: Sequence[KeysValues], text: Text, rows: int, length: int) -> None:
+    def __init__(self, audio: Sequence[KV], text: Text, rows: int, length: int) -> None:
         """``audio``: keys (H, K, T) and values (H, T, K) of the window for each block."""
         self.audio, self.text, self.rows, self.length = audio, text, rows, length
 
     @classmethod
-    def of(cls, audio: Sequence[KeysValues], room: int = ROOM, by_position: bool = False) -> "Cache":
+    def of(cls, audio: Sequence[KV], room: int = ROOM, by_position: bool = False) -> "Cache":
         """That of one text without a token yet."""
         heads, _, width = audio[0].values.shape
         return cls(audio, Text(audio[0].values, len(audio), (1, heads, room, width), by_position), rows=1, length=0)

@@ -14,7 +14,7 @@ import numpy as np
 from ...common.backend import Array
 from ...model.config import WhisperConfig
 from ...model.decoder import check_tokens
-from ...model.engine import Feed
+from ...model.engine import DecoderInput
 from ...model.layers import Weights, causal_mask
 from .cache import Cache, empty_keys_values
 from .layers import Linear, attend, gelu, layer_norm, linear, scratch, tiles
@@ -112,13 +112,15 @@ class _Part(NamedTuple):
     wanted: list[int]  # of all rows
 
 
-def decode_cached(feed: Feed, weights: DecoderWeights, config: WhisperConfig, pool: Pool) -> tuple[Array, Cache]:
+def decode_cached(
+    feed: DecoderInput, weights: DecoderWeights, config: WhisperConfig, pool: Pool
+) -> tuple[Array, Cache]:
     """:func:`minwhisper.model.decoder.decode_cached`: the logits (R, S, V), and the new cache."""
-    return decode_together([feed], weights, config, pool)[0]
+    return decode_batch([feed], weights, config, pool)[0]
 
 
-def decode_together(
-    feeds: Sequence[Feed], weights: DecoderWeights, config: WhisperConfig, pool: Pool
+def decode_batch(
+    feeds: Sequence[DecoderInput], weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> list[tuple[Array, Cache]]:
     """:func:`minwhisper.model.decoder.decode_cached` for several caches, whose rows are multiplied together.
 
@@ -127,7 +129,7 @@ def decode_together(
     prompts = {number for number, feed in enumerate(feeds) if np.shape(feed.tokens)[-1] > 1}
     if prompts and len(feeds) > 1:
         rest = [feed for number, feed in enumerate(feeds) if number not in prompts]
-        stepped = iter(decode_together(rest, weights, config, pool)) if rest else iter(())
+        stepped = iter(decode_batch(rest, weights, config, pool)) if rest else iter(())
         return [
             decode_cached(feed, weights, config, pool) if number in prompts else next(stepped)
             for number, feed in enumerate(feeds)
@@ -150,7 +152,7 @@ def decode_together(
     x = np.concatenate(embedded)  # (N, D), N rows in all
     for number, block in enumerate(weights.blocks):
         decoder_block(x, number, parts, block, config.decoder_attention_heads, pool)
-    logits = project(x[[row for part in parts for row in part.wanted]], weights, pool)
+    logits = unembed(x[[row for part in parts for row in part.wanted]], weights, pool)
     found, first = [], 0
     for part in parts:
         mine = logits[first : first + len(part.wanted)]
@@ -159,8 +161,8 @@ def decode_together(
     return found
 
 
-def project(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
-    """:func:`minwhisper.model.decoder.project`: (N, D) -> logits (N, V). It works on ``x`` in place."""
+def unembed(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
+    """:func:`minwhisper.model.decoder.unembed`: (N, D) -> logits (N, V). It works on ``x`` in place."""
     return multiply(layer_norm(x, **weights.norm, out=x), weights.token_embedding, pool)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...common.backend import Array
 from ...model.config import WhisperConfig
-from ...model.engine import Feed
+from ...model.engine import DecoderInput
 from ...model.layers import Weights
 from . import decoder as cpu_decoder
 from . import encoder as cpu_encoder
@@ -33,7 +33,7 @@ class CpuEngine:
         self.encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])
         self.decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
 
-    def at_work(self) -> AbstractContextManager[Any]:
+    def session(self) -> AbstractContextManager[Any]:
         """Products run on one thread each; switching to that once is better than at every call."""
         return one_blas_thread()
 
@@ -47,7 +47,7 @@ class CpuEngine:
         with one_blas_thread():
             return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Cache]]:
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Cache]]:
         """See :class:`~minwhisper.model.engine.Engine`."""
         with one_blas_thread():
-            return cpu_decoder.decode_together(feeds, self.decoder, self.config, self.pool)
+            return cpu_decoder.decode_batch(feeds, self.decoder, self.config, self.pool)

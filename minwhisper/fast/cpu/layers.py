@@ -2,7 +2,7 @@
 
 All of them take float32 and positions as rows, (S, D). Arrays that are larger than a core's cache cost more than the
 products of matrices: softmax over all scores of a head takes four times as long as over a part that fits. So does
-fresh memory, which :class:`~minwhisper.fast.cpu.threads.Scratch` avoids. Callers see to the first with tiles of
+fresh memory, which :class:`~minwhisper.fast.cpu.threads.Workspace` avoids. Callers see to the first with tiles of
 :data:`TILE` positions, and a product or a GELU of one tile is still long enough that a second thread is not kept
 waiting for Python's lock.
 """
@@ -16,13 +16,13 @@ from numpy.lib.stride_tricks import as_strided
 
 from ...common.backend import Array
 from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
-from .threads import Scratch
+from .threads import Workspace
 
 TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 threads share evenly
 
 INNER_BLOCK = 128  # of the inner sum; the layers have 96: these are as exact in what comes out, and a little faster
 ROW_BLOCK = 375  # the same where one row of scores meets the values: longer sums take a buffer, under OpenBLAS's lock
-scratch = Scratch()
+scratch = Workspace()
 
 
 def tiles(length: int, size: int = TILE) -> list[slice]:

@@ -75,7 +75,7 @@ class Pool:
 _POOLS: WeakSet[Pool] = WeakSet()
 
 
-class Scratch(threading.local):
+class Workspace(threading.local):
     """Arrays to work in, which each thread has of its own and uses again and again.
 
     Fresh memory costs more than most of what is done to it: the system hands it out page by page, each filled with

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ...model.weight_names import Shape
-from ...model.weights import Room, by_columns
+from ...model.weights import WeightLayout, by_columns
 from .engine import is_scheduled
 from .panels import Panels
 
 
-def room_for(device: str, dtype: str, plain: bool) -> Room | None:
+def layout_for(device: str, dtype: str, plain: bool) -> WeightLayout | None:
     """The layout for a model that is asked for like this; None for that of the layers."""
     return empty_weights if is_scheduled(device, dtype, plain) else None
 

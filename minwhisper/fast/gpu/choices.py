@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...common.backend import Array, address, array_module, beside
+from ...common.backend import Array, address, array_module, asarray_like
 from ...common.finite import check_finite, located
 from ...decoding.logit_filters import LogitFilters
 from ...decoding.search import Candidate, Chosen, Sampler, Step
@@ -122,7 +122,7 @@ class Choices:
         if filters not in self._filters:
             if len(self._filters) >= KEPT:
                 self._filters.clear()
-            self._filters[filters] = beside(filter_array(filters, self._vocabulary), self._like)
+            self._filters[filters] = asarray_like(filter_array(filters, self._vocabulary), self._like)
         return address(self._filters[filters])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ...common.backend import Array, on_device, reserve
 from ...decoding.search import Chosen, Step
 from ...model.config import WhisperConfig
-from ...model.engine import Engine, Feed, PlainEngine
+from ...model.engine import DecoderInput, Engine, PlainEngine
 from ...model.layers import Weights
 from . import encoder as gpu_encoder
 from .cache import GpuCache
@@ -61,7 +61,7 @@ class GpuEngine:
             self.steps = Steps(Decoder(decoder, config, self._layers), choices)
             self.steps.reserve()
 
-    def at_work(self) -> AbstractContextManager[Any]:
+    def session(self) -> AbstractContextManager[Any]:
         """Return a context in which the device of the weights is CuPy's current one."""
         return on_device(self.device)
 
@@ -75,12 +75,12 @@ class GpuEngine:
         with on_device(self.device):
             return self.steps.new_cache(features)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, GpuCache]]:
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
         """Run the sequences that go on by one token together, prompts one by one: see :class:`.Engine`."""
         with on_device(self.device):
-            return self.steps.decode_together(feeds)
+            return self.steps.decode_batch(feeds)
 
-    def choose_together(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
-        """See :func:`minwhisper.decoding.search.choose_together`."""
+    def choose_batch(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
+        """See :func:`minwhisper.decoding.search.choose_batch`."""
         with on_device(self.device):
-            return self.steps.choose_together(requests)
+            return self.steps.choose_batch(requests)

@@ -8,10 +8,10 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ...common.backend import Array, on_device
-from ...decoding.search import Chosen, Step, choose_together
+from ...decoding.search import Chosen, Step, choose_batch
 from ...errors import DeviceMemoryError
 from ...model.config import PUBLISHED, WhisperConfig
-from ...model.engine import Engine, Feed
+from ...model.engine import DecoderInput, Engine
 from ..devices import is_full
 from .memory import GPU_DTYPES, device_memory, measure_card, models_for, pool
 
@@ -137,9 +137,9 @@ class GuardedEngine:
         return self._engine.config
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def session(self) -> Iterator[None]:
         """See :class:`~minwhisper.model.engine.Engine`."""
-        with self._engine.at_work(), self._guard.at("computing"):
+        with self._engine.session(), self._guard.at("computing"):
             yield
 
     def encode(self, mel: Array) -> Array:
@@ -152,12 +152,12 @@ class GuardedEngine:
         with self._guard.at("computing a window's keys and values"):
             return self._engine.new_cache(features)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, Any]]:
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
         """See :class:`~minwhisper.model.engine.Engine`."""
         with self._guard.at("decoding"):
-            return self._engine.decode_together(feeds)
+            return self._engine.decode_batch(feeds)
 
-    def choose_together(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
-        """See :func:`minwhisper.decoding.search.choose_together`."""
+    def choose_batch(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+        """See :func:`minwhisper.decoding.search.choose_batch`."""
         with self._guard.at("decoding"):
-            return choose_together(self._engine, requests)
+            return choose_batch(self._engine, requests)

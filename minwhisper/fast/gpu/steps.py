@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...common.backend import Array, address, array_module, to_numpy
 from ...decoding.search import Chosen, Step, choose
 from ...model.decoder import check_tokens
-from ...model.engine import Feed
+from ...model.engine import DecoderInput
 from ..devices import is_full
 from .cache import GpuCache, Slot
 from .choices import Choices, Results
@@ -74,8 +74,8 @@ class Steps:
         with self._alone():
             return GpuCache.of(self._decoder.new_audio(features), self._new_slot(), self._positions)
 
-    def decode_together(self, feeds: Sequence[Feed]) -> list[tuple[Array, GpuCache]]:
-        """Decode tokens: see :meth:`minwhisper.model.engine.Engine.decode_together`."""
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
+        """Decode tokens: see :meth:`minwhisper.model.engine.Engine.decode_batch`."""
         with self._alone():
             found: dict[int, tuple[Array, GpuCache]] = {}
             stepping = [number for number, feed in enumerate(feeds) if _is_step(feed)]
@@ -91,14 +91,14 @@ class Steps:
                     found[number] = self._prompt(feed)
             return [found[number] for number in range(len(feeds))]
 
-    def choose_together(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
-        """Decode tokens and choose the next ones: see :func:`minwhisper.decoding.search.choose_together`."""
+    def choose_batch(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
+        """Decode tokens and choose the next ones: see :func:`minwhisper.decoding.search.choose_batch`."""
         with self._alone():
             found: dict[int, tuple[Chosen, GpuCache]] = {}
             together = []
             for number, (step, cache) in enumerate(requests):
                 if not self._choices.possible(step):
-                    logits, new = self._prompt(Feed(step.tokens, cache, step.wanted))
+                    logits, new = self._prompt(DecoderInput(step.tokens, cache, step.wanted))
                     found[number] = choose(step, logits), new
                 elif step.probe is None and len(step.tokens[0]) == 1 and len(step.going) == cache.rows:
                     together.append(number)
@@ -188,7 +188,7 @@ class Steps:
 
     # -------------------------------------------------------------------------------------- prompts
 
-    def _prompt(self, feed: Feed) -> tuple[Array, GpuCache]:
+    def _prompt(self, feed: DecoderInput) -> tuple[Array, GpuCache]:
         """Tokens of which a sequence has several: logits (R, positions wanted, V)."""
         length = len(feed.tokens[0])
         wanted = list(range(length)) if feed.wanted is None else list(feed.wanted)
@@ -274,7 +274,7 @@ class Steps:
                 self._last = stream, event
 
 
-def _is_step(feed: Feed) -> bool:
+def _is_step(feed: DecoderInput) -> bool:
     """Whether each sequence goes on by one token, whose logits are wanted."""
     return all(len(row) == 1 for row in feed.tokens) and (feed.wanted is None or list(feed.wanted) == [0])
 
