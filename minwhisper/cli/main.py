@@ -139,13 +139,13 @@ def _parity(options: argparse.Namespace, console: Console) -> int:
         console.text("ours-PyTorch: relative difference between the two, computed here, over the whole stage")
     console.text(f"\n{'stage':<18} {'shape':<16} " + " ".join(f"{column:>12}" for column in columns))
     for line in lines:
-        values = (line.largest, line.relative, line.pytorch, line.from_pytorch)[: len(columns)]
+        values = (line.max_error, line.relative_error, line.pytorch_error, line.from_pytorch)[: len(columns)]
         figures = " ".join(f"{'-' if value is None else format(value, '.2e'):>12}" for value in values)
         console.text(f"{line.stage:<18} {'×'.join(map(str, line.shape)):<16} {figures}")
     for whom, equal in verdicts:
         console.text(f"{'tokens':<18} {'equal to' if equal else 'DIFFER from'} {whom}")
     # Judged by the exact values where there are any: PyTorch's own errors may add to ours.
-    errors = {line.stage: line.from_pytorch if line.relative is None else line.relative for line in lines}
+    errors = {line.stage: line.from_pytorch if line.relative_error is None else line.relative_error for line in lines}
     far = [stage for stage, error in errors.items() if error is not None and error > parity.TOLERANCE]
     for stage in far:
         console.text(f"{stage} is off by more than {parity.TOLERANCE:g}")

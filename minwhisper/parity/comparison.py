@@ -30,10 +30,10 @@ from ..model.layers import layer_norm
 from ..model.weight_names import flatten
 from ..whisper import Whisper
 
-FOLDER = files(__package__) / "reference"
+REFERENCE_FOLDER = files(__package__) / "reference"
 CLIP = "jfk.flac"  # 11 s at 16 kHz, so that no resampler is part of the comparison
-STEP = 7  # of a stored row every seventh number is kept,
-VOCABULARY_STEP = 131  # and of a row of logits, which is long, every 131st
+COLUMN_STRIDE = 7  # of a stored row every seventh number is kept,
+VOCABULARY_STRIDE = 131  # and of a row of logits, which is long, every 131st
 TOLERANCE = 1e-5  # the relative difference a stage may have; PyTorch itself shows up to 4e-6
 Stages = dict[str, Array]
 
@@ -49,14 +49,14 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Line:
+class StageComparison:
     """One stage of the comparison. Differences are from the exact values unless they say otherwise."""
 
     stage: str
     shape: tuple[int, ...]
-    largest: float | None  # absolute; None where nothing is stored for the stage
-    relative: float | None  # ‖ours - exact‖ / ‖exact‖
-    pytorch: float | None  # the same of PyTorch
+    max_error: float | None  # absolute; None where nothing is stored for the stage
+    relative_error: float | None  # ‖ours - exact‖ / ‖exact‖
+    pytorch_error: float | None  # the same of PyTorch
     from_pytorch: float | None  # ‖ours - PyTorch's‖ / ‖PyTorch's‖; None where it is not installed
 
 
@@ -68,7 +68,7 @@ def relative_difference(ours: Array, reference: Array) -> float:
 
 def clip_samples() -> NDArray[np.float32]:
     """The clip that comes with the package: 11 s of J. F. Kennedy, 1961, at 16 kHz."""
-    return load_audio((FOLDER / CLIP).read_bytes())
+    return load_audio((REFERENCE_FOLDER / CLIP).read_bytes())
 
 
 def window_mel(samples: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ def _first_window(mel: Array) -> Array:
 
 def load_reference(name: str) -> Reference | None:
     """The stored reference of a model by its published name, if there is one."""
-    path = FOLDER / f"{name}.npz"
+    path = REFERENCE_FOLDER / f"{name}.npz"
     if name not in PUBLISHED or not path.is_file():
         return None
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -114,15 +114,15 @@ def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Itera
     yield "logits", unembed(x, decoder)
 
 
-def said(model: Whisper, mel: Array) -> list[int]:
+def generated_tokens(model: Whisper, mel: Array) -> list[int]:
     """What greedy decoding says of a window, mel (1, M, 3000), in English where there is a choice."""
     result: DecodingResult = model.decode(mel[0], language="en")
     return result.tokens
 
 
-def stored_part(stage: str, array: Array, rows: NDArray[np.intp]) -> Array:
+def subsample(stage: str, array: Array, rows: NDArray[np.intp]) -> Array:
     """What a reference stores of a stage's array: some rows, and of these some numbers."""
-    return array[0, rows, :: VOCABULARY_STEP if stage == "logits" else STEP]
+    return array[0, rows, :: VOCABULARY_STRIDE if stage == "logits" else COLUMN_STRIDE]
 
 
 def check_comparable(name: str) -> None:
@@ -138,7 +138,7 @@ def _has_pytorch() -> bool:
     return find_spec("torch") is not None and find_spec("whisper") is not None
 
 
-def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool]]]:
+def compare(model: Whisper, name: str) -> tuple[list[StageComparison], list[tuple[str, bool]]]:
     """Compare every stage on the clip: a line a stage, and for the tokens, against whom and whether equal.
 
     Raises :class:`ModelNotFoundError` where neither a stored reference nor PyTorch is there to compare with.
@@ -147,7 +147,7 @@ def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool
     reference, with_pytorch = load_reference(name), _has_pytorch()
     samples = clip_samples()
     mel = window_mel(samples, model.config.num_mel_bins)
-    tokens = said(model, mel)
+    tokens = generated_tokens(model, mel)
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
     spoken = [[*prompt, *(reference.tokens if reference else tokens)]]
     theirs: Stages = {}
@@ -163,10 +163,10 @@ def compare(model: Whisper, name: str) -> tuple[list[Line], list[tuple[str, bool
     for stage, ours in ours_by_stage:
         largest = relative = None
         if reference is not None:
-            part, exact = stored_part(stage, ours, reference.rows[stage]), reference.exact[stage]
+            part, exact = subsample(stage, ours, reference.rows[stage]), reference.exact[stage]
             largest, relative = float(abs(part - exact).max()), relative_difference(part, exact)
         lines.append(
-            Line(
+            StageComparison(
                 stage,
                 ours.shape,
                 largest,

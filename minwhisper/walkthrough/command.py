@@ -15,7 +15,7 @@ from ..common.console import Console
 from ..errors import MissingExtraError, OptionError, WalkthroughError
 from ..fast.cpu.threads import blas_threads
 from ..fast.devices import resolve_device
-from ..parity.comparison import CLIP, FOLDER, load_reference
+from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
 from .page import check_libraries, page
 from .run import Outcome, run, stale_listings, stored_picture, stored_pictures, with_outcomes
 from .shown import difference
@@ -55,7 +55,7 @@ def command(options: argparse.Namespace, console: Console) -> int:
     if options.html:
         by_line = {outcome.cell.line: outcome for outcome in outcomes}
         drawn = {o.cell.picture.path: o.drawing.svg for o in outcomes if o.cell.picture and o.drawing}
-        clip = (FOLDER / CLIP).read_bytes()
+        clip = (REFERENCE_FOLDER / CLIP).read_bytes()
         write_whole(options.html, page(with_outcomes(walkthrough, by_line), drawn, clip))
         console.note(f"wrote {options.html}")
     missing = {outcome.note for outcome in outcomes if outcome.note}

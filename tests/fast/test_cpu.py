@@ -11,7 +11,7 @@ from conftest import DATA, LJ
 from minwhisper.errors import OptionError
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.model.engine import DecoderInput, PlainEngine
-from minwhisper.parity.comparison import clip_samples, load_reference, relative_difference, stored_part, window_mel
+from minwhisper.parity.comparison import clip_samples, load_reference, relative_difference, subsample, window_mel
 
 SOUNDS = [DATA / "jfk.flac", LJ[1]]
 PATIENCE = 300  # seconds after which a test that hangs fails
@@ -122,5 +122,5 @@ def test_on_a_real_transcript_it_is_no_further_from_the_truth_than_pytorch(model
             steps.append(logits)
     stages = (("encoder", features), ("logits", at_once), ("logits", np.concatenate(steps, axis=1)))
     for stage, array in stages:
-        part = stored_part(stage, array, reference.rows[stage])
+        part = subsample(stage, array, reference.rows[stage])
         assert relative_difference(part, reference.exact[stage]) <= reference.pytorch[stage], stage

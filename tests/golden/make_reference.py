@@ -33,8 +33,8 @@ def make(name: str, folder: Path) -> None:
     for stage, values in exact.items():
         rows = np.sort(rng.choice(values.shape[1], min(ROWS, values.shape[1]), replace=False))
         arrays[f"rows:{stage}"] = rows
-        arrays[f"exact:{stage}"] = part = parity.stored_part(stage, values, rows)
-        pytorch[stage] = parity.relative_difference(parity.stored_part(stage, single[stage], rows), part)
+        arrays[f"exact:{stage}"] = part = parity.subsample(stage, values, rows)
+        pytorch[stage] = parity.relative_difference(parity.subsample(stage, single[stage], rows), part)
     facts = {
         "pytorch": pytorch,
         "tokens": tokens,

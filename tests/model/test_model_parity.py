@@ -14,7 +14,7 @@ from minwhisper.model.config import WhisperConfig
 from minwhisper.model.decoder import decode
 from minwhisper.model.encoder import encode
 from minwhisper.model.weight_names import expected_shapes, flatten, from_hugging_face
-from minwhisper.parity.comparison import pytorch_model, relative_difference, said, stages, window_mel
+from minwhisper.parity.comparison import generated_tokens, pytorch_model, relative_difference, stages, window_mel
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("whisper")
@@ -74,7 +74,7 @@ def double(model) -> Recorded:
 def test_every_stage_is_pytorchs_and_the_outputs_are_nearer_to_exact(model, single, double, speech, clip):
     mel = window_mel(speech[clip], model.config.num_mel_bins)
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
-    tokens = [[*prompt, *said(model, mel)]]
+    tokens = [[*prompt, *generated_tokens(model, mel)]]
     assert len(tokens[0]) > len(prompt) + 3
     ours, theirs, exact = dict(stages(model, mel, tokens)), single(mel, tokens), double(mel, tokens)
     assert set(ours) == set(theirs) == set(exact)

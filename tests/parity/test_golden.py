@@ -34,7 +34,7 @@ def differences(model, reference, mel):
     """Of every stage of ours from the stored numbers, relative to their norm."""
     prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
     every = {"mel": mel, **dict(parity.stages(model, mel, [[*prompt, *reference.tokens]]))}
-    parts = {stage: parity.stored_part(stage, to_numpy(array), reference.rows[stage]) for stage, array in every.items()}
+    parts = {stage: parity.subsample(stage, to_numpy(array), reference.rows[stage]) for stage, array in every.items()}
     return {stage: parity.relative_difference(part, reference.exact[stage]) for stage, part in parts.items()}
 
 
@@ -50,7 +50,7 @@ def test_no_stage_is_further_from_the_exact_one_than_pytorchs(reference, differe
 
 
 def test_the_same_tokens_are_said(model, reference, mel):
-    assert parity.said(model, mel) == reference.tokens
+    assert parity.generated_tokens(model, mel) == reference.tokens
     assert "ask not what your country can do for you" in model.tokenizer.decode(reference.tokens)
 
 
@@ -64,7 +64,7 @@ def test_the_reference_is_of_what_it_says(reference):
 
 
 def test_the_reference_is_small(name):
-    assert Path(str(parity.FOLDER / f"{name}.npz")).stat().st_size < 350_000
+    assert Path(str(parity.REFERENCE_FOLDER / f"{name}.npz")).stat().st_size < 350_000
 
 
 def test_a_model_without_a_reference_has_none():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minwhisper.parity.comparison import CLIP, FOLDER
+from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
 from test_walkthrough_page import PICTURES, ROOT, SAMPLE
@@ -84,7 +84,7 @@ def path(request, tmp_path_factory):
         found = ROOT.glob("minwhisper/walkthrough/pictures/*.svg")
         pictures = {picture.relative_to(ROOT).as_posix(): picture.read_text(encoding="utf-8") for picture in found}
     file: Path = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(page(parse(text), pictures, (FOLDER / CLIP).read_bytes()), encoding="utf-8")
+    file.write_text(page(parse(text), pictures, (REFERENCE_FOLDER / CLIP).read_bytes()), encoding="utf-8")
     return file
 
 

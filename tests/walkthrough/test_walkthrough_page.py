@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from minwhisper.errors import MissingExtraError, WalkthroughError
-from minwhisper.parity.comparison import CLIP, FOLDER
+from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import LONG_LISTING, page, slug
 from minwhisper.walkthrough.text import Prose, Walkthrough, parse, source_of
 
@@ -21,7 +21,7 @@ for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
 
 ROOT = Path(__file__).parents[2]
 CSS = (files("minwhisper.walkthrough") / "page.css").read_text(encoding="utf-8")
-SOUND = (FOLDER / CLIP).read_bytes()
+SOUND = (REFERENCE_FOLDER / CLIP).read_bytes()
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="576" height="216" viewBox="0 0 576 216"><style>svg{color:#1f2328}'
     "@media (prefers-color-scheme: dark){svg{color:#e6edf3}}</style>"
