@@ -112,8 +112,8 @@ def test_the_walkthrough_shows_the_same():
     for name in ("tiny.en", "base"):
         assert carried.find_weights(name) == name, carried.why_no_weights(name)  # it loads them by name
     file = find_walkthrough()
-    outcomes = [o for _, _, o in run(parse(file.read_text("utf-8")), file, {"DEVICE": DEVICE}) if o]
-    assert [(o.place, o.difference) for o in outcomes if o.difference] == []
+    results = [o for _, _, o in run(parse(file.read_text("utf-8")), file, {"DEVICE": DEVICE}) if o]
+    assert [(o.place, o.difference) for o in results if o.difference] == []
 
 
 def test_a_gpu_that_is_not_there_is_named():

@@ -14,9 +14,9 @@ from types import ModuleType
 from ..common.console import Console, printable
 from ..errors import ExerciseError, OptionError
 from . import attention, beam, cached, spectrogram, timestamps
-from .checking import Answer, Exercise, Step, Verdict, check, error_place
+from .checking import Answer, Case, Exercise, Verdict, check, error_place
 
-__all__ = ["EXERCISES", "Answer", "Exercise", "Step", "Verdict", "check", "command", "find_exercise", "load_function"]
+__all__ = ["EXERCISES", "Answer", "Case", "Exercise", "Verdict", "check", "command", "find_exercise", "load_function"]
 
 EXERCISES: tuple[Exercise, ...] = (
     spectrogram.EXERCISE,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .checking import NONE, Answer, Exercise, Outcome, Step, real_array
+from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
 Write attention(queries, keys, values, mask) -> what each query gets, with nothing but NumPy.
@@ -81,7 +81,7 @@ MISTAKES = {
 }
 
 
-def solution(queries: Any, keys: Any, values: Any, mask: Any, mistakes: frozenset[str] = NONE) -> Any:
+def solution(queries: Any, keys: Any, values: Any, mask: Any, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
     """Heads apart, (H, S, K), (H, T, K) twice and a mask (S, T) or None -> (H, S, K), with these mistakes."""
     heads, _, width = queries.shape
     scores = queries @ keys.transpose(0, 2, 1)  # (H, S, K) (H, K, T) -> (H, S, T)
@@ -147,9 +147,9 @@ def _attend(seed: int, heads: int, length: int, count: int, width: int, mask: An
     queries = rng.standard_normal((heads, length, width)) * size
     keys, values = rng.standard_normal((2, heads, count, width))
 
-    def run(function: Answer) -> Outcome:
+    def run(function: Answer) -> Results:
         given = None if mask is None else mask.copy()
-        return [("the result", real_array(function(queries.copy(), keys.copy(), values.copy(), given)))]
+        return [("the result", as_real_array(function(queries.copy(), keys.copy(), values.copy(), given)))]
 
     return run
 
@@ -172,34 +172,34 @@ EXERCISE = Exercise(
         "queries": "others may need them. `queries /= 8` works in place; `queries = queries / 8` makes new ones.",
         "mask": "the next layer needs it. Write `scores = scores + mask`, not `mask += scores`.",
     },
-    steps=(
-        Step(
+    cases=(
+        Case(
             "3 queries and 5 keys in 2 heads, no mask",
             _attend(1, 2, 3, 5, 4),
             "The scores are queries @ keys.transpose(0, 2, 1) / √K, (H, S, T). softmax goes over their last axis, and "
             "the result is softmax(scores) @ values.",
         ),
-        Step(
+        Case(
             "a causal mask, 0 and -inf",
             _attend(2, 2, 3, 5, 4, _causal(3, 5)),
             "The mask (3, 5) is added to the scores of every head, before softmax.",
         ),
-        Step(
+        Case(
             "a mask with other numbers than 0 and -inf",
             _attend(3, 3, 4, 4, 6, np.random.default_rng(4).standard_normal((4, 4))),
             "The mask is added to the scores as it is, after the division by √K and before softmax.",
         ),
-        Step(
+        Case(
             "scores around 2,000",
             _attend(5, 2, 3, 5, 4, size=2000.0),
             "Subtract the maximum of each query's scores before exp: exp never gets more than 0 then.",
         ),
-        Step(
+        Case(
             "large scores beside small ones",
             _attend(6, 2, 3, 5, 4, _causal(3, 5), size=np.array([[[1.0], [3000.0], [0.1]]])),
             "Every query needs the maximum of its own scores subtracted before exp.",
         ),
-        Step(
+        Case(
             "one query and one key",
             _attend(7, 1, 1, 1, 2, np.zeros((1, 1))),
             "With one key, its weight is 1 and the result is its value. Is an axis of length 1 lost on the way?",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .checking import NONE, Answer, Exercise, Objection, Outcome, Step, pair
+from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, WrongAnswer, as_pair
 
 TASK = """\
 Write beam_search(score, start, end, size, longest) -> (tokens, sum_logprob): the best text that a beam of `size` finds.
@@ -86,7 +86,7 @@ MISTAKES = {
 
 
 def solution(
-    score: Any, start: list[int], end: int, size: int, longest: int, mistakes: frozenset[str] = NONE
+    score: Any, start: list[int], end: int, size: int, longest: int, mistakes: frozenset[str] = NO_MISTAKES
 ) -> tuple[list[int], float]:
     """The best text and its sum of log-probabilities, with these mistakes."""
     going: list[tuple[list[int], float]] = [([], 0.0)]
@@ -164,28 +164,28 @@ def _ask(function: Answer, table: Table, end: int, size: int, longest: int) -> A
         tokens = [int(token) for token in tokens]
         said = tuple(tokens[len(START) :])
         if tokens[: len(START)] != START:
-            raise Objection(f"score was asked about {tokens}, which does not begin with start, {START}")
+            raise WrongAnswer(f"score was asked about {tokens}, which does not begin with start, {START}")
         if end in said:
-            raise Objection(f"score was asked about {list(said)} after start, which has ended: {end} is the end")
+            raise WrongAnswer(f"score was asked about {list(said)} after start, which has ended: {end} is the end")
         if len(said) > longest or calls > 10_000:
-            raise Objection(
+            raise WrongAnswer(
                 f"score was asked about {len(said)} tokens after start, and {calls:,} times in all; longest is "
                 f"{longest} and size {size}. Do the rounds end?"
             )
         return table(said).copy()
 
-    tokens, total = pair(function(score, list(START), end, size, longest), "tokens", "sum_logprob")
+    tokens, total = as_pair(function(score, list(START), end, size, longest), "tokens", "sum_logprob")
     try:
         return [int(token) for token in tokens], float(total)
     except (TypeError, ValueError):
-        raise Objection(f"the result is ({tokens!r}, {total!r}), expected a list of tokens and a number") from None
+        raise WrongAnswer(f"the result is ({tokens!r}, {total!r}), expected a list of tokens and a number") from None
 
 
 def _search(*problems: tuple[Table, int, int, int]) -> Any:
     """A step that solves several problems (table, end, size, longest)."""
 
-    def run(function: Answer) -> Outcome:
-        outcome: Outcome = []
+    def run(function: Answer) -> Results:
+        outcome: Results = []
         for number, (table, end, size, longest) in enumerate(problems):
             tokens, total = _ask(function, table, end, size, longest)
             case = f" (size {size}, longest {longest}, case {number + 1})"
@@ -241,25 +241,25 @@ EXERCISE = Exercise(
     unchanged={
         "start": "take a copy, `list(start)`; `tokens += [token]` changes a list in place, `tokens + [token]` does not."
     },
-    steps=(
-        Step(
+    cases=(
+        Case(
             "size 1, which is greedy search",
             _search(*((_random(seed), 0, 1, 6) for seed in range(4))),
             "With size 1, take the likeliest token each round until it is the end; the sum has the end's "
             "log-probability in it. An end that is not the likeliest token is not reached.",
         ),
-        Step(
+        Case(
             "a table in which greedy search goes astray",
             _search((_TRAP, 0, 2, 5)),
             "Write down the rounds: after the first the beam is [1] and [2]; the likeliest way on is the end behind 2.",
         ),
-        Step(
+        Case(
             "random tables",
             _search(*((_random(100 + n, 5, 2.0, 1.0, end=n % 5), n % 5, 2 + n % 3, 6) for n in range(24))),
             "Write a round on paper: all ways, sorted by their sums; ends go aside, the first `size` others go on. At "
             "the end compare sum / number of tokens.",
         ),
-        Step(
+        Case(
             "tokens that cannot be said",
             _search(
                 (_LINE, 0, 2, 5),
@@ -271,7 +271,7 @@ EXERCISE = Exercise(
             "A way of log-probability -inf is no way, even where fewer than `size` others are there. The beam may be "
             "narrower, or empty.",
         ),
-        Step(
+        Case(
             "texts that do not end",
             _search(
                 (_ENDLESS, 0, 2, 3),
@@ -280,7 +280,7 @@ EXERCISE = Exercise(
             ),
             "After `longest` rounds the hypotheses that have not ended fill up where fewer than `size` have.",
         ),
-        Step(
+        Case(
             "texts that end at once",
             _search(*((_random(400 + seed, 6, 2.0, 4.0), 0, 2 + seed % 3, 5) for seed in range(8))),
             "A text may be empty: its sum is the end's log-probability, and it is divided by 1.",

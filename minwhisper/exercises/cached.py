@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .checking import NONE, Answer, Exercise, Objection, Outcome, Step, pair, real_array
+from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, WrongAnswer, as_pair, as_real_array
 
 TASK = """\
 Write step(x, weights, cache, heads) -> (out, cache): causal self-attention for new positions only, with NumPy.
@@ -77,7 +77,7 @@ MISTAKES = {
 }
 
 
-def solution(x: Any, weights: Any, cache: Any, heads: int, mistakes: frozenset[str] = NONE) -> Any:
+def solution(x: Any, weights: Any, cache: Any, heads: int, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
     """Positions x (S, D) -> (out (S, D), (keys (T, D), values (T, D))), with these mistakes."""
     if "heads not split" in mistakes:
         heads = 1
@@ -148,7 +148,7 @@ _PRODUCTS = (np.dot, np.einsum, np.tensordot, np.inner)
 _VIEWS = (np.transpose, np.swapaxes, np.moveaxis, np.reshape)
 
 
-class Counted(np.ndarray):
+class CountingArray(np.ndarray):
     """A weight (D, D) that counts the positions it is multiplied with, in ``rows``, shared by its views.
 
     A product with a part of it counts for a part of a position. A copy, or it in a larger array, does not count: what
@@ -181,7 +181,7 @@ class Counted(np.ndarray):
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(map(_plain, value))
-    return value.view(np.ndarray) if isinstance(value, Counted) else value
+    return value.view(np.ndarray) if isinstance(value, CountingArray) else value
 
 
 def _weights(seed: int) -> Any:
@@ -192,19 +192,19 @@ def _weights(seed: int) -> Any:
     }
     del weights["key"]["bias"]
     for name in ("key", "value"):
-        counted = weights[name]["weight"].view(Counted)
+        counted = weights[name]["weight"].view(CountingArray)
         counted.rows = []
         weights[name]["weight"] = counted
     return weights
 
 
-class _Text:
+class _Session:
     """Goes through positions with a function, a few at a time, and collects what comes out."""
 
     def __init__(self, function: Answer, seed: int, heads: int = 2) -> None:
         self.function, self.heads, self.weights = function, heads, _weights(seed)
         self.x = np.random.default_rng(seed + 1).standard_normal((12, WIDTH))
-        self.outcome: Outcome = []
+        self.outcome: Results = []
 
     def go(self, first: int, last: int, cache: Any, name: str = "") -> Any:
         """Positions ``first`` to ``last``; returns the new cache."""
@@ -212,21 +212,21 @@ class _Text:
         for rows in counters:
             rows.clear()
         result = self.function(self.x[first:last].copy(), self.weights, cache, self.heads)
-        out, cache = pair(result, "out", "cache")
+        out, cache = as_pair(result, "out", "cache")
         done, new = max(round(sum(rows)) for rows in counters), last - first
         if done > new:
-            raise Objection(
+            raise WrongAnswer(
                 f"for {new} new position{'s' * (new > 1)}, keys or values of {done} are computed. Keep the keys and "
                 "values themselves in the cache, not what they are computed from."
             )
         where = f"position {first}" if new == 1 else f"positions {first} to {last - 1}"
-        self.outcome.append((f"out of {where}{name}", real_array(out, "out")))
+        self.outcome.append((f"out of {where}{name}", as_real_array(out, "out")))
         return cache
 
 
-def _pieces(seed: int, *lengths: int, heads: int = 2) -> Any:
-    def run(function: Answer) -> Outcome:
-        text, cache, at = _Text(function, seed, heads), None, 0
+def _chunked(seed: int, *lengths: int, heads: int = 2) -> Any:
+    def run(function: Answer) -> Results:
+        text, cache, at = _Session(function, seed, heads), None, 0
         for length in lengths:
             cache = text.go(at, at + length, cache)
             at += length
@@ -235,8 +235,8 @@ def _pieces(seed: int, *lengths: int, heads: int = 2) -> Any:
     return run
 
 
-def _fork(function: Answer) -> Outcome:
-    text = _Text(function, 11)
+def _branching(function: Answer) -> Results:
+    text = _Session(function, 11)
     trunk = text.go(0, 3, None)
     left = text.go(3, 4, trunk)
     right = text.go(5, 7, trunk, " (another way on from the same cache)")
@@ -263,42 +263,42 @@ EXERCISE = Exercise(
         ),
         "weights": "every step uses the same ones.",
     },
-    steps=(
-        Step(
+    cases=(
+        Case(
             "the first position alone",
-            _pieces(1, 1),
+            _chunked(1, 1),
             "A position alone sees only itself: softmax gives it the weight 1, and out is its value through the out "
             "projection, (x @ value.T + bias) @ out.T + bias.",
         ),
-        Step(
+        Case(
             "a prompt of 4 at once",
-            _pieces(2, 4),
+            _chunked(2, 4),
             "Without a cache this is section 4's attention with a causal mask: np.triu(np.full((S, S), -np.inf), 1).",
         ),
-        Step(
+        Case(
             "positions one by one",
-            _pieces(3, 1, 1, 1, 1),
+            _chunked(3, 1, 1, 1, 1),
             "A new position asks, and all keys and values answer: those in the cache followed by its own.",
         ),
-        Step(
+        Case(
             "a prompt of 3, then one by one",
-            _pieces(4, 3, 1, 1, 1),
+            _chunked(4, 3, 1, 1, 1),
             "After the prompt the cache holds 3 positions, and one more after each step.",
         ),
-        Step(
+        Case(
             "several at once after several",
-            _pieces(5, 2, 3, 2),
+            _chunked(5, 2, 3, 2),
             "New position i sees all of the past and the new ones up to itself: the mask is (S, past + S), with -inf "
             "from diagonal past + 1 on.",
         ),
-        Step(
+        Case(
             "4 heads in place of 2",
-            _pieces(6, 2, 1, 2, heads=4),
+            _chunked(6, 2, 1, 2, heads=4),
             "The number of heads is an argument; their width is D // heads.",
         ),
-        Step(
+        Case(
             "two ways on from one cache",
-            _fork,
+            _branching,
             "The cache that is given must be all that is remembered, and must stay as it is: nothing in it may be "
             "written over, and nothing kept in a global variable.",
         ),

@@ -21,22 +21,22 @@ from ..common.console import printable
 Answer: TypeAlias = Callable[..., Any]
 """A function that somebody wrote for an exercise."""
 
-Outcome: TypeAlias = list[tuple[str, Any]]
+Results: TypeAlias = list[tuple[str, Any]]
 """What a step has collected: what each value is, and the value: an array, a list of tokens or a number."""
 
-NONE: frozenset[str] = frozenset()
+NO_MISTAKES: frozenset[str] = frozenset()
 
 
-class Objection(Exception):
+class WrongAnswer(Exception):
     """What a function does is wrong before any number is looked at; the message is the hint."""
 
 
 @dataclass(frozen=True)
-class Step:
+class Case:
     """Something the function has to get right."""
 
     title: str  # what is tried, "an empty text"
-    run: Callable[[Answer], Outcome]
+    run: Callable[[Answer], Results]
     advice: str  # for a wrong result that no known mistake explains
 
 
@@ -57,7 +57,7 @@ class Exercise:
     skeleton: str  # Python that defines the function, to be filled in
     solution: Answer
     mistakes: Mapping[str, str]
-    steps: tuple[Step, ...]
+    cases: tuple[Case, ...]
     tolerance: float = 1e-4  # how far a number may be off
     unchanged: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,63 +93,65 @@ def check(exercise: Exercise, function: Answer) -> Verdict:
     passed: list[str] = []
     with np.errstate(all="ignore"):  # what comes of an overflow shows in the result
         try:
-            watched = watch(exercise, function)
-            for number, step in enumerate(exercise.steps):
+            watched = guarded(exercise, function)
+            for number, step in enumerate(exercise.cases):
                 got = step.run(watched)
-                wrong = difference(step.run(exercise.solution), got, exercise.tolerance)
+                wrong = results_difference(step.run(exercise.solution), got, exercise.tolerance)
                 if wrong:
-                    hint = explain(exercise, number, got, watched) or step.advice
+                    hint = hint_for_mistake(exercise, number, got, watched) or step.advice
                     return Verdict(tuple(passed), f"{step.title}: {wrong}.\n{hint}")
                 passed.append(step.title)
-        except Objection as objection:
-            return Verdict(tuple(passed), f"{exercise.steps[len(passed)].title}: {objection}")
+        except WrongAnswer as objection:
+            return Verdict(tuple(passed), f"{exercise.cases[len(passed)].title}: {objection}")
     return Verdict(tuple(passed), None)
 
 
-def explain(exercise: Exercise, number: int, got: Outcome, function: Answer) -> str | None:
+def hint_for_mistake(exercise: Exercise, number: int, got: Results, function: Answer) -> str | None:
     """The hint for the mistake, or the two mistakes, that give this outcome at a step and pass those before it.
 
     Of several that do, it is the one that gives what the function gives at most of the steps that follow.
     """
-    later = exercise.steps[number + 1 :]
+    later = exercise.cases[number + 1 :]
     for count in (1, 2):
-        found = [names for names in combinations(exercise.mistakes, count) if _gives(exercise, number, names, got)]
+        found = [names for names in combinations(exercise.mistakes, count) if _reproduces(exercise, number, names, got)]
         if not found:
             continue
         if len(found) > 1:
-            outcomes = [_try(step, function) for step in later]
+            outcomes = [_results_or_none(step, function) for step in later]
             found.sort(key=lambda names: _agreement(exercise, names, later, outcomes), reverse=True)
         hints = [exercise.mistakes[name] for name in found[0]]
         return hints[0] if count == 1 else "Two things at once. " + " And: ".join(hints)
     return None
 
 
-def _gives(exercise: Exercise, number: int, names: Sequence[str], got: Outcome) -> bool:
+def _reproduces(exercise: Exercise, number: int, names: Sequence[str], got: Results) -> bool:
     variant = exercise.variant(names)
-    outcome = _try(exercise.steps[number], variant)
-    if outcome is None or difference(outcome, got, exercise.tolerance, equal_nan=True):
+    outcome = _results_or_none(exercise.cases[number], variant)
+    if outcome is None or results_difference(outcome, got, exercise.tolerance, equal_nan=True):
         return False
-    for step in exercise.steps[:number]:
-        outcome = _try(step, variant)
-        if outcome is None or difference(step.run(exercise.solution), outcome, exercise.tolerance):
+    for step in exercise.cases[:number]:
+        outcome = _results_or_none(step, variant)
+        if outcome is None or results_difference(step.run(exercise.solution), outcome, exercise.tolerance):
             return False
     return True
 
 
 def _agreement(
-    exercise: Exercise, names: Sequence[str], steps: Sequence[Step], outcomes: Sequence[Outcome | None]
+    exercise: Exercise, names: Sequence[str], steps: Sequence[Case], outcomes: Sequence[Results | None]
 ) -> int:
     """At how many of these steps the solution with mistakes gives these outcomes."""
     variant = exercise.variant(names)
     return sum(
         expected is not None
         and outcome is not None
-        and not difference(expected, outcome, exercise.tolerance, equal_nan=True)
-        for expected, outcome in ((_try(step, variant), outcome) for step, outcome in zip(steps, outcomes, strict=True))
+        and not results_difference(expected, outcome, exercise.tolerance, equal_nan=True)
+        for expected, outcome in (
+            (_results_or_none(step, variant), outcome) for step, outcome in zip(steps, outcomes, strict=True)
+        )
     )
 
 
-def _try(step: Step, function: Answer) -> Outcome | None:
+def _results_or_none(step: Case, function: Answer) -> Results | None:
     try:
         return step.run(function)
     except Exception:  # some mistakes do not get along with each other, or with a step
@@ -159,10 +161,10 @@ def _try(step: Step, function: Answer) -> Outcome | None:
 # ------------------------------------------------------------------------------------------ looking at results
 
 
-def difference(expected: Outcome, got: Outcome, tolerance: float, equal_nan: bool = False) -> str | None:
+def results_difference(expected: Results, got: Results, tolerance: float, equal_nan: bool = False) -> str | None:
     """Where an outcome first differs from another in more than rounding, in words; None if it nowhere does.
 
-    >>> difference([("the result", np.array([1.0, 2.0]))], [("the result", np.array([1.0, 2.5]))], 1e-4)
+    >>> results_difference([("the result", np.array([1.0, 2.0]))], [("the result", np.array([1.0, 2.5]))], 1e-4)
     'the result at [1] is 2.5, expected 2'
     """
     for (what, want), (_, have) in zip(expected, got, strict=True):
@@ -182,21 +184,21 @@ def difference(expected: Outcome, got: Outcome, tolerance: float, equal_nan: boo
     return None
 
 
-def real_array(value: Any, what: str = "the result") -> Any:
-    """The value, if it is an array of real numbers; otherwise an :class:`Objection` that says what it is."""
+def as_real_array(value: Any, what: str = "the result") -> Any:
+    """The value, if it is an array of real numbers; otherwise an :class:`WrongAnswer` that says what it is."""
     if not isinstance(value, np.ndarray):
-        raise Objection(f"{what} is {_kind(value)}, expected a NumPy array")
+        raise WrongAnswer(f"{what} is {_kind(value)}, expected a NumPy array")
     if value.dtype.kind == "c":
-        raise Objection(f"{what} is complex, expected real numbers: is a square of the absolute value missing?")
+        raise WrongAnswer(f"{what} is complex, expected real numbers: is a square of the absolute value missing?")
     if value.dtype.kind not in "fiu":
-        raise Objection(f"{what} is an array of {value.dtype}, expected numbers, float32 or float64")
+        raise WrongAnswer(f"{what} is an array of {value.dtype}, expected numbers, float32 or float64")
     return np.asarray(value)
 
 
-def pair(value: Any, first: str, second: str) -> tuple[Any, Any]:
-    """The value, if it is a tuple of two; otherwise an :class:`Objection` that says which two are expected."""
+def as_pair(value: Any, first: str, second: str) -> tuple[Any, Any]:
+    """The value, if it is a tuple of two; otherwise an :class:`WrongAnswer` that says which two are expected."""
     if not isinstance(value, tuple) or len(value) != 2:
-        raise Objection(f"the result is {_kind(value)}, expected a tuple of two: ({first}, {second})")
+        raise WrongAnswer(f"the result is {_kind(value)}, expected a tuple of two: ({first}, {second})")
     return value
 
 
@@ -211,8 +213,8 @@ def _kind(value: Any) -> str:
 # ------------------------------------------------------------------------------------------ watching a function
 
 
-def watch(exercise: Exercise, function: Answer) -> Answer:
-    """The function with an :class:`Objection` for what goes wrong in it.
+def guarded(exercise: Exercise, function: Answer) -> Answer:
+    """The function with an :class:`WrongAnswer` for what goes wrong in it.
 
     That is an error, None for a result, an argument changed, or a function that cannot be called as it should be.
     """
@@ -221,7 +223,7 @@ def watch(exercise: Exercise, function: Answer) -> Answer:
     try:
         inspect.signature(function).bind(*names)
     except TypeError as error:
-        raise Objection(f"{exercise.function} cannot be called as {call}: {error}") from None
+        raise WrongAnswer(f"{exercise.function} cannot be called as {call}: {error}") from None
     except ValueError:  # something written in C, whose arguments nobody knows
         pass
 
@@ -229,18 +231,18 @@ def watch(exercise: Exercise, function: Answer) -> Answer:
         before = _snapshot(arguments)
         try:
             result = function(*arguments)
-        except Objection:
+        except WrongAnswer:
             raise
         except (Exception, SystemExit) as error:
             given = ", ".join(f"{name} {_given(value)}" for name, value in zip(names, arguments, strict=True))
             where = error_place(error, _file_of(function))
-            raise Objection(f"{where}{type(error).__name__}: {error}\nIt was given {given}.") from None
+            raise WrongAnswer(f"{where}{type(error).__name__}: {error}\nIt was given {given}.") from None
         for name, old, new in zip(names, before, arguments, strict=True):
             if _changed(old, new):
                 why = exercise.unchanged.get(name, "take a copy, or let an operation make a new array.")
-                raise Objection(f"{exercise.function} changes its argument {name}: {why}")
+                raise WrongAnswer(f"{exercise.function} changes its argument {name}: {why}")
         if result is None:
-            raise Objection(f"{exercise.function} returns None: does it end with a line 'return …'?")
+            raise WrongAnswer(f"{exercise.function} returns None: does it end with a line 'return …'?")
         return result
 
     return watched

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..audio.mel import mel_filters
-from .checking import NONE, Answer, Exercise, Outcome, Step, real_array
+from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
 Write log_mel_spectrogram(samples, filters) -> mel, with nothing but NumPy.
@@ -79,7 +79,7 @@ MISTAKES = {
 }
 
 
-def solution(samples: Any, filters: Any, mistakes: frozenset[str] = NONE) -> Any:
+def solution(samples: Any, filters: Any, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
     """Sound (N,) and filters (80, 201) -> (80, N // 160), with these mistakes."""
     modes = {"end sample repeated": "symmetric", "zeros outside": "constant", "ends held": "edge"}
     mode: Any = next((modes[name] for name in modes if name in mistakes), "reflect")
@@ -136,8 +136,8 @@ def made_up_sound(length: int, level: float = 1.0) -> Any:
 
 
 def _listen(sound: Any, filters: Any) -> Any:
-    def run(function: Answer) -> Outcome:
-        return [("the result", real_array(function(sound.copy(), filters.copy())))]
+    def run(function: Answer) -> Results:
+        return [("the result", as_real_array(function(sound.copy(), filters.copy())))]
 
     return run
 
@@ -152,29 +152,29 @@ EXERCISE = Exercise(
     solution=solution,
     mistakes=MISTAKES,
     tolerance=1e-3,
-    steps=(
-        Step(
+    cases=(
+        Case(
             "half a second of sound",
             _listen(made_up_sound(8000), mel_filters(80)),
             "Go through the task line by line, and compare with section 2: mirror, frames, window, transform, square, "
             "filters, log10, clamp, scale. Where only the first and last columns are off, it is the mirror.",
         ),
-        Step(
+        Case(
             "5,037 samples, no multiple of 160",
             _listen(made_up_sound(5037), mel_filters(80)),
             "There are N // 160 frames: 31 here. The rest of 77 samples begins no frame of its own.",
         ),
-        Step(
+        Case(
             "other filters than Whisper's",
             _listen(made_up_sound(4000), mel_filters(80)[::-1].copy()),
             "Pool with the filters that are given, not with others.",
         ),
-        Step(
+        Case(
             "digital silence",
             _listen(np.zeros(3200, np.float32), mel_filters(80)),
             "In silence every energy is 0 and becomes 1e-10, its logarithm -10, and the result -1.5 everywhere.",
         ),
-        Step(
+        Case(
             "sound that is hardly there",
             _listen(made_up_sound(3200, 3e-6), mel_filters(80)),
             "The floor is 1e-10, and it belongs to the energies in the mel bins: after the filters, before log10.",

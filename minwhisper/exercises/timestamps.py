@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .checking import NONE, Answer, Exercise, Outcome, Step, real_array
+from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
 Write timestamp_rules(logits, said, eot, first) -> logits (V,), a copy with -inf where a token may not come next.
@@ -84,7 +84,7 @@ MISTAKES = {
 }
 
 
-def solution(logits: Any, said: Sequence[int], eot: int, first: int, mistakes: frozenset[str] = NONE) -> Any:
+def solution(logits: Any, said: Sequence[int], eot: int, first: int, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
     """Scores (V,) and the tokens said -> (V,) with -inf where the next may not be, with these mistakes."""
     allowed = logits.copy()
     if not said:
@@ -164,12 +164,12 @@ def _name(token: int) -> str:
 def _next(*cases: tuple[list[int], Any]) -> Any:
     """A step that asks what may follow each of some texts."""
 
-    def run(function: Answer) -> Outcome:
-        outcome: Outcome = []
+    def run(function: Answer) -> Results:
+        outcome: Results = []
         for said, logits in cases:
             result = function(logits.copy(), list(said), EOT, FIRST)
             what = f"the result for said = {said} ({' '.join(map(_name, said)) or 'nothing'}), eot {EOT}, first {FIRST}"
-            outcome.append((what, real_array(result)))
+            outcome.append((what, as_real_array(result)))
         return outcome
 
     return run
@@ -218,13 +218,13 @@ EXERCISE = Exercise(
         "logits": "begin with `allowed = logits.copy()` and change that; a slice of an array is no copy.",
         "said": "take a copy of the list.",
     },
-    steps=(
-        Step(
+    cases=(
+        Case(
             "nothing said yet",
             _next(([], _likely_text(1))),
             "Only times may come: ids below first become -inf, and those from first on stay as they are.",
         ),
-        Step(
+        Case(
             "a segment has opened",
             _next(
                 ([_time(0)], _likely_text(2)),
@@ -234,12 +234,12 @@ EXERCISE = Exercise(
             ),
             "Everything from first on becomes -inf, everything below it stays as it is.",
         ),
-        Step(
+        Case(
             "a segment has closed",
             _next((_CLOSED, _likely_text(6)), ([*_OPEN, 3, _time(7)], _likely_text(7))),
             "Text becomes -inf, and times before the last one. The end may come, and a time from the last one on.",
         ),
-        Step(
+        Case(
             "in the middle of a segment",
             _next(
                 ([_time(0), 1], _likely_text(8)),
@@ -248,7 +248,7 @@ EXERCISE = Exercise(
             ),
             "More text may come, or a time that is later than the one the segment opened at.",
         ),
-        Step(
+        Case(
             "times that are together likelier",
             _next(
                 _balanced([_time(3), 1], 0.3),
@@ -265,7 +265,7 @@ EXERCISE = Exercise(
             "Compare log(sum(exp(times))) with the maximum of everything below first, both after the other rules; if "
             "it is larger, everything below first becomes -inf.",
         ),
-        Step(
+        Case(
             "logits around 1,000 and -1,000",
             _next(
                 _balanced([_time(3), 1], 0.3, 1000.0),
@@ -275,7 +275,7 @@ EXERCISE = Exercise(
             ),
             "log(sum(exp(x))) is m + log(sum(exp(x - m))) for any m; with the maximum for m, exp cannot overflow.",
         ),
-        Step(
+        Case(
             "forty random texts",
             _next(*map(_grammar, range(40))),
             "Look at the text that is named, and go through the rules one by one.",

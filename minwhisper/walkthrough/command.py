@@ -16,9 +16,9 @@ from ..errors import MissingExtraError, OptionError, WalkthroughError
 from ..fast.cpu.threads import blas_threads
 from ..fast.devices import resolve_device
 from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
+from .compare_outputs import first_difference
 from .page import check_libraries, page
-from .run import Outcome, run, stale_listings, stored_picture, stored_pictures, with_outcomes
-from .shown import difference
+from .run import CellResult, run, stale_listings, stored_picture, stored_pictures, with_results
 from .text import Cell, Listing, Part, Section, Walkthrough, find_walkthrough, parse, write
 
 MODEL = "tiny.en"  # with it, on a CPU, the text was written
@@ -32,7 +32,7 @@ def command(options: argparse.Namespace, console: Console) -> int:
     compared = (short_name(options.model) or options.model) == MODEL
     _check(options, walkthrough, file, compared)
     show = Terminal(console)
-    outcomes: list[Outcome] = []
+    results: list[CellResult] = []
     shown: Section | None = None
     show.title(walkthrough.title)
     parameters = {"MODEL": options.model, "DEVICE": options.device}
@@ -40,29 +40,29 @@ def command(options: argparse.Namespace, console: Console) -> int:
         console.note(f"running sections 1 to {options.section - 1} first")
     # One thread takes 37 s; two take 26 s where they have two cores to themselves, and took 178 s where they had not.
     with blas_threads(1):
-        for section, part, outcome in run(walkthrough, file, parameters, last=options.section, compared=compared):
+        for section, part, result in run(walkthrough, file, parameters, last=options.section, compared=compared):
             if options.section and (section is None or section.number != options.section):
                 continue
             if section and section is not shown:
                 shown = section
                 show.heading(section)
-            show.part(part, outcome)
-            if outcome:
-                outcomes.append(outcome)
+            show.part(part, result)
+            if result:
+                results.append(result)
     stale = stale_listings(walkthrough)
     if options.update:
-        _update(walkthrough, file, outcomes)
+        _update(walkthrough, file, results)
     if options.html:
-        by_line = {outcome.cell.line: outcome for outcome in outcomes}
-        drawn = {o.cell.picture.path: o.drawing.svg for o in outcomes if o.cell.picture and o.drawing}
+        by_line = {result.cell.line: result for result in results}
+        drawn = {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
         clip = (REFERENCE_FOLDER / CLIP).read_bytes()
-        write_whole(options.html, page(with_outcomes(walkthrough, by_line), drawn, clip))
+        write_file(options.html, page(with_results(walkthrough, by_line), drawn, clip))
         console.note(f"wrote {options.html}")
-    missing = {outcome.note for outcome in outcomes if outcome.note}
+    missing = {result.note for result in results if result.note}
     for note in missing:
         console.note(note)
     seconds = time.perf_counter() - started
-    return _verdict(console, outcomes, stale, seconds, compared, options.update)
+    return _verdict(console, results, stale, seconds, compared, options.update)
 
 
 def _check(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, compared: bool) -> None:
@@ -85,36 +85,36 @@ def _check(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, co
         check_libraries()
         if options.html.is_dir() or not options.html.parent.is_dir():
             raise OptionError(f"--html {options.html}: expected a file in a folder that exists")
-        with _refusals_told(options.html), temporary_file(options.html.parent):
+        with _write_errors(options.html), temporary_file(options.html.parent):
             pass
 
 
-def _update(walkthrough: Walkthrough, file: Path, outcomes: list[Outcome]) -> None:
+def _update(walkthrough: Walkthrough, file: Path, results: list[CellResult]) -> None:
     """Rewrite what came out differently, and the pictures; whole files only."""
-    for outcome in outcomes:
-        if outcome.note:
-            raise MissingExtraError(f"--update: {outcome.note}")
-        if (outcome.drawing is None) != (outcome.cell.picture is None):
-            raise WalkthroughError(f"--update: {outcome.place}: {outcome.difference}")
-    drawn = {stored_picture(o.cell.picture): o.drawing.svg for o in outcomes if o.drawing and o.cell.picture}
+    for result in results:
+        if result.note:
+            raise MissingExtraError(f"--update: {result.note}")
+        if (result.drawing is None) != (result.cell.picture is None):
+            raise WalkthroughError(f"--update: {result.place}: {result.difference}")
+    drawn = {stored_picture(o.cell.picture): o.drawing.svg for o in results if o.drawing and o.cell.picture}
     for picture, svg in drawn.items():
         if not picture.is_file() or picture.read_text("utf-8") != svg:
-            write_whole(picture, svg)
+            write_file(picture, svg)
     for picture in stored_pictures():
         if picture not in drawn:
             picture.unlink()
-    changed = {o.cell.line: o for o in outcomes if difference(o.cell.output, o.output)}
-    write_whole(file, write(with_outcomes(walkthrough, changed)))
+    changed = {o.cell.line: o for o in results if first_difference(o.cell.output, o.output)}
+    write_file(file, write(with_results(walkthrough, changed)))
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_file(file: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all. Raises :class:`WalkthroughError` where it cannot."""
-    with _refusals_told(file):
+    with _write_errors(file):
         replace_file(file, text.encode())
 
 
 @contextmanager
-def _refusals_told(file: Path) -> Iterator[None]:
+def _write_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -122,16 +122,16 @@ def _refusals_told(file: Path) -> Iterator[None]:
 
 
 def _verdict(
-    console: Console, outcomes: list[Outcome], stale: list[Listing], seconds: float, compared: bool, updated: bool
+    console: Console, results: list[CellResult], stale: list[Listing], seconds: float, compared: bool, updated: bool
 ) -> int:
     """Say how it went; the exit status."""
-    different = [outcome for outcome in outcomes if outcome.difference]
-    ran = f"{len(outcomes)} cells in {seconds:.0f} s"
+    different = [result for result in results if result.difference]
+    ran = f"{len(results)} cells in {seconds:.0f} s"
     if updated:
         console.note(f"{ran}; {len(different)} outputs and {len(stale)} listings rewritten")
         return 0
-    for outcome in different:
-        console.note(f"{outcome.place}, line {outcome.cell.line}: {outcome.difference}")
+    for result in different:
+        console.note(f"{result.place}, line {result.cell.line}: {result.difference}")
     for listing in stale:
         console.note(f"line {listing.line}: the listing of {listing.source} is not what the package has")
     if not compared:
@@ -158,18 +158,18 @@ class Terminal:
         """Where a section begins."""
         self._console.text(self._style("1", f"\n{section.number}. {section.title}\n"))
 
-    def part(self, part: Part, outcome: Outcome | None) -> None:
+    def part(self, part: Part, result: CellResult | None) -> None:
         """Prose, a listing, or a cell with what became of it."""
         if isinstance(part, Listing):
             self._console.text(self._style("2", textwrap.indent(f"{part.file}: {part.name}\n{part.code}\n", "    ")))
         elif isinstance(part, Cell):
             self._console.text(self._style("36", textwrap.indent(part.code, "    ")))
-            for line in outcome.output.splitlines() if outcome else ():
+            for line in result.output.splitlines() if result else ():
                 self._console.text(f"  | {line}")
             if part.picture:
                 self._console.text(f"  | [picture: {part.picture.alt}]")
-            if outcome and outcome.difference:
-                self._console.text(self._style("31", f"  ! {outcome.difference}"))
+            if result and result.difference:
+                self._console.text(self._style("31", f"  ! {result.difference}"))
             self._console.text("")
         else:
             self._console.text(part.text + "\n")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WIDTH = 7.2  # inches, about 720 pixels on a page
 INK = "#010203"  # stands for the colour of the page's text until the picture is finished
 LIGHT_INK, DARK_INK = "#1f2328", "#e6edf3"
-SMOOTH = 60  # an image of so many rows is scaled smoothly, one of fewer shows its pixels
+SMOOTH_ROWS = 60  # an image of so many rows is scaled smoothly, one of fewer shows its pixels
 THEME = f"svg{{color:{LIGHT_INK}}}@media (prefers-color-scheme: dark){{svg{{color:{DARK_INK}}}}}"
 
 # Each has a contrast of 3 or more with white and with #0d1117, and any two are told apart by the colour-blind.
@@ -125,10 +125,10 @@ class Sheet:
         """Make the picture, if nothing went wrong, and restore the style."""
         with self._style:
             if kind is None:
-                self.drawing = finished(self.figure, self.title, self.approximate)
+                self.drawing = to_drawing(self.figure, self.title, self.approximate)
 
 
-def finished(figure: "Figure", title: str, approximate: Iterable["Axes"] = ()) -> Drawing:
+def to_drawing(figure: "Figure", title: str, approximate: Iterable["Axes"] = ()) -> Drawing:
     """The picture that a figure becomes."""
     with StringIO() as file:
         figure.savefig(file, format="svg")
@@ -137,28 +137,28 @@ def finished(figure: "Figure", title: str, approximate: Iterable["Axes"] = ()) -
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)  # a date, among others
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to a group
-    svg = re.sub(r'(?<= d=")[^"]*', lambda path: _shorter(path[0]), svg)
-    svg = re.sub(r'(?<=transform="translate\()[^)]*|(?<= [xy]=")[^"]*', lambda place: _rounded(place[0]), svg)
+    svg = re.sub(r'(?<= d=")[^"]*', lambda path: _compact_path(path[0]), svg)
+    svg = re.sub(r'(?<=transform="translate\()[^)]*|(?<= [xy]=")[^"]*', lambda place: _round_numbers(place[0]), svg)
     svg = svg.replace("DejaVuSans-", "f")  # a glyph's name, said once for each letter
     svg = re.sub(r'(<use[^>]*) transform="translate\(([^ )]*) 0\)"', r'\1 x="\2"', svg)
-    svg = re.sub(r"<image[^>]*>", lambda image: _repacked(image[0]), svg)
+    svg = re.sub(r"<image[^>]*>", lambda image: _compress_image(image[0]), svg)
     svg = re.sub(r">\s+<", ">\n<", svg).replace(INK, "currentColor")
     head = f"\n<title>{escape(title)}</title>\n<desc>{escape(facts)}</desc>\n<style>{THEME}</style>"
     svg = re.sub(r"<svg([^>]*)>", lambda tag: f'<svg role="img"{tag[1]}>{head}', svg, count=1)
     return Drawing(svg, facts)
 
 
-def _rounded(numbers: str) -> str:
+def _round_numbers(numbers: str) -> str:
     """Two decimals where there are more: a fiftieth of a pixel."""
     return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), numbers)
 
 
-def _shorter(path: str) -> str:
+def _compact_path(path: str) -> str:
     """A path, rounded and without the spaces that nobody needs."""
-    return re.sub(r" ?([A-Za-z]) ?", r"\1", " ".join(_rounded(path).split()))
+    return re.sub(r" ?([A-Za-z]) ?", r"\1", " ".join(_round_numbers(path).split()))
 
 
-def _repacked(element: str) -> str:
+def _compress_image(element: str) -> str:
     """An image with one byte a pixel and a table of colours, in place of four bytes."""
     from PIL import Image
 
@@ -168,7 +168,7 @@ def _repacked(element: str) -> str:
         image = Image.open(file).convert("RGB")
         image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(packed, "png", optimize=True)
         data = b64encode(packed.getvalue()).decode()
-    if image.height >= SMOOTH:
+    if image.height >= SMOOTH_ROWS:
         start, end = (re.sub(r' style="image-rendering[^"]*"', "", part) for part in (start, end))
     return f'{start}base64,{data}"{end}'
 
@@ -223,14 +223,14 @@ def _contents(axes: "Axes", mark: str) -> list[str]:
             continue
         add("shape", drawn.get_label(), f"{len(points)} points", x=points[:, 0], y=points[:, 1])
     for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-        if names := _names(axis):
+        if names := _tick_names(axis):
             found.append(f"along {name}: {' | '.join(names)}")
     if texts := [text.get_text() for text in axes.texts]:
         found.append(f"text: {' | '.join(texts)}")
     return found
 
 
-def _names(axis: "Axis") -> list[str]:
+def _tick_names(axis: "Axis") -> list[str]:
     """What stands at an axis where places for it were given."""
     from matplotlib.ticker import FixedLocator
 

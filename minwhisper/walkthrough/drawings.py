@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 Float64 = NDArray[np.float64]
 
-SECONDS_A_FRAME = HOP_LENGTH / SAMPLE_RATE  # 0.01
-SECONDS_A_POSITION = 2 * SECONDS_A_FRAME
+SECONDS_PER_FRAME = HOP_LENGTH / SAMPLE_RATE  # 0.01
+SECONDS_PER_POSITION = 2 * SECONDS_PER_FRAME
 DECIBELS = 80.0  # below the loudest, that are shown
-LEAST_ERROR = 1e-9  # that is shown
+MIN_ERROR = 1e-9  # that is shown
 END = "<|endoftext|>"
 PATH = "#ff5a33"  # seen on every colour of an image
 SHADES = 64  # of an image: more are not told apart, and make the file larger
@@ -74,8 +74,8 @@ def waveform(samples: Array, energy: Array) -> Drawing:
         low, high, centres = _envelope(samples, 340)
         top.fill_between(centres / SAMPLE_RATE, low, high, color=BLUE, linewidth=0.6, label="lowest and highest")
         top.set(ylabel="sample value")
-        seconds = energy.shape[0] * SECONDS_A_FRAME
-        image = _image(bottom, _decibels(energy).T, (0, seconds, 0, 8), "magma", most=(101, 367))
+        seconds = energy.shape[0] * SECONDS_PER_FRAME
+        image = _image(bottom, _decibels(energy).T, (0, seconds, 0, 8), "magma", max_shape=(101, 367))
         bottom.set(xlabel="time (s)", ylabel="frequency (kHz)", xlim=(0, seconds))
         _colour_bar(sheet, image, bottom, "energy (dB)")
         sheet.figure.align_ylabels()
@@ -123,8 +123,8 @@ def log_mel(mel: Array) -> Drawing:
     mel = _float(mel)
     with Sheet("A log-mel spectrogram", 2.6) as sheet:
         axes = sheet.figure.subplots()
-        seconds = mel.shape[1] * SECONDS_A_FRAME
-        image = _image(axes, mel, (0, seconds, 0, mel.shape[0]), "magma", most=(128, 550))
+        seconds = mel.shape[1] * SECONDS_PER_FRAME
+        image = _image(axes, mel, (0, seconds, 0, mel.shape[0]), "magma", max_shape=(128, 550))
         axes.set(xlabel="time (s)", ylabel="mel bin")
         _colour_bar(sheet, image, axes, "scaled log energy")
     return sheet.drawing
@@ -140,11 +140,11 @@ def positions(table: Array) -> Drawing:
         panels = sheet.figure.subplots(1, 2, sharey=True)
         near = table[:100]
         for axes, part, shown, name in (
-            (panels[0], table, _softened(table, (250, 192)), "all"),
+            (panels[0], table, _smoothed(table, (250, 192)), "all"),
             (panels[1], near, near, f"the first {len(near)}"),
         ):
             length, width = part.shape
-            image = _image(axes, shown.T, (0, length, width, 0), "RdBu_r", most=(192, 250), limits=(-1, 1))
+            image = _image(axes, shown.T, (0, length, width, 0), "RdBu_r", max_shape=(192, 250), limits=(-1, 1))
             axes.set(xlabel=f"position, {name}")
             times = axes.secondary_xaxis("top", functions=(_to_seconds, _to_positions))
             times.set_xlabel("time (s)")
@@ -154,7 +154,7 @@ def positions(table: Array) -> Drawing:
     return sheet.drawing
 
 
-def attention_map(weights: Array, seconds_a_position: float = SECONDS_A_POSITION) -> Drawing:
+def attention_map(weights: Array, seconds_per_position: float = SECONDS_PER_POSITION) -> Drawing:
     """What one head of the encoder looks at: weights (T, T), a row for each position that asks.
 
     A few weights are large and most next to nothing, so it is their square roots that are shown.
@@ -162,8 +162,8 @@ def attention_map(weights: Array, seconds_a_position: float = SECONDS_A_POSITION
     roots = np.sqrt(_float(weights))
     with Sheet("Attention of one head: where each position looks", 3.9) as sheet:
         axes = sheet.figure.subplots()
-        asking, looking = (length * seconds_a_position for length in roots.shape)
-        image = _image(axes, roots, (0, looking, asking, 0), "viridis", most=(184, 275))
+        asking, looking = (length * seconds_per_position for length in roots.shape)
+        image = _image(axes, roots, (0, looking, asking, 0), "viridis", max_shape=(184, 275))
         axes.set(xlabel="looking at (s)", ylabel="asking at (s)")
         _colour_bar(sheet, image, axes, "square root of the weight")
     return sheet.drawing
@@ -184,7 +184,7 @@ def gelu(x: Array, y: Array, errors: Mapping[str, Array]) -> Drawing:
         for (name, error), colour in zip(errors.items(), cycle(PALETTE[1:]), strict=False):
             _, high, centres = _envelope(np.abs(_float(error)), 120)
             where = np.interp(centres, np.arange(x.size), x)
-            right.plot(where, np.maximum(high, LEAST_ERROR), color=colour, label=name, linewidth=1.3)
+            right.plot(where, np.maximum(high, MIN_ERROR), color=colour, label=name, linewidth=1.3)
         right.set(xlabel="x", ylabel="absolute error", yscale="log", xlim=(x[0], x[-1]))
         _plain_powers(right.yaxis)
         _legend_on_top(right, 2)
@@ -199,8 +199,8 @@ def three_sounds(similar: Mapping[str, Array]) -> Drawing:
         panels = sheet.figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
         lowest = min(float(matrix.min()) for matrix in matrices.values())
         for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
-            rows, columns = (length * SECONDS_A_POSITION for length in matrix.shape)
-            image = _image(axes, matrix, (0, columns, rows, 0), "viridis", most=(110, 110), limits=(lowest, 1))
+            rows, columns = (length * SECONDS_PER_POSITION for length in matrix.shape)
+            image = _image(axes, matrix, (0, columns, rows, 0), "viridis", max_shape=(110, 110), limits=(lowest, 1))
             axes.set(title=name, xlabel="position (s)")
         panels[0].set(ylabel="position (s)")
         _colour_bar(sheet, image, list(panels), "cosine similarity")
@@ -296,26 +296,26 @@ def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
         axes = sheet.figure.subplots()
         ways, branches, ends = [], [], []
         for step, candidates in enumerate(history):
-            for row, (text, worth, parent) in enumerate(candidates):
-                before = _going(history[step - 1])[parent] if step else 0
+            for row, (text, sum_logprob, parent) in enumerate(candidates):
+                before = _active(history[step - 1])[parent] if step else 0
                 came_from = (step, history[step - 1][before][1]) if step else (0, 0.0)
-                ways.append([came_from, (step + 1, worth)])
+                ways.append([came_from, (step + 1, sum_logprob)])
                 if text == END:
-                    ends.append((step + 1, worth))
+                    ends.append((step + 1, sum_logprob))
                 elif row != rows.get(step) and (not step or before == rows.get(step - 1)) and text[:2] != "<|":
-                    branches.append((step + 1, worth, text))
+                    branches.append((step + 1, sum_logprob, text))
         _add_lines(axes, ways, GREY, "other candidates")
         best = [0.0, *(history[step][row][1] for step, row in enumerate(winner))]
         axes.plot(np.arange(len(best)), best, color=BLUE, linewidth=2.4, label="the winner")
         if ends:
             axes.plot(*zip(*ends, strict=True), "o", color=ORANGE, label="an end")
-        lowest = min(worth for candidates in history for _, worth, _ in candidates)
+        lowest = min(sum_logprob for candidates in history for _, sum_logprob, _ in candidates)
         axes.set(xlim=(-0.3, len(history) + 1.5), ylim=(lowest * 1.1, max(0.0, -lowest * 0.03)))
         taken: list[tuple[float, float, float]] = []  # left and right end, and height, of what is written already
-        for x, worth, text in sorted(branches, key=lambda branch: -branch[1]):
-            end, y = x + (len(text) + 1) * len(history) / 75, worth / lowest
+        for x, sum_logprob, text in sorted(branches, key=lambda branch: -branch[1]):
+            end, y = x + (len(text) + 1) * len(history) / 75, sum_logprob / lowest
             if all(end < left or x > right or abs(y - height) > 0.055 for left, right, height in taken):
-                _note(axes, _visible(text), x, worth, (1, 6))
+                _note(axes, _visible(text), x, sum_logprob, (1, 6))
                 taken.append((x, end, y))
         said = [_visible(history[step][row][0]) for step, row in enumerate(winner)]
         axes.set_xticks(np.arange(1, len(said) + 1), said, rotation=90)
@@ -325,7 +325,7 @@ def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
     return sheet.drawing
 
 
-def _going(candidates: Sequence[tuple[str, float, int]]) -> list[int]:
+def _active(candidates: Sequence[tuple[str, float, int]]) -> list[int]:
     """Which of a step's candidates have not ended."""
     return [row for row, (text, _, _) in enumerate(candidates) if text != END]
 
@@ -333,30 +333,30 @@ def _going(candidates: Sequence[tuple[str, float, int]]) -> list[int]:
 def _winner(history: Sequence[Sequence[tuple[str, float, int]]]) -> list[int]:
     """Which candidate of each step the winner was, up to where it ended."""
     ended = [
-        (worth / max(step, 1), step, row)
+        (sum_logprob / max(step, 1), step, row)
         for step, candidates in enumerate(history)
-        for row, (text, worth, _) in enumerate(candidates)
+        for row, (text, sum_logprob, _) in enumerate(candidates)
         if text == END
     ]
     last = len(history) - 1
-    _, step, row = max(ended or [(worth, last, row) for row, (_, worth, _) in enumerate(history[last])])
+    _, step, row = max(ended or [(sum_logprob, last, row) for row, (_, sum_logprob, _) in enumerate(history[last])])
     rows = [row]
     for earlier in range(step, 0, -1):
-        rows.insert(0, _going(history[earlier - 1])[history[earlier][rows[0]][2]])
+        rows.insert(0, _active(history[earlier - 1])[history[earlier][rows[0]][2]])
     return rows
 
 
 def alignment(
-    matrix: Array, path: Array, words: Sequence[str], seconds_a_position: float = SECONDS_A_POSITION
+    matrix: Array, path: Array, words: Sequence[str], seconds_per_position: float = SECONDS_PER_POSITION
 ) -> Drawing:
     """Which token when: cross-attention (S, T), the best path through it (2, L), and the tokens' names (S,)."""
     matrix, path = _float(matrix), to_numpy(path)
     with Sheet("Cross-attention of tokens, and the best path through it", 0.165 * len(words) + 0.9) as sheet:
         axes = sheet.figure.subplots()
         rows, columns = matrix.shape
-        seconds = columns * seconds_a_position
-        image = _image(axes, matrix, (0, seconds, rows - 0.5, -0.5), "viridis", most=(rows, 300))
-        way = (path[1] + 0.5) * seconds_a_position
+        seconds = columns * seconds_per_position
+        image = _image(axes, matrix, (0, seconds, rows - 0.5, -0.5), "viridis", max_shape=(rows, 300))
+        way = (path[1] + 0.5) * seconds_per_position
         axes.plot(way, path[0], color=PATH, linewidth=1.5, label="best path")
         _name_rows(axes, [_visible(word) for word in words])
         axes.set(xlabel="time (s)", ylabel="token", xlim=(0, seconds))
@@ -441,11 +441,11 @@ def _float(values: Array) -> Float64:
 
 
 def _to_seconds(position: Any) -> Any:
-    return position * SECONDS_A_POSITION
+    return position * SECONDS_PER_POSITION
 
 
 def _to_positions(seconds: Any) -> Any:
-    return seconds / SECONDS_A_POSITION
+    return seconds / SECONDS_PER_POSITION
 
 
 def _decibels(energy: Float64) -> Float64:
@@ -454,31 +454,31 @@ def _decibels(energy: Float64) -> Float64:
     return 10 * np.log10(np.maximum(energy, loudest * 10 ** (-DECIBELS / 10)))
 
 
-def _envelope(values: Float64, most: int) -> tuple[Float64, Float64, Float64]:
-    """Lowest and highest of each of at most ``most`` stretches of (N,), and the middle index of each."""
-    edges = np.linspace(0, values.size, min(most, values.size) + 1).astype(int)
+def _envelope(values: Float64, max_points: int) -> tuple[Float64, Float64, Float64]:
+    """Lowest and highest of each of at most ``max_points`` stretches of (N,), and the middle index of each."""
+    edges = np.linspace(0, values.size, min(max_points, values.size) + 1).astype(int)
     low = np.minimum.reduceat(values, edges[:-1])
     high = np.maximum.reduceat(values, edges[:-1])
     return low, high, (edges[:-1] + edges[1:] - 1) / 2
 
 
-def _shrunk(matrix: Float64, most: tuple[int, int]) -> Float64:
+def _block_means(matrix: Float64, max_shape: tuple[int, int]) -> Float64:
     """Means over blocks, so that no more rows and columns are left than asked for."""
     for axis in (0, 1):
         length = matrix.shape[axis]
-        starts = np.arange(0, length, -(-length // most[axis]))
+        starts = np.arange(0, length, -(-length // max_shape[axis]))
         counts = np.diff(starts, append=length)
         matrix = np.add.reduceat(matrix, starts, axis=axis) / (counts if axis else counts[:, None])
     return matrix
 
 
-def _softened(matrix: Float64, most: tuple[int, int]) -> Float64:
+def _smoothed(matrix: Float64, max_shape: tuple[int, int]) -> Float64:
     """The matrix with waves averaged away that are too fast for so many rows and columns. Same shape out.
 
     Means over blocks alone would turn some of them into slow waves that are not there.
     """
     for axis in (0, 1):
-        block = -(-matrix.shape[axis] // most[axis])
+        block = -(-matrix.shape[axis] // max_shape[axis])
         if block > 1:
             kernel = np.hanning(2 * block + 3)
             weights = np.convolve(np.ones(matrix.shape[axis]), kernel, "same")
@@ -511,7 +511,7 @@ def _image(
     extent: tuple[float, float, float, float],
     colours: str,
     *,
-    most: tuple[int, int],
+    max_shape: tuple[int, int],
     limits: tuple[float, float] | tuple[None, None] = (None, None),
 ) -> "AxesImage":
     """A matrix in colours, of at most so many rows and columns.
@@ -522,7 +522,7 @@ def _image(
 
     axes.grid(False)
     return axes.imshow(
-        _shrunk(matrix, most),
+        _block_means(matrix, max_shape),
         cmap=matplotlib.colormaps[colours].resampled(SHADES),
         extent=extent,
         origin="upper" if extent[2] > extent[3] else "lower",

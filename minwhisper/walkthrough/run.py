@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError, WalkthroughError
+from .compare_outputs import first_difference
 from .drawing import Drawing
-from .shown import difference
 from .text import Cell, Listing, Part, PictureLink, Section, Walkthrough, source_of
 
 PARAMETERS = "# parameters"  # first line of the cell whose names the command's options set
@@ -23,7 +23,7 @@ PICTURES_FOLDER = Path(__file__).parent / "pictures"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellResult:
     """What became of a cell."""
 
     place: str  # "section 3, cell 2"
@@ -41,7 +41,7 @@ def run(
     *,
     last: int | None = None,
     compared: bool = True,
-) -> Iterator[tuple[Section | None, Part, Outcome | None]]:
+) -> Iterator[tuple[Section | None, Part, CellResult | None]]:
     """Run the text part by part: yields the section (None: the introduction), the part, and of a cell its outcome.
 
     ``file`` is where the text is from, for messages. ``parameters`` replace what the cell that begins with
@@ -59,15 +59,15 @@ def run(
                 continue
             count += 1
             place = f"{f'section {section.number}' if section else 'introduction'}, cell {count}"
-            outcome = run_cell(part, place, file, namespace)
+            result = run_cell(part, place, file, namespace)
             if part.code.startswith(PARAMETERS):
                 namespace.update(parameters or {})
             if compared:
-                outcome = replace(outcome, difference=_from_shown(outcome))
-            yield section, part, outcome
+                result = replace(result, difference=_from_shown(result))
+            yield section, part, result
 
 
-def run_cell(cell: Cell, place: str, file: Path, namespace: dict[str, Any]) -> Outcome:
+def run_cell(cell: Cell, place: str, file: Path, namespace: dict[str, Any]) -> CellResult:
     """Run one cell in a namespace, which it may change.
 
     Raises :class:`WalkthroughError` with the place, the line and the line's code if it fails.
@@ -85,11 +85,11 @@ def run_cell(cell: Cell, place: str, file: Path, namespace: dict[str, Any]) -> O
             if value is not None and not isinstance(value, Drawing):
                 print(repr(value))
     except MissingExtraError as error:
-        return Outcome(place, cell, printed.getvalue().rstrip(), note=str(error))
+        return CellResult(place, cell, printed.getvalue().rstrip(), note=str(error))
     except Exception as error:
         raise WalkthroughError(_failure(error, cell, place, file)) from error
     drawing = value if isinstance(value, Drawing) else None
-    return Outcome(place, cell, printed.getvalue().rstrip(), drawing)
+    return CellResult(place, cell, printed.getvalue().rstrip(), drawing)
 
 
 def _failure(error: Exception, cell: Cell, place: str, file: Path) -> str:
@@ -106,19 +106,19 @@ def _failure(error: Exception, cell: Cell, place: str, file: Path) -> str:
     return f"{place}, {file.name} line {line}, `{code}`: {type(error).__name__}: {error}"
 
 
-def _from_shown(outcome: Outcome) -> str | None:
+def _from_shown(result: CellResult) -> str | None:
     """How an outcome differs from what the text shows; None if it does not."""
-    found = difference(outcome.cell.output, outcome.output)
-    link = outcome.cell.picture
-    if found or outcome.note:
+    found = first_difference(result.cell.output, result.output)
+    link = result.cell.picture
+    if found or result.note:
         return found
-    if outcome.drawing is None or link is None:
-        same = outcome.drawing is None and link is None
+    if result.drawing is None or link is None:
+        same = result.drawing is None and link is None
         return None if same else f"a picture is {'shown' if link else 'drawn'}, none {'drawn' if link else 'shown'}"
     stored = stored_picture(link)
     if not stored.is_file():
         return f"{stored.name}: there is no such picture"
-    found = difference(Drawing.from_svg(stored.read_text("utf-8")).facts, outcome.drawing.facts)
+    found = first_difference(Drawing.from_svg(stored.read_text("utf-8")).facts, result.drawing.facts)
     return f"{stored.name}: {found}" if found else None
 
 
@@ -138,14 +138,14 @@ def stale_listings(walkthrough: Walkthrough) -> list[Listing]:
     return [listing for listing in listings if listing.code != source_of(listing.source)]
 
 
-def with_outcomes(walkthrough: Walkthrough, outcomes: dict[int, Outcome]) -> Walkthrough:
+def with_results(walkthrough: Walkthrough, results: dict[int, CellResult]) -> Walkthrough:
     """The text with what came out in place of what it showed; outcomes by the line of their cell."""
 
     def renewed(part: Part) -> Part:
         if isinstance(part, Listing):
             return replace(part, code=source_of(part.source))
-        if isinstance(part, Cell) and part.line in outcomes:
-            return replace(part, output=outcomes[part.line].output)
+        if isinstance(part, Cell) and part.line in results:
+            return replace(part, output=results[part.line].output)
         return part
 
     return replace(

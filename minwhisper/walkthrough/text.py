@@ -1,15 +1,16 @@
-"""The walkthrough as a text: what its parts are, how they are read from Markdown and written back.
+"""The parts of the walkthrough, read from Markdown and written back.
 
-``walkthrough.md`` is prose that GitHub shows and a program that :mod:`minwhisper.walkthrough.run` runs. Its parts:
+``walkthrough.md`` is a document that GitHub shows and ``walkthrough/run.py`` executes. Its parts:
 
 * a section, ``## 3. Its title``;
-* a listing, a fence ``python .noeval`` below ``<!-- source: model.layers.softmax -->``: that function as the package
-has it; * a cell, a fence ``python``, and right behind it, if it shows something, its output as a fence ``text`` and the
-  picture it draws, ``![what it shows](minwhisper/walkthrough/pictures/name.svg)``;
-* anything else is prose, other fences included.
+* a listing: a code block ``python .noeval`` below ``<!-- source: model.layers.softmax -->`` that shows the source of
+  that function;
+* a cell: a code block ``python``, followed by its output, a code block ``text``, and by the picture that it draws,
+  ``![what it shows](minwhisper/walkthrough/pictures/name.svg)``, if it has them;
+* prose: everything else, including other code blocks.
 
-Jupytext sees the same cells, and takes a fence that is marked ``.noeval`` for prose. A comment before the title tells
-it which kernel to start.
+Jupytext sees the same cells and treats a block marked ``.noeval`` as prose. A comment before the title names the
+kernel for it.
 """
 
 import inspect
@@ -26,47 +27,57 @@ from typing import Any, TypeAlias
 from ..errors import WalkthroughError
 
 FILE = "walkthrough.md"
-PICTURES = "minwhisper/walkthrough/pictures/"  # where a picture has to lie, seen from the text
+PACKAGE = Path(__file__).parent.parent
+PICTURES = "minwhisper/walkthrough/pictures/"  # the folder of the pictures, relative to the text
 
 
 @dataclass(frozen=True)
 class Prose:
-    """Markdown as it stands."""
+    """Markdown that is shown as it is."""
 
     text: str
-    line: int = 1  # of the file, of the first line of the part; of a cell or listing, of its first line of code
+    line: int = 1  # line number in the file of the part's first line; of a cell or listing, of its first code line
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A function or class of the package, as its source has it."""
+    """The source of a function or class of the package."""
 
-    source: str  # module and name, "layers.softmax"
+    source: str  # module and name, "model.layers.softmax"
     code: str
     line: int = 1
 
     @property
     def file(self) -> str:
-        """The file it is from, seen from the text."""
-        return f"minwhisper/{self.source.partition('.')[0]}.py"
+        """The file that defines it, relative to the text."""
+        return f"minwhisper/{'/'.join(_split_source(self.source)[0])}.py"
 
     @property
     def name(self) -> str:
-        """What it is called in that file."""
-        return self.source.partition(".")[2]
+        """Its name in that file."""
+        return ".".join(_split_source(self.source)[1])
+
+
+def _split_source(source: str) -> tuple[list[str], list[str]]:
+    """Split "model.decoder.Cache" into the parts of the module, model and decoder, and those of the name, Cache."""
+    names = source.split(".")
+    depth = 1
+    while depth < len(names) - 1 and PACKAGE.joinpath(*names[:depth]).is_dir():
+        depth += 1
+    return names[:depth], names[depth:]
 
 
 @dataclass(frozen=True)
 class PictureLink:
-    """A picture that a cell draws."""
+    """A link to the picture that a cell draws."""
 
-    alt: str  # what it shows, in words
-    path: str  # as the text has it, relative to its folder
+    alt: str  # alternative text: what the picture shows
+    path: str  # relative to the text
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Code that runs, and what it shows."""
+    """Code to run, with its output."""
 
     code: str
     line: int = 1
@@ -94,29 +105,29 @@ class Walkthrough:
     title: str
     introduction: tuple[Part, ...]
     sections: tuple[Section, ...]
-    head: str = ""  # the comment before the title
+    head: str = ""  # a comment before the title
 
     def parts(self) -> Iterator[Part]:
-        """Every part, in order."""
+        """Iterate over all parts in order."""
         yield from self.introduction
         for section in self.sections:
             yield from section.parts
 
     def cells(self) -> Iterator[Cell]:
-        """Every cell, in order."""
+        """Iterate over all cells in order."""
         return (part for part in self.parts() if isinstance(part, Cell))
 
 
 def find_walkthrough() -> Path:
-    """Where the text is: beside the package in a checkout, inside of it where it was installed.
+    """Return the path of the text: beside the package in a checkout, inside it after installation.
 
-    Raises :class:`WalkthroughError` if it is in neither place.
+    Raises ``WalkthroughError`` if it is in neither place.
     """
     here = Path(__file__).parent
-    for folder in (here, here.parent.parent):
+    for folder in (here, PACKAGE.parent):
         if (folder / FILE).is_file():
             return folder / FILE
-    raise WalkthroughError(f"{FILE} is neither in {here} nor beside the package: is the installation complete?")
+    raise WalkthroughError(f"{FILE} is neither in {here} nor beside the package: the installation is incomplete")
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -128,7 +139,7 @@ _SECTION = re.compile(r"## (\d+)\. (.+)")
 
 
 def parse(text: str) -> Walkthrough:
-    """Read the text. Raises :class:`WalkthroughError` naming the line of what is not as it should be."""
+    """Parse the text. Raises ``WalkthroughError``, with the line number, if its structure is wrong."""
     lines = text.splitlines()
     top = next((at for at, line in enumerate(lines) if line.startswith("# ")), None)
     if top is None:
@@ -145,22 +156,22 @@ def parse(text: str) -> Walkthrough:
 
 
 class _Reader:
-    """Goes through the lines once; ``at`` is the next one."""
+    """A parser that passes over the lines once; ``at`` is the index of the next one."""
 
     def __init__(self, lines: list[str], at: int) -> None:
         self.lines, self.at = lines, at
 
     def heading(self) -> tuple[int, str, int] | None:
-        """The section that starts here: number, title and line; None at the end of the text."""
+        """Return number, title and line of the section that starts here, or None at the end of the text."""
         if self.at == len(self.lines):
             return None
         found = _SECTION.fullmatch(self.lines[self.at])
-        assert found  # parts() stops nowhere else
+        assert found  # parts() stops only at a section
         self.at += 1
         return int(found[1]), found[2], self.at
 
     def parts(self) -> tuple[Part, ...]:
-        """The parts up to the next section or the end."""
+        """Return the parts up to the next section or the end."""
         parts: list[Part] = []
         prose: list[str] = []
         begun = self.at
@@ -187,14 +198,14 @@ class _Reader:
         return tuple(parts)
 
     def _fence(self) -> list[str]:
-        """The lines of the fence that opens here, fences included."""
+        """Return the lines of the code block that opens here, fences included."""
         opens = _FENCE.fullmatch(self.lines[self.at])
         assert opens
         for end in range(self.at + 1, len(self.lines)):
             if self.lines[end] == opens[1]:
                 fence, self.at = self.lines[self.at : end + 1], end + 1
                 return fence
-        raise WalkthroughError(f"{FILE}, line {self.at + 1}: the fence {opens[0]!r} is not closed")
+        raise WalkthroughError(f"{FILE}, line {self.at + 1}: the code block {opens[0]!r} is not closed")
 
     def _code(self) -> str:
         return "\n".join(self._fence()[1:-1])
@@ -202,7 +213,9 @@ class _Reader:
     def _listing(self, source: str) -> Listing:
         self.at += 1
         if self.at == len(self.lines) or self.lines[self.at] != "```python .noeval":
-            raise WalkthroughError(f"{FILE}, line {self.at + 1}: expected '```python .noeval' with {source}")
+            raise WalkthroughError(
+                f"{FILE}, line {self.at + 1}: expected '```python .noeval' with the source of {source}"
+            )
         line = self.at + 2
         return Listing(source, self._code(), line)
 
@@ -219,7 +232,7 @@ class _Reader:
         return Cell(code, line, output, picture)
 
     def _follows(self, wanted: str | re.Pattern[str]) -> bool:
-        """Whether this comes next, after blank lines; if so, the blank lines are passed."""
+        """Skip blank lines if this comes after them, and return whether it does."""
         at = self.at
         while at < len(self.lines) and not self.lines[at].strip():
             at += 1
@@ -234,7 +247,7 @@ class _Reader:
 
 
 def write(walkthrough: Walkthrough) -> str:
-    """The text again: ``parse(write(w))`` is ``w`` but for the numbers of lines."""
+    """Return the Markdown: ``parse(write(w))`` equals ``w`` up to the line numbers."""
     blocks = [walkthrough.head] if walkthrough.head else []
     blocks += [f"# {walkthrough.title}", *map(_block, walkthrough.introduction)]
     for section in walkthrough.sections:
@@ -256,14 +269,12 @@ def _block(part: Part) -> str:
 
 
 def source_of(name: str) -> str:
-    """The source of a function or class of the package, ``"model.layers.softmax"`` or ``"model.decoder.Cache.take"``.
+    """Return the source of a function, class or method of the package, such as ``"model.layers.softmax"``.
 
-    Raises :class:`WalkthroughError` where there is none of this name.
+    Raises ``WalkthroughError`` if the package has none of this name.
 
-    >>> print(source_of("audio.mel.log_energy"))
-    def log_energy(energy: Float64) -> Float64:
-        \"\"\"The power of ten of each energy, at least -10, since silence has none: any shape.\"\"\"
-        return np.log10(np.maximum(energy, FLOOR))
+    >>> source_of("walkthrough.text.source_of").splitlines()[0]
+    'def source_of(name: str) -> str:'
     """
     try:
         thing: Any = import_module("minwhisper")
@@ -276,4 +287,4 @@ def source_of(name: str) -> str:
             raise TypeError("a whole module")
         return dedent(inspect.getsource(thing)).rstrip("\n")
     except (ImportError, AttributeError, TypeError):
-        raise WalkthroughError(f"source {name!r}: the package has nothing of this name with a source") from None
+        raise WalkthroughError(f"source {name!r}: expected the name of a function or class of the package") from None

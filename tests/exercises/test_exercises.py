@@ -20,7 +20,7 @@ from minwhisper.errors import ExerciseError, OptionError
 from minwhisper.exercises import EXERCISES, attention, beam, cached, check, command, find_exercise, load_function
 from minwhisper.exercises import spectrogram as mel
 from minwhisper.exercises import timestamps as times
-from minwhisper.exercises.checking import NONE, difference
+from minwhisper.exercises.checking import NO_MISTAKES, results_difference
 from minwhisper.model.layers import attend
 from minwhisper.model.layers import attention as attention_layer
 
@@ -56,7 +56,7 @@ def test_a_right_answer_passes_every_step(exercise):
     verdict = check(exercise, load_function(ANSWERS / f"{exercise.function}.py", exercise))
     assert verdict.hint is None
     assert verdict.solved
-    assert verdict.passed == tuple(step.title for step in exercise.steps)
+    assert verdict.passed == tuple(step.title for step in exercise.cases)
 
 
 @each
@@ -73,7 +73,7 @@ def test_every_mistake_gets_its_own_hint(exercise, name):
 
 @each
 def test_hints_differ_and_every_name_of_a_mistake_is_used(exercise):
-    texts = [*exercise.mistakes.values(), *(step.advice for step in exercise.steps)]
+    texts = [*exercise.mistakes.values(), *(step.advice for step in exercise.cases)]
     assert len(set(texts)) == len(texts)
     source = Path(sys.modules[exercise.solution.__module__].__file__).read_text(encoding="utf-8")
     for name in exercise.mistakes:
@@ -115,7 +115,7 @@ def test_they_are_well_described(exercise):
     assert max(map(len, exercise.task.splitlines())) <= 120
     assert f"{exercise.function}({', '.join(exercise.parameters)})" in exercise.task
     assert find_exercise(exercise.number) is exercise
-    assert len({step.title for step in exercise.steps}) == len(exercise.steps)
+    assert len({step.title for step in exercise.cases}) == len(exercise.cases)
 
 
 def test_they_stand_at_the_ends_of_these_sections():
@@ -413,7 +413,7 @@ def test_a_function_that_gives_nothing_of_use_gets_a_hint(exercise, body, words,
     source = f"def {exercise.function}({', '.join(exercise.parameters)}):\n    {body}\n"
     hint = hint_for(exercise, source, tmp_path)
     assert words in hint
-    assert hint.startswith(exercise.steps[0].title + ": ")
+    assert hint.startswith(exercise.cases[0].title + ": ")
 
 
 @each
@@ -451,7 +451,7 @@ def test_what_no_mistake_explains_is_located_and_answered_with_advice():
     ).hint
     first, advice = hint.split("\n")
     assert "the result at [0, 0, 0] is " in first
-    assert advice == ATTENTION.steps[0].advice
+    assert advice == ATTENTION.cases[0].advice
 
 
 def test_an_error_in_a_function_that_is_called_names_the_line_in_the_readers_file(tmp_path):
@@ -492,12 +492,12 @@ def test_a_tuple_of_three_is_no_pair(tmp_path):
 
 
 def test_a_difference_within_the_tolerance_is_none():
-    assert difference([("x", np.ones(2))], [("x", np.ones(2) + 9e-5)], 1e-4) is None
-    assert difference([("x", np.ones(2))], [("x", np.ones(2) + 2e-4)], 1e-4)
-    assert difference([("x", np.array([-np.inf]))], [("x", np.array([-np.inf]))], 1e-4) is None
-    assert difference([("x", 1.0)], [("x", float("nan"))], 1e-4) == "x is nan, expected 1"
-    assert difference([("x", [1])], [("x", [1, 2])], 1e-4) == "x is [1, 2], expected [1]"
-    assert difference([("x", np.array([np.nan]))], [("x", np.array([np.nan]))], 1e-4, equal_nan=True) is None
+    assert results_difference([("x", np.ones(2))], [("x", np.ones(2) + 9e-5)], 1e-4) is None
+    assert results_difference([("x", np.ones(2))], [("x", np.ones(2) + 2e-4)], 1e-4)
+    assert results_difference([("x", np.array([-np.inf]))], [("x", np.array([-np.inf]))], 1e-4) is None
+    assert results_difference([("x", 1.0)], [("x", float("nan"))], 1e-4) == "x is nan, expected 1"
+    assert results_difference([("x", [1])], [("x", [1, 2])], 1e-4) == "x is [1, 2], expected [1]"
+    assert results_difference([("x", np.array([np.nan]))], [("x", np.array([np.nan]))], 1e-4, equal_nan=True) is None
 
 
 # ------------------------------------------------------------------------------------------ the file
@@ -571,11 +571,11 @@ def test_the_command_shows_one(exercise, capsys):
 def test_the_command_checks_an_answer(exercise, capsys, tmp_path):
     assert command(exercise.number, ANSWERS / f"{exercise.function}.py", Console()) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown == [*(f"passed: {s.title}" for s in exercise.steps), f"Exercise {exercise.number} is solved."]
+    assert shown == [*(f"passed: {s.title}" for s in exercise.cases), f"Exercise {exercise.number} is solved."]
     path = tmp_path / "answer.py"
     path.write_text(exercise.skeleton)
     assert command(exercise.number, path, Console()) == 1
-    assert capsys.readouterr().out.startswith(f"not yet: {exercise.steps[0].title}: ")
+    assert capsys.readouterr().out.startswith(f"not yet: {exercise.cases[0].title}: ")
 
 
 def test_the_command_refuses_a_number_and_a_file_that_are_not_there(tmp_path):
@@ -586,4 +586,4 @@ def test_the_command_refuses_a_number_and_a_file_that_are_not_there(tmp_path):
 
 
 def test_the_solutions_make_no_mistake_unless_they_are_asked_to():
-    assert frozenset() == NONE
+    assert frozenset() == NO_MISTAKES

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from minwhisper.exercises import EXERCISES
+from minwhisper.walkthrough.compare_outputs import first_difference
 from minwhisper.walkthrough.drawing import Drawing
 from minwhisper.walkthrough.run import run, stale_listings
-from minwhisper.walkthrough.shown import difference
 from minwhisper.walkthrough.text import Cell, Listing, Prose, find_walkthrough, parse, write
 
 ROOT = Path(__file__).parents[2]
@@ -27,34 +27,34 @@ def prose(section) -> str:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tiny_en, base):  # for their skips
-    return [outcome for _, _, outcome in run(WALKTHROUGH, FILE) if outcome]
+def results(tiny_en, base):  # for their skips
+    return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
 
 
-def test_every_cell_runs_and_shows_what_the_text_says(outcomes):
-    assert len(outcomes) == len(list(WALKTHROUGH.cells())) > 50
-    assert [outcome.difference for outcome in outcomes if outcome.difference] == []
+def test_every_cell_runs_and_shows_what_the_text_says(results):
+    assert len(results) == len(list(WALKTHROUGH.cells())) > 50
+    assert [result.difference for result in results if result.difference] == []
 
 
-def test_any_wrong_digit_would_be_found(outcomes):
+def test_any_wrong_digit_would_be_found(results):
     tried = 0
-    for outcome in outcomes:
-        shown = outcome.output
+    for result in results:
+        shown = result.output
         for number in re.finditer(r"(?<![~\w.+-])\d+(\.\d+)?(?![\w.])", shown):
             line = shown[shown.rfind("\n", 0, number.start()) + 1 : number.start()]
             if "≈" in line:
                 continue
             digit = str((int(number[0][0]) + 3) % 10)
             wrong = shown[: number.start()] + digit + shown[number.start() + 1 :]
-            assert difference(wrong, outcome.output), (outcome.place, number[0])
+            assert first_difference(wrong, result.output), (result.place, number[0])
             tried += 1
     assert tried > 300
 
 
-def test_every_picture_is_drawn(outcomes):
-    drawn = [outcome for outcome in outcomes if outcome.drawing]
+def test_every_picture_is_drawn(results):
+    drawn = [result for result in results if result.drawing]
     assert len(drawn) >= len(SECTIONS)
-    assert [outcome.note for outcome in outcomes if outcome.note] == []
+    assert [result.note for result in results if result.note] == []
 
 
 def test_listings_are_what_the_package_has():

@@ -101,8 +101,8 @@ def draw(name: str, scale: float = 1.0) -> Drawing:
 def figures(monkeypatch):
     """The figures that are drawn, as they are when they become pictures."""
     seen = []
-    real = drawing.finished
-    monkeypatch.setattr(drawing, "finished", lambda figure, *rest: (seen.append(figure), real(figure, *rest))[1])
+    real = drawing.to_drawing
+    monkeypatch.setattr(drawing, "to_drawing", lambda figure, *rest: (seen.append(figure), real(figure, *rest))[1])
     return seen
 
 
@@ -110,12 +110,12 @@ def figures(monkeypatch):
 def figure_of():
     """From the name of an example to the figure behind its picture."""
     figures = {}
-    real = drawing.finished
+    real = drawing.to_drawing
 
     def figure(name: str):
         if name not in figures:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(drawing, "finished", lambda it, *rest: (figures.update({name: it}), real(it, *rest))[1])
+                patch.setattr(drawing, "to_drawing", lambda it, *rest: (figures.update({name: it}), real(it, *rest))[1])
                 getattr(drawings, name)(*EXAMPLES[name](1.0))
         return figures[name]
 
@@ -256,17 +256,17 @@ def test_a_small_image_is_shown_number_by_number():
 def test_a_large_image_is_shown_in_means_over_blocks():
     told = facts("log_mel", np.tile([[0.0, 1.0], [2.0, 3.0]], (80, 600)))  # (160, 1200)
     assert "image: 80 × 400; mean 1.500, std " in told
-    assert np.array_equal(drawings._shrunk(np.arange(10.0).reshape(2, 5), (1, 3)), [[3.0, 5.0, 6.5]])
+    assert np.array_equal(drawings._block_means(np.arange(10.0).reshape(2, 5), (1, 3)), [[3.0, 5.0, 6.5]])
 
 
 def test_waves_too_fast_for_the_picture_become_their_mean_and_slow_ones_stay():
     t = np.arange(1500.0)[:, None]
     waves = np.concatenate([np.cos(t * 2.4), np.cos(t / 200), np.ones((1500, 1))], axis=1)
-    soft = drawings._softened(waves, (250, 3))
+    soft = drawings._smoothed(waves, (250, 3))
     assert np.abs(soft[20:-20, 0]).max() < 0.02
     assert np.abs(soft[:, 1] - waves[:, 1]).max() < 0.02
     assert np.allclose(soft[:, 2], 1.0)
-    assert np.array_equal(drawings._softened(waves, (1500, 3)), waves)
+    assert np.array_equal(drawings._smoothed(waves, (1500, 3)), waves)
 
 
 def test_attention_is_shown_by_the_square_root():
@@ -330,8 +330,8 @@ def test_a_beam_search_is_won_by_the_likeliest_for_its_length_that_has_ended():
     assert drawings._winner(history) == [1, 2, 0, 0]
     told = facts("beams", history)
     assert "along x: ␣b | ␣d | ␣e | <|endoftext|>" in told
-    worth = summary([0.0, -1.5, -1.75, -2.75, -3.0])
-    assert f"line the winner: 5 points; x mean 2.000, std 1.414, min 0.000, max 4.000; y {worth}" in told
+    sum_logprob = summary([0.0, -1.5, -1.75, -2.75, -3.0])
+    assert f"line the winner: 5 points; x mean 2.000, std 1.414, min 0.000, max 4.000; y {sum_logprob}" in told
     assert "line an end: 2 points" in told
     ways = [0, -1, 0, -1.5, -1, -2, -1, -2.5, -1.5, -1.75, -1.75, -2.75, -2.5, -6, -2.75, -3, -2.75, -2.9]
     assert re.search(rf"shape other candidates: 18 points; x mean .*; y {re.escape(summary(ways))}", told)

@@ -21,7 +21,7 @@ def text_of(*cells: str) -> str:
     return "\n\n".join(["# T", fence("# parameters\nMODEL = 'tiny.en'"), "## 1. One", *cells]) + "\n"
 
 
-def outcomes(text: str, tmp_path, **options):
+def results(text: str, tmp_path, **options):
     return [o for _, _, o in run.run(parse(text), tmp_path / "walkthrough.md", **options) if o][1:]
 
 
@@ -29,40 +29,40 @@ DRAW = "from minwhisper.walkthrough.drawing import Drawing\nDrawing('<svg><desc>
 
 
 def test_a_cell_shows_what_it_prints_and_its_last_value(tmp_path):
-    found = outcomes(
+    found = results(
         text_of(fence("print('a')\n1 + 1"), fence("x = 3"), fence("x"), fence("None"), fence("'s'")), tmp_path
     )
-    assert [outcome.output for outcome in found] == ["a\n2", "", "3", "", "'s'"]
+    assert [result.output for result in found] == ["a\n2", "", "3", "", "'s'"]
 
 
 def test_cells_share_a_namespace_and_see_no_other(tmp_path):
     with pytest.raises(WalkthroughError, match="NameError: name 'fence' is not defined"):
-        outcomes(text_of(fence("fence")), tmp_path)
-    assert outcomes(text_of(fence("def f(): return x"), fence("x = 5\nf()")), tmp_path)[1].output == "5"
+        results(text_of(fence("fence")), tmp_path)
+    assert results(text_of(fence("def f(): return x"), fence("x = 5\nf()")), tmp_path)[1].output == "5"
 
 
 def test_parameters_are_those_given(tmp_path):
     text = text_of(fence("MODEL"))
-    assert outcomes(text, tmp_path)[0].output == "'tiny.en'"
-    assert outcomes(text, tmp_path, parameters={"MODEL": "base"})[0].output == "'base'"
+    assert results(text, tmp_path)[0].output == "'tiny.en'"
+    assert results(text, tmp_path, parameters={"MODEL": "base"})[0].output == "'base'"
 
 
 def test_sections_behind_the_last_one_do_not_run(tmp_path):
     text = text_of(fence("1")) + "\n## 2. Two\n\n" + fence("1 / 0") + "\n"
-    assert len(outcomes(text, tmp_path, last=1)) == 1
+    assert len(results(text, tmp_path, last=1)) == 1
     with pytest.raises(WalkthroughError, match="ZeroDivisionError"):
-        outcomes(text, tmp_path)
+        results(text, tmp_path)
 
 
 def test_an_output_is_held_against_the_text(tmp_path):
-    found = outcomes(text_of(fence("0.5", "0.5"), fence("0.5", "0.6"), fence("0.5"), fence("x = 0", "0")), tmp_path)
-    assert [outcome.difference for outcome in found] == [
+    found = results(text_of(fence("0.5", "0.5"), fence("0.5", "0.6"), fence("0.5"), fence("x = 0", "0")), tmp_path)
+    assert [result.difference for result in found] == [
         None,
         "shown: '0.6', came out: '0.5'",
         "0 lines shown, 1 came out; the first without a counterpart is '0.5'",
         "1 lines shown, 0 came out; the first without a counterpart is '0'",
     ]
-    assert outcomes(text_of(fence("0.5", "0.6")), tmp_path, compared=False)[0].difference is None
+    assert results(text_of(fence("0.5", "0.6")), tmp_path, compared=False)[0].difference is None
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_a_picture_is_held_against_the_stored_one(tmp_path, pictures):
     (pictures / "same.svg").write_text("<svg><desc>mean 0.5</desc><g/></svg>")
     (pictures / "other.svg").write_text("<svg><desc>mean 0.7</desc></svg>")
     cells = [fence(DRAW, picture=name) for name in ("same", "other", "missing")]
-    found = outcomes(text_of(*cells, fence(DRAW), fence("x = 1", picture="same")), tmp_path)
-    assert [outcome.output for outcome in found] == [""] * 5
-    assert [outcome.difference for outcome in found] == [
+    found = results(text_of(*cells, fence(DRAW), fence("x = 1", picture="same")), tmp_path)
+    assert [result.output for result in found] == [""] * 5
+    assert [result.difference for result in found] == [
         None,
         "other.svg: shown: 'mean 0.7', came out: 'mean 0.5'",
         "missing.svg: there is no such picture",
@@ -90,7 +90,7 @@ def test_a_picture_is_held_against_the_stored_one(tmp_path, pictures):
 
 def test_without_matplotlib_a_picture_is_left_out_and_the_rest_runs(tmp_path):
     code = "from minwhisper.errors import MissingExtraError\nprint('before')\nraise MissingExtraError('no matplotlib')"
-    found = outcomes(text_of(fence(code, "before", "any"), fence("1", "1")), tmp_path)
+    found = results(text_of(fence(code, "before", "any"), fence("1", "1")), tmp_path)
     assert [(o.output, o.note, o.difference) for o in found] == [("before", "no matplotlib", None), ("1", "", None)]
 
 
@@ -107,7 +107,7 @@ def test_without_matplotlib_a_picture_is_left_out_and_the_rest_runs(tmp_path):
 )
 def test_a_failure_names_section_cell_and_line(tmp_path, code, told):
     with pytest.raises(WalkthroughError) as caught:
-        outcomes(text_of(fence(code)), tmp_path)
+        results(text_of(fence(code)), tmp_path)
     assert str(caught.value).startswith(f"section 1, cell 1, walkthrough.md {told}")
 
 
@@ -154,7 +154,7 @@ def test_a_difference_is_told_and_is_a_failure(here, capsys):
 def test_a_stale_listing_is_told_and_is_a_failure(here, capsys):
     here("<!-- source: audio.mel.log_energy -->\n```python .noeval\nno\n```")
     assert main(["walkthrough"]) == 1
-    assert "line 12: the listing of mel.log_energy is not what the package has" in capsys.readouterr().err
+    assert "line 12: the listing of audio.mel.log_energy is not what the package has" in capsys.readouterr().err
 
 
 def test_a_failing_cell_ends_it_with_one_line(here, capsys):

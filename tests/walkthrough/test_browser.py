@@ -10,7 +10,7 @@ import pytest
 from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
-from test_walkthrough_page import PICTURES, ROOT, SAMPLE
+from test_page import PICTURES, ROOT, SAMPLE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

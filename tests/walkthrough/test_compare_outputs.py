@@ -2,7 +2,7 @@
 
 import pytest
 
-from minwhisper.walkthrough.shown import difference, same_line
+from minwhisper.walkthrough.compare_outputs import first_difference, same_line
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from minwhisper.walkthrough.shown import difference, same_line
 )
 def test_what_says_the_same(shown, came):
     assert same_line(shown, came)
-    assert difference(shown, came) is None
+    assert first_difference(shown, came) is None
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_what_says_the_same(shown, came):
 )
 def test_what_does_not(shown, came):
     assert not same_line(shown, came)
-    assert difference(shown, came) == f"shown: {shown!r}, came out: {came!r}"
+    assert first_difference(shown, came) == f"shown: {shown!r}, came out: {came!r}"
 
 
 def test_the_first_line_that_differs_is_named():
-    assert difference("one\ntwo\nthree", "one\n2\n3") == "shown: 'two', came out: '2'"
+    assert first_difference("one\ntwo\nthree", "one\n2\n3") == "shown: 'two', came out: '2'"
 
 
 @pytest.mark.parametrize(("shown", "came"), [("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")])
 def test_a_line_too_many_is_named(shown, came):
-    assert "'two'" in difference(shown, came)
+    assert "'two'" in first_difference(shown, came)

@@ -145,7 +145,7 @@ def test_the_last_line_may_be_a_section():
     [
         ("", "walkthrough.md: expected a title"),
         ("no title\n", "walkthrough.md: expected a title"),
-        ("# T\n\n```python\nx = 1\n", "walkthrough.md, line 3: the fence '```python' is not closed"),
+        ("# T\n\n```python\nx = 1\n", "walkthrough.md, line 3: the code block '```python' is not closed"),
         ("# T\n\n## 2. Two\n", "walkthrough.md, line 3: expected section 1, got 2"),
         ("# T\n\n## 1. One\n## 1. One\n", "walkthrough.md, line 4: expected section 2, got 1"),
         ("# T\n\n<!-- source: model.layers.gelu -->\ntext\n", "walkthrough.md, line 4: expected '```python .noeval'"),

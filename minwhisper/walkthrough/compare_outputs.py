@@ -19,12 +19,12 @@ _TOKEN = re.compile(r"~?[-+]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?|\w+|\S")
 _NUMBER = re.compile(r"~?[-+]?\d[\d,]*(?:\.(?P<decimals>\d*))?(?:e(?P<power>[-+]?\d+))?")
 
 
-def difference(shown: str, came: str) -> str | None:
+def first_difference(shown: str, came: str) -> str | None:
     """Where two outputs differ first, as a sentence; None if they are the same.
 
-    >>> difference("mean 0.251", "mean  0.250") is None
+    >>> first_difference("mean 0.251", "mean  0.250") is None
     True
-    >>> difference("mean 0.251", "mean 0.249")
+    >>> first_difference("mean 0.251", "mean 0.249")
     "shown: 'mean 0.251', came out: 'mean 0.249'"
     """
     ours, theirs = shown.splitlines(), came.splitlines()

@@ -141,7 +141,7 @@ def test_an_image_keeps_its_colours_and_few_bytes():
     assert np.array_equal(shown, exact[::-1]) or np.array_equal(shown, exact)
 
 
-@pytest.mark.parametrize(("rows", "sharp"), [(drawing.SMOOTH - 1, True), (drawing.SMOOTH, False)])
+@pytest.mark.parametrize(("rows", "sharp"), [(drawing.SMOOTH_ROWS - 1, True), (drawing.SMOOTH_ROWS, False)])
 def test_only_small_images_show_their_pixels(rows, sharp):
     with Sheet("image", 2.0) as sheet:
         sheet.figure.subplots().imshow(np.eye(rows))
@@ -149,7 +149,7 @@ def test_only_small_images_show_their_pixels(rows, sharp):
 
 
 def test_numbers_in_paths_are_rounded_to_a_fiftieth_of_a_pixel():
-    assert drawing._shorter("M 1.23456 -0.00123 \nL 2 3.5 \nz\n") == "M1.23 -0L2 3.5z"
+    assert drawing._compact_path("M 1.23456 -0.00123 \nL 2 3.5 \nz\n") == "M1.23 -0L2 3.5z"
     assert not re.search(r' d="[^"]*\d\.\d{3}', example().svg)
 
 
