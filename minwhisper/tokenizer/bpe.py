@@ -5,7 +5,7 @@ tokens. With the vocabulary of the English-only models, "It's ♪ 42" takes them
 
     0. the text                         It's ♪ 42
     1. cut into words (split_words)     It     's     ␣♪          ␣42
-    2. spelled in bytes (spell)         It     's     ĠâĻª        Ġ42      one visible character a byte
+    2. spelled in bytes (bytes_to_unicode)  It     's     ĠâĻª        Ġ42      one visible character a byte
     3. joined into pieces (merge)       It     's     ĠâĻ  ª      Ġ42      what the vocabulary has
        and looked up                    1026   338    20724 103   5433
 
@@ -95,7 +95,7 @@ _READING = {ord(char): byte for byte, char in _SPELLING.items()}
 def bytes_to_unicode(data: bytes) -> str:
     """Bytes in the alphabet of vocabulary files.
 
-    >>> spell(" né".encode())
+    >>> bytes_to_unicode(" né".encode())
     'ĠnÃ©'
     """
     return data.decode("latin-1").translate(_SPELLING)
@@ -104,7 +104,7 @@ def bytes_to_unicode(data: bytes) -> str:
 def unicode_to_bytes(piece: str) -> bytes:
     """The bytes that are spelled so.
 
-    >>> unspell("ĠnÃ©").decode()
+    >>> unicode_to_bytes("ĠnÃ©").decode()
     ' né'
     """
     return piece.translate(_READING).encode("latin-1")

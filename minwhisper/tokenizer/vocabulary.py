@@ -58,8 +58,8 @@ def read_vocab_and_merges(vocab: Path, merges: Path) -> VocabularyFiles:
     """
     text = read_text(merges, TokenizerError)
     lines = [line for line in text.splitlines() if line and not line.startswith("#version")]
-    asarray_like = vocab.with_name("added_tokens.json")
-    added = read_json(asarray_like, TokenizerError) if asarray_like.is_file() else {}
+    added_tokens = vocab.with_name("added_tokens.json")
+    added = read_json(added_tokens, TokenizerError) if added_tokens.is_file() else {}
     return VocabularyFiles(read_json(vocab, TokenizerError), _joined(lines), added, f"{vocab} and {merges.name}")
 
 

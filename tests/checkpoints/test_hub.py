@@ -64,7 +64,7 @@ REPOSITORIES = {
 
 CHILD = """
 import json, sys, time
-from minwhisper import sources
+from minwhisper.checkpoints import sources
 sources._PACKAGES.clear()
 for call in json.loads(sys.argv[1]):
     start = time.perf_counter()
