@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from .cli.interrupts import exit_at_once, handle_signals, interruption
-from .errors import OUT_OF_MEMORY, lacks_memory
+from .errors import OUT_OF_MEMORY, is_out_of_memory
 
 
 def run() -> NoReturn:
@@ -21,7 +21,7 @@ def run() -> NoReturn:
     except KeyboardInterrupt:  # another one, while the first was reported
         os._exit(interruption.status)
     except Exception as error:  # of the import
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         print(f"minwhisper: {OUT_OF_MEMORY}", file=sys.stderr)
         status = 2

@@ -13,7 +13,7 @@ from typing import Any
 from .printable import printable
 
 OUT_OF_MEMORY = "out of memory; end other programs, or take a smaller model, batch_size, beam_size or best_of"
-_SIGNS_OF_LITTLE_MEMORY = (
+_OUT_OF_MEMORY_SIGNS = (
     "can't start new thread",
     "annot allocate memory",
     "failed to map segment from shared object",
@@ -117,7 +117,7 @@ class SomeFailedError(MinWhisperError):
         self.errors, self.transcripts = dict(errors), list(transcripts)
 
 
-def lacks_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an error, or one that led to it, comes from a lack of the computer's memory.
 
     Python raises ``MemoryError`` and the system says ``ENOMEM``; a thread that cannot be started and a library that
@@ -127,7 +127,7 @@ def lacks_memory(error: BaseException) -> bool:
     while cause is not None and not isinstance(cause, DeviceMemoryError):
         if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
             return True
-        if any(sign in str(cause) for sign in _SIGNS_OF_LITTLE_MEMORY):
+        if any(sign in str(cause) for sign in _OUT_OF_MEMORY_SIGNS):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

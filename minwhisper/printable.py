@@ -2,17 +2,17 @@
 
 File names, tensor names and tokens come from files that anyone may have written. On a terminal an escape character in
 one of them could recolour, move or erase what was printed before. So every error and every note passes through
-:func:`printable`, and a single value inside a message through :func:`brief`.
+:func:`printable`, and a single value inside a message through :func:`short_repr`.
 """
 
 import reprlib
 
-LIMIT = 2000  # characters of a message
-BRIEF = 80  # characters of one value inside a message
+MAX_MESSAGE = 2000  # characters of a message
+MAX_VALUE = 80  # characters of one value inside a message
 _CUT = " … "
 
 
-def printable(text: object, limit: int = LIMIT) -> str:
+def printable(text: object, limit: int = MAX_MESSAGE) -> str:
     r"""Escape what is not a visible character, and cut the middle out of a text longer than ``limit``.
 
     The end of a message is kept because it names the way out.
@@ -27,10 +27,10 @@ def printable(text: object, limit: int = LIMIT) -> str:
     return _cut("".join(char if char.isprintable() else repr(char)[1:-1] for char in shown), limit)
 
 
-def brief(value: object, limit: int = BRIEF) -> str:
+def short_repr(value: object, limit: int = MAX_VALUE) -> str:
     r"""Return a value as a message shows it: its ``repr``, cut where it is long, deep or has many entries.
 
-    >>> brief("a\x1b[31m" + "b" * 1000, 30)
+    >>> short_repr("a\x1b[31m" + "b" * 1000, 30)
     "'a\\x1b[31mbbbb … bbbbbbbbbbbb'"
     """
     try:
@@ -49,4 +49,4 @@ def _cut(text: str, limit: int) -> str:
 
 
 _SHORT = reprlib.Repr()  # limits depth and entries, so that no nesting is too deep for it
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = BRIEF
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_VALUE

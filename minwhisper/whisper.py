@@ -13,12 +13,12 @@ from typing import Any, Self
 import numpy as np
 
 from .audio.load import AudioSource
-from .checkpoints.configuration import describe_windows, read_config, warn_of
+from .checkpoints.configuration import read_config, short_window_limits, warn_about
 from .checkpoints.load import load_checkpoint
-from .checkpoints.sources import find_checkpoint, reading_model
+from .checkpoints.sources import find_checkpoint, wrap_os_errors
 from .checkpoints.tensor_matching import LoadReport
 from .common.backend import Array, on_device, to_device, to_numpy
-from .common.finite import located
+from .common.finite import error_context
 from .common.option_checks import check_count, check_generator, check_names, check_seed
 from .decoding.decode import DecodingResult, Request, check_possible, decode_windows, language_probabilities
 from .decoding.options import DecodingOptions, TranscriptionOptions
@@ -44,7 +44,7 @@ from .model.engine import Engine, PlainEngine
 from .model.layers import Weights
 from .model.weight_names import expected_shapes, flatten, nest
 from .model.weights import check_dtype, random_weights
-from .printable import brief
+from .printable import short_repr
 from .tokenizer.tokenizer import Tokenizer
 from .transcription.segments import Transcript
 from .transcription.transcribe import Progress, Transcription, transcribe_batched
@@ -85,12 +85,12 @@ def load_model(
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
-    with reading_model(name):
+    with wrap_os_errors(name):
         files = find_checkpoint(name, revision)
         with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
             checkpoint = load_checkpoint(files, place, dtype, strict, layout_for(place, dtype, plain))
         tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
-    warn_of(files.label, describe_windows(checkpoint.config), stacklevel=2)
+    warn_about(files.label, short_window_limits(checkpoint.config), stacklevel=2)
     return Whisper(
         checkpoint.config,
         checkpoint.weights,
@@ -243,7 +243,7 @@ class Whisper:
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
-        with self.engine.session(), located(self.name):
+        with self.engine.session(), error_context(self.name):
             found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
@@ -280,7 +280,7 @@ class Whisper:
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
         if not isinstance(options, DecodingOptions | None):
-            raise OptionError(f"options: expected DecodingOptions or None, got {brief(options)}")
+            raise OptionError(f"options: expected DecodingOptions or None, got {short_repr(options)}")
         check_generator(generator)
         asked = replace(DecodingOptions() if options is None else options, **changes)
         check_possible(asked, self.tokenizer, self.config)
@@ -367,7 +367,9 @@ class Whisper:
         check_count("batch_size", batch_size, optional=False)
         check_generator(generator)
         if progress is not None and not callable(progress):
-            raise OptionError(f"progress: expected a function of (seconds done, seconds in all), got {brief(progress)}")
+            raise OptionError(
+                f"progress: expected a function of (seconds done, seconds in all), got {short_repr(progress)}"
+            )
         return Transcription(self, audio, asked, progress=progress, generator=generator, batch_size=batch_size)
 
     def stream_many(

@@ -68,7 +68,7 @@ def segment_tokens(transcript):
 def test_features_and_logits_are_those_of_the_cpu(on_cpu, on_gpu, mel):
     features = on_cpu.encode(mel)
     assert parity.relative_difference(to_numpy(on_gpu.encode(mel)), features) < 1e-5
-    prompt = [on_cpu.tokenizer.prompt("en", "transcribe", timestamps=True)]
+    prompt = [on_cpu.tokenizer.sot_sequence("en", "transcribe", timestamps=True)]
     expected = on_cpu.logits(prompt, features)
     assert parity.relative_difference(to_numpy(on_gpu.logits(prompt, features)), expected) < 1e-5
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from minwhisper import errors
 from minwhisper.common.console import Console
 from minwhisper.errors import DownloadError, MinWhisperError, MissingExtraError, NumericalError, WeightsError
-from minwhisper.printable import LIMIT, brief, printable
+from minwhisper.printable import MAX_MESSAGE, printable, short_repr
 
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\r\n\u202edetrever\x00\udc80"
 
@@ -27,7 +27,7 @@ def test_both_ends_of_a_long_message_are_kept():
     shown = printable("folder/" + "x" * 10**6 + "; fetch the file again")
     assert shown.startswith("folder/xxx")
     assert shown.endswith("; fetch the file again")
-    assert len(shown) == LIMIT
+    assert len(shown) == MAX_MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,15 @@ def test_both_ends_of_a_long_message_are_kept():
     ids=["text", "long", "deep", "long text", "digits", "mapping", "nan", "bytes"],
 )
 def test_a_value_in_a_message_is_short_and_visible(value):
-    assert brief(value).isprintable()
-    assert 2 <= len(brief(value)) <= 80
+    assert short_repr(value).isprintable()
+    assert 2 <= len(short_repr(value)) <= 80
 
 
 def test_a_value_nested_without_end_is_shown():
     value: list[object] = []
     for _ in range(100_000):
         value = [value]
-    assert brief(value).startswith("[[[[")
+    assert short_repr(value).startswith("[[[[")
 
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MinWhisperError)]
@@ -55,7 +55,7 @@ def test_the_message_of_every_error_is_one_visible_line(kind):
     message = str(kind(f"folder {HOSTILE}: damaged; fetch it again"))
     assert message.isprintable()
     assert message.endswith("damaged; fetch it again")
-    assert len(str(kind("x" * 10**6))) <= LIMIT
+    assert len(str(kind("x" * 10**6))) <= MAX_MESSAGE
 
 
 def test_errors_are_what_they_were_otherwise():

@@ -46,7 +46,7 @@ def test_the_figures_of_pytorch_are_the_stored_ones(name, column):
 def test_our_figures_are_true(model):
     reference = parity.load_reference(model.name)
     mel = parity.window_mel(parity.clip_samples(), model.config.num_mel_bins)
-    spoken = [[*model.tokenizer.prompt("en", "transcribe", timestamps=True), *reference.tokens]]
+    spoken = [[*model.tokenizer.sot_sequence("en", "transcribe", timestamps=True), *reference.tokens]]
     shown = figures(2 if model.name == "tiny.en" else 4)
     for stage, array in (("mel", mel), *parity.stages(model, mel, spoken)):
         part = parity.subsample(stage, array, reference.rows[stage])

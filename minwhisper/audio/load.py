@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..common.backend import Array, array_module
 from ..errors import AudioError
-from ..printable import brief
+from ..printable import short_repr
 from .sample_store import SampleStore
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _load(
 ) -> "NDArray[np.float32] | AudioFile":
     """Return samples in memory (N,), or what has been decoded of a file."""
     if not is_track(track):
-        got = brief(track)
+        got = short_repr(track)
         raise AudioError(f"track: expected a number, 1 for the first audio track, or a language's code, got {got}")
     if isinstance(source, np.ndarray):
         if track is not None:

@@ -4,7 +4,7 @@ In: a published name, a repository of the Hugging Face hub, or a folder. Out: a 
 arrays, each checked for its name, shape and values.
 
 Read ``sources`` (what a name means) and ``load`` first. Between them: ``files``, ``hub``, ``checksums``,
-``configuration``, the file formats ``tensor_files``, ``ctranslate2`` and ``byte_map``, and ``tensor_matching``.
+``configuration``, the file formats ``tensor_files``, ``ctranslate2`` and ``storage``, and ``tensor_matching``.
 
 Walkthrough: section 7.
 """

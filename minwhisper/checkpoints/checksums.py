@@ -43,7 +43,7 @@ def sha256_of(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def cached_sha256(path: Path) -> str | None:
+def expected_sha256(path: Path) -> str | None:
     """Return the sha256 that a file of the hub's cache has to have, if it is known.
 
     A file of a snapshot is a link to a file whose name is the ETag: for a large file its sha256, for a small one a

@@ -11,22 +11,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..common.backend import Array
-from ..common.untrusted import checked_integer
+from ..common.untrusted import check_integer
 from ..errors import ConfigError, WeightsError
 from ..model.config import LIMITS, WhisperConfig
 from ..model.encoder import sinusoids
-from ..printable import brief, printable
+from ..printable import printable, short_repr
 from .files import CheckpointFiles
 from .tensor_files import TensorFile, open_tensors
 
-Heads = tuple[tuple[int, int], ...]
+AlignmentHeads = tuple[tuple[int, int], ...]
 
-IS_CONFIG = "is config.json that of this model?"
+CONFIG_HINT = "is config.json that of this model?"
 MAX_HEADS = 10_000  # that a list may name; a published one names 23 at most
 WINDOW_POSITIONS = 1500  # of the 30 s of audio that transcription encodes at a time
-ROUNDING = 2**-11  # of positions below 1 in float16
+FLOAT16_ROUNDING = 2**-11  # of positions below 1 in float16
 BFLOAT16_ROUNDING = 2**-8
-OTHER_TABLE = 0.1  # root mean square of the differences, above which a table is not Whisper's sines after training
+MAX_TRAINED_RMS = 0.1  # root mean square of the differences, above which a table is not Whisper's sines after training
 
 
 def read_config(files: CheckpointFiles) -> WhisperConfig:
@@ -35,20 +35,20 @@ def read_config(files: CheckpointFiles) -> WhisperConfig:
     Raises :class:`WeightsError` and :class:`ConfigError`.
     """
     with open_tensors(files) as tensors:
-        return config_of(files, tensors)
+        return checkpoint_config(files, tensors)
 
 
-def config_of(files: CheckpointFiles, tensors: TensorFile) -> WhisperConfig:
+def checkpoint_config(files: CheckpointFiles, tensors: TensorFile) -> WhisperConfig:
     """Return the configuration of an open checkpoint. Raises :class:`ConfigError` and :class:`WeightsError`."""
     try:
         if files.format == "ctranslate2":
-            return _config_of_ctranslate2(tensors)
+            return _infer_config(tensors)
         return WhisperConfig.from_dict(files.config)
     except ConfigError as error:
         raise ConfigError(f"{files.label}: {error}") from None
 
 
-def _config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
+def _infer_config(tensors: TensorFile) -> WhisperConfig:
     """Read the configuration of a CTranslate2 file off the shapes of its tensors."""
     shapes = tensors.shapes()
 
@@ -76,7 +76,7 @@ def _config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
             raise WeightsError(f"{tensors.label}: {name}: expected a single number, the file has {shape_of(name)}")
         count = float(tensors.read(name, "float64"))
         whole = int(count) if count.is_integer() else count  # NaN and infinity are not
-        return checked_integer(name, whole, 1, LIMITS[f"{half}_attention_heads"])
+        return check_integer(name, whole, 1, LIMITS[f"{half}_attention_heads"])
 
     return WhisperConfig(
         vocab_size=dimension("decoder/embeddings/weight", 0),
@@ -96,7 +96,7 @@ def _config_of_ctranslate2(tensors: TensorFile) -> WhisperConfig:
 # --- What works with it -----------------------------------------------------------------------------------------------
 
 
-def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple[Heads, str]:
+def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple[AlignmentHeads, str]:
     """Return the heads that follow the audio, (decoder block, head) pairs, and what is wrong with them if anything is.
 
     A distilled model may list its teacher's heads, some of which it does not have. Those that it has need not follow
@@ -110,13 +110,13 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
         or not all(isinstance(pair, list) and len(pair) == 2 for pair in listed)
     ):
         raise ConfigError(
-            f"{files.label}: alignment_heads: expected pairs [block, head], got {brief(listed)}; {IS_CONFIG}"
+            f"{files.label}: alignment_heads: expected pairs [block, head], got {short_repr(listed)}; {CONFIG_HINT}"
         )
     most = LIMITS["decoder_layers"] - 1, LIMITS["decoder_attention_heads"] - 1
     heads = tuple(
         (
-            checked_integer(f"{files.label}: alignment_heads: block", block, 0, most[0]),
-            checked_integer(f"{files.label}: alignment_heads: head", head, 0, most[1]),
+            check_integer(f"{files.label}: alignment_heads: block", block, 0, most[0]),
+            check_integer(f"{files.label}: alignment_heads: head", head, 0, most[1]),
         )
         for block, head in listed
     )
@@ -131,12 +131,12 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
     if len(heads) > blocks * per_block:
         raise ConfigError(
             f"{files.label}: alignment_heads: expected at most the {blocks * per_block} heads of the decoder, got "
-            f"{len(heads)}; {IS_CONFIG}"
+            f"{len(heads)}; {CONFIG_HINT}"
         )
     return heads, ""
 
 
-def describe_windows(config: WhisperConfig) -> str:
+def short_window_limits(config: WhisperConfig) -> str:
     """Say what a model of another window length can do; nothing for one that takes 30 s of audio or more."""
     positions = config.max_source_positions
     if positions >= WINDOW_POSITIONS:
@@ -162,12 +162,12 @@ def check_positions(table: Array, label: str, strict: bool) -> str:
     off -= table
     mean = float(np.sqrt(np.square(off).mean()))
     error = float(np.abs(off, out=off).max())
-    if error <= ROUNDING:
+    if error <= FLOAT16_ROUNDING:
         return ""
     if error <= BFLOAT16_ROUNDING and bool((table.astype(np.float32).view(np.uint32) & 0xFFFF == 0).all()):
         return ""
     problem = f"encoder.positions: expected Whisper's sines, the file is off by up to {error:.2g}"
-    if mean <= OTHER_TABLE:
+    if mean <= MAX_TRAINED_RMS:
         return f"{problem}, which is more than rounding: the table was trained, and is used as it is"
     if strict:
         raise WeightsError(
@@ -177,7 +177,7 @@ def check_positions(table: Array, label: str, strict: bool) -> str:
     return f"{problem}; it is used as it is"
 
 
-def warn_of(label: str, problem: str, stacklevel: int) -> None:
+def warn_about(label: str, problem: str, stacklevel: int) -> None:
     """Warn of a problem of a checkpoint, if there is one, at the line of code ``stacklevel`` calls above the caller."""
     if problem:
         warnings.warn(printable(f"{label}: {problem}"), stacklevel=stacklevel + 1)

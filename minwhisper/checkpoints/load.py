@@ -21,10 +21,10 @@ from ..model.layers import Weights
 from ..model.weight_names import Shape, expected_shapes, from_ctranslate2, from_hugging_face, nest
 from ..model.weights import WeightLayout, check_dtype, empty_weights, fill, pool_bytes
 from .checksums import verify_checksums
-from .configuration import Heads, check_positions, config_of, read_alignment_heads, warn_of
+from .configuration import AlignmentHeads, check_positions, checkpoint_config, read_alignment_heads, warn_about
 from .files import CheckpointFiles
 from .tensor_files import TensorFile, open_tensors
-from .tensor_matching import LoadReport, Match, Part, match
+from .tensor_matching import LoadReport, MatchedTensors, TensorSlice, match_tensors
 
 
 class Checkpoint(NamedTuple):
@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
 
     config: WhisperConfig
     weights: Weights
-    alignment_heads: Heads  # (decoder block, head) that follow the audio; empty if not named
+    alignment_heads: AlignmentHeads  # (decoder block, head) that follow the audio; empty if not named
     report: LoadReport
 
 
@@ -41,13 +41,13 @@ def load_checkpoint(
     device: str = "cpu",
     dtype: str = "float32",
     strict: bool = True,
-    room: WeightLayout | None = None,
+    layout: WeightLayout | None = None,
 ) -> Checkpoint:
     """Read and check a checkpoint, converting tensor by tensor straight from the file.
 
     ``strict=False`` turns missing and unexpected tensors into a warning and lists them in the report; a missing one
     is filled with zeros, never left to chance. A misshapen tensor, a value that is not finite, a damaged file or a
-    wrong sha256 is an error either way. ``room`` allocates the arrays on the CPU that the tensors are read into,
+    wrong sha256 is an error either way. ``layout`` allocates the arrays on the CPU that the tensors are read into,
     :func:`empty_weights` by default. Warnings name the line that calls :func:`minwhisper.load_model`.
     Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``, :class:`OptionError`.
     """
@@ -56,12 +56,12 @@ def load_checkpoint(
         verified = meanwhile.submit(verify_checksums, files)
         try:
             with open_tensors(files) as tensors:
-                config = config_of(files, tensors)
+                config = checkpoint_config(files, tensors)
                 alignment_heads, foreign_heads = read_alignment_heads(files, config)
                 translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
                 shapes = expected_shapes(config)
-                matched = match(tensors, translate, shapes, strict)
-                flat = _read_all(tensors, matched, shapes, device, dtype, room or empty_weights)
+                matched = match_tensors(tensors, translate, shapes, strict)
+                flat = _read_all(tensors, matched, shapes, device, dtype, layout or empty_weights)
         finally:
             try:
                 verified.result()  # a wrong sum explains whatever else was wrong
@@ -72,26 +72,31 @@ def load_checkpoint(
         positions = check_positions(to_numpy(flat["encoder.positions"]), files.label, strict)
     zeros = f"{report}; missing tensors are filled with zeros" if report.missing else str(report)
     for problem in (zeros, positions, foreign_heads):
-        warn_of(files.label, problem, stacklevel=3)
+        warn_about(files.label, problem, stacklevel=3)
     return Checkpoint(config, nest(flat), alignment_heads, report)
 
 
 def _read_all(
-    tensors: TensorFile, matched: Match, expected: Mapping[str, Shape], device: str, dtype: str, room: WeightLayout
+    tensors: TensorFile,
+    matched: MatchedTensors,
+    expected: Mapping[str, Shape],
+    device: str,
+    dtype: str,
+    layout: WeightLayout,
 ) -> dict[str, Any]:
     """Read every expected tensor, under this package's name; missing ones are zero."""
     _check_zeros(tensors, matched, dtype)
     on_cpu = device == "cpu"
     reserve(pool_bytes(expected, dtype), device)
-    places = room(expected, dtype) if on_cpu else {}
+    places = layout(expected, dtype) if on_cpu else {}
 
     def place(name: str) -> Any:  # a GPU's are row by row, as its kernels read them, and here only for a moment
         return places[name] if on_cpu else np.empty(expected[name], dtype)
 
-    def read(part: Part) -> Any:
+    def read(part: TensorSlice) -> Any:
         array = place(part.name)
         finite: list[bool] = []
-        fill(array, lambda out, first: finite.append(tensors.fill(part.theirs, out, part.first_row + first)))
+        fill(array, lambda out, first: finite.append(tensors.read_into(part.theirs, out, part.first_row + first)))
         if not all(finite):
             raise _not_finite(tensors, part, dtype)
         return array if on_cpu else to_device(array, device)
@@ -106,11 +111,11 @@ def _read_all(
     return {name: found[name] for name in expected}
 
 
-def _check_zeros(tensors: TensorFile, matched: Match, dtype: str) -> None:
+def _check_zeros(tensors: TensorFile, matched: MatchedTensors, dtype: str) -> None:
     """Raise :class:`WeightsError` for a bias of keys in a stack that is not zero."""
     for part in matched.zeros:
         bias = np.empty(matched.known[part.name], dtype)
-        tensors.fill(part.theirs, bias, part.first_row)
+        tensors.read_into(part.theirs, bias, part.first_row)
         if bias.any():
             raise WeightsError(
                 f"{tensors.label}: {part.name}: expected zeros, the file has other numbers (in {part.theirs}): the "
@@ -118,7 +123,7 @@ def _check_zeros(tensors: TensorFile, matched: Match, dtype: str) -> None:
             )
 
 
-def _not_finite(tensors: TensorFile, part: Part, dtype: str) -> WeightsError:
+def _not_finite(tensors: TensorFile, part: TensorSlice, dtype: str) -> WeightsError:
     """Return the error for a tensor with values that are NaN or infinite, in the file or only in ``dtype``."""
     if tensors.is_finite(part.theirs):
         largest = float(np.finfo(dtype).max)

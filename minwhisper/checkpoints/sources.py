@@ -26,16 +26,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..common.untrusted import read_json, user_path
+from ..common.untrusted import expand_path, read_json
 from ..errors import MinWhisperError, ModelNotFoundError, OptionError
 from ..model.config import ALIASES, PUBLISHED
-from ..printable import brief
-from .files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_in
-from .hub import from_hub, in_cache
+from ..printable import short_repr
+from .files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_from_folder
+from .hub import fetch_from_hub, find_in_cache
 
 
 @contextmanager
-def reading_model(name: object) -> Iterator[None]:
+def wrap_os_errors(name: object) -> Iterator[None]:
     """Turn what the system reports while a model's files are read into a :class:`ModelNotFoundError`."""
     try:
         yield
@@ -102,7 +102,7 @@ def find_checkpoint(
     be reached or refuses, :class:`WeightsError` for a folder whose files contradict each other.
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
-        raise ModelNotFoundError(f"model {brief(name)}: expected a name, a hub id or a folder, as text or a path")
+        raise ModelNotFoundError(f"model {short_repr(name)}: expected a name, a hub id or a folder, as text or a path")
     text = os.fspath(name)
     if not isinstance(name, str) or text.startswith((".", "~")) or os.path.isabs(text):
         return _from_folder(text, revision)
@@ -117,7 +117,7 @@ def find_checkpoint(
         if packaged:
             return packaged
     label = text if "/" in text or not short else short
-    return from_hub(_REPOSITORIES[short] if short else text, label, revision, local_only)
+    return fetch_from_hub(_REPOSITORIES[short] if short else text, label, revision, local_only)
 
 
 def available_models() -> list[str]:
@@ -131,7 +131,7 @@ def default_model() -> DefaultModel:
     if packaged:
         return DefaultModel("tiny.en", f"it is installed ({packaged.origin})")
     for name in ("tiny", "tiny.en"):
-        if in_cache(_REPOSITORIES[name], name, None):
+        if find_in_cache(_REPOSITORIES[name], name, None):
             return DefaultModel(name, "it is in the hub's cache")
     return DefaultModel("tiny", "no model is here yet, and it is the smallest for all languages")
 
@@ -172,16 +172,16 @@ def packaged_model(name: str) -> CheckpointFiles | None:
 
 def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
     """Return the checkpoint in a folder that the user named."""
-    folder = user_path(text)
+    folder = expand_path(text)
     if revision is not None:
-        raise OptionError(f"revision {brief(revision)}: a folder has no revisions, only a hub id has; omit it")
+        raise OptionError(f"revision {short_repr(revision)}: a folder has no revisions, only a hub id has; omit it")
     if not os.path.isdir(folder):  # unlike the methods of Path these do not raise for a name that cannot be
         what = "is a file" if os.path.exists(folder) else "does not exist"
         raise ModelNotFoundError(
-            f"folder {brief(text, 300)} {what}; expected a folder that holds {SAFETENSORS} or {MODEL_BIN} and "
+            f"folder {short_repr(text, 300)} {what}; expected a folder that holds {SAFETENSORS} or {MODEL_BIN} and "
             "config.json"
         )
-    return checkpoint_in(folder, text, f"folder {text}")
+    return checkpoint_from_folder(folder, text, f"folder {text}")
 
 
 def short_name(name: str) -> str:
@@ -195,12 +195,12 @@ def _unknown(name: str) -> str:
     """What to say of a string that is no short name, no folder and no hub id."""
     if os.path.isfile(name):
         return (
-            f"{brief(name, 300)} is a file; expected the folder that holds {SAFETENSORS} or {MODEL_BIN} and config.json"
+            f"{short_repr(name, 300)} is a file; expected the folder with {SAFETENSORS} or {MODEL_BIN} and config.json"
         )
     plain = name.lower().removeprefix("openai").lstrip("-/").removeprefix("whisper-").removesuffix(".pt")
     near = difflib.get_close_matches(plain, available_models(), n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(available_models())};"
-    return f"unknown model {brief(name)}: {hint} a hub id is written 'owner/name', a folder './name'"
+    return f"unknown model {short_repr(name)}: {hint} a hub id is written 'owner/name', a folder './name'"
 
 
 def _version(distribution: str) -> str:

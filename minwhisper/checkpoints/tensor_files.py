@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Self
 
 from ..common.backend import Array
-from ..common.untrusted import TEXT_LIMIT, parse_json
+from ..common.untrusted import MAX_TEXT_BYTES, parse_json
 from ..errors import WeightsError
 from ..printable import printable
-from .byte_map import ByteMap, StoredTensor, describe_bytes
 from .ctranslate2 import index_ctranslate2
 from .files import CheckpointFiles
+from .storage import Storage, TensorInfo, guess_file_type
 
 MAX_TENSORS = 20_000
 """Tensors that one checkpoint may have; the largest Whisper has 1,259."""
@@ -44,7 +44,7 @@ class TensorFile:
     To be used in a ``with`` statement, or closed by hand.
     """
 
-    def __init__(self, label: str, source: ByteMap, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, label: str, source: Storage, tensors: Mapping[str, TensorInfo]) -> None:
         """``tensors`` says where in ``source`` each name lies; ``label`` is what messages call the checkpoint."""
         self.label = label
         self._source = source
@@ -65,12 +65,12 @@ class TensorFile:
         """
         return self._source.read(self._find(name), dtype)
 
-    def fill(self, name: str, out: Array, first_row: int = 0) -> bool:
+    def read_into(self, name: str, out: Array, first_row: int = 0) -> bool:
         """Write the tensor into an array of its shape, or the rows from ``first_row`` on into a shorter one.
 
         Returns whether all values are finite in the array. Raises :class:`WeightsError` for a name that is not there.
         """
-        return self._source.fill(self._find(name), out, first_row)
+        return self._source.read_into(self._find(name), out, first_row)
 
     def is_finite(self, name: str) -> bool:
         """Return whether all values of a tensor are finite as they are stored."""
@@ -85,9 +85,9 @@ class TensorFile:
         """The bytes that a tensor fills."""
         return self._find(name).nbytes
 
-    def same(self, name: str, other: str) -> bool:
+    def equal(self, name: str, other: str) -> bool:
         """Whether two names stand for the same numbers in the same shape; nothing is read if one is an alias."""
-        return self._source.same(self._find(name), self._find(other))
+        return self._source.equal(self._find(name), self._find(other))
 
     def close(self) -> None:
         """Let go of the files. Arrays that were read stay valid."""
@@ -101,7 +101,7 @@ class TensorFile:
     ) -> None:
         self.close()
 
-    def _find(self, name: str) -> StoredTensor:
+    def _find(self, name: str) -> TensorInfo:
         if name in self._tensors:
             return self._tensors[name]
         near = difflib.get_close_matches(name, self._tensors, n=1)
@@ -114,7 +114,7 @@ def open_tensors(files: CheckpointFiles) -> TensorFile:
 
     Raises :class:`WeightsError` naming the file, and the tensor where one is to blame, if they cannot be read.
     """
-    source = ByteMap(files.weights)
+    source = Storage(files.weights)
     try:
         index = index_ctranslate2 if files.format == "ctranslate2" else index_safetensors
         return TensorFile(files.label, source, index(source))
@@ -123,17 +123,17 @@ def open_tensors(files: CheckpointFiles) -> TensorFile:
         raise
 
 
-def index_safetensors(source: ByteMap) -> dict[str, StoredTensor]:
+def index_safetensors(source: Storage) -> dict[str, TensorInfo]:
     """Return every tensor of a safetensors file, or of the shards of one, by name.
 
     Raises :class:`WeightsError` for another kind of file, a damaged one, and one whose table of contents is longer than
     that of any model.
     """
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, TensorInfo] = {}
     for number, path in enumerate(source.paths):
         start, end = source.starts[number : number + 2]
         length = _validate(source, number)
-        header = parse_json(source.bytes(start + 8, start + 8 + length).tobytes(), str(path))
+        header = parse_json(source.read_bytes(start + 8, start + 8 + length).tobytes(), str(path))
         header.pop("__metadata__", None)
         if len(tensors) + len(header) > MAX_TENSORS:
             raise WeightsError(
@@ -151,13 +151,13 @@ def index_safetensors(source: ByteMap) -> dict[str, StoredTensor]:
                     "quantised weights are not read here: take the checkpoint that they were made from"
                 )
             offset = start + 8 + length + entry["data_offsets"][0]
-            tensors[name] = StoredTensor(tuple(entry["shape"]), dtype, offset)
+            tensors[name] = TensorInfo(tuple(entry["shape"]), dtype, offset)
             if offset + tensors[name].nbytes > end:  # the library has checked it, unless the file was replaced since
                 raise WeightsError(f"{path}: {shown} ends behind the file; load it again")
     return tensors
 
 
-def _validate(source: ByteMap, number: int) -> int:
+def _validate(source: Storage, number: int) -> int:
     """Return the length of a file's header after the safetensors library has judged that header.
 
     The library checks that the header is whole, and that shapes and types add up to exactly the bytes there are. Its
@@ -166,15 +166,15 @@ def _validate(source: ByteMap, number: int) -> int:
     from safetensors import SafetensorError, safe_open
 
     path, start, end = source.paths[number], *source.starts[number : number + 2]
-    head = source.bytes(start, min(start + 64, end)).tobytes()
-    look = describe_bytes(head)
+    head = source.read_bytes(start, min(start + 64, end)).tobytes()
+    look = guess_file_type(head)
     if look != "a safetensors file":
         raise WeightsError(f"{path}: expected a safetensors file, this is {look}; fetch the file again")
     length = int.from_bytes(head[:8], "little")
-    if length > TEXT_LIMIT:
+    if length > MAX_TEXT_BYTES:
         raise WeightsError(
             f"{path}: the safetensors file is incomplete or damaged (it states a header of {length:,} bytes, expected "
-            f"at most {TEXT_LIMIT:,}); fetch the file again"
+            f"at most {MAX_TEXT_BYTES:,}); fetch the file again"
         )
     try:
         with safe_open(path, framework="numpy"):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..errors import WeightsError
 from ..model.weight_names import Shape
 from ..printable import printable
-from .configuration import IS_CONFIG
+from .configuration import CONFIG_HINT
 from .tensor_files import TensorFile
 
 
@@ -29,7 +29,7 @@ class LoadReport(NamedTuple):
         return "; ".join(f"{kind} tensors ({len(names)}): {_some(names)}" for kind, names in both if names)
 
 
-class Part(NamedTuple):
+class TensorSlice(NamedTuple):
     """A tensor, or a part of a stack of them."""
 
     name: str  # in this package
@@ -37,18 +37,18 @@ class Part(NamedTuple):
     first_row: int  # of the stack
 
 
-class Match(NamedTuple):
+class MatchedTensors(NamedTuple):
     """The tensors that were found, and those that do not match."""
 
-    parts: list[Part]
-    zeros: list[Part]  # parts that have to be zero, of shape (known[name])
+    parts: list[TensorSlice]
+    zeros: list[TensorSlice]  # parts that have to be zero, of shape (known[name])
     known: Mapping[str, Shape]  # the shapes of all of them
     report: LoadReport
 
 
-def match(
+def match_tensors(
     tensors: TensorFile, translate: Callable[[str], tuple[str, ...]], expected: Mapping[str, Shape], strict: bool
-) -> Match:
+) -> MatchedTensors:
     """Find every expected tensor in a file, under the names that ``translate`` gives it.
 
     Raises :class:`WeightsError` for a tensor of another shape, for one that is there twice and not the same, for a file
@@ -58,17 +58,17 @@ def match(
     keys = [name.removesuffix(".weight") for name in expected if name.endswith(".key.weight")]
     known = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
     stacks, unexpected = _stacks(tensors, translate, known)
-    found: list[Part] = []
+    found: list[TensorSlice] = []
     for names, theirs in stacks.items():
         first_row = 0
         for name in names:
-            found.append(Part(name, theirs, first_row))
+            found.append(TensorSlice(name, theirs, first_row))
             first_row += known[name][0]
     parts = [part for part in found if part.name in expected]
     there = {part.name for part in parts}
     report = LoadReport(tuple(name for name in expected if name not in there), unexpected)
     _check_amount(tensors, expected, stacks, report, strict)
-    return Match(parts, [part for part in found if part.name not in expected], known, report)
+    return MatchedTensors(parts, [part for part in found if part.name not in expected], known, report)
 
 
 def _check_amount(
@@ -80,10 +80,10 @@ def _check_amount(
 ) -> None:
     """Raise :class:`WeightsError` if too much is missing, or if a small file would become large weights."""
     if strict and str(report):
-        raise WeightsError(f"{tensors.label}: {report}; {IS_CONFIG} (load_model with strict=False loads it anyway)")
+        raise WeightsError(f"{tensors.label}: {report}; {CONFIG_HINT} (load_model with strict=False loads it anyway)")
     missing = sum(prod(expected[name]) for name in report.missing)
     if 2 * missing > sum(map(prod, expected.values())):
-        raise WeightsError(f"{tensors.label}: {report}; expected at least half of the model's values; {IS_CONFIG}")
+        raise WeightsError(f"{tensors.label}: {report}; expected at least half of the model's values; {CONFIG_HINT}")
     stored = sum(map(tensors.nbytes, stacks.values()))
     if stored > 2 * tensors.size:
         raise WeightsError(
@@ -107,10 +107,11 @@ def _stacks(
             stacked = (len(names) * rows, *others)
             if shape != stacked:
                 raise WeightsError(
-                    f"{tensors.label}: {names[0]}: expected {stacked}, the file has {shape} (as {theirs}); {IS_CONFIG}"
+                    f"{tensors.label}: {names[0]}: expected {stacked}, the file has {shape} (as {theirs}); "
+                    f"{CONFIG_HINT}"
                 )
             first = stacks.setdefault(names, theirs)
-            if not tensors.same(first, theirs):
+            if not tensors.equal(first, theirs):
                 raise WeightsError(
                     f"{tensors.label}: {names[0]}: expected {first} and {theirs} to be the same (tied), the file has "
                     "two that differ; was this model trained with tie_word_embeddings off?"

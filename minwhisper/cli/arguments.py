@@ -10,7 +10,7 @@ from typing import Any
 
 from ..decoding.options import DecodingOptions, TranscriptionOptions
 from ..model.weights import DTYPES
-from ..printable import brief
+from ..printable import short_repr
 from ..writers.render import FORMATS
 
 CANDIDATES = 5  # what beam_size and best_of are, each where it has a meaning
@@ -188,7 +188,7 @@ def true_or_false(text: str) -> bool:
     """A flag, in any case of letters."""
     flag = {"true": True, "false": False}.get(text.lower())
     if flag is None:
-        raise argparse.ArgumentTypeError(f"expected True or False, got {brief(text)}")
+        raise argparse.ArgumentTypeError(f"expected True or False, got {short_repr(text)}")
     return flag
 
 
@@ -197,7 +197,7 @@ def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {brief(text)}") from None
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {short_repr(text)}") from None
 
 
 def count_or_none(text: str) -> int | None:
@@ -205,7 +205,7 @@ def count_or_none(text: str) -> int | None:
     try:
         return None if text.lower() == "none" else int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number or None, got {brief(text)}") from None
+        raise argparse.ArgumentTypeError(f"expected a whole number or None, got {short_repr(text)}") from None
 
 
 def number_or_none(text: str) -> float | None:
@@ -213,7 +213,7 @@ def number_or_none(text: str) -> float | None:
     try:
         return None if text.lower() == "none" else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number or None, got {brief(text)}") from None
+        raise argparse.ArgumentTypeError(f"expected a number or None, got {short_repr(text)}") from None
 
 
 _METAVARS: Mapping[Callable[[str], Any], str] = {

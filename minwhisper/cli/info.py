@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from ..checkpoints.configuration import read_config
-from ..checkpoints.sources import find_checkpoint, reading_model, short_name
+from ..checkpoints.sources import find_checkpoint, short_name, wrap_os_errors
 from ..common.console import Console
 from ..errors import DeviceError
 from ..fast.devices import describe_device, resolve_device
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Describe a model; returns the exit status."""
     name = ALIASES.get(options.model, options.model)
     known = PUBLISHED.get(short_name(name))  # a published one needs no checkpoint
-    with reading_model(name):
+    with wrap_os_errors(name):
         config = known or read_config(find_checkpoint(name))
     lines = describe(name, config)
     if options.device != "cpu":

@@ -17,14 +17,14 @@ import minwhisper
 from ..checkpoints.sources import short_name
 from ..common.console import (
     Console,
+    OutputClosedError,
     OutputError,
-    ReaderGoneError,
     prepare_streams,
     printable,
     write_message,
     write_text,
 )
-from ..errors import OUT_OF_MEMORY, MinWhisperError, lacks_memory
+from ..errors import OUT_OF_MEMORY, MinWhisperError, is_out_of_memory
 from ..whisper import load_model
 from . import info as info_command
 from . import transcribe as transcribe_command
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             console.note("interrupted")
             return interruption.status
-        except ReaderGoneError:
+        except OutputClosedError:
             return 1
         except Exception as error:
             message = _message_of(error)
@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str] | None, console: Console) -> int:
 
 def _message_of(error: Exception) -> str | None:
     """Return the line that reports an error, or None for a fault of the program."""
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY
     if isinstance(error, MinWhisperError | OutputError):
         return str(error)

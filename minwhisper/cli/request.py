@@ -16,8 +16,8 @@ from ..common.option_checks import check_count, check_number, check_seed
 from ..decoding.options import TranscriptionOptions
 from ..errors import LanguageError, OptionError
 from ..fast.cpu.threads import check_threads
-from ..printable import brief
-from ..tokenizer.languages import CODES
+from ..printable import short_repr
+from ..tokenizer.languages import TO_LANGUAGE_CODE
 from ..writers.files import check_file_names, check_writable
 from ..writers.render import FORMATS, SubtitleOptions
 from .arguments import CANDIDATES, DEFAULTS
@@ -87,11 +87,11 @@ def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
     >>> temperatures(0.5, 0.25), temperatures(0.5, None)
     ((0.5, 0.75, 1.0), (0.5,))
     """
-    check_number("temperature", first, "0, or above for sampling", least=0)
+    check_number("temperature", first, "0, or above for sampling", minimum=0)
     if increment is None:
         return (first,)
     expected = "a number, 0.01 or more, or None for a single temperature"
-    check_number("temperature_increment_on_fallback", increment, expected, least=0.01)
+    check_number("temperature_increment_on_fallback", increment, expected, minimum=0.01)
     if first > 1:
         raise OptionError(
             f"temperature: expected at most 1, up to which it is raised, got {first:g}; "
@@ -103,11 +103,13 @@ def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
 def check_language(language: str) -> None:
     """Raise :class:`LanguageError` for a language that no model knows; what this model knows, its tokenizer says."""
     called = language.strip().lower()
-    if called not in CODES:
-        near = get_close_matches(called, CODES) or [called[:2]] * (called[:2] in CODES)  # "fr-FR" means "fr"
+    if called not in TO_LANGUAGE_CODE:
+        near = get_close_matches(called, TO_LANGUAGE_CODE) or [called[:2]] * (
+            called[:2] in TO_LANGUAGE_CODE
+        )  # "fr-FR" means "fr"
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise LanguageError(
-            f"language {brief(language)}: expected a code or an English name, such as 'de' or 'german'{hint}"
+            f"language {short_repr(language)}: expected a code or an English name, such as 'de' or 'german'{hint}"
         )
 
 

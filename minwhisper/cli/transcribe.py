@@ -18,7 +18,7 @@ import numpy as np
 from ..audio.load import open_audio
 from ..checkpoints.sources import default_model
 from ..common.console import Console, printable
-from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, lacks_memory
+from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, is_out_of_memory
 from ..fast.cpu.threads import blas_threads
 from ..tokenizer.languages import LANGUAGES
 from ..transcription.segments import Segment
@@ -158,7 +158,7 @@ class _Job:
 
         Raises an error that is not about the file.
         """
-        if lacks_memory(error):
+        if is_out_of_memory(error):
             return f"{'standard input' if file == '-' else printable(file)}: {OUT_OF_MEMORY}"
         if not isinstance(error, MinWhisperError):
             raise error

@@ -17,9 +17,9 @@ from typing import Any, TextIO
 from ..printable import printable as printable
 
 BAR_WIDTH = 30  # columns of the bar where there is room for it
-BAR_LEAST = 10  # with fewer it says nothing, and is left out
+MIN_BAR_WIDTH = 10  # with fewer it says nothing, and is left out
 NAME_WIDTH = 40  # columns of the name before it
-NAME_LEAST = 8
+MIN_NAME_WIDTH = 8
 ERASE = "\r\033[K"  # to the start of the line, and clear it
 
 
@@ -27,7 +27,7 @@ class OutputError(Exception):
     """Standard output cannot be written to. The work ends: nobody would see the text."""
 
 
-class ReaderGoneError(OutputError):
+class OutputClosedError(OutputError):
     """The reader of standard output has gone, as ``head`` does when it has enough."""
 
 
@@ -50,7 +50,7 @@ def write_text(text: str) -> None:
     except OSError as error:
         _drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
-            raise ReaderGoneError from error
+            raise OutputClosedError from error
         reason = error.strerror or error
         raise OutputError(f"cannot write the text: {reason}; is there space left?") from error
 
@@ -100,7 +100,7 @@ class Console:
             yield None
             return
         started = time.monotonic()
-        title = _as_shown(printable(title))
+        title = _as_encoded(printable(title))
 
         def columns() -> int:
             return shutil.get_terminal_size().columns
@@ -109,7 +109,7 @@ class Console:
             self._bar = bar_line(title, done, total, time.monotonic() - started, columns())
             self._draw()
 
-        self._bar = shortened(title, max(1, columns() - 1))  # the sound has to be read first
+        self._bar = truncate(title, max(1, columns() - 1))  # the sound has to be read first
         try:
             self._draw()
             yield update
@@ -141,24 +141,24 @@ def bar_line(title: str, done: float, total: float, elapsed: float, columns: int
     figures = f"{done:.1f} of {total:.1f} s"
     if done > 0 and elapsed > 0:
         left = max(0.0, total - done) * elapsed / done
-        figures += f", {done / elapsed:.1f}x, {minutes(left)} left"
+        figures += f", {done / elapsed:.1f}x, {format_duration(left)} left"
     columns -= 1  # a full line would make some terminals begin a new one
-    full, empty = ("█", "░") if _as_shown("█░") == "█░" else ("#", "-")
+    full, empty = ("█", "░") if _as_encoded("█░") == "█░" else ("#", "-")
     room = columns - len(figures) - 2  # for the name and the bar, with a space after each
-    if room >= NAME_LEAST + BAR_LEAST:
-        name = shortened(title, min(NAME_WIDTH, room - BAR_LEAST))
-        width = min(BAR_WIDTH, room - text_width(name))
+    if room >= MIN_NAME_WIDTH + MIN_BAR_WIDTH:
+        name = truncate(title, min(NAME_WIDTH, room - MIN_BAR_WIDTH))
+        width = min(BAR_WIDTH, room - display_width(name))
         filled = round(width * min(1.0, done / total)) if total else width
         return f"{name} {full * filled}{empty * (width - filled)} {figures}"
-    if room + 1 >= NAME_LEAST:
-        return f"{shortened(title, room + 1)} {figures}"
+    if room + 1 >= MIN_NAME_WIDTH:
+        return f"{truncate(title, room + 1)} {figures}"
     return figures[: max(0, columns)]
 
 
-def minutes(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people.
 
-    >>> minutes(65.4), minutes(3725)
+    >>> format_duration(65.4), format_duration(3725)
     ('1:05', '1:02:05')
     """
     whole_minutes, rest = divmod(round(seconds), 60)
@@ -166,24 +166,24 @@ def minutes(seconds: float) -> str:
     return f"{hours}:{whole_minutes:02}:{rest:02}" if hours else f"{whole_minutes}:{rest:02}"
 
 
-def shortened(text: str, room: int) -> str:
+def truncate(text: str, room: int) -> str:
     """The text in at most ``room`` columns, with a mark at the end if some of it is left out.
 
-    >>> shortened("interview.mp3", 10)
+    >>> truncate("interview.mp3", 10)
     'interview…'
     """
-    if text_width(text) <= room:
+    if display_width(text) <= room:
         return text
-    mark = "…" if _as_shown("…") == "…" else "~"
-    while text_width(text) > room - 1:
+    mark = "…" if _as_encoded("…") == "…" else "~"
+    while display_width(text) > room - 1:
         text = text[:-1]
     return text + mark
 
 
-def text_width(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns a terminal takes for a text: two for most East Asian characters, none for a combining one.
 
-    >>> text_width("talk"), text_width("講演"), text_width("e\u0301")
+    >>> display_width("talk"), display_width("講演"), display_width("e\u0301")
     (4, 4, 1)
     """
     return sum(
@@ -191,7 +191,7 @@ def text_width(text: str) -> int:
     )
 
 
-def _as_shown(text: str) -> str:
+def _as_encoded(text: str) -> str:
     """What a text becomes in standard error's encoding, where what it lacks is escaped and so takes more columns."""
     encoding = sys.stderr.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -39,7 +39,7 @@ def all_finite(array: Array) -> bool:
 def check_finite(values: Iterable[float], what: str) -> None:
     """Raise :class:`NumericalError` if one of the values is NaN or +inf; −inf stands for a suppressed token.
 
-    ``what`` names the values in the message; :func:`located` adds the model and the window.
+    ``what`` names the values in the message; :func:`error_context` adds the model and the window.
     """
     for value in values:
         if math.isnan(value) or value == math.inf:
@@ -47,7 +47,7 @@ def check_finite(values: Iterable[float], what: str) -> None:
 
 
 @contextmanager
-def located(where: str) -> Iterator[None]:
+def error_context(where: str) -> Iterator[None]:
     """Put a place, such as the model and the window, in front of the message of a :class:`NumericalError`.
 
     Of nested contexts only the outermost is named.

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
-from ..printable import BRIEF, brief
+from ..printable import MAX_VALUE, short_repr
 
 MAX_ITEMS = 65_536  # of a collection, more than a vocabulary has; an iterator may have no end
 MAX_TEXT = 100_000  # characters of a text that becomes tokens, of which at most 223 count
 MAX_SEED = 2**128 - 1  # more bits than a generator's state has
 
-ELSEWHERE = {
+OPTION_HINTS = {
     "fp16": "precision is chosen when the model is loaded: load_model(name, dtype='float16')",
     "verbose": "a program prints for itself: iterate over model.stream(…), or give a progress callback",
     "prompt": "in a transcription every window has its own; use initial_prompt",
@@ -34,32 +34,32 @@ def check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:
     """Raise :class:`OptionError` for the first name that is not known, with the one that was meant."""
     for name in options:
         if name not in known:
-            near = " or ".join(map(repr, get_close_matches(name[:BRIEF], known)))
+            near = " or ".join(map(repr, get_close_matches(name[:MAX_VALUE], known)))
             hint = f"did you mean {near}? " if near else ""
-            if name in ELSEWHERE:
-                raise OptionError(f"{name}: {ELSEWHERE[name]}")
-            raise OptionError(f"unknown option {brief(name)}: {hint}expected one of {', '.join(known)}")
+            if name in OPTION_HINTS:
+                raise OptionError(f"{name}: {OPTION_HINTS[name]}")
+            raise OptionError(f"unknown option {short_repr(name)}: {hint}expected one of {', '.join(known)}")
 
 
 def check_number(
     name: str,
     value: Any,
     expected: str,
-    least: float = -math.inf,
-    most: float = math.inf,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
     *,
     above: float = -math.inf,
     optional: bool = False,
 ) -> None:
-    """Raise :class:`OptionError` unless the value is a finite number from ``least`` to ``most``.
+    """Raise :class:`OptionError` unless the value is a finite number from ``minimum`` to ``maximum``.
 
     NumPy's numbers are numbers too, here and in :func:`check_count`; True and False are not.
     """
     if value is None and optional:
         return
     number = as_float(value)
-    if not (math.isfinite(number) and least <= number <= most and number > above):
-        raise OptionError(f"{name}: expected {expected}, got {brief(value)}")
+    if not (math.isfinite(number) and minimum <= number <= maximum and number > above):
+        raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
 
 
 def as_float(value: Any) -> float:
@@ -72,34 +72,36 @@ def as_float(value: Any) -> float:
         return math.nan
 
 
-def check_count(name: str, value: Any, *, optional: bool = True, least: int = 1, most: int | None = None) -> None:
-    """Raise :class:`OptionError` unless the value is a whole number from ``least``, and up to ``most`` if given."""
+def check_count(name: str, value: Any, *, optional: bool = True, minimum: int = 1, maximum: int | None = None) -> None:
+    """Raise :class:`OptionError` unless the value is a whole number from ``minimum`` to ``maximum``."""
     if value is None and optional:
         return
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-        limit = f"at least {least}" if least else "0 or more"
-    elif most is not None and int(value) > most:
-        limit = f"at most {most}"
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < minimum:
+        limit = f"at least {minimum}" if minimum else "0 or more"
+    elif maximum is not None and int(value) > maximum:
+        limit = f"at most {maximum}"
     else:
         return
-    raise OptionError(f"{name}: expected a whole number, {limit}, got {brief(value)}")
+    raise OptionError(f"{name}: expected a whole number, {limit}, got {short_repr(value)}")
 
 
 def check_seed(value: Any) -> None:
     """Raise :class:`OptionError` unless the value can seed a random number generator."""
-    check_count("seed", value, optional=False, least=0, most=MAX_SEED)
+    check_count("seed", value, optional=False, minimum=0, maximum=MAX_SEED)
 
 
 def check_generator(value: Any) -> None:
     """Raise :class:`OptionError` unless the value is a random number generator, or None."""
     if not isinstance(value, np.random.Generator | None):
-        raise OptionError(f"generator: expected a numpy.random.Generator, such as default_rng(0), got {brief(value)}")
+        raise OptionError(
+            f"generator: expected a numpy.random.Generator, such as default_rng(0), got {short_repr(value)}"
+        )
 
 
 def check_flag(name: str, value: Any) -> None:
     """Raise :class:`OptionError` unless the value is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name}: expected True or False, got {brief(value)}")
+        raise OptionError(f"{name}: expected True or False, got {short_repr(value)}")
 
 
 def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -> None:
@@ -107,36 +109,36 @@ def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -
     if value is None and optional:
         return
     if not isinstance(value, str):
-        raise OptionError(f"{name}: expected {expected}, got {brief(value)}")
+        raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
     if len(value) > MAX_TEXT:
         raise OptionError(f"{name}: expected at most {MAX_TEXT:,} characters, got {len(value):,}")
 
 
-def collected(name: str, value: Any, most: int = MAX_ITEMS) -> tuple[Any, ...] | None:
+def as_tuple(name: str, value: Any, maximum: int = MAX_ITEMS) -> tuple[Any, ...] | None:
     """Return the items of a collection, so that it can be read again; None for a text, and for no collection.
 
-    Raises :class:`OptionError` for a collection of more items than ``most``, such as an iterator without an end.
+    Raises :class:`OptionError` for a collection of more items than ``maximum``, such as an iterator without an end.
     """
     if isinstance(value, str | bytes | bytearray):
         return None
     try:
-        items = tuple(islice(value, most + 1))
+        items = tuple(islice(value, maximum + 1))
     except TypeError:
         return None
-    if len(items) > most:
-        raise OptionError(f"{name}: expected at most {most:,} values, got more")
+    if len(items) > maximum:
+        raise OptionError(f"{name}: expected at most {maximum:,} values, got more")
     return items
 
 
-def read_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] | None:
+def as_token_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] | None:
     """Return a text or None as it is, anything else as ids. Raises :class:`OptionError` for none of these."""
     if value is None or isinstance(value, str):
         check_text(name, value, expected)
         return value
-    items = collected(name, value)
+    items = as_tuple(name, value)
     if items is None:
-        raise OptionError(f"{name}: expected {expected}, got {brief(value)}")
+        raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
     for item in items:
         if not isinstance(item, Integral) or isinstance(item, bool):  # nothing that would have to be rounded
-            raise OptionError(f"{name}: expected {expected}, got {brief(item)} among them")
+            raise OptionError(f"{name}: expected {expected}, got {short_repr(item)} among them")
     return tuple(map(index, items))

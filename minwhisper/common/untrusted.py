@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MinWhisperError, ModelNotFoundError, WeightsError
-from ..printable import brief
+from ..printable import short_repr
 
-TEXT_LIMIT = 10_000_000  # bytes of a JSON or text file; the largest of a published model has 4 million
+MAX_TEXT_BYTES = 10_000_000  # bytes of a JSON or text file; the largest of a published model has 4 million
 _FETCH_AGAIN = "is the download complete? Fetch the file again"
 
 
 def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> bytes:
-    """Return the bytes of a file of at most :data:`TEXT_LIMIT`.
+    """Return the bytes of a file of at most :data:`MAX_TEXT_BYTES`.
 
     Raises ``error`` if the file is missing, longer, or cannot be read.
     """
@@ -26,23 +26,25 @@ def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> byt
         raise error(f"{path}: missing; expected this file beside the weights: fetch or install them again")
     try:
         with path.open("rb") as file:
-            data = file.read(TEXT_LIMIT + 1)
+            data = file.read(MAX_TEXT_BYTES + 1)
     except OSError as problem:
         raise error(
             f"{path}: cannot be read ({problem.strerror or problem}); check the file and its permissions"
         ) from None
-    if len(data) > TEXT_LIMIT:
-        raise error(f"{path}: expected at most {TEXT_LIMIT:,} bytes, the file has more; is it another kind of file?")
+    if len(data) > MAX_TEXT_BYTES:
+        raise error(
+            f"{path}: expected at most {MAX_TEXT_BYTES:,} bytes, the file has more; is it another kind of file?"
+        )
     return data
 
 
 def read_text(path: Path, error: type[MinWhisperError] = WeightsError) -> str:
-    """Return the text of a UTF-8 file of at most :data:`TEXT_LIMIT` bytes. Raises ``error`` if there is none."""
+    """Return the text of a UTF-8 file of at most :data:`MAX_TEXT_BYTES` bytes. Raises ``error`` if there is none."""
     return _decoded(read_limited(path, error), str(path), error)
 
 
 def read_json(path: Path, error: type[MinWhisperError] = WeightsError) -> dict[str, Any]:
-    """Return the object in a JSON file of at most :data:`TEXT_LIMIT` bytes. Raises ``error`` as :func:`parse_json`."""
+    """Return the object in a JSON file of at most :data:`MAX_TEXT_BYTES` bytes; errors as in :func:`parse_json`."""
     return parse_json(read_limited(path, error), str(path), error)
 
 
@@ -64,24 +66,26 @@ def parse_json(data: bytes, source: str, error: type[MinWhisperError] = WeightsE
     return values
 
 
-def checked_integer(name: str, value: object, least: int, most: int, error: type[MinWhisperError] = ConfigError) -> int:
-    """Return ``value`` if it is a whole number from ``least`` to ``most``. Raises ``error`` for anything else.
+def check_integer(
+    name: str, value: object, minimum: int, maximum: int, error: type[MinWhisperError] = ConfigError
+) -> int:
+    """Return ``value`` if it is a whole number from ``minimum`` to ``maximum``. Raises ``error`` for anything else.
 
-    >>> checked_integer("encoder_layers", 4, 1, 256)
+    >>> check_integer("encoder_layers", 4, 1, 256)
     4
     """
-    if type(value) is not int or not least <= value <= most:
-        raise error(f"{name}: expected a whole number from {least} to {most}, got {brief(value)}")
+    if type(value) is not int or not minimum <= value <= maximum:
+        raise error(f"{name}: expected a whole number from {minimum} to {maximum}, got {short_repr(value)}")
     return value
 
 
-def user_path(text: str) -> Path:
+def expand_path(text: str) -> Path:
     """Return the path that a user wrote, with ``~`` and ``~user`` expanded; nothing needs to exist there.
 
     Raises :class:`ModelNotFoundError` for a home folder that is not known and for a character that no path can have.
     """
     if "\0" in text:
-        raise ModelNotFoundError(f"{brief(text)}: expected a path, this has a NUL character in it")
+        raise ModelNotFoundError(f"{short_repr(text)}: expected a path, this has a NUL character in it")
     path = Path(text)
     if not text.startswith("~"):  # Path turns "./~x" into "~x", which would then be expanded
         return path
@@ -89,7 +93,7 @@ def user_path(text: str) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise ModelNotFoundError(
-            f"{brief(text)}: the home folder that it begins with is not known; write the whole path"
+            f"{short_repr(text)}: the home folder that it begins with is not known; write the whole path"
         ) from None
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..common.backend import Array, to_numpy
-from ..common.finite import check_finite, located
+from ..common.finite import check_finite, error_context
 from ..errors import OptionError
 from ..model.config import WhisperConfig
 from ..model.engine import DecoderInput, Engine
@@ -74,7 +74,7 @@ class Decoding:
 
     def add(self, request: Request) -> int:
         """Begin with a window; returns its number. Raises what :func:`check_possible` does."""
-        with located(request.where):
+        with error_context(request.where):
             language, probabilities = _language(request, self._engine, self._tokenizer)
         search = begin_search(request, language, self._engine.config, self._tokenizer)
         number = self._searches.add(search, request.features)
@@ -155,7 +155,7 @@ def initial_tokens(
     prefix. Raises :class:`OptionError` for a prompt or prefix of no tokens of this vocabulary or with no room.
     """
     half = config.max_target_positions // 2
-    start = tokenizer.prompt(language, options.task, timestamps=not options.without_timestamps)
+    start = tokenizer.sot_sequence(language, options.task, timestamps=not options.without_timestamps)
     before = _context("prompt", options.prompt, tokenizer)
     if before:
         before = (tokenizer.sot_prev, *before[-(half - 1) :])

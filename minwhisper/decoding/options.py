@@ -14,18 +14,18 @@ from typing import Any, Self
 
 from ..audio.load import is_track
 from ..common.option_checks import (
-    ELSEWHERE,
+    OPTION_HINTS,
+    as_token_ids,
+    as_tuple,
     check_count,
     check_flag,
     check_names,
     check_number,
     check_text,
-    collected,
-    read_ids,
 )
 from ..errors import OptionError
-from ..printable import brief
-from ..tokenizer.languages import CODES
+from ..printable import short_repr
+from ..tokenizer.languages import TO_LANGUAGE_CODE
 from ..tokenizer.tokenizer import Tokenizer
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -70,21 +70,21 @@ class DecodingOptions:
         if not isinstance(self.task, str) or self.task not in ("transcribe", "translate"):
             if isinstance(self.task, str) and self.task == "lang_id":
                 raise OptionError("task: 'lang_id' is a method of its own here, detect_language")
-            raise OptionError(f"task: expected 'transcribe' or 'translate', got {brief(self.task)}")
+            raise OptionError(f"task: expected 'transcribe' or 'translate', got {short_repr(self.task)}")
         check_text("language", self.language, "a code or an English name")
-        check_number("temperature", self.temperature, "0, or above for sampling", least=0)
+        check_number("temperature", self.temperature, "0, or above for sampling", minimum=0)
         check_count("sample_len", self.sample_len)
         for name in ("best_of", "beam_size"):
-            check_count(name, getattr(self, name), most=MAX_CANDIDATES)
+            check_count(name, getattr(self, name), maximum=MAX_CANDIDATES)
         check_number("patience", self.patience, "a number above 0, such as 1.0", above=0, optional=True)
-        check_number("patience", self.patience, f"at most {MAX_PATIENCE:,.0f}", most=MAX_PATIENCE, optional=True)
-        check_number("length_penalty", self.length_penalty, "0 to 1", least=0, most=1, optional=True)
+        check_number("patience", self.patience, f"at most {MAX_PATIENCE:,.0f}", maximum=MAX_PATIENCE, optional=True)
+        check_number("length_penalty", self.length_penalty, "0 to 1", minimum=0, maximum=1, optional=True)
         check_number("max_initial_timestamp", self.max_initial_timestamp, "0 to 30 seconds", 0, 30, optional=True)
         for name in ("suppress_blank", "without_timestamps"):
             check_flag(name, getattr(self, name))
         for name in ("prompt", "prefix", "suppress_tokens"):
             expected = "ids such as '-1' or '1,2,3'" if name == "suppress_tokens" else "a text or token ids"
-            object.__setattr__(self, name, read_ids(name, getattr(self, name), expected))
+            object.__setattr__(self, name, as_token_ids(name, getattr(self, name), expected))
         self._listed()
         self._check_together()
 
@@ -108,7 +108,7 @@ class DecodingOptions:
         wrong = [i for i in listed if not -1 <= i < tokenizer.vocab_size]
         if wrong:
             raise OptionError(f"suppress_tokens: {wrong[0]} is no id of a vocabulary of {tokenizer.vocab_size}")
-        ids = {*tokenizer.prompt_tokens, *listed}
+        ids = {*tokenizer.prompt_only_tokens, *listed}
         if -1 in ids:
             ids = (ids - {-1}) | {*tokenizer.non_speech_tokens}
         return tuple(sorted(ids))
@@ -120,7 +120,9 @@ class DecodingOptions:
         try:
             return [int(item) for item in items]
         except ValueError:
-            raise OptionError(f"suppress_tokens: expected ids such as '-1' or '1,2,3', got {brief(given)}") from None
+            raise OptionError(
+                f"suppress_tokens: expected ids such as '-1' or '1,2,3', got {short_repr(given)}"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class TranscriptionOptions:
         """
         own = [field.name for field in fields(cls) if field.default is not MISSING]
         of_window = [field.name for field in fields(DecodingOptions)]
-        check_names(options, [name for name in own + of_window if name not in ELSEWHERE])
+        check_names(options, [name for name in own + of_window if name not in OPTION_HINTS])
         window = {name: value for name, value in options.items() if name in of_window}
         whole = {name: value for name, value in options.items() if name in own}
         return cls(attempts_for(window.pop("temperature", FALLBACK_TEMPERATURES), window), **whole)
@@ -163,7 +165,7 @@ class TranscriptionOptions:
             "hallucination_silence_threshold",
             self.hallucination_silence_threshold,
             "seconds, 0 or more, or None",
-            least=0,
+            minimum=0,
             optional=True,
         )
         for name in ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps"):
@@ -177,7 +179,7 @@ class TranscriptionOptions:
             raise OptionError("hallucination_silence_threshold: it goes by the words' times; give word_timestamps too")
         check_count("language_detection_windows", self.language_detection_windows, optional=False)
         object.__setattr__(self, "audio_track", read_track(self.audio_track))
-        times = collected("clip_timestamps", self.clip_timestamps, MAX_CLIP_TIMES)
+        times = as_tuple("clip_timestamps", self.clip_timestamps, MAX_CLIP_TIMES)
         object.__setattr__(self, "clip_timestamps", self.clip_timestamps if times is None else times)
         self.clips(math.inf)
 
@@ -190,12 +192,12 @@ class TranscriptionOptions:
         expected = "clip_timestamps: expected start,end,start,end,… in seconds"
         try:
             listed = _listed_items(given) if isinstance(given, str) else None
-            items = collected("clip_timestamps", given, MAX_CLIP_TIMES) if listed is None else listed
+            items = as_tuple("clip_timestamps", given, MAX_CLIP_TIMES) if listed is None else listed
             if items is None or bool in map(type, items):
                 raise TypeError
             times = [float(item) for item in items] or [0.0]
         except (TypeError, ValueError, OverflowError):
-            raise OptionError(f"{expected}, got {brief(given)}") from None
+            raise OptionError(f"{expected}, got {short_repr(given)}") from None
         for time in times:
             if not 0 <= time < math.inf:
                 raise OptionError(f"{expected}, each 0 or more, got {time:g}")
@@ -223,15 +225,15 @@ def attempts_for(temperature: Any, options: Mapping[str, Any]) -> tuple[Decoding
 
     ``options`` are others of :class:`DecodingOptions`. Raises :class:`OptionError` for one that would never be used.
     """
-    several = collected("temperature", temperature)
+    several = as_tuple("temperature", temperature)
     temperatures = (temperature,) if several is None else several
     if not 1 <= len(temperatures) <= MAX_TEMPERATURES:
         raise OptionError(
             f"temperature: expected a number or several, such as (0.0, 0.2, 0.4), at most {MAX_TEMPERATURES}, "
-            f"got {len(temperatures) or brief(temperature)}"
+            f"got {len(temperatures) or short_repr(temperature)}"
         )
     for number in temperatures:
-        check_number("temperature", number, "numbers, 0 or more", least=0)
+        check_number("temperature", number, "numbers, 0 or more", minimum=0)
     if options.get("best_of") is not None and not any(temperatures):
         raise OptionError("best_of: candidates differ above temperature 0 only; raise it, or use beam_size")
     if options.get("beam_size") is not None and all(temperatures):
@@ -257,11 +259,11 @@ def read_track(track: Any) -> int | str | None:
     Raises :class:`OptionError` for anything else.
     """
     if not is_track(track):
-        got = brief(track)
+        got = short_repr(track)
         raise OptionError(f"audio_track: expected a number, 1 for the first audio track, or a language, got {got}")
     if not isinstance(track, str):
         return None if track is None else int(track)
     named = track.strip().lower()
     if named.isdecimal():
         return read_track(int(named[:9]))
-    return CODES.get(named, named)
+    return TO_LANGUAGE_CODE.get(named, named)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from ..common.backend import Array, array_module, to_numpy
-from ..common.finite import check_finite, located
+from ..common.finite import check_finite, error_context
 from ..model.engine import DecoderInput, Engine, KVCache
 from ..model.layers import log_softmax, softmax, working_dtype
 from ..tokenizer.tokenizer import Tokenizer
@@ -153,7 +153,7 @@ def search(
 def choose(step: Step, logits: Array) -> Chosen:
     """Filter the logits and choose from them: logits (R, positions wanted, V)."""
     probability = math.nan
-    with located(step.where):
+    with error_context(step.where):
         if step.probe is not None:  # before any rule: no speech is a special token that the rules forbid
             probability = float(to_numpy(softmax(logits[:, 0])[0, step.probe.token]))
             check_finite([probability], "the probability of no speech")

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from ..common.untrusted import checked_integer
+from ..common.untrusted import check_integer
 from ..errors import ConfigError
-from ..printable import brief
+from ..printable import short_repr
 
 LIMITS = {
     "vocab_size": 1_000_000,
@@ -50,7 +50,7 @@ class WhisperConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            checked_integer(field.name, getattr(self, field.name), 1, LIMITS[field.name])
+            check_integer(field.name, getattr(self, field.name), 1, LIMITS[field.name])
         for half, heads in (("encoder", self.encoder_attention_heads), ("decoder", self.decoder_attention_heads)):
             if self.d_model % heads:
                 raise ConfigError(
@@ -72,7 +72,7 @@ class WhisperConfig:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a Whisper checkpoint?")
         for key, only in (("activation_function", "gelu"), ("scale_embedding", False)):
             if values.get(key, only) != only:
-                raise ConfigError(f"{key}: Whisper has {only!r}, this config.json says {brief(values[key])}")
+                raise ConfigError(f"{key}: Whisper has {only!r}, this config.json says {short_repr(values[key])}")
         return cls(**{name: values[name] for name in names if name in values})
 
     @property

@@ -148,7 +148,7 @@ def compare(model: Whisper, name: str) -> tuple[list[StageComparison], list[tupl
     samples = clip_samples()
     mel = window_mel(samples, model.config.num_mel_bins)
     tokens = generated_tokens(model, mel)
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     spoken = [[*prompt, *(reference.tokens if reference else tokens)]]
     theirs: Stages = {}
     verdicts = []

@@ -88,8 +88,8 @@ def byte_alphabet() -> dict[int, str]:
 
 
 # Latin-1 reads every byte as the character of that number, so str.translate does the rest, both ways.
-_SPELLING = byte_alphabet()
-_READING = {ord(char): byte for byte, char in _SPELLING.items()}
+_BYTE_TO_CHAR = byte_alphabet()
+_CHAR_TO_BYTE = {ord(char): byte for byte, char in _BYTE_TO_CHAR.items()}
 
 
 def bytes_to_unicode(data: bytes) -> str:
@@ -98,7 +98,7 @@ def bytes_to_unicode(data: bytes) -> str:
     >>> bytes_to_unicode(" né".encode())
     'ĠnÃ©'
     """
-    return data.decode("latin-1").translate(_SPELLING)
+    return data.decode("latin-1").translate(_BYTE_TO_CHAR)
 
 
 def unicode_to_bytes(piece: str) -> bytes:
@@ -107,7 +107,7 @@ def unicode_to_bytes(piece: str) -> bytes:
     >>> unicode_to_bytes("ĠnÃ©").decode()
     ' né'
     """
-    return piece.translate(_READING).encode("latin-1")
+    return piece.translate(_CHAR_TO_BYTE).encode("latin-1")
 
 
 # ------------------------------------------------------------------------------------------ 3. pieces

@@ -37,7 +37,7 @@ def _entries(table: str) -> list[tuple[str, str]]:
 LANGUAGES: dict[str, str] = dict(_entries(_TABLE))
 """Code to English name, in token order. Cantonese is last: it came with large-v3."""
 
-CODES: dict[str, str] = {code: code for code in LANGUAGES} | {
+TO_LANGUAGE_CODE: dict[str, str] = {code: code for code in LANGUAGES} | {
     name: code for code, name in _entries(_TABLE) + _entries(_ALIASES)
 }
 """Everything a language may be called, in lower case, to its code."""

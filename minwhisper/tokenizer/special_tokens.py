@@ -11,7 +11,7 @@ Walkthrough: section 8.
 from collections.abc import Mapping
 
 from ..errors import TokenizerError
-from ..printable import brief, printable
+from ..printable import printable, short_repr
 from .languages import LANGUAGES
 
 LANGUAGE_COUNT = {51864: 99, 51865: 99, 51866: 100}  # English only; multilingual; large-v3 and turbo
@@ -21,13 +21,13 @@ SECONDS_PER_TIMESTAMP = 0.02  # from one timestamp to the next: one position of 
 _TIMESTAMPS = 1501  # 0.00 s to 30.00 s
 
 
-def special_layout(vocab_size: int) -> dict[str, int]:
+def special_token_ids(vocab_size: int) -> dict[str, int]:
     """Every special token's id in one of Whisper's three vocabularies, which differ in size.
 
     Special tokens are the last of the vocabulary and come in this order always, but how many languages there
     are moves all that follow. The same name has another id in another model, so ids are looked up by name:
 
-    >>> [special_layout(size)["<|notimestamps|>"] for size in (51864, 51865, 51866)]
+    >>> [special_token_ids(size)["<|notimestamps|>"] for size in (51864, 51865, 51866)]
     [50362, 50363, 50364]
 
     Raises :class:`TokenizerError` for any other size.
@@ -52,7 +52,7 @@ def special_layout(vocab_size: int) -> dict[str, int]:
     return {name: token for token, name in enumerate(names, start=vocab_size - len(names))}
 
 
-def check_special(listed: Mapping[str, int], special: Mapping[str, int], size: int, source: str) -> None:
+def check_special_tokens(listed: Mapping[str, int], special: Mapping[str, int], size: int, source: str) -> None:
     """Hold the special tokens that files list to the layout.
 
     Raises :class:`TokenizerError` naming ``source`` and the first token that is elsewhere, or nowhere, in it.
@@ -62,6 +62,6 @@ def check_special(listed: Mapping[str, int], special: Mapping[str, int], size: i
         if token != expected:
             place = "has no such token" if expected is None else f"has it at {expected}"
             raise TokenizerError(
-                f"{source}: {printable(name, 40)} is token {brief(token)}, but a Whisper vocabulary of {size} tokens "
-                f"{place}; is this another model's tokenizer?"
+                f"{source}: {printable(name, 40)} is token {short_repr(token)}, but a Whisper vocabulary of {size} "
+                f"tokens {place}; is this another model's tokenizer?"
             )

@@ -18,14 +18,14 @@ from typing import Self
 
 from ..errors import LanguageError, TokenizerError
 from .bpe import bytes_to_unicode, merge, merge_long, split_words, unicode_to_bytes
-from .languages import CODES, LANGUAGES
+from .languages import LANGUAGES, TO_LANGUAGE_CODE
 from .special_tokens import (
     FORMER_NAMES,
     LANGUAGE_COUNT,
     NEVER_GENERATED,
     SECONDS_PER_TIMESTAMP,
-    check_special,
-    special_layout,
+    check_special_tokens,
+    special_token_ids,
 )
 from .vocabulary import VocabularyFiles, check_merges, check_pieces, read_tokenizer_json, read_vocab_and_merges
 
@@ -79,7 +79,7 @@ class Tokenizer:
         added: Mapping[str, int] | None = None,
         source: str = "vocabulary",
     ) -> None:
-        special = special_layout(vocab_size)
+        special = special_token_ids(vocab_size)
         self.vocab_size = vocab_size
         self.is_multilingual = vocab_size > 51864
         self.languages = tuple(LANGUAGES)[: LANGUAGE_COUNT[vocab_size]]
@@ -93,7 +93,7 @@ class Tokenizer:
 
         self._ids = dict(vocab)  # the text pieces, once the special tokens are out
         listed = {name: self._ids.pop(name) for name in (*special, *FORMER_NAMES) if name in vocab}
-        check_special({**listed, **(added or {})}, special, vocab_size, source)
+        check_special_tokens({**listed, **(added or {})}, special, vocab_size, source)
         check_pieces(self._ids, self.eot, vocab_size, source)
         check_merges(merges, self._ids, source)
         self._pieces = sorted(self._ids, key=self._ids.__getitem__)  # spelled; unspelled when asked for
@@ -148,7 +148,7 @@ class Tokenizer:
         Bytes that are not UTF-8, such as half a character at the end, become U+FFFD.
         Raises :class:`TokenizerError` for an id outside of the vocabulary.
         """
-        return "".join(self.stream(tokens))
+        return "".join(self.decode_stream(tokens))
 
     def decode_with_timestamps(self, tokens: Iterable[int]) -> str:
         """The text of tokens with the timestamps by name, such as ``<|1.08|>``.
@@ -157,7 +157,7 @@ class Tokenizer:
         """
         return b"".join(map(self.token_bytes, tokens)).decode("utf-8", errors="replace")
 
-    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
+    def decode_stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of tokens as they come, each character when its last byte is there.
 
         What was yielded is never taken back, and all of it together is what :meth:`decode` returns.
@@ -214,10 +214,10 @@ class Tokenizer:
         Raises :class:`LanguageError` for a language that is unknown, or that this vocabulary has no token for.
         """
         called = language.strip().lower()
-        code = CODES.get(called)
+        code = TO_LANGUAGE_CODE.get(called)
         if code is None:
             main = re.split("[-_]", called)[0]  # of "fr-FR" and "zh_tw"
-            near = [main] if main in CODES else get_close_matches(called, CODES)
+            near = [main] if main in TO_LANGUAGE_CODE else get_close_matches(called, TO_LANGUAGE_CODE)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "Tokenizer.languages has all the codes"
             raise LanguageError(
                 f"unknown language {language!r}: expected a code or an English name, such as 'de' or 'german'; {hint}"
@@ -233,7 +233,7 @@ class Tokenizer:
         """The token of a language; names and errors are those of :meth:`language_code`."""
         return self.special_tokens[f"<|{self.language_code(language)}|>"]
 
-    def prompt(self, language: str | None, task: str, timestamps: bool) -> tuple[int, ...]:
+    def sot_sequence(self, language: str | None, task: str, timestamps: bool) -> tuple[int, ...]:
         """The tokens a transcript starts with. They tell the decoder the language, the task and the form.
 
         For German with times, ``<|startoftranscript|> <|de|> <|transcribe|>``; without times one more,
@@ -287,11 +287,11 @@ class Tokenizer:
         return tuple(sorted(single | {tokens[0] for tokens in notes + openings}))
 
     @cached_property
-    def prompt_tokens(self) -> tuple[int, ...]:
+    def prompt_only_tokens(self) -> tuple[int, ...]:
         """Special tokens that only a prompt may have, in order: the model never says them."""
         return tuple(sorted(self.special_tokens[f"<|{name}|>"] for name in NEVER_GENERATED))
 
     @cached_property
     def suppressed_tokens(self) -> tuple[int, ...]:
         """All tokens that are never said, in order: those of a prompt, and marks that nobody speaks."""
-        return tuple(sorted({*self.prompt_tokens, *self.non_speech_tokens}))
+        return tuple(sorted({*self.prompt_only_tokens, *self.non_speech_tokens}))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..common.untrusted import read_json, read_text
 from ..errors import TokenizerError
-from ..printable import brief
+from ..printable import short_repr
 from .bpe import byte_alphabet
 
 _ALPHABET = "".join(byte_alphabet().values())
@@ -93,7 +93,7 @@ def check_merges(merges: Sequence[str], ids: Mapping[str, int], source: str) -> 
     try:
         order = [ids[piece] for piece in merges]
     except KeyError as error:
-        raise TokenizerError(f"{source}: merges to {brief(error.args[0])}, which is no piece of it") from None
+        raise TokenizerError(f"{source}: merges to {short_repr(error.args[0])}, which is no piece of it") from None
     for earlier, later in pairwise(order) if order != sorted(order) else ():
         if earlier > later:
             raise TokenizerError(

@@ -9,7 +9,7 @@ Walkthrough: section 13.
 from collections.abc import Generator, Iterable
 from typing import TypeAlias
 
-from ..common.finite import located
+from ..common.finite import error_context
 from ..decoding.decode import Decoding, DecodingResult, Request
 from ..model.engine import Engine
 from ..tokenizer.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def run_sequential(steps: Steps, model: SpeechModel) -> Generator[Segment, None,
         item = next(steps)
         while True:
             if isinstance(item, Request):
-                with located(item.where):
+                with error_context(item.where):
                     result = model.decode(item.features[0], item.options, generator=item.generator)
                 item = steps.send(result)
             else:

@@ -122,7 +122,7 @@ class SequentialTranscription:
             text,
             features,
             window.size,
-            prompt=model.tokenizer.prompt(self._language, options.attempts[0].task, timestamps=True),
+            prompt=model.tokenizer.sot_sequence(self._language, options.attempts[0].task, timestamps=True),
             heads=model.alignment_heads,
             weights=model.decoder_weights,
             config=model.config,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple, Self
 
 from ..audio.load import FRAMES_PER_SECOND
-from ..checkpoints.configuration import WINDOW_POSITIONS, describe_windows
+from ..checkpoints.configuration import WINDOW_POSITIONS, short_window_limits
 from ..decoding.decode import DecodingResult, check_possible
 from ..decoding.options import TranscriptionOptions
 from ..errors import ConfigError, OptionError
@@ -77,7 +77,7 @@ def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel:
     Warnings name the line that many calls above, by default the one that calls :meth:`Whisper.stream`.
     """
     if model.config.max_source_positions < WINDOW_POSITIONS:
-        raise ConfigError(f"{model.name}: {describe_windows(model.config)}; transcribe with a published model")
+        raise ConfigError(f"{model.name}: {short_window_limits(model.config)}; transcribe with a published model")
     first = options.attempts[0]
     # A prefix has to fit behind the longest prompt that a window may get.
     prompt = [0] * prompt_room(model) if options.condition_on_previous_text else options.initial_prompt

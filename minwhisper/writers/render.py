@@ -25,7 +25,7 @@ from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from ..errors import OptionError
-from ..printable import brief
+from ..printable import short_repr
 from ..transcription.segments import Segment, Transcript
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
@@ -60,9 +60,9 @@ class SubtitleOptions:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 expected = "a whole number, at least 1, or None for no limit"
-                raise OptionError(f"{name}: expected {expected}, got {brief(value)}")
+                raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
         if type(self.highlight_words) is not bool:
-            raise OptionError(f"highlight_words: expected True or False, got {brief(self.highlight_words)}")
+            raise OptionError(f"highlight_words: expected True or False, got {short_repr(self.highlight_words)}")
 
 
 SEGMENTS_AS_THEY_ARE = SubtitleOptions()
@@ -112,7 +112,7 @@ def render(transcript: Transcript, format: str, options: SubtitleOptions = SEGME
 def check_format(format: str, known: Sequence[str]) -> None:
     """Raise :class:`OptionError` if the format is not a known one."""
     if not isinstance(format, str) or format not in known:
-        raise OptionError(f"output_format: expected one of {', '.join(known)}, got {brief(format)}")
+        raise OptionError(f"output_format: expected one of {', '.join(known)}, got {short_repr(format)}")
 
 
 def clock(seconds: float, *, hours: bool = False, mark: str = ".") -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minwhisper.audio.load import load_audio
-from minwhisper.errors import AudioError, lacks_memory
+from minwhisper.errors import AudioError, is_out_of_memory
 from sounds import av, encode, refusal, wav
 
 NOISE = np.random.default_rng(0).integers(-3000, 3000, 20_000).astype(np.int16)
@@ -59,7 +59,7 @@ def test_sizes_in_a_header_do_not_take_memory():
     content[at : at + 4] = (0x0FFFFFFF).to_bytes(4, "big")  # entries of a table
     with pytest.raises(AudioError, match="a number in it asks for more memory than audio takes") as caught:
         load_audio(bytes(content))
-    assert not lacks_memory(caught.value)
+    assert not is_out_of_memory(caught.value)
 
     content = bytearray(encode(NOISE, "wav", "pcm_s16le"))
     for name, size in ((b"LIST", 0x6E00001A), (b"ISFT", 0x6E000000)):  # the name of the program that wrote it

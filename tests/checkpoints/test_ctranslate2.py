@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper.checkpoints.byte_map import ByteMap
 from minwhisper.checkpoints.ctranslate2 import index_ctranslate2
 from minwhisper.checkpoints.sources import packaged_model
+from minwhisper.checkpoints.storage import Storage
 from minwhisper.errors import WeightsError
 
 CODES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4, "bfloat16": 5}
@@ -50,7 +50,7 @@ def write(folder: Path, *pieces: bytes) -> list[Path]:
 
 
 def read_all(paths: list[Path], dtype: str = "float32") -> dict[str, np.ndarray]:
-    source = ByteMap(paths)
+    source = Storage(paths)
     try:
         return {name: source.read(tensor, dtype) for name, tensor in index_ctranslate2(source).items()}
     finally:
@@ -74,7 +74,7 @@ ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
 
 def test_every_tensor_comes_back_with_aliases_and_settings(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
     paths = write(tmp_path, model_bin(tensors, ALIAS))
-    index = index_ctranslate2(ByteMap(paths))
+    index = index_ctranslate2(Storage(paths))
     assert list(index) == [*tensors, "decoder/projection/weight"]
     assert {name: (t.shape, t.dtype) for name, t in index.items() if name in tensors} == {
         name: (array.shape, array.dtype.name) for name, array in tensors.items()
@@ -207,7 +207,7 @@ def test_the_installed_packages(name: str, width: int, heads: int) -> None:
     files = packaged_model(name)
     if files is None:
         pytest.skip("its package of weights is not installed")
-    source = ByteMap(files.weights)
+    source = Storage(files.weights)
     index = index_ctranslate2(source)
     assert index["encoder/conv1/weight"].shape == (width, 80, 3)
     assert source.read(index["decoder/num_heads"], "int16") == heads

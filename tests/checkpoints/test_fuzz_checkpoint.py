@@ -19,7 +19,7 @@ from hf_checkpoint import SMALL, distinct_weights, hugging_face, safetensors_byt
 from minwhisper.checkpoints.checksums import verify_checksums
 from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint
-from minwhisper.tokenizer.special_tokens import special_layout
+from minwhisper.tokenizer.special_tokens import special_token_ids
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from test_ctranslate2 import model_bin
 from test_load_checkpoint import ALIAS, ctranslate2, write_bin
@@ -137,7 +137,7 @@ def test_mutated_ctranslate2(tmp_path: Path, pytestconfig: pytest.Config) -> Non
 def tokenizer_values(count: int = 50257) -> dict[str, Any]:
     vocab = made_up_pieces(count)
     merges = [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
-    added = [{"id": token, "content": name} for name, token in special_layout(51865).items()][:20]
+    added = [{"id": token, "content": name} for name, token in special_token_ids(51865).items()][:20]
     return {"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": vocab, "merges": merges}}
 
 

@@ -317,7 +317,7 @@ def test_every_tensor_is_held_to_finite_numbers(tmp_path: Path, tensors: Tensors
     write(tmp_path, tensors)
     refused(tmp_path, f"{name}: expected finite numbers")
     with pytest.raises(WeightsError, match="expected finite numbers"):  # in the layout of the CPU's engine, too
-        load_checkpoint(find_checkpoint(tmp_path), room=empty_weights)
+        load_checkpoint(find_checkpoint(tmp_path), layout=empty_weights)
 
 
 def test_numbers_too_large_for_the_dtype_are_not_called_damaged(tmp_path: Path, tensors: Tensors) -> None:
@@ -605,13 +605,13 @@ def test_a_wrong_sum_leaves_no_weights_behind() -> None:
     assert left < 1e6
 
 
-@pytest.mark.parametrize("room", [None, empty_weights], ids=["as the layers", "as the CPU's engine"])
-def test_no_second_copy_of_the_weights_is_ever_in_memory(room: WeightLayout | None) -> None:
+@pytest.mark.parametrize("layout", [None, empty_weights], ids=["as the layers", "as the CPU's engine"])
+def test_no_second_copy_of_the_weights_is_ever_in_memory(layout: WeightLayout | None) -> None:
     files = package("tiny.en")
     tracemalloc.start()  # which NumPy tells of every array
     try:
-        checkpoint = load_checkpoint(files, room=room)
-        if room:
+        checkpoint = load_checkpoint(files, layout=layout)
+        if layout:
             CpuEngine(checkpoint.weights, checkpoint.config, 1)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -25,7 +25,7 @@ Asked = list[tuple[Any, ...]]
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """What the hub would have been asked for; and no package of weights is installed."""
     calls: Asked = []
-    monkeypatch.setattr(sources, "from_hub", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(sources, "_PACKAGES", {})
     return calls
 
@@ -154,20 +154,20 @@ def test_other_bytes_than_the_known_ones_are_refused(install: Callable[..., None
 
 def test_half_a_package_is_none(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     install(weights_one=b"first ")
-    monkeypatch.setattr(sources, "from_hub", lambda *arguments: arguments)
+    monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: arguments)
     assert packaged_model("base") is None
     assert find_checkpoint("base") == ("openai/whisper-base", "base", None, False)  # type: ignore[comparison-overlap]
 
 
 def test_a_revision_is_a_matter_of_the_hub(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     install(weights_one=b"first ", weights_two=b"second")
-    monkeypatch.setattr(sources, "from_hub", lambda *arguments: arguments)
+    monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: arguments)
     assert find_checkpoint("base", "main") == ("openai/whisper-base", "base", "main", False)  # type: ignore[comparison-overlap]
 
 
 def test_the_default_is_what_needs_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     cached: set[str] = set()
-    monkeypatch.setattr(sources, "in_cache", lambda repository, label, revision: label in cached)
+    monkeypatch.setattr(sources, "find_in_cache", lambda repository, label, revision: label in cached)
     monkeypatch.setattr(sources, "packaged_model", lambda name: None)
     assert sources.default_model().name == "tiny"
     cached.add("tiny.en")

@@ -14,7 +14,7 @@ import pytest
 from command_line import GREEDY
 from conftest import DATA
 from minwhisper.cli import interrupts
-from minwhisper.errors import OUT_OF_MEMORY, DeviceMemoryError, WeightsError, lacks_memory
+from minwhisper.errors import OUT_OF_MEMORY, DeviceMemoryError, WeightsError, is_out_of_memory
 from minwhisper.writers.files import check_writable
 from minwhisper.writers.render import FORMATS
 
@@ -221,10 +221,10 @@ def test_a_lack_of_memory_is_known_in_every_disguise():
         ImportError("x.so: failed to map segment from shared object"),
         caused(WeightsError("model.bin: cannot be read"), OSError(12, "Cannot allocate memory")),
     ):
-        assert lacks_memory(error)
+        assert is_out_of_memory(error)
     for error in (OSError(28, "No space left on device"), WeightsError("model.bin: too short"), RuntimeError("thread")):
-        assert not lacks_memory(error)
-    assert not lacks_memory(caused(DeviceMemoryError("cuda:0 ran out of memory"), MemoryError()))
+        assert not is_out_of_memory(error)
+    assert not is_out_of_memory(caused(DeviceMemoryError("cuda:0 ran out of memory"), MemoryError()))
 
 
 # ------------------------------------------------------------------------------------------ streams and files

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from minwhisper.common import console
 from minwhisper.common.console import (
     Console,
+    OutputClosedError,
     OutputError,
-    ReaderGoneError,
     bar_line,
-    minutes,
+    display_width,
+    format_duration,
     printable,
-    shortened,
-    text_width,
+    truncate,
 )
 from screen import Screen, look_at
 
@@ -105,7 +105,7 @@ def test_an_encoding_without_blocks_gets_other_marks(monkeypatch):
     with Console().progress("dictée\n.wav") as progress:
         progress(30.0, 60.0)
         assert screen.rows()[0].startswith("dict\\xe9e\\n.wav ###############--------------- 30.0 of 60.0 s")
-        assert shortened("interview.mp3", 10) == "interview~"
+        assert truncate("interview.mp3", 10) == "interview~"
 
 
 class Broken(Screen):
@@ -134,7 +134,7 @@ def test_messages_that_cannot_be_written_are_lost_and_the_text_is_not(monkeypatc
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(OSError(28, "No space left"), OutputError), (BrokenPipeError(32, "Broken pipe"), ReaderGoneError)],
+    [(OSError(28, "No space left"), OutputError), (BrokenPipeError(32, "Broken pipe"), OutputClosedError)],
 )
 def test_text_that_cannot_be_written_is_an_error(monkeypatch, error, kind):
     monkeypatch.setattr(sys, "stdout", Broken(error))
@@ -179,7 +179,7 @@ NAMES = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Cf"
 @given(NAMES, st.just(0.0) | st.floats(0.01, 1e6), st.floats(0, 1e6), st.floats(0, 1e5), st.integers(1, 200))
 @example("講演" * 30, 1.0, 2.0, 1.0, 81)
 def test_the_bar_never_fills_the_line(name, done, total, elapsed, columns):
-    assert text_width(bar_line(name, done, total, elapsed, columns)) <= columns - 1
+    assert display_width(bar_line(name, done, total, elapsed, columns)) <= columns - 1
 
 
 def test_the_bar_is_as_full_as_the_work_is_done():
@@ -197,10 +197,10 @@ def test_what_is_no_visible_character_is_escaped():
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36000, "10:00:00")])
 def test_durations(seconds, shown):
-    assert minutes(seconds) == shown
+    assert format_duration(seconds) == shown
 
 
 def test_wide_characters_are_cut_by_columns():
-    assert shortened("講演.mp3", 8) == "講演.mp3"
-    assert shortened("講演.mp3", 4) == "講…"
-    assert shortened("講演.mp3", 1) == "…"
+    assert truncate("講演.mp3", 8) == "講演.mp3"
+    assert truncate("講演.mp3", 4) == "講…"
+    assert truncate("講演.mp3", 1) == "…"

@@ -9,7 +9,7 @@ import pytest
 
 import minwhisper
 from conftest import real_model
-from minwhisper.common.finite import all_finite, check_finite, located
+from minwhisper.common.finite import all_finite, check_finite, error_context
 from minwhisper.errors import NumericalError, OptionError
 from minwhisper.writers.render import render
 
@@ -37,7 +37,7 @@ def test_the_message_names_the_outermost_place() -> None:
     check_finite([1.0, -np.inf], "a value")  # suppressed on purpose
     for bad in (np.nan, np.inf):
         message = rf"^here: a value: expected a number, the model computed {bad}"
-        with pytest.raises(NumericalError, match=message), located("here"), located("inner"):
+        with pytest.raises(NumericalError, match=message), error_context("here"), error_context("inner"):
             check_finite([0.0, bad], "a value")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minwhisper.common.untrusted import TEXT_LIMIT, checked_integer, parse_json, read_json, read_limited, user_path
+from minwhisper.common.untrusted import MAX_TEXT_BYTES, check_integer, expand_path, parse_json, read_json, read_limited
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, TokenizerError, WeightsError
 
 
@@ -43,10 +43,10 @@ def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path):
     try:
         with pytest.raises(WeightsError, match=r"config\.json: expected at most 10,000,000 bytes"):
             read_json(path)
-        assert tracemalloc.get_traced_memory()[1] < 3 * TEXT_LIMIT
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_TEXT_BYTES
     finally:
         tracemalloc.stop()
-    path.write_bytes(b" " * (TEXT_LIMIT - 2) + b"{}")
+    path.write_bytes(b" " * (MAX_TEXT_BYTES - 2) + b"{}")
     assert read_json(path) == {}
 
 
@@ -58,17 +58,17 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path):
 
 
 def test_only_whole_numbers_in_the_range():
-    assert checked_integer("n", 10, 1, 10) == 10
+    assert check_integer("n", 10, 1, 10) == 10
     for value in (0, 11, 2**63, 10**5000, 1.0, True, None, "1", [1], float("inf"), float("nan")):
         with pytest.raises(ConfigError, match=r"^n: expected a whole number from 1 to 10, got "):
-            checked_integer("n", value, 1, 10)
+            check_integer("n", value, 1, 10)
 
 
 def test_paths_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert user_path("~/x") == tmp_path / "x"
-    assert user_path("./~x") == Path("~x")
+    assert expand_path("~/x") == tmp_path / "x"
+    assert expand_path("./~x") == Path("~x")
     with pytest.raises(ModelNotFoundError, match="home folder"):
-        user_path("~nosuchuser/x")
+        expand_path("~nosuchuser/x")
     with pytest.raises(ModelNotFoundError, match="NUL"):
-        user_path("a\0b")
+        expand_path("a\0b")

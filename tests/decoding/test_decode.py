@@ -62,7 +62,7 @@ def told(model, language="en", **options) -> tuple[int, ...]:
 @pytest.mark.parametrize("options", [{}, {"prompt": ""}, {"prompt": []}, {"prefix": ""}, {"prefix": ()}], ids=str)
 def test_without_more_it_is_told_how_to_begin(model, options):
     t = model.tokenizer
-    assert told(model, **options) == t.prompt("en", "transcribe", timestamps=True)
+    assert told(model, **options) == t.sot_sequence("en", "transcribe", timestamps=True)
     assert told(model, without_timestamps=True, **options)[-1] == t.no_timestamps
 
 
@@ -148,7 +148,7 @@ def test_a_blank_beginning_is_forbidden_only_if_asked(tiny_en, blank):
 def test_suppressed_tokens_are_forbidden_with_times_and_without(tiny_en):
     t = tiny_en.tokenizer
     allowed = first_allowed(t, suppress_tokens=[7], without_timestamps=True, suppress_blank=False)
-    assert set(range(t.vocab_size)) - set(allowed.tolist()) == {7, *t.prompt_tokens}
+    assert set(range(t.vocab_size)) - set(allowed.tolist()) == {7, *t.prompt_only_tokens}
     scores = np.zeros((1, t.vocab_size), np.float32)
     for rule in logit_filters_for(DecodingOptions(suppress_tokens=[7]), t):
         scores = rule(scores, [[t.timestamp_begin]])

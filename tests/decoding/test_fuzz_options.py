@@ -23,7 +23,7 @@ from minwhisper.cli.arguments import add_arguments
 from minwhisper.cli.request import check_arguments, unwritable
 from minwhisper.model.config import WhisperConfig
 from minwhisper.model.weights import random_weights
-from minwhisper.printable import brief
+from minwhisper.printable import short_repr
 from minwhisper.writers.render import FORMATS, SubtitleOptions
 from scripted import ENGLISH, MULTILINGUAL, made_up_tokenizer
 
@@ -173,7 +173,7 @@ def attempt(what: Callable[[], Any], described: Callable[[], str]) -> bool:
 
 
 def show(*things: Any) -> str:
-    return " ".join(brief(thing) for thing in things)
+    return " ".join(short_repr(thing) for thing in things)
 
 
 def test_options_are_taken_or_refused(cases):

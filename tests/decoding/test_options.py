@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from minwhisper import DecodingOptions
 from minwhisper.decoding.options import FALLBACK_TEMPERATURES, TranscriptionOptions
 from minwhisper.errors import OptionError
-from minwhisper.printable import brief
+from minwhisper.printable import short_repr
 
 NO_NUMBERS = ["0.5", b"1", True, np.bool_(False), math.nan, np.float32("nan"), math.inf, -math.inf, [0.5], 1j]
 NO_COUNTS = [0, -1, 2.5, 3.0, "5", True, np.bool_(True), np.int64(0), np.float64(2.0), [1], math.nan]
@@ -365,7 +365,7 @@ def test_at_least_one_window_tells_the_language(wrong):
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.0, "", " ", "0", b"en", (1,), 10**9, "a" * 101])
 def test_audio_tracks_that_there_cannot_be(wrong):
     got = 0 if wrong == "0" else wrong
-    message = f"audio_track: expected a number, 1 for the first audio track, or a language, got {brief(got)}"
+    message = f"audio_track: expected a number, 1 for the first audio track, or a language, got {short_repr(got)}"
     refused(TranscriptionOptions, {"audio_track": wrong}, message)
 
 

@@ -604,7 +604,7 @@ def jfk(tiny_en, heard) -> np.ndarray:
 def test_greedy_says_the_tokens_of_the_reference(model, heard):
     reference = load_reference(model.name)
     assert reference is not None
-    said, _ = say(model, heard(model), model.tokenizer.prompt("en", "transcribe", timestamps=True))
+    said, _ = say(model, heard(model), model.tokenizer.sot_sequence("en", "transcribe", timestamps=True))
     assert list(said.tokens) == reference.tokens
 
 
@@ -615,7 +615,7 @@ def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_prob
 ):
     t = tiny_en.tokenizer
     options = DecodingOptions(without_timestamps=not timestamps)
-    prompt = t.prompt(None, "transcribe", timestamps=timestamps)
+    prompt = t.sot_sequence(None, "transcribe", timestamps=timestamps)
     if context:
         prompt = (t.sot_prev, *t.encode(" The president spoke."), *prompt)
     said, no_speech = say(tiny_en, jfk, prompt, options)
@@ -637,7 +637,7 @@ def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_prob
 def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tiny_en, jfk, way):
     t = tiny_en.tokenizer
     strategy = Strategy(partial(beam_step, size=3, eot=t.eot), keep=3, enough=3) if way == "beam" else sampling(2, 0.8)
-    prompt = t.prompt(None, "transcribe", timestamps=True)
+    prompt = t.sot_sequence(None, "transcribe", timestamps=True)
     rules = logit_filters_for(DecodingOptions(), t)
     room = tiny_en.config.max_target_positions
     begun = search(prompt, room, strategy=strategy, rules=rules, tokenizer=t, most=30)
@@ -659,7 +659,7 @@ def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tin
 def test_the_transcript_is_text_and_times_only(tiny_en, jfk, timestamps):
     t = tiny_en.tokenizer
     options = DecodingOptions(without_timestamps=not timestamps)
-    said, _ = say(tiny_en, jfk, t.prompt(None, "transcribe", timestamps=timestamps), options)
+    said, _ = say(tiny_en, jfk, t.sot_sequence(None, "transcribe", timestamps=timestamps), options)
     assert all(token < t.eot or token >= t.timestamp_begin for token in said.tokens)
     assert any(token >= t.timestamp_begin for token in said.tokens) == timestamps
     assert "ask not what your country can do for you" in t.decode(said.tokens)
@@ -667,7 +667,7 @@ def test_the_transcript_is_text_and_times_only(tiny_en, jfk, timestamps):
 
 @pytest.mark.parametrize("most", [1, 2, 7])
 def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk, most):
-    prompt = tiny_en.tokenizer.prompt(None, "transcribe", timestamps=True)
+    prompt = tiny_en.tokenizer.sot_sequence(None, "transcribe", timestamps=True)
     whole, no_speech = say(tiny_en, jfk, prompt)
     assert len(whole.tokens) > 7
     part, same = say(tiny_en, jfk, prompt, most=most)
@@ -677,7 +677,7 @@ def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk
 
 
 def test_more_tokens_than_needed_change_nothing(tiny_en, jfk):
-    prompt = tiny_en.tokenizer.prompt(None, "transcribe", timestamps=True)
+    prompt = tiny_en.tokenizer.sot_sequence(None, "transcribe", timestamps=True)
     assert say(tiny_en, jfk, prompt, most=10_000) == say(tiny_en, jfk, prompt)
 
 
@@ -685,7 +685,7 @@ def test_more_tokens_than_needed_change_nothing(tiny_en, jfk):
 def test_it_stops_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, said):
     # The last token needs no position of its own, because it is never fed back.
     t = tiny_en.tokenizer
-    prompt = t.prompt(None, "transcribe", timestamps=False)
+    prompt = t.sot_sequence(None, "transcribe", timestamps=False)
     words = t.encode(" word") * prompt_length
     prompt = (t.sot_prev, *words[: prompt_length - 1 - len(prompt)], *prompt)
     assert len(prompt) == prompt_length
@@ -693,7 +693,7 @@ def test_it_stops_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, sa
 
 
 def test_no_speech_is_probable_in_silence_and_not_in_speech(model, heard):
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     silence = model.encode(window_mel(np.zeros(160_000, np.float32), model.config.num_mel_bins))
     assert 0 <= say(model, heard(model), prompt, most=1)[1] < 0.2
     assert 0.6 < say(model, silence, prompt, most=1)[1] <= 1

@@ -112,7 +112,7 @@ def test_one_model_in_two_threads_at_once(tiny_en, expected):
 def test_on_a_real_transcript_it_is_no_further_from_the_truth_than_pytorch(model):
     reference = load_reference(model.name)
     features = model.engine.encode(window_mel(clip_samples(), model.config.num_mel_bins))
-    text = [*model.tokenizer.prompt("en", "transcribe", timestamps=True), *reference.tokens]
+    text = [*model.tokenizer.sot_sequence("en", "transcribe", timestamps=True), *reference.tokens]
     engine = model.engine
     with engine.session():
         [(at_once, _)] = engine.decode_batch([DecoderInput([text], engine.new_cache(features))])

@@ -76,7 +76,7 @@ def text(tiny_en) -> list[int]:
         " Printing, in the only sense with which we are at present concerned, differs from most if not from all the"
         " arts and crafts represented in the Exhibition."
     )
-    prompt = tiny_en.tokenizer.prompt("en", "transcribe", timestamps=False)
+    prompt = tiny_en.tokenizer.sot_sequence("en", "transcribe", timestamps=False)
     return [*prompt, *(tiny_en.tokenizer.encode(words) * 12)][:500]
 
 
@@ -165,7 +165,7 @@ def test_a_prompt_with_base(base, speech, text):
     weights = DecoderWeights.of(base.weights["decoder"])
     plain, fast = Readable(base), Fast(base, weights, Pool(2))
     features = base.encode(window_mel(speech["jfk.flac"], 80))
-    prompt = [*base.tokenizer.prompt("en", "transcribe", timestamps=True), *text[4:74]]
+    prompt = [*base.tokenizer.sot_sequence("en", "transcribe", timestamps=True), *text[4:74]]
     ours, cache = fast.feed([prompt], fast.begin(features))
     theirs, expected = plain.feed([prompt], plain.begin(features))
     same(ours, theirs)

@@ -48,7 +48,7 @@ def test_the_engine_computes_with_what_was_read(model):
 def test_every_number_is_where_the_layers_look_for_it(tmp_path):
     files = find_checkpoint(write(tmp_path, hugging_face(distinct_weights())))
     expected = dict(flatten(load_checkpoint(files).weights))
-    found = dict(flatten(unpacked(load_checkpoint(files, room=empty_weights).weights)))
+    found = dict(flatten(unpacked(load_checkpoint(files, layout=empty_weights).weights)))
     assert_same(found, expected)
 
 
@@ -62,7 +62,7 @@ def test_what_is_missing_is_zero(tmp_path):
         del tensors[name]
     files = find_checkpoint(write(tmp_path, tensors))
     with pytest.warns(UserWarning, match=r"missing tensors \(2\)"):
-        checkpoint = load_checkpoint(files, strict=False, room=empty_weights)
+        checkpoint = load_checkpoint(files, strict=False, layout=empty_weights)
     weights = dict(flatten(unpacked(checkpoint.weights)))
     for name in ("decoder.blocks.1.mlp.fc1.weight", "decoder.blocks.0.attention.key.weight"):
         assert not weights[name].any()

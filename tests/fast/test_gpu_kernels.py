@@ -95,7 +95,7 @@ def real(tiny_en, speech):
     """A window's features, a text, and what goes through the first block for it."""
     weights, config = tiny_en.weights["decoder"], tiny_en.config
     features = tiny_en.encode(window_mel(speech["jfk.flac"], 80))
-    prompt = tiny_en.tokenizer.prompt("en", "transcribe", timestamps=False)
+    prompt = tiny_en.tokenizer.sot_sequence("en", "transcribe", timestamps=False)
     words = " And so, my fellow Americans, ask not what your country can do for you; ask what you can do."
     tokens = np.array([[*prompt, *tiny_en.tokenizer.encode(words)]])
     block = weights["blocks"][0]

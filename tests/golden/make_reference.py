@@ -22,7 +22,7 @@ def make(name: str, folder: Path) -> None:
     """Write the reference of one model."""
     model = minwhisper.load_model(name)
     samples = parity.clip_samples()
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     mel = parity.pytorch_stages(model, samples, [list(prompt)])["mel"]
     tokens = parity.pytorch_tokens(model, mel)
     spoken = [[*prompt, *tokens]]

@@ -29,7 +29,7 @@ def features(tiny_en) -> np.ndarray:
 @pytest.fixture(scope="module")
 def tokens(tiny_en) -> np.ndarray:
     """What begins the clip: (1, 6)."""
-    prompt = tiny_en.tokenizer.prompt("en", "transcribe", timestamps=False)
+    prompt = tiny_en.tokenizer.sot_sequence("en", "transcribe", timestamps=False)
     return np.array([[*prompt, *tiny_en.tokenizer.encode(" And so my fellow")]])[:, :WORDS]
 
 

@@ -73,7 +73,7 @@ def double(model) -> Recorded:
 @pytest.mark.parametrize(("model", "clip"), CASES, indirect=["model"])
 def test_every_stage_is_pytorchs_and_the_outputs_are_nearer_to_exact(model, single, double, speech, clip):
     mel = window_mel(speech[clip], model.config.num_mel_bins)
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     tokens = [[*prompt, *generated_tokens(model, mel)]]
     assert len(tokens[0]) > len(prompt) + 3
     ours, theirs, exact = dict(stages(model, mel, tokens)), single(mel, tokens), double(mel, tokens)
@@ -125,7 +125,7 @@ def test_transformers_agree_on_speech(model, speech):
     theirs.load_state_dict({name: torch.tensor(ours[our_name(name)]) for name in theirs.state_dict()})
     assert {our_name(name) for name in theirs.state_dict()} == set(ours)
     mel = window_mel(speech["jfk.flac"], model.config.num_mel_bins)
-    tokens = [[*model.tokenizer.prompt("en", "transcribe", timestamps=True), *range(400, 410)]]
+    tokens = [[*model.tokenizer.sot_sequence("en", "transcribe", timestamps=True), *range(400, 410)]]
     features, logits = run(theirs, mel, tokens)
     own = model.encode(mel)
     assert relative_difference(own, features) <= LIMIT

@@ -32,7 +32,7 @@ def mel(model):
 @pytest.fixture(scope="module")
 def differences(model, reference, mel):
     """Of every stage of ours from the stored numbers, relative to their norm."""
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=True)
+    prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     every = {"mel": mel, **dict(parity.stages(model, mel, [[*prompt, *reference.tokens]]))}
     parts = {stage: parity.subsample(stage, to_numpy(array), reference.rows[stage]) for stage, array in every.items()}
     return {stage: parity.relative_difference(part, reference.exact[stage]) for stage, part in parts.items()}

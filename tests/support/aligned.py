@@ -9,7 +9,7 @@ def aligned(model, mel, frames, text, language="en"):
         text,
         model.encode(mel[None]),
         frames,
-        prompt=model.tokenizer.prompt(language, "transcribe", timestamps=True),
+        prompt=model.tokenizer.sot_sequence(language, "transcribe", timestamps=True),
         heads=model.alignment_heads,
         weights=model.weights["decoder"],
         config=model.config,

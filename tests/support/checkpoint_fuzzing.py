@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from minwhisper.errors import MinWhisperError
-from minwhisper.printable import LIMIT
+from minwhisper.printable import MAX_MESSAGE
 
 SECONDS = 5.0  # that a case may take
 MEMORY = 500_000_000  # bytes by which the process may grow
@@ -107,7 +107,7 @@ def hold(work: Callable[[], object], what: str) -> bool:
 
 def check_line(message: str, what: str) -> None:
     """Hold a message to its promise: one printable line that is not endless."""
-    if not message.isprintable() or not 10 <= len(message) <= LIMIT:
+    if not message.isprintable() or not 10 <= len(message) <= MAX_MESSAGE:
         pytest.fail(f"{what}: message {message[:300]!r}")
 
 

@@ -33,7 +33,7 @@ METHODS = (
 )
 OPERATORS = "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne"
 CONSTANTS = {name: getattr(np, name) for name in ("float16", "float32", "float64", "int32", "int64", "newaxis", "inf")}
-ROUNDING = 512  # bytes: the pool hands out multiples of it
+FLOAT16_ROUNDING = 512  # bytes: the pool hands out multiples of it
 
 
 class Transfer(NamedTuple):
@@ -94,7 +94,7 @@ class Ledger:
             return
         if Stream.capturing is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: memory is allocated while a step is recorded")
-        size = -(-root.nbytes // ROUNDING) * ROUNDING
+        size = -(-root.nbytes // FLOAT16_ROUNDING) * FLOAT16_ROUNDING
         limit = min(self.limit, self.pool_limit or self.limit)
         if self.alive + size > limit:
             raise OutOfMemoryError(

@@ -3,8 +3,8 @@
 import pytest
 
 from minwhisper.errors import TokenizerError
-from minwhisper.tokenizer.languages import CODES, LANGUAGES
-from minwhisper.tokenizer.special_tokens import special_layout
+from minwhisper.tokenizer.languages import LANGUAGES, TO_LANGUAGE_CODE
+from minwhisper.tokenizer.special_tokens import special_token_ids
 from vocabularies import IDS, NAMES, PIECE_COUNTS, SIZES
 
 
@@ -13,13 +13,13 @@ def test_languages_and_their_names():
     assert [*LANGUAGES][:4] == ["en", "zh", "de", "es"]
     assert [*LANGUAGES][-2:] == ["su", "yue"]
     assert len(set(LANGUAGES.values())) == 100
-    assert len(CODES) == 2 * 100 + 12
-    assert all(name == name.lower().strip() for name in CODES)
+    assert len(TO_LANGUAGE_CODE) == 2 * 100 + 12
+    assert all(name == name.lower().strip() for name in TO_LANGUAGE_CODE)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_layout(size):
-    layout = special_layout(size)
+    layout = special_token_ids(size)
     assert tuple(layout[f"<|{name}|>"] for name in NAMES) == IDS[size]
     assert [*layout.values()] == list(range(PIECE_COUNTS[size], size))
     assert ("<|yue|>" in layout) == (size == 51866)
@@ -29,4 +29,4 @@ def test_layout(size):
 @pytest.mark.parametrize("size", [0, 50257, 51863, 51867])
 def test_layout_of_no_whisper(size):
     with pytest.raises(TokenizerError, match=f"{size}.*51864.*51865.*51866"):
-        special_layout(size)
+        special_token_ids(size)

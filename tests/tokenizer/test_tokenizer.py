@@ -138,22 +138,22 @@ def test_cantonese_came_with_large_v3(multilingual, large):
 
 
 def test_prompts(english, multilingual, large):
-    assert multilingual.prompt("de", "transcribe", True) == (50258, 50261, 50359)
-    assert multilingual.prompt("German", "translate", False) == (50258, 50261, 50358, 50363)
-    assert large.prompt("yue", "transcribe", False) == (50258, 50358, 50360, 50364)
-    assert english.prompt(None, "transcribe", True) == (50257,)
-    assert english.prompt("English", "transcribe", False) == (50257, 50362)
+    assert multilingual.sot_sequence("de", "transcribe", True) == (50258, 50261, 50359)
+    assert multilingual.sot_sequence("German", "translate", False) == (50258, 50261, 50358, 50363)
+    assert large.sot_sequence("yue", "transcribe", False) == (50258, 50358, 50360, 50364)
+    assert english.sot_sequence(None, "transcribe", True) == (50257,)
+    assert english.sot_sequence("English", "transcribe", False) == (50257, 50362)
 
 
 def test_prompts_that_cannot_be(english, multilingual):
     with pytest.raises(TokenizerError, match=r"'transcript'.*'transcribe' or 'translate'"):
-        multilingual.prompt("en", "transcript", True)
+        multilingual.sot_sequence("en", "transcript", True)
     with pytest.raises(TokenizerError, match=r"English-only.*cannot translate.*'base'"):
-        english.prompt(None, "translate", True)
+        english.sot_sequence(None, "translate", True)
     with pytest.raises(LanguageError, match=r"'de'.*English only.*'base'"):
-        english.prompt("de", "transcribe", True)
+        english.sot_sequence("de", "transcribe", True)
     with pytest.raises(LanguageError, match="name it, or detect it"):
-        multilingual.prompt(None, "transcribe", True)
+        multilingual.sot_sequence(None, "transcribe", True)
 
 
 # ------------------------------------------------------------------------------------------ text
@@ -227,7 +227,7 @@ def test_a_stream_speaks_as_soon_as_it_can(multilingual):
             yield token
             said_after.append("".join(heard))  # what was heard before the next token is asked for
 
-    for text in t.stream(speak()):
+    for text in t.decode_stream(speak()):
         heard.append(text)
     assert said_after == ["a", "a", "a", "a♪", "a♪b"]
     assert heard == ["a", "♪", "b"]
@@ -237,7 +237,7 @@ def test_a_stream_speaks_as_soon_as_it_can(multilingual):
 @given(st.lists(st.integers(0, 255) | st.integers(0, 51864), max_size=30))
 def test_a_stream_says_what_decode_says(multilingual, tokens):
     for end in range(len(tokens) + 1):
-        pieces = [*multilingual.stream(tokens[:end])]
+        pieces = [*multilingual.decode_stream(tokens[:end])]
         plain = b"".join(multilingual.token_bytes(t) for t in tokens[:end] if t < multilingual.timestamp_begin)
         assert "".join(pieces) == multilingual.decode(tokens[:end]) == plain.decode("utf-8", errors="replace")
         assert all(pieces)
@@ -246,7 +246,7 @@ def test_a_stream_says_what_decode_says(multilingual, tokens):
 @settings(deadline=None)
 @given(TEXT.filter(lambda text: "\ufffd" not in text))
 def test_a_stream_never_shows_half_a_character(multilingual, text):
-    assert [*multilingual.stream(a_token_a_byte(multilingual, text))] == [*text]
+    assert [*multilingual.decode_stream(a_token_a_byte(multilingual, text))] == [*text]
 
 
 # ------------------------------------------------------------------------------------------ real vocabularies

@@ -59,8 +59,8 @@ def test_prompts(pair):
     for language in ours.languages if ours.is_multilingual else (None,):
         for task in ("transcribe", "translate") if ours.is_multilingual else ("transcribe",):
             theirs = reference.get_tokenizer(ours.is_multilingual, num_languages=count, language=language, task=task)
-            assert ours.prompt(language, task, True) == theirs.sot_sequence
-            assert ours.prompt(language, task, False) == theirs.sot_sequence_including_notimestamps
+            assert ours.sot_sequence(language, task, True) == theirs.sot_sequence
+            assert ours.sot_sequence(language, task, False) == theirs.sot_sequence_including_notimestamps
 
 
 def test_non_speech_tokens(pair):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minwhisper.errors import TokenizerError
-from minwhisper.tokenizer.special_tokens import special_layout
+from minwhisper.tokenizer.special_tokens import special_token_ids
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from vocabularies import PIECE_COUNTS, made_up_pieces
 
@@ -52,7 +52,7 @@ def test_tokenizer_json_comes_first(tmp_path):
 
 @pytest.mark.parametrize("size", [51864, 51865])
 def test_former_names_of_special_tokens(tmp_path, size):
-    layout = special_layout(size)
+    layout = special_token_ids(size)
     former = [("<|nocaptions|>", layout["<|nospeech|>"]), ("<|iw|>", layout["<|he|>"])]
     write_tokenizer_json(tmp_path, *made_up_files(PIECE_COUNTS[size]), former)
     assert Tokenizer.from_folder(tmp_path, size).special_tokens == layout
@@ -63,7 +63,7 @@ def test_an_empty_piece_is_no_obstacle():
     t = Tokenizer(vocab, 51865)
     assert t.decode([50256]) == ""
     assert t.name(50256) == ""
-    assert [*t.stream([50256, *t.encode("a"), 50256])] == ["a"]
+    assert [*t.decode_stream([50256, *t.encode("a"), 50256])] == ["a"]
 
 
 def test_no_folder_and_no_files(tmp_path):

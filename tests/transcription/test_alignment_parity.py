@@ -237,7 +237,9 @@ def test_published_alignment_heads_are_the_checkpoints(model, pytorch):
 def test_scores_are_those_of_pytorch(model, pytorch, speech):
     theirs = pytorch(model)
     mel, _ = window_of(speech["jfk.flac"])
-    tokens = np.array([[*model.tokenizer.prompt("en", "transcribe", False), *model.tokenizer.encode(" And so, my")]])
+    tokens = np.array(
+        [[*model.tokenizer.sot_sequence("en", "transcribe", False), *model.tokenizer.encode(" And so, my")]]
+    )
     every = list(itertools.product(range(model.config.decoder_layers), range(model.config.decoder_attention_heads)))
     features = model.encode(mel[None])
     logits, scores = cross_attention_scores(tokens, features, model.weights["decoder"], model.config, every)

@@ -133,7 +133,7 @@ def test_segments_have_words_and_their_times():
     t = model.tokenizer
     for call in aligned.calls:
         assert call == {
-            "prompt": t.prompt("de", "transcribe", timestamps=True),
+            "prompt": t.sot_sequence("de", "transcribe", timestamps=True),
             "heads": ((0, 0),),
             "weights": model.decoder_weights,
             "config": model.config,

@@ -296,7 +296,7 @@ def test_real_words_of_a_real_window(tiny_en, speech):
         [token for part in segments for token in part["tokens"]],
         features,
         1100,
-        prompt=tokenizer.prompt("en", "transcribe", timestamps=True),
+        prompt=tokenizer.sot_sequence("en", "transcribe", timestamps=True),
         heads=tiny_en.alignment_heads,
         weights=tiny_en.weights["decoder"],
         config=tiny_en.config,

@@ -99,7 +99,7 @@ class Workspace(threading.local):
 
 def check_threads(count: int | None) -> None:
     """Raise :class:`OptionError` for an impossible number of threads; 0 and None mean as many as there are cores."""
-    check_count("threads", count, least=0, most=MAX_THREADS)
+    check_count("threads", count, minimum=0, maximum=MAX_THREADS)
 
 
 def usable_cores() -> int:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...common.backend import Array, address, array_module, asarray_like
-from ...common.finite import check_finite, located
+from ...common.finite import check_finite, error_context
 from ...decoding.logit_filters import LogitFilters
 from ...decoding.search import Candidate, Chosen, Sampler, Step
 from ...model.config import WhisperConfig
@@ -107,7 +107,7 @@ class Choices:
         :func:`minwhisper.decoding.search.choose`.
         """
         values, probability, sampler = chosen.view(np.float32), float("nan"), _sampler(step)
-        with located(step.where):
+        with error_context(step.where):
             if step.probe is not None:
                 probability = float(values[0, 0, 1])
                 check_finite([probability], "the probability of no speech")

@@ -1,7 +1,7 @@
 """The values in files, and how they become arrays.
 
 A checkpoint is a table of contents and a long run of bytes. Both formats that minwhisper reads come down to one
-:class:`StoredTensor` for each name: what is stored, at which offset, in which shape. :class:`ByteMap` turns that into
+:class:`TensorInfo` for each name: what is stored, at which offset, in which shape. :class:`Storage` turns that into
 an array: it reads the bytes a block at a time and converts them straight into the array that is handed out.
 
 The files are read and not mapped into memory. If a mapped file is truncated by another process, touching what is gone
@@ -42,7 +42,7 @@ _BLOCK = 1 << 18  # numbers converted at a time: 1 MB of float32, so that tempor
 
 
 @dataclass(frozen=True)
-class StoredTensor:
+class TensorInfo:
     """Where a tensor lies: ``offset`` counts from the first byte of the first file."""
 
     shape: tuple[int, ...]
@@ -55,7 +55,7 @@ class StoredTensor:
         return prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
 
 
-class ByteMap:
+class Storage:
     """One or several files as one run of bytes; nothing is joined on disk or in memory."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -79,7 +79,7 @@ class ByteMap:
         """Bytes in all files together."""
         return self.starts[-1]
 
-    def bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
+    def read_bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return the bytes from ``start`` up to ``stop``, fewer if the files end before.
 
         Raises :class:`WeightsError` for a file that cannot be read, or that has become shorter since it was opened.
@@ -104,13 +104,13 @@ class ByteMap:
                     )
         return found
 
-    def read(self, tensor: StoredTensor, dtype: str) -> Array:
+    def read(self, tensor: TensorInfo, dtype: str) -> Array:
         """Return a fresh, C-contiguous array of the tensor's values in the wanted dtype."""
         out = np.empty(tensor.shape, dtype)
-        self.fill(tensor, out)
+        self.read_into(tensor, out)
         return out
 
-    def fill(self, tensor: StoredTensor, out: Array, first_row: int = 0) -> bool:
+    def read_into(self, tensor: TensorInfo, out: Array, first_row: int = 0) -> bool:
         """Write the tensor's values into an array of its shape, or the rows from ``first_row`` on into a shorter one.
 
         Returns whether all of them are finite in the dtype of the array, which may have any order in memory. The values
@@ -131,27 +131,27 @@ class ByteMap:
             np.copyto(part, numbers.reshape(part.shape))
         return finite
 
-    def is_finite(self, tensor: StoredTensor) -> bool:
+    def is_finite(self, tensor: TensorInfo) -> bool:
         """Return whether all values of a tensor are finite in the type in which they are stored."""
         return all(map(all_finite, self._blocks(tensor)))
 
-    def same(self, one: StoredTensor, other: StoredTensor) -> bool:
+    def equal(self, one: TensorInfo, other: TensorInfo) -> bool:
         """Whether two tensors hold the same numbers in the same shape, each in a type of its own if need be."""
         return one == other or (
             one.shape == other.shape
             and all(np.array_equal(*pair) for pair in zip(self._blocks(one), self._blocks(other), strict=True))
         )
 
-    def _blocks(self, tensor: StoredTensor) -> Iterator[Array]:
+    def _blocks(self, tensor: TensorInfo) -> Iterator[Array]:
         """The tensor's numbers in their order, a block at a time."""
         size = prod(tensor.shape)
         for first in range(0, size, _BLOCK):
             yield self._numbers(tensor, first, min(first + _BLOCK, size))
 
-    def _numbers(self, tensor: StoredTensor, first: int, last: int) -> Array:
+    def _numbers(self, tensor: TensorInfo, first: int, last: int) -> Array:
         """The numbers of a tensor from one place in their order up to another."""
         width = np.dtype(DTYPES[tensor.dtype]).itemsize
-        return _decode(self.bytes(tensor.offset + first * width, tensor.offset + last * width), tensor.dtype)
+        return _decode(self.read_bytes(tensor.offset + first * width, tensor.offset + last * width), tensor.dtype)
 
     def close(self) -> None:
         """Close the files. Arrays that were read stay valid: they own their values."""
@@ -173,10 +173,10 @@ def _decode(raw: NDArray[np.uint8], dtype: str) -> Array:
     return (numbers.astype(np.uint32) << 16).view(np.float32)
 
 
-def describe_bytes(head: bytes) -> str:
+def guess_file_type(head: bytes) -> str:
     """What a file that should hold weights seems to be instead, by its first bytes.
 
-    >>> describe_bytes(b"PK" + bytes([3, 4]))
+    >>> guess_file_type(b"PK" + bytes([3, 4]))
     'a PyTorch file (a zip of pickles)'
     """
     looks = [
