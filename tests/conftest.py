@@ -61,9 +61,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
     monkeypatch.setitem(sys.modules, "cupy", refusing_cupy.make(gpus=2))
     monkeypatch.setattr(devices, "_working", set())
     monkeypatch.setattr(gpu, "load_kernels", NumPyKernels)
-    backend._constant.cache_clear()
+    backend._device_constant.cache_clear()
     yield ledger
-    backend._constant.cache_clear()  # they are on the pretended GPU
+    backend._device_constant.cache_clear()  # they are on the pretended GPU
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,7 @@ from ..errors import WeightsError
 from ..model.config import WhisperConfig
 from ..model.layers import Weights
 from ..model.weight_names import Shape, expected_shapes, from_ctranslate2, from_hugging_face, nest
-from ..model.weights import WeightLayout, check_dtype, empty_weights, fill, pool_bytes
+from ..model.weights import WeightLayout, check_dtype, empty_weights, load_into, pool_bytes
 from .checksums import verify_checksums
 from .configuration import AlignmentHeads, check_positions, checkpoint_config, read_alignment_heads, warn_about
 from .files import CheckpointFiles
@@ -96,7 +96,7 @@ def _read_all(
     def read(part: TensorSlice) -> Any:
         array = place(part.name)
         finite: list[bool] = []
-        fill(array, lambda out, first: finite.append(tensors.read_into(part.theirs, out, part.first_row + first)))
+        load_into(array, lambda out, first: finite.append(tensors.read_into(part.theirs, out, part.first_row + first)))
         if not all(finite):
             raise _not_finite(tensors, part, dtype)
         return array if on_cpu else to_device(array, device)
@@ -105,7 +105,7 @@ def _read_all(
         found = dict(zip([part.name for part in matched.parts], several.map(read, matched.parts), strict=True))
     for name in matched.report.missing:
         zeros = place(name)
-        fill(zeros, lambda out, _: out.fill(0))
+        load_into(zeros, lambda out, _: out.fill(0))
         found[name] = zeros if on_cpu else to_device(zeros, device)
     synchronize(device)
     return {name: found[name] for name in expected}

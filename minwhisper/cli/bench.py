@@ -24,7 +24,7 @@ from ..errors import OptionError
 from ..fast.cpu import decoder as cpu_decoder
 from ..fast.cpu import encoder as cpu_encoder
 from ..fast.cpu.engine import CpuEngine
-from ..fast.cpu.layers import attend, gelu, layer_norm, linear, mix, product, scratch, tiles
+from ..fast.cpu.layers import attend, gelu, layer_norm, linear, matmul, mix, scratch, tiles
 from ..fast.cpu.threads import blas_libraries, one_blas_thread
 from ..model.engine import DecoderInput
 from ..parity.comparison import clip_samples
@@ -121,7 +121,7 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
                 if whole:
                     attend(queries, keys, values, out=out[rows, its], largest=0.0)
                 else:
-                    scores = product(queries, keys, scratch("scores", len(queries), T))
+                    scores = matmul(queries, keys, scratch("scores", len(queries), T))
                     mix(scores, values, out[rows, its])
 
         def norms(rows: slice) -> None:
@@ -167,7 +167,7 @@ def decoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         def step() -> Array:
             # The memory of the text is shared by those who go on from it: give back the place that was taken.
             [(logits, _)] = engine.decode_batch([DecoderInput(token, cache)])
-            cache.text.filled = cache.length
+            cache.self_attention.filled = cache.length
             return logits
 
         logits = step()[0]

@@ -121,13 +121,13 @@ def asarray_like(values: Any, like: Array) -> Array:
     return to_device(values if hasattr(values, "dtype") else np.asarray(values), device_of(like))
 
 
-def constant(values: tuple[int, ...], like: Array) -> Array:
+def device_constant(values: tuple[int, ...], like: Array) -> Array:
     """Numbers that never change, to index an array with on its own device: sent there once and remembered."""
-    return _constant(values, device_of(like))
+    return _device_constant(values, device_of(like))
 
 
 @lru_cache(maxsize=64)
-def _constant(values: tuple[int, ...], device: str) -> Array:
+def _device_constant(values: tuple[int, ...], device: str) -> Array:
     there = to_device(np.array(values, np.int64), device)
     if device != "cpu":  # whoever uses it next may do so in another stream
         import cupy

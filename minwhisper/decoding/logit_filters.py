@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from ..common.backend import Array, array_module, constant
+from ..common.backend import Array, array_module, device_constant
 
 Said: TypeAlias = Sequence[Sequence[int]]
 """For each row of the batch, the tokens said so far."""
@@ -25,7 +25,7 @@ LogitFilter: TypeAlias = Callable[[Array, Said], Array]
 def suppress_tokens(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
     """Never say any of these. (B, V) -> (B, V)."""
     allowed = logits.copy()
-    allowed[:, constant(tuple(ids), logits)] = -math.inf
+    allowed[:, device_constant(tuple(ids), logits)] = -math.inf
     return allowed
 
 
@@ -34,7 +34,7 @@ def suppress_blank(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
     rows = [row for row, said in enumerate(tokens) if not said]
     allowed = logits.copy()
     for row in rows:
-        allowed[row, constant(tuple(ids), logits)] = -math.inf
+        allowed[row, device_constant(tuple(ids), logits)] = -math.inf
     return allowed
 
 

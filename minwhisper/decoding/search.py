@@ -198,7 +198,7 @@ class Searches:
     def step(self) -> list[tuple[int, Found]]:
         """Take one step in all; returns those that have ended by it, by their numbers."""
         numbers = list(self._running)
-        requests = [(step, cache.take(step.rows)) for _, step, cache in self._running.values()]
+        requests = [(step, cache.reorder(step.rows)) for _, step, cache in self._running.values()]
         ended = []
         for number, (chosen, cache) in zip(numbers, choose_batch(self._engine, requests), strict=True):
             search = self._running.pop(number)[0]

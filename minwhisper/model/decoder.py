@@ -99,12 +99,12 @@ class KV(NamedTuple):
     keys: Array
     values: Array
 
-    def extend(self, new: "KV") -> "KV":
+    def append(self, new: "KV") -> "KV":
         """These positions followed by new ones."""
         xp = array_module(self.keys)
         return KV(xp.concatenate([self.keys, new.keys], axis=3), xp.concatenate([self.values, new.values], axis=2))
 
-    def take(self, rows: Sequence[int]) -> "KV":
+    def reorder(self, rows: Sequence[int]) -> "KV":
         """These rows of the batch, in this order; a row may come several times."""
         xp = array_module(self.keys)
         return KV(*(xp.concatenate([kv[row : row + 1] for row in rows]) for kv in self))
@@ -113,30 +113,30 @@ class KV(NamedTuple):
 class Cache(NamedTuple):
     """Keys and values of everything seen so far, one entry a decoder block. A value: steps return a new one."""
 
-    text: tuple[KV, ...]  # grows by the new tokens at every step
-    audio: tuple[KV, ...]  # computed once a window: the sound does not change
+    self_attention: tuple[KV, ...]  # grows by the new tokens at every step
+    cross_attention: tuple[KV, ...]  # computed once a window: the sound does not change
 
     @property
     def length(self) -> int:
         """How many tokens are in it."""
-        return int(self.text[0].keys.shape[3])
+        return int(self.self_attention[0].keys.shape[3])
 
     @property
     def rows(self) -> int:
         """How many texts are in it: one for each window, or several that all hear the same window."""
-        return int(self.text[0].keys.shape[0])
+        return int(self.self_attention[0].keys.shape[0])
 
-    def take(self, rows: Sequence[int]) -> "Cache":
+    def reorder(self, rows: Sequence[int]) -> "Cache":
         """The cache of one window with these of its texts, in this order; a text may come several times.
 
         This is how candidates fork and end. What they hear is the same and is shared, not copied. Raises
         :class:`ShapeError` for a cache of several windows, whose sounds would have to be taken too.
         """
-        if self.audio[0].keys.shape[0] != 1:
-            raise ShapeError(f"cache: expected that of one window, got {self.audio[0].keys.shape[0]}")
+        if self.cross_attention[0].keys.shape[0] != 1:
+            raise ShapeError(f"cache: expected that of one window, got {self.cross_attention[0].keys.shape[0]}")
         if list(rows) == list(range(self.rows)):
             return self
-        return self._replace(text=tuple(kv.take(rows) for kv in self.text))
+        return self._replace(self_attention=tuple(kv.reorder(rows) for kv in self.self_attention))
 
 
 def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
@@ -158,7 +158,7 @@ def decoder_block_cached(x: Array, text: KV, audio: KV, weights: Weights, heads:
     past = text.keys.shape[3]
     normed = layer_norm(x, **weights["attention_norm"])
     own = weights["attention"]
-    text = text.extend(KV(*keys_and_values(normed, own, heads)))
+    text = text.append(KV(*keys_and_values(normed, own, heads)))
     # A single new token may look at everything: only several at once need a mask among themselves.
     mask = causal_mask(x.shape[1], past, x) if x.shape[1] > 1 else None
     queries = split_heads(linear(normed, **own["query"]), heads)
@@ -196,12 +196,12 @@ def decode_cached(
     all blocks together.
     """
     check_tokens(tokens, cache.rows, cache.length, config)
-    x = embed(tokens, weights, cache.audio[0].keys.dtype, cache.length)
+    x = embed(tokens, weights, cache.cross_attention[0].keys.dtype, cache.length)
     text = []
-    for block, own, audio in zip(weights["blocks"], cache.text, cache.audio, strict=True):
+    for block, own, audio in zip(weights["blocks"], cache.self_attention, cache.cross_attention, strict=True):
         x, extended = decoder_block_cached(x, own, audio, block, config.decoder_attention_heads)
         text.append(extended)
-    return unembed(wanted_positions(x, wanted), weights), cache._replace(text=tuple(text))
+    return unembed(wanted_positions(x, wanted), weights), cache._replace(self_attention=tuple(text))
 
 
 def wanted_positions(x: Array, wanted: Sequence[int] | None) -> Array:

@@ -26,7 +26,7 @@ class KVCache(Protocol):
     def rows(self) -> int:
         """How many texts are in it."""
 
-    def take(self, rows: Sequence[int]) -> Self:
+    def reorder(self, rows: Sequence[int]) -> Self:
         """The cache with these of its texts, in this order; one may come several times."""
 
 
@@ -85,7 +85,7 @@ class PlainEngine(NamedTuple):
         return [self._decode(feed) for feed in feeds]
 
     def _decode(self, feed: DecoderInput) -> tuple[Array, Any]:
-        tokens = place_tokens(feed.tokens, feed.cache.audio[0].keys)
+        tokens = place_tokens(feed.tokens, feed.cache.cross_attention[0].keys)
         return decode_cached(tokens, feed.cache, self.weights["decoder"], self.config, feed.wanted)
 
 

@@ -39,7 +39,7 @@ def working_dtype(x: Array) -> Any:
 INNER_BLOCK = 96
 
 
-def product(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array) -> Array:
     """The matrix product ``a @ b``, (…, S, I) and (…, I, O) -> (…, S, O), with the inner sum taken in blocks.
 
     A running sum of float32 numbers loses more the longer it runs. BLAS libraries differ in how long they let it run
@@ -69,7 +69,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     output.
     """
     dtype = working_dtype(x)
-    y = product(x.astype(dtype, copy=False), weight.astype(dtype, copy=False).T)
+    y = matmul(x.astype(dtype, copy=False), weight.astype(dtype, copy=False).T)
     if bias is not None:
         y += bias.astype(dtype, copy=False)
     return y.astype(x.dtype, copy=False)
@@ -177,9 +177,9 @@ def conv1d(x: Array, weight: Array, bias: Array, stride: int = 1) -> Array:
     padded = xp.zeros((batch, length + 2, width), dtype=dtype)
     padded[:, 1:-1] = x
     taps = xp.ascontiguousarray(weight.astype(dtype, copy=False).transpose(2, 1, 0))  # (O, I, 3) -> (3, I, O)
-    y = product(padded[:, :length:stride], taps[0])  # (B, ⌈T / stride⌉, I) @ (I, O)
-    y += product(padded[:, 1 : 1 + length : stride], taps[1])
-    y += product(padded[:, 2 : 2 + length : stride], taps[2])
+    y = matmul(padded[:, :length:stride], taps[0])  # (B, ⌈T / stride⌉, I) @ (I, O)
+    y += matmul(padded[:, 1 : 1 + length : stride], taps[1])
+    y += matmul(padded[:, 2 : 2 + length : stride], taps[2])
     y += bias.astype(dtype, copy=False)
     return y.astype(x.dtype, copy=False)
 
@@ -210,7 +210,7 @@ def attention_scores(queries: Array, keys: Array) -> Array:
     """How well each key answers each query, Q Kᵀ / √K: (…, S, K) and (…, K, T) -> (…, S, T), in the working dtype."""
     dtype = working_dtype(queries)
     scale = queries.shape[-1] ** -0.5  # K is 64 in all published sizes: exactly 1/8
-    return product(queries.astype(dtype, copy=False) * scale, keys.astype(dtype, copy=False))
+    return matmul(queries.astype(dtype, copy=False) * scale, keys.astype(dtype, copy=False))
 
 
 def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None) -> Array:
@@ -223,7 +223,7 @@ def attend(queries: Array, keys: Array, values: Array, mask: Array | None = None
     if mask is not None:
         scores += mask
     values = values.astype(scores.dtype, copy=False)
-    mixed = product(softmax(scores), values)  # (B, H, S, T) @ (B, H, T, K) -> (B, H, S, K)
+    mixed = matmul(softmax(scores), values)  # (B, H, S, T) @ (B, H, T, K) -> (B, H, S, K)
     return mixed.astype(queries.dtype, copy=False)
 
 

@@ -20,8 +20,8 @@ DTYPES = ("float16", "float32", "float64")
 """What weights may be stored as. Arithmetic is float32 for the first two, float64 for the last."""
 
 WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
-"""From the shapes of the tensors and a dtype to a place for each of them on the CPU: an array, or an object that is
-filled by its ``fill``, as :class:`minwhisper.fast.cpu.panels.Panels` is."""
+"""A function from tensor shapes and a dtype to one empty buffer per tensor on the CPU: an array, or an object with a
+method ``load_into``, like :class:`minwhisper.fast.cpu.panels.Panels`."""
 
 
 def check_dtype(dtype: str) -> None:
@@ -45,19 +45,19 @@ def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]
     return {name: by_columns(name, shape, dtype) for name, shape in expected.items()}
 
 
-def fill(place: Any, read: Callable[[Array, int], object]) -> None:
-    """Have a tensor's place filled by ``read``, which writes its rows from a number on into an array.
+def load_into(buffer: Any, read: Callable[[Array, int], object]) -> None:
+    """Load a tensor into its buffer: ``read(out, first)`` writes the rows from ``first`` on to ``out`` (R, …).
 
-    A place is the array itself, or something that fills itself and lies otherwise in memory.
+    A buffer that is not an array, like :class:`minwhisper.fast.cpu.panels.Panels`, calls ``read`` as it needs.
     """
-    if isinstance(place, np.ndarray):
-        read(place, 0)
+    if isinstance(buffer, np.ndarray):
+        read(buffer, 0)
     else:
-        place.fill(read)
+        buffer.load_into(read)
 
 
 def rows_of(array: Array) -> Callable[[Array, int], object]:
-    """A ``read`` as :func:`fill` wants it, of an array (O, …): it copies rows from a number on into another (R, …)."""
+    """Return the ``read`` for :func:`load_into` that copies the rows of an array (O, …)."""
     return lambda out, first: np.copyto(out, array[first : first + len(out)])
 
 
@@ -66,20 +66,20 @@ def random_weights(
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
-    room: WeightLayout | None = None,
+    layout: WeightLayout | None = None,
 ) -> Weights:
     """Weights of an untrained model, for touring the architecture without a download.
 
     Matrices are normal with standard deviation 0.02, biases 0, norms 1 and 0, the encoder's positions its sines.
-    The same seed gives the same model. ``room`` makes the places on the CPU, :func:`empty_weights` by default. Raises
-    :class:`OptionError` for another ``dtype`` than :data:`DTYPES`.
+    The same seed gives the same model. ``layout`` allocates the arrays on the CPU, :func:`empty_weights` by default.
+    Raises :class:`OptionError` for a ``dtype`` that is not in :data:`DTYPES`.
     """
     check_dtype(dtype)
     rng = np.random.default_rng(seed)
     expected, weights = expected_shapes(config), {}
     reserve(pool_bytes(expected, dtype), device)
     on_cpu = device == "cpu"
-    places = (room or empty_weights)(expected, dtype) if on_cpu else {}
+    buffers = (layout or empty_weights)(expected, dtype) if on_cpu else {}
     for name, shape in expected.items():
         if name == "encoder.positions":
             array = sinusoids(*shape)
@@ -90,8 +90,8 @@ def random_weights(
         else:
             array = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
         if on_cpu:
-            fill(places[name], rows_of(array))
-        weights[name] = places[name] if on_cpu else to_device(array.astype(dtype), device)
+            load_into(buffers[name], rows_of(array))
+        weights[name] = buffers[name] if on_cpu else to_device(array.astype(dtype), device)
     synchronize(device)
     return nest(weights)
 

@@ -38,9 +38,9 @@ def check(model: Any) -> None:
         for windows, rows in (([0], 1), ([0], 5), ([0, 1, 0], 1), ([0, 1], 3)):
             caches = [engine.new_cache(features[window]) for window in windows]
             prompts = [DecoderInput([list(range(1, 34))], cache, [0, 32]) for cache in caches]
-            caches = [cache.take([0] * rows) for _, cache in engine.decode_batch(prompts)]
+            caches = [cache.reorder([0] * rows) for _, cache in engine.decode_batch(prompts)]
             for _ in range(3):
-                moved = [cache.take([*range(1, rows), 0]) for cache in caches]
+                moved = [cache.reorder([*range(1, rows), 0]) for cache in caches]
                 found = engine.decode_batch([DecoderInput([[7]] * rows, cache, [0]) for cache in moved])
                 caches = [cache for _, cache in found]
             assert all(np.isfinite(to_numpy(logits)).all() for logits, _ in found)

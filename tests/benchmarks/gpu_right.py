@@ -67,7 +67,7 @@ def graph(lab: Lab) -> Iterator[Cells]:
         model = lab.model(lab.names[0], dtype, lab.device)
         features, engines = model.encode(lab.mel(model)), (model.engine, launching(model))
         for rows in (1, 5):
-            caches = [engine.new_cache(features).take([0] * rows) for engine in engines]
+            caches = [engine.new_cache(features).reorder([0] * rows) for engine in engines]
             equal, rng = [], np.random.default_rng(2)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # the engine warns where it cannot capture a graph

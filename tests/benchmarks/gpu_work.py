@@ -80,12 +80,12 @@ def steps(model: Any, features: Sequence[Any], rows: int = 1, moving: bool = Fal
     def ready() -> list[Any]:
         with engine.session():
             fresh = [DecoderInput(filler(model, LENGTH), engine.new_cache(one), [0]) for one in features]
-            return [cache.take([0] * rows) for _, cache in (engine.decode_batch([feed])[0] for feed in fresh)]
+            return [cache.reorder([0] * rows) for _, cache in (engine.decode_batch([feed])[0] for feed in fresh)]
 
     def run(caches: list[Any]) -> Any:
         with engine.session():
             for _ in range(STEPS):
-                found = engine.decode_batch([DecoderInput(token, cache.take(order), [0]) for cache in caches])
+                found = engine.decode_batch([DecoderInput(token, cache.reorder(order), [0]) for cache in caches])
                 caches = [cache for _, cache in found]
         return found
 

@@ -1,4 +1,4 @@
-"""What it costs and what it gains to sum products in blocks: `layers.product` against plain `@`, in turn.
+"""What it costs and what it gains to sum products in blocks: `layers.matmul` against plain `@`, in turn.
 
 Run: python tests/benchmarks/products.py
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minwhisper.model.layers import product
+from minwhisper.model.layers import matmul
 from minwhisper.parity.comparison import relative_difference
 
 ROUNDS = 15
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     for name, (left, right) in SHAPES.items():
         a, b = rng.standard_normal(left, dtype=np.float32), rng.standard_normal(right, dtype=np.float32)
         exact = a.astype(np.float64) @ b.astype(np.float64)
-        pairs = [(seconds(lambda: a @ b), seconds(lambda: product(a, b))) for _ in range(ROUNDS)]  # noqa: B023
+        pairs = [(seconds(lambda: a @ b), seconds(lambda: matmul(a, b))) for _ in range(ROUNDS)]  # noqa: B023
         plain, blocks = (statistics.median(times) for times in zip(*pairs, strict=True))
-        errors = relative_difference(a @ b, exact), relative_difference(product(a, b), exact)
+        errors = relative_difference(a @ b, exact), relative_difference(matmul(a, b), exact)
         print(f"{name:<24} {1e3 * plain:>9.1f} {blocks / plain:>11.2f} {errors[0]:>12.1e} {errors[1]:>13.1e}")

@@ -42,7 +42,7 @@ class FakeCache(NamedTuple):
 
     texts: tuple[tuple[int, ...], ...]
 
-    def take(self, rows: list[int]) -> "FakeCache":
+    def reorder(self, rows: list[int]) -> "FakeCache":
         return FakeCache(tuple(self.texts[row] for row in rows))
 
 

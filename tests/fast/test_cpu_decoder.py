@@ -92,7 +92,7 @@ def held(cache) -> list[np.ndarray]:
     """Copies of the keys and values of the text so far: those that belong to this cache."""
     return [
         part.copy()
-        for pair in cache.text.blocks
+        for pair in cache.self_attention.blocks
         for part in (pair.keys[..., : cache.length], pair.values[:, :, : cache.length])
     ]
 
@@ -105,7 +105,7 @@ def test_keys_and_values_of_the_sound(plain, fast, features, positions):
     sound = features[0][:, :positions]
     ours, theirs = fast.begin(sound), plain.begin(sound)
     assert (ours.rows, ours.length) == (1, 0)
-    for (keys, values), expected in zip(ours.audio, theirs.audio, strict=True):
+    for (keys, values), expected in zip(ours.cross_attention, theirs.cross_attention, strict=True):
         assert relative_difference(keys, expected.keys[0]) <= BLOCK
         assert relative_difference(values, expected.values[0]) <= BLOCK
 
@@ -118,22 +118,22 @@ def test_every_block(tiny_en, plain, fast, features, text, texts, length, past):
     config, weights = tiny_en.config, tiny_en.weights["decoder"]
     heads = config.decoder_attention_heads
     tokens = np.array([text[number : number + past + length] for number in range(texts)])
-    ours, theirs = fast.begin(features[0]).take([0] * texts), plain.begin(features[0]).take([0] * texts)
+    ours, theirs = fast.begin(features[0]).reorder([0] * texts), plain.begin(features[0]).reorder([0] * texts)
     x = decoder.embed(tokens, weights, np.float32)
     for number, block in enumerate(weights["blocks"]):
-        own, cache, after = theirs.text[number], ours, []
+        own, cache, after = theirs.self_attention[number], ours, []
         for start, stop in ((0, past), (past, past + length)):
             if start == stop:
                 continue
             new = x[:, start:stop]
-            expected, own = decoder.decoder_block_cached(new, own, theirs.audio[number], block, heads)
+            expected, own = decoder.decoder_block_cached(new, own, theirs.cross_attention[number], block, heads)
             cache = cache.extend(stop - start)
             mine = new.reshape(-1, config.d_model).copy()
             rows = slice(0, len(mine))
             part = cpu_decoder._Part(cache, rows, (texts, stop - start), [])
             cpu_decoder.decoder_block(mine, number, [part], fast.weights.blocks[number], heads, fast.pool)
             assert relative_difference(mine.reshape(expected.shape), expected) <= BLOCK
-            keys, values = cache.text.blocks[number]
+            keys, values = cache.self_attention.blocks[number]
             assert relative_difference(keys[..., :stop], own.keys) <= BLOCK
             assert relative_difference(values[:, :, :stop], own.values) <= BLOCK
             after.append(expected)
@@ -199,8 +199,8 @@ def test_however_a_text_is_cut(plain, fast, features, text, cuts):
 @pytest.mark.parametrize("length", [5, 100])
 def test_logits_where_they_are_wanted(plain, fast, features, text, wanted, length):
     tokens = [text[:length], text[1 : length + 1]]
-    ours, cache = fast.feed(tokens, fast.begin(features[0]).take([0, 0]), wanted)
-    theirs, _ = plain.feed(tokens, plain.begin(features[0]).take([0, 0]), wanted)
+    ours, cache = fast.feed(tokens, fast.begin(features[0]).reorder([0, 0]), wanted)
+    theirs, _ = plain.feed(tokens, plain.begin(features[0]).reorder([0, 0]), wanted)
     assert ours.shape == (2, len(wanted), 51864)
     if wanted:
         same(ours, theirs)
@@ -221,7 +221,7 @@ def test_texts_that_fork_end_and_repeat(plain, fast, features, text, length):
     _, theirs = plain.feed([text[:length]], plain.begin(features[0]))
     token = length
     for rows in ([0] * 5, [0, 1, 2, 3, 4], [4, 2, 2, 0], [1, 1, 3], [2, 0], [1], [0] * 9):
-        ours, theirs = ours.take(rows), theirs.take(rows)
+        ours, theirs = ours.reorder(rows), theirs.reorder(rows)
         assert ours.rows == len(rows)
         assert ours.length == theirs.length
         new = [[text[token + 7 * row]] for row in range(len(rows))]  # another word for each
@@ -237,7 +237,7 @@ def test_several_tokens_of_several_texts(plain, fast, features, text, texts, len
     _, ours = fast.feed([text[:4]], fast.begin(features[0]))
     _, theirs = plain.feed([text[:4]], plain.begin(features[0]))
     tokens = [text[4 + row : 4 + row + length] for row in range(texts)]
-    same(fast.feed(tokens, ours.take([0] * texts))[0], plain.feed(tokens, theirs.take([0] * texts))[0])
+    same(fast.feed(tokens, ours.reorder([0] * texts))[0], plain.feed(tokens, theirs.reorder([0] * texts))[0])
 
 
 # --- Several windows
@@ -248,8 +248,8 @@ def test_windows_in_step_with_texts_of_different_lengths(plain, fast, features, 
     rows = [[0, 0, 0], [0], [0, 0]]
     ours, theirs = [], []
     for start, sound, row in zip(starts, features, rows, strict=True):
-        ours.append(fast.feed([start], fast.begin(sound))[1].take(row))
-        theirs.append(plain.feed([start], plain.begin(sound))[1].take(row))
+        ours.append(fast.feed([start], fast.begin(sound))[1].reorder(row))
+        theirs.append(plain.feed([start], plain.begin(sound))[1].reorder(row))
     for step in range(4):
         new = [[[text[80 + step + 5 * row]] for row in range(cache.rows)] for cache in ours]
         found = fast.together(*zip(new, ours, strict=True))
@@ -319,22 +319,22 @@ def test_the_same_cache_twice_in_one_step(plain, fast, features, text):
 
 
 def test_taking_texts_changes_nothing_and_copies_no_sound(fast, features, text):
-    _, cache = fast.feed([[token] for token in text[5:9]], fast.begin(features[0]).take([0] * 4))
+    _, cache = fast.feed([[token] for token in text[5:9]], fast.begin(features[0]).reorder([0] * 4))
     before = held(cache)
-    taken = cache.take([2, 2])
+    taken = cache.reorder([2, 2])
     fast.feed([[11], [13]], taken)
     assert all(np.array_equal(old, new) for old, new in zip(before, held(cache), strict=True))
-    assert cache.take([0, 1, 2, 3]) is cache
-    assert cache.take(range(4)) is cache
-    assert taken.audio is cache.audio
+    assert cache.reorder([0, 1, 2, 3]) is cache
+    assert cache.reorder(range(4)) is cache
+    assert taken.cross_attention is cache.cross_attention
     for old, new in zip(before, held(taken), strict=True):
         assert np.array_equal(new, old[[2, 2]])
 
 
 def test_a_part_of_the_texts_is_not_the_whole(fast, plain, features, text):
-    _, cache = fast.feed([[token] for token in text[5:8]], fast.begin(features[0]).take([0] * 3))
-    _, theirs = plain.feed([[token] for token in text[5:8]], plain.begin(features[0]).take([0] * 3))
-    same(fast.feed([[11], [13]], cache.take([0, 1]))[0], plain.feed([[11], [13]], theirs.take([0, 1]))[0])
+    _, cache = fast.feed([[token] for token in text[5:8]], fast.begin(features[0]).reorder([0] * 3))
+    _, theirs = plain.feed([[token] for token in text[5:8]], plain.begin(features[0]).reorder([0] * 3))
+    same(fast.feed([[11], [13]], cache.reorder([0, 1]))[0], plain.feed([[11], [13]], theirs.reorder([0, 1]))[0])
     same(fast.feed([[11]] * 3, cache)[0], plain.feed([[11]] * 3, theirs)[0])
 
 
@@ -348,8 +348,8 @@ def test_what_are_no_tokens(plain, fast, features, text, tokens):
     _, ours = fast.feed([text[:5]], fast.begin(features[0]))
     _, theirs = plain.feed([text[:5]], plain.begin(features[0]))
     with pytest.raises(ShapeError) as expected:
-        plain.feed(tokens, theirs.take([0, 0]))
-    for feeds in ([(tokens, ours.take([0, 0]))], [([[11]], ours), (tokens, ours.take([0, 0]))]):
+        plain.feed(tokens, theirs.reorder([0, 0]))
+    for feeds in ([(tokens, ours.reorder([0, 0]))], [([[11]], ours), (tokens, ours.reorder([0, 0]))]):
         with pytest.raises(ShapeError) as raised:
             fast.together(*feeds)
         assert str(raised.value) == str(expected.value)
@@ -371,7 +371,7 @@ def test_bit_by_bit_the_same_with_any_number_of_threads_and_every_time(tiny_en, 
     def everything(pool):
         engine = fast._replace(pool=pool)
         first, cache = engine.feed([text[:100]], engine.begin(features[0]))
-        second, forked = engine.feed([[11], [13], [290], [257], [11]], cache.take([0] * 5))
+        second, forked = engine.feed([[11], [13], [290], [257], [11]], cache.reorder([0] * 5))
         third, other = engine.feed([text[:5]], engine.begin(features[1]))
         together = engine.together(([[290]], other), ([[token] for token in text[5:10]], forked), ([[11]], cache))
         return [first, second, third, *(logits for logits, _ in together)]

@@ -13,8 +13,8 @@ from minwhisper.fast.cpu.layers import (
     gelu,
     layer_norm,
     linear,
+    matmul,
     mlp,
-    product,
     side_by_side,
     tiles,
 )
@@ -87,8 +87,8 @@ def test_tiles_cover_every_row_once():
 def test_product(flow, rows, inner):
     a, b = flow.normed[:rows, :inner], flow.weights["attention"]["query"]["weight"].T[:inner]
     out = anything(rows, b.shape[1])
-    assert product(a, b, out) is out
-    assert relative_difference(out, layers.product(a, b)) <= BOUND
+    assert matmul(a, b, out) is out
+    assert relative_difference(out, layers.matmul(a, b)) <= BOUND
 
 
 @ROWS

@@ -80,10 +80,10 @@ def test_texts_that_fork_and_windows_side_by_side_are_each_as_alone(there, tiny_
             (([1, 1], [[3], [4]]), ([0, 0], [[9], [10]])),
         ):
             logits = engine.decode_batch(
-                [DecoderInput(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, mine, strict=True)]
+                [DecoderInput(new, cache.reorder(rows), [0]) for (rows, new), cache in zip(steps, mine, strict=True)]
             )
             expected = plain.decode_batch(
-                [DecoderInput(new, cache.take(rows), [0]) for (rows, new), cache in zip(steps, theirs, strict=True)]
+                [DecoderInput(new, cache.reorder(rows), [0]) for (rows, new), cache in zip(steps, theirs, strict=True)]
             )
             for (ours, _), (exact, _) in zip(logits, expected, strict=True):
                 close(ours, exact)
@@ -350,7 +350,7 @@ def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
         first = engine.new_cache(features)
         ((_, cache),) = engine.decode_batch([DecoderInput([[1] * said], first, [0])])
         for rows in ([0] * 5, [1, 0, 2, 4, 3], [4, 4, 0, 1, 2]):
-            ((logits, cache),) = engine.decode_batch([DecoderInput([[5]] * 5, cache.take(rows), [0])])
+            ((logits, cache),) = engine.decode_batch([DecoderInput([[5]] * 5, cache.reorder(rows), [0])])
     assert logits.shape == (5, 1, 51865)
     assert gpus.peak - before <= foretold.cache + foretold.decoder
 

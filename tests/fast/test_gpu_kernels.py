@@ -488,7 +488,7 @@ def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real
     ((_, cache),) = engine.decode_batch([DecoderInput(real.tokens[:, :2].tolist(), cache, [0])])
     other = decoder.new_cache(real.features, real.weights, real.config)
     _, other = decoder.decode_cached(real.tokens[:, :2], other, real.weights, real.config)
-    cache, other = cache.take([0] * texts), other.take([0] * texts)
+    cache, other = cache.reorder([0] * texts), other.reorder([0] * texts)
     assert cache.slots[0].array.dtype == dtype
     for column in range(2, 2 + count):
         tokens = np.array([real.tokens[0, column : column + texts]]).T  # another one for each text
@@ -506,7 +506,7 @@ def test_steps_of_several_windows_together(gpus, rng, monkeypatch):
     features = [here.encode(rng.standard_normal((1, 8, 300)).astype(np.float32)) for _ in range(2)]
     mine = [engine.new_cache(to_device(one, there.device)) for one in features]
     exact = [decoder.new_cache(one, weights, SMALL) for one in features]
-    mine, exact = ([first.take([0, 0, 0]), second.take([0, 0])] for first, second in (mine, exact))
+    mine, exact = ([first.reorder([0, 0, 0]), second.reorder([0, 0])] for first, second in (mine, exact))
     for tokens in ([[[1], [2], [3]], [[4], [5]]], [[[6], [7], [8]], [[9], [10]]]):
         found = engine.decode_batch([DecoderInput(new, cache, [0]) for new, cache in zip(tokens, mine, strict=True)])
         expected = [
@@ -516,8 +516,8 @@ def test_steps_of_several_windows_together(gpus, rng, monkeypatch):
         for (ours, _), (theirs, _) in zip(found, expected, strict=True):
             close(to_numpy(ours), theirs, STEP)
         mine, exact = ([cache for _, cache in found], [cache for _, cache in expected])
-        mine = [mine[0].take([2, 0, 0]), mine[1]]
-        exact = [exact[0].take([2, 0, 0]), exact[1]]
+        mine = [mine[0].reorder([2, 0, 0]), mine[1]]
+        exact = [exact[0].reorder([2, 0, 0]), exact[1]]
 
 
 # ------------------------------------------------------------------------------------------ threads, arguments

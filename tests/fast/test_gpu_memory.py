@@ -190,7 +190,7 @@ def decoded(model, new, cache):
 
 
 def audio_of(cache):
-    return cache.audio if isinstance(cache, GpuCache) else cache.audio[0].keys
+    return cache.audio if isinstance(cache, GpuCache) else cache.cross_attention[0].keys
 
 
 STAGES = {

@@ -48,7 +48,7 @@ def test_a_weight_is_read_once_and_in_order(rng, shape):
         out[...] = weight[first : first + len(out)]
 
     panels = Panels.empty(*shape)
-    panels.fill(read)
+    panels.load_into(read)
     assert seen == list(range(shape[0]))
     assert np.array_equal(panels.weight(), weight)
 
@@ -59,7 +59,7 @@ def test_a_weight_is_read_once_and_in_order(rng, shape):
 def filled(parts, rng) -> list[np.ndarray]:
     weights = [rng.standard_normal((len(part), part.strips.shape[1]), np.float32) for part in parts]
     for part, weight in zip(parts, weights, strict=True):
-        part.fill(rows_of(weight))
+        part.load_into(rows_of(weight))
     return weights
 
 
@@ -124,7 +124,7 @@ def test_products_of_the_decoder(decoder, features, rows):
         ours = multiply(given, Panels.of(weight), Pool(2))
         assert ours.shape == (rows, len(weight))
         exact = given.astype(np.float64) @ weight.T.astype(np.float64)
-        assert relative_difference(ours, layers.product(given, weight.T)) <= BOUND
+        assert relative_difference(ours, layers.matmul(given, weight.T)) <= BOUND
         assert relative_difference(ours, exact) <= 2.5e-7  # what PyTorch's library loses over 384 terms; fc2 has 1,536
 
 
@@ -134,7 +134,7 @@ def test_products_of_any_shape(rng, shape, rows):
     x, weight = rng.standard_normal((rows, shape[1]), np.float32), rng.standard_normal(shape, np.float32)
     panels, out = Panels.of(weight), np.full((rows, shape[0]), np.nan, np.float32)
     assert multiply(x, panels, Pool(2), out) is out
-    assert relative_difference(out, layers.product(x, weight.T)) <= BOUND
+    assert relative_difference(out, layers.matmul(x, weight.T)) <= BOUND
     assert np.array_equal(multiply(x, panels, Pool(2)), out)
 
 

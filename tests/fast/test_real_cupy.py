@@ -90,7 +90,7 @@ def test_a_graph_gives_the_bits_of_its_kernels_launched_one_by_one(pretended_gpu
         cache = engine.new_cache(engine.encode(to_device(small_mel(), there.device)))
         steps = []
         for new in ([[1, 2]], [[3]], [[4], [5], [6]], [[7], [8], [9]]):
-            cache = cache.take([0] * len(new)) if cache.rows < len(new) else cache
+            cache = cache.reorder([0] * len(new)) if cache.rows < len(new) else cache
             ((logits, cache),) = engine.decode_batch([DecoderInput(new, cache, [len(new[0]) - 1])])
             steps.append(to_numpy(logits))
         assert pretended_gpu.count("cudaGraphLaunch").calls == 3 * use_graph

@@ -181,9 +181,9 @@ def test_a_cache_holds_the_sound_once_and_the_text_as_it_grows(small):
     features = np.random.default_rng(0).standard_normal((2, 5, 16), np.float32)
     empty = new_cache(features, small, SMALL)
     _, cache = decode_cached(np.array([[1, 2, 3], [4, 5, 6]]), empty, small, SMALL)
-    assert cache.audio is empty.audio
-    assert len(cache.text) == len(cache.audio) == 2  # decoder blocks
-    for text, audio in zip(cache.text, cache.audio, strict=True):
+    assert cache.cross_attention is empty.cross_attention
+    assert len(cache.self_attention) == len(cache.cross_attention) == 2  # decoder blocks
+    for text, audio in zip(cache.self_attention, cache.cross_attention, strict=True):
         assert text.keys.shape == (2, 4, 4, 3)  # (B, H, K, S): transposed, as the product wants it
         assert text.values.shape == (2, 4, 3, 4)
         assert audio.keys.shape == (2, 4, 4, 5)
@@ -196,7 +196,7 @@ def test_keys_and_values_grow_at_their_end():
         return KV(rng.random((1, 2, 4, length)), rng.random((1, 2, length, 4)))
 
     old, new = pair(3, 0), pair(2, 1)
-    both = old.extend(new)
+    both = old.append(new)
     assert np.array_equal(both.keys[..., :3], old.keys)
     assert np.array_equal(both.keys[..., 3:], new.keys)
     assert np.array_equal(both.values[:, :, :3], old.values)
@@ -219,13 +219,13 @@ def begun(tiny_en, tokens, features) -> Cache:
 
 
 def test_texts_that_share_a_window_get_what_each_gets_alone(tiny_en, exact, begun):
-    forked = begun.take([0] * 4)
+    forked = begun.reorder([0] * 4)
     assert (begun.rows, forked.rows) == (1, 4)
     first, forked = step(ENDINGS[:, :1], forked, tiny_en)
     second, forked = step(ENDINGS[:, 1:], forked, tiny_en)
     assert forked.rows == 4
     assert forked.length == WORDS + 2
-    at_once, _ = step(ENDINGS, begun.take([0] * 4), tiny_en)
+    at_once, _ = step(ENDINGS, begun.reorder([0] * 4), tiny_en)
     for row, ending in enumerate(ENDINGS):
         alone = exact(ending, 2)
         for ours in (np.concatenate([first[row], second[row]]), at_once[row]):
@@ -236,8 +236,8 @@ def test_texts_that_share_a_window_get_what_each_gets_alone(tiny_en, exact, begu
 
 @pytest.mark.parametrize("rows", [[3, 1], [0, 0, 2], [2], [1, 0, 2, 3], [0, 1, 2, 3]], ids=str)
 def test_texts_that_are_taken_go_on_as_if_alone(tiny_en, exact, begun, rows):
-    _, forked = step(ENDINGS[:, :1], begun.take([0] * 4), tiny_en)
-    taken = forked.take(rows)
+    _, forked = step(ENDINGS[:, :1], begun.reorder([0] * 4), tiny_en)
+    taken = forked.reorder(rows)
     assert taken.rows == len(rows)
     assert taken.length == forked.length
     logits, _ = step(ENDINGS[rows, 1:], taken, tiny_en)
@@ -246,23 +246,23 @@ def test_texts_that_are_taken_go_on_as_if_alone(tiny_en, exact, begun, rows):
 
 
 def test_taking_texts_copies_no_sound_and_changes_nothing(tiny_en, begun):
-    _, forked = step(ENDINGS[:, :1], begun.take([0] * 4), tiny_en)
+    _, forked = step(ENDINGS[:, :1], begun.reorder([0] * 4), tiny_en)
     before = [array.copy() for array in arrays(forked)]
-    taken = forked.take([2, 2])
+    taken = forked.reorder([2, 2])
     step(ENDINGS[:2, 1:], taken, tiny_en)
-    assert all(ours is theirs for ours, theirs in zip(taken.audio, begun.audio, strict=True))
-    assert taken.audio[0].keys.shape[0] == 1
+    assert all(ours is theirs for ours, theirs in zip(taken.cross_attention, begun.cross_attention, strict=True))
+    assert taken.cross_attention[0].keys.shape[0] == 1
     assert all(np.array_equal(old, new) for old, new in zip(before, arrays(forked), strict=True))
-    assert forked.take([0, 1, 2, 3]) is forked
-    assert forked.take(range(4)) is forked
-    for text, other in zip(taken.text, forked.text, strict=True):
+    assert forked.reorder([0, 1, 2, 3]) is forked
+    assert forked.reorder(range(4)) is forked
+    for text, other in zip(taken.self_attention, forked.self_attention, strict=True):
         assert np.array_equal(text.keys, other.keys[[2, 2]])
         assert np.array_equal(text.values, other.values[[2, 2]])
 
 
 def test_as_many_tokens_as_there_are_texts(tiny_en, begun):
     with pytest.raises(ShapeError, match=r"tokens: expected a batch of 3, .* got 2"):
-        step(ENDINGS[:2, :1], begun.take([0] * 3), tiny_en)
+        step(ENDINGS[:2, :1], begun.reorder([0] * 3), tiny_en)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

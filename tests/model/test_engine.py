@@ -62,7 +62,7 @@ def test_several_caches_are_fed_in_their_order(engine, features):
     ((_, second),) = engine.decode_batch([DecoderInput([[7, 8]], second)])
     feeds = [
         DecoderInput([[1, 2, 3]], first, [2]),
-        DecoderInput([[9], [10]], second.take([0, 0])),
+        DecoderInput([[9], [10]], second.reorder([0, 0])),
         DecoderInput([[4]], first),
     ]
     for feed, (logits, longer) in zip(feeds, engine.decode_batch(feeds), strict=True):

@@ -23,9 +23,9 @@ from minwhisper.model.layers import (
     layer_norm,
     linear,
     log_softmax,
+    matmul,
     merge_heads,
     mlp,
-    product,
     softmax,
     split_heads,
 )
@@ -196,7 +196,7 @@ def distance(ours, exact):
 
 def test_every_layer_is_here():
     public = {name for name, thing in vars(layers).items() if getattr(thing, "__module__", "") == layers.__name__}
-    helpers = {"working_dtype", "product", "split_heads", "merge_heads", "keys_and_values", "causal_mask", "embedding"}
+    helpers = {"working_dtype", "matmul", "split_heads", "merge_heads", "keys_and_values", "causal_mask", "embedding"}
     helpers |= {"attention_scores"}  # the first half of attend
     assert public - helpers == {case.layer.__name__ for case in CASES.values()}
 
@@ -257,12 +257,12 @@ def test_no_overflow_and_nothing_undefined(case, dtype):
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_product_at_the_edges_of_its_blocks(inner, rows):
     a, b = random(rows, inner), random(inner, 4)
-    assert np.allclose(product(a, b), naive_product(a, b), rtol=1e-12, atol=1e-12)
+    assert np.allclose(matmul(a, b), naive_product(a, b), rtol=1e-12, atol=1e-12)
 
 
 def test_product_of_stacks():
     a, b = random(2, 3, 4, 200), random(2, 3, 200, 5)
-    ours = product(a, b)
+    ours = matmul(a, b)
     assert ours.shape == (2, 3, 4, 5)
     for stack in np.ndindex(2, 3):
         assert np.allclose(ours[stack], naive_product(a[stack], b[stack]), rtol=1e-12, atol=1e-12)
@@ -273,7 +273,7 @@ def test_blocks_keep_the_error_of_a_long_sum_small():
     a, b = rng.standard_normal((64, 1536), np.float32), rng.standard_normal((1536, 64), np.float32)
     assert 1536 % INNER_BLOCK == 0
     # One running sum of all the terms, which any BLAS may do, would be at 7e-7 or more.
-    assert distance(product(a, b), a.astype(np.float64) @ b.astype(np.float64)) < 2.5e-7
+    assert distance(matmul(a, b), a.astype(np.float64) @ b.astype(np.float64)) < 2.5e-7
 
 
 @settings(max_examples=25, deadline=None)

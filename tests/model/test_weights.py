@@ -7,7 +7,7 @@ from hf_checkpoint import SMALL
 from minwhisper.errors import OptionError
 from minwhisper.model.encoder import sinusoids
 from minwhisper.model.weight_names import expected_shapes, flatten
-from minwhisper.model.weights import by_columns, empty_weights, fill, pool_bytes, random_weights, rows_of
+from minwhisper.model.weights import by_columns, empty_weights, load_into, pool_bytes, random_weights, rows_of
 
 
 def test_a_matrix_lies_by_columns_and_the_rest_by_rows() -> None:
@@ -20,7 +20,7 @@ def test_a_matrix_lies_by_columns_and_the_rest_by_rows() -> None:
 def test_a_place_is_filled_from_the_rows_of_another() -> None:
     given = np.arange(12.0).reshape(4, 3)
     place = by_columns("decoder.token_embedding", (4, 3), "float32")
-    fill(place, rows_of(given))
+    load_into(place, rows_of(given))
     np.testing.assert_array_equal(place, given)
     some = np.zeros((2, 3))
     rows_of(given)(some, 1)

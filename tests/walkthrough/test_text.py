@@ -160,8 +160,8 @@ def test_what_is_not_as_it_should_be_is_named_with_its_line(text, complaint):
 
 def test_sources_are_those_of_the_package():
     assert source_of("model.layers.softmax") == inspect.getsource(layers.softmax).rstrip("\n")
-    assert source_of("model.decoder.Cache.take").startswith("def take(")  # not indented
-    assert '"""' in source_of("model.decoder.Cache.take")
+    assert source_of("model.decoder.Cache.reorder").startswith("def reorder(")  # not indented
+    assert '"""' in source_of("model.decoder.Cache.reorder")
     assert source_of("model.decoder.Cache") == inspect.getsource(Cache).rstrip("\n")
 
 

@@ -53,7 +53,7 @@ class Cache:
 
     def __init__(self, audio: Sequence[KV], text: Text, rows: int, length: int) -> None:
         """``audio``: keys (H, K, T) and values (H, T, K) of the window for each block."""
-        self.audio, self.text, self.rows, self.length = audio, text, rows, length
+        self.cross_attention, self.self_attention, self.rows, self.length = audio, text, rows, length
 
     @classmethod
     def of(cls, audio: Sequence[KV], room: int = ROOM, by_position: bool = False) -> "Cache":
@@ -61,19 +61,24 @@ class Cache:
         heads, _, width = audio[0].values.shape
         return cls(audio, Text(audio[0].values, len(audio), (1, heads, room, width), by_position), rows=1, length=0)
 
-    def take(self, rows: Sequence[int]) -> "Cache":
+    def reorder(self, rows: Sequence[int]) -> "Cache":
         """The cache with these of its texts, in this order; one may come several times."""
         if list(rows) == list(range(self.rows)):
             return self
-        return Cache(self.audio, self.text.copy(rows, self.length, _room(self.length + 1)), len(rows), self.length)
+        return Cache(
+            self.cross_attention,
+            self.self_attention.copy(rows, self.length, _room(self.length + 1)),
+            len(rows),
+            self.length,
+        )
 
     def extend(self, count: int) -> "Cache":
         """The cache with so many tokens more, which are still to be written."""
-        text, end = self.text, self.length + count
+        text, end = self.self_attention, self.length + count
         if text.filled != self.length or end > text.room:
             text = text.copy(range(self.rows), self.length, _room(end))
         text.filled = end
-        return Cache(self.audio, text, self.rows, end)
+        return Cache(self.cross_attention, text, self.rows, end)
 
 
 def _room(length: int) -> int:

@@ -223,7 +223,7 @@ def _remember(query_key_value: Array, part: _Part, number: int, heads: int) -> N
     texts, length = part.shape
     end = part.cache.length
     split = query_key_value.reshape(texts, length, 3, heads, -1)  # (R, S, 3, H, K)
-    keys, values = part.cache.text.blocks[number]
+    keys, values = part.cache.self_attention.blocks[number]
     keys[:, :, :, end - length : end] = split[:, :, 1].transpose(0, 2, 3, 1)
     values[:, :, end - length : end] = split[:, :, 2].transpose(0, 2, 1, 3)
 
@@ -233,7 +233,7 @@ def _attend_text(query_key_value: Array, part: _Part, number: int, heads: int, o
     texts, length = part.shape
     width = out.shape[1]
     queries = query_key_value[part.rows, :width].reshape(texts, length, heads, -1).transpose(0, 2, 1, 3)  # (R, H, S, K)
-    keys, values = part.cache.text.blocks[number]
+    keys, values = part.cache.self_attention.blocks[number]
     end = part.cache.length
     if length == 1:
         heard = attend(queries, keys[..., :end], values[:, :, :end])
@@ -246,7 +246,7 @@ def _attend_text(query_key_value: Array, part: _Part, number: int, heads: int, o
 
 def _attend_audio(queries: Array, part: _Part, number: int, heads: int, out: Array) -> None:
     """New tokens look at their window, those of all texts together: (R · S, D) -> (R · S, D)."""
-    keys, values = part.cache.audio[number]
+    keys, values = part.cache.cross_attention[number]
     count, size = len(queries), queries.shape[1] // heads
     if count > FEW:  # a head at a time: the scores of all would not fit into a core's cache
         for head in range(heads):

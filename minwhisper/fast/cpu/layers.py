@@ -71,8 +71,8 @@ def side_by_side(weights: Sequence[Array]) -> Array:
 # ------------------------------------------------------------------------------------------ layers, with buffers
 
 
-def product(a: Array, b: Array, out: Array) -> Array:
-    """:func:`minwhisper.model.layers.product` into ``out``, in blocks, too: (S, I) (I, O) -> (S, O)."""
+def matmul(a: Array, b: Array, out: Array) -> Array:
+    """:func:`minwhisper.model.layers.matmul` into ``out``, in blocks, too: (S, I) (I, O) -> (S, O)."""
     inner = a.shape[-1]
     if a.shape[-2] == 1 or inner <= INNER_BLOCK:
         return np.matmul(a, b, out=out)
@@ -86,7 +86,7 @@ def product(a: Array, b: Array, out: Array) -> Array:
 
 def linear(x: Array, weight: Array, bias: Array, out: Array) -> Array:
     """:func:`minwhisper.model.layers.linear` into ``out``: x (S, I), weight (I, O), bias (O,) -> (S, O)."""
-    product(x, weight, out)
+    matmul(x, weight, out)
     out += bias
     return out
 

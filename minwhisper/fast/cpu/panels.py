@@ -61,10 +61,10 @@ class Panels:
                 return cls(whole, sum(map(len, weights)))
         matrix = np.concatenate([unpacked(weight) for weight in weights])
         panels = cls.empty(*matrix.shape)
-        panels.fill(rows_of(matrix))
+        panels.load_into(rows_of(matrix))
         return panels
 
-    def fill(self, read: Callable[[Array, int], object]) -> None:
+    def load_into(self, read: Callable[[Array, int], object]) -> None:
         """Copy a weight in, some rows at a time: ``read(out, first)`` writes those from ``first`` on to out (R, I)."""
         inputs = self.strips.shape[1]
         some = max(1, BUFFER // (STRIP * inputs))  # strips
@@ -136,7 +136,7 @@ def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> 
 def multiply_strips(x: Array, strips: Array, out: Array) -> None:
     """Multiply x (R, I) by each of the strips (P, I, STRIP) into ``out`` (P, R, STRIP).
 
-    As in :func:`minwhisper.model.layers.product`, the inner sum of more than one row is taken in blocks; all in one
+    As in :func:`minwhisper.model.layers.matmul`, the inner sum of more than one row is taken in blocks; all in one
     call.
     """
     count, inputs, width = strips.shape

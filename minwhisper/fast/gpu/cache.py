@@ -41,7 +41,7 @@ class GpuCache(NamedTuple):
         """The number of sequences."""
         return len(self.places)
 
-    def take(self, rows: Sequence[int]) -> Self:
+    def reorder(self, rows: Sequence[int]) -> Self:
         """Return the cache with these of its sequences, in this order; one may come several times."""
         if list(rows) == list(range(self.rows)):
             return self
