@@ -20,7 +20,7 @@ from .checkpoints.tensor_matching import LoadReport
 from .common.backend import Array, on_device, to_device, to_numpy
 from .common.finite import error_context
 from .common.option_checks import check_count, check_generator, check_names, check_seed
-from .decoding.decode import DecodingResult, Request, check_possible, decode_windows, language_probabilities
+from .decoding.decode import DecodingResult, WindowRequest, check_supported, decode_windows, language_probabilities
 from .decoding.options import DecodingOptions, TranscriptionOptions
 from .errors import (
     LanguageError,
@@ -276,25 +276,25 @@ class Whisper:
             changes: fields of :class:`DecodingOptions` that differ from ``options``.
 
         Returns a :class:`DecodingResult`, for a batch a list of them. Raises :class:`ShapeError`
-        for a mel of another shape, and what :func:`check_possible` does.
+        for a mel of another shape, and what :func:`check_supported` does.
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
         if not isinstance(options, DecodingOptions | None):
             raise OptionError(f"options: expected DecodingOptions or None, got {short_repr(options)}")
         check_generator(generator)
         asked = replace(DecodingOptions() if options is None else options, **changes)
-        check_possible(asked, self.tokenizer, self.config)
+        check_supported(asked, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
         with self.engine.session():
             requests = [
-                Request(window[None], asked, generator, f"{self.name}: window {number}")
+                WindowRequest(window[None], asked, generator, f"{self.name}: window {number}")
                 for number, window in enumerate(self._features(mel), start=1)
             ]
             # Where tokens are drawn, one window's numbers must not depend on how many another takes.
             found = self._decode(requests) if asked.temperature == 0 else [self._decode([r])[0] for r in requests]
         return found if mel.ndim == 3 else found[0]
 
-    def _decode(self, requests: Sequence[Request]) -> list[DecodingResult]:
+    def _decode(self, requests: Sequence[WindowRequest]) -> list[DecodingResult]:
         return decode_windows(requests, self.engine, self.tokenizer)
 
     def transcribe(

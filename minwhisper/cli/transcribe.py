@@ -234,7 +234,7 @@ class _Job:
     def _stop(self, file: str, running: Transcription) -> NoReturn:
         """After an interruption: keep the segments so far and say so. Another interruption ends that."""
         reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
-        for segment in running.keep_held():
+        for segment in running.add_held():
             self._show(segment)
         line = f"interrupted at {reached:.1f} of {running.seconds:.1f} s of {printable(file)}"
         try:
@@ -247,7 +247,7 @@ class _Job:
 
     def _keep(self, file: str, running: Transcription) -> list[str]:
         """Write the segments so far, if there are any and files were asked for; return where they are."""
-        running.keep_held()
+        running.add_held()
         wanted = self._outputs is not None and running.segments
         return [self._write(file, running, self._outputs)] if wanted and self._outputs is not None else []
 

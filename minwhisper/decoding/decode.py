@@ -1,7 +1,7 @@
-"""Chapter 8, all of it: a window of sound and options become what was said.
+"""Chapter 8. Decoding: the features of a window and options become the window's tokens and text.
 
-The options decide what the decoder is told first, what it may not say, and how its tokens are chosen. Which language
-is spoken is read off the same decoder: after ``<|startoftranscript|>`` comes the language.
+The options decide the prompt, the logit filters and the sampler. The same decoder detects the language: the token
+after ``<|startoftranscript|>`` names it.
 
 Walkthrough: section 11.
 """
@@ -22,58 +22,58 @@ from ..model.engine import DecoderInput, Engine
 from ..model.layers import softmax
 from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
-from .logit_filters import LogitFilters, Timestamps
+from .logit_filters import LogitFilters, TimestampSettings
 from .options import DecodingOptions
 from .search import (
-    Found,
+    KernelSampler,
     Sampler,
     Search,
-    Searches,
-    Strategy,
+    SearchBatch,
+    SearchResult,
     beam_step,
     best_candidate,
-    best_ways,
-    draw,
     greedy,
-    only_way,
+    one_choice_each,
+    sample,
     search,
+    select_beam,
 )
 
 
 @dataclass(frozen=True)
 class DecodingResult:
-    """What was said in one window. Names are openai-whisper's."""
+    """The decoded text of one window. Names are openai-whisper's."""
 
-    audio_features: Array = field(repr=False, compare=False)  # (T, D), as the encoder heard it
+    audio_features: Array = field(repr=False, compare=False)  # (T, D), the output of the encoder
     language: str  # a code
-    language_probs: dict[str, float] | None = field(repr=False, default=None)  # where the language was detected
+    language_probs: dict[str, float] | None = field(repr=False, default=None)  # if the language was detected
     tokens: list[int] = field(default_factory=list)  # text and timestamps, without prompt and end
     text: str = ""  # without timestamps and the space in front
-    avg_logprob: float = np.nan  # log-probability a token, the end counted as one
-    no_speech_prob: float = np.nan  # how likely nobody speaks
+    avg_logprob: float = np.nan  # log-probability per token, the end counted as one
+    no_speech_prob: float = np.nan
     temperature: float = np.nan
-    compression_ratio: float = np.nan  # of the text: high for one that repeats itself
+    compression_ratio: float = np.nan  # of the text: high if it repeats itself
 
 
-class Request(NamedTuple):
-    """A window to be decoded, and how."""
+class WindowRequest(NamedTuple):
+    """A window to decode, with its options."""
 
     features: Array  # (1, T, D)
     options: DecodingOptions
-    generator: np.random.Generator | None = None  # for temperatures above 0; without one, a new one with seed 0
-    where: str = "a window"  # the model and the window, for messages
+    generator: np.random.Generator | None = None  # for temperatures above 0; None: a new one with seed 0
+    where: str = "a window"  # the model and the window, for error messages
 
 
-class Decoding:
-    """Windows that are being decoded together: they come and go."""
+class DecodingBatch:
+    """Windows that are decoded together. They enter and leave at any time."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self._engine, self._tokenizer = engine, tokenizer
-        self._searches = Searches(engine)
-        self._requests: dict[int, tuple[Request, str, dict[str, float] | None]] = {}
+        self._searches = SearchBatch(engine)
+        self._requests: dict[int, tuple[WindowRequest, str, dict[str, float] | None]] = {}
 
-    def add(self, request: Request) -> int:
-        """Begin with a window; returns its number. Raises what :func:`check_possible` does."""
+    def add(self, request: WindowRequest) -> int:
+        """Start decoding a window; return its number. Raises the errors of :func:`check_supported`."""
         with error_context(request.where):
             language, probabilities = _language(request, self._engine, self._tokenizer)
         search = begin_search(request, language, self._engine.config, self._tokenizer)
@@ -82,11 +82,11 @@ class Decoding:
         return number
 
     def step(self) -> list[tuple[int, DecodingResult]]:
-        """Go one token on in all windows; returns those that have ended by it, by their numbers."""
+        """Advance every window by one token; return the numbers and results of those that end with it."""
         return [(number, self._result(*self._requests.pop(number), found)) for number, found in self._searches.step()]
 
     def _result(
-        self, request: Request, language: str, probabilities: dict[str, float] | None, found: Found
+        self, request: WindowRequest, language: str, probabilities: dict[str, float] | None, found: SearchResult
     ) -> DecodingResult:
         best = best_candidate(found.candidates, request.options.length_penalty)
         text = self._tokenizer.decode(best.tokens).strip()
@@ -97,50 +97,51 @@ class Decoding:
             tokens=list(best.tokens),
             text=text,
             avg_logprob=best.sum_logprob / (len(best.tokens) + 1),
-            no_speech_prob=found.no_speech,
+            no_speech_prob=found.no_speech_prob,
             temperature=float(request.options.temperature),
             compression_ratio=compression_ratio(text),
         )
 
 
-def decode_windows(requests: Sequence[Request], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
-    """What is said in each of some windows, which are decoded together. Raises what :func:`check_possible` does."""
-    decoding = Decoding(engine, tokenizer)
-    numbers = [decoding.add(request) for request in requests]
+def decode_windows(requests: Sequence[WindowRequest], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
+    """Decode several windows together. Raises the errors of :func:`check_supported`."""
+    batch = DecodingBatch(engine, tokenizer)
+    numbers = [batch.add(request) for request in requests]
     results: dict[int, DecodingResult] = {}
     while len(results) < len(numbers):
-        results.update(decoding.step())
+        results.update(batch.step())
     return [results[number] for number in numbers]
 
 
-def _language(request: Request, engine: Engine, tokenizer: Tokenizer) -> tuple[str, dict[str, float] | None]:
-    """The language asked for, or the one that is heard, with what each language got."""
-    asked = request.options.language
-    if asked is not None or not tokenizer.is_multilingual:
-        return tokenizer.language_code("en" if asked is None else asked), None
+def _language(request: WindowRequest, engine: Engine, tokenizer: Tokenizer) -> tuple[str, dict[str, float] | None]:
+    """Return the requested language, or else the detected one with the probabilities of all."""
+    requested = request.options.language
+    if requested is not None or not tokenizer.is_multilingual:
+        return tokenizer.language_code("en" if requested is None else requested), None
     probabilities = language_probabilities(request.features, engine, tokenizer)[0]
     return max(probabilities, key=probabilities.__getitem__), probabilities
 
 
-def begin_search(request: Request, language: str, config: WhisperConfig, tokenizer: Tokenizer) -> Search:
-    """Begin the search that the options ask for."""
+def begin_search(request: WindowRequest, language: str, config: WhisperConfig, tokenizer: Tokenizer) -> Search:
+    """Begin the search that the options describe."""
     options = request.options
     return search(
         initial_tokens(options, language, tokenizer, config),
         config.max_target_positions,
-        strategy=strategy_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
-        rules=logit_filters_for(options, tokenizer),
+        sampler=sampler_for(options, tokenizer.eot, request.generator or np.random.default_rng(0)),
+        logit_filters=logit_filters_for(options, tokenizer),
         tokenizer=tokenizer,
-        most=options.sample_len or config.max_target_positions // 2,
+        max_tokens=options.sample_len or config.max_target_positions // 2,
         where=request.where,
     )
 
 
-def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:
-    """Refuse what a model cannot do, before it has to do anything else.
+def check_supported(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:
+    """Reject options that a model does not support, before any work.
 
-    Raises :class:`LanguageError` for a language that it does not have, :class:`TokenizerError` for a translation by
-    an English-only model, and :class:`OptionError` for ids that the vocabulary does not have or have no room.
+    Raises :class:`LanguageError` for a language that the model does not have, :class:`TokenizerError` for a
+    translation by an English-only model, and :class:`OptionError` for token ids outside the vocabulary or a prefix that
+    does not fit.
     """
     initial_tokens(options, "en" if options.language is None else options.language, tokenizer, config)
     logit_filters_for(options, tokenizer)
@@ -149,20 +150,21 @@ def check_possible(options: DecodingOptions, tokenizer: Tokenizer, config: Whisp
 def initial_tokens(
     options: DecodingOptions, language: str, tokenizer: Tokenizer, config: WhisperConfig
 ) -> tuple[int, ...]:
-    """What the decoder is told before it says anything: what came before, how to begin, and the beginning.
+    """Return the tokens that the decoder starts from.
 
-    ``<|startofprev|>`` and the last of the prompt, up to half of the text positions; language, task and form; the
-    prefix. Raises :class:`OptionError` for a prompt or prefix of no tokens of this vocabulary or with no room.
+    They are ``<|startofprev|>`` and the last tokens of the prompt, up to half of the text positions; then language,
+    task and timestamps; then the prefix. Raises :class:`OptionError` for a prompt or prefix with ids outside the
+    vocabulary, and for a prefix that does not fit.
     """
     half = config.max_target_positions // 2
     start = tokenizer.sot_sequence(language, options.task, timestamps=not options.without_timestamps)
-    before = _context("prompt", options.prompt, tokenizer)
+    before = _token_ids("prompt", options.prompt, tokenizer)
     if before:
         before = (tokenizer.sot_prev, *before[-(half - 1) :])
-    prefix = _context("prefix", options.prefix, tokenizer)
-    room = half - (options.sample_len or half)
-    if room > 0:  # what is to be said and the prefix share a half
-        prefix = prefix[-room:]
+    prefix = _token_ids("prefix", options.prefix, tokenizer)
+    max_prefix = half - (options.sample_len or half)
+    if max_prefix > 0:  # the prefix and the generated tokens share a half
+        prefix = prefix[-max_prefix:]
     tokens = (*before, *start, *prefix)
     if len(tokens) > config.max_target_positions:
         raise OptionError(
@@ -172,8 +174,8 @@ def initial_tokens(
     return tokens
 
 
-def _context(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The tokens of a prompt or prefix, which may be text."""
+def _token_ids(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the tokens of a prompt or prefix, which may be text."""
     if given is None or isinstance(given, str):
         return tuple(tokenizer.encode(" " + given.strip())) if given else ()
     for token in given:
@@ -183,12 +185,12 @@ def _context(name: str, given: str | Sequence[int] | None, tokenizer: Tokenizer)
 
 
 def logit_filters_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[LogitFilters]:
-    """The rules that the options ask for: all of them in one, which a GPU can apply in its own kernel."""
-    latest = options.max_initial_timestamp
-    timestamps = Timestamps(
+    """Return the logit filters of these options, all in one value that a GPU kernel can apply."""
+    max_initial = options.max_initial_timestamp
+    timestamps = TimestampSettings(
         no_timestamps=tokenizer.no_timestamps,
-        first=tokenizer.timestamp_begin,
-        latest_start=None if latest is None else round(latest / SECONDS_PER_TIMESTAMP),
+        timestamp_begin=tokenizer.timestamp_begin,
+        max_initial_index=None if max_initial is None else round(max_initial / SECONDS_PER_TIMESTAMP),
     )
     filters = LogitFilters(
         eot=tokenizer.eot,
@@ -199,40 +201,48 @@ def logit_filters_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[L
     return (filters,)
 
 
-def strategy_for(options: DecodingOptions, eot: int, generator: np.random.Generator) -> Strategy:
-    """The way to choose that the options ask for."""
+def sampler_for(options: DecodingOptions, eot: int, generator: np.random.Generator) -> Sampler:
+    """Return the sampler of these options."""
     if options.beam_size is not None:
         size = int(options.beam_size)
-        enough = round(size * float(1 if options.patience is None else options.patience))
-        sampler = Sampler(partial(best_ways, size=size, eot=eot), top=size + 1)
-        return Strategy(partial(beam_step, size=size, eot=eot), keep=size, enough=enough, sampler=sampler)
+        max_finished = round(size * float(1 if options.patience is None else options.patience))
+        return Sampler(
+            partial(beam_step, beam_size=size, eot=eot),
+            group_size=size,
+            max_finished=max_finished,
+            kernel_sampler=KernelSampler(partial(select_beam, beam_size=size, eot=eot), top=size + 1),
+        )
     if options.temperature > 0:
         count, temperature = int(options.best_of or 1), float(options.temperature)
-        choose = partial(draw, temperature=temperature, generator=generator)
-        sampler = Sampler(only_way, temperature=temperature, generator=generator)
-        return Strategy(choose, start=count, keep=count, enough=count, sampler=sampler)
-    return Strategy(greedy, sampler=Sampler(only_way))
+        return Sampler(
+            partial(sample, temperature=temperature, generator=generator),
+            initial_size=count,
+            group_size=count,
+            max_finished=count,
+            kernel_sampler=KernelSampler(one_choice_each, temperature=temperature, generator=generator),
+        )
+    return Sampler(greedy, kernel_sampler=KernelSampler(one_choice_each))
 
 
 def compression_ratio(text: str) -> float:
-    """How many times shorter zlib makes a text: above 2.4 or so it repeats itself."""
+    """Return by what factor zlib shortens a text: above about 2.4 it repeats itself."""
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 
 
 def language_probabilities(features: Array, engine: Engine, tokenizer: Tokenizer) -> list[dict[str, float]]:
-    """How likely each language is, for each window: features (B, T, D) -> B mappings of code to probability.
+    """Detect the language of each window: features (B, T, D) -> B mappings of language code to probability.
 
-    After ``<|startoftranscript|>`` a multilingual model says which language it hears; what it would say is read off
-    the logits, with everything that is no language left out.
+    The token after ``<|startoftranscript|>`` names the language. Its logits, restricted to the language tokens, give
+    the probabilities.
     """
-    first = tokenizer.language_token(tokenizer.languages[0])  # their tokens follow each other
-    heard = []
+    first = tokenizer.language_token(tokenizer.languages[0])  # the languages have consecutive tokens
+    detected = []
     for logits, _ in engine.decode_batch(
         [DecoderInput([[tokenizer.sot]], engine.new_cache(x[None])) for x in features]
     ):
-        scores = logits[0, 0, first : first + len(tokenizer.languages)]
-        probabilities = to_numpy(softmax(scores)).astype(np.float64)  # (languages,)
+        of_languages = logits[0, 0, first : first + len(tokenizer.languages)]
+        probabilities = to_numpy(softmax(of_languages)).astype(np.float64)  # (languages,)
         check_finite(probabilities.tolist(), "the probability of a language")
-        heard.append(dict(zip(tokenizer.languages, probabilities.tolist(), strict=True)))
-    return heard
+        detected.append(dict(zip(tokenizer.languages, probabilities.tolist(), strict=True)))
+    return detected

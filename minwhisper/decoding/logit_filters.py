@@ -1,10 +1,10 @@
-"""Chapter 7. What may not be said: functions that take the logits and give back logits with some at -inf.
+"""Chapter 7. Logit filters: functions that suppress tokens by setting their logits to -inf.
 
-A decoder scores every token of the vocabulary at every step, and a few are never right: marks that nobody speaks,
-special tokens that belong in a prompt, a timestamp earlier than the one before it. Each rule is a pure function
+A decoder scores every token of the vocabulary at every step, and some are never right: marks that nobody pronounces,
+special tokens that belong in a prompt, a timestamp earlier than the last one. Each filter is a pure function
 ``(logits, tokens) -> logits`` once its settings are filled in with ``functools.partial``. ``logits`` is (B, V);
-``tokens`` holds, for each row, the tokens said so far, the prompt not included. (Radford et al., 2022, section 4.5;
-the same rules as openai-whisper's.)
+``tokens`` holds the generated tokens of each row, without the prompt. (Radford et al., 2022, section 4.5; the filters
+are openai-whisper's.)
 
 Walkthrough: section 11.
 """
@@ -16,106 +16,114 @@ from typing import NamedTuple, TypeAlias
 
 from ..common.backend import Array, array_module, device_constant
 
-Said: TypeAlias = Sequence[Sequence[int]]
-"""For each row of the batch, the tokens said so far."""
+GeneratedTokens: TypeAlias = Sequence[Sequence[int]]
+"""The tokens generated so far, for each row of the batch."""
 
-LogitFilter: TypeAlias = Callable[[Array, Said], Array]
-
-
-def suppress_tokens(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
-    """Never say any of these. (B, V) -> (B, V)."""
-    allowed = logits.copy()
-    allowed[:, device_constant(tuple(ids), logits)] = -math.inf
-    return allowed
+LogitFilter: TypeAlias = Callable[[Array, GeneratedTokens], Array]
 
 
-def suppress_blank(logits: Array, tokens: Said, *, ids: Sequence[int]) -> Array:
-    """Do not begin with any of these: a space alone, or the end. (B, V) -> (B, V)."""
-    rows = [row for row, said in enumerate(tokens) if not said]
-    allowed = logits.copy()
-    for row in rows:
-        allowed[row, device_constant(tuple(ids), logits)] = -math.inf
-    return allowed
+def suppress_tokens(logits: Array, tokens: GeneratedTokens, *, ids: Sequence[int]) -> Array:
+    """Suppress these tokens everywhere. (B, V) -> (B, V)."""
+    filtered = logits.copy()
+    filtered[:, device_constant(tuple(ids), logits)] = -math.inf
+    return filtered
+
+
+def suppress_blank(logits: Array, tokens: GeneratedTokens, *, ids: Sequence[int]) -> Array:
+    """Suppress these tokens at the beginning: a space alone, or the end. (B, V) -> (B, V)."""
+    filtered = logits.copy()
+    for row, generated in zip(filtered, tokens, strict=True):  # row is a view into filtered
+        if not generated:
+            row[device_constant(tuple(ids), logits)] = -math.inf
+    return filtered
 
 
 def timestamp_rules(
-    logits: Array, tokens: Said, *, eot: int, no_timestamps: int, first: int, latest_start: int | None
+    logits: Array,
+    tokens: GeneratedTokens,
+    *,
+    eot: int,
+    no_timestamps: int,
+    timestamp_begin: int,
+    max_initial_index: int | None,
 ) -> Array:
-    """Times come in pairs around the text and never go back. (B, V) -> (B, V).
+    """Suppress what breaks the rules of timestamps: they come in pairs and never go back. (B, V) -> (B, V).
 
-    A transcript reads ``<|0.00|> text <|2.40|><|2.40|> text <|5.00|>``: each segment opens and closes with a time.
-    ``first`` is the id of ``<|0.00|>``, below which all others are text or special; ``latest_start`` is the last
-    position, in steps of 0.02 s, at which the first segment may open, None for any.
+    A transcript reads ``<|0.00|> text <|2.40|><|2.40|> text <|5.00|>``: a timestamp opens each segment and another
+    closes it. ``timestamp_begin`` is the id of ``<|0.00|>``; all ids below it are text or special. The first segment
+    opens at most ``max_initial_index`` steps of 0.02 s into the window, or anywhere for None.
     """
-    allowed = logits.copy()
-    allowed[:, no_timestamps] = -math.inf
-    for row, said in zip(allowed, tokens, strict=True):  # row is a view into allowed
-        if not said:  # open the first segment
-            row[:first] = -math.inf
-            if latest_start is not None:
-                row[first + latest_start + 1 :] = -math.inf
+    filtered = logits.copy()
+    filtered[:, no_timestamps] = -math.inf
+    for row, generated in zip(filtered, tokens, strict=True):  # row is a view into filtered
+        if not generated:  # open the first segment
+            row[:timestamp_begin] = -math.inf
+            if max_initial_index is not None:
+                row[timestamp_begin + max_initial_index + 1 :] = -math.inf
             continue
-        just_said_time = said[-1] >= first
-        opened = just_said_time and (len(said) < 2 or said[-2] >= first)
-        closed = just_said_time and not opened
+        last_is_timestamp = generated[-1] >= timestamp_begin
+        opened = last_is_timestamp and (len(generated) < 2 or generated[-2] >= timestamp_begin)
+        closed = last_is_timestamp and not opened
         if opened:  # text must follow
-            row[first:] = -math.inf
+            row[timestamp_begin:] = -math.inf
         if closed:  # the next segment must open, or the text end
             row[:eot] = -math.inf
-        times = [token for token in said if token >= first]
-        if times:  # a segment may open when the last one closed, but closes later than it opened
-            row[first : times[-1] + (0 if closed else 1)] = -math.inf
-        _prefer_time(row, first)
-    return allowed
+        timestamps = [token for token in generated if token >= timestamp_begin]
+        if timestamps:  # a segment may open when the last one closed, but closes later than it opened
+            row[timestamp_begin : timestamps[-1] + (0 if closed else 1)] = -math.inf
+        _prefer_timestamps(row, timestamp_begin)
+    return filtered
 
 
-def end_where_stuck(logits: Array, tokens: Said, *, eot: int) -> Array:
-    """Where the other rules together forbid everything, the end may be said, and certainly is. (B, V) -> (B, V).
+def _prefer_timestamps(row: Array, timestamp_begin: int) -> None:
+    """Suppress text if all timestamps together are more likely than any single text token. Changes ``row`` (V,).
 
-    Whisper's own rules never do, but tokens that somebody suppresses can be the only ones that are left.
-    """
-    xp = array_module(logits)
-    allowed = logits.copy()
-    stuck = logits.max(axis=-1) == -math.inf  # (B,)
-    allowed[:, eot] = xp.where(stuck, 0.0, logits[:, eot])
-    return allowed
-
-
-def _prefer_time(row: Array, first: int) -> None:
-    """If a time, whichever, is likelier than any one text token, only a time may be said. Changes ``row`` (V,).
-
-    Both sides are probabilities but for what softmax would divide by. There is no ``if``, for which a GPU would have
-    to be asked.
+    Both sides are probabilities up to the divisor of softmax. There is no ``if``, which would make a GPU wait.
     """
     xp = array_module(row)
-    text = row[:first]
-    top = xp.maximum(row.max(), -6e4)  # a number even where nothing at all may be said
-    time_is_likelier = xp.exp(row[first:] - top).sum() > xp.exp(text.max() - top)
-    text += xp.where(time_is_likelier, -math.inf, 0.0).astype(row.dtype)
+    text = row[:timestamp_begin]
+    top = xp.maximum(row.max(), -6e4)  # finite even if everything is suppressed
+    timestamps_are_likelier = xp.exp(row[timestamp_begin:] - top).sum() > xp.exp(text.max() - top)
+    text += xp.where(timestamps_are_likelier, -math.inf, 0.0).astype(row.dtype)
 
 
-class Timestamps(NamedTuple):
+def allow_eot_if_all_suppressed(logits: Array, tokens: GeneratedTokens, *, eot: int) -> Array:
+    """Allow the end, with certainty, in rows where the other filters suppress every token. (B, V) -> (B, V).
+
+    Whisper's own filters never do, but the tokens that a user suppresses may be the only ones left.
+    """
+    xp = array_module(logits)
+    filtered = logits.copy()
+    all_suppressed = logits.max(axis=-1) == -math.inf  # (B,)
+    filtered[:, eot] = xp.where(all_suppressed, 0.0, logits[:, eot])
+    return filtered
+
+
+class TimestampSettings(NamedTuple):
     """The settings of :func:`timestamp_rules`."""
 
     no_timestamps: int
-    first: int
-    latest_start: int | None
+    timestamp_begin: int
+    max_initial_index: int | None
 
 
 @dataclass(frozen=True)
 class LogitFilters:
-    """All rules with their settings: one rule that applies them in order. A value, so that others can apply it too."""
+    """All filters with their settings, applied in order.
+
+    It is a value, so that a GPU kernel can apply the same filters.
+    """
 
     eot: int
-    suppressed: tuple[int, ...]  # never,
-    blank: tuple[int, ...]  # and not at the beginning
-    timestamps: Timestamps | None = None  # None if none are wanted
+    suppressed: tuple[int, ...]  # everywhere
+    blank: tuple[int, ...]  # at the beginning
+    timestamps: TimestampSettings | None = None  # None: generate text without timestamps
 
-    def __call__(self, logits: Array, tokens: Said) -> Array:
-        """(B, V) -> (B, V)."""
+    def __call__(self, logits: Array, tokens: GeneratedTokens) -> Array:
+        """Apply the filters: (B, V) -> (B, V)."""
         if self.blank:
             logits = suppress_blank(logits, tokens, ids=self.blank)
         logits = suppress_tokens(logits, tokens, ids=self.suppressed)
         if self.timestamps:
             logits = timestamp_rules(logits, tokens, eot=self.eot, **self.timestamps._asdict())
-        return end_where_stuck(logits, tokens, eot=self.eot)
+        return allow_eot_if_all_suppressed(logits, tokens, eot=self.eot)

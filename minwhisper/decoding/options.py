@@ -129,7 +129,7 @@ class DecodingOptions:
 class TranscriptionOptions:
     """How a whole sound is to be transcribed. Make one with :meth:`named`."""
 
-    attempts: tuple[DecodingOptions, ...]  # how a window is decoded; the next one where the last has failed
+    decoding_options: tuple[DecodingOptions, ...]  # how a window is decoded; the next one where the last has failed
     compression_ratio_threshold: float | None = 2.4  # failed is a text that repeats itself more than this,
     logprob_threshold: float | None = -1.0  # or whose mean log-probability a token is below this,
     no_speech_threshold: float | None = 0.6  # unless silence is likelier than this, which is then left out
@@ -156,7 +156,7 @@ class TranscriptionOptions:
         check_names(options, [name for name in own + of_window if name not in OPTION_HINTS])
         window = {name: value for name, value in options.items() if name in of_window}
         whole = {name: value for name, value in options.items() if name in own}
-        return cls(attempts_for(window.pop("temperature", FALLBACK_TEMPERATURES), window), **whole)
+        return cls(options_per_temperature(window.pop("temperature", FALLBACK_TEMPERATURES), window), **whole)
 
     def __post_init__(self) -> None:
         for name in ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold"):
@@ -220,7 +220,7 @@ def _listed_items(text: str) -> Sequence[Any]:
     return [item for item in text.split(",") if item.strip()]
 
 
-def attempts_for(temperature: Any, options: Mapping[str, Any]) -> tuple[DecodingOptions, ...]:
+def options_per_temperature(temperature: Any, options: Mapping[str, Any]) -> tuple[DecodingOptions, ...]:
     """How a window is decoded at each temperature: searched for at 0, sampled above.
 
     ``options`` are others of :class:`DecodingOptions`. Raises :class:`OptionError` for one that would never be used.

@@ -1,13 +1,13 @@
-"""Chapter 8. Choosing tokens: from the sound's features to candidates for what is said in a window.
+"""Chapter 8. The search: from a window's features to candidates for its text.
 
-The decoder gives scores; something has to choose. There are three ways, and one loop for all of them. Greedy search
-takes the likeliest token each time. Sampling draws one at random, and several candidates can be drawn side by side.
-A beam search keeps the few likeliest candidates, because the best beginning need not lead to the best end.
+The decoder scores every token; a sampler chooses among them. Three samplers share one loop. Greedy search takes the
+most likely token each time. Sampling draws a token at random, for several candidates side by side. Beam search keeps
+the few most likely candidates, because the best first token need not lead to the best text.
 
-The loop feeds what was chosen back until ``<|endoftext|>``. Candidates are rows of a batch: one that forks has its
-row of the cache taken twice, one that has ended leaves the batch, and all attend to the same window. The loop itself
-does not compute: it yields what is to be decoded and how to choose, and is sent the choices. So the searches of several
-windows can take their steps together, and a GPU can do all of a step in one launch.
+The loop feeds each chosen token back until ``<|endoftext|>``. Candidates are rows of a batch: when one forks, its row
+of the cache is used twice; when one finishes, it leaves the batch. All of them attend to the same window. The loop
+itself computes nothing: it yields a request to decode and choose, and receives the response. This lets the searches of
+several windows advance together, and lets a GPU run a whole step in one launch.
 
 Walkthrough: section 11.
 """
@@ -27,305 +27,307 @@ from .logit_filters import LogitFilter
 
 
 class Candidate(NamedTuple):
-    """What may have been said so far."""
+    """The text so far of one hypothesis."""
 
-    tokens: tuple[int, ...]  # without the prompt and the end
-    sum_logprob: float  # log-probability of them all, and of the end once it is reached
+    tokens: tuple[int, ...]  # generated tokens, without the prompt and the end
+    sum_logprob: float  # sum of their log-probabilities, with the end's once it is reached
 
 
 class Choice(NamedTuple):
     """A next token for one of the candidates."""
 
-    row: int  # which candidate goes on
+    row: int  # index of the candidate that it continues
     token: int
-    sum_logprob: float  # log-probability of the candidate with it
+    sum_logprob: float  # log-probability of the candidate with this token
 
 
-Chooser: TypeAlias = Callable[[Array, Sequence[Candidate]], list[Choice]]
-"""From the scores (R, V) of R candidates to how they go on, the best first where it matters."""
+ChooseTokens: TypeAlias = Callable[[Array, Sequence[Candidate]], list[Choice]]
+"""Logits (R, V) of R candidates -> their continuations, in beam search the best first."""
 
 
-class Sampler(NamedTuple):
-    """A chooser in two parts, of which the first is a reduction of the logits that a GPU can do in its own kernel.
+class KernelSampler(NamedTuple):
+    """A sampler in two parts, the first of which a GPU kernel can compute.
 
-    The first finds the ``top`` most likely tokens of each candidate, or at a temperature above 0 samples one; the
-    second makes choices from those tokens and their log-probabilities.
+    The first part finds the ``top`` most likely tokens of each candidate, or samples one at a temperature above 0. The
+    second part, ``choose_from``, makes choices from those tokens and their log-probabilities.
     """
 
-    choose: Callable[[Sequence[Sequence[int]], Sequence[Sequence[float]], Sequence[Candidate]], list[Choice]]
+    choose_from: Callable[[Sequence[Sequence[int]], Sequence[Sequence[float]], Sequence[Candidate]], list[Choice]]
     top: int = 1
     temperature: float = 0.0
     generator: np.random.Generator | None = None
 
 
-class Strategy(NamedTuple):
-    """A way to choose, and how many candidates it takes."""
+class Sampler(NamedTuple):
+    """A way to choose tokens, and the number of candidates that it needs."""
 
-    choose: Chooser
-    start: int = 1  # candidates to begin with, all alike
-    keep: int = 1  # candidates to end with
-    enough: int = 1  # so many that have ended end the search
-    sampler: Sampler | None = None  # what `choose` does, in two parts
+    choose: ChooseTokens
+    initial_size: int = 1  # candidates at the start, all alike
+    group_size: int = 1  # candidates in the result
+    max_finished: int = 1  # the search ends when this many candidates have finished
+    kernel_sampler: KernelSampler | None = None  # the same as `choose`, in two parts
 
 
 class Probe(NamedTuple):
-    """A probability to be read off the unfiltered logits."""
+    """A token whose probability is read from the unfiltered logits."""
 
     position: int  # of S
     token: int
 
 
-class Step(NamedTuple):
-    """What a search wants next: sequences continued by tokens, and then a choice for each candidate."""
+class DecoderRequest(NamedTuple):
+    """One step of a search: tokens to decode, then a choice for each candidate."""
 
-    rows: list[int]  # R rows of the cache that go on, in this order
-    tokens: list[list[int]]  # (R, S), what each goes on with
-    going: list[Candidate]  # R of them, or several that all go on from the only row
-    rules: Sequence[LogitFilter]
-    strategy: Strategy
+    rows: list[int]  # R rows of the cache to continue, in this order
+    tokens: list[list[int]]  # (R, S), the tokens to append to each row
+    candidates: list[Candidate]  # R of them, or several that all continue a single row
+    logit_filters: Sequence[LogitFilter]
+    sampler: Sampler
     probe: Probe | None = None
-    where: str = "a window"  # for messages
+    where: str = "a window"  # for error messages
 
     @property
     def wanted(self) -> list[int]:
-        """The positions of S whose logits are needed: the last, after that of the probe."""
+        """The positions of S whose logits are needed: that of the probe, if there is one, and the last."""
         last = len(self.tokens[0]) - 1
         return [last] if self.probe is None else [self.probe.position, last]
 
 
-class Chosen(NamedTuple):
-    """What a search is sent after a step."""
+class DecoderResponse(NamedTuple):
+    """The response to a :class:`DecoderRequest`."""
 
     choices: list[Choice]
-    probability: float = math.nan  # what the probe found
+    probability: float = math.nan  # of the probe's token
 
 
-class Found(NamedTuple):
-    """What comes out of a search."""
+class SearchResult(NamedTuple):
+    """The outcome of a search."""
 
     candidates: list[Candidate]
-    no_speech: float  # how likely nobody speaks
+    no_speech_prob: float
 
 
-Search: TypeAlias = Generator[Step, Chosen, Found]
-"""A search under way: yields a step, is sent what was chosen, and returns what it has found."""
+Search: TypeAlias = Generator[DecoderRequest, DecoderResponse, SearchResult]
+"""A running search: yields a request for each step, receives the response, and returns the result."""
 
 
 def search(
     prompt: Sequence[int],
-    room: int,
+    max_context: int,
     *,
-    strategy: Strategy,
-    rules: Sequence[LogitFilter],
+    sampler: Sampler,
+    logit_filters: Sequence[LogitFilter],
     tokenizer: Tokenizer,
-    most: int,
+    max_tokens: int,
     where: str = "a window",
 ) -> Search:
-    """Say tokens until the end: candidates for what is said in a window, and how likely nobody speaks.
+    """Generate tokens until the end: candidates for a window's text, and the probability of no speech.
 
-    The prompt has ``<|startoftranscript|>`` in it. Each candidate says at most ``most`` tokens, and no more than there
-    is ``room`` for in the decoder behind the prompt. Candidates that have not ended when the search has
-    come after those that have, the likeliest first, where there would be fewer than the strategy keeps. The rules
-    have to leave every candidate a token to say. Errors name the window by ``where``.
+    The prompt contains ``<|startoftranscript|>``. Each candidate gets at most ``max_tokens`` tokens, and no more than
+    fit behind the prompt in the decoder's ``max_context`` positions. If fewer candidates than the sampler's
+    ``group_size`` have finished, the most likely unfinished ones follow them in the result. The logit filters must
+    leave every candidate at least one token. Errors name the window by ``where``.
     """
-    most = min(most, room - len(prompt) + 1)  # the last one said is never fed back
-    going = [Candidate((), 0.0)] * strategy.start
-    ended: list[Candidate] = []
+    max_tokens = min(max_tokens, max_context - len(prompt) + 1)  # the last token is never fed back
+    active = [Candidate((), 0.0)] * sampler.initial_size
+    finished: list[Candidate] = []
     probe = Probe(list(prompt).index(tokenizer.sot), tokenizer.no_speech)
-    chosen = yield Step([0], [list(prompt)], going, rules, strategy, probe, where)
-    no_speech = chosen.probability
-    rows = [0] * strategy.start  # where each candidate is in the cache: at first all are the same text
-    for length in range(1, most + 1):
-        choices = chosen.choices
-        ended += [Candidate(going[c.row].tokens, c.sum_logprob) for c in choices if c.token == tokenizer.eot]
+    response = yield DecoderRequest([0], [list(prompt)], active, logit_filters, sampler, probe, where)
+    no_speech_prob = response.probability
+    rows = [0] * sampler.initial_size  # each candidate's row of the cache: at first they share one
+    for length in range(1, max_tokens + 1):
+        choices = response.choices
+        finished += [Candidate(active[c.row].tokens, c.sum_logprob) for c in choices if c.token == tokenizer.eot]
         choices = [c for c in choices if c.token != tokenizer.eot]
-        going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices]
-        if len(ended) >= strategy.enough or not going or length == most:
+        active = [Candidate((*active[c.row].tokens, c.token), c.sum_logprob) for c in choices]
+        if len(finished) >= sampler.max_finished or not active or length == max_tokens:
             break
-        rows, new = [rows[c.row] for c in choices], [[c.token] for c in choices]
-        chosen = yield Step(rows, new, going, rules, strategy, where=where)
+        rows, tokens = [rows[c.row] for c in choices], [[c.token] for c in choices]
+        response = yield DecoderRequest(rows, tokens, active, logit_filters, sampler, where=where)
         rows = list(range(len(choices)))
-    ended = ended[: strategy.enough]
-    going.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
-    return Found(ended + going[: max(0, strategy.keep - len(ended))], no_speech)
+    finished = finished[: sampler.max_finished]
+    active.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
+    return SearchResult(finished + active[: max(0, sampler.group_size - len(finished))], no_speech_prob)
 
 
-def choose(step: Step, logits: Array) -> Chosen:
+def choose_tokens(request: DecoderRequest, logits: Array) -> DecoderResponse:
     """Filter the logits and choose from them: logits (R, positions wanted, V)."""
     probability = math.nan
-    with error_context(step.where):
-        if step.probe is not None:  # before any rule: no speech is a special token that the rules forbid
-            probability = float(to_numpy(softmax(logits[:, 0])[0, step.probe.token]))
+    with error_context(request.where):
+        if request.probe is not None:  # before the filters, which suppress the no-speech token
+            probability = float(to_numpy(softmax(logits[:, 0])[0, request.probe.token]))
             check_finite([probability], "the probability of no speech")
-        scores = logits[:, -1]
-        if len(scores) < len(step.going):
-            scores = array_module(logits).repeat(scores, len(step.going), axis=0)  # (R, V), a row per candidate
-        for rule in step.rules:
-            scores = rule(scores, [candidate.tokens for candidate in step.going])
-        return Chosen(step.strategy.choose(scores, step.going), probability)
+        last = logits[:, -1]
+        if len(last) < len(request.candidates):
+            last = array_module(logits).repeat(last, len(request.candidates), axis=0)  # (R, V), a row per candidate
+        for logit_filter in request.logit_filters:
+            last = logit_filter(last, [candidate.tokens for candidate in request.candidates])
+        return DecoderResponse(request.sampler.choose(last, request.candidates), probability)
 
 
 @runtime_checkable
 class ChoosingEngine(Protocol):
-    """An engine that chooses, too."""
+    """An engine that also chooses the tokens."""
 
-    def choose_batch(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+    def choose_batch(self, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
         """Do what :func:`choose_batch` does."""
 
 
-def choose_batch(engine: Engine, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
-    """Take a step of several searches: for each, with the cache it goes on from, the choices and the new cache."""
+def choose_batch(engine: Engine, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
+    """Take a step of several searches: each request with its cache -> the response and the new cache."""
     if isinstance(engine, ChoosingEngine):
         return engine.choose_batch(requests)
-    decoded = engine.decode_batch([DecoderInput(step.tokens, cache, step.wanted) for step, cache in requests])
-    return [(choose(step, logits), new) for (step, _), (logits, new) in zip(requests, decoded, strict=True)]
+    decoded = engine.decode_batch([DecoderInput(request.tokens, cache, request.wanted) for request, cache in requests])
+    return [
+        (choose_tokens(request, logits), new) for (request, _), (logits, new) in zip(requests, decoded, strict=True)
+    ]
 
 
-class Searches:
-    """Searches under way, each in a window of its own, that take their steps together."""
+class SearchBatch:
+    """Running searches, each in a window of its own, that take their steps together."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._running: dict[int, tuple[Search, Step, KVCache]] = {}
+        self._running: dict[int, tuple[Search, DecoderRequest, KVCache]] = {}
         self._count = 0
 
     def add(self, search: Search, features: Array) -> int:
-        """Begin a search in a window's features (1, T, D); returns its number."""
+        """Start a search on a window's features (1, T, D); return its number."""
         self._running[self._count] = search, next(search), self._engine.new_cache(features)
         self._count += 1
         return self._count - 1
 
-    def step(self) -> list[tuple[int, Found]]:
-        """Take one step in all; returns those that have ended by it, by their numbers."""
+    def step(self) -> list[tuple[int, SearchResult]]:
+        """Take one step in every search; return the numbers and results of those that end with it."""
         numbers = list(self._running)
-        requests = [(step, cache.reorder(step.rows)) for _, step, cache in self._running.values()]
+        requests = [(request, cache.reorder(request.rows)) for _, request, cache in self._running.values()]
         ended = []
-        for number, (chosen, cache) in zip(numbers, choose_batch(self._engine, requests), strict=True):
+        for number, (response, cache) in zip(numbers, choose_batch(self._engine, requests), strict=True):
             search = self._running.pop(number)[0]
             try:
-                self._running[number] = search, search.send(chosen), cache
+                self._running[number] = search, search.send(response), cache
             except StopIteration as end:
                 ended.append((number, end.value))
         return ended
 
 
-def complete(search: Search, features: Array, engine: Engine) -> Found:
-    """Run one search to its end, in a window's features (1, T, D)."""
-    searches = Searches(engine)
-    searches.add(search, features)
-    while not (ended := searches.step()):
+def run_search(search: Search, features: Array, engine: Engine) -> SearchResult:
+    """Run a single search to its end, on a window's features (1, T, D)."""
+    batch = SearchBatch(engine)
+    batch.add(search, features)
+    while not (ended := batch.step()):
         pass
     return ended[0][1]
 
 
 def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None = None) -> Candidate:
-    """The candidate with the highest log-probability for its length.
+    """Return the candidate with the highest log-probability for its length.
 
-    A longer text is less likely because it has more tokens. Divided by their number, candidates compare by the mean;
-    with a penalty α the divisor is ((5 + length) / 6)^α (Wu et al., 2016, equation 14): 0 leaves the sum as it is.
+    A longer text is less likely because it has more tokens. By default the sum is divided by the number of tokens.
+    With a penalty α the divisor is ((5 + length) / 6)^α (Wu et al., 2016, equation 14): 0 leaves the sum as it is.
     """
 
-    def worth(candidate: Candidate) -> float:
+    def score(candidate: Candidate) -> float:
         length = len(candidate.tokens)
         divisor = max(length, 1) if length_penalty is None else ((5 + length) / 6) ** length_penalty
         return candidate.sum_logprob / divisor
 
-    return max(candidates, key=worth)
+    return max(candidates, key=score)
 
 
-# ------------------------------------------------------------------------------------------ three ways to choose
+# ------------------------------------------------------------------------------------------ three samplers
 
 
-def greedy(scores: Array, going: Sequence[Candidate]) -> list[Choice]:
-    """Greedy: each candidate goes on with its likeliest token. scores (R, V)."""
-    return _follow(scores, going, scores.argmax(axis=-1))
+def greedy(logits: Array, candidates: Sequence[Candidate]) -> list[Choice]:
+    """Greedy search: continue each candidate with its most likely token. logits (R, V)."""
+    return _choices_of(logits, candidates, logits.argmax(axis=-1))
 
 
-def draw(
-    scores: Array, going: Sequence[Candidate], *, temperature: float, generator: np.random.Generator
+def sample(
+    logits: Array, candidates: Sequence[Candidate], *, temperature: float, generator: np.random.Generator
 ) -> list[Choice]:
-    """Sampling: each candidate goes on with a token drawn by softmax(scores / temperature). scores (R, V).
+    """Sampling: continue each candidate with a token drawn from softmax(logits / temperature). logits (R, V).
 
-    One number from 0 to 1 is drawn a candidate; the token is the first at which the probabilities so far exceed it.
+    Each candidate takes one uniform number from 0 to 1; its token is the first at which the cumulative probability
+    exceeds that number.
     """
-    xp = array_module(scores)
-    shifted = scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)  # at most 0: no temperature overflows
-    with np.errstate(over="ignore"):  # at next to no temperature, -inf is as good
+    xp = array_module(logits)
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)  # at most 0: no temperature overflows
+    with np.errstate(over="ignore"):  # at a temperature near 0, -inf is as good
         shifted /= temperature
-    reached = xp.cumsum(softmax(shifted), axis=-1)
-    drawn = generator.random(len(going)).tolist()
-    # The last sum is 1 but for rounding.
-    tokens = [(row > number * row[-1]).argmax() for row, number in zip(reached, drawn, strict=True)]
-    return _follow(scores, going, xp.stack(tokens))
+    cumulative = xp.cumsum(softmax(shifted), axis=-1)
+    uniform = generator.random(len(candidates)).tolist()
+    # The last sum is 1 up to rounding.
+    tokens = [(row > number * row[-1]).argmax() for row, number in zip(cumulative, uniform, strict=True)]
+    return _choices_of(logits, candidates, xp.stack(tokens))
 
 
-def beam_step(scores: Array, going: Sequence[Candidate], *, size: int, eot: int) -> list[Choice]:
-    """Beam search: the ``size`` likeliest ways on of all candidates, and the ends that are as likely. scores (R, V).
+def beam_step(logits: Array, candidates: Sequence[Candidate], *, beam_size: int, eot: int) -> list[Choice]:
+    """Beam search: the ``beam_size`` best continuations of all candidates, and the ends ranked among them.
 
-    Of each candidate only its ``size`` + 1 best tokens can be among them, since one of these may be the end.
+    logits (R, V). Only the ``beam_size`` + 1 best tokens of each candidate can be chosen, since one may be the end.
     """
-    xp = array_module(scores)
-    logprobs = log_softmax(scores)  # (R, V)
-    best, values = [], []
-    for _ in range(min(size + 1, logprobs.shape[-1])):  # the best, then the best of the others: faster than any sorting
-        best.append(logprobs.argmax(axis=-1)[:, None])
-        values.append(xp.take_along_axis(logprobs, best[-1], axis=-1))
-        xp.put_along_axis(logprobs, best[-1], -math.inf, axis=-1)
-    tokens, worth = _down(xp.concatenate(best, axis=-1), xp.concatenate(values, axis=-1))  # (R, size + 1) both
-    return best_ways(tokens, worth, going, size=size, eot=eot)
+    xp = array_module(logits)
+    logprobs = log_softmax(logits)  # (R, V)
+    tokens, values = [], []
+    for _ in range(min(beam_size + 1, logprobs.shape[-1])):  # the best, then the best of the rest: faster than sorting
+        tokens.append(logprobs.argmax(axis=-1)[:, None])
+        values.append(xp.take_along_axis(logprobs, tokens[-1], axis=-1))
+        xp.put_along_axis(logprobs, tokens[-1], -math.inf, axis=-1)
+    top = _to_lists(xp.concatenate(tokens, axis=-1), xp.concatenate(values, axis=-1))  # (R, beam_size + 1) both
+    return select_beam(*top, candidates, beam_size=beam_size, eot=eot)
 
 
-def best_ways(
+def select_beam(
     tokens: Sequence[Sequence[int]],
     logprobs: Sequence[Sequence[float]],
-    going: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     *,
-    size: int,
+    beam_size: int,
     eot: int,
 ) -> list[Choice]:
-    """Of each candidate's best tokens and their log-probabilities, (R, size + 1) both, those that are kept."""
+    """Choose the next beam from each candidate's best tokens and their log-probabilities, (R, beam_size + 1) both."""
     choices = [
         Choice(row, int(token), candidate.sum_logprob + logprob)
-        for row, candidate in enumerate(going)
+        for row, candidate in enumerate(candidates)
         for token, logprob in zip(tokens[row], logprobs[row], strict=True)
         if logprob != -math.inf
     ]
     choices.sort(key=lambda choice: choice.sum_logprob, reverse=True)
-    kept: list[Choice] = []
-    room = size
+    beam: list[Choice] = []
+    unfinished = 0
     for choice in choices:
-        kept.append(choice)
-        room -= choice.token != eot
-        if not room:
+        beam.append(choice)
+        unfinished += choice.token != eot
+        if unfinished == beam_size:
             break
-    return kept
+    return beam
 
 
-def only_way(
-    tokens: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]], going: Sequence[Candidate]
+def one_choice_each(
+    tokens: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]], candidates: Sequence[Candidate]
 ) -> list[Choice]:
-    """Each candidate with its only token and that token's log-probability, (R, 1) both."""
+    """Continue each candidate with its only token, given that token's log-probability: (R, 1) both."""
     return [
         Choice(row, int(token), candidate.sum_logprob + logprob)
-        for row, (candidate, (token,), (logprob,)) in enumerate(zip(going, tokens, logprobs, strict=True))
+        for row, (candidate, (token,), (logprob,)) in enumerate(zip(candidates, tokens, logprobs, strict=True))
     ]
 
 
-def _follow(scores: Array, going: Sequence[Candidate], tokens: Array) -> list[Choice]:
-    """Each candidate with its token (R,), and what that adds to its log-probability. scores (R, V)."""
-    xp = array_module(scores)
+def _choices_of(logits: Array, candidates: Sequence[Candidate], tokens: Array) -> list[Choice]:
+    """Continue each candidate with its token (R,), and add that token's log-probability. logits (R, V)."""
     column = tokens[:, None]
-    found, logprobs = _down(column, xp.take_along_axis(log_softmax(scores), column, axis=-1))
-    return only_way(found, logprobs, going)
+    logprobs = array_module(logits).take_along_axis(log_softmax(logits), column, axis=-1)
+    return one_choice_each(*_to_lists(column, logprobs), candidates)
 
 
-def _down(tokens: Array, logprobs: Array) -> list[list[Any]]:
-    """Tokens and their log-probabilities for Python, in one piece: what a step brings down from a GPU.
+def _to_lists(tokens: Array, logprobs: Array) -> tuple[list[list[int]], list[list[float]]]:
+    """Return tokens and their log-probabilities as lists, copied from a GPU in a single transfer.
 
-    A float32 holds whole numbers up to 2²⁴, a vocabulary less than 2¹⁶. A row of scores with NaN or +inf anywhere in it
-    has no log-probabilities but NaN, and raises :class:`NumericalError` here.
+    A float32 represents integers exactly up to 2²⁴; a vocabulary has less than 2¹⁶. Raises :class:`NumericalError` for
+    NaN: a row of logits with NaN or +inf anywhere has NaN as its log-probabilities.
     """
     dtype = working_dtype(logprobs)
     both = to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)]))
     check_finite(both[1].ravel().tolist(), "the log-probability of a token")
-    return both.tolist()
+    return both[0].astype(int).tolist(), both[1].tolist()

@@ -37,7 +37,7 @@ from ..model.layers import (
 )
 from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
-from .words import WordTiming, split_to_words
+from .words import WordTiming, split_to_word_tokens
 
 FILTER_WIDTH = 7  # positions of sound that the median filter looks at: 0.14 s
 POSITIONS_PER_SECOND = round(1 / SECONDS_PER_TIMESTAMP)  # 50, two frames of the spectrogram each
@@ -262,7 +262,7 @@ def find_alignment(
     chances = softmax(logits[0, first:last, : tokenizer.eot])
     token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)])
 
-    words = split_to_words(tokenizer, text_tokens, language)
+    words = split_to_word_tokens(tokenizer, text_tokens, language)
     boundaries = accumulate((len(word.tokens) for word in words), initial=0)
     return [
         WordTiming(

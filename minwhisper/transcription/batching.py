@@ -10,34 +10,36 @@ from collections.abc import Generator, Iterable
 from typing import TypeAlias
 
 from ..common.finite import error_context
-from ..decoding.decode import Decoding, DecodingResult, Request
+from ..decoding.decode import DecodingBatch, DecodingResult, WindowRequest
 from ..model.engine import Engine
 from ..tokenizer.tokenizer import Tokenizer
 from .model import SpeechModel
 from .segments import Segment
-from .sequential import Steps
+from .sequential import TranscriptionJob
 
-Found: TypeAlias = Generator[tuple[int, Segment | None], None, None]
+NumberedSegments: TypeAlias = Generator[tuple[int, Segment | None], None, None]
 """Segments with the number of the job that they are from; None for its end."""
 
 
-def run_batched(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, batch_size: int) -> Found:
+def run_batched(
+    jobs: Iterable[TranscriptionJob], engine: Engine, tokenizer: Tokenizer, batch_size: int
+) -> NumberedSegments:
     """Run the jobs, up to ``batch_size`` at a time: yields their segments as they come, with the number of the job.
 
     After the last one of a job comes None. Jobs are taken from ``jobs`` when there is room for them.
     """
-    decoding = Decoding(engine, tokenizer)
+    decoding = DecodingBatch(engine, tokenizer)
     waiting = enumerate(jobs)
-    asking: dict[int, tuple[int, Steps]] = {}  # by the number of the window that is being decoded
+    pending: dict[int, tuple[int, TranscriptionJob]] = {}  # by the number of the window that is being decoded
 
-    def go_on(number: int, job: Steps, answer: DecodingResult | None = None) -> Found:
+    def advance(number: int, job: TranscriptionJob, answer: DecodingResult | None = None) -> NumberedSegments:
         """Up to the next request or the end."""
         try:
             item = next(job) if answer is None else job.send(answer)
-            while not isinstance(item, Request):
+            while not isinstance(item, WindowRequest):
                 yield number, item
                 item = next(job)
-            asking[decoding.add(item)] = number, job
+            pending[decoding.add(item)] = number, job
         except StopIteration:
             yield number, None
         except BaseException:  # also where nobody wants to hear more
@@ -46,17 +48,17 @@ def run_batched(jobs: Iterable[Steps], engine: Engine, tokenizer: Tokenizer, bat
 
     try:
         while True:
-            while len(asking) < batch_size:
+            while len(pending) < batch_size:
                 number, job = next(waiting, (None, None))
                 if job is None or number is None:
                     break
-                yield from go_on(number, job)
-            if not asking:
+                yield from advance(number, job)
+            if not pending:
                 return
             for window, result in decoding.step():
-                yield from go_on(*asking.pop(window), result)
+                yield from advance(*pending.pop(window), result)
     finally:
-        for _, job in asking.values():
+        for _, job in pending.values():
             job.close()
 
 
@@ -81,12 +83,12 @@ def in_order(
             yield from held.pop(turn, [])
 
 
-def run_sequential(steps: Steps, model: SpeechModel) -> Generator[Segment, None, None]:
+def run_sequential(steps: TranscriptionJob, model: SpeechModel) -> Generator[Segment, None, None]:
     """The segments of a single job, whose windows are decoded by :meth:`Whisper.decode`."""
     try:
         item = next(steps)
         while True:
-            if isinstance(item, Request):
+            if isinstance(item, WindowRequest):
                 with error_context(item.where):
                     result = model.decode(item.features[0], item.options, generator=item.generator)
                 item = steps.send(result)

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES
 from ..audio.mel import Spectrogram
 
-SHORTEST = 20 * FRAMES_PER_SECOND  # frames: a part is at least so long, if there is more to come
-SHORTEST_UNTIMED = 25 * FRAMES_PER_SECOND  # the same where no times are asked for, see chunk_at_silence
+MIN_CHUNK_FRAMES = 20 * FRAMES_PER_SECOND  # frames: a part is at least so long, if there is more to come
+MIN_CHUNK_FRAMES_UNTIMED = 25 * FRAMES_PER_SECOND  # the same where no times are asked for, see chunk_at_silence
 PAUSE = 30  # frames over which the loudness is averaged: 0.3 s, longer than the silence inside a "p" or a "t"
 
 
-def chunk_at_silence(mel: Spectrogram, start: int, end: int, shortest: int = SHORTEST) -> Iterator[tuple[int, int]]:
+def chunk_at_silence(
+    mel: Spectrogram, start: int, end: int, shortest: int = MIN_CHUNK_FRAMES
+) -> Iterator[tuple[int, int]]:
     """Yield the parts of a stretch, each of ``shortest`` to 30 s, the last one shorter; in frames. None if it is empty.
 
     A part is cut when it is asked for: the first can be decoded before the pauses of a long recording are found.

@@ -51,7 +51,7 @@ class Transcript(TypedDict):
     language: str  # a code
 
 
-class Piece(NamedTuple):
+class TimedTokens(NamedTuple):
     """Part of a window: its tokens, and where it lies, in seconds from the start of the window."""
 
     start: float
@@ -59,15 +59,15 @@ class Piece(NamedTuple):
     tokens: tuple[int, ...]
 
 
-class Split(NamedTuple):
+class WindowSplit(NamedTuple):
     """A window's tokens in pieces."""
 
-    pieces: list[Piece]
+    pieces: list[TimedTokens]
     advance: int  # frames to the start of the next window
-    closed: bool  # whether a single timestamp ends the window: nobody speaks after it
+    single_timestamp_ending: bool  # whether a single timestamp ends the window: nobody speaks after it
 
 
-def split_window(tokens: Sequence[int], first: int, size: int) -> Split:
+def split_window(tokens: Sequence[int], first: int, size: int) -> WindowSplit:
     """Cut a window's tokens where two timestamps meet, and say how many frames to move on.
 
     ``first`` is the id of ``<|0.00|>``, ``size`` the frames of sound in the window. With no two timestamps side by
@@ -81,16 +81,21 @@ def split_window(tokens: Sequence[int], first: int, size: int) -> Split:
         return max(0, token - first)
 
     cuts = [i + 1 for i in range(len(tokens) - 1) if tokens[i] >= first and tokens[i + 1] >= first]
-    closed = len(tokens) >= 2 and tokens[-2] < first <= tokens[-1]
+    single_timestamp_ending = len(tokens) >= 2 and tokens[-2] < first <= tokens[-1]
     if not cuts:
         times = [steps(token) for token in tokens if token >= first]
         end = times[-1] * SECONDS_PER_TIMESTAMP if times and times[-1] else size / FRAMES_PER_SECOND
-        return Split([Piece(0.0, end, tuple(tokens))], size, closed)
+        return WindowSplit([TimedTokens(0.0, end, tuple(tokens))], size, single_timestamp_ending)
     following = steps(tokens[cuts[-1] - 1]) * FRAMES_PER_TIMESTAMP
-    if closed:
+    if single_timestamp_ending:
         cuts.append(len(tokens))
     parts = [tuple(tokens[start:end]) for start, end in pairwise([0, *cuts])]
     pieces = [
-        Piece(steps(part[0]) * SECONDS_PER_TIMESTAMP, steps(part[-1]) * SECONDS_PER_TIMESTAMP, part) for part in parts
+        TimedTokens(steps(part[0]) * SECONDS_PER_TIMESTAMP, steps(part[-1]) * SECONDS_PER_TIMESTAMP, part)
+        for part in parts
     ]
-    return Split(pieces, size if closed else min(max(FRAMES_PER_TIMESTAMP, following), size), closed)
+    return WindowSplit(
+        pieces,
+        size if single_timestamp_ending else min(max(FRAMES_PER_TIMESTAMP, following), size),
+        single_timestamp_ending,
+    )

@@ -4,7 +4,7 @@ Each window is encoded, decoded and cut into segments, and the next one starts w
 window is told the text before it, so that names and style carry over. Where the outcome is poor, because it repeats
 itself or is improbable, the window is decoded again at a higher temperature.
 
-The loop is :meth:`SequentialTranscription.steps`; every step of it is a function that can be read alone. It does not
+The loop is :meth:`SequentialTranscription.run`; every step of it is a function that can be read alone. It does not
 decode itself but asks for it, so that windows of several passages can be decoded together.
 
 Walkthrough: section 13.
@@ -19,15 +19,15 @@ import numpy as np
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, pad_or_trim
 from ..audio.mel import Spectrogram
 from ..common.backend import Array
-from ..decoding.decode import DecodingResult, Request
+from ..decoding.decode import DecodingResult, WindowRequest
 from ..decoding.options import TranscriptionOptions
 from .alignment import find_alignment
 from .model import SpeechModel
 from .segments import Segment, split_window
-from .windows import Prompt, Window, clear_if_empty, has_failed, is_silence, make_segment
+from .windows import Prompt, Window, clear_if_empty, is_silence, make_segment, needs_fallback
 from .word_timestamps import add_word_timestamps, last_word_end, skip_hallucinations, skip_leading_silence
 
-Steps: TypeAlias = Generator[Request | Segment, DecodingResult, None]
+TranscriptionJob: TypeAlias = Generator[WindowRequest | Segment, DecodingResult, None]
 """A transcription under way: yields segments, and requests, each of which is answered with its result."""
 
 
@@ -52,19 +52,19 @@ class SequentialTranscription:
         self._prompt = Prompt.begin(options, model)
         self._speech_end = 0.0  # seconds: where the last word ended
 
-    def steps(self, start: int, end: int, *, followed: bool = False) -> Steps:
+    def run(self, start: int, end: int, *, clamp: bool = False) -> TranscriptionJob:
         """Window after window of the frames from ``start`` to ``end``; what was said before is remembered.
 
-        ``followed``: by another part, which is heard on its own. Then nothing lasts beyond the end.
+        ``clamp``: by another part, which is heard on its own. Then nothing lasts beyond the end.
         """
         seek = start
         while seek < end:
             window = Window(seek, min(N_FRAMES, end - seek))
             features = self._encode(window)
             decoded = yield from self._decode(features, window)
-            segments, following = self._heard(window, features, decoded)
+            segments, following = self._segments_of(window, features, decoded)
             seek = max(following, seek + 1)  # forward, whatever was said
-            yield from (end_by(segment, end / FRAMES_PER_SECOND) for segment in segments) if followed else segments
+            yield from (clamp_segment(segment, end / FRAMES_PER_SECOND) for segment in segments) if clamp else segments
             self._report(min(seek, end) - window.seek)
 
     def _encode(self, window: Window) -> Array:
@@ -72,18 +72,18 @@ class SequentialTranscription:
         mel = self._mel.read(window.seek, window.seek + window.size)
         return self._model.encode(pad_or_trim(mel, N_FRAMES)[None])
 
-    def _decode(self, features: Array, window: Window) -> Generator[Request, DecodingResult, DecodingResult]:
+    def _decode(self, features: Array, window: Window) -> Generator[WindowRequest, DecodingResult, DecodingResult]:
         """Decode at one temperature after another until the outcome will do; the last one has to."""
         prompt = self._prompt.tokens()
         where = f"{self._model.name}: window from {window.seek / FRAMES_PER_SECOND:.2f} s"
-        for attempt in self._options.attempts:
+        for attempt in self._options.decoding_options:
             asked = replace(attempt, language=self._language, prompt=prompt)
-            decoded = yield Request(features, asked, self._generator, where)
-            if not has_failed(decoded, self._options):
+            decoded = yield WindowRequest(features, asked, self._generator, where)
+            if not needs_fallback(decoded, self._options):
                 break
         return decoded
 
-    def _heard(self, window: Window, features: Array, decoded: DecodingResult) -> tuple[list[Segment], int]:
+    def _segments_of(self, window: Window, features: Array, decoded: DecodingResult) -> tuple[list[Segment], int]:
         """The segments of a window, and the frame at which the next window starts."""
         end = window.seek + window.size
         if is_silence(decoded, self._options):
@@ -93,7 +93,7 @@ class SequentialTranscription:
         following = window.seek + split.advance
         if self._options.word_timestamps:
             segments = self._add_words(segments, window, features)
-            following = self._after_words(segments, window, following, split.closed)
+            following = self._after_words(segments, window, following, split.single_timestamp_ending)
             threshold = self._options.hallucination_silence_threshold
             if threshold is not None:
                 late = skip_leading_silence(segments, seek=window.seek, threshold=threshold)
@@ -122,7 +122,7 @@ class SequentialTranscription:
             text,
             features,
             window.size,
-            prompt=model.tokenizer.sot_sequence(self._language, options.attempts[0].task, timestamps=True),
+            prompt=model.tokenizer.sot_sequence(self._language, options.decoding_options[0].task, timestamps=True),
             heads=model.alignment_heads,
             weights=model.decoder_weights,
             config=model.config,
@@ -138,10 +138,12 @@ class SequentialTranscription:
             append=options.append_punctuations,
         )
 
-    def _after_words(self, segments: Sequence[Segment], window: Window, following: int, closed: bool) -> int:
+    def _after_words(
+        self, segments: Sequence[Segment], window: Window, following: int, single_timestamp_ending: bool
+    ) -> int:
         """Where the next window starts, now that words have times: behind the last word of one left open."""
         word_end = last_word_end(segments)
-        if closed or word_end is None or word_end <= window.seek / FRAMES_PER_SECOND:
+        if single_timestamp_ending or word_end is None or word_end <= window.seek / FRAMES_PER_SECOND:
             return following
         threshold = self._options.hallucination_silence_threshold
         rest = (window.seek + N_FRAMES) / FRAMES_PER_SECOND - word_end
@@ -150,7 +152,7 @@ class SequentialTranscription:
         return round(word_end * FRAMES_PER_SECOND)
 
 
-def end_by(segment: Segment, seconds: float) -> Segment:
+def clamp_segment(segment: Segment, seconds: float) -> Segment:
     """The segment with no time behind this one, and its words so, too; cleared if nothing is left of it."""
 
     def earlier(time: float) -> float:

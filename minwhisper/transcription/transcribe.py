@@ -1,8 +1,8 @@
 """Chapter 10. From a whole sound to segments of text.
 
-The model hears 30 s at a time. By default a sound is one passage: its windows are heard one after another, and each is
-told the text before it (:mod:`minwhisper.transcription.sequential`). Or it is cut in pauses, and several windows,
-which then know nothing of each other, are decoded together (:mod:`minwhisper.transcription.batching`).
+The model takes windows of 30 s. By default they are transcribed one after another, and each is prompted with the text
+before it (:mod:`minwhisper.transcription.sequential`). Or the audio is cut into chunks at silence, and several windows,
+which are then independent of each other, are decoded together (:mod:`minwhisper.transcription.batching`).
 
 Walkthrough: section 13.
 """
@@ -18,10 +18,10 @@ from ..audio.mel import Spectrogram
 from ..decoding.options import TranscriptionOptions
 from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
 from .batching import in_order, run_batched, run_sequential
-from .chunking import SHORTEST, SHORTEST_UNTIMED, chunk_at_silence
+from .chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence
 from .model import SpeechModel
 from .segments import Segment, Transcript
-from .sequential import SequentialTranscription, Steps
+from .sequential import SequentialTranscription, TranscriptionJob
 from .windows import check_options
 
 Progress = Callable[[float, float], None]
@@ -75,13 +75,13 @@ class Transcription:
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
             with model.engine.session():
-                self.language, self.language_probs = self._hear_language()
+                self.language, self.language_probs = self._detect_language()
         except BaseException:
             self._sound.close()
             raise
         self._done = 0  # frames of the clips
         self._held: dict[int, list[Segment]] = {}  # segments that wait for those of an earlier part, by part
-        self._running = run_sequential(self.steps(), model)
+        self._running = run_sequential(self.run(), model)
 
     @property
     def transcript(self) -> Transcript:
@@ -109,7 +109,7 @@ class Transcription:
     def __next__(self) -> Segment:
         try:
             with self._model.engine.session():
-                return self.keep(next(self._running))
+                return self.add_segment(next(self._running))
         except BaseException:  # also at the end
             self._give_back()
             raise
@@ -122,49 +122,51 @@ class Transcription:
 
     # ---------------------------------------------------------------------------------- the loop
 
-    def steps(self) -> Steps:
+    def run(self) -> TranscriptionJob:
         """Yield segments as they are found, and requests for windows to be decoded.
 
-        Windows that are decoded together ask for nothing. Nothing is written down here: that is :meth:`keep`'s.
+        Windows that are decoded together ask for nothing. Nothing is written down here: that is :meth:`add_segment`'s.
         """
         if self._batch_size == 1:
-            passage = self._passage(self._generator)
+            sequential = self._sequential(self._generator)
             for start, end in self._clips:
-                yield from passage.steps(start, end)
+                yield from sequential.run(start, end)
             return
-        shortest = SHORTEST_UNTIMED if self._options.attempts[0].without_timestamps else SHORTEST
+        shortest = (
+            MIN_CHUNK_FRAMES_UNTIMED if self._options.decoding_options[0].without_timestamps else MIN_CHUNK_FRAMES
+        )
         parts = (part for start, end in self._clips for part in chunk_at_silence(self._mel, start, end, shortest))
         with_end = itertools.chain(parts, [None])
         jobs = (
-            self._passage(self._generator.spawn(1)[0]).steps(*part, followed=after is not None)
+            self._sequential(self._generator.spawn(1)[0]).run(*part, clamp=after is not None)
             for part, after in itertools.pairwise(with_end)
             if part is not None
         )
         model = self._model
         yield from in_order(run_batched(jobs, model.engine, model.tokenizer, self._batch_size), self._held)
 
-    def keep(self, segment: Segment) -> Segment:
+    def add_segment(self, segment: Segment) -> Segment:
         """Write a segment down; it gets its number."""
         segment["id"] = len(self.segments)
         self.segments.append(segment)
         return segment
 
-    def keep_held(self) -> list[Segment]:
+    def add_held(self) -> list[Segment]:
         """Keep the segments that wait for those of an earlier part, which will not come any more; return them.
 
         After an interruption: the parts of a sound that are decoded together do not end in their order.
         """
         held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
-        return [self.keep(segment) for segment in held]
+        return [self.add_segment(segment) for segment in held]
 
-    def _passage(self, generator: np.random.Generator) -> SequentialTranscription:
+    def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
         return SequentialTranscription(self._model, self._mel, self._options, self.language, generator, self._report)
 
     # ---------------------------------------------------------------------------------- around it
 
-    def _hear_language(self) -> tuple[str, dict[str, float] | None]:
+    def _detect_language(self) -> tuple[str, dict[str, float] | None]:
         """The language asked for, or the one heard in the first window or windows, with what each language got."""
-        tokenizer, asked = self._model.tokenizer, self._options.attempts[0].language
+        tokenizer, asked = self._model.tokenizer, self._options.decoding_options[0].language
         if asked is not None or not self._model.is_multilingual:
             return tokenizer.language_code("en" if asked is None else asked), None
         starts = range(self._first, max(self._first + 1, self._mel.frames), N_FRAMES)
@@ -190,12 +192,12 @@ def transcribe_batched(
     """
     found: dict[int, Transcription | MinWhisperError] = {}
 
-    def job(number: int, audio: AudioSource) -> Steps:
+    def job(number: int, audio: AudioSource) -> TranscriptionJob:
         try:
             generator = np.random.default_rng(seed)  # what a sound becomes does not depend on the others
             found[number] = running = Transcription(model, audio, options, generator=generator, checked=True)
             with running:
-                yield from running.steps()
+                yield from running.run()
         except MinWhisperError as error:
             found[number] = error
         except MemoryError:
@@ -214,7 +216,7 @@ def transcribe_batched(
         else:
             whose = found[number]
             assert isinstance(whose, Transcription)  # it has just said something
-            whose.keep(segment)
+            whose.add_segment(segment)
         while turn in ended:
             yield found.pop(turn)
             turn += 1

@@ -13,12 +13,12 @@ from typing import NamedTuple, Self
 
 from ..audio.load import FRAMES_PER_SECOND
 from ..checkpoints.configuration import WINDOW_POSITIONS, short_window_limits
-from ..decoding.decode import DecodingResult, check_possible
+from ..decoding.decode import DecodingResult, check_supported
 from ..decoding.options import TranscriptionOptions
 from ..errors import ConfigError, OptionError
 from .alignment import check_alignment_heads
 from .model import SpeechModel
-from .segments import Piece, Segment
+from .segments import Segment, TimedTokens
 
 PROMPT_RESET_TEMPERATURE = 0.5  # text drawn at a higher one is not told to the next window
 
@@ -45,7 +45,7 @@ class Prompt:
     @classmethod
     def begin(cls, options: TranscriptionOptions, model: SpeechModel) -> Self:
         """Before the first window of a sound."""
-        tokens, room = initial_prompt_tokens(options, model), prompt_room(model)
+        tokens, room = initial_prompt_tokens(options, model), max_prompt_tokens(model)
         if options.carry_initial_prompt:
             return cls(tokens, (), room - len(tokens), options.condition_on_previous_text)
         return cls((), tokens, room, options.condition_on_previous_text)
@@ -61,7 +61,7 @@ class Prompt:
             self._history.clear()
 
 
-def prompt_room(model: SpeechModel) -> int:
+def max_prompt_tokens(model: SpeechModel) -> int:
     """How many tokens a window can be told of what came before: half of the positions, less <|startofprev|>."""
     return model.config.max_target_positions // 2 - 1
 
@@ -78,11 +78,11 @@ def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel:
     """
     if model.config.max_source_positions < WINDOW_POSITIONS:
         raise ConfigError(f"{model.name}: {short_window_limits(model.config)}; transcribe with a published model")
-    first = options.attempts[0]
+    first = options.decoding_options[0]
     # A prefix has to fit behind the longest prompt that a window may get.
-    prompt = [0] * prompt_room(model) if options.condition_on_previous_text else options.initial_prompt
-    check_possible(replace(first, prompt=prompt), model.tokenizer, model.config)
-    room, count = prompt_room(model), len(initial_prompt_tokens(options, model))
+    prompt = [0] * max_prompt_tokens(model) if options.condition_on_previous_text else options.initial_prompt
+    check_supported(replace(first, prompt=prompt), model.tokenizer, model.config)
+    room, count = max_prompt_tokens(model), len(initial_prompt_tokens(options, model))
     if count > room:
         if options.carry_initial_prompt:
             raise OptionError(f"carry_initial_prompt: expected an initial_prompt of at most {room} tokens, got {count}")
@@ -101,7 +101,7 @@ def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel:
 # --- After: whether it will do, and what is kept --------------------------------------------------------------------
 
 
-def has_failed(decoded: DecodingResult, options: TranscriptionOptions) -> bool:
+def needs_fallback(decoded: DecodingResult, options: TranscriptionOptions) -> bool:
     """Whether a window should be decoded again: it repeats itself or is improbable, and is not silence."""
     repeats = exceeds(decoded.compression_ratio, options.compression_ratio_threshold)
     improbable = options.logprob_threshold is not None and decoded.avg_logprob < options.logprob_threshold
@@ -121,7 +121,7 @@ def exceeds(value: float, threshold: float | None) -> bool:
     return threshold is not None and value > threshold
 
 
-def make_segment(piece: Piece, window: Window, decoded: DecodingResult, model: SpeechModel) -> Segment:
+def make_segment(piece: TimedTokens, window: Window, decoded: DecodingResult, model: SpeechModel) -> Segment:
     """A piece of a window with its text and its place in the whole sound."""
     offset = window.seek / FRAMES_PER_SECOND
     return {

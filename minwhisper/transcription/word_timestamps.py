@@ -21,7 +21,7 @@ from ..audio.load import FRAMES_PER_SECOND, N_FRAMES
 from ..decoding.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from ..tokenizer.tokenizer import Tokenizer
 from .segments import Segment, Word
-from .words import WordTiming, merge_punctuation
+from .words import WordTiming, merge_punctuations
 
 SENTENCE_ENDS = ".。!！?？"
 LONGEST_USUAL = 0.7  # seconds; a median duration above it is no word's usual duration
@@ -56,21 +56,21 @@ def add_word_timestamps(
     """
     if not segments:
         return []
-    usual = usual_duration(timings)
-    whole_words = merge_punctuation(shorten_at_sentence_ends(timings, 2 * usual), prepend, append)
+    usual = median_duration(timings)
+    whole_words = merge_punctuations(shorten_at_sentence_ends(timings, 2 * usual), prepend, append)
     token_counts = [sum(token < tokenizer.eot for token in segment["tokens"]) for segment in segments]
     offset = segments[0]["seek"] / FRAMES_PER_SECOND
     finished: list[Segment] = []
-    for segment, words in zip(segments, share_words(whole_words, token_counts, offset), strict=True):
+    for segment, words in zip(segments, assign_words(whole_words, token_counts, offset), strict=True):
         words = shorten_after_pause(words, last_speech_end, usual)
-        segment = fit_together(segment, words, usual)
+        segment = reconcile_times(segment, words, usual)
         if words:
             last_speech_end = segment["end"]
         finished.append(segment)
     return finished
 
 
-def usual_duration(timings: Iterable[WordTiming]) -> float:
+def median_duration(timings: Iterable[WordTiming]) -> float:
     """The median duration of the words, in seconds, at most 0.7; 0.0 if none has any. Twice that counts as long."""
     durations = [timing.end - timing.start for timing in timings if timing.end != timing.start]
     return min(LONGEST_USUAL, float(np.median(durations))) if durations else 0.0
@@ -93,7 +93,7 @@ def shorten_at_sentence_ends(timings: Sequence[WordTiming], longest: float) -> l
     return shortened
 
 
-def share_words(timings: Sequence[WordTiming], token_counts: Sequence[int], offset: float) -> list[list[Word]]:
+def assign_words(timings: Sequence[WordTiming], token_counts: Sequence[int], offset: float) -> list[list[Word]]:
     """Each segment's words, given how many tokens of text each has. Times become those of the sound, ``offset`` on.
 
     A word that reaches into the next segment, such as a mark merged into it, is the earlier segment's.
@@ -137,7 +137,7 @@ def shorten_after_pause(words: Sequence[Word], last_speech_end: float, usual: fl
     return [{**first, "start": max(0.0, boundary - longest), "end": boundary}, *others]
 
 
-def fit_together(segment: Segment, words: Sequence[Word], usual: float) -> Segment:
+def reconcile_times(segment: Segment, words: Sequence[Word], usual: float) -> Segment:
     """The segment with these words, where the two agree about start and end.
 
     The words are the more precise, so the segment takes their times: unless its own, which the model said as
@@ -181,7 +181,7 @@ SUSPICIOUS = 3.0  # anomaly of all these together, unless every one of fewer wor
 SETTLING = 2.0  # seconds from a window's edge that count as silence
 
 
-def word_anomaly(word: Word) -> float:
+def word_anomaly_score(word: Word) -> float:
     """How odd a word is, from 0 for nothing odd: 1 if improbable, up to 2 for very short, a second's worth for long."""
     duration = word["end"] - word["start"]
     anomaly = 1.0 if word["probability"] < IMPROBABLE else 0.0
@@ -192,13 +192,13 @@ def word_anomaly(word: Word) -> float:
     return anomaly
 
 
-def is_anomalous(segment: Segment) -> bool:
+def is_segment_anomaly(segment: Segment) -> bool:
     """Whether a segment's first words, marks left out, are so odd that it is likely invented. Without words, not."""
     words = segment.get("words")
     if not words:
         return False
     told = [word for word in words if word["word"] not in PREPEND_PUNCTUATION + APPEND_PUNCTUATION][:FIRST_WORDS]
-    anomaly = sum(map(word_anomaly, told))
+    anomaly = sum(map(word_anomaly_score, told))
     return anomaly >= SUSPICIOUS or anomaly + 0.01 >= len(told)
 
 
@@ -209,7 +209,7 @@ def skip_leading_silence(segments: Sequence[Segment], *, seek: int, threshold: f
     which starts at frame ``seek``. None if not so.
     """
     first = next((segment for segment in segments if segment.get("words")), None)
-    if first is None or not is_anomalous(first):
+    if first is None or not is_segment_anomaly(first):
         return None
     gap = first["start"] - seek / FRAMES_PER_SECOND
     return seek + round(gap * FRAMES_PER_SECOND) if gap > threshold else None
@@ -240,14 +240,14 @@ def skip_hallucinations(
     for index, segment in enumerate(segments):
         if not segment.get("words"):
             continue
-        if is_anomalous(segment):
+        if is_segment_anomaly(segment):
             start, end = segment["start"], segment["end"]
             following = next((later for later in segments[index + 1 :] if later.get("words")), None)
             next_start = following["words"][0]["start"] if following else sound_end
             silence_before = start - speech_end > threshold or start < threshold or start - window_start < SETTLING
             silence_after = (
                 next_start - end > threshold
-                or (following is not None and is_anomalous(following))
+                or (following is not None and is_segment_anomaly(following))
                 or window_end - end < SETTLING
             )
             if silence_before and silence_after:

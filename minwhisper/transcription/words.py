@@ -39,17 +39,17 @@ class WordTiming:
     probability: float  # mean of its tokens'
 
 
-def split_to_words(tokenizer: Tokenizer, tokens: Sequence[int], language: str | None) -> list[WordTokens]:
-    """The words of a text: :func:`split_on_characters` for languages without spaces, else :func:`split_on_spaces`.
+def split_to_word_tokens(tokenizer: Tokenizer, tokens: Sequence[int], language: str | None) -> list[WordTokens]:
+    """Split a text into words, on spaces, or on characters for languages written without spaces.
 
     ``language`` is a code, or None for English-only models. No token is lost: the words' tokens, one after the other,
     are ``tokens``. Raises :class:`TokenizerError` for an id outside of the vocabulary.
     """
-    split = split_on_characters if language in SPACELESS_LANGUAGES else split_on_spaces
+    split = split_tokens_on_unicode if language in SPACELESS_LANGUAGES else split_tokens_on_spaces
     return split(tokenizer, tokens)
 
 
-def split_on_characters(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTokens]:
+def split_tokens_on_unicode(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTokens]:
     """Cut wherever the tokens so far are whole characters; special tokens count as text.
 
     A character of several bytes may be spread over tokens, and those stay together. Bytes that are no character
@@ -76,7 +76,7 @@ def split_on_characters(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[Wor
     return words
 
 
-def split_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTokens]:
+def split_tokens_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTokens]:
     """Cut before every space, and before every mark and special token, whether a space is there or not.
 
     What follows a mark without a space stays with it: "l'été" is "l" and "'été", as openai-whisper has it. So is
@@ -84,7 +84,7 @@ def split_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTok
     only. Raises :class:`TokenizerError` for an id outside of the vocabulary.
     """
     words: list[WordTokens] = []
-    for piece, piece_tokens in split_on_characters(tokenizer, tokens):
+    for piece, piece_tokens in split_tokens_on_unicode(tokenizer, tokens):
         is_special = piece_tokens[0] >= tokenizer.eot
         is_mark = piece.strip() in string.punctuation
         if not words or is_special or is_mark or piece.startswith(" "):
@@ -95,7 +95,7 @@ def split_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTok
     return words
 
 
-def merge_punctuation(timings: Sequence[WordTiming], prepend: str, append: str) -> list[WordTiming]:
+def merge_punctuations(timings: Sequence[WordTiming], prepend: str, append: str) -> list[WordTiming]:
     """Give marks to the words they belong to: those in ``prepend`` to the next, those in ``append`` to the last.
 
     An opening mark has a space before it and a closing one has none, which tells the two meanings of a quotation

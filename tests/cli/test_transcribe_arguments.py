@@ -84,8 +84,8 @@ OF_SUBTITLES = [
 @pytest.mark.parametrize(("options", "name", "value"), OF_A_WINDOW)
 def test_options_of_a_window(request_for, options, name, value):
     checked = request_for(options).checked
-    assert getattr(checked.attempts[0], name) == value
-    assert type(getattr(checked.attempts[0], name)) is type(value)
+    assert getattr(checked.decoding_options[0], name) == value
+    assert type(getattr(checked.decoding_options[0], name)) is type(value)
 
 
 @pytest.mark.parametrize(("options", "name", "value"), OF_THE_WHOLE)
@@ -118,7 +118,7 @@ def test_no_option_is_left_out_of_these_tests(parser):
     }
     assert {action.dest for action in parser._actions} == tested | elsewhere
     library = {field.name for kind in (DecodingOptions, TranscriptionOptions) for field in fields(kind)}
-    only_there = {"attempts", "prompt", "prefix", "sample_len", "suppress_blank", "without_timestamps"}
+    only_there = {"decoding_options", "prompt", "prefix", "sample_len", "suppress_blank", "without_timestamps"}
     assert library - only_there - {"max_initial_timestamp"} <= tested | elsewhere
 
 
@@ -133,9 +133,9 @@ def test_no_option_is_left_out_of_these_tests(parser):
     ],
 )
 def test_temperatures(request_for, options, expected):
-    attempts = request_for(options).checked.attempts
-    assert [attempt.temperature for attempt in attempts] == pytest.approx(expected)
-    for attempt in attempts:  # what their defaults would be without a meaning for is not asked for
+    decoding_options = request_for(options).checked.decoding_options
+    assert [attempt.temperature for attempt in decoding_options] == pytest.approx(expected)
+    for attempt in decoding_options:  # what their defaults would be without a meaning for is not asked for
         search = (attempt.beam_size, attempt.best_of)
         assert search == ((5, None) if attempt.temperature == 0 else (None, 5))
 
@@ -147,7 +147,7 @@ def test_a_number_of_candidates_without_a_meaning_is_refused_if_given(request_fo
         request_for("--beam_size 5 --temperature 0.5")
     with pytest.raises(OptionError, match=r"patience: .*beam_size"):
         request_for("--beam_size None --patience 2")
-    assert request_for("--best_of 3").checked.attempts[1].best_of == 3
+    assert request_for("--best_of 3").checked.decoding_options[1].best_of == 3
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ class Script:
             if self.progress:
                 self.progress(self.segments[-1]["end"], self.seconds)
 
-    def keep_held(self):
+    def add_held(self):
         return []
 
     def __enter__(self):

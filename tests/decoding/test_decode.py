@@ -11,26 +11,26 @@ from minwhisper import DecodingOptions
 from minwhisper.decoding import decode as chapter
 from minwhisper.decoding.decode import (
     DecodingResult,
-    Request,
+    WindowRequest,
     compression_ratio,
     decode_windows,
     initial_tokens,
     language_probabilities,
     logit_filters_for,
-    strategy_for,
+    sampler_for,
 )
 from minwhisper.decoding.search import (
     Candidate,
-    Found,
+    DecoderRequest,
+    KernelSampler,
     Sampler,
-    Step,
-    Strategy,
+    SearchResult,
     beam_step,
     best_candidate,
-    best_ways,
-    draw,
     greedy,
-    only_way,
+    one_choice_each,
+    sample,
+    select_beam,
 )
 from minwhisper.errors import LanguageError, OptionError
 from minwhisper.parity.comparison import clip_samples, window_mel
@@ -48,7 +48,7 @@ def jfk(tiny_en) -> np.ndarray:
 
 def say(model, features, generator=None, **options) -> DecodingResult:
     asked = DecodingOptions(**options)
-    (result,) = decode_windows([Request(features, asked, generator)], model.engine, model.tokenizer)
+    (result,) = decode_windows([WindowRequest(features, asked, generator)], model.engine, model.tokenizer)
     return result
 
 
@@ -166,7 +166,7 @@ def generator() -> np.random.Generator:
 
 def test_by_default_the_search_is_greedy(generator):
     for options in (DecodingOptions(), DecodingOptions(length_penalty=0.5, sample_len=3)):
-        assert strategy_for(options, 9, generator) == (greedy, 1, 1, 1, Sampler(only_way))
+        assert sampler_for(options, 9, generator) == (greedy, 1, 1, 1, KernelSampler(one_choice_each))
 
 
 @pytest.mark.parametrize(
@@ -174,23 +174,23 @@ def test_by_default_the_search_is_greedy(generator):
     [(5, None, 5), (5, 1, 5), (5, 2.0, 10), (5, 0.5, 2), (3, 0.5, 2), (3, 1.4, 4), (1, 0.6, 1), (np.int64(4), 1.0, 4)],
 )
 def test_a_beam_search_keeps_its_size_and_ends_with_patience(generator, size, patience, enough):
-    strategy = strategy_for(DecodingOptions(beam_size=size, patience=patience), 9, generator)
-    assert strategy[1:4] == (1, size, enough)
-    assert strategy.choose.func is beam_step
-    assert strategy.choose.keywords == strategy.sampler.choose.keywords == {"size": size, "eot": 9}
-    assert strategy.sampler.choose.func is best_ways
-    assert strategy.sampler[1:] == (size + 1, 0.0, None)
-    assert {type(number) for number in strategy[1:4]} == {int}
+    sampler = sampler_for(DecodingOptions(beam_size=size, patience=patience), 9, generator)
+    assert sampler[1:4] == (1, size, enough)
+    assert sampler.choose.func is beam_step
+    assert sampler.choose.keywords == sampler.kernel_sampler.choose_from.keywords == {"beam_size": size, "eot": 9}
+    assert sampler.kernel_sampler.choose_from.func is select_beam
+    assert sampler.kernel_sampler[1:] == (size + 1, 0.0, None)
+    assert {type(number) for number in sampler[1:4]} == {int}
 
 
 @pytest.mark.parametrize(("best_of", "count"), [(None, 1), (1, 1), (4, 4), (np.int32(4), 4)])
 def test_sampling_draws_so_many_candidates_to_their_end(generator, best_of, count):
-    strategy = strategy_for(DecodingOptions(temperature=np.float32(0.5), best_of=best_of), 9, generator)
-    assert strategy[1:4] == (count, count, count)
-    assert strategy.sampler == Sampler(only_way, 1, 0.5, generator)
-    assert strategy.choose.func is draw
-    assert strategy.choose.keywords == {"temperature": 0.5, "generator": generator}
-    assert type(strategy.choose.keywords["temperature"]) is float
+    sampler = sampler_for(DecodingOptions(temperature=np.float32(0.5), best_of=best_of), 9, generator)
+    assert sampler[1:4] == (count, count, count)
+    assert sampler.kernel_sampler == KernelSampler(one_choice_each, 1, 0.5, generator)
+    assert sampler.choose.func is sample
+    assert sampler.choose.keywords == {"temperature": 0.5, "generator": generator}
+    assert type(sampler.choose.keywords["temperature"]) is float
 
 
 # ------------------------------------------------------------------------------------------ what comes of it
@@ -223,8 +223,8 @@ def fixed(monkeypatch, candidates) -> dict:
 
     def search(prompt, room, **more):
         asked.update(more, prompt=prompt)
-        yield Step([0], [list(prompt)], [Candidate((), 0.0)], more["rules"], Strategy(greedy))
-        return Found(candidates, 0.25)
+        yield DecoderRequest([0], [list(prompt)], [Candidate((), 0.0)], more["logit_filters"], Sampler(greedy))
+        return SearchResult(candidates, 0.25)
 
     monkeypatch.setattr(chapter, "search", search)
     return asked
@@ -252,7 +252,7 @@ def test_the_length_penalty_chooses_among_the_candidates(tiny_en, jfk, monkeypat
 def test_by_default_half_of_the_positions_are_said_at_most(tiny_en, jfk, monkeypatch, sample_len, most):
     asked = fixed(monkeypatch, [Candidate((), 0.0)])
     say(tiny_en, jfk, sample_len=sample_len, prompt="And", prefix="so")
-    assert asked["most"] == most
+    assert asked["max_tokens"] == most
     assert asked["prompt"] == told(tiny_en, prompt="And", prefix="so", sample_len=sample_len)
 
 
@@ -351,9 +351,9 @@ def test_rules_and_ways_are_those_of_the_options(base, monkeypatch):
     asked = fixed(monkeypatch, [Candidate((), 0.0)])
     features = np.zeros((1, 10, base.config.d_model), np.float32)
     say(base, features, language="en", beam_size=3, without_timestamps=True, suppress_blank=False)
-    assert asked["strategy"].keep == 3
-    assert asked["strategy"].choose.keywords["eot"] == base.tokenizer.eot
-    (filters,) = asked["rules"]
+    assert asked["sampler"].group_size == 3
+    assert asked["sampler"].choose.keywords["eot"] == base.tokenizer.eot
+    (filters,) = asked["logit_filters"]
     assert filters.eot == base.tokenizer.eot  # which leaves a way out
     assert filters.suppressed == base.tokenizer.suppressed_tokens
     assert filters.blank == ()

@@ -30,7 +30,7 @@ from scripted import ENGLISH, MULTILINGUAL, made_up_tokenizer
 SEED = 7
 HANG = 5.0  # seconds of processor
 WINDOW = [field.name for field in fields(DecodingOptions)]
-WHOLE = [field.name for field in fields(TranscriptionOptions) if field.name != "attempts"]
+WHOLE = [field.name for field in fields(TranscriptionOptions) if field.name != "decoding_options"]
 RUNNING = ("progress", "generator", "batch_size")
 
 

@@ -8,19 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper.decoding.logit_filters import end_where_stuck, suppress_blank, suppress_tokens, timestamp_rules
+from minwhisper.decoding.logit_filters import (
+    allow_eot_if_all_suppressed,
+    suppress_blank,
+    suppress_tokens,
+    timestamp_rules,
+)
 
 # A vocabulary of 32: ten pieces of text, the end, three special tokens, "no timestamps", and 17 times.
 TEXT = range(10)
 EOT, SPECIAL, NO_TIMESTAMPS, FIRST, SIZE = 10, range(11, 14), 14, 15, 32
 TIMES = range(FIRST, SIZE)
 LATEST = 3
-times_in_pairs = partial(timestamp_rules, eot=EOT, no_timestamps=NO_TIMESTAMPS, first=FIRST, latest_start=LATEST)
+times_in_pairs = partial(
+    timestamp_rules, eot=EOT, no_timestamps=NO_TIMESTAMPS, timestamp_begin=FIRST, max_initial_index=LATEST
+)
 RULES = {
     "suppress_tokens": partial(suppress_tokens, ids=(2, 4)),
     "suppress_blank": partial(suppress_blank, ids=(3, EOT)),
     "timestamp_rules": times_in_pairs,
-    "end_where_stuck": partial(end_where_stuck, eot=EOT),
+    "allow_eot_if_all_suppressed": partial(allow_eot_if_all_suppressed, eot=EOT),
 }
 
 
@@ -60,7 +67,7 @@ def test_a_rule_is_pure_and_holds_the_dtype(rule, said, dtype, rng):
     assert tokens == [said]
 
 
-@pytest.mark.parametrize("rule", [rule for name, rule in RULES.items() if name != "end_where_stuck"])
+@pytest.mark.parametrize("rule", [rule for name, rule in RULES.items() if name != "allow_eot_if_all_suppressed"])
 def test_a_rule_forbids_and_changes_no_other_score(rule, rng):
     logits = rng.standard_normal((4, SIZE)).astype("float32")
     result = rule(logits, [[], [time(1)], [time(1), 5], [time(1), 5, time(4)]])
@@ -104,12 +111,12 @@ def test_blank_is_forbidden_only_in_rows_that_begin():
 
 @pytest.mark.parametrize("latest", [0, 3, 16, 500])
 def test_the_first_token_is_a_time_no_later_than_asked(latest):
-    rule = partial(times_in_pairs, latest_start=latest)
+    rule = partial(times_in_pairs, max_initial_index=latest)
     assert allowed([], rule=rule) == set(TIMES[: latest + 1])
 
 
 def test_the_first_segment_may_open_at_any_time_if_nothing_is_asked():
-    assert allowed([], rule=partial(times_in_pairs, latest_start=None)) == set(TIMES)
+    assert allowed([], rule=partial(times_in_pairs, max_initial_index=None)) == set(TIMES)
 
 
 def test_the_latest_start_binds_the_first_segment_only():
@@ -231,7 +238,7 @@ def say(seed: int, spread: float, steps: int, latest: int | None) -> list[int]:
     rules = [
         partial(suppress_blank, ids=(3, EOT)),
         partial(suppress_tokens, ids=(2, *SPECIAL)),
-        partial(times_in_pairs, latest_start=latest),
+        partial(times_in_pairs, max_initial_index=latest),
     ]
     said: list[int] = []
     for _ in range(steps):
@@ -280,14 +287,14 @@ def test_whatever_is_said_reads_as_segments_in_order(seed, spread, latest):
         position += 1
 
 
-# ------------------------------------------------------------------------------------------ end_where_stuck
+# ------------------------------------------------------------------------------------------ allow_eot_if_all_suppressed
 
 
 def test_only_who_may_say_nothing_else_may_say_the_end():
     scores = np.full((3, SIZE), -np.inf, np.float32)
     scores[1] = 1.0
     scores[2, 5] = -7.0
-    result = end_where_stuck(scores, [[], [], []], eot=EOT)
+    result = allow_eot_if_all_suppressed(scores, [[], [], []], eot=EOT)
     assert result[0, EOT] == 0
     assert np.isinf(np.delete(result[0], EOT)).all()
     np.testing.assert_array_equal(result[1:], scores[1:])

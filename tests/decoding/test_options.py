@@ -285,7 +285,7 @@ def test_precision_and_the_windows_prompt_have_hints_of_their_own():
 
 
 def test_attempts_are_made_and_not_given():
-    refused(TranscriptionOptions, {"attempts": ()}, "unknown option 'attempts'")
+    refused(TranscriptionOptions, {"decoding_options": ()}, "unknown option 'decoding_options'")
 
 
 # ------------------------------------------------------------------------------------------ suppressed tokens
@@ -402,7 +402,9 @@ def test_what_a_transcription_cannot_do_is_refused(options, message):
 
 def test_by_default_a_window_is_tried_at_six_temperatures():
     assert FALLBACK_TEMPERATURES == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    assert TranscriptionOptions.named().attempts == tuple(DecodingOptions(temperature=t) for t in FALLBACK_TEMPERATURES)
+    assert TranscriptionOptions.named().decoding_options == tuple(
+        DecodingOptions(temperature=t) for t in FALLBACK_TEMPERATURES
+    )
 
 
 def test_one_search_and_one_sampling_share_their_options():
@@ -417,7 +419,7 @@ def test_one_search_and_one_sampling_share_their_options():
         logprob_threshold=None,
     )
     shared = {"length_penalty": 0.6, "language": "fr", "suppress_tokens": (1, 2)}
-    assert options.attempts == (
+    assert options.decoding_options == (
         DecodingOptions(temperature=0.4, best_of=4, **shared),
         DecodingOptions(temperature=0.0, beam_size=3, patience=2.0, **shared),
     )
@@ -428,7 +430,7 @@ def test_one_search_and_one_sampling_share_their_options():
     "temperature", [0.5, [0.5], iter((0.5,)), np.float32(0.5), np.array([0.5]), np.array([0.5], "float16")]
 )
 def test_a_temperature_can_be_one_or_several_and_becomes_a_plain_number(temperature):
-    (attempt,) = TranscriptionOptions.named(temperature=temperature).attempts
+    (attempt,) = TranscriptionOptions.named(temperature=temperature).decoding_options
     assert attempt == DecodingOptions(temperature=0.5)
     assert type(attempt.temperature) is float
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from minwhisper import DecodingOptions
 from minwhisper.decoding.decode import logit_filters_for
-from minwhisper.decoding.logit_filters import end_where_stuck, suppress_tokens
+from minwhisper.decoding.logit_filters import allow_eot_if_all_suppressed, suppress_tokens
 from minwhisper.decoding.search import (
     Candidate,
     Choice,
-    Strategy,
+    Sampler,
     beam_step,
     best_candidate,
-    complete,
-    draw,
     greedy,
+    run_search,
+    sample,
     search,
 )
 from minwhisper.errors import NumericalError
@@ -76,21 +76,21 @@ def by_chance(seed: int, spread: float = 2.0):
     return lambda text: spread * np.random.default_rng([seed, *text]).standard_normal(SIZE)
 
 
-def run(scores, strategy: Strategy, *, most: int = 4, prompt=(SOT,), rules=RULES, positions: int = 50):
+def run(scores, sampler: Sampler, *, max_tokens: int = 4, prompt=(SOT,), rules=RULES, positions: int = 50):
     """Candidates, the probability of no speech, and what the decoder was fed."""
     decoder = Decoder(scores)
-    begun = search(prompt, positions, strategy=strategy, rules=rules, tokenizer=SPECIAL, most=most)
-    candidates, no_speech = complete(begun, np.zeros((1, 3, 8), np.float32), decoder)
+    begun = search(prompt, positions, sampler=sampler, logit_filters=rules, tokenizer=SPECIAL, max_tokens=max_tokens)
+    candidates, no_speech = run_search(begun, np.zeros((1, 3, 8), np.float32), decoder)
     return candidates, no_speech, decoder.fed
 
 
-def beam(size: int, enough: int | None = None) -> Strategy:
-    return Strategy(partial(beam_step, size=size, eot=EOT), keep=size, enough=enough or size)
+def beam(size: int, max_finished: int | None = None) -> Sampler:
+    return Sampler(partial(beam_step, beam_size=size, eot=EOT), group_size=size, max_finished=max_finished or size)
 
 
-def sampling(count: int, temperature: float = 1.0, seed: int = 0) -> Strategy:
-    choose = partial(draw, temperature=temperature, generator=np.random.default_rng(seed))
-    return Strategy(choose, start=count, keep=count, enough=count)
+def sampling(count: int, temperature: float = 1.0, seed: int = 0) -> Sampler:
+    choose = partial(sample, temperature=temperature, generator=np.random.default_rng(seed))
+    return Sampler(choose, initial_size=count, group_size=count, max_finished=count)
 
 
 def after(scores, text) -> np.ndarray:
@@ -106,11 +106,11 @@ def worth(scores, tokens, ended: bool) -> float:
     return sum(after(scores, said[:place])[token] for place, token in enumerate(said))
 
 
-def everything(scores, most: int) -> dict[tuple[int, ...], float]:
-    """Every sequence there is, with its log-probability: those that end, and those cut at ``most`` tokens."""
+def everything(scores, max_tokens: int) -> dict[tuple[int, ...], float]:
+    """Every sequence there is, with its log-probability: those that end, and those cut at ``max_tokens`` tokens."""
     return {
-        tokens: worth(scores, tokens, ended=length < most)
-        for length in range(most + 1)
+        tokens: worth(scores, tokens, ended=length < max_tokens)
+        for length in range(max_tokens + 1)
         for tokens in product(TEXT, repeat=length)
     }
 
@@ -126,7 +126,7 @@ def as_dict(candidates) -> dict[tuple[int, ...], float]:
 @pytest.mark.parametrize("seed", range(10))
 def test_greedy_follows_the_best_token_to_the_end(seed):
     scores = by_chance(seed)
-    (candidate,), _, _ = run(scores, Strategy(greedy), most=6)
+    (candidate,), _, _ = run(scores, Sampler(greedy), max_tokens=6)
     expected: list[int] = []
     while len(expected) < 6 and (token := int(after(scores, expected).argmax())) != EOT:
         expected.append(token)
@@ -137,17 +137,19 @@ def test_greedy_follows_the_best_token_to_the_end(seed):
 def test_the_prompt_is_fed_once_and_then_a_token_at_a_time_and_the_end_never():
     scores = {(): 2, (2,): 0, (2, 0): 1, (2, 0, 1): EOT}
     (candidate,), _, fed = run(
-        lambda text: 9.0 * (np.arange(SIZE) == scores.get(text[3:])), Strategy(greedy), prompt=(1, SOT, 3), most=10
+        lambda text: 9.0 * (np.arange(SIZE) == scores.get(text[3:])), Sampler(greedy), prompt=(1, SOT, 3), max_tokens=10
     )
     assert candidate.tokens == (2, 0, 1)
     assert fed == [[[1, SOT, 3]], [[2]], [[0]], [[1]]]
 
 
-@pytest.mark.parametrize(("most", "positions", "said"), [(3, 50, 3), (100, 5, 4), (100, 2, 1), (4, 5, 4), (1, 2, 1)])
-def test_there_is_a_most_and_there_are_so_many_positions(most, positions, said):
+@pytest.mark.parametrize(
+    ("max_tokens", "positions", "said"), [(3, 50, 3), (100, 5, 4), (100, 2, 1), (4, 5, 4), (1, 2, 1)]
+)
+def test_there_is_a_most_and_there_are_so_many_positions(max_tokens, positions, said):
     # The last token said needs no position: it is never fed back.
     candidates, _, fed = run(
-        lambda text: np.eye(SIZE)[1], Strategy(greedy), most=most, prompt=(0, SOT), positions=positions
+        lambda text: np.eye(SIZE)[1], Sampler(greedy), max_tokens=max_tokens, prompt=(0, SOT), positions=positions
     )
     assert [candidate.tokens for candidate in candidates] == [(1,) * said]
     assert len(fed) == said
@@ -156,7 +158,7 @@ def test_there_is_a_most_and_there_are_so_many_positions(most, positions, said):
 def test_no_speech_is_as_likely_as_after_the_start_and_before_any_rule():
     scores = by_chance(5)
     for prompt in ((SOT,), (1, 2, SOT, 3, 0)):
-        _, no_speech, _ = run(scores, Strategy(greedy), prompt=prompt)
+        _, no_speech, _ = run(scores, Sampler(greedy), prompt=prompt)
         row = np.exp(scores(prompt[: prompt.index(SOT) + 1]))
         assert no_speech == pytest.approx(row[NO_SPEECH] / row.sum(), rel=1e-5)
         assert type(no_speech) is float
@@ -170,7 +172,7 @@ def test_rules_see_what_each_candidate_has_said_and_not_the_prompt():
         assert len(tokens) == logits.shape[0]
         return logits
 
-    run(by_chance(0), beam(2), prompt=(3, SOT), rules=(*RULES, watching), most=3)
+    run(by_chance(0), beam(2), prompt=(3, SOT), rules=(*RULES, watching), max_tokens=3)
     assert seen[0] == [()]
     assert [len(said[0]) for said in seen] == [0, 1, 2]
     assert [len(said) for said in seen] == [1, 2, 2]
@@ -182,7 +184,7 @@ def test_rules_see_what_each_candidate_has_said_and_not_the_prompt():
 @pytest.mark.parametrize("seed", range(5))
 def test_a_beam_that_is_wide_enough_finds_every_sequence_and_the_best_of_all(seed):
     scores = by_chance(seed)
-    candidates, _, _ = run(scores, beam(1000), most=3)
+    candidates, _, _ = run(scores, beam(1000), max_tokens=3)
     all_there_are = everything(scores, 3)
     assert len(all_there_are) == 1 + 4 + 16 + 64
     assert as_dict(candidates) == all_there_are
@@ -195,23 +197,23 @@ def divisor(length: int, penalty: float | None) -> float:
     return max(length, 1) if penalty is None else ((5 + length) / 6) ** penalty
 
 
-def plain_beam(scores, size: int, enough: int, most: int) -> list[tuple[tuple[int, ...], float]]:
+def plain_beam(scores, size: int, max_finished: int, max_tokens: int) -> list[tuple[tuple[int, ...], float]]:
     """The search said plainly: at each step every token after every candidate, ranked."""
     going, ended = {(): 0.0}, {}
-    for _ in range(most):
+    for _ in range(max_tokens):
         ways = {
             (*text, token): total + after(scores, text)[token] for text, total in going.items() for token in range(SIZE)
         }
         ranked = sorted((text for text in ways if ways[text] > -np.inf), key=ways.__getitem__, reverse=True)
         going = {}
         for text in ranked:
-            if text[-1] == EOT and len(ended) < enough:
+            if text[-1] == EOT and len(ended) < max_finished:
                 ended[text[:-1]] = ways[text]
             elif text[-1] != EOT:
                 going[text] = ways[text]
                 if len(going) == size:
                     break
-        if len(ended) >= enough:
+        if len(ended) >= max_finished:
             break
     unfinished = sorted(going.items(), key=lambda item: item[1], reverse=True)
     return [*ended.items(), *unfinished[: max(0, size - len(ended))]]
@@ -222,16 +224,16 @@ def plain_beam(scores, size: int, enough: int, most: int) -> list[tuple[tuple[in
     seed=st.integers(0, 10**6),
     size=st.integers(1, 7),
     patience=st.sampled_from([0.4, 1.0, 1.5, 3.0]),
-    most=st.integers(1, 6),
+    max_tokens=st.integers(1, 6),
     end=st.sampled_from([-2.0, 0.0, 2.0]),
 )
-def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, most, end):
+def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, max_tokens, end):
     def scores(text):
         return by_chance(seed)(text) + end * (np.arange(SIZE) == EOT)
 
-    enough = max(1, round(size * patience))
-    found, _, _ = run(scores, beam(size, enough), most=most)
-    expected = plain_beam(scores, size, enough, most)
+    max_finished = max(1, round(size * patience))
+    found, _, _ = run(scores, beam(size, max_finished), max_tokens=max_tokens)
+    expected = plain_beam(scores, size, max_finished, max_tokens)
     assert [candidate.tokens for candidate in found] == [tokens for tokens, _ in expected]
     assert [candidate.sum_logprob for candidate in found] == pytest.approx([total for _, total in expected], abs=1e-4)
 
@@ -240,7 +242,7 @@ def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, most
 def test_a_beam_of_one_is_greedy(seed):
     # Unless a beam that saw the end, second best, were to go on: it ends when one candidate has ended.
     scores = by_chance(seed, spread=6.0)
-    assert as_dict(run(scores, beam(1), most=5)[0]) == as_dict(run(scores, Strategy(greedy), most=5)[0])
+    assert as_dict(run(scores, beam(1), max_tokens=5)[0]) == as_dict(run(scores, Sampler(greedy), max_tokens=5)[0])
 
 
 def test_what_begins_best_need_not_end_best():
@@ -255,31 +257,31 @@ def test_what_begins_best_need_not_end_best():
             row[[*TEXT, EOT]] = 0.0
         return row
 
-    assert run(scores, Strategy(greedy), most=5)[0][0].tokens[0] == 0
-    assert best_candidate(run(scores, beam(2), most=5)[0]).tokens == (1,)
+    assert run(scores, Sampler(greedy), max_tokens=5)[0][0].tokens[0] == 0
+    assert best_candidate(run(scores, beam(2), max_tokens=5)[0]).tokens == (1,)
 
 
-@pytest.mark.parametrize("enough", [1, 2, 3, 5, 8])
-def test_so_many_that_have_ended_end_the_search(enough):
+@pytest.mark.parametrize("max_finished", [1, 2, 3, 5, 8])
+def test_so_many_that_have_ended_end_the_search(max_finished):
     # The end is always second best, so each step ends one candidate and more.
     def scores(text):
         return np.array([3.0, 1.0, 0.5, 0.0, 2.0, 0, 0])
 
     size = 3
-    candidates, _, fed = run(scores, beam(size, enough), most=30)
+    candidates, _, fed = run(scores, beam(size, max_finished), max_tokens=30)
     ended = [c for c in candidates if c.sum_logprob == pytest.approx(worth(scores, c.tokens, ended=True), abs=1e-4)]
-    assert len(ended) == enough
-    assert candidates[:enough] == ended
-    assert len(candidates) == max(size, enough)  # the likeliest unfinished ones fill up
-    rest = [c.sum_logprob for c in candidates[enough:]]
+    assert len(ended) == max_finished
+    assert candidates[:max_finished] == ended
+    assert len(candidates) == max(size, max_finished)  # the likeliest unfinished ones fill up
+    rest = [c.sum_logprob for c in candidates[max_finished:]]
     assert rest == sorted(rest, reverse=True)
-    assert len(fed) <= enough  # not to the 30 tokens there may be
+    assert len(fed) <= max_finished  # not to the 30 tokens there may be
 
 
 def test_texts_that_go_on_take_their_past_with_them():
     # Scores depend on the whole text, so a row whose past were another's would be scored otherwise.
     scores = by_chance(11, spread=1.0)
-    candidates, _, fed = run(scores, beam(4, 12), most=6)
+    candidates, _, fed = run(scores, beam(4, 12), max_tokens=6)
     assert max(len(step) for step in fed) == 4
     for candidate in candidates:
         both = [worth(scores, candidate.tokens, ended) for ended in (True, False)]
@@ -290,7 +292,7 @@ def test_texts_that_go_on_take_their_past_with_them():
 
 
 def test_candidates_that_end_leave_the_batch():
-    candidates, _, fed = run(by_chance(1), sampling(6), most=12)
+    candidates, _, fed = run(by_chance(1), sampling(6), max_tokens=12)
     assert len(candidates) == 6
     rows = [len(step) for step in fed]
     assert rows[0] == 1  # the prompt, once
@@ -306,7 +308,7 @@ def test_candidates_that_end_leave_the_batch():
 def test_the_sum_of_a_drawn_text_is_of_the_models_probabilities_at_any_temperature(seed):
     scores = by_chance(seed)
     for temperature in (0.3, 1.0, 5.0):
-        candidates, _, _ = run(scores, sampling(4, temperature, seed), most=5)
+        candidates, _, _ = run(scores, sampling(4, temperature, seed), max_tokens=5)
         for candidate in candidates:
             ended = len(candidate.tokens) < 5
             assert candidate.sum_logprob == pytest.approx(worth(scores, candidate.tokens, ended), abs=1e-4)
@@ -314,14 +316,14 @@ def test_the_sum_of_a_drawn_text_is_of_the_models_probabilities_at_any_temperatu
 
 def test_the_same_seed_draws_the_same_texts_and_another_draws_others():
     def drawn(seed):
-        return run(by_chance(2, spread=0.5), sampling(5, seed=seed), most=8)[0]
+        return run(by_chance(2, spread=0.5), sampling(5, seed=seed), max_tokens=8)[0]
 
     assert drawn(3) == drawn(3)
     assert drawn(3) != drawn(4)
 
 
 def test_those_that_did_not_end_come_last_and_the_likeliest_first():
-    candidates, _, _ = run(by_chance(3, spread=0.5), sampling(12), most=3)
+    candidates, _, _ = run(by_chance(3, spread=0.5), sampling(12), max_tokens=3)
     lengths = [len(candidate.tokens) for candidate in candidates]
     unfinished = [c.sum_logprob for c in candidates if len(c.tokens) == 3]
     assert 2 <= len(unfinished) < 12
@@ -345,39 +347,39 @@ def never_after(*texts):
     return rule
 
 
-LAST_RESORT = partial(end_where_stuck, eot=EOT)
+LAST_RESORT = partial(allow_eot_if_all_suppressed, eot=EOT)
 
 
-@pytest.mark.parametrize("strategy", [Strategy(greedy), beam(3), sampling(3)], ids=["greedy", "beam", "sampling"])
-def test_where_everything_is_forbidden_the_end_is_said(strategy):
+@pytest.mark.parametrize("sampler", [Sampler(greedy), beam(3), sampling(3)], ids=["greedy", "beam", "sampling"])
+def test_where_everything_is_forbidden_the_end_is_said(sampler):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        candidates, no_speech, fed = run(by_chance(0), strategy, rules=(never_after(()), LAST_RESORT))
+        candidates, no_speech, fed = run(by_chance(0), sampler, rules=(never_after(()), LAST_RESORT))
         assert set(candidates) == {Candidate((), 0.0)}
         assert 0 < no_speech < 1
         assert len(fed) == 1
 
         scores = np.array([5.0, 1.0, 0.0, 0.0, -20.0, 0.0, 0.0])
         rules = (*RULES, never_after(*product(TEXT, repeat=2)), LAST_RESORT)
-        for candidate in run(lambda text: scores, strategy, rules=rules, most=9)[0]:
+        for candidate in run(lambda text: scores, sampler, rules=rules, max_tokens=9)[0]:
             assert len(candidate.tokens) == 2
             assert candidate.sum_logprob == pytest.approx(worth(lambda text: scores, candidate.tokens, False), abs=1e-4)
 
 
 def test_where_one_candidate_is_stuck_the_others_go_on():
     scores = np.array([2.0, 2.0, -30.0, -30.0, -30.0, 0.0, 0.0])  # 0 or 1 without end
-    for strategy in (beam(2), sampling(8)):
+    for sampler in (beam(2), sampling(8)):
         rules = (*RULES, never_after((0,)), LAST_RESORT)
-        candidates, _, _ = run(lambda text: scores, strategy, rules=rules, most=3)
+        candidates, _, _ = run(lambda text: scores, sampler, rules=rules, max_tokens=3)
         assert {c.tokens for c in candidates if len(c.tokens) < 3} == {(0,)}  # which ended there
         assert {c.tokens[0] for c in candidates if len(c.tokens) == 3} == {1}
 
 
-@pytest.mark.parametrize("strategy", [Strategy(greedy), beam(2), beam(1), sampling(2)])
+@pytest.mark.parametrize("sampler", [Sampler(greedy), beam(2), beam(1), sampling(2)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_scores_that_are_no_numbers_end_the_search_with_an_error(strategy, bad, everywhere):
+def test_scores_that_are_no_numbers_end_the_search_with_an_error(sampler, bad, everywhere):
     for length, what in ((1, "the probability of no speech"), (2, "the log-probability of a token")):
 
         def scores(text, length=length):
@@ -389,12 +391,12 @@ def test_scores_that_are_no_numbers_end_the_search_with_an_error(strategy, bad, 
         with pytest.raises(
             NumericalError, match=rf"^a window: {what}: expected a number, the model computed nan; .*load it"
         ):
-            run(scores, strategy)
+            run(scores, sampler)
 
 
 def test_suppressed_tokens_are_no_numbers_that_are_refused():
-    for strategy in (Strategy(greedy), beam(4), sampling(2)):
-        assert run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), strategy, most=2)[0]
+    for sampler in (Sampler(greedy), beam(4), sampling(2)):
+        assert run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), sampler, max_tokens=2)[0]
 
 
 def test_a_row_among_others_that_is_not_finite_is_found():
@@ -426,7 +428,7 @@ def test_the_likeliest_goes_on_in_every_row():
 def test_what_is_drawn_is_as_frequent_as_it_is_likely(temperature):
     count = 20_000
     scores = np.array([1.0, 0.0, -0.5, -math.inf, 2.0, 1.0, -3.0], np.float32)
-    choices = draw(
+    choices = sample(
         np.tile(scores, (count, 1)), going(count), temperature=temperature, generator=np.random.default_rng(1)
     )
     assert [choice.row for choice in choices] == list(range(count))
@@ -450,15 +452,15 @@ def test_what_is_forbidden_is_never_drawn_at_any_temperature(temperature, seed, 
     scores[:, [0, 2, 6]] = -math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        choices = draw(scores, going(40), temperature=temperature, generator=rng)
+        choices = sample(scores, going(40), temperature=temperature, generator=rng)
     assert {choice.token for choice in choices} <= {1, 3, 4, 5}
 
 
 def test_next_to_no_temperature_is_greedy_and_a_huge_one_asks_for_no_opinion(rng):
     scores = rng.standard_normal((3000, 4)).astype(np.float32)
     for temperature in (5e-324, 1e-300, 1e-9):
-        assert draw(scores, going(3000), temperature=temperature, generator=rng) == greedy(scores, going(3000))
-    drawn = [c.token for c in draw(100 * scores, going(3000), temperature=1e9, generator=rng)]
+        assert sample(scores, going(3000), temperature=temperature, generator=rng) == greedy(scores, going(3000))
+    drawn = [c.token for c in sample(100 * scores, going(3000), temperature=1e9, generator=rng)]
     assert (np.abs(np.bincount(drawn, minlength=4) - 750) < 100).all()
 
 
@@ -469,7 +471,7 @@ def test_a_number_stands_for_the_first_token_at_which_the_probabilities_exceed_i
     with np.errstate(divide="ignore"):
         scores = np.log(np.array([[0, 0.25, 0, 0.5, 0.25, 0, 0]], np.float32))
     generator = SimpleNamespace(random=lambda shape: np.full(shape, number))
-    assert draw(scores, going(1), temperature=1.0, generator=generator)[0].token == token
+    assert sample(scores, going(1), temperature=1.0, generator=generator)[0].token == token
 
 
 def test_the_largest_number_stands_for_the_last_token_also_where_rounding_has_the_sum_below_1(rng):
@@ -478,20 +480,20 @@ def test_the_largest_number_stands_for_the_last_token_also_where_rounding_has_th
     reached = softmax(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)).cumsum(axis=-1)[:, -1]
     assert (reached < 1).any()
     generator = SimpleNamespace(random=lambda shape: np.full(shape, 1 - 2**-53))
-    drawn = [choice.token for choice in draw(scores, going(200), temperature=1.0, generator=generator)]
+    drawn = [choice.token for choice in sample(scores, going(200), temperature=1.0, generator=generator)]
     assert set(drawn) == {5}
 
 
 def test_each_row_is_drawn_with_a_number_of_its_own_in_order():
     scores = np.zeros((5, 10), np.float32)
-    choices = draw(scores, going(5), temperature=1.0, generator=np.random.default_rng(9))
+    choices = sample(scores, going(5), temperature=1.0, generator=np.random.default_rng(9))
     numbers = np.random.default_rng(9).random(5)
     assert [choice.token for choice in choices] == (numbers * 10).astype(int).tolist()
 
 
 def widened(probabilities, totals, size) -> list[tuple[int, int]]:
     scores = np.log(np.asarray(probabilities, np.float32))
-    choices = beam_step(scores, [Candidate((), total) for total in totals], size=size, eot=EOT)
+    choices = beam_step(scores, [Candidate((), total) for total in totals], beam_size=size, eot=EOT)
     for row, token, total in choices:
         assert total == pytest.approx(totals[row] + math.log(probabilities[row][token]), abs=1e-5)
     return [(row, token) for row, token, _ in choices]
@@ -517,12 +519,12 @@ def test_a_beam_wider_than_the_vocabulary_takes_what_there_is():
     with np.errstate(divide="ignore"):
         scores = np.log(np.array([[0.5, 0, 0, 0.25, 0.25, 0, 0]], np.float32))
     for size in (3, 6, 7, 50):
-        choices = beam_step(scores, going(1), size=size, eot=EOT)
+        choices = beam_step(scores, going(1), beam_size=size, eot=EOT)
         assert sorted(choice.token for choice in choices) == [0, 3, EOT]
 
 
 def test_choices_are_plain_numbers():
-    (choice, *_) = beam_step(np.zeros((1, SIZE), np.float32), going(1), size=2, eot=EOT)
+    (choice, *_) = beam_step(np.zeros((1, SIZE), np.float32), going(1), beam_size=2, eot=EOT)
     assert isinstance(choice, Choice)
     assert [type(part) for part in choice] == [int, int, float]
 
@@ -562,17 +564,17 @@ def test_a_penalty_is_that_of_the_formula(penalty):
 # ------------------------------------------------------------------------------------------ real models
 
 
-def say(model, features, prompt, options=None, most=224) -> tuple[Candidate, float]:
+def say(model, features, prompt, options=None, max_tokens=224) -> tuple[Candidate, float]:
     """What the search makes of a window by itself: the best candidate, and how likely nobody speaks."""
     begun = search(
         prompt,
         model.config.max_target_positions,
-        strategy=Strategy(greedy),
-        rules=logit_filters_for(options or DecodingOptions(), model.tokenizer),
+        sampler=Sampler(greedy),
+        logit_filters=logit_filters_for(options or DecodingOptions(), model.tokenizer),
         tokenizer=model.tokenizer,
-        most=most,
+        max_tokens=max_tokens,
     )
-    candidates, no_speech = complete(begun, features, model.engine)
+    candidates, no_speech = run_search(begun, features, model.engine)
     return best_candidate(candidates), no_speech
 
 
@@ -636,13 +638,17 @@ def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_prob
 @pytest.mark.parametrize("way", ["beam", "sampling"])
 def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tiny_en, jfk, way):
     t = tiny_en.tokenizer
-    strategy = Strategy(partial(beam_step, size=3, eot=t.eot), keep=3, enough=3) if way == "beam" else sampling(2, 0.8)
+    sampler = (
+        Sampler(partial(beam_step, beam_size=3, eot=t.eot), group_size=3, max_finished=3)
+        if way == "beam"
+        else sampling(2, 0.8)
+    )
     prompt = t.sot_sequence(None, "transcribe", timestamps=True)
     rules = logit_filters_for(DecodingOptions(), t)
     room = tiny_en.config.max_target_positions
-    begun = search(prompt, room, strategy=strategy, rules=rules, tokenizer=t, most=30)
-    candidates, _ = complete(begun, jfk, tiny_en.engine)
-    assert len({candidate.tokens for candidate in candidates}) == strategy.keep
+    begun = search(prompt, room, sampler=sampler, logit_filters=rules, tokenizer=t, max_tokens=30)
+    candidates, _ = run_search(begun, jfk, tiny_en.engine)
+    assert len({candidate.tokens for candidate in candidates}) == sampler.group_size
     for candidate in candidates:
         logits = tiny_en.logits([[*prompt, *candidate.tokens]], jfk)[0, len(prompt) - 1 :]
         total = 0.0
@@ -665,20 +671,20 @@ def test_the_transcript_is_text_and_times_only(tiny_en, jfk, timestamps):
     assert "ask not what your country can do for you" in t.decode(said.tokens)
 
 
-@pytest.mark.parametrize("most", [1, 2, 7])
-def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk, most):
+@pytest.mark.parametrize("max_tokens", [1, 2, 7])
+def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk, max_tokens):
     prompt = tiny_en.tokenizer.sot_sequence(None, "transcribe", timestamps=True)
     whole, no_speech = say(tiny_en, jfk, prompt)
     assert len(whole.tokens) > 7
-    part, same = say(tiny_en, jfk, prompt, most=most)
-    assert part.tokens == whole.tokens[:most]
+    part, same = say(tiny_en, jfk, prompt, max_tokens=max_tokens)
+    assert part.tokens == whole.tokens[:max_tokens]
     assert same == no_speech
     assert whole.sum_logprob < part.sum_logprob < 0
 
 
 def test_more_tokens_than_needed_change_nothing(tiny_en, jfk):
     prompt = tiny_en.tokenizer.sot_sequence(None, "transcribe", timestamps=True)
-    assert say(tiny_en, jfk, prompt, most=10_000) == say(tiny_en, jfk, prompt)
+    assert say(tiny_en, jfk, prompt, max_tokens=10_000) == say(tiny_en, jfk, prompt)
 
 
 @pytest.mark.parametrize(("prompt_length", "said"), [(445, 4), (448, 1)])
@@ -689,11 +695,11 @@ def test_it_stops_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, sa
     words = t.encode(" word") * prompt_length
     prompt = (t.sot_prev, *words[: prompt_length - 1 - len(prompt)], *prompt)
     assert len(prompt) == prompt_length
-    assert len(say(tiny_en, jfk, prompt, endless(tiny_en), most=1000)[0].tokens) == said
+    assert len(say(tiny_en, jfk, prompt, endless(tiny_en), max_tokens=1000)[0].tokens) == said
 
 
 def test_no_speech_is_probable_in_silence_and_not_in_speech(model, heard):
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     silence = model.encode(window_mel(np.zeros(160_000, np.float32), model.config.num_mel_bins))
-    assert 0 <= say(model, heard(model), prompt, most=1)[1] < 0.2
-    assert 0.6 < say(model, silence, prompt, most=1)[1] <= 1
+    assert 0 <= say(model, heard(model), prompt, max_tokens=1)[1] < 0.2
+    assert 0.6 < say(model, silence, prompt, max_tokens=1)[1] <= 1

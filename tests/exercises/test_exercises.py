@@ -164,7 +164,7 @@ def packages_beam(table, end: int, size: int, longest: int) -> tuple[list[int], 
     """The loop of ``search`` around the package's own way to choose."""
     going, ended = [Candidate((), 0.0)], []
     for _ in range(longest):
-        choices = beam_step(np.stack([table(c.tokens) for c in going]), going, size=size, eot=end)
+        choices = beam_step(np.stack([table(c.tokens) for c in going]), going, beam_size=size, eot=end)
         ended += [Candidate(going[c.row].tokens, c.sum_logprob) for c in choices if c.token == end]
         going = [Candidate((*going[c.row].tokens, c.token), c.sum_logprob) for c in choices if c.token != end]
         if len(ended) >= size or not going:
@@ -196,7 +196,9 @@ def test_the_timestamp_rules_are_the_packages(seed):
     said, logits = times._grammar(500 + seed)
     # The package also forbids <|notimestamps|>, which these rules have not: here it is an id of its own at the end.
     longer = np.concatenate([logits, [-np.inf]])[None]
-    expected = timestamp_rules(longer, [said], eot=6, no_timestamps=-1, first=9, latest_start=None)[0, :-1]
+    expected = timestamp_rules(longer, [said], eot=6, no_timestamps=-1, timestamp_begin=9, max_initial_index=None)[
+        0, :-1
+    ]
     np.testing.assert_array_equal(times.solution(logits, said, 6, 9), expected)
 
 

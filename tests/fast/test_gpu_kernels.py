@@ -16,7 +16,7 @@ from conftest import SMALL, real_model
 from cuda_on_cpu import RawModule
 from minwhisper import Whisper
 from minwhisper.common.backend import address, to_device, to_numpy
-from minwhisper.decoding.logit_filters import LogitFilters, Timestamps
+from minwhisper.decoding.logit_filters import LogitFilters, TimestampSettings
 from minwhisper.fast.gpu import engine as gpu
 from minwhisper.fast.gpu import kernels as gpu_kernels
 from minwhisper.fast.gpu.choices import filter_array
@@ -355,8 +355,8 @@ VOCABULARY, END, FIRST = 700, 500, 600  # of tokens, and the ids of the end and 
 SUPPRESSED = (3, 8, 590, 591, 599)
 FILTERS = {
     "text": LogitFilters(END, SUPPRESSED, (5, END)),
-    "times": LogitFilters(END, SUPPRESSED, (5, END), Timestamps(595, FIRST, 50)),
-    "late": LogitFilters(END, SUPPRESSED, (), Timestamps(595, FIRST, None)),
+    "times": LogitFilters(END, SUPPRESSED, (5, END), TimestampSettings(595, FIRST, 50)),
+    "late": LogitFilters(END, SUPPRESSED, (), TimestampSettings(595, FIRST, None)),
     "all but one": LogitFilters(END, tuple(token for token in range(VOCABULARY) if token != 77), ()),
     "nothing left": LogitFilters(END, tuple(range(VOCABULARY)), ()),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minwhisper.decoding.logit_filters import LogitFilters, Timestamps
+from minwhisper.decoding.logit_filters import LogitFilters, TimestampSettings
 from minwhisper.fast.gpu.choices import FILTER_HEADER
 from minwhisper.fast.gpu.kernels import Kernels
 from minwhisper.fast.gpu.table import HEADER, Field, HeaderAt, Kind
@@ -153,7 +153,7 @@ class NumPyKernels:
                     fields[Field.BEFORE, number] = its[Field.LAST]
                     fields[[Field.TOKEN, Field.LAST], number] = token
                     fields[[Field.POSITION, Field.SAID], number] += 1
-                    if first and token >= first.first:
+                    if first and token >= first.timestamp_begin:
                         fields[Field.TIME, number] = token
 
         self._run(chosen)
@@ -202,7 +202,7 @@ def _filters(address, vocabulary):
     bits = np.unpackbits(at(address + 4 * FILTER_HEADER, np.uint8, 2, 4 * words), axis=1, bitorder="little")
     suppressed, blank = (tuple(np.flatnonzero(one).tolist()) for one in bits)
     eot, wanted, no_timestamps, first, latest = header[:5].tolist()
-    times = Timestamps(no_timestamps, first, None if latest < 0 else latest) if wanted else None
+    times = TimestampSettings(no_timestamps, first, None if latest < 0 else latest) if wanted else None
     return LogitFilters(eot, suppressed, blank, times)
 
 

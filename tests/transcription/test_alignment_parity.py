@@ -19,17 +19,17 @@ from minwhisper.transcription.word_timestamps import (
     APPEND_PUNCTUATION,
     PREPEND_PUNCTUATION,
     add_word_timestamps,
+    assign_words,
     last_word_end,
-    share_words,
     skip_hallucinations,
     skip_leading_silence,
 )
 from minwhisper.transcription.words import (
     WordTiming,
-    merge_punctuation,
-    split_on_characters,
-    split_on_spaces,
-    split_to_words,
+    merge_punctuations,
+    split_to_word_tokens,
+    split_tokens_on_spaces,
+    split_tokens_on_unicode,
 )
 from vocabularies import TEXT, installed
 
@@ -90,8 +90,8 @@ def their_tokenizer(multilingual: bool, language: str):
 def check_same_split(tokenizers, tokens):
     ours, theirs = tokenizers
     for split, their_split in (
-        (split_on_characters, theirs.split_tokens_on_unicode),
-        (split_on_spaces, theirs.split_tokens_on_spaces),
+        (split_tokens_on_unicode, theirs.split_tokens_on_unicode),
+        (split_tokens_on_spaces, theirs.split_tokens_on_spaces),
     ):
         words, word_tokens = their_split(list(tokens))
         assert [(word, list(own)) for word, own in split(ours, tokens)] == list(zip(words, word_tokens, strict=True))
@@ -118,7 +118,7 @@ def test_bytes_that_are_no_characters_are_split_alike(tokenizers, data):
         pieces, _ = theirs.split_tokens_on_unicode(tokens)
     except IndexError:  # it looks for what is beyond the text's end
         return
-    mine = split_on_characters(ours, tokens)
+    mine = split_tokens_on_unicode(ours, tokens)
     assert [piece.word for piece in mine][: len(pieces)] == pieces
     if len(mine) == len(pieces):
         check_same_split(tokenizers, tokens)
@@ -131,7 +131,7 @@ def test_every_language_is_split_alike(language):
     ours, theirs = Tokenizer.from_folder(*installed("base")), their_tokenizer(True, language)
     tokens = ours.encode(" l'été, 我是 สวัสดี (x)")
     words, word_tokens = theirs.split_to_word_tokens(tokens)
-    mine = split_to_words(ours, tokens, language)
+    mine = split_to_word_tokens(ours, tokens, language)
     assert [(word, list(own)) for word, own in mine] == list(zip(words, word_tokens, strict=True))
 
 
@@ -164,7 +164,7 @@ def test_marks_join_the_same_words(timings, prepend, append):
     theirs = theirs_of(timings)
     timing.merge_punctuations(theirs, prepend, append)
     expected = [WordTiming(t.word, tuple(t.tokens), t.start, t.end, t.probability) for t in theirs if t.word]
-    assert merge_punctuation(timings, prepend, append) == expected
+    assert merge_punctuations(timings, prepend, append) == expected
 
 
 @settings(UNHURRIED, max_examples=500)
@@ -207,8 +207,8 @@ def test_a_word_merged_over_a_boundary_goes_to_the_same_segment(monkeypatch):
     # The opening mark is the first segment's token, the word is the second's.
     timings = [WordTiming(" a", (1,), 0.0, 1.0, 0.9), WordTiming(" (", (2,), 1.0, 1.5, 0.9)]
     timings += [WordTiming("b", (3,), 1.5, 2.0, 0.9), WordTiming(")", (4,), 2.0, 2.5, 0.9)]
-    merged = merge_punctuation(timings, "(", ")")
-    assert [[word["word"] for word in words] for words in share_words(merged, [2, 2], 0.0)] == [[" a", " (b)"], []]
+    merged = merge_punctuations(timings, "(", ")")
+    assert [[word["word"] for word in words] for words in assign_words(merged, [2, 2], 0.0)] == [[" a", " (b)"], []]
     segments = [{"seek": 0, "start": 0.0, "end": 9.0, "tokens": [1, 2]}, {"seek": 0, "start": 9.0, "end": 9.0}]
     segments[1]["tokens"] = [3, 4]
     monkeypatch.setattr(timing, "find_alignment", lambda *_, **__: theirs_of(timings))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minwhisper.decoding.decode import Request
+from minwhisper.decoding.decode import WindowRequest
 from minwhisper.transcription import batching as together
 from minwhisper.transcription.batching import in_order, run_batched, run_sequential
 
@@ -14,7 +14,7 @@ from minwhisper.transcription.batching import in_order, run_batched, run_sequent
 
 
 class Windows:
-    """Stands for a Decoding: the features of a request are how many steps it takes, its answer is its options."""
+    """Stands for a DecodingBatch: the features of a request are how many steps it takes, its answer is its options."""
 
     def __init__(self, engine, tokenizer):
         self.left, self.answers, self.count = {}, {}, 0
@@ -49,7 +49,7 @@ def job(name, script, log=None):
             if isinstance(item, Exception):
                 raise item
             if isinstance(item, int):
-                answer = yield Request(item, f"answer {name} {place}")
+                answer = yield WindowRequest(item, f"answer {name} {place}")
                 assert answer == f"answer {name} {place}"
             else:
                 yield {"text": item}
@@ -60,7 +60,7 @@ def job(name, script, log=None):
 @pytest.fixture
 def begin(monkeypatch):
     """Have jobs run in step: what comes out, and the decoder."""
-    monkeypatch.setattr(together, "Decoding", Windows)
+    monkeypatch.setattr(together, "DecodingBatch", Windows)
     return run
 
 
@@ -84,7 +84,7 @@ SCRIPTS = st.lists(st.lists(st.integers(1, 5) | st.sampled_from("abc"), max_size
 @given(scripts=SCRIPTS, batch_size=st.integers(1, 5))
 def test_all_segments_come_once_and_never_too_many_are_decoded(scripts, batch_size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(together, "Decoding", Windows)
+        patch.setattr(together, "DecodingBatch", Windows)
         taken = []
         jobs = (taken.append(number) or job(number, script) for number, script in enumerate(scripts))
         found, made = run(jobs, batch_size)
@@ -102,7 +102,7 @@ def test_all_segments_come_once_and_never_too_many_are_decoded(scripts, batch_si
 @given(scripts=SCRIPTS, batch_size=st.integers(1, 5))
 def test_in_order_keeps_the_order_of_the_jobs(scripts, batch_size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(together, "Decoding", Windows)
+        patch.setattr(together, "DecodingBatch", Windows)
         found, _ = run((job(number, script) for number, script in enumerate(scripts)), batch_size)
         seen = [segment["text"] for segment in in_order(found, {})]
     assert seen == [text for script in scripts for text in segments_of(script)]
@@ -246,11 +246,11 @@ class Decoder:
 def test_one_by_one_asks_the_model_for_each_window():
     def steps():
         yield {"text": "a"}
-        assert (yield Request(["first"], "one", "random")) == "answer 1"
+        assert (yield WindowRequest(["first"], "one", "random")) == "answer 1"
         yield {"text": "b"}
         yield {"text": "c"}
-        assert (yield Request(["second"], "two")) == "answer 2"
-        assert (yield Request(["third"], "three")) == "answer 3"
+        assert (yield WindowRequest(["second"], "two")) == "answer 2"
+        assert (yield WindowRequest(["third"], "three")) == "answer 3"
 
     model = Decoder()
     assert [segment["text"] for segment in run_sequential(steps(), model)] == ["a", "b", "c"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conftest import LJ
 from minwhisper.audio.load import open_audio
 from minwhisper.audio.mel import Spectrogram
-from minwhisper.transcription.chunking import SHORTEST, SHORTEST_UNTIMED, chunk_at_silence, loudness
+from minwhisper.transcription.chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence, loudness
 from scripted import GAP, HOP, RATE
 
 
@@ -55,7 +55,7 @@ SPECTROGRAMS = st.builds(
 def test_parts_follow_each_other_and_are_neither_too_long_nor_too_short(mel, data):
     start = data.draw(st.just(0) | st.integers(0, mel.frames))
     end = data.draw(st.just(mel.frames) | st.integers(start, mel.frames))
-    shortest = data.draw(st.sampled_from([SHORTEST, SHORTEST_UNTIMED]))
+    shortest = data.draw(st.sampled_from([MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED]))
     parts = list(chunk_at_silence(mel, start, end, shortest))
     edges = [start, *(stop for _, stop in parts)]
     assert parts == list(pairwise(edges))

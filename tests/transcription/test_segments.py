@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper.transcription.segments import Piece, Split, split_window
+from minwhisper.transcription.segments import TimedTokens, WindowSplit, split_window
 
 FIRST = 100  # the id of <|0.00|> in the hand-made tokens; below it is text
 
@@ -18,9 +18,9 @@ def time(step: int) -> int:
 A, B, C = 1, 2, 3
 
 
-def piece(start: int, end: int, tokens: tuple[int, ...]) -> Piece:
+def piece(start: int, end: int, tokens: tuple[int, ...]) -> TimedTokens:
     """A piece by its place in frames."""
-    return Piece(pytest.approx(start / 100, abs=1e-9), pytest.approx(end / 100, abs=1e-9), tokens)
+    return TimedTokens(pytest.approx(start / 100, abs=1e-9), pytest.approx(end / 100, abs=1e-9), tokens)
 
 
 CUTS = {
@@ -80,21 +80,21 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize(("tokens", "pieces", "advance", "closed"), CUTS.values(), ids=CUTS)
-def test_a_full_window_is_cut_where_two_times_meet(tokens, pieces, advance, closed):
-    assert split_window(tokens, FIRST, 3000) == Split(pieces, advance, closed)
+@pytest.mark.parametrize(("tokens", "pieces", "advance", "single_timestamp_ending"), CUTS.values(), ids=CUTS)
+def test_a_full_window_is_cut_where_two_times_meet(tokens, pieces, advance, single_timestamp_ending):
+    assert split_window(tokens, FIRST, 3000) == WindowSplit(pieces, advance, single_timestamp_ending)
 
 
 @pytest.mark.parametrize("size", [1, 2, 19, 20, 965])
 def test_a_segment_without_an_end_lasts_to_the_end_of_the_sound(size):
     # A window that is shorter than 30 s can have an odd number of frames, half of a timestamp's step.
-    assert split_window([time(0), A], FIRST, size) == Split([piece(0, size, (time(0), A))], size, False)
+    assert split_window([time(0), A], FIRST, size) == WindowSplit([piece(0, size, (time(0), A))], size, False)
 
 
 def test_a_time_behind_the_sound_is_kept_but_no_frame_behind_it_is_skipped():
     # The model hears zeros there and may place an end in them; openai-whisper reports it as it is.
     tokens = [time(0), A, time(100), time(100), B]
-    assert split_window(tokens, FIRST, 20) == Split([piece(0, 200, (time(0), A, time(100)))], 20, False)
+    assert split_window(tokens, FIRST, 20) == WindowSplit([piece(0, 200, (time(0), A, time(100)))], 20, False)
 
 
 @pytest.mark.parametrize(("size", "advance"), [(3000, 2), (1, 1)])
@@ -130,10 +130,10 @@ def allowed_tokens(draw: st.DrawFn) -> list[int]:
 @settings(deadline=None, max_examples=300)
 @given(tokens=allowed_tokens(), size=st.integers(1, 3000))
 def test_allowed_tokens_give_segments_in_order_and_a_way_on(tokens, size):
-    pieces, advance, closed = split_window(tokens, FIRST, size)
+    pieces, advance, single_timestamp_ending = split_window(tokens, FIRST, size)
     assert 1 <= advance <= size
-    assert closed == (len(tokens) > 1 and tokens[-1] >= FIRST > tokens[-2])
-    assert not closed or advance == size
+    assert single_timestamp_ending == (len(tokens) > 1 and tokens[-1] >= FIRST > tokens[-2])
+    assert not single_timestamp_ending or advance == size
     said = [token for piece in pieces for token in piece.tokens]
     assert said == tokens[: len(said)]
     left = tokens[len(said) :]
@@ -152,9 +152,9 @@ def test_allowed_tokens_give_segments_in_order_and_a_way_on(tokens, size):
 )
 def test_any_tokens_at_all_give_a_way_on(tokens, size):
     # Without timestamps no rule holds the times back, should the model say some.
-    pieces, advance, closed = split_window(tokens, FIRST, size)
+    pieces, advance, single_timestamp_ending = split_window(tokens, FIRST, size)
     assert 1 <= advance <= size
-    assert not closed or advance == size
+    assert not single_timestamp_ending or advance == size
     said = [token for piece in pieces for token in piece.tokens]
     assert said == tokens[: len(said)]
     assert pieces

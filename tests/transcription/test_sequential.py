@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minwhisper.decoding.decode import DecodingResult, Request
+from minwhisper.decoding.decode import DecodingResult, WindowRequest
 from minwhisper.decoding.options import TranscriptionOptions
 from minwhisper.transcription.sequential import SequentialTranscription
 from scripted import HOP, REPETITIVE, SILENT, Numbered, Scripted, quiet, said
@@ -40,7 +40,7 @@ def follow(steps, model, script):
     item = next(steps, None)
     while item is not None:
         try:
-            if isinstance(item, Request):
+            if isinstance(item, WindowRequest):
                 requests.append(item)
                 seen.append(None)
                 item = steps.send(answer(model, item, next(script)))
@@ -55,9 +55,9 @@ def follow(steps, model, script):
 
 def test_a_window_is_asked_for_and_its_answer_becomes_segments():
     passage, model, reports, generator = begin(700)
-    steps = passage.steps(0, 700)
+    steps = passage.run(0, 700)
     request = next(steps)
-    assert isinstance(request, Request)
+    assert isinstance(request, WindowRequest)
     assert request.features.shape == (1, 1500, 384)
     assert request.generator is generator
     assert (request.options.language, tuple(request.options.prompt), request.options.temperature) == ("en", (), 0.0)
@@ -73,7 +73,7 @@ def test_a_window_is_asked_for_and_its_answer_becomes_segments():
 def test_the_next_window_begins_where_the_last_segment_ended_and_is_told_it():
     passage, model, reports, _ = begin(9000)
     script = [said(0.0, " one", 20.0, 20.0), said(0.0, " two", 25.0)]
-    requests, seen = follow(passage.steps(1000, 6000), model, script)
+    requests, seen = follow(passage.run(1000, 6000), model, script)
     assert model.windows == [(1000, 3000), (3000, 3000)]
     assert seen == [None, " one", None, " two"]
     told = [model.tokenizer.decode_with_timestamps(request.options.prompt) for request in requests]
@@ -83,8 +83,8 @@ def test_the_next_window_begins_where_the_last_segment_ended_and_is_told_it():
 
 def test_what_was_said_is_remembered_in_the_next_stretch():
     passage, model, _, _ = begin(4000)
-    follow(passage.steps(0, 500), model, [said(0.0, " one", 5.0)])
-    requests, _ = follow(passage.steps(2000, 2500), model, [said(0.0, " two", 5.0)])
+    follow(passage.run(0, 500), model, [said(0.0, " one", 5.0)])
+    requests, _ = follow(passage.run(2000, 2500), model, [said(0.0, " two", 5.0)])
     assert model.tokenizer.decode_with_timestamps(requests[0].options.prompt) == "<|0.00|> one<|5.00|>"
     assert model.windows == [(0, 500), (2000, 500)]
 
@@ -92,15 +92,15 @@ def test_what_was_said_is_remembered_in_the_next_stretch():
 def test_two_passages_know_nothing_of_each_other():
     first, model, _, _ = begin(4000)
     second = begin(4000)[0]
-    follow(first.steps(0, 500), model, [said(0.0, " one", 5.0)])
-    requests, _ = follow(second.steps(500, 1000), model, [said(0.0, " two", 5.0)])
+    follow(first.run(0, 500), model, [said(0.0, " one", 5.0)])
+    requests, _ = follow(second.run(500, 1000), model, [said(0.0, " two", 5.0)])
     assert tuple(requests[0].options.prompt) == ()
 
 
 def test_a_window_is_asked_for_again_until_the_answer_will_do():
     passage, model, reports, _ = begin(500, temperature=(0.0, 0.5, 1.0))
     script = [said(0.0, " a a a", 5.0, **REPETITIVE), said(0.0, " b", 5.0)]
-    requests, seen = follow(passage.steps(0, 500), model, script)
+    requests, seen = follow(passage.run(0, 500), model, script)
     assert [request.options.temperature for request in requests] == [0.0, 0.5]
     assert seen == [None, None, " b"]
     assert requests[0].features is requests[1].features  # encoded once
@@ -109,13 +109,13 @@ def test_a_window_is_asked_for_again_until_the_answer_will_do():
 
 def test_the_last_answer_has_to_do():
     passage, model, _, _ = begin(500, temperature=(0.0, 1.0))
-    _, seen = follow(passage.steps(0, 500), model, [said(" a", **REPETITIVE), said(" b", **REPETITIVE)])
+    _, seen = follow(passage.run(0, 500), model, [said(" a", **REPETITIVE), said(" b", **REPETITIVE)])
     assert seen == [None, None, " b"]
 
 
 def test_silence_becomes_no_segment():
     passage, model, reports, _ = begin(4000)
-    _, seen = follow(passage.steps(0, 4000), model, [SILENT, said(0.0, " one", 5.0)])
+    _, seen = follow(passage.run(0, 4000), model, [SILENT, said(0.0, " one", 5.0)])
     assert seen == [None, None, " one"]
     assert reports == [3000, 1000]
 
@@ -123,13 +123,13 @@ def test_silence_becomes_no_segment():
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (300, 300), (300, 200)])
 def test_an_empty_stretch_asks_for_nothing(start, end):
     passage, model, reports, _ = begin(500)
-    assert list(passage.steps(start, end)) == []
+    assert list(passage.run(start, end)) == []
     assert model.windows == reports == []
 
 
 def test_a_passage_can_be_closed_while_it_waits():
     passage, model, reports, _ = begin(500)
-    steps = passage.steps(0, 500)
+    steps = passage.run(0, 500)
     next(steps)
     steps.close()
     assert next(steps, None) is None

@@ -440,8 +440,8 @@ def test_segments_that_wait_for_an_earlier_part_can_be_kept_after_an_interruptio
         with pytest.raises(KeyboardInterrupt):
             next(running)
         assert running.transcript["segments"] == [first]
-        assert [segment["text"] for segment in running.keep_held()] == [later[0]["text"], later[-1]["text"]]
-        assert running.keep_held() == []
+        assert [segment["text"] for segment in running.add_held()] == [later[0]["text"], later[-1]["text"]]
+        assert running.add_held() == []
     assert [segment["id"] for segment in running.transcript["segments"]] == [0, 1, 2]
     assert running.transcript["text"] == first["text"] + later[0]["text"] + later[-1]["text"]
 

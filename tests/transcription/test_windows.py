@@ -8,7 +8,7 @@ import pytest
 from minwhisper.decoding.decode import DecodingResult
 from minwhisper.decoding.options import TranscriptionOptions
 from minwhisper.errors import OptionError
-from minwhisper.transcription.windows import has_failed, is_silence
+from minwhisper.transcription.windows import is_silence, needs_fallback
 from scripted import (
     ENGLISH,
     FINE,
@@ -142,11 +142,11 @@ def test_a_sound_of_nothing_but_silence_has_no_segments(clips):
 def test_failing_is_repeating_or_being_improbable_but_not_silence():
     options = TranscriptionOptions.named()
     fine = DecodingResult(GAP, "en", avg_logprob=-0.1, no_speech_prob=0.1, compression_ratio=1.0)
-    assert not has_failed(fine, options)
-    assert has_failed(replace(fine, compression_ratio=2.5), options)
-    assert has_failed(replace(fine, avg_logprob=-1.5), options)
-    assert not has_failed(replace(fine, avg_logprob=-1.5, no_speech_prob=0.9), options)
-    assert has_failed(replace(fine, compression_ratio=2.5, no_speech_prob=0.9), options)
+    assert not needs_fallback(fine, options)
+    assert needs_fallback(replace(fine, compression_ratio=2.5), options)
+    assert needs_fallback(replace(fine, avg_logprob=-1.5), options)
+    assert not needs_fallback(replace(fine, avg_logprob=-1.5, no_speech_prob=0.9), options)
+    assert needs_fallback(replace(fine, compression_ratio=2.5, no_speech_prob=0.9), options)
 
 
 # ------------------------------------------------------------------------------------------ what windows are told

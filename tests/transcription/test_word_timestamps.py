@@ -11,16 +11,16 @@ from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.alignment import find_alignment
 from minwhisper.transcription.word_timestamps import (
     add_word_timestamps,
-    fit_together,
-    is_anomalous,
+    assign_words,
+    is_segment_anomaly,
     last_word_end,
-    share_words,
+    median_duration,
+    reconcile_times,
     shorten_after_pause,
     shorten_at_sentence_ends,
     skip_hallucinations,
     skip_leading_silence,
-    usual_duration,
-    word_anomaly,
+    word_anomaly_score,
 )
 from minwhisper.transcription.words import WordTiming
 from vocabularies import PIECE_COUNTS, made_up_pieces
@@ -77,7 +77,7 @@ def times(words) -> list[tuple[float, float]]:
     ids=str,
 )
 def test_the_usual_duration(durations, usual):
-    assert usual_duration([timing("a", 1.0, 1.0 + duration) for duration in durations]) == usual
+    assert median_duration([timing("a", 1.0, 1.0 + duration) for duration in durations]) == usual
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_words_are_shared_by_their_tokens():
         timing(" c", 1.0, 2.0, (5,)),
         timing(" d", 2.0, 3.0, (6,)),
     ]
-    shared = share_words(timings, [2, 0, 1, 1, 1, 1], 10.0)
+    shared = assign_words(timings, [2, 0, 1, 1, 1, 1], 10.0)
     # " b." has two tokens: it is all the third segment's, to which one of the two belongs.
     assert [[word["word"] for word in words] for words in shared] == [[" a"], [], [" b."], [" c"], [" d"], []]
     assert times(shared[0]) == [(10.0, 10.1)]
@@ -180,14 +180,14 @@ def test_segment_and_words_agree_on_the_times(given_times, words, segment_times,
     before = segment(*given_times)
     spoken = [said("a", *word) for word in words]
     kept = deepcopy((before, spoken))
-    fitted = fit_together(before, spoken, 0.5)
+    fitted = reconcile_times(before, spoken, 0.5)
     assert (fitted["start"], fitted["end"]) == segment_times
     assert times(fitted["words"]) == [pytest.approx(word) for word in word_times]
     assert (before, spoken) == kept
 
 
 def test_no_word_starts_before_the_sound():
-    fitted = fit_together(segment(0.3, 5.0), [said("a", -0.4, 0.4), said("b", 0.4, 5.0)], 0.7)
+    fitted = reconcile_times(segment(0.3, 5.0), [said("a", -0.4, 0.4), said("b", 0.4, 5.0)], 0.7)
     assert fitted["words"][0]["start"] == 0.0
 
 
@@ -347,7 +347,7 @@ def test_the_end_of_the_last_word(segments, end):
     ],
 )
 def test_what_is_odd_about_a_word(duration, probability, anomaly):
-    assert word_anomaly(said(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
+    assert word_anomaly_score(said(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
 
 
 GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: anomaly 0, 1, 0.495
@@ -372,15 +372,15 @@ GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: an
     ids=str,
 )
 def test_what_is_odd_about_a_segment(words, anomalous):
-    assert is_anomalous(segment(0, 9, [said(" a", 0.0, *word) for word in words])) == anomalous
+    assert is_segment_anomaly(segment(0, 9, [said(" a", 0.0, *word) for word in words])) == anomalous
 
 
 def test_marks_do_not_tell():
     odd_marks = [said(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
-    assert not is_anomalous(segment(0, 9, [*odd_marks, said(" a", 0.0, 0.5)]))
-    assert is_anomalous(segment(0, 9, [said(" a.", 0.0, 0.0, 0.0), said(".", 0.0, 0.5)]))
-    assert is_anomalous(segment(0, 9, [said(".", 0.0, 0.5)]))  # nothing but marks
-    assert not is_anomalous(segment(0, 9))  # nothing known
+    assert not is_segment_anomaly(segment(0, 9, [*odd_marks, said(" a", 0.0, 0.5)]))
+    assert is_segment_anomaly(segment(0, 9, [said(" a.", 0.0, 0.0, 0.0), said(".", 0.0, 0.5)]))
+    assert is_segment_anomaly(segment(0, 9, [said(".", 0.0, 0.5)]))  # nothing but marks
+    assert not is_segment_anomaly(segment(0, 9))  # nothing known
 
 
 def fine(start, end):

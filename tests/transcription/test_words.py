@@ -8,10 +8,10 @@ from minwhisper.errors import TokenizerError
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.words import (
     WordTiming,
-    merge_punctuation,
-    split_on_characters,
-    split_on_spaces,
-    split_to_words,
+    merge_punctuations,
+    split_to_word_tokens,
+    split_tokens_on_spaces,
+    split_tokens_on_unicode,
 )
 from vocabularies import PIECE_COUNTS, TEXT, installed, made_up_pieces
 
@@ -54,48 +54,48 @@ def texts(words) -> list[str]:
 def test_text_falls_into_characters_and_words(multilingual, text, pieces, words):
     tokens = [token for piece in pieces for token in multilingual.encode(piece)]
     assert multilingual.decode(tokens) == text
-    assert texts(split_on_characters(multilingual, tokens)) == pieces
-    assert texts(split_on_spaces(multilingual, tokens)) == words
+    assert texts(split_tokens_on_unicode(multilingual, tokens)) == pieces
+    assert texts(split_tokens_on_spaces(multilingual, tokens)) == words
 
 
 def test_bytes_that_are_no_character_are_words_of_their_own(multilingual):
     tokens = [8404, 871, 287, 6, 246, 526, 3210, 20378]
-    pieces = split_on_characters(multilingual, tokens)
+    pieces = split_tokens_on_unicode(multilingual, tokens)
     assert texts(pieces) == [" elle", " est", " l", "'", "\ufffd", "é", "rit", "oire"]
     assert [token for _, own in pieces for token in own] == tokens
-    assert texts(split_on_spaces(multilingual, tokens)) == [" elle", " est", " l", "'\ufffdéritoire"]
+    assert texts(split_tokens_on_spaces(multilingual, tokens)) == [" elle", " est", " l", "'\ufffdéritoire"]
 
 
 def test_a_character_of_several_tokens_is_not_cut(multilingual):
     tokens = multilingual.encode("\N{SNOWMAN}\N{GRINNING FACE}")
     assert len(tokens) > 2
-    assert texts(split_on_characters(multilingual, tokens)) == ["\N{SNOWMAN}", "\N{GRINNING FACE}"]
+    assert texts(split_tokens_on_unicode(multilingual, tokens)) == ["\N{SNOWMAN}", "\N{GRINNING FACE}"]
 
 
 def test_special_tokens_are_words_of_their_own(multilingual):
     tokens = [*multilingual.encode("a"), multilingual.timestamp_begin + 5, *multilingual.encode(" b"), multilingual.eot]
-    assert texts(split_on_spaces(multilingual, tokens)) == ["a", "<|0.10|>", " b", "<|endoftext|>"]
+    assert texts(split_tokens_on_spaces(multilingual, tokens)) == ["a", "<|0.10|>", " b", "<|endoftext|>"]
 
 
 @pytest.mark.parametrize("language", ["zh", "ja", "th", "lo", "my", "yue"])
 def test_languages_without_spaces_are_cut_at_characters(multilingual, language):
     tokens = multilingual.encode("我是美国人")
-    assert len(split_to_words(multilingual, tokens, language)) > 1
-    assert split_to_words(multilingual, tokens, language) == split_on_characters(multilingual, tokens)
+    assert len(split_to_word_tokens(multilingual, tokens, language)) > 1
+    assert split_to_word_tokens(multilingual, tokens, language) == split_tokens_on_unicode(multilingual, tokens)
 
 
 @pytest.mark.parametrize("language", ["en", "ko", "fr", None])
 def test_other_languages_are_cut_at_spaces(multilingual, language):
     tokens = multilingual.encode("so not我是美国人")
-    assert split_to_words(multilingual, tokens, language) == split_on_spaces(multilingual, tokens)
-    assert len(split_to_words(multilingual, tokens, language)) == 2
+    assert split_to_word_tokens(multilingual, tokens, language) == split_tokens_on_spaces(multilingual, tokens)
+    assert len(split_to_word_tokens(multilingual, tokens, language)) == 2
 
 
 @settings(deadline=None)
 @given(text=TEXT)
 def test_words_are_the_text(made_up, text):
     tokens = made_up.encode(text)
-    for split in (split_on_characters, split_on_spaces):
+    for split in (split_tokens_on_unicode, split_tokens_on_spaces):
         words = split(made_up, tokens)
         assert [token for _, own in words for token in own] == tokens
         assert "".join(texts(words)) == text
@@ -104,7 +104,7 @@ def test_words_are_the_text(made_up, text):
 @settings(deadline=None, max_examples=300)
 @given(tokens=st.lists(st.sampled_from([0, 32, *range(94, 256), 300, 5000, 40000, 50257, 50364])))
 def test_no_token_is_lost_whatever_the_bytes(made_up, tokens):
-    for split in (split_on_characters, split_on_spaces):
+    for split in (split_tokens_on_unicode, split_tokens_on_spaces):
         assert [token for _, own in split(made_up, tokens) for token in own] == tokens
 
 
@@ -112,13 +112,13 @@ def test_bytes_left_at_the_end_are_the_last_word(made_up):
     # Two bytes of a three-byte character and then "A": as one text, the first two are one U+FFFD and not two.
     alone = {made_up.token_bytes(token): token for token in range(256)}
     tokens = [alone[b"\xe2"], alone[b"\x82"], alone[b"A"]]
-    assert texts(split_on_characters(made_up, tokens)) == ["\ufffd", "\ufffdA"]
-    assert texts(split_on_characters(made_up, tokens[:2])) == ["\ufffd", "\ufffd"]
+    assert texts(split_tokens_on_unicode(made_up, tokens)) == ["\ufffd", "\ufffdA"]
+    assert texts(split_tokens_on_unicode(made_up, tokens[:2])) == ["\ufffd", "\ufffd"]
 
 
 def test_an_unknown_token_is_an_error(made_up):
     with pytest.raises(TokenizerError, match="expected an id"):
-        split_on_spaces(made_up, [51865])
+        split_tokens_on_spaces(made_up, [51865])
 
 
 # ------------------------------------------------------------------------------------------ marks
@@ -151,18 +151,18 @@ def timed(*words: str) -> list[WordTiming]:
     ids=repr,
 )
 def test_marks_join_their_words(words, merged):
-    assert [timing.word for timing in merge_punctuation(timed(*words), PREPEND, APPEND)] == merged
+    assert [timing.word for timing in merge_punctuations(timed(*words), PREPEND, APPEND)] == merged
 
 
 def test_which_marks_join_is_the_callers_to_say():
     words = timed(" (", "a", ")", ".")
-    assert [timing.word for timing in merge_punctuation(words, "", ".")] == [" (", "a", ")."]
-    assert [timing.word for timing in merge_punctuation(words, "(", "!")] == [" (a", ")", "."]
+    assert [timing.word for timing in merge_punctuations(words, "", ".")] == [" (", "a", ")."]
+    assert [timing.word for timing in merge_punctuations(words, "(", "!")] == [" (a", ")", "."]
 
 
 def test_a_word_keeps_its_times_and_gets_the_tokens_of_its_marks():
     before = timed(" (", "word", ")", ".", " b")
     kept = list(before)
-    merged = merge_punctuation(before, PREPEND, APPEND)
+    merged = merge_punctuations(before, PREPEND, APPEND)
     assert merged == [WordTiming(" (word).", (0, 1, 2, 3), 1.0, 2.0, 0.1), before[-1]]
     assert before == kept

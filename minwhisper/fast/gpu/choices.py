@@ -2,8 +2,8 @@
 
 The kernel does what :class:`minwhisper.decoding.logit_filters.LogitFilters`,
 :func:`minwhisper.model.layers.log_softmax` and the first part of
-a :class:`minwhisper.decoding.search.Sampler` do. The second part, which compares the candidates, is a few numbers on
-this side.
+a :class:`minwhisper.decoding.search.KernelSampler` do. The second part, which compares the candidates, is a few numbers
+on this side.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from ...common.backend import Array, address, array_module, asarray_like
 from ...common.finite import check_finite, error_context
 from ...decoding.logit_filters import LogitFilters
-from ...decoding.search import Candidate, Chosen, Sampler, Step
+from ...decoding.search import Candidate, DecoderRequest, DecoderResponse, KernelSampler
 from ...model.config import WhisperConfig
 from .kernels import MAX_TOP, Kernels
 from .table import Field, HeaderAt, Kind, RowTable
@@ -45,17 +45,17 @@ class Choices:
         self._vocabulary, self._kernels, self._like = config.vocab_size, kernels, like
         self._filters: dict[LogitFilters, Array] = {}
 
-    def possible(self, step: Step) -> bool:
+    def possible(self, step: DecoderRequest) -> bool:
         """Return whether the kernel can choose as a step asks; wider beams choose by the array library."""
-        sampler = step.strategy.sampler
-        known = len(step.rules) == 1 and isinstance(step.rules[0], LogitFilters)
+        sampler = step.sampler.kernel_sampler
+        known = len(step.logit_filters) == 1 and isinstance(step.logit_filters[0], LogitFilters)
         return known and sampler is not None and sampler.top <= min(MAX_TOP, self._vocabulary)
 
-    def top(self, steps: Sequence[Step]) -> int:
+    def top(self, steps: Sequence[DecoderRequest]) -> int:
         """Return the number of tokens per choice: the largest that is asked for."""
         return max((_sampler(step).top for step in steps), default=1)
 
-    def greedy(self, steps: Sequence[Step]) -> bool:
+    def greedy(self, steps: Sequence[DecoderRequest]) -> bool:
         """Return whether each choice is simply the next token of its row."""
         return all(_sampler(step).top == 1 and _sampler(step).temperature == 0 for step in steps)
 
@@ -72,7 +72,7 @@ class Choices:
         """Choose as the table says: logits (N, V)."""
         self._kernels.choose(table, logits, to.slices, to.counters, to.out, len(to.counters))
 
-    def describe(self, table: RowTable, steps: Sequence[Step], top: int, greedy: bool) -> None:
+    def describe(self, table: RowTable, steps: Sequence[DecoderRequest], top: int, greedy: bool) -> None:
         """Enter choices, those of a step one after another, after the one that reads its probe."""
         entries: list[tuple[int, ...]] = []
         shares: list[tuple[float, float]] = []
@@ -84,15 +84,15 @@ class Choices:
                 shares.append((0.0, 1.0))
                 row += 1
             kind, apart = Kind.SAMPLE if sampler.temperature > 0 else Kind.LIKELIEST, len(step.rows) > 1
-            for candidate in step.going:  # of a single row, all continue
-                entries.append((row, kind, *_state(candidate, step.rules[0]), filters, -1))
+            for candidate in step.candidates:  # of a single row, all continue
+                entries.append((row, kind, *_state(candidate, step.logit_filters[0]), filters, -1))
                 row += apart
             row += not apart
             if sampler.temperature > 0:
                 assert sampler.generator is not None
-                shares += [(share, sampler.temperature) for share in sampler.generator.random(len(step.going))]
+                shares += [(share, sampler.temperature) for share in sampler.generator.random(len(step.candidates))]
             else:
-                shares += [(0.0, 1.0)] * len(step.going)
+                shares += [(0.0, 1.0)] * len(step.candidates)
         if entries:
             table.fields[_CHOICE_FIELDS, : len(entries)] = np.array(entries, np.int64).T
             table.numbers[[Field.SHARE, Field.TEMPERATURE], : len(entries)] = np.array(shares).T
@@ -100,11 +100,11 @@ class Choices:
         table.header[HeaderAt.TOP_AT] = top
         table.header[HeaderAt.ADVANCE_AT] = int(greedy)
 
-    def read(self, step: Step, chosen: Array) -> Chosen:
+    def read(self, step: DecoderRequest, chosen: Array) -> DecoderResponse:
         """Return what was chosen: int32 (choices, top, 2) on this side, with the bits of log-probabilities.
 
         Raises :class:`NumericalError` for a probability that is not a number: see
-        :func:`minwhisper.decoding.search.choose`.
+        :func:`minwhisper.decoding.search.choose_tokens`.
         """
         values, probability, sampler = chosen.view(np.float32), float("nan"), _sampler(step)
         with error_context(step.where):
@@ -114,11 +114,11 @@ class Choices:
                 chosen, values = chosen[1:], values[1:]
             tokens, logprobs = chosen[:, : sampler.top, 0], values[:, : sampler.top, 1]
             check_finite(logprobs.ravel().tolist(), "the log-probability of a token")
-        return Chosen(sampler.choose(tokens.tolist(), logprobs.tolist(), step.going), probability)
+        return DecoderResponse(sampler.choose_from(tokens.tolist(), logprobs.tolist(), step.candidates), probability)
 
-    def _address(self, step: Step) -> int:
+    def _address(self, step: DecoderRequest) -> int:
         """Where a step's filters are on the GPU: a few ids, and two bits per token."""
-        filters: Any = step.rules[0]
+        filters: Any = step.logit_filters[0]
         if filters not in self._filters:
             if len(self._filters) >= KEPT:
                 self._filters.clear()
@@ -129,8 +129,8 @@ class Choices:
 def filter_array(filters: LogitFilters, vocabulary: int) -> Array:
     """Return filters as the kernel reads them: int32, FILTER_HEADER values and a bit per token, twice."""
     times = filters.timestamps
-    latest = -1 if times is None or times.latest_start is None else times.latest_start
-    ids = (0, -1, vocabulary, -1) if times is None else (1, times.no_timestamps, times.first, latest)
+    latest = -1 if times is None or times.max_initial_index is None else times.max_initial_index
+    ids = (0, -1, vocabulary, -1) if times is None else (1, times.no_timestamps, times.timestamp_begin, latest)
     header = np.zeros(FILTER_HEADER, np.int32)
     header[:5] = filters.eot, *ids
     bits = np.zeros((2, 32 * -(-vocabulary // 32)), bool)
@@ -139,14 +139,14 @@ def filter_array(filters: LogitFilters, vocabulary: int) -> Array:
     return np.concatenate([header, np.packbits(bits, bitorder="little").view("<i4")])
 
 
-def _sampler(step: Step) -> Sampler:
-    assert step.strategy.sampler is not None
-    return step.strategy.sampler
+def _sampler(step: DecoderRequest) -> KernelSampler:
+    assert step.sampler.kernel_sampler is not None
+    return step.sampler.kernel_sampler
 
 
 def _state(candidate: Candidate, filters: Any) -> tuple[int, int, int, int]:
     """What the filters need to know of a candidate: tokens so far, the last two, and the last timestamp, or -1."""
     tokens = candidate.tokens
     times = filters.timestamps
-    time = -1 if times is None else next((token for token in reversed(tokens) if token >= times.first), -1)
+    time = -1 if times is None else next((token for token in reversed(tokens) if token >= times.timestamp_begin), -1)
     return len(tokens), tokens[-1] if tokens else -1, tokens[-2] if len(tokens) > 1 else -1, time

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ...common.backend import Array, on_device, reserve
-from ...decoding.search import Chosen, Step
+from ...decoding.search import DecoderRequest, DecoderResponse
 from ...model.config import WhisperConfig
 from ...model.engine import DecoderInput, Engine, PlainEngine
 from ...model.layers import Weights
@@ -80,7 +80,9 @@ class GpuEngine:
         with on_device(self.device):
             return self.steps.decode_batch(feeds)
 
-    def choose_batch(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
+    def choose_batch(
+        self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
+    ) -> list[tuple[DecoderResponse, GpuCache]]:
         """See :func:`minwhisper.decoding.search.choose_batch`."""
         with on_device(self.device):
             return self.steps.choose_batch(requests)

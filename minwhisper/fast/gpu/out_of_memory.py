@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ...common.backend import Array, on_device
-from ...decoding.search import Chosen, Step, choose_batch
+from ...decoding.search import DecoderRequest, DecoderResponse, choose_batch
 from ...errors import DeviceMemoryError
 from ...model.config import PUBLISHED, WhisperConfig
 from ...model.engine import DecoderInput, Engine
@@ -157,7 +157,7 @@ class GuardedEngine:
         with self._guard.at("decoding"):
             return self._engine.decode_batch(feeds)
 
-    def choose_batch(self, requests: Sequence[tuple[Step, Any]]) -> list[tuple[Chosen, Any]]:
+    def choose_batch(self, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
         """See :func:`minwhisper.decoding.search.choose_batch`."""
         with self._guard.at("decoding"):
             return choose_batch(self._engine, requests)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.backend import Array, address, array_module, to_numpy
-from ...decoding.search import Chosen, Step, choose
+from ...decoding.search import DecoderRequest, DecoderResponse, choose_tokens
 from ...model.decoder import check_tokens
 from ...model.engine import DecoderInput
 from ..devices import is_full
@@ -91,16 +91,18 @@ class Steps:
                     found[number] = self._prompt(feed)
             return [found[number] for number in range(len(feeds))]
 
-    def choose_batch(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
+    def choose_batch(
+        self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
+    ) -> list[tuple[DecoderResponse, GpuCache]]:
         """Decode tokens and choose the next ones: see :func:`minwhisper.decoding.search.choose_batch`."""
         with self._alone():
-            found: dict[int, tuple[Chosen, GpuCache]] = {}
+            found: dict[int, tuple[DecoderResponse, GpuCache]] = {}
             together = []
             for number, (step, cache) in enumerate(requests):
                 if not self._choices.possible(step):
                     logits, new = self._prompt(DecoderInput(step.tokens, cache, step.wanted))
-                    found[number] = choose(step, logits), new
-                elif step.probe is None and len(step.tokens[0]) == 1 and len(step.going) == cache.rows:
+                    found[number] = choose_tokens(step, logits), new
+                elif step.probe is None and len(step.tokens[0]) == 1 and len(step.candidates) == cache.rows:
                     together.append(number)
                 else:
                     found[number] = self._choose_after_prompt(step, cache)
@@ -111,12 +113,12 @@ class Steps:
 
     # -------------------------------------------------------------------------------------- steps
 
-    def _step(self, requests: Sequence[tuple[Step, GpuCache]]) -> list[tuple[Chosen, GpuCache]]:
+    def _step(self, requests: Sequence[tuple[DecoderRequest, GpuCache]]) -> list[tuple[DecoderResponse, GpuCache]]:
         steps = [step for step, _ in requests]
         before, self._continuation = self._continuation, None
         caches = [self._extended(step.tokens, cache) for step, cache in requests]
         tokens = [row for step in steps for row in step.tokens]
-        ways = tuple((step.rules, step.strategy.sampler) for step in steps)
+        ways = tuple((step.logit_filters, step.sampler.kernel_sampler) for step in steps)
         top, greedy = self._choices.top(steps), self._choices.greedy(steps)
         if before is not None and _continues(before, requests, caches, tokens, ways):
             buffers = self._buffers[before.capacity]
@@ -126,8 +128,8 @@ class Steps:
         chosen = to_numpy(buffers.results.out[: 2 * top * len(tokens)]).reshape(len(tokens), top, 2)
         answers, start = [], 0
         for step in steps:
-            answers.append(self._choices.read(step, chosen[start : start + len(step.going)]))
-            start += len(step.going)
+            answers.append(self._choices.read(step, chosen[start : start + len(step.candidates)]))
+            start += len(step.candidates)
         if greedy:
             following = [[int(token)] for token in chosen[:, 0, 0]]
             left = tuple((cache.places, cache.length) for cache in caches)
@@ -138,7 +140,7 @@ class Steps:
         self,
         caches: Sequence[GpuCache],
         tokens: Sequence[Sequence[Sequence[int]]],
-        steps: Sequence[Step] = (),
+        steps: Sequence[DecoderRequest] = (),
         greedy: bool = False,
     ) -> Buffers:
         """Describe a step, whose caches are extended already, in the table of its buffers, and send it."""
@@ -197,9 +199,9 @@ class Steps:
         logits = self._prompt_logits(rows, [row * length + place for row in range(cache.rows) for place in wanted])
         return logits.reshape(cache.rows, len(wanted), -1), cache
 
-    def _choose_after_prompt(self, step: Step, cache: GpuCache) -> tuple[Chosen, GpuCache]:
+    def _choose_after_prompt(self, step: DecoderRequest, cache: GpuCache) -> tuple[DecoderResponse, GpuCache]:
         """A prompt's probe, and choices from its last position for every candidate."""
-        choices = len(step.going) + (step.probe is not None)
+        choices = len(step.candidates) + (step.probe is not None)
         new = self._extended(step.tokens, cache)
         rows = self._through(step.tokens, new, step, choices)
         length, wanted = len(step.tokens[0]), step.wanted
@@ -213,7 +215,7 @@ class Steps:
         return self._choices.read(step, chosen), new
 
     def _through(
-        self, tokens: Sequence[Sequence[int]], cache: GpuCache, step: Step | None = None, choices: int = 0
+        self, tokens: Sequence[Sequence[int]], cache: GpuCache, step: DecoderRequest | None = None, choices: int = 0
     ) -> Rows:
         """A prompt's tokens through the blocks."""
         self._continuation = None
@@ -281,7 +283,7 @@ def _is_step(feed: DecoderInput) -> bool:
 
 def _continues(
     before: Continuation,
-    requests: Sequence[tuple[Step, GpuCache]],
+    requests: Sequence[tuple[DecoderRequest, GpuCache]],
     caches: Sequence[GpuCache],
     tokens: list[list[int]],
     ways: tuple[Any, ...],

@@ -3,7 +3,7 @@
 from functools import cache
 
 import minwhisper
-from minwhisper.transcription.words import split_on_characters
+from minwhisper.transcription.words import split_tokens_on_unicode
 
 
 class Tokenizer:
@@ -20,7 +20,7 @@ class Tokenizer:
 
     def split_tokens_on_unicode(self, tokens: list[int]) -> tuple[list[str], list[list[int]]]:
         """Words and their tokens, side by side."""
-        words = split_on_characters(self._tokenizer, tokens)
+        words = split_tokens_on_unicode(self._tokenizer, tokens)
         return [word.word for word in words], [list(word.tokens) for word in words]
 
 
