@@ -20,7 +20,7 @@ from ..printable import short_repr
 from .sample_store import SampleStore
 
 if TYPE_CHECKING:
-    from .reader import AudioFile
+    from .reader import DecodedAudio
 
 SAMPLE_RATE = 16000  # samples a second
 N_FFT = 400  # samples in a frame of the spectrogram: 25 ms
@@ -35,7 +35,7 @@ AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any
 
 MAX_CHANNELS = 64  # an array with more columns than this is one that lies on its side
 MIN_RATE, MAX_RATE = 1_000, 10_000_000  # samples a second; no sound has fewer or more, a rate in kHz would
-MAX_TRACKS, MAX_NAME = 10**9, 100  # of audio tracks and of characters of a language
+MAX_TRACK_NUMBER, MAX_LANGUAGE_LENGTH = 10**9, 100  # of audio tracks and of characters of a language
 INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 128)}  # silence; full scale above it
 
 
@@ -71,8 +71,8 @@ def load_audio(
     found = _load(source, rate, timeline, track)
     if isinstance(found, np.ndarray):
         return found
-    with AudioReader(found.store) as sound:
-        return sound.read(0, sound.size)
+    with AudioReader(found.store) as reader:
+        return reader.read(0, reader.size)
 
 
 def open_audio(
@@ -91,27 +91,27 @@ def open_audio(
     return (
         AudioReader(found)
         if isinstance(found, np.ndarray)
-        else AudioReader(found.store, late=found.late, track=found.track)
+        else AudioReader(found.store, leading_silence=found.leading_silence, track=found.track)
     )
 
 
 class AudioReader:
     """Mono samples at 16 kHz that are read piece by piece; :func:`open_audio` makes one.
 
-    ``size`` is the number of samples, ``late`` the seconds of silence before the audio begins, if it was opened with
-    ``timeline=True``, and ``track`` a line that says which audio track was read, if there are several. Close it when it
-    is no longer needed, or use it in a ``with`` statement. Two threads must not read it at the same time.
+    ``size`` is the number of samples, ``leading_silence`` the seconds of silence before the audio begins, if it was
+    opened with ``timeline=True``, and ``track`` a line that says which audio track was read, if there are several.
+    Close it when it is no longer needed, or use it in a ``with`` statement. Two threads must not read it at the same time.
 
-    >>> with open_audio(np.array([0.5, 0.25, -1.0])) as sound:
-    ...     sound.size, sound.read(1, 5)
+    >>> with open_audio(np.array([0.5, 0.25, -1.0])) as reader:
+    ...     reader.size, reader.read(1, 5)
     (3, array([ 0.25, -1.  ,  0.  ,  0.  ], dtype=float32))
     """
 
     def __init__(
-        self, samples: NDArray[np.float32] | SampleStore, *, late: float = 0.0, track: str | None = None
+        self, samples: NDArray[np.float32] | SampleStore, *, leading_silence: float = 0.0, track: str | None = None
     ) -> None:
         self.size: int = samples.size
-        self.late, self.track = late, track
+        self.leading_silence, self.track = leading_silence, track
         self._samples: NDArray[np.float32] | SampleStore | None = samples  # None: closed
 
     @property
@@ -152,9 +152,9 @@ class AudioReader:
 
 def _load(
     source: AudioSource, rate: int | None, timeline: bool, track: int | str | None
-) -> "NDArray[np.float32] | AudioFile":
+) -> "NDArray[np.float32] | DecodedAudio":
     """Return samples in memory (N,), or what has been decoded of a file."""
-    if not is_track(track):
+    if not is_valid_track(track):
         got = short_repr(track)
         raise AudioError(f"track: expected a number, 1 for the first audio track, or a language's code, got {got}")
     if isinstance(source, np.ndarray):
@@ -163,21 +163,21 @@ def _load(
         return _load_array(source, rate)
     if rate is not None:
         raise AudioError(f"rate={rate!r}: only an array needs a rate, a file states its own; leave it out")
-    from .reader import store_audio  # FFmpeg's libraries take a while to load, and are not needed for arrays
+    from .reader import decode_audio  # FFmpeg's libraries take a while to load, and are not needed for arrays
 
-    found = store_audio(source, SAMPLE_RATE, timeline=timeline, track=track)
+    found = decode_audio(source, SAMPLE_RATE, timeline=timeline, track=track)
     if found.warning is not None:
         warnings.warn(found.warning, stacklevel=3)  # at the caller of load_audio or open_audio
     return found
 
 
-def is_track(track: object) -> bool:
+def is_valid_track(track: object) -> bool:
     """Tell whether a value can name an audio track: a number from 1, a language, or None for the default."""
     if isinstance(track, str):
-        return bool(track.strip()) and len(track) <= MAX_NAME
+        return bool(track.strip()) and len(track) <= MAX_LANGUAGE_LENGTH
     if not isinstance(track, int | np.integer) or isinstance(track, bool):
         return track is None
-    return 1 <= int(track) < MAX_TRACKS
+    return 1 <= int(track) < MAX_TRACK_NUMBER
 
 
 def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Array:

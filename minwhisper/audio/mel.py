@@ -20,9 +20,9 @@ from .load import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, AudioReader, AudioS
 Float64 = NDArray[np.float64]
 
 N_FREQUENCIES = N_FFT // 2 + 1  # 201
-BLOCK = 300  # frames worked on at a time: 3 s of sound, about 4 MB that the processor's cache may hold
-FLOOR = 1e-10  # the least energy told apart from none
-KEPT = 1 << 23  # bytes of a spectrogram that are kept, 8 MiB: four minutes of 80 bins
+BLOCK_FRAMES = 300  # frames worked on at a time: 3 s of sound, about 4 MB that the processor's cache may hold
+MIN_ENERGY = 1e-10  # the least energy told apart from none
+CACHE_BYTES = 1 << 23  # bytes of a spectrogram that are kept, 8 MiB: four minutes of 80 bins
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin of the whole sound that are kept
 
 
@@ -39,93 +39,93 @@ def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) 
     Raises :class:`AudioError` for what cannot be loaded and for fewer than 201 samples, padding included, since the
     first and the last 200 are mirrored outwards. Source: openai-whisper's function of this name.
     """
-    with open_audio(audio) as sound:
+    with open_audio(audio) as reader:
         if type(padding) is not int or padding < 0:
             raise AudioError(f"padding: expected a number of zeros to append, 0 or more, got {padding!r}")
-        if sound.size + padding <= N_FFT // 2:
+        if reader.size + padding <= N_FFT // 2:
             raise AudioError(
-                f"{sound.size} samples and {padding} of padding are too short for a spectrogram: expected more than "
+                f"{reader.size} samples and {padding} of padding are too short for a spectrogram: expected more than "
                 f"{N_FFT // 2} together; append silence, for instance padding=480000"
             )
-        log_mel = LogMel(sound, n_mels, padding)
-        mel = np.empty((n_mels, log_mel.frames), np.float32)  # (M, T)
-        loudest = -np.inf
-        for start in block_starts(0, log_mel.frames):
+        log_mel = LogMel(reader, n_mels, padding)
+        mel = np.empty((n_mels, log_mel.num_frames), np.float32)  # (M, T)
+        log_max = -np.inf
+        for start in block_starts(0, log_mel.num_frames):
             logs = log_mel.block(start)
-            loudest = max(loudest, float(logs.max()))
+            log_max = max(log_max, float(logs.max()))
             mel[:, start : start + logs.shape[1]] = scale(logs)
-    return clamp(mel, loudest)
+    return clamp(mel, log_max)
 
 
 class Spectrogram:
     """The spectrogram of a sound and the 30 s of zeros behind it, to be read piece by piece.
 
-    ``frames`` is the number of frames in the sound itself, its samples // 160; 3,000 of the zeros follow them. Making
-    one goes through the whole sound for its loudest bin, from which the clamp is measured. It remembers that, and the
+    ``content_frames`` is the number of frames in the audio itself, its samples // 160; 3,000 of the zeros follow them.
+    Making one reads all of the audio for its loudest bin, from which the clamp is measured. It keeps that, and the
     first minutes of what it has computed on the way; the rest is computed again.
 
-    ``sound`` stays the caller's to close, after the last read. ``n_mels`` is 80, or 128 for large-v3 and turbo.
+    ``audio`` stays the caller's to close, after the last read. ``n_mels`` is 80, or 128 for large-v3 and turbo.
     Raises :class:`AudioError` if it is no positive whole number.
     """
 
-    def __init__(self, sound: AudioReader, n_mels: int = 80) -> None:
-        self.frames = sound.size // HOP_LENGTH
-        self._sound = sound
-        self._log_mel = LogMel(sound, n_mels, N_SAMPLES)
+    def __init__(self, audio: AudioReader, n_mels: int = 80) -> None:
+        self.content_frames = audio.size // HOP_LENGTH
+        self._audio = audio
+        self._log_mel = LogMel(audio, n_mels, N_SAMPLES)
         # Frames from this one on lie in the zeros altogether, and are as quiet as can be.
-        silent = (sound.size + N_FFT // 2) // HOP_LENGTH + 1
-        self._loudest = -np.inf
-        self._kept: dict[int, NDArray[np.float32]] = {}  # blocks (M, T) by the frame with which they start
+        silent = (audio.size + N_FFT // 2) // HOP_LENGTH + 1
+        self._log_max = -np.inf
+        self._cache: dict[int, NDArray[np.float32]] = {}  # blocks (M, T) by the frame with which they start
         for start in block_starts(0, silent):
             logs = self._log_mel.block(start)
-            self._loudest = max(self._loudest, float(logs.max()))
-            if 4 * n_mels * (start + BLOCK) <= KEPT:
-                self._kept[start] = scale(logs).astype(np.float32)
+            self._log_max = max(self._log_max, float(logs.max()))
+            if 4 * n_mels * (start + BLOCK_FRAMES) <= CACHE_BYTES:
+                self._cache[start] = scale(logs).astype(np.float32)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Let go of what was computed on the way. It can still be read."""
-        self._kept.clear()
+        self._cache.clear()
 
     def read(self, first: int, last: int) -> NDArray[np.float32]:
-        """Frames ``first`` to ``last``: (M, last - first) float32, 0 <= first <= last <= ``frames`` + 3,000.
+        """Frames ``first`` to ``last``: (M, last - first) float32, 0 <= first <= last <= ``content_frames`` + 3,000.
 
         They are ``log_mel_spectrogram(samples, n_mels, padding=480000)[:, first:last]``, bit for bit.
         Raises :class:`AudioError` for other numbers, and if the sound is closed.
         """
-        if not 0 <= first <= last <= self._log_mel.frames:
+        if not 0 <= first <= last <= self._log_mel.num_frames:
             raise AudioError(
-                f"read({first}, {last}): expected frames from 0 to {self._log_mel.frames}, the first before the last"
+                f"read({first}, {last}): expected frames from 0 to {self._log_mel.num_frames}, first before last"
             )
-        self._sound.read(0, 0)  # which raises if it is closed
+        self._audio.read(0, 0)  # which raises if it is closed
         mel = np.empty((self._log_mel.n_mels, last - first), np.float32)
         for start in block_starts(first, last):
-            block = self._kept[start] if start in self._kept else scale(self._log_mel.block(start))  # (M, T)
+            block = self._cache[start] if start in self._cache else scale(self._log_mel.block(start))  # (M, T)
             begin, end = max(first, start), min(last, start + block.shape[1])
             mel[:, begin - first : end - first] = block[:, begin - start : end - start]
-        return clamp(mel, self._loudest)
+        return clamp(mel, self._log_max)
 
 
 class LogMel:
-    """The logarithm of the energy in each mel bin of a sound and ``padding`` zeros behind it, :data:`BLOCK` by block.
+    """The logarithm of the energy in each mel bin of a sound and ``padding`` zeros behind it, block by block.
 
-    ``frames`` is the number of frames in all, the one centred on the very end being dropped.
+    ``num_frames`` is the number of frames in all, the one centred on the very end being dropped.
     """
 
-    def __init__(self, sound: AudioReader, n_mels: int, padding: int) -> None:
-        self.frames = (sound.size + padding) // HOP_LENGTH
+    def __init__(self, audio: AudioReader, n_mels: int, padding: int) -> None:
+        self.num_frames = (audio.size + padding) // HOP_LENGTH
         self.n_mels = n_mels
-        self._sound, self._padding = sound, padding
+        self._audio, self._padding = audio, padding
         self._filters = mel_filters(n_mels).astype(np.float64)  # (M, 201)
         self._cosines, self._sines = fourier_waves()
         self._window = hann_window()
 
     def block(self, start: int) -> Float64:
         """The powers of ten (M, T) of the block that starts with this frame."""
-        stop = min(start + BLOCK, self.frames)
-        stretch = mirrored(self._sound, self._padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)
-        if not stretch.any():  # digital silence, of which there can be hours
-            return np.full((self.n_mels, stop - start), np.log10(FLOOR))
-        energy = power(frames(stretch) * self._window, self._cosines, self._sines)  # (T, 201)
+        stop = min(start + BLOCK_FRAMES, self.num_frames)
+        samples = read_reflected(self._audio, self._padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)
+        if not samples.any():  # digital silence, of which there can be hours
+            return np.full((self.n_mels, stop - start), np.log10(MIN_ENERGY))
+        energy = power(split_frames(samples) * self._window, self._cosines, self._sines)  # (T, 201)
         return log_energy(self._filters @ energy.T)  # (M, 201) (201, T) -> (M, T)
 
 
@@ -135,29 +135,29 @@ def block_starts(first: int, last: int) -> range:
     Blocks lie where they lie, whatever is asked for: how a matrix product rounds can depend on its size, so a frame
     is always computed together with the same others.
     """
-    return range(first // BLOCK * BLOCK, last, BLOCK)
+    return range(first // BLOCK_FRAMES * BLOCK_FRAMES, last, BLOCK_FRAMES)
 
 
-def mirrored(sound: AudioReader, padding: int, start: int, stop: int) -> Float64:
+def read_reflected(audio: AudioReader, padding: int, start: int, stop: int) -> Float64:
     """Samples ``start`` to ``stop`` of the sound followed by zeros and mirrored outwards by 200 at both ends.
 
     The mirror puts the middle of frame 0 on sample 0; the end samples themselves are not repeated.
 
-    >>> mirrored(open_audio(np.arange(1000.0)), 0, 197, 203)
+    >>> read_reflected(open_audio(np.arange(1000.0)), 0, 197, 203)
     array([3., 2., 1., 0., 1., 2.])
     """
-    last = sound.size + padding - 1
+    last = audio.size + padding - 1
     position = np.abs(np.arange(start, stop) - N_FFT // 2)  # folded at the left end
     position = last - np.abs(last - position)  # and at the right
     lowest = int(position.min())
-    stretch = sound.read(lowest, int(position.max()) + 1)  # behind its end a sound reads as zeros
-    return stretch[position - lowest].astype(np.float64)
+    samples = audio.read(lowest, int(position.max()) + 1)  # behind its end a sound reads as zeros
+    return samples[position - lowest].astype(np.float64)
 
 
-def frames(samples: NDArray[Any]) -> NDArray[Any]:
+def split_frames(samples: NDArray[Any]) -> NDArray[Any]:
     """Overlapping frames of 400 samples, 160 apart: (N,) -> (T, 400), a view that copies nothing.
 
-    >>> frames(np.arange(720))[:, 0]
+    >>> split_frames(np.arange(720))[:, 0]
     array([  0, 160, 320])
     """
     return sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
@@ -219,8 +219,8 @@ def mel_filters(n_mels: int) -> NDArray[np.float32]:
 
 # Slaney's scale: 3 mels for 200 Hz up to 1 kHz, which is 15 mels; above, 27 mels for each factor of 6.4.
 MELS_PER_HERTZ = 3 / 200
-KNEE_HERTZ = 1000.0
-KNEE_MELS = 15.0
+MIN_LOG_HERTZ = 1000.0
+MIN_LOG_MELS = 15.0
 MELS_PER_NEPER = float(27 / np.log(6.4))
 
 
@@ -230,20 +230,20 @@ def hertz_to_mel(hertz: float) -> float:
     >>> hertz_to_mel(1000.0), round(hertz_to_mel(6400.0), 9)
     (15.0, 42.0)
     """
-    if hertz < KNEE_HERTZ:
+    if hertz < MIN_LOG_HERTZ:
         return hertz * MELS_PER_HERTZ
-    return KNEE_MELS + float(np.log(hertz / KNEE_HERTZ)) * MELS_PER_NEPER
+    return MIN_LOG_MELS + float(np.log(hertz / MIN_LOG_HERTZ)) * MELS_PER_NEPER
 
 
 def mel_to_hertz(mels: Float64) -> Float64:
     """The inverse of :func:`hertz_to_mel`, for an array of any shape."""
-    bent = KNEE_HERTZ * np.exp((mels - KNEE_MELS) / MELS_PER_NEPER)
-    return np.where(mels < KNEE_MELS, mels / MELS_PER_HERTZ, bent)
+    bent = MIN_LOG_HERTZ * np.exp((mels - MIN_LOG_MELS) / MELS_PER_NEPER)
+    return np.where(mels < MIN_LOG_MELS, mels / MELS_PER_HERTZ, bent)
 
 
 def log_energy(energy: Float64) -> Float64:
     """The power of ten of each energy, at least -10, since silence has none: any shape."""
-    return np.log10(np.maximum(energy, FLOOR))
+    return np.log10(np.maximum(energy, MIN_ENERGY))
 
 
 def scale(log: Any) -> Any:
@@ -251,7 +251,7 @@ def scale(log: Any) -> Any:
     return (log + 4.0) / 4.0
 
 
-def clamp(mel: NDArray[np.float32], loudest: float) -> NDArray[np.float32]:
+def clamp(mel: NDArray[np.float32], log_max: float) -> NDArray[np.float32]:
     """Raise what lies more than 8 powers of ten below the loudest one of the whole sound, in place: (M, T) scaled."""
     # Rounding keeps order, so clamping the rounded values gives what rounding the clamped ones would.
-    return np.maximum(mel, np.float32(scale(loudest - DYNAMIC_RANGE)), out=mel)
+    return np.maximum(mel, np.float32(scale(log_max - DYNAMIC_RANGE)), out=mel)

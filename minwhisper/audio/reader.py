@@ -20,17 +20,20 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from ..errors import AudioError
-from .frames import FAILURES, Decoding
 from .input import Input, open_source
 from .length import stated_length
 from .resampling import Resampler
 from .sample_store import SampleStore
 from .timeline import Timeline
-from .tracks import empty_tracks, pick_track
+from .track_decoder import FFMPEG_ERRORS, TrackDecoder
+from .tracks import empty_tracks, select_track
 
 FREE_SECONDS = 600.0  # how much audio any file may become, and per byte of it: silence takes few bytes, holes take none
-SECONDS_PER_BYTE, HOLE_SECONDS_PER_BYTE = 0.1, 0.01
-FREE_CHANGES, BYTES_PER_CHANGE = 30, 100_000  # how often the format may change, as in files that were joined
+SECONDS_PER_BYTE, GAP_SECONDS_PER_BYTE = 0.1, 0.01
+FREE_FORMAT_CHANGES, BYTES_PER_FORMAT_CHANGE = (
+    30,
+    100_000,
+)  # how often the format may change, as in files that were joined
 MAX_ALLOCATION = 256 << 20  # bytes that FFmpeg may allocate at a time: the tables of an MP4 of 60 hours
 SILENCE = 1 << 16  # samples of silence written at a time
 # Before version 19, PyAV stops at a title that is not UTF-8 unless told not to; since then it never does.
@@ -38,16 +41,18 @@ _LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"
 
 
 @dataclass
-class AudioFile:
+class DecodedAudio:
     """A decoded file: its samples, and what there is to say about it."""
 
     store: SampleStore
-    late: float = 0.0  # seconds of silence before the track begins, if frames were placed by their timestamps
+    leading_silence: float = (
+        0.0  # seconds of silence before the track begins, if frames were placed by their timestamps
+    )
     track: str | None = None  # which track was read, if there are several
     warning: str | None = None  # what is missing or damaged
 
 
-def store_audio(source: object, rate: int, *, timeline: bool = False, track: int | str | None = None) -> AudioFile:
+def decode_audio(source: object, rate: int, *, timeline: bool = False, track: int | str | None = None) -> DecodedAudio:
     """Decode an audio file to mono samples at ``rate`` per second; the caller closes the store.
 
     ``source`` is a path, ``"-"`` for standard input, a file's bytes, or a file opened with mode ``"rb"``. With
@@ -56,7 +61,7 @@ def store_audio(source: object, rate: int, *, timeline: bool = False, track: int
     """
     name, file = open_source(source)
     with file, ExitStack() as on_failure:
-        found = AudioFile(SampleStore())
+        found = DecodedAudio(SampleStore())
         on_failure.callback(found.store.close)
         data = Input(name, file)
         try:
@@ -72,11 +77,13 @@ def store_audio(source: object, rate: int, *, timeline: bool = False, track: int
     return found
 
 
-def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: bool, track: int | str | None) -> None:
+def _decode_into(
+    found: DecodedAudio, name: str, data: Input, rate: int, timeline: bool, track: int | str | None
+) -> None:
     """Decode a file, and keep its samples and the warnings."""
     failure: Exception | None
     limit = FREE_SECONDS + SECONDS_PER_BYTE * data.size
-    last = FREE_SECONDS + HOLE_SECONDS_PER_BYTE * data.size
+    last = FREE_SECONDS + GAP_SECONDS_PER_BYTE * data.size
     try:
         container = _open_container(data)
         empty: set[int] = set()
@@ -86,29 +93,29 @@ def _decode_into(found: AudioFile, name: str, data: Input, rate: int, timeline: 
             data.seek(0)
             container = _open_container(data)
         with container:
-            stream, found.track = pick_track(name, container, track, empty)
+            stream, found.track = select_track(name, container, track, empty)
             length = stated_length(data, container, stream)
             origin = None if container.start_time is None else container.start_time / 1e6
-            decoding = Decoding(name, container, stream, Timeline(container.format.name, origin, last))
+            decoding = TrackDecoder(name, container, stream, Timeline(container.format.name, origin, last))
             frames = decoding.frames()
             placed = frames if timeline else ((frame, layout, None) for frame, layout, _ in frames)
             resampler = Resampler("s16", rate)
-            for pcm in _in_place(_pieces(placed, resampler), rate):
+            for pcm in _place_samples(_pieces(placed, resampler), rate):
                 found.store.append(pcm)
                 if found.store.size > limit * rate:
                     raise _out_of_proportion(name, data, f"more than {limit:.0f} seconds of audio")
-                if resampler.changes > FREE_CHANGES + data.size // BYTES_PER_CHANGE:
+                if resampler.changes > FREE_FORMAT_CHANGES + data.size // BYTES_PER_FORMAT_CHANGE:
                     raise _out_of_proportion(name, data, f"more than {resampler.changes - 1} changes of format")
     except AudioError:
         raise
-    except FAILURES as error:
+    except FFMPEG_ERRORS as error:
         failure = error
     else:
         failure = None
     if failure is not None:  # a refusal to allocate is no lack of memory, and not the cause
         raise _not_audio(name, failure) from (None if isinstance(failure, MemoryError) else failure)
     decoding.check_end(length)
-    found.late = decoding.timeline.late if timeline else 0.0
+    found.leading_silence = decoding.timeline.leading_silence if timeline else 0.0
     found.warning = decoding.warning(length, timeline)
 
 
@@ -162,7 +169,7 @@ def _pieces(
     yield from resampler.flush()
 
 
-def _in_place(pieces: Iterable[NDArray[np.int16] | float], rate: int) -> Iterator[NDArray[np.int16]]:
+def _place_samples(pieces: Iterable[NDArray[np.int16] | float], rate: int) -> Iterator[NDArray[np.int16]]:
     """Yield the samples (N,) in order: silence up to a place that begins later, and nothing twice."""
     size = skip = 0  # samples so far; samples to leave out because they are there already
     for piece in pieces:

@@ -2,7 +2,7 @@
 
 PyAV copies the channel layout of every frame without copying the list of channels that a *custom* layout points to, and
 frees that list together with each copy, so that FFmpeg frees it a second time and the process dies (PyAV 17.1 to 18.1;
-layouts such as 7.1 in a MOV file). :func:`describe` therefore takes the list away from each copy that PyAV makes.
+layouts such as 7.1 in a MOV file). :func:`describe_layout` therefore takes the list away from each copy.
 
 Walkthrough: section 2.
 """
@@ -21,10 +21,12 @@ from av.filter import Graph
 from numpy.typing import NDArray
 
 UNSPECIFIED, CUSTOM = 0, 2  # orders of channels: FFmpeg's AVChannelOrder
-HEADER = object.__basicsize__  # bytes of a Python object before FFmpeg's AVChannelLayout: int order, int count, pointer
+PYOBJECT_SIZE = (
+    object.__basicsize__
+)  # bytes of a Python object before FFmpeg's AVChannelLayout: int order, int count, pointer
 
 
-def describe(layout: AudioLayout) -> str:
+def describe_layout(layout: AudioLayout) -> str:
     """Return a layout in the form that FFmpeg's filters read, such as "5.1", and make it safe to forget.
 
     Call it once on each layout that belongs to a decoded frame or a codec context, before any of these is dropped.
@@ -33,31 +35,33 @@ def describe(layout: AudioLayout) -> str:
     if "+" in name:  # FFmpeg describes a custom layout as "2 channels (FR+FL)"
         name = "+".join(channel.name for channel in layout.channels)
     if _is_custom(layout):
-        if _KNOWN:
-            ctypes.c_int.from_address(id(layout) + HEADER).value = UNSPECIFIED  # nothing is freed with it any more
+        if _LAYOUT_IS_KNOWN:
+            ctypes.c_int.from_address(
+                id(layout) + PYOBJECT_SIZE
+            ).value = UNSPECIFIED  # nothing is freed with it any more
         else:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))  # it is never freed: some 50 bytes for each frame
     return name
 
 
 def _order(layout: AudioLayout) -> int:
-    return ctypes.c_int.from_address(id(layout) + HEADER).value
+    return ctypes.c_int.from_address(id(layout) + PYOBJECT_SIZE).value
 
 
 def _layout_is_known() -> bool:
     """Check on layouts that are safe that PyAV's objects hold FFmpeg's structure where it is expected."""
     examples = {"mono": (1, 1), "3 channels": (UNSPECIFIED, 3), "FR+FL": (CUSTOM, 2)}
-    return AudioLayout.__basicsize__ >= HEADER + 24 and all(
-        (_order(layout), ctypes.c_int.from_address(id(layout) + HEADER + 4).value) == expected
+    return AudioLayout.__basicsize__ >= PYOBJECT_SIZE + 24 and all(
+        (_order(layout), ctypes.c_int.from_address(id(layout) + PYOBJECT_SIZE + 4).value) == expected
         for layout, expected in ((AudioLayout(name), expected) for name, expected in examples.items())
     )
 
 
 def _is_custom(layout: AudioLayout) -> bool:
-    return _order(layout) == CUSTOM if _KNOWN else layout.nb_channels > 2
+    return _order(layout) == CUSTOM if _LAYOUT_IS_KNOWN else layout.nb_channels > 2
 
 
-_KNOWN = _layout_is_known()
+_LAYOUT_IS_KNOWN = _layout_is_known()
 
 
 class Resampler:
@@ -70,7 +74,7 @@ class Resampler:
         self.changes = 0  # of the format
 
     def feed(self, frame: AudioFrame, layout: str) -> list[NDArray[Any]]:
-        """Return the samples (N,) that are ready after this frame, whose layout :func:`describe` has described.
+        """Return the samples (N,) that are ready after this frame, whose layout :func:`describe_layout` has described.
 
         Where the format changes, as in files that were joined, the filter starts anew. As in the ffmpeg command, the
         last millisecond of the old format, which the filter still holds, is lost.
@@ -81,7 +85,7 @@ class Resampler:
             self._graph, self._shape = self._make_graph(*shape), shape
         frame.pts, frame.time_base = None, Fraction(1, frame.sample_rate)
         self._graph.push(frame)
-        return _ready(self._graph)
+        return _pull_all(self._graph)
 
     def flush(self) -> list[NDArray[Any]]:
         """Return the samples that the filter still holds; the next frame starts anew."""
@@ -89,7 +93,7 @@ class Resampler:
             return []
         graph, self._graph = self._graph, None
         graph.push(None)
-        return _ready(graph)
+        return _pull_all(graph)
 
     def _make_graph(self, sample_format: str, layout: str, rate: int) -> Graph:
         graph = Graph()
@@ -107,7 +111,7 @@ class Resampler:
         return graph
 
 
-def _ready(graph: Graph) -> list[NDArray[Any]]:
+def _pull_all(graph: Graph) -> list[NDArray[Any]]:
     pieces: list[NDArray[Any]] = []
     while True:
         try:

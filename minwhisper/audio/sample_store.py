@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import AudioError
 
-IN_MEMORY = 1 << 24  # bytes kept in memory, 16 MiB: nearly nine minutes at 16 kHz
+MAX_IN_MEMORY = 1 << 24  # bytes kept in memory, 16 MiB: nearly nine minutes at 16 kHz
 BLOCK = 1 << 16  # samples converted at a time, so that reading needs little more than its result
-SAMPLE_BYTES = 2  # of an int16
+BYTES_PER_SAMPLE = 2  # of an int16
 FULL_SCALE = 2**15  # of an int16; its inverse is a power of two too, so dividing by it rounds nothing
 
 
@@ -29,7 +29,7 @@ class SampleStore:
 
     def __init__(self) -> None:
         self.size = 0
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (close() closes it)
+        self._file = tempfile.SpooledTemporaryFile(max_size=MAX_IN_MEMORY)  # noqa: SIM115 (close() closes it)
 
     def append(self, pcm: NDArray[np.int16]) -> None:
         """Append samples (N,); none may follow the first :meth:`read_into`.
@@ -40,7 +40,7 @@ class SampleStore:
             self._file.write(pcm.tobytes())
             self._file.flush()  # a full disk is noticed here and not when the store is closed
         except OSError as error:
-            raise AudioError(_no_room(error)) from error
+            raise AudioError(_cannot_store(error)) from error
         self.size += pcm.size
 
     def read_into(self, samples: NDArray[np.float32], start: int) -> None:
@@ -49,10 +49,10 @@ class SampleStore:
         Raises :class:`AudioError` if the temporary file cannot be read.
         """
         try:
-            self._file.seek(SAMPLE_BYTES * start)
+            self._file.seek(BYTES_PER_SAMPLE * start)
             for first in range(0, samples.size, BLOCK):
                 block = samples[first : first + BLOCK]  # a view
-                pcm = np.frombuffer(self._file.read(SAMPLE_BYTES * block.size), np.int16)
+                pcm = np.frombuffer(self._file.read(BYTES_PER_SAMPLE * block.size), np.int16)
                 np.multiply(pcm, 1 / FULL_SCALE, out=block, dtype=np.float32)
         except OSError as error:
             reason = error.strerror or error
@@ -67,7 +67,7 @@ class SampleStore:
             self._file.close()
 
 
-def _no_room(error: OSError) -> str:
+def _cannot_store(error: OSError) -> str:
     folder: Any = tempfile.tempdir  # None where Python has found none that it may write to
     name = "the folder for temporary files" if folder is None else f"the folder for temporary files, {folder!r},"
     return (

@@ -2,7 +2,7 @@
 
 Audio can start later than the video beside it, and parts of it can be missing: lost packets, damaged ones, a recorder
 that paused. A file's timestamps tell where each frame belongs. Where a frame does not continue the one before it by
-more than :data:`JUMP`, it starts at a new place: what is missing becomes silence, and what is there twice is cut.
+more than :data:`MAX_JITTER`, it starts at a new place: what is missing becomes silence, and what is there twice is cut.
 Smaller differences are left alone, since rounded timestamps and the delay of codecs make them in every file.
 
 Walkthrough: section 2.
@@ -13,12 +13,27 @@ from typing import NamedTuple
 
 from av.audio.frame import AudioFrame
 
-JUMP = 0.1  # seconds: smaller differences are left alone
+MAX_JITTER = 0.1  # seconds: smaller differences are left alone
 DISCONTINUITY = 10.0  # seconds: a longer jump back, or forward in a broadcast, is a new start of the clock
 RESTART = 1.0  # seconds: so is a jump back to so near the first timestamp, as where files were joined
 
 # Formats without timestamps: FFmpeg adds up how long it thinks that packets last.
-UNTIMED = {"aac", "ac3", "amr", "amrnb", "amrwb", "avi", "dts", "dtshd", "eac3", "loas", "mlp", "mp3", "truehd", "wav"}
+NO_TIMESTAMPS = {
+    "aac",
+    "ac3",
+    "amr",
+    "amrnb",
+    "amrwb",
+    "avi",
+    "dts",
+    "dtshd",
+    "eac3",
+    "loas",
+    "mlp",
+    "mp3",
+    "truehd",
+    "wav",
+}
 # Formats whose clock may jump: broadcasts, and Ogg files that were joined.
 BROADCAST = {"mpegts", "mpegtsraw", "mpeg", "ogg"}
 
@@ -36,7 +51,8 @@ class Span(NamedTuple):
 class Timeline:
     """The places of a track's frames, in seconds from the start of the file.
 
-    ``holes`` and ``overlaps`` are what :meth:`place` has found so far. ``late`` is the silence before the first frame.
+    ``gaps`` and ``overlaps`` are what :meth:`place` has found so far. ``leading_silence`` is the silence before the
+    first frame.
     """
 
     def __init__(self, container_format: str, origin: float | None, limit: float) -> None:
@@ -44,14 +60,14 @@ class Timeline:
 
         A timestamp of more than ``limit`` seconds is not believed.
         """
-        self.reached = 0.0  # where the last frame ends
-        self.longest = 0.0  # the longest frame
+        self.end = 0.0  # where the last frame ends
+        self.longest_frame = 0.0  # the longest frame
         self.step = 0.0  # from the end of a frame to the beginning of the next by its timestamp
-        self.late = 0.0
-        self.holes: list[Span] = []
+        self.leading_silence = 0.0
+        self.gaps: list[Span] = []
         self.overlaps: list[Span] = []
         self.ignored: list[Span] = []  # holes that are not believed
-        self._timed, self._broadcast = container_format not in UNTIMED, container_format in BROADCAST
+        self._timed, self._broadcast = container_format not in NO_TIMESTAMPS, container_format in BROADCAST
         self._joined = container_format == "ogg"  # whose packets are never there twice
         self._origin, self._limit = origin, limit
         self._first: float | None = None  # the first timestamp
@@ -67,19 +83,19 @@ class Timeline:
         time = self._time(frame, lost)
         self.step = time - self._clock
         begin = None
-        if time - self.reached > JUMP:
+        if time - self.end > MAX_JITTER:
             begin = time
-        elif self.step < -JUMP and time - self.reached < -JUMP:
+        elif self.step < -MAX_JITTER and time - self.end < -MAX_JITTER:
             begin = time
-            self.overlaps.append(Span(begin, self.reached - begin))
-        if begin is not None and begin - self._furthest > JUMP:
-            self.holes.append(Span(self._furthest, begin - self._furthest))
-            if self.reached == 0.0:
-                self.late = begin
+            self.overlaps.append(Span(begin, self.end - begin))
+        if begin is not None and begin - self._furthest > MAX_JITTER:
+            self.gaps.append(Span(self._furthest, begin - self._furthest))
+            if self.end == 0.0:
+                self.leading_silence = begin
         self._clock = time + seconds
-        self.reached = (self.reached if begin is None else begin) + seconds
-        self._furthest = max(self._furthest, self.reached)
-        self.longest = max(self.longest, seconds)
+        self.end = (self.end if begin is None else begin) + seconds
+        self._furthest = max(self._furthest, self.end)
+        self.longest_frame = max(self.longest_frame, seconds)
         return begin
 
     def _time(self, frame: AudioFrame, lost: float) -> float:
@@ -97,13 +113,13 @@ class Timeline:
         time = stamp - self._origin
         back = self._clock - time
         joined = self._joined or stamp < self._first + RESTART
-        if back > DISCONTINUITY or (back > JUMP and joined) or (self._broadcast and -back > DISCONTINUITY):
+        if back > DISCONTINUITY or (back > MAX_JITTER and joined) or (self._broadcast and -back > DISCONTINUITY):
             self._restart(stamp)
             return self._clock
         return self._believed(time, stamp)
 
     def _believed(self, time: float, stamp: float | None = None) -> float:
-        if time <= self._limit or time <= self._furthest + JUMP:
+        if time <= self._limit or time <= self._furthest + MAX_JITTER:
             return time
         self.ignored.append(Span(self._furthest, time - self._furthest))
         if stamp is not None:
@@ -115,10 +131,10 @@ class Timeline:
         self._first, self._origin = stamp, stamp - self._clock
 
 
-def listed(spans: Sequence[Span]) -> str:
+def format_spans(spans: Sequence[Span]) -> str:
     """Return the first spans in words, and how many more there are.
 
-    >>> listed([Span(0, 4), Span(9.5, 0.25)])
+    >>> format_spans([Span(0, 4), Span(9.5, 0.25)])
     '4.00 s at 0.00 s, 0.25 s at 9.50 s'
     """
     more = f" and at {len(spans) - 3} more places" if len(spans) > 3 else ""

@@ -13,9 +13,9 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ..errors import AudioError
-from .resampling import describe
+from .resampling import describe_layout
 
-PROBED = 5_000_000  # bytes in which a track with audio has a packet, as in the ffmpeg command
+PROBE_SIZE = 5_000_000  # bytes in which a track with audio has a packet, as in the ffmpeg command
 # The codes of ISO 639-1 and those of ISO 639-2, which most files use.
 _THREE_LETTERS = """
 ar:ara bg:bul bn:ben bo:bod/tib bs:bos cs:ces/cze cy:cym/wel de:deu/ger el:ell/gre es:spa et:est eu:eus/baq
@@ -39,12 +39,12 @@ def empty_tracks(container: InputContainer) -> set[int]:
     for packet in container.demux():
         read += packet.size
         empty -= {packet.stream.index} if packet.size else set()
-        if not empty or read > PROBED:
+        if not empty or read > PROBE_SIZE:
             break
     return empty if empty != tracks else set()
 
 
-def pick_track(
+def select_track(
     name: str, container: InputContainer, wanted: int | str | None, empty: Collection[int]
 ) -> tuple[AudioStream, str | None]:
     """Return the audio track to read, and a line that says which one it is if there are several.
@@ -61,7 +61,7 @@ def pick_track(
     if wanted is None:
         found = max(usable, key=lambda one: (one.index not in empty, _is_default(one), _channels(one)))
     else:
-        found = _wanted(name, tracks, labels, wanted)
+        found = _find_track(name, tracks, labels, wanted)
     if len(tracks) == 1:
         return found, None
     number = tracks.index(found)
@@ -71,7 +71,7 @@ def pick_track(
     )
 
 
-def _wanted(name: str, tracks: Sequence[AudioStream], labels: Sequence[str], wanted: int | str) -> AudioStream:
+def _find_track(name: str, tracks: Sequence[AudioStream], labels: Sequence[str], wanted: int | str) -> AudioStream:
     """Return the track of a number or the first one in a language."""
     text = str(wanted).strip().lower()
     if text.isdecimal() and len(text) < 10:
@@ -107,5 +107,5 @@ def _is_default(stream: AudioStream) -> bool:
 def _channels(stream: AudioStream) -> int:
     layout = stream.codec_context.layout
     count = layout.nb_channels
-    describe(layout)  # after which it can be dropped
+    describe_layout(layout)  # after which it can be dropped
     return count

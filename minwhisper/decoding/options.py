@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Self
 
-from ..audio.load import is_track
+from ..audio.load import is_valid_track
 from ..common.option_checks import (
     OPTION_HINTS,
     as_token_ids,
@@ -258,7 +258,7 @@ def read_track(track: Any) -> int | str | None:
 
     Raises :class:`OptionError` for anything else.
     """
-    if not is_track(track):
+    if not is_valid_track(track):
         got = short_repr(track)
         raise OptionError(f"audio_track: expected a number, 1 for the first audio track, or a language, got {got}")
     if not isinstance(track, str):

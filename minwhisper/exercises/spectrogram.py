@@ -125,7 +125,7 @@ def _log(energy: Any, mistakes: frozenset[str]) -> Any:
     return 10 * log if "decibels" in mistakes else log
 
 
-def made_up_sound(length: int, level: float = 1.0) -> Any:
+def synthetic_audio(length: int, level: float = 1.0) -> Any:
     """Sound with what the mistakes need to show: (N,) float32, loud at first and quiet later, and noise below."""
     rng = np.random.default_rng(length)
     seconds = np.arange(length) / 16000
@@ -135,7 +135,7 @@ def made_up_sound(length: int, level: float = 1.0) -> Any:
     return (level * fading * (0.3 * tones + 1e-4 * noise)).astype(np.float32)
 
 
-def _listen(sound: Any, filters: Any) -> Any:
+def _call_with(sound: Any, filters: Any) -> Any:
     def run(function: Answer) -> Results:
         return [("the result", as_real_array(function(sound.copy(), filters.copy())))]
 
@@ -155,28 +155,28 @@ EXERCISE = Exercise(
     cases=(
         Case(
             "half a second of sound",
-            _listen(made_up_sound(8000), mel_filters(80)),
+            _call_with(synthetic_audio(8000), mel_filters(80)),
             "Go through the task line by line, and compare with section 2: mirror, frames, window, transform, square, "
             "filters, log10, clamp, scale. Where only the first and last columns are off, it is the mirror.",
         ),
         Case(
             "5,037 samples, no multiple of 160",
-            _listen(made_up_sound(5037), mel_filters(80)),
+            _call_with(synthetic_audio(5037), mel_filters(80)),
             "There are N // 160 frames: 31 here. The rest of 77 samples begins no frame of its own.",
         ),
         Case(
             "other filters than Whisper's",
-            _listen(made_up_sound(4000), mel_filters(80)[::-1].copy()),
+            _call_with(synthetic_audio(4000), mel_filters(80)[::-1].copy()),
             "Pool with the filters that are given, not with others.",
         ),
         Case(
             "digital silence",
-            _listen(np.zeros(3200, np.float32), mel_filters(80)),
+            _call_with(np.zeros(3200, np.float32), mel_filters(80)),
             "In silence every energy is 0 and becomes 1e-10, its logarithm -10, and the result -1.5 everywhere.",
         ),
         Case(
             "sound that is hardly there",
-            _listen(made_up_sound(3200, 3e-6), mel_filters(80)),
+            _call_with(synthetic_audio(3200, 3e-6), mel_filters(80)),
             "The floor is 1e-10, and it belongs to the energies in the mel bins: after the filters, before log10.",
         ),
     ),

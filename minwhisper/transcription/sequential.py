@@ -103,7 +103,7 @@ class SequentialTranscription:
                     segments,
                     seek=window.seek,
                     size=window.size,
-                    content=self._mel.frames,
+                    content=self._mel.content_frames,
                     threshold=threshold,
                     last_speech_end=self._speech_end,
                 )

@@ -67,9 +67,11 @@ class Transcription:
             clips = options.clips(self.seconds)
             with model.engine.session():  # or the library's threads would busy-wait through hours of small products
                 self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
-            self._first = min(int(self._sound.late * FRAMES_PER_SECOND), self._mel.frames)  # the audio begins there
+            self._first = min(
+                int(self._sound.leading_silence * FRAMES_PER_SECOND), self._mel.content_frames
+            )  # the audio begins there
             self._clips = [
-                tuple(min(max(round(t * FRAMES_PER_SECOND), self._first), self._mel.frames) for t in clip)
+                tuple(min(max(round(t * FRAMES_PER_SECOND), self._first), self._mel.content_frames) for t in clip)
                 for clip in clips
             ]
             self._clip_seconds = sum(end - start for start, end in clips)
@@ -101,7 +103,7 @@ class Transcription:
     def _give_back(self) -> None:
         """Close the sound, of whose spectrogram nothing is needed any more either."""
         self._sound.close()
-        self._mel.forget()
+        self._mel.clear_cache()
 
     def __iter__(self) -> Self:
         return self
@@ -169,7 +171,7 @@ class Transcription:
         tokenizer, asked = self._model.tokenizer, self._options.decoding_options[0].language
         if asked is not None or not self._model.is_multilingual:
             return tokenizer.language_code("en" if asked is None else asked), None
-        starts = range(self._first, max(self._first + 1, self._mel.frames), N_FRAMES)
+        starts = range(self._first, max(self._first + 1, self._mel.content_frames), N_FRAMES)
         starts = starts[: self._options.language_detection_windows]
         heard = [self._model.detect_language(self._mel.read(start, start + N_FRAMES))[1] for start in starts]
         mean = {code: sum(found[code] for found in heard) / len(heard) for code in heard[0]}

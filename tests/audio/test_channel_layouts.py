@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audio_files import FFMPEG_TOLERANCE, av, ffmpeg, needs_ffmpeg
 from channel_layouts import CONTAINERS, FRAMES, LAYOUTS
-from sounds import FFMPEG_TOLERANCE, av, ffmpeg, needs_ffmpeg
 
 TESTS = Path(__file__).parents[1]
 # The layout is wrong in these files; the ffmpeg command cannot read them either.
@@ -64,7 +64,7 @@ def test_a_layout_is_described_as_filters_read_it(name, known, monkeypatch):
     """Also where PyAV's objects are not as they are known; then layouts are kept instead of changed."""
     from minwhisper.audio import resampling  # cannot be imported without PyAV
 
-    assert resampling._KNOWN
-    monkeypatch.setattr(resampling, "_KNOWN", known)
+    assert resampling._LAYOUT_IS_KNOWN
+    monkeypatch.setattr(resampling, "_LAYOUT_IS_KNOWN", known)
     layout = av.AudioLayout(name)
-    assert resampling.describe(layout) == name
+    assert resampling.describe_layout(layout) == name

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audio_files import FFMPEG_TOLERANCE, assert_rejected, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
 from minwhisper.audio.load import load_audio
-from sounds import FFMPEG_TOLERANCE, encode, encode_tracks, ffmpeg, needs_ffmpeg, refusal
 
 SHORT = Path(__file__).parents[1] / "data" / "LJ001-0002.wav"  # 1.9 s
 PCM = np.round(load_audio(SHORT) * 32768).astype(np.int16)
@@ -21,26 +21,26 @@ def patched(content, at, new):
 
 def flac_of(samples):
     """A FLAC file that states this many samples, in the 36 bits before its MD5 sum."""
-    content = encode(PCM, "flac", "flac")
+    content = encode_audio(PCM, "flac", "flac")
     return patched(content, 21, bytes([content[21] & 0xF0 | samples >> 32]) + (samples & 0xFFFFFFFF).to_bytes(4, "big"))
 
 
 def aiff_from_a_pipe():
-    content = encode(PCM, "aiff", "pcm_s16be")
+    content = encode_audio(PCM, "aiff", "pcm_s16be")
     content = patched(content, 4, (0x7F000050).to_bytes(4, "big"))
     content = patched(content, content.index(b"COMM") + 10, (0x3F800000).to_bytes(4, "big"))
     return patched(content, content.index(b"SSND") + 4, (0x7F000008).to_bytes(4, "big"))
 
 
 def wav_of(riff=None, data=None):
-    content = encode(PCM, "wav", "pcm_s16le")
+    content = encode_audio(PCM, "wav", "pcm_s16le")
     if riff is not None:
         content = patched(content, 4, riff.to_bytes(4, "little"))
     return content if data is None else patched(content, content.index(b"data") + 4, data.to_bytes(4, "little"))
 
 
 def caf_of(size):
-    content = encode(PCM, "caf", "pcm_s16be")
+    content = encode_audio(PCM, "caf", "pcm_s16be")
     return patched(content, content.index(b"data") + 4, size.to_bytes(8, "big", signed=True))
 
 
@@ -54,14 +54,14 @@ def boxes(content):
 
 def late_fragments():
     """A fragmented MP4 without its first fragment, as a player of a live stream saves it."""
-    content = encode(PCM, "mp4", "aac", **FRAGMENTED)
+    content = encode_audio(PCM, "mp4", "aac", **FRAGMENTED)
     first, second = [at for at, name in boxes(content) if name == b"moof"][:2]
     return content[:first] + content[second:]
 
 
 def mp4_with_a_long_last_sample():
     """An MP4 whose tables say that the last sample lasts five seconds longer."""
-    content = encode(PCM, "mp4", "aac")
+    content = encode_audio(PCM, "mp4", "aac")
     for name, at, scale in (("mvhd", 16, 1000), ("tkhd", 20, 1000), ("elst", 8, 1000), ("mdhd", 16, 16000)):
         begin = content.index(name.encode()) + 4 + at
         longer = int.from_bytes(content[begin : begin + 4], "big") + 5 * scale
@@ -83,13 +83,15 @@ WHOLE = {
     "empty first track in avi": lambda: encode_tracks("avi", "libmp3lame", [(PCM[:0], "eng"), (PCM, "fra")]),
     "fragments that start late": late_fragments,
     "mp4 with a long last sample": mp4_with_a_long_last_sample,
-    "mp3 and zeros": lambda: encode(PCM, "mp3", "libmp3lame") + bytes(200_000),
+    "mp3 and zeros": lambda: encode_audio(PCM, "mp3", "libmp3lame") + bytes(200_000),
     "caf of size 0": lambda: caf_of(0),
     "caf of size -1": lambda: caf_of(-1),
     "caf that is too short to be cut": lambda: caf_of(2 * PCM.size + 4),
-    "chained ogg flac": lambda: 2 * encode(PCM, "ogg", "flac"),
-    "chained ogg opus": lambda: 2 * encode(np.repeat(PCM, 3), "ogg", "libopus", rate=48000),
-    "adts of two rates": lambda: encode(PCM, "adts", "aac") + encode(np.repeat(PCM, 3), "adts", "aac", rate=48000),
+    "chained ogg flac": lambda: 2 * encode_audio(PCM, "ogg", "flac"),
+    "chained ogg opus": lambda: 2 * encode_audio(np.repeat(PCM, 3), "ogg", "libopus", rate=48000),
+    "adts of two rates": lambda: (
+        encode_audio(PCM, "adts", "aac") + encode_audio(np.repeat(PCM, 3), "adts", "aac", rate=48000)
+    ),
 }
 
 
@@ -118,41 +120,41 @@ def test_the_samples_of_a_whole_file_are_those_of_ffmpeg(whole, tmp_path):
 
 
 CUT = {
-    "mp4 with less media than its table": lambda: encode(PCM, "mp4", "aac", moov_size="5000")[:-5000],
-    "mp3 of 90 %": lambda: encode(PCM, "mp3", "libmp3lame")[:-760],
-    "flac with a torn end": lambda: encode(PCM, "flac", "flac")[:-2000],
-    "flac without its last byte": lambda: encode(PCM, "flac", "flac")[:-1],
+    "mp4 with less media than its table": lambda: encode_audio(PCM, "mp4", "aac", moov_size="5000")[:-5000],
+    "mp3 of 90 %": lambda: encode_audio(PCM, "mp3", "libmp3lame")[:-760],
+    "flac with a torn end": lambda: encode_audio(PCM, "flac", "flac")[:-2000],
+    "flac without its last byte": lambda: encode_audio(PCM, "flac", "flac")[:-1],
     "wav shorter than its data": lambda: wav_of()[:-10000],
     "wav with an exact RIFF size": lambda: wav_of(0xFFFFFFFF)[:-10000],
     "wav without sizes but in the data": lambda: wav_of(0)[:-10000],
-    "aiff": lambda: encode(PCM, "aiff", "pcm_s16be")[:-10000],
-    "au": lambda: encode(PCM, "au", "pcm_s16be")[:-10000],
-    "caf": lambda: encode(PCM, "caf", "pcm_s16be")[:-10000],
-    "rf64": lambda: encode(PCM, "wav", "pcm_s16le", rf64="always")[:-10000],
-    "matroska": lambda: encode(PCM, "matroska", "aac")[:-5000],
-    "webm": lambda: encode(np.repeat(PCM, 3), "webm", "libopus", rate=48000)[:-5000],
-    "mp4 in fragments": lambda: encode(PCM, "mp4", "aac", **FRAGMENTED)[:-4000],
+    "aiff": lambda: encode_audio(PCM, "aiff", "pcm_s16be")[:-10000],
+    "au": lambda: encode_audio(PCM, "au", "pcm_s16be")[:-10000],
+    "caf": lambda: encode_audio(PCM, "caf", "pcm_s16be")[:-10000],
+    "rf64": lambda: encode_audio(PCM, "wav", "pcm_s16le", rf64="always")[:-10000],
+    "matroska": lambda: encode_audio(PCM, "matroska", "aac")[:-5000],
+    "webm": lambda: encode_audio(np.repeat(PCM, 3), "webm", "libopus", rate=48000)[:-5000],
+    "mp4 in fragments": lambda: encode_audio(PCM, "mp4", "aac", **FRAGMENTED)[:-4000],
 }
 
 
 @pytest.mark.parametrize("kind", CUT)
 @pytest.mark.parametrize("timeline", [False, True])
 def test_a_file_that_is_cut_is_refused(kind, timeline, capfd):
-    refusal(CUT[kind](), "seconds can be read", "the end is broken or missing", timeline=timeline)
+    assert_rejected(CUT[kind](), "seconds can be read", "the end is broken or missing", timeline=timeline)
     assert capfd.readouterr() == ("", "")
 
 
 TORN = {
-    "aac": lambda: encode(PCM, "adts", "aac"),
-    "latm": lambda: encode(PCM, "latm", "aac"),
-    "mp2": lambda: encode(PCM, "mp2", "mp2"),
-    "ac3": lambda: encode(np.repeat(PCM, 3), "ac3", "ac3", rate=48000),
-    "asf": lambda: encode(PCM, "asf", "libmp3lame"),
-    "ogg": lambda: encode(np.repeat(PCM, 3), "ogg", "libopus", rate=48000),
-    "flv": lambda: encode(np.repeat(PCM, 3)[: 2 * PCM.size], "flv", "libmp3lame", rate=44100),
-    "avi": lambda: encode(PCM, "avi", "libmp3lame"),
-    "mpegts": lambda: encode(PCM, "mpegts", "aac"),
-    "mp3 without header": lambda: encode(PCM, "mp3", "libmp3lame", write_xing="0"),
+    "aac": lambda: encode_audio(PCM, "adts", "aac"),
+    "latm": lambda: encode_audio(PCM, "latm", "aac"),
+    "mp2": lambda: encode_audio(PCM, "mp2", "mp2"),
+    "ac3": lambda: encode_audio(np.repeat(PCM, 3), "ac3", "ac3", rate=48000),
+    "asf": lambda: encode_audio(PCM, "asf", "libmp3lame"),
+    "ogg": lambda: encode_audio(np.repeat(PCM, 3), "ogg", "libopus", rate=48000),
+    "flv": lambda: encode_audio(np.repeat(PCM, 3)[: 2 * PCM.size], "flv", "libmp3lame", rate=44100),
+    "avi": lambda: encode_audio(PCM, "avi", "libmp3lame"),
+    "mpegts": lambda: encode_audio(PCM, "mpegts", "aac"),
+    "mp3 without header": lambda: encode_audio(PCM, "mp3", "libmp3lame", write_xing="0"),
 }
 
 
@@ -160,10 +162,10 @@ TORN = {
 def test_a_format_that_states_no_length_ends_where_it_ends(kind):
     content = TORN[kind]()
     whole, last = load_audio(content).size, 0
-    for kept in (len(content) * 2 // 3, len(content) - 700, len(content) - 30):
+    for keep in (len(content) * 2 // 3, len(content) - 700, len(content) - 30):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            size = load_audio(content[:kept]).size
+            size = load_audio(content[:keep]).size
         assert last <= size <= whole
         assert len(caught) <= 1
         for warning in caught:
@@ -194,7 +196,7 @@ def test_a_torn_last_packet_is_named(kind, timeline):
 
 
 def test_ogg_that_is_cut_between_pages_is_not_torn():
-    content = encode(np.repeat(np.tile(PCM, 3), 3), "ogg", "libopus", rate=48000)
+    content = encode_audio(np.repeat(np.tile(PCM, 3), 3), "ogg", "libopus", rate=48000)
     cut = content.rindex(b"OggS")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -203,7 +205,7 @@ def test_ogg_that_is_cut_between_pages_is_not_torn():
 
 def test_placeholders_next_to_sizes():
     """A size of a real file is believed even if it is large: 1 GiB is a placeholder, 0.9 GiB is not."""
-    refusal(wav_of(data=900 << 20), "of 29491.20 seconds")
+    assert_rejected(wav_of(data=900 << 20), "of 29491.20 seconds")
 
 
 def test_the_position_of_an_open_file_does_not_matter():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audio_files import wav_bytes
 from minwhisper.audio import sample_store
 from minwhisper.audio.load import (
     CHUNK_LENGTH,
@@ -22,8 +23,7 @@ from minwhisper.audio.load import (
     pad_or_trim,
 )
 from minwhisper.errors import AudioError
-from sounds import wav
-from test_reader import CLIPS, SHORT, refusal
+from test_reader import CLIPS, SHORT, assert_rejected
 
 
 def test_constants():
@@ -72,7 +72,7 @@ def test_arrays_are_resampled(rate):
 def test_an_array_and_its_file_agree():
     noise = np.random.default_rng(0).integers(-9000, 9000, (44100, 2))
     from_array = load_audio(noise.astype(np.int16), rate=44100)
-    assert np.abs(from_array - load_audio(wav(noise, rate=44100))).max() <= 1 / 32768
+    assert np.abs(from_array - load_audio(wav_bytes(noise, rate=44100))).max() <= 1 / 32768
 
 
 @pytest.mark.parametrize("size", [1, 2, 10, 100])
@@ -113,11 +113,11 @@ def test_array_is_not_written_to():
     ],
 )
 def test_arrays_that_are_no_sound(array, rate, parts):
-    refusal(array, *parts, rate=rate)
+    assert_rejected(array, *parts, rate=rate)
 
 
 def test_rate_is_for_arrays():
-    refusal(SHORT, "rate=16000", "leave it out", rate=16000)
+    assert_rejected(SHORT, "rate=16000", "leave it out", rate=16000)
 
 
 # --- Piece by piece
@@ -126,8 +126,8 @@ def test_rate_is_for_arrays():
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
 def test_a_sound_is_what_load_audio_loads(clip, monkeypatch):
     expected = load_audio(clip)
-    for limit in (sample_store.IN_MEMORY, 10_000):  # kept in memory, and in a file
-        monkeypatch.setattr(sample_store, "IN_MEMORY", limit)
+    for limit in (sample_store.MAX_IN_MEMORY, 10_000):  # kept in memory, and in a file
+        monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", limit)
         with open_audio(clip) as sound:
             assert sound.size == expected.size
             assert sound.seconds == expected.size / 16000
@@ -142,8 +142,8 @@ def noise(request, monkeypatch):
     integers = np.random.default_rng(0).integers(-32768, 32768, (20000, 1))
     expected = (integers[:, 0] / 32768).astype(np.float32)
     if request.param == "file":
-        monkeypatch.setattr(sample_store, "IN_MEMORY", 3000)
-    with open_audio(expected if request.param == "array" else wav(integers)) as sound:
+        monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 3000)
+    with open_audio(expected if request.param == "array" else wav_bytes(integers)) as sound:
         yield sound, expected
 
 
@@ -202,9 +202,9 @@ def test_a_closed_sound_says_so(noise):
 
 
 def test_two_sounds_do_not_mix(monkeypatch):
-    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
     ramp = np.arange(6000)[:, None]
-    with open_audio(wav(ramp)) as up, open_audio(wav(-ramp)) as down:
+    with open_audio(wav_bytes(ramp)) as up, open_audio(wav_bytes(-ramp)) as down:
         for start in (0, 5000, 2000, 2001):
             expected = np.arange(start, start + 999) / 32768
             assert np.array_equal(up.read(start, start + 999), expected)
@@ -235,7 +235,7 @@ def test_arrays_are_brought_to_16_khz_as_by_load_audio():
     [(np.zeros(9, np.int16), None), (np.array([np.nan]), None), (SHORT, 16000), ("nope.wav", None), (b"nope", None)],
 )
 def test_what_cannot_be_loaded_cannot_be_opened(source, rate):
-    message = refusal(source, rate=rate)
+    message = assert_rejected(source, rate=rate)
     with pytest.raises(AudioError) as caught:
         open_audio(source, rate)
     assert str(caught.value) == message
@@ -243,7 +243,7 @@ def test_what_cannot_be_loaded_cannot_be_opened(source, rate):
 
 def test_loading_needs_little_more_memory_than_the_samples(tmp_path):
     path = tmp_path / "long.wav"
-    path.write_bytes(wav(np.zeros((20 * 60 * 16000, 1))))
+    path.write_bytes(wav_bytes(np.zeros((20 * 60 * 16000, 1))))
     tracemalloc.start()
     samples = load_audio(path)
     _, peak = tracemalloc.get_traced_memory()
@@ -267,10 +267,10 @@ def test_pad_or_trim(shape, length, data):
     result = pad_or_trim(array, length, axis=axis)
     assert result.dtype == array.dtype
     assert result.shape == tuple(length if i == axis % len(shape) else n for i, n in enumerate(shape))
-    kept = min(length, array.shape[axis])
+    keep = min(length, array.shape[axis])
     common = np.moveaxis(result, axis, 0)
-    assert np.array_equal(common[:kept], np.moveaxis(array, axis, 0)[:kept])
-    assert not common[kept:].any()
+    assert np.array_equal(common[:keep], np.moveaxis(array, axis, 0)[:keep])
+    assert not common[keep:].any()
 
 
 def test_what_is_no_array_cannot_be_padded():

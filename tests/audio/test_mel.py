@@ -17,16 +17,16 @@ from minwhisper.audio.mel import (
     block_starts,
     clamp,
     fourier_waves,
-    frames,
     hann_window,
     hertz_to_mel,
     log_energy,
     log_mel_spectrogram,
     mel_filters,
     mel_to_hertz,
-    mirrored,
     power,
+    read_reflected,
     scale,
+    split_frames,
 )
 from minwhisper.errors import AudioError
 
@@ -55,7 +55,7 @@ def noise(size, seed=0):
 @given(size=st.integers(N_FFT, 4000))
 def test_frames(size):
     samples = np.arange(size)
-    stack = frames(samples)
+    stack = split_frames(samples)
     assert stack.shape == ((size - N_FFT) // HOP_LENGTH + 1, N_FFT)
     assert np.shares_memory(stack, samples)
     for t, frame in enumerate(stack):
@@ -71,9 +71,9 @@ def test_mirrored(size, padding, data):
     expected = np.pad(np.pad(samples, (0, padding)), 200, mode="reflect")
     start = data.draw(st.integers(0, expected.size - 1))
     stop = data.draw(st.integers(start + 1, expected.size))
-    stretch = mirrored(open_audio(samples), padding, start, stop)
-    assert stretch.dtype == np.float64
-    assert np.array_equal(stretch, expected[start:stop])
+    samples = read_reflected(open_audio(samples), padding, start, stop)
+    assert samples.dtype == np.float64
+    assert np.array_equal(samples, expected[start:stop])
 
 
 def test_hann_window():
@@ -139,7 +139,7 @@ def test_log_energy_and_scale():
 
 def test_clamp():
     bins = np.array([[3.0, 0.9, -1.5]], np.float32)
-    clamped = clamp(bins, loudest=8.0)
+    clamped = clamp(bins, log_max=8.0)
     assert clamped is bins
     assert clamped.tolist() == [[3, 1, 1]]
 
@@ -170,7 +170,7 @@ def test_sizes_and_padding(size, padding):
 def test_blocks_leave_no_seam(block, monkeypatch):
     samples = noise(20000)
     whole = log_mel_spectrogram(samples, 128)
-    monkeypatch.setattr(mel, "BLOCK", block)
+    monkeypatch.setattr(mel, "BLOCK_FRAMES", block)
     assert np.allclose(log_mel_spectrogram(samples, 128), whole, rtol=0, atol=1.2e-7)
 
 
@@ -239,8 +239,8 @@ def test_windows_are_those_of_the_whole(clip, n_mels):
     whole = log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES)
     with open_audio(clip) as sound:
         spectrogram = Spectrogram(sound, n_mels)
-        assert spectrogram.frames == samples.size // 160 == whole.shape[1] - N_FRAMES
-        end = spectrogram.frames
+        assert spectrogram.content_frames == samples.size // 160 == whole.shape[1] - N_FRAMES
+        end = spectrogram.content_frames
         for first, last in [
             (0, end),
             (end // 3, end),
@@ -254,19 +254,21 @@ def test_windows_are_those_of_the_whole(clip, n_mels):
             assert np.array_equal(window, whole[:, first:last])
 
 
-@pytest.fixture(scope="module", params=[0, 4 * 128 * 2000, mel.KEPT], ids=["nothing kept", "20 s kept", "all kept"])
+@pytest.fixture(
+    scope="module", params=[0, 4 * 128 * 2000, mel.CACHE_BYTES], ids=["nothing kept", "20 s kept", "all kept"]
+)
 def minute(request):
     """A minute of noise of changing loudness, its spectrogram, and what reads it."""
     samples = noise(60 * 16000 + 77) * np.linspace(1e-5, 1, 60 * 16000 + 77, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(mel, "KEPT", request.param)
+        patched.setattr(mel, "CACHE_BYTES", request.param)
         return log_mel_spectrogram(samples, 128, padding=N_SAMPLES), Spectrogram(open_audio(samples), 128)
 
 
 def test_what_is_kept_is_not_computed_again(monkeypatch):
-    monkeypatch.setattr(mel, "KEPT", 4 * 80 * 700)  # two blocks of 300 frames
+    monkeypatch.setattr(mel, "CACHE_BYTES", 4 * 80 * 700)  # two blocks of 300 frames
     spectrogram = Spectrogram(open_audio(noise(20 * 16000)))
-    assert sum(block.nbytes for block in spectrogram._kept.values()) == 4 * 80 * 600
+    assert sum(block.nbytes for block in spectrogram._cache.values()) == 4 * 80 * 600
     computed = []
     block = LogMel.block
 
@@ -293,8 +295,8 @@ def test_any_window_is_that_of_the_whole(minute, first, size):
 def test_short_sounds(size):
     samples = noise(size)
     spectrogram = Spectrogram(open_audio(samples))
-    assert spectrogram.frames == size // 160
-    whole = spectrogram.read(0, spectrogram.frames + N_FRAMES)
+    assert spectrogram.content_frames == size // 160
+    whole = spectrogram.read(0, spectrogram.content_frames + N_FRAMES)
     assert np.array_equal(whole, log_mel_spectrogram(samples, padding=N_SAMPLES))
     assert spectrogram.read(0, 0).shape == (80, 0)
 
@@ -302,11 +304,11 @@ def test_short_sounds(size):
 @pytest.mark.parametrize("place", [0, 300_000, 30 * 16000, 700_000, 800 * 1000 - 1])
 def test_the_first_window_is_clamped_by_the_whole_sound(place):
     samples = noise(800_000) * np.float32(1e-6)
-    quiet = Spectrogram(open_audio(samples)).read(0, N_FRAMES)
+    load_without_warning = Spectrogram(open_audio(samples)).read(0, N_FRAMES)
     samples[place] = 1
     window = Spectrogram(open_audio(samples)).read(2000, N_FRAMES)
     assert np.array_equal(window, log_mel_spectrogram(samples, padding=N_SAMPLES)[:, 2000:3000])
-    assert (window > quiet[:, 2000:]).mean() > 0.5
+    assert (window > load_without_warning[:, 2000:]).mean() > 0.5
 
 
 @pytest.mark.parametrize("frames_of_sound", [100, 298, 299, 300])
@@ -352,7 +354,7 @@ def test_a_closed_sound_has_no_more_windows():
 
 
 def test_two_sounds_are_read_in_turn(monkeypatch):
-    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
     one, other = CLIPS[0], JFK
     with open_audio(one) as first, open_audio(other) as second:
         spectrograms = Spectrogram(first), Spectrogram(second)
@@ -374,8 +376,8 @@ def peak_of_reading(path, minutes):
     tracemalloc.start()
     with open_audio(path) as sound:
         spectrogram = Spectrogram(sound)
-        assert spectrogram.frames == minutes * 6000
-        for first in range(0, spectrogram.frames, N_FRAMES):
+        assert spectrogram.content_frames == minutes * 6000
+        for first in range(0, spectrogram.content_frames, N_FRAMES):
             assert spectrogram.read(first, first + N_FRAMES).shape == (80, N_FRAMES)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -393,7 +395,7 @@ def test_digital_silence_is_what_is_computed_of_it():
     silence = np.zeros(40 * 16000, np.float32)
     click = silence.copy()
     click[20 * 16000] = 0.5
-    windowed = frames(np.zeros(N_FFT)) * hann_window()
+    windowed = split_frames(np.zeros(N_FFT)) * hann_window()
     computed = log_energy(mel_filters(80).astype(np.float64) @ power(windowed, *fourier_waves()).T)  # (80, 1)
     with open_audio(click) as sound:
         block = LogMel(sound, 80, 0).block(0)

@@ -13,10 +13,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from audio_files import (
+    FFMPEG_TOLERANCE,
+    assert_rejected,
+    av,
+    encode_audio,
+    ffmpeg,
+    needs_ffmpeg,
+    video_without_audio,
+    wav_bytes,
+)
 from minwhisper.audio import sample_store
 from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
-from sounds import FFMPEG_TOLERANCE, av, encode, ffmpeg, needs_ffmpeg, refusal, silent_film, wav
 from test_sample_store import needs_proc, temporary_files
 
 TESTS = Path(__file__).parents[1]
@@ -69,7 +78,7 @@ def test_ffmpeg_itself(name):
 def test_channels_are_mixed_as_ffmpeg_does(channels, tmp_path):
     noise = np.random.default_rng(channels).integers(-9000, 9000, (4410, channels))
     path = tmp_path / "noise.wav"
-    path.write_bytes(wav(noise, rate=44100))
+    path.write_bytes(wav_bytes(noise, rate=44100))
     assert np.abs(load_audio(path) - ffmpeg(path)).max() <= FFMPEG_TOLERANCE
 
 
@@ -92,7 +101,7 @@ def test_two_tracks_as_ffmpeg_chooses(tmp_path):
 def test_wav_widths(width):
     ramp = np.linspace(-0.9, 0.9, 16000)
     integers = np.round(ramp * 2 ** (8 * width - 1)).astype(np.int64) + (128 if width == 1 else 0)
-    loaded = load_audio(wav(integers[:, None], width=width))
+    loaded = load_audio(wav_bytes(integers[:, None], width=width))
     assert np.abs(loaded - ramp).max() <= (1 / 128 if width == 1 else 1 / 32768)
 
 
@@ -112,7 +121,7 @@ def test_wav_widths(width):
 def test_formats(container, codec, rate, video, speech, tmp_path):
     sound = speech if rate == 16000 else np.repeat(speech, 3)
     path = tmp_path / "sound"
-    path.write_bytes(encode(sound, container, codec, rate=rate, video=video))
+    path.write_bytes(encode_audio(sound, container, codec, rate=rate, video=video))
     loaded = load_audio(path)
     assert abs(loaded.size - speech.size) <= 2 * 1024  # a packet of padding at either end
     assert alike(loaded, speech, slack=0 if codec != "aac" or container in ("ipod", "mp4") else 1024) > 0.98
@@ -122,13 +131,13 @@ def test_formats(container, codec, rate, video, speech, tmp_path):
 @pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("ipod", "aac")])
 def test_stereo_keeps_its_level(container, codec, speech):
     loud, soft = speech, speech // 3
-    loaded = load_audio(encode(np.stack([loud, soft], axis=1), container, codec))
+    loaded = load_audio(encode_audio(np.stack([loud, soft], axis=1), container, codec))
     mean = (loud / 2 + soft / 2) / 32768
     assert level(loaded[: mean.size]) / level(mean) == pytest.approx(1, abs=0.02)
 
 
 def test_joined_files_of_different_rates(speech):
-    parts = [encode(speech, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
+    parts = [encode_audio(speech, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the second file's header is no sound
         loaded = load_audio(b"".join(parts))
@@ -205,7 +214,7 @@ def test_names_are_names_of_files(name, tmp_path, monkeypatch):
 
 
 def test_tags_need_not_be_utf8(speech):
-    content = encode(speech, "wav", "pcm_s16le")
+    content = encode_audio(speech, "wav", "pcm_s16le")
     at = content.index(b"data")
     content = content[:at] + b"LIST\x10\0\0\0INFOINAM\x04\0\0\0\xe9\xe8\xff\0" + content[at:]
     assert load_audio(content).size == speech.size
@@ -215,13 +224,13 @@ def test_tags_need_not_be_utf8(speech):
 
 
 def test_missing_folder_and_address(tmp_path):
-    refusal(tmp_path / "nope.wav", "nope.wav", "no such file", "spelling")
-    refusal(tmp_path / "two\nlines.wav", "no such file")
-    refusal(SHORT / "x.wav", "no such file")
-    refusal(tmp_path, str(tmp_path), "folder")
-    refusal("https://example.org/a.mp3", "no such file", "download")
-    refusal("concat:a.wav|b.wav", "no such file")
-    refusal("a\0b.wav", "null")
+    assert_rejected(tmp_path / "nope.wav", "nope.wav", "no such file", "spelling")
+    assert_rejected(tmp_path / "two\nlines.wav", "no such file")
+    assert_rejected(SHORT / "x.wav", "no such file")
+    assert_rejected(tmp_path, str(tmp_path), "folder")
+    assert_rejected("https://example.org/a.mp3", "no such file", "download")
+    assert_rejected("concat:a.wav|b.wav", "no such file")
+    assert_rejected("a\0b.wav", "null")
 
 
 def test_no_permission(monkeypatch):
@@ -229,7 +238,7 @@ def test_no_permission(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(builtins, "open", refuse)
-    refusal(str(SHORT), SHORT.name, "no permission", "change")
+    assert_rejected(str(SHORT), SHORT.name, "no permission", "change")
 
 
 class Sick(io.BytesIO):
@@ -249,7 +258,7 @@ class Sick(io.BytesIO):
 def test_a_disk_that_fails_while_it_is_read(monkeypatch, readable):
     content = SHORT.read_bytes()
     monkeypatch.setattr(builtins, "open", lambda *_: Sick(content, readable))
-    refusal(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
+    assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
 
 
 def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
@@ -258,24 +267,24 @@ def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
             return False
 
     monkeypatch.setattr(builtins, "open", lambda *_: Pipe(b"", 0))
-    refusal(str(SHORT), SHORT.name, "cannot be read (Input/output error)")
+    assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)")
     monkeypatch.undo()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(b"", 0)))
-    refusal("-", "standard input: cannot be read (Input/output error)")
+    assert_rejected("-", "standard input: cannot be read (Input/output error)")
 
 
 def test_empty(tmp_path, monkeypatch):
     (tmp_path / "empty.mp3").touch()
-    refusal(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")
-    refusal(b"", "0 bytes")
-    refusal(io.BytesIO(), "0 bytes")
+    assert_rejected(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")
+    assert_rejected(b"", "0 bytes")
+    assert_rejected(io.BytesIO(), "0 bytes")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    refusal("-", "standard input", "0 bytes")
+    assert_rejected("-", "standard input", "0 bytes")
 
 
 @pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"\0", b"RIFF", b"ID3", b"fLaC", b"\xff\xfb"])
 def test_not_a_sound(content, capfd):
-    refusal(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
+    assert_rejected(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
     assert capfd.readouterr() == ("", "")  # FFmpeg itself is silent
 
 
@@ -286,26 +295,26 @@ def test_playlists_open_nothing(tmp_path):
         ("a.ffconcat", "ffconcat version 1.0\nfile a.wav\n"),
     ):
         (tmp_path / name).write_text(text)
-        refusal(tmp_path / name, name)
+        assert_rejected(tmp_path / name, name)
 
 
 def test_no_samples():
-    refusal(wav(np.zeros((0, 1))), "without a single sample")
+    assert_rejected(wav_bytes(np.zeros((0, 1))), "without a single sample")
 
 
 def test_film_without_sound():
-    refusal(silent_film(), "no sound", "only video", "audio track")
+    assert_rejected(video_without_audio(), "no sound", "only video", "audio track")
 
 
 def test_text_files_and_other_things(tmp_path):
     text = tmp_path / "a.txt"
     text.write_text("no sound")
     with open(text) as file:
-        refusal(file, "a.txt", "'rb'")
-    refusal(io.StringIO("no sound"), "'rb'")
-    refusal([0.0, 1.0], "list", "numpy.asarray")
-    refusal(None, "NoneType", "path")
-    refusal(3, "int")
+        assert_rejected(file, "a.txt", "'rb'")
+    assert_rejected(io.StringIO("no sound"), "'rb'")
+    assert_rejected([0.0, 1.0], "list", "numpy.asarray")
+    assert_rejected(None, "NoneType", "path")
+    assert_rejected(3, "int")
 
 
 # --- Damage
@@ -324,10 +333,10 @@ def test_text_files_and_other_things(tmp_path):
     ],
 )
 def test_a_missing_end_is_refused(container, codec, options, rest, speech, tmp_path, capfd):
-    content = encode(speech, container, codec, **options)
+    content = encode_audio(speech, container, codec, **options)
     path = tmp_path / "cut"
     path.write_bytes(content[: int(rest * len(content))])
-    message = refusal(path, "cut", "seconds can be read", "the end is broken or missing", "copy or download")
+    message = assert_rejected(path, "cut", "seconds can be read", "the end is broken or missing", "copy or download")
     read, total = message.partition(": ")[2].partition(" seconds")[0].split(" of ")
     assert float(total) == pytest.approx(speech.size / 16000, abs=0.07)
     assert 0 < float(read) < float(total)
@@ -342,19 +351,19 @@ def mp3_packets(content):
 
 
 def test_an_mp3_cut_between_two_packets_is_refused(speech):
-    content = encode(speech, "mp3", "libmp3lame")
-    refusal(content[: -sum(mp3_packets(content)[-20:])], "of 1.90 seconds", "missing")
+    content = encode_audio(speech, "mp3", "libmp3lame")
+    assert_rejected(content[: -sum(mp3_packets(content)[-20:])], "of 1.90 seconds", "missing")
 
 
 def test_a_broken_last_packet_is_no_refusal_without_a_stated_length(speech):
     with pytest.warns(UserWarning, match="the last packet is broken and was left out; the end") as caught:
-        loaded = load_audio(encode(speech, "adts", "aac")[:-1000])
+        loaded = load_audio(encode_audio(speech, "adts", "aac")[:-1000])
     assert len(caught) == 1
     assert loaded.size / 16000 == pytest.approx(1.79, abs=0.01)
 
 
 def test_a_broken_packet_in_the_middle_is_left_out(speech):
-    content = bytearray(encode(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
+    content = bytearray(encode_audio(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
     content[9000:9400] = np.random.default_rng(0).bytes(400)
     with pytest.warns(UserWarning, match=r"left out broken audio at \d place.*first at 0\.\d\d s") as caught:
         loaded = load_audio(bytes(content))
@@ -364,7 +373,7 @@ def test_a_broken_packet_in_the_middle_is_left_out(speech):
 
 
 def test_opening_warns_once_and_reading_never(speech):
-    content = bytearray(encode(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
+    content = bytearray(encode_audio(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
     content[9000:9400] = np.random.default_rng(0).bytes(400)
     with pytest.warns(UserWarning, match="left out broken audio") as caught:
         sound = open_audio(bytes(content))
@@ -378,8 +387,8 @@ def test_opening_warns_once_and_reading_never(speech):
 @pytest.mark.parametrize("opener", [open_audio, load_audio])
 def test_what_is_refused_leaves_no_temporary_file(opener, speech, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
-    content = encode(speech, "wav", "pcm_s16le")
+    monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
+    content = encode_audio(speech, "wav", "pcm_s16le")
     with open_audio(content):
         assert len(temporary_files(tmp_path)) == 1
     load_audio(content)
@@ -393,12 +402,12 @@ def test_what_is_refused_leaves_no_temporary_file(opener, speech, tmp_path, monk
 def test_no_room_for_the_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nope"))
     load_audio(SHORT)  # few samples need no folder
-    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
-    refusal(SHORT, str(tmp_path / "nope"), "expected room", "TMPDIR")
+    monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
+    assert_rejected(SHORT, str(tmp_path / "nope"), "expected room", "TMPDIR")
 
 
 def test_a_broken_packet_in_the_middle_of_flac_is_left_out(speech):
-    content = bytearray(encode(speech, "flac", "flac"))
+    content = bytearray(encode_audio(speech, "flac", "flac"))
     content[20000:20600] = bytes(600)
     with pytest.warns(UserWarning, match=r"the first at 0\.\d\d s"):
         loaded = load_audio(bytes(content))
@@ -412,17 +421,17 @@ def unknown_length(wav_file, size):
 
 
 def test_no_false_alarms(speech):
-    mp3 = encode(speech, "mp3", "libmp3lame")
-    bare = encode(speech, "mp3", "libmp3lame", write_xing="0")
+    mp3 = encode_audio(speech, "mp3", "libmp3lame")
+    bare = encode_audio(speech, "mp3", "libmp3lame", write_xing="0")
     speech_after_silence = np.concatenate([np.zeros(160000, np.int16), speech, speech])
     tag = b"TAG" + bytes(125)
-    pcm = encode(speech, "wav", "pcm_s16le")
-    flac = bytearray(encode(speech, "flac", "flac"))
+    pcm = encode_audio(speech, "wav", "pcm_s16le")
+    flac = bytearray(encode_audio(speech, "flac", "flac"))
     flac[21:26] = bytes([flac[21] & 0xF0, 0, 0, 0, 0])  # the count of samples: unknown
     healthy = {
         "mp3": mp3,
         "mp3 without header": bare,
-        "mp3 without header, variable rate": encode(
+        "mp3 without header, variable rate": encode_audio(
             speech_after_silence, "mp3", "libmp3lame", write_xing="0", compression_level="0"
         ),
         "mp3 with a tag at the end": mp3 + tag,
@@ -430,12 +439,12 @@ def test_no_false_alarms(speech):
         "wav of unknown length": unknown_length(pcm, b"\xff\xff\xff\xff"),
         "wav of length 0": unknown_length(pcm, bytes(4)),
         "flac of unknown length": bytes(flac),
-        "flac with a tag at the end": encode(speech, "flac", "flac") + tag,
-        "stream": encode(speech, "mpegts", "aac"),
-        "live": encode(speech, "matroska", "aac", live="1"),
-        "longer video": encode(speech[:3000], "matroska", "aac", video=True),
-        "low rate": encode(speech, "matroska", "aac", rate=8000),
-        "low rate m4a": encode(speech, "ipod", "aac", rate=8000),
+        "flac with a tag at the end": encode_audio(speech, "flac", "flac") + tag,
+        "stream": encode_audio(speech, "mpegts", "aac"),
+        "live": encode_audio(speech, "matroska", "aac", live="1"),
+        "longer video": encode_audio(speech[:3000], "matroska", "aac", video=True),
+        "low rate": encode_audio(speech, "matroska", "aac", rate=8000),
+        "low rate m4a": encode_audio(speech, "ipod", "aac", rate=8000),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -446,17 +455,17 @@ def test_no_false_alarms(speech):
 
 
 def test_a_track_that_turns_up_late(speech):
-    from minwhisper.audio.frames import Decoding  # cannot be imported without PyAV
     from minwhisper.audio.timeline import Timeline
+    from minwhisper.audio.track_decoder import TrackDecoder  # cannot be imported without PyAV
 
     # PyAV raises IndexError after the last packet when a stream was added while it was reading.
-    with av.open(io.BytesIO(encode(speech, "wav", "pcm_s16le"))) as container:
+    with av.open(io.BytesIO(encode_audio(speech, "wav", "pcm_s16le"))) as container:
         stream = container.streams.audio[0]
 
         def demux(wanted):
             yield from container.demux(wanted)
             raise IndexError("list index out of range")
 
-        late = SimpleNamespace(format=container.format, demux=demux)
-        frames = list(Decoding("late", late, stream, Timeline("wav", None, 600)).frames())
+        container_with_late_track = SimpleNamespace(format=container.format, demux=demux)
+        frames = list(TrackDecoder("late", container_with_late_track, stream, Timeline("wav", None, 600)).frames())
     assert sum(frame.samples for frame, _, _ in frames) == speech.size

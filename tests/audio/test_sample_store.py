@@ -32,7 +32,7 @@ def temporary_files(folder):
 def folder(tmp_path, monkeypatch):
     """The folder for temporary files: an empty one, and a file is used beyond 1,000 bytes."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(sample_store, "IN_MEMORY", 1000)
+    monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
     return tmp_path
 
 
@@ -87,7 +87,7 @@ def test_a_closed_store_is_empty(folder):
 
 
 def test_nine_minutes_are_kept_in_memory():
-    assert 8 * 60 < sample_store.IN_MEMORY / 2 / 16000 < 10 * 60
+    assert 8 * 60 < sample_store.MAX_IN_MEMORY / 2 / 16000 < 10 * 60
 
 
 # --- No room

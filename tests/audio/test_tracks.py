@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audio_files import FFMPEG_TOLERANCE, assert_rejected, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
 from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
-from sounds import FFMPEG_TOLERANCE, encode, encode_tracks, ffmpeg, needs_ffmpeg, refusal
 
 PCM = np.round(load_audio(Path(__file__).parents[1] / "data" / "LJ001-0002.wav") * 32768).astype(np.int16)
 EMPTY = PCM[:0]
@@ -37,14 +37,14 @@ def test_a_track_is_chosen_by_number_or_language(wanted, divisor):
 
 @pytest.mark.parametrize("wanted", [4, "it", "2nd", 99999999, "9" * 80])
 def test_a_track_that_is_not_there(wanted):
-    refusal(
+    assert_rejected(
         FILE, f"no audio track {wanted!r}", "expected one of those in the file: 1 (eng), 2 (fre), 3 (deu)", track=wanted
     )
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "", b"en", 10**9, "e" * 101])
 def test_what_cannot_name_a_track(wanted):
-    refusal(FILE, "track: expected a number, 1 for the first audio track, or a language's code", track=wanted)
+    assert_rejected(FILE, "track: expected a number, 1 for the first audio track, or a language's code", track=wanted)
 
 
 def test_an_array_has_no_tracks():
@@ -57,7 +57,7 @@ def test_a_line_says_which_track_is_read_where_there_are_several():
         assert sound.track == "audio track 1 of 3 is read (eng); the option audio_track chooses another"
     with open_audio(FILE, track="de") as sound:
         assert sound.track.startswith("audio track 3 of 3 is read (deu)")
-    with open_audio(encode(PCM, "matroska", "pcm_s16le")) as sound:
+    with open_audio(encode_audio(PCM, "matroska", "pcm_s16le")) as sound:
         assert sound.track is None
 
 
@@ -77,11 +77,11 @@ def test_a_track_without_packets_is_passed_over(container, codec, empty):
         with open_audio(content) as sound:
             assert sound.track.startswith(f"audio track {empty + 1} of {empty + 1} is read")
             assert sound.size >= PCM.size
-    refusal(content, "without a single sample", track=1)
+    assert_rejected(content, "without a single sample", track=1)
 
 
 def test_tracks_that_are_all_empty():
-    refusal(encode_tracks("avi", "libmp3lame", [(EMPTY, "eng"), (EMPTY, "fra")]), "without a single sample")
+    assert_rejected(encode_tracks("avi", "libmp3lame", [(EMPTY, "eng"), (EMPTY, "fra")]), "without a single sample")
 
 
 @pytest.mark.parity

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from audio_files import encode_audio, video_without_audio, wav_bytes
 from command_line import GREEDY, refused, run_command
 from conftest import DATA
 from minwhisper.audio.load import load_audio
 from minwhisper.checkpoints import sources
 from minwhisper.fast import devices
 from minwhisper.model.config import PUBLISHED
-from sounds import encode, silent_film, wav
 
 JFK = (
     "And so my fellow Americans ask not what your country can do for you",
@@ -237,7 +237,7 @@ def test_a_language_that_the_vocabulary_lacks(command, base):
 
 def cut_mp3():
     pcm = np.round(load_audio(DATA / "jfk.flac") * 32768).astype(np.int16)
-    whole = encode(pcm, "mp3", "libmp3lame")
+    whole = encode_audio(pcm, "mp3", "libmp3lame")
     return whole[: len(whole) // 2]
 
 
@@ -247,8 +247,8 @@ def cut_mp3():
         ("empty.wav", lambda: b"", ["empty"]),
         ("text.wav", lambda: b"This is not sound. " * 100, ["not a sound"]),
         ("cut.mp3", cut_mp3, ["5.44 of 11.00 seconds"]),
-        ("no_samples.wav", lambda: wav(np.zeros((0, 1))), ["without a single sample"]),
-        ("film.mp4", silent_film, ["no sound"]),
+        ("no_samples.wav", lambda: wav_bytes(np.zeros((0, 1))), ["without a single sample"]),
+        ("film.mp4", video_without_audio, ["no sound"]),
     ],
 )
 def test_files_that_hold_no_sound(command, tmp_path, name, content, parts):

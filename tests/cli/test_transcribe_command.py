@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from audio_files import wav_bytes
 from command_line import GREEDY, refused, run_command
 from conftest import DATA
 from hub_server import HubServer, Repository
@@ -23,7 +24,6 @@ from minwhisper.fast.cpu import threads
 from minwhisper.writers.files import write_transcript
 from minwhisper.writers.render import FORMATS, render
 from screen import look_at
-from sounds import wav
 
 SHORT, OTHER = str(DATA / "LJ001-0008.wav"), str(DATA / "LJ001-0002.wav")
 JFK = str(DATA / "jfk.flac")
@@ -374,7 +374,7 @@ def test_an_interruption_on_a_full_disk(command, scripted, tmp_path, monkeypatch
 
 def test_an_interruption_in_the_arithmetic_of_a_real_transcription(command, tiny_en, tmp_path, monkeypatch, speech):
     book = np.concatenate([speech[f"LJ001-{number:04}.wav"] for number in range(1, 7)])
-    (tmp_path / "book.wav").write_bytes(wav(np.round(book[:, None] * 32768)))
+    (tmp_path / "book.wav").write_bytes(wav_bytes(np.round(book[:, None] * 32768)))
     windows = []
 
     def encode(model, mel):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from audio_files import wav_bytes
 from command_line import GREEDY, refused, run_command
 from conftest import DATA, LJ
 from minwhisper.cli import transcribe as transcribe_command
 from minwhisper.errors import OptionError
 from scripted import GAP, RATE
-from sounds import wav
 
 SHORT, OTHER, JFK = str(DATA / "LJ001-0008.wav"), str(DATA / "LJ001-0002.wav"), str(DATA / "jfk.flac")
 TOGETHER = ("--batch_size", "4", "--model", "tiny.en", *GREEDY)
@@ -120,7 +120,7 @@ def test_one_file_that_a_window_holds(command):
 
 def test_one_long_file_is_what_the_library_makes_of_it(command, tiny_en, tmp_path, speech):
     sound = np.concatenate([part for path in LJ[4:9] for part in (speech[path.name], GAP)])
-    (tmp_path / "page.wav").write_bytes(wav(np.round(sound[:, None] * 32768).astype(np.int32)))
+    (tmp_path / "page.wav").write_bytes(wav_bytes(np.round(sound[:, None] * 32768).astype(np.int32)))
     result = command(tmp_path / "page.wav", "-f", "txt", "-o", tmp_path, *TOGETHER)
     expected = tiny_en.transcribe(sound, batch_size=4)
     assert sound.size > 30 * RATE

@@ -132,7 +132,7 @@ def test_an_unknown_number_is_refused():
 
 @pytest.mark.parametrize("length", [8000, 5037, 400, 300])
 def test_the_spectrogram_is_the_packages(length):
-    samples = mel.made_up_sound(length)
+    samples = mel.synthetic_audio(length)
     ours = mel.solution(samples, mel_filters(80))
     np.testing.assert_allclose(ours, minwhisper.log_mel_spectrogram(samples), atol=1e-5)
 

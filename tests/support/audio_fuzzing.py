@@ -14,14 +14,14 @@ from functools import cache
 
 import numpy as np
 
+from audio_files import av, encode_audio
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
-from sounds import av, encode
 
 HANG = 5.0  # seconds of processor for a case
 MEMORY = 500 << 20  # bytes more than before
 ADDRESSES = 8 << 30  # bytes, so that a case that takes all memory does not take the machine with it
-HEADER = 400  # bytes at the front of a file in which most changes are made
+PYOBJECT_SIZE = 400  # bytes at the front of a file in which most changes are made
 FORMATS = [
     *[("wav", "pcm_s16le", "mono", {}), ("wav", "adpcm_ms", "mono", {}), ("wav", "pcm_f32le", "stereo", {})],
     *[("flac", "flac", "mono", {}), ("flac", "flac", "5.1", {}), ("mp3", "libmp3lame", "mono", {})],
@@ -41,7 +41,7 @@ def original(number):
     container, codec, layout, options = FORMATS[number]
     channels, rate = av.AudioLayout(layout).nb_channels, 48000
     noise = np.random.default_rng(number).integers(-3000, 3000, (rate // 3, channels)).astype(np.int16)
-    return encode(noise, container, codec, rate=rate, layout=layout, **options)
+    return encode_audio(noise, container, codec, rate=rate, layout=layout, **options)
 
 
 def case(number):
@@ -55,9 +55,9 @@ def case(number):
 
 def _change(content, chance):
     size = len(content)
-    at = chance.randrange(min(size, HEADER) if chance.random() < 0.8 else size)
+    at = chance.randrange(min(size, PYOBJECT_SIZE) if chance.random() < 0.8 else size)
     if chance.random() < 0.15:
-        at = max(0, size - 1 - chance.randrange(HEADER))  # where some formats have their tables
+        at = max(0, size - 1 - chance.randrange(PYOBJECT_SIZE))  # where some formats have their tables
     kind = chance.random()
     if kind < 0.3:
         content[at] = chance.randrange(256)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from audio_files import av, encode_audio
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
-from sounds import av, encode
 
 # In some containers they become custom orders of channels. PyAV cannot write those itself.
 LAYOUTS = [
@@ -57,7 +57,7 @@ def make(container, codec, layout):
     channels = av.AudioLayout(layout).nb_channels
     noise = np.random.default_rng(channels).integers(-9000, 9000, (FRAMES, channels)).astype(np.int16)
     try:
-        return encode(noise, container, codec, rate=48000, layout=layout)
+        return encode_audio(noise, container, codec, rate=48000, layout=layout)
     except (av.FFmpegError, ValueError):
         return None
 

@@ -77,16 +77,16 @@ class Numbered:
     """Stands for a spectrogram: every frame holds its own number, counted from 1, and behind the sound a minus."""
 
     def __init__(self, sound: Any, n_mels: int) -> None:
-        self.frames = sound.size // HOP
+        self.content_frames = sound.size // HOP
         self.n_mels = n_mels
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self.forgotten = True
 
     def read(self, first: int, last: int) -> np.ndarray:
-        assert 0 <= first <= last <= self.frames + 3000
+        assert 0 <= first <= last <= self.content_frames + 3000
         numbers = np.arange(first, last, dtype=np.float32) + 1
-        return np.tile(np.where(numbers > self.frames, -numbers, numbers), (self.n_mels, 1))
+        return np.tile(np.where(numbers > self.content_frames, -numbers, numbers), (self.n_mels, 1))
 
 
 @dataclass

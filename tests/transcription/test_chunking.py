@@ -19,10 +19,10 @@ class Made:
 
     def __init__(self, mel):
         self.mel = mel
-        self.frames = mel.shape[1]
+        self.content_frames = mel.shape[1]
 
     def read(self, first, last):
-        assert 0 <= first <= last <= self.frames
+        assert 0 <= first <= last <= self.content_frames
         return self.mel[:, first:last]
 
 
@@ -53,8 +53,8 @@ SPECTROGRAMS = st.builds(
 @settings(deadline=None, max_examples=100)
 @given(mel=SPECTROGRAMS, data=st.data())
 def test_parts_follow_each_other_and_are_neither_too_long_nor_too_short(mel, data):
-    start = data.draw(st.just(0) | st.integers(0, mel.frames))
-    end = data.draw(st.just(mel.frames) | st.integers(start, mel.frames))
+    start = data.draw(st.just(0) | st.integers(0, mel.content_frames))
+    end = data.draw(st.just(mel.content_frames) | st.integers(start, mel.content_frames))
     shortest = data.draw(st.sampled_from([MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED]))
     parts = list(chunk_at_silence(mel, start, end, shortest))
     edges = [start, *(stop for _, stop in parts)]
@@ -135,7 +135,7 @@ def test_speech_is_cut_where_nobody_speaks(speech, skipped):
         position += GAP.size
     with open_audio(book) as sound:
         mel = Spectrogram(sound)
-        parts = list(chunk_at_silence(mel, skipped, mel.frames))
+        parts = list(chunk_at_silence(mel, skipped, mel.content_frames))
     assert 3 <= len(parts) <= 4
     for _, cut in parts[:-1]:
         sample = cut * HOP
@@ -148,7 +148,7 @@ def test_joined_clips_are_cut_in_their_joints(speech):
     clips = [speech[path.name] for path in LJ]
     with open_audio(np.concatenate([part for clip in clips for part in (clip, GAP)])) as sound:
         mel = Spectrogram(sound)
-        cuts = [cut for _, cut in list(chunk_at_silence(mel, 0, mel.frames))[:-1]]
+        cuts = [cut for _, cut in list(chunk_at_silence(mel, 0, mel.content_frames))[:-1]]
     ends = np.cumsum([clip.size + GAP.size for clip in clips]) / HOP
     assert len(cuts) == 3
     for cut in cuts:

@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
+from audio_files import encode_audio, encode_tracks
 from command_line import GREEDY as ONE_CANDIDATE
 from command_line import run_command
 from scripted import DATA, JFK
-from sounds import encode, encode_tracks
 
 GREEDY = {"temperature": 0.0}
 QUICK = ("--model", "tiny.en", "--temperature", "0", *ONE_CANDIDATE)
@@ -27,11 +27,11 @@ def said(segments) -> str:
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_a_late_start_moves_all_times(tiny_en, pcm, container):
-    content = encode(pcm, container, "aac", video=True, start=4.0)
+    content = encode_audio(pcm, container, "aac", video=True, start=4.0)
     with pytest.warns(UserWarning, match=r"audio is missing and became silence: \d\.\d\d s at 0\.00 s") as caught:
         late = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert len(caught) == 1
-    first = tiny_en.transcribe(encode(pcm, container, "aac"), word_timestamps=True, **GREEDY)["segments"]
+    first = tiny_en.transcribe(encode_audio(pcm, container, "aac"), word_timestamps=True, **GREEDY)["segments"]
     assert said(late) == said(first) == said([{"text": JFK}])
     moved = [later["end"] - early["end"] for later, early in zip(_words(late), _words(first), strict=True)]
     assert np.median(moved) == pytest.approx(3.98, abs=0.1)
@@ -45,7 +45,7 @@ def _words(segments):
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_nothing_is_decoded_before_the_audio_begins(tiny_en, pcm, batch_size):
     """A model that is given the silence says that the first segment begins with it: it may not begin later than 1 s."""
-    content = encode(pcm, "matroska", "pcm_s16le", video=True, start=4.0)
+    content = encode_audio(pcm, "matroska", "pcm_s16le", video=True, start=4.0)
     reported = []
     found = transcribe_late(tiny_en, content, batch_size=batch_size, progress=lambda *done: reported.append(done))
     assert found[0]["start"] == 4.0
@@ -63,7 +63,7 @@ def transcribe_late(model, content, **options):
 
 
 def test_a_gap_moves_what_follows_and_streams_do_the_same(tiny_en, pcm):
-    content = encode(np.repeat(pcm, 3), "matroska", "libopus", rate=48000, kept=lambda time: not 2.5 < time < 5.5)
+    content = encode_audio(np.repeat(pcm, 3), "matroska", "libopus", rate=48000, keep=lambda time: not 2.5 < time < 5.5)
     with pytest.warns(UserWarning, match=r"audio is missing and became silence: 3\.0\d s at 2\.5\d s"):
         found = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert said(found).endswith("ask what you can do for your country")
@@ -82,7 +82,7 @@ def test_a_file_without_gaps_gives_the_same_as_its_samples(tiny_en, speech):
 
 
 def test_the_language_is_detected_where_the_audio_begins(base, pcm):
-    content = encode(pcm, "matroska", "pcm_s16le", video=True, start=35.0)
+    content = encode_audio(pcm, "matroska", "pcm_s16le", video=True, start=35.0)
     with pytest.warns(UserWarning, match=r"35\.00 s at 0\.00 s"):
         late = base.stream(content)
     with late, base.stream(pcm / np.float32(32768)) as first:
@@ -103,7 +103,7 @@ def test_the_track_is_chosen_and_named(tiny_en, pcm):
 
 
 def test_the_command_names_the_gap_and_the_track_once_and_subtitles_fit(tiny_en, pcm, tmp_path, capfd):
-    (tmp_path / "late.mp4").write_bytes(encode(pcm, "mp4", "aac", video=True, start=4.0))
+    (tmp_path / "late.mp4").write_bytes(encode_audio(pcm, "mp4", "aac", video=True, start=4.0))
     (tmp_path / "two.mkv").write_bytes(encode_tracks("matroska", "pcm_s16le", [(pcm[:16000], "eng"), (pcm, "fra")]))
     files = [tmp_path / "late.mp4", tmp_path / "two.mkv"]
     run = run_command(capfd, "transcribe", *files, *QUICK, "-f", "srt", "-o", tmp_path)

@@ -24,7 +24,7 @@ WORDS = [" And", " so", ",", " my", " fellow", "$5", "<|endoftext|>"]
 
 
 def clip_frames(scale: float) -> np.ndarray:
-    return mel.frames(np.pad(scale * clip_samples().astype(np.float64), 200, mode="reflect"))[:1100]
+    return mel.split_frames(np.pad(scale * clip_samples().astype(np.float64), 200, mode="reflect"))[:1100]
 
 
 def energies(scale: float) -> np.ndarray:

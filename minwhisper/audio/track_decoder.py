@@ -15,16 +15,16 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from ..errors import AudioError
-from .length import Length
-from .resampling import describe
-from .timeline import Timeline, listed
+from .length import StatedLength
+from .resampling import describe_layout
+from .timeline import Timeline, format_spans
 
 MIN_RATE, MAX_RATE = 1_000, 3_000_000  # samples per second of a file; those of DSD files are the highest
 # What FFmpeg and PyAV raise for damaged files: a time base of zero, and numbers that do not fit, are among them.
-FAILURES = (av.FFmpegError, OSError, ValueError, ArithmeticError)
+FFMPEG_ERRORS = (av.FFmpegError, OSError, ValueError, ArithmeticError)
 
 
-class Decoding:
+class TrackDecoder:
     """A track that is being decoded: its frames, and the damage found so far."""
 
     def __init__(self, name: str, container: InputContainer, stream: AudioStream, timeline: Timeline) -> None:
@@ -43,30 +43,30 @@ class Decoding:
             for packet in self._container.demux(self._stream):
                 try:
                     frames = packet.decode()
-                except FAILURES:
+                except FFMPEG_ERRORS:
                     if _is_audio(packet):
-                        self._broken_end.append(self.timeline.reached)
+                        self._broken_end.append(self.timeline.end)
                     continue
-                described = [(frame, describe(frame.layout)) for frame in frames]
+                described = [(frame, describe_layout(frame.layout)) for frame in frames]
                 lost = self._lost_seconds(packet)
                 for frame, layout in described:
                     self._check_frame(frame)
-                    before = self.timeline.reached
+                    before = self.timeline.end
                     begin = self.timeline.place(frame, lost)
                     lost = 0.0
                     if self._flac and self.timeline.step > 1e-3:
                         self._broken.append(before)  # FFmpeg leaves out broken packets of a FLAC file by itself
                     yield frame, layout, begin
                 if packet.size:
-                    self._note_good(packet, frames)
+                    self._record_decoded(packet, frames)
         except AudioError:
             raise
-        except FAILURES:  # the file itself cannot be read further
-            self._broken_end.append(self.timeline.reached)
+        except FFMPEG_ERRORS:  # the file itself cannot be read further
+            self._broken_end.append(self.timeline.end)
         except IndexError:  # PyAV has read it all and stumbles over a track that turned up late, as MPEG-TS allows
             pass
 
-    def _note_good(self, packet: "Packet[AudioStream]", frames: Sequence[AudioFrame]) -> None:
+    def _record_decoded(self, packet: "Packet[AudioStream]", frames: Sequence[AudioFrame]) -> None:
         if self._flac:
             self._last = bytes(packet)
         if packet.pos is not None:
@@ -90,36 +90,36 @@ class Decoding:
             return 0.0
         return max(0, packet.pos - self._good_end) * self._good_seconds / self._good_bytes
 
-    def check_end(self, length: Length) -> None:
+    def check_end(self, length: StatedLength) -> None:
         """Raise :class:`AudioError` if the file ends before the audio that it states."""
-        reached = self.timeline.reached - self.timeline.late
-        if length.is_cut(reached, self.timeline.longest, self._is_torn()):
-            rescue = ", or save what is there with: ffmpeg -i FILE rescued.wav" if reached else ""
+        end = self.timeline.end - self.timeline.leading_silence
+        if length.is_truncated(end, self.timeline.longest_frame, self._last_packet_is_broken()):
+            rescue = ", or save what is there with: ffmpeg -i FILE rescued.wav" if end else ""
             total = "an unknown number of" if length.seconds is None else f"{length.seconds:.2f}"
             raise AudioError(
-                f"{self._name}: {reached:.2f} of {total} seconds can be read, the end is broken or missing; expected a "
+                f"{self._name}: {end:.2f} of {total} seconds can be read, the end is broken or missing; expected a "
                 f"complete file: copy or download it again{rescue}"
             )
 
-    def _is_torn(self) -> bool:
+    def _last_packet_is_broken(self) -> bool:
         """Tell whether the last packet is incomplete."""
         return bool(self._broken_end) or (self._flac and not is_whole_flac_frame(self._last))
 
-    def warning(self, length: Length, placed: bool) -> str | None:
+    def warning(self, length: StatedLength, placed: bool) -> str | None:
         """Return a line on what is missing or damaged, None if nothing is.
 
         ``placed`` is true if frames have been placed by their timestamps, with silence where audio is missing.
         """
         timeline, parts = self.timeline, []
-        if placed and timeline.holes:
-            parts.append(f"audio is missing and became silence: {listed(timeline.holes)}")
+        if placed and timeline.gaps:
+            parts.append(f"audio is missing and became silence: {format_spans(timeline.gaps)}")
         if placed and timeline.overlaps:
-            parts.append(f"audio that is there twice was cut: {listed(timeline.overlaps)}")
+            parts.append(f"audio that is there twice was cut: {format_spans(timeline.overlaps)}")
         if placed and timeline.ignored:
-            parts.append(f"timestamps that leave too long a hole were ignored: {listed(timeline.ignored)}")
-        missing = [hole for hole in timeline.holes if hole.start or not timeline.late]
+            parts.append(f"timestamps that leave too long a hole were ignored: {format_spans(timeline.ignored)}")
+        missing = [hole for hole in timeline.gaps if hole.start or not timeline.leading_silence]
         if missing and not placed:
-            parts.append(f"audio is missing: {listed(missing)}; what follows comes earlier by as much")
+            parts.append(f"audio is missing: {format_spans(missing)}; what follows comes earlier by as much")
         if self._broken:
             earlier = "" if placed or missing else "; what follows comes earlier by as much"
             place = f"{len(self._broken)} place(s), the first at {self._broken[0]:.2f} s"

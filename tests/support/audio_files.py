@@ -20,7 +20,7 @@ av = pytest.importorskip("av")  # without it, modules that import this one are s
 FFMPEG_TOLERANCE = 3.01 / 32768
 
 
-def add_pictures(out):
+def add_video_stream(out):
     """A stream of small pictures in an open container."""
     stream = out.add_stream("mpeg4", rate=10)
     stream.width = stream.height = 32
@@ -28,7 +28,7 @@ def add_pictures(out):
     return stream
 
 
-def write_pictures(out, stream, count):
+def encode_video(out, stream, count):
     """As many black pictures, and the end of their stream."""
     for number in range(count):
         picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
@@ -37,22 +37,22 @@ def write_pictures(out, stream, count):
     out.mux(stream.encode(None))
 
 
-def encode(
-    pcm, container, codec, *, rate=16000, video=False, layout=None, start=0.0, kept=lambda _time: True, **options
+def encode_audio(
+    pcm, container, codec, *, rate=16000, video=False, layout=None, start=0.0, keep=lambda _time: True, **options
 ):
     """A sound file's bytes, made of (N,) or (N, channels) int16 samples.
 
-    The audio begins at ``start`` seconds, and packets are left out whose time in seconds is not ``kept``.
+    The audio begins at ``start`` seconds, and packets are left out whose time in seconds is not ``keep``.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options) as out:
-        pictures = add_pictures(out) if video else None
+        pictures = add_video_stream(out) if video else None
         packets = list(_packets(out, pcm, codec, rate, layout, start))
         for packet in packets if not pictures else []:
-            if packet.pts is None or kept(float(packet.pts * packet.time_base)):
+            if packet.pts is None or keep(float(packet.pts * packet.time_base)):
                 out.mux(packet)
         if pictures:
-            write_pictures(out, pictures, 5)
+            encode_video(out, pictures, 5)
             out.mux(packets)
     return file.getvalue()
 
@@ -80,7 +80,7 @@ def _packets(out, pcm, codec, rate, layout, start, stream=None):
         yield from stream.encode(piece)
 
 
-def wav(samples, *, rate=16000, width=2):
+def wav_bytes(samples, *, rate=16000, width=2):
     """A PCM WAV of (N, channels) integers that fill ``width`` bytes."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
@@ -92,15 +92,15 @@ def wav(samples, *, rate=16000, width=2):
     return file.getvalue()
 
 
-def silent_film():
+def video_without_audio():
     """An MP4 of three pictures without a sound track."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
-        write_pictures(out, add_pictures(out), 3)
+        encode_video(out, add_video_stream(out), 3)
     return file.getvalue()
 
 
-def refusal(source, *parts, **options):
+def assert_rejected(source, *parts, **options):
     """Assert that loading fails with one line that holds all parts."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
