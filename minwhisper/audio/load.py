@@ -100,7 +100,7 @@ class AudioReader:
 
     ``size`` is the number of samples, ``leading_silence`` the seconds of silence before the audio begins, if it was
     opened with ``timeline=True``, and ``track`` a line that says which audio track was read, if there are several.
-    Close it when it is no longer needed, or use it in a ``with`` statement. Two threads must not read it at the same time.
+    Close it when it is no longer needed, or use it in a ``with`` statement. Only one thread may read it at a time.
 
     >>> with open_audio(np.array([0.5, 0.25, -1.0])) as reader:
     ...     reader.size, reader.read(1, 5)
