@@ -31,7 +31,7 @@ from .errors import (
     SomeFailedError,
     TokenizerError,
 )
-from .fast.cpu.engine import CpuEngine, is_scheduled
+from .fast.cpu.engine import CpuEngine, uses_cpu_engine
 from .fast.cpu.panels import unpacked
 from .fast.cpu.threads import check_threads
 from .fast.cpu.weights import layout_for
@@ -179,7 +179,7 @@ class Whisper:
     @cached_property
     def engine(self) -> Engine:
         """What computes: the layers as they are written, or the same scheduled for speed on a CPU or a GPU."""
-        if is_scheduled(self.device, self.dtype, self.plain):
+        if uses_cpu_engine(self.device, self.dtype, self.plain):
             return CpuEngine(self.stored, self.config, self.threads)
         if self.device == "cpu":
             return PlainEngine(self.weights, self.config)

@@ -24,7 +24,7 @@ from ..errors import OptionError
 from ..fast.cpu import decoder as cpu_decoder
 from ..fast.cpu import encoder as cpu_encoder
 from ..fast.cpu.engine import CpuEngine
-from ..fast.cpu.layers import attend, gelu, layer_norm, linear, matmul, mix, scratch, tiles
+from ..fast.cpu.layers import attend, gelu, layer_norm, linear, matmul, tiles, weighted_sum, workspace
 from ..fast.cpu.threads import blas_libraries, one_blas_thread
 from ..model.engine import DecoderInput
 from ..parity.comparison import clip_samples
@@ -109,20 +109,20 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         yield Stage("mel", seconds(lambda: log_mel_spectrogram(samples, config.num_mel_bins), 3), 0.0)
         stem = 2 * T * 3 * config.num_mel_bins * D + T * 3 * D * D
         yield Stage("stem", seconds(lambda: cpu_encoder.stem(mel, weights, x, pool)), floor(stem, 3 * T * D))
-        asked = cpu_encoder.Asked.room("bench", T, D, H)
-        pool.run(lambda rows: cpu_encoder.ask(x, rows, block, asked), tiles(T))
+        qkv = cpu_encoder.QKV.empty("bench", T, D, H)
+        pool.run(lambda rows: cpu_encoder.project_qkv(x, rows, block, qkv), tiles(T))
         hidden, out = np.empty((T, F), np.float32), np.empty((T, D), np.float32)
         query_key_value = np.empty((T, 3 * D), np.float32)
 
         def attention(rows: slice, whole: bool) -> None:
-            for head, values in enumerate(asked.values):
+            for head, values in enumerate(qkv.values):
                 its = slice(head * D // H, (head + 1) * D // H)
-                queries, keys = asked.queries[rows, its], asked.keys[its]
+                queries, keys = qkv.queries[rows, its], qkv.keys[its]
                 if whole:
-                    attend(queries, keys, values, out=out[rows, its], largest=0.0)
+                    attend(queries, keys, values, out=out[rows, its], max_score=0.0)
                 else:
-                    scores = matmul(queries, keys, scratch("scores", len(queries), T))
-                    mix(scores, values, out[rows, its])
+                    scores = matmul(queries, keys, workspace("scores", len(queries), T))
+                    weighted_sum(scores, values, out[rows, its])
 
         def norms(rows: slice) -> None:
             layer_norm(x[rows], **block.attention_norm, out=out[rows])

@@ -59,7 +59,7 @@ def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
 def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str]:
     """What a model takes on a GPU, in lines; ``context`` says what is taken outside of CuPy's pool."""
     needed = [device_memory(config, dtype) for dtype in GPU_DTYPES]
-    beams = [device_memory(config, dtype, texts=CANDIDATES).peak for dtype in GPU_DTYPES]
+    beams = [device_memory(config, dtype, sequences=CANDIDATES).peak for dtype in GPU_DTYPES]
 
     def line(title: str, sizes: Sequence[int]) -> str:
         return f"  {title:<57}" + "".join(f"{size / 2**20:>10,.0f}" for size in sizes)
@@ -90,7 +90,7 @@ def describe_fitting(card: Card, whose: str) -> list[str]:
         line = f"  {name:<14}"
         for dtype in GPU_DTYPES:
             peak = device_memory(config, dtype).peak
-            fits = "yes" if peak <= card.room else "no"
+            fits = "yes" if peak <= card.available else "no"
             line += f"{peak / 2**20:>10,.0f}{(peak + card.outside) / 2**20:>8,.0f}{fits:>6}"
         lines.append(line)
     return lines

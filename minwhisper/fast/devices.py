@@ -28,7 +28,7 @@ _CUPY_PACKAGES = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
 
 # Where a driver shows a GPU to this process: on Linux (in a container only if it was given the GPU, unlike
 # /proc/driver/nvidia), in Linux on Windows, on Windows.
-_SIGHTINGS = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so.1", r"C:\Windows\System32\nvcuda.dll")
+_DRIVER_FILES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so.1", r"C:\Windows\System32\nvcuda.dll")
 
 
 class DeviceFacts(NamedTuple):
@@ -51,14 +51,14 @@ def resolve_device(name: str) -> str:
     if name == "cpu":
         return "cpu"
     if name == "auto":
-        problem = _why_not(0)
-        if problem and _gpu_in_sight():
+        problem = _problem(0)
+        if problem and _gpu_present():
             message = f"device 'auto' takes the CPU, though there is a GPU: {problem}"
             warnings.warn(message, stacklevel=3)  # at the line that calls load_model
         return "cpu" if problem else "cuda:0"
     if kind == "cuda" and (number.isdecimal() or name == "cuda"):
         index = int(number or 0)
-        problem = _why_not(index)
+        problem = _problem(index)
         if problem:
             raise DeviceError(f"device {name!r}: {problem}; or use device 'cpu', or 'auto' to take what works")
         return f"cuda:{index}"
@@ -79,12 +79,12 @@ def describe_device(device: str) -> DeviceFacts:
         properties = cupy.cuda.runtime.getDeviceProperties(int(number))
         with cupy.cuda.Device(int(number)):
             free, total = cupy.cuda.runtime.memGetInfo()
-    except Exception as error:  # see _why_not
-        raise DeviceError(f"device {device!r}: {_what_to_do(error)}") from error
+    except Exception as error:  # see _problem
+        raise DeviceError(f"device {device!r}: {_diagnose(error)}") from error
     return DeviceFacts(properties["name"].decode(), (properties["major"], properties["minor"]), total, free)
 
 
-def _why_not(index: int) -> str:
+def _problem(index: int) -> str:
     """Why the GPU of this number cannot be used and what to do about it; empty if it can."""
     if index in _working:
         return ""
@@ -118,7 +118,7 @@ def _probe(index: int) -> str:
             # Sums of long rows are compiled by NVRTC from the headers of CUB, which the lines above do not need.
             rows = to_numpy(cupy.ones((2, 2048), dtype="float32").sum(axis=-1))
     except Exception as error:  # CuPy raises its own types, the driver's, the compiler's and the loader's
-        return _what_to_do(error)
+        return _diagnose(error)
     if total != 32.0:
         return f"a 2×2 product came out wrong on it ({total:g} for 32): restart the machine, or update the driver"
     if rows.tolist() != [2048.0, 2048.0]:
@@ -127,7 +127,7 @@ def _probe(index: int) -> str:
 
 
 # How CuPy's error is called, and what the driver and CUDA's libraries say of what they need themselves.
-_FULL = (
+_OUT_OF_MEMORY = (
     "OutOfMemoryError",
     "cudaErrorMemoryAllocation",
     "CUDA_ERROR_OUT_OF_MEMORY",
@@ -136,12 +136,12 @@ _FULL = (
 )
 
 
-def is_full(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a GPU's memory is full: CuPy's does, one of NumPy's on the CPU does not."""
-    return any(sign in f"{type(error).__name__}: {error}" for sign in _FULL)
+    return any(sign in f"{type(error).__name__}: {error}" for sign in _OUT_OF_MEMORY)
 
 
-def _what_to_do(error: Exception) -> str:
+def _diagnose(error: Exception) -> str:
     """What an error of CuPy means for who wants to use a GPU.
 
     It is told by its words: the types lie in modules that move between CuPy's versions, and cannot be imported
@@ -157,7 +157,7 @@ def _what_to_do(error: Exception) -> str:
         return _no_gpu()
     if "CUBLAS_STATUS_NOT_INITIALIZED" in words:
         return f"cuBLAS does not start, most often for want of memory{_memory(cupy)}: nvidia-smi lists what takes it"
-    if is_full(error):
+    if is_out_of_memory(error):
         return f"its memory is full{_memory(cupy)}: end what else uses it, which nvidia-smi lists"
     if "--gpu-architecture" in words:  # CUDA 13 dropped Maxwell, Pascal and Volta
         two = f"pip uninstall -y {_package(cupy)}, then pip install 'minwhisper[gpu]'"
@@ -281,8 +281,8 @@ def _first_line(error: BaseException) -> str:
     return next(filter(None, lines), repr(error))
 
 
-def _gpu_in_sight() -> bool:
+def _gpu_present() -> bool:
     """Whether there is a GPU that somebody who said "auto" may have meant. Quick, and without starting CUDA."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False  # hidden on purpose
-    return any(glob.glob(pattern) for pattern in _SIGHTINGS)
+    return any(glob.glob(pattern) for pattern in _DRIVER_FILES)

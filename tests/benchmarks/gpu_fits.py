@@ -34,14 +34,14 @@ def peak(lab: Lab) -> Iterator[Cells]:
     for size in [*lab.sizes, *(Size(size.name, "float16") for size in lab.sizes), *lab.larger]:
         gc.collect()
         with lab.gpu.pool(ROOM) as pool:
-            foretold, found, held = foretold_peaks(lab, size), [None] * 4, None
+            predicted, found, held = foretold_peaks(lab, size), [None] * 4, None
             try:
                 found, held = peaks(lab, size, pool), pool.held() / MIB
             except Exception as error:  # CuPy's own type for a full pool, or the package's
                 lab.note(f"{size}: {type(error).__name__}: {error}")
             gc.collect()
-        both = [value and value / MIB for pair in zip(found, foretold, strict=True) for value in pair]
-        of_it = Bound(found[3] and found[3] / foretold[3], 1 - EXACT, 1 + EXACT)
+        both = [value and value / MIB for pair in zip(found, predicted, strict=True) for value in pair]
+        of_it = Bound(found[3] and found[3] / predicted[3], 1 - EXACT, 1 + EXACT)
         yield str(size), *both, of_it, held
 
 
@@ -49,7 +49,7 @@ def foretold_peaks(lab: Lab, size: Size) -> list[int]:
     """Return what is foretold for the card as it is now: weights, what each half takes beside them, the peak."""
     config, dtype = lab.configs[size.name], size.dtype
     weights = device_memory(config, dtype).weights
-    its = device_memory(config, dtype, tile=tile_bytes(config, dtype, measure_card(lab.device).room - weights))
+    its = device_memory(config, dtype, tile=tile_bytes(config, dtype, measure_card(lab.device).available - weights))
     return [weights, its.buffers + its.encoder, its.buffers + its.cache + its.decoder, its.peak]
 
 

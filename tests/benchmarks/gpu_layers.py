@@ -9,7 +9,7 @@ from gpu_lab import Lab
 from gpu_report import Cells, at_most, row
 from minwhisper.common.backend import address, to_device, to_numpy
 from minwhisper.fast.gpu import engine as gpu_engine
-from minwhisper.fast.gpu.decoder import Rows
+from minwhisper.fast.gpu.decoder import RowBuffers
 from minwhisper.fast.gpu.kernels import Norm
 from minwhisper.fast.gpu.table import Field, HeaderAt, RowTable
 from minwhisper.model import layers as readable
@@ -52,12 +52,12 @@ class Setting:
         fields[Field.TOKEN, :ROWS] = self.tokens
         fields[Field.POSITION, :ROWS] = self.past
         fields[Field.SEQUENCE, :ROWS] = range(ROWS)
-        fields[Field.AUDIO, 0], fields[Field.FIRST, 0], fields[Field.COUNT, 0] = address(self._audio), 0, ROWS
+        fields[[Field.CROSS_KV, Field.FIRST_ROW, Field.ROW_COUNT], 0] = address(self._audio), 0, ROWS
         self.table.header[HeaderAt.ROWS_AT], self.table.header[HeaderAt.GROUPS_AT] = ROWS, 1
-        for place, slot in zip(self.table.places, self._slots, strict=False):
+        for place, slot in zip(self.table.slot_addresses, self._slots, strict=False):
             place[:] = address(slot)
         self.table.send(ROWS)
-        self.rows = Rows.make(ROWS, self.table, c)
+        self.rows = RowBuffers.make(ROWS, self.table, c)
 
     def values(self, *shape: int, dtype: str = "float32") -> np.ndarray:
         """Return normal random values."""
@@ -84,9 +84,9 @@ class Setting:
             run.layer_norm(self.there(x), weight_there, bias_there, out)
             return out, readable.layer_norm(x, weight, bias)
 
-        def finish() -> tuple[Any, Any]:
+        def epilogue() -> tuple[Any, Any]:
             mine, (residual, residual_there) = self.there(x), self.weight(*x.shape)
-            run.finish(mine, bias_there, gelu=True, residual=residual_there)
+            run.epilogue(mine, bias_there, gelu=True, residual=residual_there)
             return mine, readable.gelu(x + bias) + residual
 
         def softmax() -> tuple[Any, Any]:
@@ -95,24 +95,24 @@ class Setting:
             run.softmax(mine)
             return mine, readable.softmax(scores)
 
-        def unfold() -> tuple[Any, Any]:
+        def im2col() -> tuple[Any, Any]:
             padded = np.pad(x.T, ((1, 1), (0, 0)))
             expected = np.stack([padded[tap : tap + c.d_model : 2] for tap in range(3)], axis=2)
             columns = self.there(np.zeros_like(expected))
-            run.unfold(self.there(x).T, columns, 2)
+            run.im2col(self.there(x).T, columns, 2)
             return columns, expected
 
-        def store() -> tuple[Any, Any]:
+        def add_bias_cast() -> tuple[Any, Any]:
             out = self.there(np.zeros(x.shape, self.dtype))
-            run.store(self.there(x), bias_there, out)
+            run.add_bias_cast(self.there(x), bias_there, out)
             return out, (x + bias).astype(self.dtype)
 
-        def restore() -> tuple[Any, Any]:
+        def widen_weight() -> tuple[Any, Any]:
             out = self.there(np.zeros_like(weight))
-            run.restore(weight_there, out)
+            run.widen_weight(weight_there, out)
             return out, weight
 
-        return {check.__name__: check for check in (layer_norm, finish, softmax, unfold, store, restore)}
+        return {check.__name__: check for check in (layer_norm, epilogue, softmax, im2col, add_bias_cast, widen_weight)}
 
     def of_rows(self) -> dict[str, Check]:
         """Return the checks of kernels that read the table, except attention."""
@@ -138,9 +138,9 @@ class Setting:
             run.linear(self.there(x), there, bias_there, out, **how)
             return out, readable.gelu(readable.linear(normed, weight, bias)) + residual
 
-        def remember() -> tuple[Any, Any]:
+        def write_kv() -> tuple[Any, Any]:
             keys, values, (bias, bias_there) = self.values(ROWS, D), self.values(ROWS, D), self.weight(D)
-            run.remember(table, self.there(keys), self.there(values), bias_there, 0)
+            run.write_kv(table, self.there(keys), self.there(values), bias_there, 0)
             expected = np.stack([keys, values + bias], axis=1)
             return new_keys_values(), expected.astype(self.dtype).astype(np.float32)
 
@@ -159,7 +159,7 @@ class Setting:
             mine = np.concatenate([to_numpy(queries)[:, None], new_keys_values()], axis=1)
             return mine, np.concatenate([query[:, None], kept], axis=1)
 
-        return {check.__name__: check for check in (embed, linear, remember, project_qkv)}
+        return {check.__name__: check for check in (embed, linear, write_kv, project_qkv)}
 
     def of_attention(self) -> dict[str, Check]:
         """Return the checks of attention."""
@@ -175,14 +175,14 @@ class Setting:
             found = readable.attend(readable.split_heads(queries[:, None], heads), keys.swapaxes(2, 3), values)
             return readable.merge_heads(found)[:, 0]
 
-        def attend_text() -> tuple[Any, Any]:
+        def self_attention() -> tuple[Any, Any]:
             out = self.there(queries)
-            run.attend_text(self.table, self.there(queries), *room, out, heads, 0)
+            run.self_attention(self.table, self.there(queries), *room, out, heads, 0)
             return out, attended(to_numpy(self._slots)[:, 0, :, : self.past + 1])
 
-        def attend_audio() -> tuple[Any, Any]:
+        def cross_attention() -> tuple[Any, Any]:
             out = self.there(queries)
-            run.attend_audio(self.table, self.there(queries), *room, out, heads, 0, c.max_source_positions)
+            run.cross_attention(self.table, self.there(queries), *room, out, heads, 0, c.max_source_positions)
             return out, attended(self.audio)
 
-        return {check.__name__: check for check in (attend_text, attend_audio)}
+        return {check.__name__: check for check in (self_attention, cross_attention)}

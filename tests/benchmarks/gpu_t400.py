@@ -9,7 +9,7 @@ from minwhisper.fast.gpu.memory import T400, device_memory
 from minwhisper.model.config import PUBLISHED, WhisperConfig
 
 OPERATIONS, BANDWIDTH = 1.1e12, 80e9  # a second: float32 operations, and bytes of memory read
-ROOM = T400.room  # bytes of arrays
+ROOM = T400.available  # bytes of arrays
 TOKENS_A_SECOND = 3  # of speech, with the times of segments
 LENGTH, WINDOW = 100, 30.0  # tokens in the text when a step is counted; seconds
 FORMULA = """\

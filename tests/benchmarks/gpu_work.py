@@ -58,7 +58,7 @@ def with_engine(model: Any, engine: Any, **changes: Any) -> Any:
 def launching(model: Any) -> Any:
     """Return an engine for a model on the GPU that launches kernels one by one and replays no graph."""
     engine: Any = gpu_engine(model.weights, model.config, model.device)
-    engine.steps.use_graph = False
+    engine.runner.use_graph = False
     return engine
 
 

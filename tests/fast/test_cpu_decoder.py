@@ -7,7 +7,7 @@ import pytest
 
 from minwhisper.errors import ShapeError
 from minwhisper.fast.cpu import decoder as cpu_decoder
-from minwhisper.fast.cpu.cache import ROOM
+from minwhisper.fast.cpu.cache import GROWTH
 from minwhisper.fast.cpu.decoder import PROMPT_TILE, DecoderWeights, decode_batch, decode_cached, new_cache
 from minwhisper.fast.cpu.threads import Pool
 from minwhisper.model import decoder
@@ -130,7 +130,7 @@ def test_every_block(tiny_en, plain, fast, features, text, texts, length, past):
             cache = cache.extend(stop - start)
             mine = new.reshape(-1, config.d_model).copy()
             rows = slice(0, len(mine))
-            part = cpu_decoder._Part(cache, rows, (texts, stop - start), [])
+            part = cpu_decoder.BatchItem(cache, rows, (texts, stop - start), [])
             cpu_decoder.decoder_block(mine, number, [part], fast.weights.blocks[number], heads, fast.pool)
             assert relative_difference(mine.reshape(expected.shape), expected) <= BLOCK
             keys, values = cache.self_attention.blocks[number]
@@ -174,7 +174,7 @@ def test_a_prompt_with_base(base, speech, text):
 
 def test_steps_say_what_a_prompt_says(plain, fast, features, text):
     """Token by token past two ends of the buffers."""
-    count = 2 * ROOM + 3
+    count = 2 * GROWTH + 3
     theirs, _ = plain.feed([text[:count]], plain.begin(features[0]))
     cache, ours = fast.begin(features[0]), []
     for token in text[:count]:
@@ -289,7 +289,7 @@ def test_nothing_to_feed(fast):
 # --- The cache is a value
 
 
-@pytest.mark.parametrize(("length", "count"), [(3, 1), (3, 70), (ROOM - 1, 2), (ROOM, 1), (ROOM + 1, 2)])
+@pytest.mark.parametrize(("length", "count"), [(3, 1), (3, 70), (GROWTH - 1, 2), (GROWTH, 1), (GROWTH + 1, 2)])
 def test_two_ways_on_from_the_same_cache(plain, fast, features, text, length, count):
     _, cache = fast.feed([text[:length]], fast.begin(features[0]))
     _, theirs = plain.feed([text[:length]], plain.begin(features[0]))

@@ -7,7 +7,7 @@ import pytest
 
 from minwhisper.errors import ShapeError
 from minwhisper.fast.cpu import encoder as cpu_encoder
-from minwhisper.fast.cpu.encoder import Asked, EncoderBlock, EncoderWeights, encoder_blocks
+from minwhisper.fast.cpu.encoder import QKV, EncoderBlock, EncoderWeights, encoder_blocks
 from minwhisper.fast.cpu.threads import Pool
 from minwhisper.model import encoder, layers
 from minwhisper.model.config import PUBLISHED
@@ -74,8 +74,8 @@ def check_blocks(model, mel, pool):
     x = encoder.stem(mel, weights)
     for block in weights["blocks"]:
         ours = x[0].copy()
-        rooms = [Asked.room(name, *ours.shape, heads) for name in ("one", "two")]
-        encoder_blocks(ours, [EncoderBlock.of(block)], rooms, pool)
+        buffers = [QKV.empty(name, *ours.shape, heads) for name in ("one", "two")]
+        encoder_blocks(ours, [EncoderBlock.of(block)], buffers, pool)
         x = encoder.encoder_block(x, block, heads)
         assert relative_difference(ours, x[0]) <= BOUND
 
@@ -141,9 +141,9 @@ def test_attention_that_is_sure_of_itself(tiny_en, mel, pool):
     x = encoder.stem(mel, tiny_en.weights["encoder"])
     for block in blocks:
         ours = x[0].copy()
-        rooms = [Asked.room(name, *ours.shape, heads) for name in ("one", "two")]
+        buffers = [QKV.empty(name, *ours.shape, heads) for name in ("one", "two")]
         with np.errstate(over="raise", invalid="raise"):
-            encoder_blocks(ours, [EncoderBlock.of(block)], rooms, pool)
+            encoder_blocks(ours, [EncoderBlock.of(block)], buffers, pool)
         exact = encoder.encoder_block(x.astype(np.float64), block, heads)[0]
         x = encoder.encoder_block(x, block, heads)
         # Scores ten times as large are ten times as far off, in the readable one too.

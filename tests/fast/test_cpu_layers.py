@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from minwhisper.fast.cpu.layers import (
-    SAFE,
+    MAX_SAFE_SCORE,
     TILE,
     Linear,
     attend,
+    concat_weights,
     gelu,
     layer_norm,
     linear,
     matmul,
     mlp,
-    side_by_side,
     tiles,
 )
 from minwhisper.model import layers
@@ -131,7 +131,7 @@ def whole(rng):
 def test_weights_that_lie_otherwise_are_copied(rng, arrange):
     weights = arrange(whole(rng))
     before = [weight.copy() for weight in weights]
-    together = side_by_side(weights)
+    together = concat_weights(weights)
     assert together.flags.c_contiguous
     assert np.array_equal(together, np.concatenate([weight.T for weight in before], axis=1))
     assert not any(np.shares_memory(together, weight) for weight in weights)
@@ -139,7 +139,7 @@ def test_weights_that_lie_otherwise_are_copied(rng, arrange):
 
 def test_weights_of_which_another_array_is_the_base_are_found(rng):
     weights = whole(rng)
-    assert side_by_side(weights) is weights[0].base
+    assert concat_weights(weights) is weights[0].base
 
 
 # --- Norm, GELU, MLP
@@ -205,7 +205,7 @@ def test_attend_of_one_head_into_a_part_of_the_width(asked, positions):
         its = (queries[head, :TILE], keys[head, :, :positions], values[head, :positions])
         bound = largest_score(*its[:2])
         mine = out[:, 64 * head : 64 * (head + 1)]
-        attend(scaled(its[0]), *its[1:], out=mine, largest=bound)
+        attend(scaled(its[0]), *its[1:], out=mine, max_score=bound)
         assert relative_difference(mine, layers.attend(*its)) <= BOUND
 
 
@@ -213,9 +213,9 @@ def test_attend_where_no_score_is_large_needs_no_maximum(asked):
     queries, keys, values = asked
     small = queries[:, :TILE] * np.float32(20 / largest_score(queries[:, :TILE], keys))
     bound = largest_score(small, keys)
-    assert 19 < bound < SAFE
+    assert 19 < bound < MAX_SAFE_SCORE
     expected = layers.attend(small, keys, values)
-    assert relative_difference(attend(scaled(small), keys, values, largest=bound), expected) <= BOUND
+    assert relative_difference(attend(scaled(small), keys, values, max_score=bound), expected) <= BOUND
     assert relative_difference(attend(scaled(small), keys, values), expected) <= BOUND
 
 
@@ -238,9 +238,9 @@ def test_attend_with_scores_that_exp_cannot_take(rng, bound, rows, sign):
     values = rng.standard_normal((2, 1500, 64), np.float32)
     scores = layers.attention_scores(queries, keys)
     assert np.abs(scores).max() > 89  # exp of it is no float32
-    largest = {"largest": largest_score(queries, keys)} if bound == "known" else {}
+    bound_given = {"max_score": largest_score(queries, keys)} if bound == "known" else {}
     with np.errstate(all="raise", under="ignore"):
-        ours = attend(scaled(queries), keys, values, **largest)
+        ours = attend(scaled(queries), keys, values, **bound_given)
     # Scores of hundreds are known to no more than 1e-5 here, so both are held to what float64 finds.
     exact = layers.attend(*(array.astype(np.float64) for array in (queries, keys, values)))
     plain = layers.attend(queries, keys, values)
@@ -249,12 +249,12 @@ def test_attend_with_scores_that_exp_cannot_take(rng, bound, rows, sign):
 
 
 @pytest.mark.parametrize("rows", [1, TILE])
-@pytest.mark.parametrize("score", [-0.99 * SAFE, 0.99 * SAFE], ids=["low", "high"])
+@pytest.mark.parametrize("score", [-0.99 * MAX_SAFE_SCORE, 0.99 * MAX_SAFE_SCORE], ids=["low", "high"])
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
 def test_attend_without_a_maximum_at_the_edge_of_what_is_safe(rng, rows, score, size):
     queries, keys = np.zeros((rows, 64), np.float32), np.zeros((64, 1500), np.float32)
     queries[:, 0], keys[0] = 1, score
     values = ((1 + rng.random((1500, 64))) * size).astype(np.float32)
     with np.errstate(all="raise"):
-        ours = attend(queries, keys, values, largest=SAFE)
+        ours = attend(queries, keys, values, max_score=MAX_SAFE_SCORE)
     assert relative_difference(ours, np.broadcast_to(values.mean(axis=0, dtype=np.float64), ours.shape)) <= BOUND

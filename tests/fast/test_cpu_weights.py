@@ -17,7 +17,7 @@ from minwhisper.model.weights import random_weights
 
 
 def memory(weight) -> np.ndarray:
-    return weight.strips if isinstance(weight, Panels) else weight
+    return weight.array if isinstance(weight, Panels) else weight
 
 
 def assert_same(found, expected):

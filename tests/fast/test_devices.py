@@ -88,7 +88,7 @@ MISMATCH = CUDARuntimeError(
 def elsewhere(monkeypatch):
     """Nothing of this machine: no GPU in sight or hidden, no CuPy package, nothing that was found to work before."""
     monkeypatch.setattr(devices, "_working", set())
-    monkeypatch.setattr(devices, "_SIGHTINGS", ())
+    monkeypatch.setattr(devices, "_DRIVER_FILES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     packages(monkeypatch)
 
@@ -199,7 +199,7 @@ def cupy_that_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
 
 def a_gpu_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_SIGHTINGS", ("/nowhere/nvidia[0-9]*", __file__))
+    monkeypatch.setattr(devices, "_DRIVER_FILES", ("/nowhere/nvidia[0-9]*", __file__))
 
 
 def test_the_cpu_needs_nothing(monkeypatch):

@@ -15,9 +15,9 @@ from conftest import DATA, SMALL, SPEECH, real_model
 from minwhisper.cli.main import main
 from minwhisper.common.backend import to_device, to_numpy
 from minwhisper.fast.gpu import engine as gpu
-from minwhisper.fast.gpu import steps as gpu_steps
+from minwhisper.fast.gpu import runner as gpu_runner
 from minwhisper.fast.gpu.kernels import load_kernels
-from minwhisper.fast.gpu.memory import ROUNDED, device_memory
+from minwhisper.fast.gpu.memory import MARGIN, device_memory
 from minwhisper.model.config import PUBLISHED
 from minwhisper.model.engine import DecoderInput, PlainEngine
 from minwhisper.parity import comparison as parity
@@ -224,8 +224,8 @@ def test_the_pretended_gpu_refuses_what_would_cross_over_in_silence(hidden, gpus
 
 
 def test_a_step_is_recorded_once_for_all_windows(there, mel, monkeypatch):
-    recorded, record = [], gpu_steps._record
-    monkeypatch.setattr(gpu_steps, "_record", lambda launch: recorded.append(launch) or record(launch))
+    recorded, record = [], gpu_runner._capture
+    monkeypatch.setattr(gpu_runner, "_capture", lambda launch: recorded.append(launch) or record(launch))
     for _ in range(2):
         assert there.decode(mel[0]).tokens == parity.load_reference("tiny.en").tokens
     assert len(recorded) == 1
@@ -239,7 +239,7 @@ def test_if_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypat
     def fails(_):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 
-    monkeypatch.setattr(gpu_steps, "_record", fails)
+    monkeypatch.setattr(gpu_runner, "_capture", fails)
     with pytest.warns(UserWarning, match="cannot be recorded on this GPU.*StreamCaptureUnsupported") as caught:
         assert tokens(there.transcribe(JFK)) == tokens(tiny_en.transcribe(JFK))
     assert len(caught) == 1
@@ -252,7 +252,7 @@ def test_the_graph_changes_nothing(there, mel):
         for token in (50257, 50362, 843, 11):
             found = []
             for number, use_graph in enumerate((True, False)):
-                engine.steps.use_graph = use_graph
+                engine.runner.use_graph = use_graph
                 ((logits, caches[number]),) = engine.decode_batch([DecoderInput([[token]], caches[number], [0])])
                 found.append(to_numpy(logits))
             assert np.array_equal(*found)
@@ -327,23 +327,23 @@ def window_peaks(model, ledger) -> tuple[int, int]:
 def test_the_memory_foretold_is_what_is_taken(name, dtype, gpus):
     gpus.limit = int(1.7 * 2**30)  # what a card of 2 GiB leaves to arrays
     model = minwhisper.Whisper.random(name, device="cuda", dtype=dtype)
-    foretold = device_memory(PUBLISHED[name], dtype)
-    assert gpus.alive == foretold.weights
+    predicted = device_memory(PUBLISHED[name], dtype)
+    assert gpus.alive == predicted.weights
     tile = model.engine._engine._tile
     assert (
-        foretold.peak <= device_memory(PUBLISHED[name], dtype, tile=tile).peak < gpus.limit
+        predicted.peak <= device_memory(PUBLISHED[name], dtype, tile=tile).peak < gpus.limit
     )  # larger if there is room
-    foretold = device_memory(PUBLISHED[name], dtype, tile=tile)
+    predicted = device_memory(PUBLISHED[name], dtype, tile=tile)
     encoder, decoder = window_peaks(model, gpus)
-    assert encoder == pytest.approx(foretold.encoder, rel=0.03)
-    assert decoder == pytest.approx(foretold.buffers + foretold.cache + foretold.decoder, rel=0.03)
+    assert encoder == pytest.approx(predicted.encoder, rel=0.03)
+    assert decoder == pytest.approx(predicted.buffers + predicted.cache + predicted.decoder, rel=0.03)
 
 
 @pytest.mark.parametrize("said", [1, 60, 250])
 def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     engine, before = model.engine, gpus.alive
-    foretold = device_memory(PUBLISHED["tiny"], "float16", texts=5)
+    predicted = device_memory(PUBLISHED["tiny"], "float16", sequences=5)
     with engine.session():
         features = model.encode(np.zeros((1, 80, 3000), np.float32))
         gpus.peak = gpus.alive
@@ -352,15 +352,15 @@ def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
         for rows in ([0] * 5, [1, 0, 2, 4, 3], [4, 4, 0, 1, 2]):
             ((logits, cache),) = engine.decode_batch([DecoderInput([[5]] * 5, cache.reorder(rows), [0])])
     assert logits.shape == (5, 1, 51865)
-    assert gpus.peak - before <= foretold.cache + foretold.decoder
+    assert gpus.peak - before <= predicted.cache + predicted.decoder
 
 
 def test_memory_is_reserved_in_one_piece(gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     assert gpus.alive == device_memory(PUBLISHED["tiny"], "float16").weights
-    foretold = device_memory(PUBLISHED["tiny"], "float16", tile=model.engine._engine._tile)
-    assert foretold.weights < gpus.alive <= foretold.weights + foretold.buffers + 4096  # made with the engine
-    assert 0 <= gpus.peak - foretold.peak - ROUNDED < 512  # what an array's size is rounded up to
+    predicted = device_memory(PUBLISHED["tiny"], "float16", tile=model.engine._engine._tile)
+    assert predicted.weights < gpus.alive <= predicted.weights + predicted.buffers + 4096  # made with the engine
+    assert 0 <= gpus.peak - predicted.peak - MARGIN < 512  # what an array's size is rounded up to
 
 
 @pytest.mark.grid

@@ -19,8 +19,18 @@ from minwhisper.common.backend import address, to_device, to_numpy
 from minwhisper.decoding.logit_filters import LogitFilters, TimestampSettings
 from minwhisper.fast.gpu import engine as gpu
 from minwhisper.fast.gpu import kernels as gpu_kernels
-from minwhisper.fast.gpu.choices import filter_array
-from minwhisper.fast.gpu.kernels import CHUNK, MAX_TOP, OUTPUTS, ROW_GROUP, STAGED, WARPS, Kernels, Norm, load_kernels
+from minwhisper.fast.gpu.kernels import (
+    CHUNK,
+    MAX_STAGED,
+    MAX_TOP,
+    OUTPUTS_PER_WARP,
+    ROWS_PER_PASS,
+    WARPS,
+    Kernels,
+    Norm,
+    load_kernels,
+)
+from minwhisper.fast.gpu.sampling import pack_filters
 from minwhisper.fast.gpu.table import HEADER, Field, HeaderAt, Kind, RowTable
 from minwhisper.model import decoder, layers
 from minwhisper.model.engine import DecoderInput
@@ -28,7 +38,7 @@ from minwhisper.parity.comparison import relative_difference, window_mel
 
 LAYER = 1e-6
 STEP = 2.5e-6  # of all blocks together
-ROUNDED = 1.5e-4  # with keys and values kept in float16
+MARGIN = 1.5e-4  # with keys and values kept in float16
 ROWS = [1, 2, 5, 8, 9]
 GUARD = 64  # numbers on either side of an array that no kernel may touch
 
@@ -132,7 +142,7 @@ def test_finish_adds_bias_and_residual_around_the_gelu(kernels, draw, gelu, bias
     expected = x + wide(bias) if biased else x.copy()
     expected = layers.gelu(expected) if gelu else expected
     expected = expected + wide(residual) if added else expected
-    kernels.finish(x, bias if biased else None, gelu=gelu, residual=residual if added else None)
+    kernels.epilogue(x, bias if biased else None, gelu=gelu, residual=residual if added else None)
     close(x, expected)
 
 
@@ -151,7 +161,7 @@ def test_a_product_with_what_is_unfolded_is_the_convolution(kernels, draw, lengt
     x = draw(length, 5) if by_time else draw(5, length).T
     weight, bias = draw(6, 5, 3), np.zeros(6, np.float32)
     columns = draw(-(-length // stride), 5, 3)
-    kernels.unfold(x, columns, stride)
+    kernels.im2col(x, columns, stride)
     close(
         columns.reshape(len(columns), -1) @ weight.reshape(6, -1).T,
         layers.conv1d(np.ascontiguousarray(x)[None], weight, bias, stride)[0],
@@ -160,12 +170,12 @@ def test_a_product_with_what_is_unfolded_is_the_convolution(kernels, draw, lengt
 
 def test_weights_are_widened_and_values_stored_in_the_dtype_of_the_weights(kernels, draw):
     weight, copy = draw(5, 70, dtype=kernels.dtype), draw(5, 70)
-    kernels.restore(weight, copy)
+    kernels.widen_weight(weight, copy)
     assert np.array_equal(copy, wide(weight))
     x, bias, kept = draw(4, 70), draw(70, dtype=kernels.dtype), draw(4, 70, dtype=kernels.dtype)
-    kernels.store(x, bias, kept)
+    kernels.add_bias_cast(x, bias, kept)
     assert np.array_equal(kept, (x + wide(bias)).astype(kernels.dtype))
-    kernels.store(x, None, kept)
+    kernels.add_bias_cast(x, None, kept)
     assert np.array_equal(kept, x.astype(kernels.dtype))
 
 
@@ -182,7 +192,7 @@ def table_of(capacity, rows, places=None, positions=POSITIONS) -> RowTable:
     for number, row in enumerate(rows):
         table.fields[[Field.TOKEN, Field.POSITION, Field.SEQUENCE], number] = row
     if places is not None:
-        table.places[: len(places)] = places
+        table.slot_addresses[: len(places)] = places
     table.send(capacity)
     return table
 
@@ -226,10 +236,10 @@ def test_linear_maps_of_a_block(kernels, real, placed, rows):
 @pytest.mark.parametrize(
     ("rows", "inner", "outer"),
     [
-        *((1, inner, 19) for inner in (1, 6, 50, 130, 1284, STAGED + 132)),
+        *((1, inner, 19) for inner in (1, 6, 50, 130, 1284, MAX_STAGED + 132)),
         *((rows, 136, 33) for rows in (3, 4, 6, 7, 17)),
         *((rows, 1284, 5) for rows in (2, 5, 8)),
-        (ROW_GROUP, 2 * STAGED // ROW_GROUP, 2 * 3 * WARPS * OUTPUTS + 5),
+        (ROWS_PER_PASS, 2 * MAX_STAGED // ROWS_PER_PASS, 2 * 3 * WARPS * OUTPUTS_PER_WARP + 5),
     ],
 )
 def test_linear_of_any_shape(kernels, draw, rows, inner, outer, multiprocessors, monkeypatch):
@@ -280,7 +290,7 @@ def test_projections_keep_keys_and_values_of_each_row_in_its_place(kernels, draw
 
     for slot in slots:
         slot[...] = 9.0
-    kernels.remember(
+    kernels.write_kv(
         table, draw(3, width) * 0 + key, value - wide(weights["value"]["bias"]), weights["value"]["bias"], layer
     )
     for slot, its in zip(slots, expected, strict=True):
@@ -315,7 +325,7 @@ def test_text_is_attended_to_wherever_its_parts_are(kernels, draw, placed, heads
     queries, out = draw(4, width), placed(np.full((4, width), 7.0))
     partial, counters = attention_buffers(4, heads, positions, size, placed)
     for _ in range(2):  # counters are as they were
-        kernels.attend_text(table, queries, partial, counters, out, heads, layer)
+        kernels.self_attention(table, queries, partial, counters, out, heads, layer)
         for row, last in enumerate(past):
             seen = range(last + 1)
             keys, values = (np.stack([slots[which[row, i]][layer, kind, i] for i in seen]) for kind in (0, 1))
@@ -335,12 +345,12 @@ def test_each_group_of_rows_attends_to_its_window(kernels, draw, placed, heads, 
     queries *= 20  # so that the chunks' highest scores lie far apart
     heard = [0, 1, 1, 2]
     for group, ((first, count), window) in enumerate(zip(groups, heard, strict=True)):
-        table.fields[[Field.AUDIO, Field.FIRST, Field.COUNT], group] = address(windows[window]), first, count
+        table.fields[[Field.CROSS_KV, Field.FIRST_ROW, Field.ROW_COUNT], group] = address(windows[window]), first, count
     table.header[HeaderAt.GROUPS_AT] = len(groups)
     table.send(0)
     partial, counters = attention_buffers(16, heads, positions, size, placed)
     for _ in range(2):
-        kernels.attend_audio(table, queries, partial, counters, out, heads, layer, positions)
+        kernels.cross_attention(table, queries, partial, counters, out, heads, layer, positions)
         for (first, count), window in zip(groups, heard, strict=True):
             rows, (keys, values) = slice(first, first + count), windows[window][layer]
             close(out[rows], expected_attention(queries[rows], keys, values, heads), 3e-6)  # large scores
@@ -365,23 +375,23 @@ TEXTS = [(), (7,), (FIRST,), (FIRST + 3, 7), (FIRST + 3, 7, FIRST + 9), (FIRST +
 
 def choices_table(kind, filters, texts, **more) -> tuple[RowTable, np.ndarray]:
     table = RowTable(8, 1, np.zeros(1))
-    array = filter_array(filters, VOCABULARY)
+    array = pack_filters(filters, VOCABULARY)
     for number, text in enumerate(texts):
         times = [token for token in text if token >= FIRST]
         values = {
-            Field.LOGITS: number,
+            Field.LOGITS_ROW: number,
             Field.KIND: kind,
             Field.FILTERS: address(array),
-            Field.SAID: len(text),
+            Field.GENERATED: len(text),
             Field.LAST: text[-1] if text else -1,
-            Field.BEFORE: text[-2] if len(text) > 1 else -1,
-            Field.TIME: times[-1] if times and filters.timestamps else -1,
-            Field.WANTED: 42,
+            Field.PREVIOUS: text[-2] if len(text) > 1 else -1,
+            Field.LAST_TIMESTAMP: times[-1] if times and filters.timestamps else -1,
+            Field.PROBE_TOKEN: 42,
         }
         for name, value in values.items():
             table.fields[name, number] = value
-    table.numbers[Field.TEMPERATURE, :] = more.get("temperature", 1.0)
-    table.numbers[Field.SHARE, : len(texts)] = more.get("shares", 0.0)
+    table.doubles[Field.TEMPERATURE, :] = more.get("temperature", 1.0)
+    table.doubles[Field.DRAW, : len(texts)] = more.get("shares", 0.0)
     table.header[HeaderAt.CHOICES_AT] = len(texts)
     table.header[HeaderAt.TOP_AT] = more.get("top", 1)
     table.header[HeaderAt.ADVANCE_AT] = more.get("advance", 0)
@@ -393,7 +403,7 @@ def choose(kernels, table, logits, choices, placed):
     top = int(table.header[HeaderAt.TOP_AT])
     out, counters = placed(np.full(2 * top * choices, -9), np.int32), placed(np.zeros(choices), np.int32)
     slices = np.full(Kernels.slices_shape(choices), -1, np.int32)
-    kernels.choose(table, logits, slices, counters, out, choices)
+    kernels.choose_tokens(table, logits, slices, counters, out, choices)
     assert not counters.any()
     out = out.reshape(choices, top, 2)
     return out[..., 0], out[..., 1].view(np.float32)
@@ -416,7 +426,7 @@ def scores(rng, placed):
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("top", [1, 6, MAX_TOP])
 def test_the_most_likely_tokens_are_those_of_filters_and_log_softmax(kernels, scores, placed, name, top):
-    table, _kept = choices_table(Kind.LIKELIEST, FILTERS[name], TEXTS, top=top)
+    table, _kept = choices_table(Kind.TOP_K, FILTERS[name], TEXTS, top=top)
     tokens, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
     exact = filtered(FILTERS[name], scores)
     for row, (its, values) in enumerate(zip(tokens, logprobs, strict=True)):
@@ -455,23 +465,25 @@ def test_a_probe_is_a_probability_among_all_tokens(kernels, scores, placed):
 def test_a_logit_that_is_not_a_number_makes_no_certainty(kernels, scores, placed, value):
     scores[0, 100] = value
     scores[1] = value
-    table, _kept = choices_table(Kind.LIKELIEST, FILTERS["text"], TEXTS)
+    table, _kept = choices_table(Kind.TOP_K, FILTERS["text"], TEXTS)
     _, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
     assert not np.isfinite(logprobs[:2]).any()
     assert np.isfinite(logprobs[2:]).all()
 
 
 def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, placed):
-    table, _kept = choices_table(Kind.LIKELIEST, FILTERS["times"], TEXTS, advance=1)
-    fields = table.there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), -1)
+    table, _kept = choices_table(Kind.TOP_K, FILTERS["times"], TEXTS, advance=1)
+    fields = table.device_array[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), -1)
     before = fields.copy()
     tokens, _ = choose(kernels, table, scores, len(TEXTS), placed)
     after = fields[:, : len(TEXTS)]
     assert after[Field.TOKEN].tolist() == after[Field.LAST].tolist() == tokens[:, 0].tolist()
-    assert (after[[Field.POSITION, Field.SAID]] - before[[Field.POSITION, Field.SAID], : len(TEXTS)] == 1).all()
-    assert after[Field.BEFORE].tolist() == before[Field.LAST, : len(TEXTS)].tolist()
+    assert (
+        after[[Field.POSITION, Field.GENERATED]] - before[[Field.POSITION, Field.GENERATED], : len(TEXTS)] == 1
+    ).all()
+    assert after[Field.PREVIOUS].tolist() == before[Field.LAST, : len(TEXTS)].tolist()
     for row, (token,) in enumerate(tokens.tolist()):
-        assert after[Field.TIME, row] == (token if token >= FIRST else before[Field.TIME, row])
+        assert after[Field.LAST_TIMESTAMP, row] == (token if token >= FIRST else before[Field.LAST_TIMESTAMP, row])
 
 
 # ------------------------------------------------------------------------------------------ steps
@@ -479,7 +491,7 @@ def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, plac
 
 @on_cpu
 @pytest.mark.filterwarnings("error")  # there is one where the kernels do not compile
-@pytest.mark.parametrize(("dtype", "texts", "count", "most"), [("float32", 2, 3, STEP), ("float16", 1, 1, ROUNDED)])
+@pytest.mark.parametrize(("dtype", "texts", "count", "most"), [("float32", 2, 3, STEP), ("float16", 1, 1, MARGIN)])
 def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real, gpus, monkeypatch):
     """The engine's own, with kernels that run. In float16 keys and values are rounded."""
     monkeypatch.setattr(gpu, "load_kernels", load_kernels)
@@ -548,15 +560,15 @@ def test_the_order_of_threads_and_blocks_changes_nothing(kernels, rng, scores, p
         places = np.full((2, positions), address(its["slot"]))
         table = table_of(2, [(1, positions - 2, 0), (3, positions - 1, 1)], places, positions)
         for group in range(2):
-            table.fields[[Field.AUDIO, Field.FIRST, Field.COUNT], group] = address(its["audio"]), group, 1
+            table.fields[[Field.CROSS_KV, Field.FIRST_ROW, Field.ROW_COUNT], group] = address(its["audio"]), group, 1
         table.header[HeaderAt.GROUPS_AT] = 2
         table.send(2)
         weights = {name: {"weight": its["weight"], "bias": its["bias"]} for name in ("query", "key", "value")}
         norm, at = Norm(its["bias"], its["bias"]), (its["partial"], its["counters"])
         kernels.embed(table, its["weight"], some(positions, width, dtype=kernels.dtype) * 0, its["embedded"])
         kernels.project_qkv(table, its["x"], weights, norm, its["queries"], 0)
-        kernels.attend_text(table, its["queries"], *at, its["out"], heads, 0)
-        kernels.attend_audio(table, its["out"], *at, its["product"], heads, 0, positions)
+        kernels.self_attention(table, its["queries"], *at, its["out"], heads, 0)
+        kernels.cross_attention(table, its["out"], *at, its["product"], heads, 0, positions)
         kernels.linear(its["product"], its["weight"], its["bias"], its["x"], table=table, residual=its["x"], gelu=True)
         kernels.layer_norm(its["x"], its["bias"], its["bias"], its["normed"])
         kernels.softmax(its["scores"])
@@ -584,11 +596,11 @@ def test_what_does_not_fit_is_refused(kernels, draw, placed):
     for width, heads, words in ((3, 1, "multiple of 4"), (68, 1, "at most 64")):
         buffers = attention_buffers(2, heads, POSITIONS, width, placed)
         with pytest.raises(AssertionError, match=words):
-            kernels.attend_text(table, draw(2, width), *buffers, draw(2, width), heads, 0)
+            kernels.self_attention(table, draw(2, width), *buffers, draw(2, width), heads, 0)
     partial, counters = attention_buffers(2, 4, CHUNK, 4, placed)
     with pytest.raises(AssertionError):
-        kernels.attend_audio(table, draw(2, 16), partial, counters, draw(2, 16), 4, 0, CHUNK + 1)
-    kernels.finish(draw(0, 16))  # nothing to do
+        kernels.cross_attention(table, draw(2, 16), partial, counters, draw(2, 16), 4, 0, CHUNK + 1)
+    kernels.epilogue(draw(0, 16))  # nothing to do
 
 
 def refusing(error):
@@ -645,10 +657,10 @@ def test_nvcc_compiles_them_for_a_t400(tmp_path, dtype):
             re.DOTALL,
         )
     }
-    assert registers.keys() == set(gpu_kernels.NAMES)
+    assert registers.keys() == set(gpu_kernels.KERNEL_NAMES)
     for name, (used, spilled) in registers.items():
         assert spilled == (0, 0), name
-        blocks = {"linear": gpu_kernels.BLOCKS, "choose": 1}.get(name, 4)
+        blocks = {"linear": gpu_kernels.LINEAR_BLOCKS, "choose_tokens": 1}.get(name, 4)
         assert used * gpu_kernels.THREADS * blocks <= 65_536, name  # so many blocks fit into a multiprocessor
 
 

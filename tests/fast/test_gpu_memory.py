@@ -17,7 +17,7 @@ from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.fast.gpu.cache import GpuCache
 from minwhisper.fast.gpu.decoder import Decoder
 from minwhisper.fast.gpu.memory import CONTEXT, GPU_DTYPES, T400, Card, device_memory, measure_card, models_for
-from minwhisper.fast.gpu.steps import Steps
+from minwhisper.fast.gpu.runner import DecoderRunner
 from minwhisper.model.config import PUBLISHED
 from minwhisper.model.engine import DecoderInput
 
@@ -61,19 +61,19 @@ def test_larger_sizes_take_more_and_float16_about_half():
         assert half.weights == pytest.approx(single.weights / 2, rel=1e-3)
         assert half.cache == single.cache / 2
         assert 0.5 < half.peak / single.peak < 0.56
-        assert device_memory(config, "float32", texts=5).peak > single.peak
+        assert device_memory(config, "float32", sequences=5).peak > single.peak
 
 
 def test_the_small_card_takes_what_is_promised():
     assert Card(2048 * MIB, CONTEXT) == T400
-    assert models_for(T400.room, multilingual=True) == [
+    assert models_for(T400.available, multilingual=True) == [
         ("large-v3-turbo", "float16"),
         ("medium", "float16"),
         ("small", "float32"),
         ("base", "float32"),
         ("tiny", "float32"),
     ]
-    assert [name for name, _ in models_for(T400.room, multilingual=False)] == [
+    assert [name for name, _ in models_for(T400.available, multilingual=False)] == [
         "medium.en",
         "small.en",
         "base.en",
@@ -88,11 +88,11 @@ def test_a_card_is_measured(gpus):
     card = measure_card("cuda:0")
     assert card == Card(2048 * MIB, 300 * MIB, 0)
     assert gpus.kept > gpus.alive  # what the pool keeps for itself is no other's
-    assert card.room == 1748 * MIB
+    assert card.available == 1748 * MIB
     sys.modules["cupy"].get_default_memory_pool().set_limit(size=1000 * MIB)
-    assert measure_card("cuda:0").room == 1000 * MIB
+    assert measure_card("cuda:0").available == 1000 * MIB
     gpus.outside = 1500 * MIB
-    assert measure_card("cuda:0").room == 548 * MIB
+    assert measure_card("cuda:0").available == 548 * MIB
 
 
 # ------------------------------------------------------------------------------------------ loading
@@ -295,19 +295,19 @@ def test_a_transcription_that_fails_can_be_done_again(room, said, gpus, uncollec
     before, enough = gpus.alive, gpus.limit
     gpus.limit = before + room * MIB
 
-    new_cache = Steps.new_cache
+    new_cache = DecoderRunner.new_cache
 
     def the_last(*args):
         made = new_cache(*args)
         gpus.limit = gpus.alive + MIB // 4
         return made
 
-    monkeypatch.setattr(Steps, "new_cache", the_last)
+    monkeypatch.setattr(DecoderRunner, "new_cache", the_last)
     with pytest.raises(DeviceMemoryError, match=said):
         model.transcribe(SHORT, temperature=0.0, beam_size=5)
     assert gpus.alive <= before + 2 * MIB  # and the buffers of a step of five rows
     gpus.limit = enough
-    monkeypatch.setattr(Steps, "new_cache", new_cache)
+    monkeypatch.setattr(DecoderRunner, "new_cache", new_cache)
     assert tokens(model.transcribe(SHORT, temperature=0.0)) == expected
 
 

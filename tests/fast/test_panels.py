@@ -1,9 +1,17 @@
-"""Matrices in strips: the same numbers in another order, and the same products."""
+"""Matrices in panels: the same numbers in another order, and the same products."""
 
 import numpy as np
 import pytest
 
-from minwhisper.fast.cpu.panels import STRIP, PanelLinear, Panels, Unpacked, multiply, multiply_strips, unpacked
+from minwhisper.fast.cpu.panels import (
+    PANEL_WIDTH,
+    PanelLinear,
+    Panels,
+    Unpacked,
+    multiply_panels,
+    panel_matmul,
+    unpacked,
+)
 from minwhisper.fast.cpu.threads import Pool
 from minwhisper.model import layers
 from minwhisper.model.weights import rows_of
@@ -33,8 +41,8 @@ def test_a_weight_comes_back_as_it_was(rng, shape):
     panels = Panels.of(weight)
     assert len(panels) == shape[0]
     assert np.array_equal(panels.weight(), weight)
-    assert not np.shares_memory(panels.weight(), panels.strips)
-    assert not panels.strips[-1, :, shape[0] - len(panels.strips) * STRIP or STRIP :].any()
+    assert not np.shares_memory(panels.weight(), panels.array)
+    assert not panels.array[-1, :, shape[0] - len(panels.array) * PANEL_WIDTH or PANEL_WIDTH :].any()
     numbers = rng.integers(0, shape[0], (2, 3))
     assert np.array_equal(panels.rows(numbers), weight[numbers])
 
@@ -57,7 +65,7 @@ def test_a_weight_is_read_once_and_in_order(rng, shape):
 
 
 def filled(parts, rng) -> list[np.ndarray]:
-    weights = [rng.standard_normal((len(part), part.strips.shape[1]), np.float32) for part in parts]
+    weights = [rng.standard_normal((len(part), part.array.shape[1]), np.float32) for part in parts]
     for part, weight in zip(parts, weights, strict=True):
         part.load_into(rows_of(weight))
     return weights
@@ -65,18 +73,18 @@ def filled(parts, rng) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("outputs", [64, 20])
 def test_neighbours_are_one_matrix(rng, outputs):
-    parts = Panels.neighbours(3, outputs, 40)
+    parts = Panels.empty_adjacent(3, outputs, 40)
     weights = filled(parts, rng)
     for part, weight in zip(parts, weights, strict=True):
         assert np.array_equal(part.weight(), weight)
     together = Panels.of(*parts)
     assert np.array_equal(together.weight(), np.concatenate(weights))
-    assert np.shares_memory(together.strips, parts[1].strips) == (outputs == 64)
+    assert np.shares_memory(together.array, parts[1].array) == (outputs == 64)
 
 
 def test_one_is_itself():
-    (part,) = Panels.neighbours(1, 64, 40)
-    assert Panels.of(part).strips is part.strips
+    (part,) = Panels.empty_adjacent(1, 64, 40)
+    assert Panels.of(part).array is part.array
 
 
 @pytest.mark.parametrize(
@@ -86,8 +94,8 @@ def test_one_is_itself():
         lambda parts: [parts[0], parts[1], parts[1]],
         lambda parts: parts[:2],
         lambda parts: parts[1:],
-        lambda parts: [parts[0], parts[1], Panels(parts[2].strips.copy(), 64)],
-        lambda parts: [Panels(part.strips[:, :30], 64) for part in parts],
+        lambda parts: [parts[0], parts[1], Panels(parts[2].array.copy(), 64)],
+        lambda parts: [Panels(part.array[:, :30], 64) for part in parts],
         lambda parts: [parts[0], parts[1].weight(), parts[2]],
         lambda parts: [part.weight() for part in parts],
     ],
@@ -103,12 +111,12 @@ def test_one_is_itself():
     ],
 )
 def test_others_are_copied(rng, arrange):
-    parts = Panels.neighbours(3, 64, 40)
+    parts = Panels.empty_adjacent(3, 64, 40)
     filled(parts, rng)
     arranged = arrange(parts)
     together = Panels.of(*arranged)
     assert np.array_equal(together.weight(), np.concatenate([unpacked(part) for part in arranged]))
-    assert not any(np.shares_memory(together.strips, part.strips) for part in parts)
+    assert not any(np.shares_memory(together.array, part.array) for part in parts)
 
 
 # --- The same products
@@ -121,7 +129,7 @@ def test_products_of_the_decoder(decoder, features, rows):
     hidden = layers.gelu(layers.linear(x, **block["mlp"]["fc1"]))
     matrices = [block["mlp"]["fc1"]["weight"], block["cross_attention"]["query"]["weight"], decoder["token_embedding"]]
     for given, weight in [(x, one) for one in matrices] + [(hidden, block["mlp"]["fc2"]["weight"])]:
-        ours = multiply(given, Panels.of(weight), Pool(2))
+        ours = panel_matmul(given, Panels.of(weight), Pool(2))
         assert ours.shape == (rows, len(weight))
         exact = given.astype(np.float64) @ weight.T.astype(np.float64)
         assert relative_difference(ours, layers.matmul(given, weight.T)) <= BOUND
@@ -133,15 +141,15 @@ def test_products_of_the_decoder(decoder, features, rows):
 def test_products_of_any_shape(rng, shape, rows):
     x, weight = rng.standard_normal((rows, shape[1]), np.float32), rng.standard_normal(shape, np.float32)
     panels, out = Panels.of(weight), np.full((rows, shape[0]), np.nan, np.float32)
-    assert multiply(x, panels, Pool(2), out) is out
+    assert panel_matmul(x, panels, Pool(2), out) is out
     assert relative_difference(out, layers.matmul(x, weight.T)) <= BOUND
-    assert np.array_equal(multiply(x, panels, Pool(2)), out)
+    assert np.array_equal(panel_matmul(x, panels, Pool(2)), out)
 
 
 def test_into_some_columns_of_an_array(rng):
     x, weight = rng.standard_normal((3, 40), np.float32), rng.standard_normal((64, 40), np.float32)
     whole = np.zeros((5, 100), np.float32)
-    multiply(x, Panels.of(weight), Pool(1), whole[1:4, 10:74])
+    panel_matmul(x, Panels.of(weight), Pool(1), whole[1:4, 10:74])
     assert relative_difference(whole[1:4, 10:74], x @ weight.T) <= BOUND
     whole[1:4, 10:74] = 0
     assert not whole.any()
@@ -150,27 +158,27 @@ def test_into_some_columns_of_an_array(rng):
 @pytest.mark.parametrize("rows", [1, 5])
 def test_threads_do_not_change_a_bit(decoder, features, rows):
     panels = Panels.of(decoder["token_embedding"])
-    expected = multiply(features[:rows], panels, Pool(1))
+    expected = panel_matmul(features[:rows], panels, Pool(1))
     for threads in (2, 3, 4):
-        assert np.array_equal(multiply(features[:rows], panels, Pool(threads)), expected)
+        assert np.array_equal(panel_matmul(features[:rows], panels, Pool(threads)), expected)
 
 
 @pytest.mark.parametrize(("rows", "multiplied"), [(1, 1), (4, 4), (5, 6), (6, 6), (8, 8), (64, 64), (130, 64)])
 def test_what_is_multiplied_at_a_time(decoder, features, monkeypatch, rows, multiplied):
     calls = []
 
-    def recorded(x, strips, out):
-        calls.append((len(x), len(strips)))
-        multiply_strips(x, strips, out)
+    def recorded(x, panels, out):
+        calls.append((len(x), len(panels)))
+        multiply_panels(x, panels, out)
 
-    monkeypatch.setattr("minwhisper.fast.cpu.panels.multiply_strips", recorded)
+    monkeypatch.setattr("minwhisper.fast.cpu.panels.multiply_panels", recorded)
     panels = Panels.of(decoder["token_embedding"])
-    assert multiply(features[:rows], panels, Pool(2)).shape == (rows, len(panels))
+    assert panel_matmul(features[:rows], panels, Pool(2)).shape == (rows, len(panels))
     assert max(x for x, _ in calls) == multiplied
-    assert sum(x * strips for x, strips in calls) == (6 if rows == 5 else rows) * len(panels.strips)
-    assert max(strips for _, strips in calls) < len(panels.strips)  # threads share the vocabulary,
+    assert sum(x * panels for x, panels in calls) == (6 if rows == 5 else rows) * len(panels.array)
+    assert max(panels for _, panels in calls) < len(panels.array)  # threads share the vocabulary,
     calls.clear()
-    multiply(features[:1], Panels.of(decoder["blocks"][0]["mlp"]["fc1"]["weight"]), Pool(2))
+    panel_matmul(features[:1], Panels.of(decoder["blocks"][0]["mlp"]["fc1"]["weight"]), Pool(2))
     assert calls == [(1, 48)]  # but no matrix of a block: it is not worth waking one
 
 

@@ -85,7 +85,7 @@ def test_a_graph_gives_the_bits_of_its_kernels_launched_one_by_one(pretended_gpu
     for use_graph in (True, False):
         engine = gpu_engine(there.stored, there.config, there.device)
         assert isinstance(engine, GpuEngine)
-        engine.steps.use_graph = use_graph
+        engine.runner.use_graph = use_graph
         pretended_gpu.forget_counts()
         cache = engine.new_cache(engine.encode(to_device(small_mel(), there.device)))
         steps = []

@@ -12,8 +12,8 @@ import minwhisper
 from minwhisper.common.backend import reserve, to_device
 from minwhisper.errors import DeviceMemoryError
 from minwhisper.fast.gpu.decoder import Decoder
-from minwhisper.fast.gpu.kernels import BLOCKS, NAMES, THREADS, options, source
-from minwhisper.fast.gpu.memory import device_memory, measure_card, pool, tile_bytes
+from minwhisper.fast.gpu.kernels import KERNEL_NAMES, LINEAR_BLOCKS, THREADS, options, source
+from minwhisper.fast.gpu.memory import device_memory, measure_card, memory_pool, tile_bytes
 from minwhisper.model.config import PUBLISHED
 from minwhisper.model.weight_names import expected_shapes, nest
 from minwhisper.model.weights import pool_bytes
@@ -28,7 +28,7 @@ CARD = 2048 * MIB
 PAGES = 3 * 2 * MIB  # weights, the rest and one odd array: each ends inside of a page
 PROMPT = list(range(300))  # longer than the half of a text that is kept
 REGISTERS = 65536  # of a multiprocessor
-STACK = {"choose": 32, "linear": 0}  # bytes of local memory that some kernels may need; the others none
+STACK = {"choose_tokens": 32, "linear": 0}  # bytes of local memory that some kernels may need; the others none
 
 
 def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
@@ -56,7 +56,7 @@ def decode(model, *windows: int, **options):
 def choosing(pretended_gpu, monkeypatch):
     """The pretended GPU, with an empty pool, on which kernels only choose tokens: all are equally likely."""
     gc.collect()
-    pool().free_all_blocks()
+    memory_pool().free_all_blocks()
     original = Decoder.logits
 
     def logits(self, rows, out, *rest):
@@ -64,7 +64,7 @@ def choosing(pretended_gpu, monkeypatch):
         out.data.memset_async(0, out.nbytes)  # not a kernel, so it is executed
 
     monkeypatch.setattr(Decoder, "logits", logits)
-    with pretended_gpu.without_computing(but="choose"):
+    with pretended_gpu.without_computing(but="choose_tokens"):
         yield pretended_gpu
 
 
@@ -162,33 +162,33 @@ FITTING = [
 ]
 
 
-def foretold(name: str, dtype: str, texts: int = 1) -> int:
+def predicted(name: str, dtype: str, texts: int = 1) -> int:
     """Return the peak for the tiles that the engine takes on the card as it is, empty but for the weights."""
     config = PUBLISHED[name]
     weights = device_memory(config, dtype).weights
-    tile = tile_bytes(config, dtype, measure_card("cuda:0").room + pool().used_bytes() - weights)
+    tile = tile_bytes(config, dtype, measure_card("cuda:0").available + memory_pool().used_bytes() - weights)
     return device_memory(config, dtype, texts, tile).peak
 
 
 @pytest.mark.parametrize(("name", "dtype"), FITTING)
 def test_window_after_window_takes_the_memory_that_is_foretold(name, dtype, small_card):
-    expected = foretold(name, dtype)
+    expected = predicted(name, dtype)
     assert expected < CARD - 256 * MIB
     model = hollow(name, dtype)
     for _ in range(3):
         decode(model, prompt=PROMPT)
     assert 0.97 * expected <= small_card.peak <= 1.02 * expected + PAGES
-    assert pool().total_bytes() <= 1.03 * expected
+    assert memory_pool().total_bytes() <= 1.03 * expected
 
 
 @pytest.mark.parametrize(("name", "dtype"), [one for one in FITTING if one[0] != "medium"])
 def test_a_beam_of_five_takes_the_memory_that_is_foretold(name, dtype, small_card):
-    config, expected = PUBLISHED[name], foretold(name, dtype, 5)
+    config, expected = PUBLISHED[name], predicted(name, dtype, 5)
     model = hollow(name, dtype)
     held = []
     for _ in range(3):
         decode(model, prompt=PROMPT, beam_size=5)
-        held.append(pool().total_bytes())
+        held.append(memory_pool().total_bytes())
     assert held[1:] == held[-1:] * 2  # nothing grows after the second window
     # The steps' buffers divide what was reserved. Where the card has room for it, all scores get a piece of their own.
     scores = 4 * config.encoder_attention_heads * config.max_source_positions**2
@@ -196,7 +196,7 @@ def test_a_beam_of_five_takes_the_memory_that_is_foretold(name, dtype, small_car
 
 
 def test_a_beam_that_does_not_fit_is_an_error_and_the_next_window_works(small_card):
-    assert foretold("medium", "float16", 5) > CARD - 256 * MIB
+    assert predicted("medium", "float16", 5) > CARD - 256 * MIB
     model = hollow("medium", "float16")
     with pytest.raises(DeviceMemoryError, match="beam_size"):
         decode(model, beam_size=5)
@@ -214,8 +214,8 @@ def test_kernels_compile_for_old_and_new_gpus_and_keep_their_values_in_registers
     flags = ("-std=c++17", *options(dtype), *(f"-I{folder}" for folder in headers()))
     cubin, _ = compile_using_nvrtc(source(), flags, str(capability), "kernels.cu")
     needed = resources(cubin)
-    assert set(needed) == set(NAMES)
+    assert set(needed) == set(KERNEL_NAMES)
     for name, (registers, stack) in needed.items():
         assert registers * THREADS <= REGISTERS
         assert stack <= STACK.get(name, 0), f"{name}: {stack} bytes of local memory"
-    assert needed["linear"].registers * BLOCKS * THREADS <= REGISTERS
+    assert needed["linear"].registers * LINEAR_BLOCKS * THREADS <= REGISTERS

@@ -157,32 +157,32 @@ def test_two_callers_may_use_a_pool_at_once():
 
 
 def test_scratch_of_a_name_is_the_same_memory_again():
-    scratch = Workspace()
-    first = scratch("a", 3, 4)
+    workspace = Workspace()
+    first = workspace("a", 3, 4)
     assert first.shape == (3, 4)
     assert first.dtype == np.float32
     assert first.flags.c_contiguous
-    assert scratch("a", 3, 4).ctypes.data == first.ctypes.data
-    smaller = scratch("a", 5)
+    assert workspace("a", 3, 4).ctypes.data == first.ctypes.data
+    smaller = workspace("a", 5)
     assert smaller.shape == (5,)
     assert smaller.ctypes.data == first.ctypes.data
 
 
 def test_scratch_of_another_name_is_other_memory():
-    scratch = Workspace()
-    assert not np.shares_memory(scratch("a", 10), scratch("b", 10))
+    workspace = Workspace()
+    assert not np.shares_memory(workspace("a", 10), workspace("b", 10))
 
 
 def test_scratch_grows_and_stays_large():
-    scratch = Workspace()
-    small = scratch("a", 4)
+    workspace = Workspace()
+    small = workspace("a", 4)
     small[:] = 7
-    large = scratch("a", 100, 10)
+    large = workspace("a", 100, 10)
     large[:] = 1
     assert large.shape == (100, 10)
     assert not np.shares_memory(small, large)
     assert (small == 7).all()  # who still holds the old one keeps it whole
-    assert scratch("a", 4).ctypes.data == large.ctypes.data
+    assert workspace("a", 4).ctypes.data == large.ctypes.data
 
 
 def test_scratch_may_be_empty():
@@ -190,11 +190,11 @@ def test_scratch_may_be_empty():
 
 
 def test_every_thread_has_scratch_of_its_own():
-    scratch = Workspace()
-    mine = scratch("a", 10)
-    theirs = in_another_thread(lambda: scratch("a", 10))
+    workspace = Workspace()
+    mine = workspace("a", 10)
+    theirs = in_another_thread(lambda: workspace("a", 10))
     assert not np.shares_memory(mine, theirs)
-    assert scratch("a", 10).ctypes.data == mine.ctypes.data
+    assert workspace("a", 10).ctypes.data == mine.ctypes.data
 
 
 # --- How many

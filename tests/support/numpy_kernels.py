@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minwhisper.decoding.logit_filters import LogitFilters, TimestampSettings
-from minwhisper.fast.gpu.choices import FILTER_HEADER
 from minwhisper.fast.gpu.kernels import Kernels
+from minwhisper.fast.gpu.sampling import FILTER_HEADER
 from minwhisper.fast.gpu.table import HEADER, Field, HeaderAt, Kind
 from minwhisper.model import layers
 from refusing_cupy import at, launch
@@ -28,7 +28,7 @@ class NumPyKernels:
     def layer_norm(self, x, weight, bias, out):
         self._run(lambda: layers.layer_norm(_of(x), _of(weight), _of(bias)), out)
 
-    def finish(self, x, bias=None, *, gelu=False, residual=None):
+    def epilogue(self, x, bias=None, *, gelu=False, residual=None):
         def finished():
             y = _of(x) if bias is None else _of(x) + _of(bias)
             y = layers.gelu(y) if gelu else y
@@ -39,7 +39,7 @@ class NumPyKernels:
     def softmax(self, scores):
         self._run(lambda: layers.softmax(_of(scores)), scores)
 
-    def unfold(self, x, columns, stride):
+    def im2col(self, x, columns, stride):
         def unfolded():
             padded = np.pad(_of(x), ((1, 1), (0, 0)))
             taps = [padded[tap : tap + len(x) : stride] for tap in range(3)]
@@ -47,10 +47,10 @@ class NumPyKernels:
 
         self._run(unfolded, columns)
 
-    def store(self, x, bias, out):
+    def add_bias_cast(self, x, bias, out):
         self._run(lambda: _of(x) if bias is None else _of(x) + _of(bias), out)
 
-    def restore(self, weight, out):
+    def widen_weight(self, weight, out):
         self._run(lambda: _of(weight), out)
 
     def embed(self, table, tokens, positions, x):
@@ -59,7 +59,7 @@ class NumPyKernels:
 
         self._of_rows(table, embedded, x)
 
-    def remember(self, table, keys, values, bias, layer):
+    def write_kv(self, table, keys, values, bias, layer):
         def kept(rows):
             count = rows.shape[1]
             self._keep(table, rows, layer, _of(keys)[:count], _of(values)[:count] + _of(bias))
@@ -99,17 +99,17 @@ class NumPyKernels:
 
     def _slot(self, table, rows, row, position, layer, width):
         """Keys and values of a block, (2, P, D), in the slot that a row's sequence has for a position."""
-        positions = table.places.shape[1]
+        positions = table.slot_addresses.shape[1]
         address = int(self._places(table)[rows[Field.SEQUENCE, row], position])
         size = self.dtype.itemsize * 2 * positions * width
         return at(address + layer * size, self.dtype, 2, positions, width)
 
     def _places(self, table):
-        return _of(table.there)[HEADER + len(Field) * table.capacity :].reshape(table.places.shape)
+        return _of(table.device_array)[HEADER + len(Field) * table.capacity :].reshape(table.slot_addresses.shape)
 
     partial_shape = staticmethod(Kernels.partial_shape)
 
-    def attend_text(self, table, queries, partial, counters, out, heads, layer):
+    def self_attention(self, table, queries, partial, counters, out, heads, layer):
         def attended(rows):
             width, found = queries.shape[1], []
             for row in range(rows.shape[1]):
@@ -123,13 +123,13 @@ class NumPyKernels:
 
         self._of_rows(table, attended, out)
 
-    def attend_audio(self, table, queries, partial, counters, out, heads, layer, positions):
+    def cross_attention(self, table, queries, partial, counters, out, heads, layer, positions):
         def attended(rows):
             width, found = queries.shape[1], []
-            for group in range(_of(table.there)[HeaderAt.GROUPS_AT]):
-                first, count = rows[Field.FIRST, group], rows[Field.COUNT, group]
+            for group in range(_of(table.device_array)[HeaderAt.GROUPS_AT]):
+                first, count = rows[Field.FIRST_ROW, group], rows[Field.ROW_COUNT, group]
                 size = self.dtype.itemsize * 2 * positions * width
-                keys, values = at(int(rows[Field.AUDIO, group]) + layer * size, self.dtype, 2, positions, width)
+                keys, values = at(int(rows[Field.CROSS_KV, group]) + layer * size, self.dtype, 2, positions, width)
                 found.append(_attend(_of(queries)[first : first + count], keys, values, heads))
             return np.concatenate(found)
 
@@ -137,24 +137,24 @@ class NumPyKernels:
 
     slices_shape = staticmethod(Kernels.slices_shape)
 
-    def choose(self, table, logits, slices, counters, out, choices):
+    def choose_tokens(self, table, logits, slices, counters, out, choices):
         def chosen():
-            there = _of(table.there)
+            there = _of(table.device_array)
             fields = there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), table.capacity)
             top, vocabulary = int(there[HeaderAt.TOP_AT]), logits.shape[1]
             for number in range(min(choices, int(there[HeaderAt.CHOICES_AT]))):
                 its = dict(zip(Field, fields[:, number].tolist(), strict=True))
-                tokens, values = _choose(its, _of(logits)[its[Field.LOGITS]], top, fields[:, number], vocabulary)
+                tokens, values = _choose(its, _of(logits)[its[Field.LOGITS_ROW]], top, fields[:, number], vocabulary)
                 place = _of(out)[2 * top * number : 2 * top * (number + 1)].reshape(top, 2)
                 place[: len(tokens), 0] = tokens
                 place[: len(tokens), 1] = np.asarray(values, np.float32).view(np.int32)
                 if there[HeaderAt.ADVANCE_AT]:
                     token, first = tokens[0], _filters(its[Field.FILTERS], vocabulary).timestamps
-                    fields[Field.BEFORE, number] = its[Field.LAST]
+                    fields[Field.PREVIOUS, number] = its[Field.LAST]
                     fields[[Field.TOKEN, Field.LAST], number] = token
-                    fields[[Field.POSITION, Field.SAID], number] += 1
+                    fields[[Field.POSITION, Field.GENERATED], number] += 1
                     if first and token >= first.timestamp_begin:
-                        fields[Field.TIME, number] = token
+                        fields[Field.LAST_TIMESTAMP, number] = token
 
         self._run(chosen)
 
@@ -162,7 +162,7 @@ class NumPyKernels:
         """A launch for the rows that the table has when it runs."""
 
         def run():
-            there = _of(table.there)
+            there = _of(table.device_array)
             fields = there[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), table.capacity)
             count = int(there[HeaderAt.ROWS_AT])
             result = compute(fields if every else fields[:, :count])
@@ -209,14 +209,14 @@ def _filters(address, vocabulary):
 def _choose(its, logits, top, column, vocabulary):
     """Tokens and their log-probabilities; see the kernel."""
     if its[Field.KIND] == Kind.PROBE:
-        token = its[Field.WANTED]
+        token = its[Field.PROBE_TOKEN]
         return [token], [layers.softmax(logits)[token]]
-    said = [its[Field.TIME]] * (its[Field.SAID] > 2 and its[Field.TIME] >= 0)
-    said += [its[Field.BEFORE]] * (its[Field.SAID] > 1) + [its[Field.LAST]] * (its[Field.SAID] > 0)
+    said = [its[Field.LAST_TIMESTAMP]] * (its[Field.GENERATED] > 2 and its[Field.LAST_TIMESTAMP] >= 0)
+    said += [its[Field.PREVIOUS]] * (its[Field.GENERATED] > 1) + [its[Field.LAST]] * (its[Field.GENERATED] > 0)
     filtered = _filters(its[Field.FILTERS], vocabulary)(logits[None], [said])[0]
     logprobs = layers.log_softmax(filtered)
     if its[Field.KIND] == Kind.SAMPLE:
-        share, temperature = column[[Field.SHARE, Field.TEMPERATURE]].view(np.float64)
+        share, temperature = column[[Field.DRAW, Field.TEMPERATURE]].view(np.float64)
         with np.errstate(over="ignore"):
             reached = np.cumsum(np.exp((filtered.astype(np.float64) - filtered.max()) / temperature))
         tokens = [int((reached > share * reached[-1]).argmax())]

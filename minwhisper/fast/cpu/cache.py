@@ -1,41 +1,36 @@
-"""What texts remember, in buffers with room for more tokens: a step writes a row and copies nothing."""
+"""The key-value cache, in buffers that have capacity for more tokens: a step writes its own and copies nothing else."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from ...common.backend import Array, array_module
 from ...model.decoder import KV
 
-ROOM = 64  # tokens for which a buffer has room at first, and by which it grows
+GROWTH = 64  # tokens by which the capacity grows; also the initial capacity
 
 
-def empty_keys_values(like: Array, shape: tuple[int, ...], by_position: bool) -> KV:
-    """Keys (…, K, T) and values (…, T, K) with anything in them: shape (…, T, K), library and dtype those of ``like``.
+def empty_kv(like: Array, shape: tuple[int, ...]) -> KV:
+    """Return uninitialised keys (…, K, T) and values (…, T, K); ``shape`` is (…, T, K).
 
-    In memory the keys lie as their shape says, or ``by_position``, as the values do.
+    Array library and dtype are those of ``like``.
     """
     xp = array_module(like)
     *lead, length, width = shape
-    keys = xp.empty(shape if by_position else (*lead, width, length), like.dtype)
-    return KV(keys.swapaxes(-1, -2) if by_position else keys, xp.empty(shape, like.dtype))
+    return KV(xp.empty((*lead, width, length), like.dtype), xp.empty(shape, like.dtype))
 
 
-class Text:
-    """Keys (R, H, K, room) and values (R, H, room, K) of some texts, for each block, of which the first are filled."""
+class KVBuffers:
+    """Keys (R, H, K, capacity) and values (R, H, capacity, K) of R sequences per block, filled from the start."""
 
-    def __init__(self, like: Array, blocks: int, shape: tuple[int, int, int, int], by_position: bool) -> None:
-        """``shape`` is that of the values; the others as in :func:`empty_keys_values`."""
-        self.like, self.by_position = like, by_position
-        self.room, self.filled = shape[2], 0
-        self.blocks = [empty_keys_values(like, shape, by_position) for _ in range(blocks)]
-        self.stepped = False  # on a GPU: whether a step was taken in these buffers,
-        self.recorded: Any = None  # and a record of one, to be played again
+    def __init__(self, like: Array, blocks: int, shape: tuple[int, int, int, int]) -> None:
+        """``shape`` is that of the values; for the rest see :func:`empty_kv`."""
+        self.like, self.capacity, self.filled = like, shape[2], 0
+        self.blocks = [empty_kv(like, shape) for _ in range(blocks)]
 
-    def copy(self, rows: Sequence[int], length: int, room: int) -> "Text":
-        """The first ``length`` tokens of these rows, in buffers of their own."""
+    def copy(self, rows: Sequence[int], length: int, capacity: int) -> "KVBuffers":
+        """Return new buffers with the first ``length`` tokens of these rows."""
         _, heads, width, _ = self.blocks[0].keys.shape
-        new = Text(self.like, len(self.blocks), (len(rows), heads, room, width), self.by_position)
+        new = KVBuffers(self.like, len(self.blocks), (len(rows), heads, capacity, width))
         new.filled = length
         for mine, copied in zip(self.blocks, new.blocks, strict=True):
             for row, origin in enumerate(rows):
@@ -44,43 +39,39 @@ class Text:
         return new
 
 
-class Cache:
-    """What :class:`minwhisper.model.decoder.Cache` is, of one window. A value too: who goes on from it gets a new one.
+class CpuCache:
+    """The counterpart of :class:`minwhisper.model.decoder.Cache` for one window. Also a value: steps return a new one.
 
-    The new one shares the buffers, since nobody looks behind the end of what is theirs. Only where two go on from the
-    same one, the second gets a copy.
+    The new cache shares the buffers of the old one, which never reads past its own length. Only if two caches continue
+    the same one does the second get a copy.
     """
 
-    def __init__(self, audio: Sequence[KV], text: Text, rows: int, length: int) -> None:
+    def __init__(self, audio: Sequence[KV], text: KVBuffers, rows: int, length: int) -> None:
         """``audio``: keys (H, K, T) and values (H, T, K) of the window for each block."""
         self.cross_attention, self.self_attention, self.rows, self.length = audio, text, rows, length
 
     @classmethod
-    def of(cls, audio: Sequence[KV], room: int = ROOM, by_position: bool = False) -> "Cache":
-        """That of one text without a token yet."""
+    def of(cls, audio: Sequence[KV], capacity: int = GROWTH) -> "CpuCache":
+        """Return the cache of one sequence without tokens."""
         heads, _, width = audio[0].values.shape
-        return cls(audio, Text(audio[0].values, len(audio), (1, heads, room, width), by_position), rows=1, length=0)
+        return cls(audio, KVBuffers(audio[0].values, len(audio), (1, heads, capacity, width)), rows=1, length=0)
 
-    def reorder(self, rows: Sequence[int]) -> "Cache":
-        """The cache with these of its texts, in this order; one may come several times."""
+    def reorder(self, rows: Sequence[int]) -> "CpuCache":
+        """Return the cache with these of its sequences, in this order; one may come several times."""
         if list(rows) == list(range(self.rows)):
             return self
-        return Cache(
-            self.cross_attention,
-            self.self_attention.copy(rows, self.length, _room(self.length + 1)),
-            len(rows),
-            self.length,
-        )
+        text = self.self_attention.copy(rows, self.length, _capacity_for(self.length + 1))
+        return CpuCache(self.cross_attention, text, len(rows), self.length)
 
-    def extend(self, count: int) -> "Cache":
-        """The cache with so many tokens more, which are still to be written."""
+    def extend(self, count: int) -> "CpuCache":
+        """Return the cache with ``count`` more tokens per sequence, which the caller still has to write."""
         text, end = self.self_attention, self.length + count
-        if text.filled != self.length or end > text.room:
-            text = text.copy(range(self.rows), self.length, _room(end))
+        if text.filled != self.length or end > text.capacity:
+            text = text.copy(range(self.rows), self.length, _capacity_for(end))
         text.filled = end
-        return Cache(self.cross_attention, text, self.rows, end)
+        return CpuCache(self.cross_attention, text, self.rows, end)
 
 
-def _room(length: int) -> int:
-    """How large a buffer for so many tokens is."""
-    return math.ceil(length / ROOM) * ROOM
+def _capacity_for(length: int) -> int:
+    """Return the capacity of a buffer for that many tokens."""
+    return math.ceil(length / GROWTH) * GROWTH

@@ -1,11 +1,11 @@
-"""The encoder over threads.
+"""The encoder on several threads.
 
-Threads that meet at every layer wait for the slowest, so they meet as rarely as they can: the positions are cut into
-tiles, and a tile goes alone through all layers up to its keys and values, which every position needs of all others, and
-from there to the end of the block.
+Threads that meet after every layer wait for the slowest one, so they should meet rarely. The positions are cut into
+tiles. A tile passes alone through all layers up to its keys and values, which every position needs from all others,
+and then from attention to the end of the block.
 
-The tiles are the same however many threads there are. A product may round differently when its shape changes, so this
-is what makes the numbers the same, bit by bit.
+The tiles do not depend on the number of threads. A product may round differently when its shape changes, so this is
+what makes the results identical, bit by bit, for any number of threads.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from ...common.backend import Array
 from ...model.config import WhisperConfig
 from ...model.encoder import check_mel
 from ...model.layers import Weights
-from .layers import TILE, Linear, attend, gelu, layer_norm, linear, mlp, scratch, tiles
+from .layers import TILE, Linear, attend, gelu, layer_norm, linear, mlp, tiles, workspace
 from .threads import Pool
 
 
 class EncoderBlock(NamedTuple):
-    """The weights of a block, as the products want them."""
+    """The weights of a block, in the layout that the products need."""
 
     attention_norm: Weights
     query_key_value: Linear
@@ -35,7 +35,7 @@ class EncoderBlock(NamedTuple):
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
-        """From the weights as :mod:`minwhisper.model.weight_names` has them."""
+        """Convert weights named as in :mod:`minwhisper.model.weight_names`."""
         attention = weights["attention"]
         return cls(
             weights["attention_norm"],
@@ -47,29 +47,29 @@ class EncoderBlock(NamedTuple):
         )
 
 
-class Asked(NamedTuple):
-    """What the positions of a window ask of each other in one block."""
+class QKV(NamedTuple):
+    """Queries, keys and values of a window in one block, and how large they are."""
 
-    queries: Array  # (T, D); each tile looks at its own only, so that one array does for all blocks
-    keys: Array  # (D, T): transposed, it holds (H, K, T)
+    queries: Array  # (T, D); a tile reads only its own, so one array serves all blocks
+    keys: Array  # (D, T), which is (H, K, T)
     values: Array  # (H, T, K)
-    longest: Array  # (2, tiles, H): the largest squared length of a query and of a key in each tile, for each head
+    squared_norms: Array  # (2, tiles, H): the largest squared norm of a query and of a key, per tile and head
 
     @classmethod
-    def room(cls, name: str, length: int, width: int, heads: int) -> Self:
-        """Room for it, which is used again by whoever asks for the same name; the queries by everybody."""
+    def empty(cls, name: str, length: int, width: int, heads: int) -> Self:
+        """Return uninitialised arrays, the same ones for the same name; the queries are shared by all names."""
         return cls(
-            scratch("queries", length, width),
-            scratch(f"{name}: keys", width, length),
-            scratch(f"{name}: values", heads, length, width // heads),
-            scratch(f"{name}: longest", 2, len(tiles(length)), heads),
+            workspace("queries", length, width),
+            workspace(f"{name}: keys", width, length),
+            workspace(f"{name}: values", heads, length, width // heads),
+            workspace(f"{name}: squared norms", 2, len(tiles(length)), heads),
         )
 
 
 class EncoderWeights(NamedTuple):
-    """The "encoder" branch, as the products want it."""
+    """The "encoder" branch of the weights, in the layout that the products need."""
 
-    conv1: Linear  # the three matrices of a convolution below each other, (3 I, O)
+    conv1: Linear  # the three matrices of a convolution stacked, (3 I, O)
     conv2: Linear
     positions: Array
     blocks: tuple[EncoderBlock, ...]
@@ -77,7 +77,7 @@ class EncoderWeights(NamedTuple):
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
-        """From the weights as :mod:`minwhisper.model.weight_names` has them."""
+        """Convert weights named as in :mod:`minwhisper.model.weight_names`."""
         conv1, conv2 = (
             Linear(np.ascontiguousarray(conv["weight"].transpose(2, 1, 0)).reshape(-1, len(conv["bias"])), conv["bias"])
             for conv in (weights["conv1"], weights["conv2"])
@@ -91,11 +91,11 @@ def encode(mel: Array, weights: EncoderWeights, config: WhisperConfig, pool: Poo
     check_mel(mel, config)
     length, heads = (mel.shape[2] + 1) // 2, config.encoder_attention_heads
     features = np.empty((len(mel), length, config.d_model), np.float32)
-    # Two by turns: while a tile writes down what it asks in one block, others still read the answers of the one before.
-    rooms = [Asked.room(name, length, config.d_model, heads) for name in ("one block", "the next block")]
+    # Two buffers in turn: while one tile writes the keys and values of the next block, others still read this block's.
+    buffers = [QKV.empty(name, length, config.d_model, heads) for name in ("even blocks", "odd blocks")]
     for window, x in zip(mel, features, strict=True):
         stem(window, weights, x, pool)
-        encoder_blocks(x, weights.blocks, rooms, pool)
+        encoder_blocks(x, weights.blocks, buffers, pool)
         pool.run(partial(_last_norm, x, weights.norm), tiles(length))
     return features
 
@@ -104,47 +104,47 @@ def _last_norm(x: Array, weights: Weights, rows: slice) -> None:
     layer_norm(x[rows], **weights, out=x[rows])
 
 
-def encoder_blocks(x: Array, blocks: Sequence[EncoderBlock], rooms: Sequence[Asked], pool: Pool) -> None:
-    """:func:`minwhisper.model.encoder.encoder_block` one after the other, in place: x (T, D) of one window."""
-    pool.run(lambda rows: ask(x, rows, blocks[0], rooms[0]), tiles(len(x)))
+def encoder_blocks(x: Array, blocks: Sequence[EncoderBlock], buffers: Sequence[QKV], pool: Pool) -> None:
+    """Run :func:`minwhisper.model.encoder.encoder_block` for each block, in place: x (T, D) of one window."""
+    pool.run(lambda rows: project_qkv(x, rows, blocks[0], buffers[0]), tiles(len(x)))
     for number, block in enumerate(blocks):
-        asked, next_asked = rooms[number % 2], rooms[1 - number % 2]
+        qkv, next_qkv = buffers[number % 2], buffers[1 - number % 2]
 
-        def go_on(rows: slice) -> None:
-            answer(x, rows, block, asked)  # noqa: B023  # run at once
+        def finish_and_project(rows: slice) -> None:
+            attend_and_mlp(x, rows, block, qkv)  # noqa: B023  # run at once
             if number + 1 < len(blocks):  # noqa: B023
-                ask(x, rows, blocks[number + 1], next_asked)  # noqa: B023
+                project_qkv(x, rows, blocks[number + 1], next_qkv)  # noqa: B023
 
-        pool.run(go_on, tiles(len(x)))
+        pool.run(finish_and_project, tiles(len(x)))
 
 
-def ask(x: Array, rows: slice, block: EncoderBlock, room: Asked) -> None:
-    """The first half of a block, up to queries, keys and values, for one tile of x (T, D)."""
+def project_qkv(x: Array, rows: slice, block: EncoderBlock, out: QKV) -> None:
+    """Run the first half of a block, up to queries, keys and values, for one tile of x (T, D)."""
     width = x.shape[1]
-    heads = room.longest.shape[2]
-    normed = layer_norm(x[rows], **block.attention_norm, out=scratch("normed", *x[rows].shape))
-    y = linear(normed, *block.query_key_value, out=scratch("query, key, value", len(normed), 3 * width))
+    heads = out.squared_norms.shape[2]
+    normed = layer_norm(x[rows], **block.attention_norm, out=workspace("normed", *x[rows].shape))
+    y = linear(normed, *block.query_key_value, out=workspace("query, key, value", len(normed), 3 * width))
     y[:, :width] *= (width // heads) ** -0.5
-    room.queries[rows] = y[:, :width]
-    room.keys[:, rows] = y[:, width : 2 * width].T
-    room.values[:, rows] = y[:, 2 * width :].reshape(len(y), heads, -1).swapaxes(0, 1)
+    out.queries[rows] = y[:, :width]
+    out.keys[:, rows] = y[:, width : 2 * width].T
+    out.values[:, rows] = y[:, 2 * width :].reshape(len(y), heads, -1).swapaxes(0, 1)
     split = y[:, : 2 * width].reshape(len(y), 2, heads, -1)
-    np.maximum.reduce(np.vecdot(split, split), axis=0, out=room.longest[:, rows.start // TILE])
+    np.maximum.reduce(np.vecdot(split, split), axis=0, out=out.squared_norms[:, rows.start // TILE])
 
 
-def answer(x: Array, rows: slice, block: EncoderBlock, asked: Asked) -> None:
-    """The second half of a block, from attention on, for one tile of x (T, D), in place."""
+def attend_and_mlp(x: Array, rows: slice, block: EncoderBlock, qkv: QKV) -> None:
+    """Run the second half of a block, attention and MLP, for one tile of x (T, D), in place."""
     y = x[rows]
     width = y.shape[1]
-    heads = asked.longest.shape[2]
+    heads = qkv.squared_norms.shape[2]
     size = width // heads
-    queries = asked.queries[rows]
-    # No score is larger than the product of the two lengths (Cauchy and Schwarz).
-    largest = np.sqrt(asked.longest[0, rows.start // TILE] * asked.longest[1].max(axis=0)).tolist()
-    mixed, change = scratch("mixed heads", *y.shape), scratch("change", *y.shape)
+    queries = qkv.queries[rows]
+    # No score exceeds the product of the two norms (Cauchy-Schwarz).
+    max_scores = np.sqrt(qkv.squared_norms[0, rows.start // TILE] * qkv.squared_norms[1].max(axis=0)).tolist()
+    mixed, change = workspace("mixed heads", *y.shape), workspace("change", *y.shape)
     for head in range(heads):
         its = slice(head * size, (head + 1) * size)
-        attend(queries[:, its], asked.keys[its], asked.values[head], out=mixed[:, its], largest=largest[head])
+        attend(queries[:, its], qkv.keys[its], qkv.values[head], out=mixed[:, its], max_score=max_scores[head])
     y += linear(mixed, *block.out, out=change)
     normed = layer_norm(y, **block.mlp_norm, out=mixed)
     y += mlp(normed, block.fc1, block.fc2, out=change)
@@ -153,28 +153,28 @@ def answer(x: Array, rows: slice, block: EncoderBlock, asked: Asked) -> None:
 def stem(mel: Array, weights: EncoderWeights, out: Array, pool: Pool) -> None:
     """:func:`minwhisper.model.encoder.stem` of one window, into ``out``: mel (M, 2T) -> (T, D)."""
     width = out.shape[1]
-    # A zero before and after, and one more where the second convolution would look past an odd end.
-    sound = np.zeros((mel.shape[1] + 2, len(mel)), np.float32)
-    sound[1:-1] = mel.T
-    between = np.zeros((mel.shape[1] + 3, width), np.float32)
+    # A zero at either end, and one more for the second convolution if the length is odd.
+    frames = np.zeros((mel.shape[1] + 2, len(mel)), np.float32)
+    frames[1:-1] = mel.T
+    hidden = np.zeros((mel.shape[1] + 3, width), np.float32)
 
-    def one(rows: slice) -> None:
-        gelu(conv1d(sound[rows.start :], *weights.conv1, out=between[1:-2][rows]))
+    def conv1(rows: slice) -> None:
+        gelu(conv1d(frames[rows.start :], *weights.conv1, out=hidden[1:-2][rows]))
 
-    def two(rows: slice) -> None:
-        y = gelu(conv1d(between[2 * rows.start :], *weights.conv2, stride=2, out=out[rows]))
+    def conv2(rows: slice) -> None:
+        y = gelu(conv1d(hidden[2 * rows.start :], *weights.conv2, stride=2, out=out[rows]))
         y += weights.positions[rows]
 
-    pool.run(one, tiles(mel.shape[1]))
-    pool.run(two, tiles(len(out)))
+    pool.run(conv1, tiles(mel.shape[1]))
+    pool.run(conv2, tiles(len(out)))
 
 
 def conv1d(padded: Array, taps: Array, bias: Array, out: Array, stride: int = 1) -> Array:
     """:func:`minwhisper.model.layers.conv1d` of a padded x, (≥ stride·(T-1) + 3, I), into ``out`` (T, O).
 
-    Three frames that follow each other in memory are one row of three times the width, so the three products are one,
-    and the rows overlap without being copied.
+    Three consecutive frames in memory are one row of three times the width. So the three products become one, and the
+    rows overlap without being copied.
     """
-    step, number = padded.strides
-    x = as_strided(padded, (len(out), len(taps)), (stride * step, number), writeable=False)
+    step, itemsize = padded.strides
+    x = as_strided(padded, (len(out), len(taps)), (stride * step, itemsize), writeable=False)
     return linear(x, taps, bias, out)

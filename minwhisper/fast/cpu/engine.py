@@ -10,12 +10,12 @@ from ...model.engine import DecoderInput
 from ...model.layers import Weights
 from . import decoder as cpu_decoder
 from . import encoder as cpu_encoder
-from .cache import Cache
+from .cache import CpuCache
 from .threads import Pool, one_blas_thread, usable_cores
 
 
-def is_scheduled(device: str, dtype: str, plain: bool) -> bool:
-    """Whether this engine is the one for a model that was asked for like this."""
+def uses_cpu_engine(device: str, dtype: str, plain: bool) -> bool:
+    """Return whether this engine computes a model with these options."""
     return device == "cpu" and dtype == "float32" and not plain
 
 
@@ -42,12 +42,12 @@ class CpuEngine:
         with one_blas_thread():
             return cpu_encoder.encode(mel, self.encoder, self.config, self.pool)
 
-    def new_cache(self, features: Array) -> Cache:
+    def new_cache(self, features: Array) -> CpuCache:
         """See :class:`~minwhisper.model.engine.Engine`."""
         with one_blas_thread():
             return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Cache]]:
+    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, CpuCache]]:
         """See :class:`~minwhisper.model.engine.Engine`."""
         with one_blas_thread():
             return cpu_decoder.decode_batch(feeds, self.decoder, self.config, self.pool)

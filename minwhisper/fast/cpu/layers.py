@@ -1,10 +1,9 @@
-"""The layers on one core of a CPU: what :mod:`minwhisper.model.layers` computes, in place or into buffers.
+"""The layers of :mod:`minwhisper.model.layers` on one CPU core, in place or into buffers.
 
-All of them take float32 and positions as rows, (S, D). Arrays that are larger than a core's cache cost more than the
-products of matrices: softmax over all scores of a head takes four times as long as over a part that fits. So does
-fresh memory, which :class:`~minwhisper.fast.cpu.threads.Workspace` avoids. Callers see to the first with tiles of
-:data:`TILE` positions, and a product or a GELU of one tile is still long enough that a second thread is not kept
-waiting for Python's lock.
+All take float32 and one position per row, (S, D). Arrays larger than a core's cache cost more than the matrix
+products: softmax over all scores of a head takes four times as long as over a part that fits. So does fresh memory,
+which :class:`~minwhisper.fast.cpu.threads.Workspace` avoids. Callers keep arrays small with tiles of :data:`TILE`
+positions. A product or a GELU of one tile is still long enough that other threads seldom wait for Python's lock.
 """
 
 import math
@@ -14,48 +13,44 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ...common.backend import Array
+from ...common.backend import Array, address
 from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
 from .threads import Workspace
 
-TILE = 125  # positions; of the 1,500 there are twelve, which 2, 3, 4 and 6 threads share evenly
+TILE = 125  # positions; the 1,500 of a window are twelve tiles, which 2, 3, 4 and 6 threads share evenly
+SUM_BLOCK = 128  # terms of an inner sum; model.layers takes 96: these are as exact in the end, and a little faster
+ROW_SUM_BLOCK = 375  # the same for one row of scores times values: longer sums take a buffer, under OpenBLAS's lock
+MAX_SAFE_SCORE = 70.0  # up to this size, sums of 1,500 exp(score) times values stay far from overflow and 0
 
-INNER_BLOCK = 128  # of the inner sum; the layers have 96: these are as exact in what comes out, and a little faster
-ROW_BLOCK = 375  # the same where one row of scores meets the values: longer sums take a buffer, under OpenBLAS's lock
-scratch = Workspace()
+workspace = Workspace()
 
 
 def tiles(length: int, size: int = TILE) -> list[slice]:
-    """The rows of each tile."""
+    """Return the rows of each tile."""
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 class Linear(NamedTuple):
-    """A linear map, or several of one x side by side: weight (I, O), laid out row by row, and bias (O,)."""
+    """A linear map, or several maps of the same x concatenated: weight (I, O), row by row in memory, and bias (O,)."""
 
     weight: Array
     bias: Array
 
     @classmethod
     def of(cls, *maps: Weights) -> Self:
-        """Maps as the layers have them, with weights (O, I), as one. A missing bias is zero."""
-        return cls(side_by_side([w["weight"] for w in maps]), biases(maps))
+        """Concatenate maps of the layers, with weights (O, I). A missing bias becomes zero."""
+        return cls(concat_weights([w["weight"] for w in maps]), concat_biases(maps))
 
 
-def biases(maps: Sequence[Weights]) -> Array:
-    """The biases of several maps of one x, one behind the other: (ΣO,). A missing one is zero."""
+def concat_biases(maps: Sequence[Weights]) -> Array:
+    """Concatenate the biases of several maps: (ΣO,). A missing one becomes zero."""
     return np.concatenate([w["bias"] if "bias" in w else np.zeros(len(w["weight"]), np.float32) for w in maps])
 
 
-def address(array: Array) -> int:
-    """Where an array begins in memory."""
-    return int(array.__array_interface__["data"][0])
+def concat_weights(weights: Sequence[Array]) -> Array:
+    """Concatenate the transposes of weights (O, I): (I, ΣO), contiguous.
 
-
-def side_by_side(weights: Sequence[Array]) -> Array:
-    """The transposes of weights (O, I), one next to the other: (I, ΣO), contiguous.
-
-    Where that is how they lie in memory already (:func:`minwhisper.fast.cpu.weights.empty_weights`), it is that memory.
+    Nothing is copied if they are adjacent in memory, as :func:`minwhisper.fast.cpu.weights.empty_weights` makes them.
     """
     whole, shape = weights[0].base, (weights[0].shape[1], sum(map(len, weights)))
     if isinstance(whole, np.ndarray) and whole.shape == shape and whole.flags.c_contiguous:
@@ -68,18 +63,18 @@ def side_by_side(weights: Sequence[Array]) -> Array:
     return np.ascontiguousarray(np.concatenate([w.T for w in weights], axis=1))
 
 
-# ------------------------------------------------------------------------------------------ layers, with buffers
+# ------------------------------------------------------------------------------------------ layers with buffers
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
-    """:func:`minwhisper.model.layers.matmul` into ``out``, in blocks, too: (S, I) (I, O) -> (S, O)."""
+    """:func:`minwhisper.model.layers.matmul` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
     inner = a.shape[-1]
-    if a.shape[-2] == 1 or inner <= INNER_BLOCK:
+    if a.shape[-2] == 1 or inner <= SUM_BLOCK:
         return np.matmul(a, b, out=out)
-    np.matmul(a[:, :INNER_BLOCK], b[:INNER_BLOCK], out=out)
-    part = scratch("product", *out.shape)
-    for start in range(INNER_BLOCK, inner, INNER_BLOCK):
-        np.matmul(a[:, start : start + INNER_BLOCK], b[start : start + INNER_BLOCK], out=part)
+    np.matmul(a[:, :SUM_BLOCK], b[:SUM_BLOCK], out=out)
+    part = workspace("part of a product", *out.shape)
+    for start in range(SUM_BLOCK, inner, SUM_BLOCK):
+        np.matmul(a[:, start : start + SUM_BLOCK], b[start : start + SUM_BLOCK], out=part)
         out += part
     return out
 
@@ -108,7 +103,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e
 
 def gelu(x: Array) -> Array:
     """:func:`minwhisper.model.layers.gelu` in place. (S, F) -> (S, F)."""
-    square, p = scratch("gelu: x²", *x.shape), scratch("gelu: p", *x.shape)
+    square, p = workspace("gelu: x²", *x.shape), workspace("gelu: p", *x.shape)
     np.multiply(x, x, out=square)
     np.minimum(square, GELU_LIMIT, out=square)
     np.multiply(square, GELU_COEFFICIENTS[-1], out=p)
@@ -124,55 +119,52 @@ def gelu(x: Array) -> Array:
     return x
 
 
-SAFE = 70.0  # exp of numbers up to this size is so far from overflow and from 0 that sums of 1,500, times values, are
-
-
 def attend(
     queries: Array,
     keys: Array,
     values: Array,
     mask: Array | None = None,
     out: Array | None = None,
-    largest: float = math.inf,
+    max_score: float = math.inf,
 ) -> Array:
     """:func:`minwhisper.model.layers.attend`, into ``out`` if given: (…, S, K), (…, K, T), (…, T, K) -> (…, S, K).
 
-    The queries are scaled already. What softmax divides by is divided out at the end, where there is less of it. The
-    maximum, which it subtracts to keep exp within bounds, need not be looked for where it is known that no score is
-    larger than ``largest``, up or down, and that is small.
+    The queries have to be scaled. The result is divided by the sum of the weights at the end, where there are fewer
+    values. Softmax subtracts the largest score to keep exp in bounds. That is skipped if ``max_score``, a bound on the
+    size of all scores, is at most :data:`MAX_SAFE_SCORE`.
     """
     *lead, length, _ = queries.shape
     positions = keys.shape[-1]
-    scores = np.matmul(queries, keys, out=scratch("scores", *lead, length, positions))
+    scores = np.matmul(queries, keys, out=workspace("scores", *lead, length, positions))
     if mask is not None:
         scores += mask
-    if largest > SAFE:
+    if max_score > MAX_SAFE_SCORE:
         scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     total = np.add.reduce(scores, axis=-1, keepdims=True)
-    block = TILE if length > 1 else ROW_BLOCK
-    mixed = np.matmul(scores, values, out=out) if positions <= block else mix(scores, values, out, block)
+    block = TILE if length > 1 else ROW_SUM_BLOCK
+    mixed = np.matmul(scores, values, out=out) if positions <= block else weighted_sum(scores, values, out, block)
     mixed /= total
     return mixed
 
 
-def mix(scores: Array, values: Array, out: Array | None, block: int = TILE) -> Array:
-    """The product of scores (…, S, T) and values (…, T, K) with the inner sum in blocks, all of them in one call."""
-    *lead, length, positions = scores.shape
+def weighted_sum(weights: Array, values: Array, out: Array | None, block: int = TILE) -> Array:
+    """Multiply attention weights (…, S, T) by values (…, T, K), with the inner sum in blocks that share one call."""
+    *lead, length, positions = weights.shape
     blocks, rest = divmod(positions, block)
-    row, number = scores.strides[-2:]
-    left = as_strided(scores, (*lead, blocks, length, block), (*scores.strides[:-2], block * number, row, number))
-    row, number = values.strides[-2:]
+    row, column = weights.strides[-2:]
+    left = as_strided(weights, (*lead, blocks, length, block), (*weights.strides[:-2], block * column, row, column))
+    row, column = values.strides[-2:]
     width = values.shape[-1]
-    right = as_strided(values, (*lead, blocks, block, width), (*values.strides[:-2], block * row, row, number))
-    parts = np.matmul(left, right, out=scratch("mixed", *lead, blocks, length, width))
+    right = as_strided(values, (*lead, blocks, block, width), (*values.strides[:-2], block * row, row, column))
+    parts = np.matmul(left, right, out=workspace("mixed", *lead, blocks, length, width))
     out = np.add.reduce(parts, axis=-3, out=out)
     if rest:
-        out += scores[..., positions - rest :] @ values[..., positions - rest :, :]
+        out += weights[..., positions - rest :] @ values[..., positions - rest :, :]
     return out
 
 
 def mlp(x: Array, fc1: Linear, fc2: Linear, out: Array) -> Array:
     """:func:`minwhisper.model.layers.mlp` into ``out``. (S, D) -> (S, D)."""
-    hidden = linear(x, *fc1, out=scratch("mlp", len(x), fc1.weight.shape[1]))
+    hidden = linear(x, *fc1, out=workspace("mlp", len(x), fc1.weight.shape[1]))
     return linear(gelu(hidden), *fc2, out=out)

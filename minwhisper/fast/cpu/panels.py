@@ -1,12 +1,12 @@
-"""Matrices for products of few rows, as the decoder's steps have them: cut into strips that are read from end to end.
+"""Weight matrices cut into panels: fast products with few rows, as in a decoder step.
 
-A product x W of many rows is work, and the library rearranges W for it first, which soon pays. Of few rows it is mostly
-the reading of W, and rearranging takes longer than the product. The library has routines for small matrices that
-rearrange nothing. So W is cut into strips of :data:`STRIP` columns, each of them small and in one piece, and one call
-multiplies x by all of them in turn. One row then takes the time in which memory can be read, and eight little more.
-Libraries of products call such strips panels.
+To multiply many rows by a matrix W, a BLAS library first copies W into panels, and the copy soon pays off. With few
+rows it takes longer than the product itself, whose time is that of reading W from memory. BLAS libraries have routines
+for small matrices that copy nothing. So W is stored here as panels of :data:`PANEL_WIDTH` columns, each small and
+contiguous, and one call multiplies x by all of them in turn. One row then takes as long as reading W does, and eight
+rows take little more.
 
-Shapes: N rows of x, I inputs, O outputs, P strips.
+Shapes: N rows of x, I inputs, O outputs, P panels.
 """
 
 import math
@@ -15,48 +15,48 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ...common.backend import Array
+from ...common.backend import Array, address
 from ...model.layers import Weights
 from ...model.weights import rows_of
-from .layers import INNER_BLOCK, address, biases, scratch, tiles
+from .layers import SUM_BLOCK, concat_biases, tiles, workspace
 from .threads import Pool
 
-STRIP = 32  # columns of a strip
-PIECE = 1_250_000  # numbers of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking one
-ROWS = 64  # rows that are multiplied at a time: what they give has to stay in a core's cache
-FULL = 6  # rows that the library's routine takes at once; with five, a beam's, it is slower than with six
-BUFFER = 300_000  # numbers that are rearranged at a time when a matrix is filled
+PANEL_WIDTH = 32  # columns
+MIN_WORK = 1_250_000  # values of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking it for
+ROW_TILE = 64  # rows multiplied at a time, so that their results stay in a core's cache
+ROW_GROUP = 6  # rows that the BLAS routine takes at once: five rows, as in a beam, are slower than six
+LOAD_BUFFER = 300_000  # values rearranged at a time while a matrix is loaded
 
 
 class Panels:
-    """A matrix W (I, O) in strips. It stands for a weight (O, I) of the layers."""
+    """A matrix W (I, O) cut into panels. It replaces a weight (O, I) of the layers."""
 
-    def __init__(self, strips: Array, outputs: int) -> None:
-        """``strips`` (P, I, STRIP): number p has the columns from p · STRIP on; behind the last output come zeros."""
-        self.strips, self.outputs = strips, outputs
+    def __init__(self, array: Array, outputs: int) -> None:
+        """``array`` (P, I, PANEL_WIDTH): panel p has the columns from p · PANEL_WIDTH on, padded with zeros."""
+        self.array, self.outputs = array, outputs
 
     def __len__(self) -> int:
-        """The rows of the weight, O."""
+        """Return the number of rows of the weight, O."""
         return self.outputs
 
     @classmethod
     def empty(cls, outputs: int, inputs: int) -> Self:
-        """Room for a weight (O, I), to be filled."""
-        return cls(np.empty((math.ceil(outputs / STRIP), inputs, STRIP), np.float32), outputs)
+        """Return uninitialised panels for a weight (O, I)."""
+        return cls(np.empty((math.ceil(outputs / PANEL_WIDTH), inputs, PANEL_WIDTH), np.float32), outputs)
 
     @classmethod
-    def neighbours(cls, count: int, outputs: int, inputs: int) -> list[Self]:
-        """Room for several weights (O, I), one behind the other if none has to share a strip with the next."""
-        if outputs % STRIP:
+    def empty_adjacent(cls, count: int, outputs: int, inputs: int) -> list[Self]:
+        """Return uninitialised panels for several weights (O, I), in one array if none shares a panel with the next."""
+        if outputs % PANEL_WIDTH:
             return [cls.empty(outputs, inputs) for _ in range(count)]
         whole = cls.empty(count * outputs, inputs)
-        return [cls(part, outputs) for part in np.split(whole.strips, count)]
+        return [cls(part, outputs) for part in np.split(whole.array, count)]
 
     @classmethod
     def of(cls, *weights: Any) -> Self:
-        """Several weights (O, I) of one x as one: arrays, or panels, which are not copied where they are neighbours."""
+        """Concatenate weights (O, I), arrays or panels, along O. Adjacent panels are not copied."""
         if all(isinstance(weight, cls) for weight in weights):
-            whole = _together([weight.strips for weight in weights])
+            whole = _common_base([weight.array for weight in weights])
             if whole is not None:
                 return cls(whole, sum(map(len, weights)))
         matrix = np.concatenate([unpacked(weight) for weight in weights])
@@ -65,31 +65,31 @@ class Panels:
         return panels
 
     def load_into(self, read: Callable[[Array, int], object]) -> None:
-        """Copy a weight in, some rows at a time: ``read(out, first)`` writes those from ``first`` on to out (R, I)."""
-        inputs = self.strips.shape[1]
-        some = max(1, BUFFER // (STRIP * inputs))  # strips
-        buffer = np.zeros((some * STRIP, inputs), np.float32)
-        for first in range(0, len(self.strips), some):
-            strips = self.strips[first : first + some]
-            rows = buffer[: len(strips) * STRIP]
-            start = first * STRIP
+        """Load a weight, a few rows at a time: ``read(out, first)`` writes the rows from ``first`` on to out (R, I)."""
+        inputs = self.array.shape[1]
+        count = max(1, LOAD_BUFFER // (PANEL_WIDTH * inputs))  # panels at a time
+        buffer = np.zeros((count * PANEL_WIDTH, inputs), np.float32)
+        for first in range(0, len(self.array), count):
+            panels = self.array[first : first + count]
+            rows = buffer[: len(panels) * PANEL_WIDTH]
+            start = first * PANEL_WIDTH
             read(rows[: self.outputs - start], start)
-            rows[self.outputs - start :] = 0.0  # what the last strip has beyond the matrix
-            np.copyto(strips, rows.reshape(-1, STRIP, inputs).swapaxes(1, 2))
+            rows[self.outputs - start :] = 0.0  # the padding of the last panel
+            np.copyto(panels, rows.reshape(-1, PANEL_WIDTH, inputs).swapaxes(1, 2))
 
     def weight(self) -> Array:
-        """A copy as the layers have it: (O, I), by columns as in :func:`minwhisper.model.weights.by_columns`."""
-        matrix: Array = np.concatenate(self.strips, axis=1)  # (I, P · STRIP)
+        """Return a copy in the layout of the layers, (O, I): see :func:`minwhisper.model.weights.by_columns`."""
+        matrix: Array = np.concatenate(self.array, axis=1)  # (I, P · PANEL_WIDTH)
         return matrix[:, : self.outputs].T
 
     def rows(self, numbers: Array) -> Array:
-        """Some rows of the weight: numbers (…) -> (…, I)."""
-        found: Array = self.strips[numbers // STRIP, :, numbers % STRIP]
+        """Return some rows of the weight: numbers (…) -> (…, I)."""
+        found: Array = self.array[numbers // PANEL_WIDTH, :, numbers % PANEL_WIDTH]
         return found
 
 
-def _together(parts: Sequence[Array]) -> Array | None:
-    """The array that these are, one part behind the other, or None if they are not."""
+def _common_base(parts: Sequence[Array]) -> Array | None:
+    """Return the array of which these are the parts, in order and without a gap; None if there is none."""
     whole = parts[0] if len(parts) == 1 else parts[0].base
     if not isinstance(whole, np.ndarray) or len(whole) != sum(map(len, parts)) or whole.shape[1:] != parts[0].shape[1:]:
         return None
@@ -101,31 +101,31 @@ def _together(parts: Sequence[Array]) -> Array | None:
 # ------------------------------------------------------------------------------------------ products
 
 
-def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> Array:
-    """The product x (N, I) W -> (N, O), into ``out`` if given; threads share the strips if there are many.
+def panel_matmul(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> Array:
+    """Return the product x (N, I) W -> (N, O), in ``out`` if given. Threads share the panels if there are many.
 
-    Five rows are multiplied as six (:data:`FULL`), of which the last is thrown away.
+    Five rows are multiplied as six (:data:`ROW_GROUP`), and the sixth is dropped.
     """
-    strips, rows, outputs = panels.strips, len(x), len(panels)
-    count = len(strips)
-    if rows == FULL - 1:
+    rows, outputs, count = len(x), len(panels), len(panels.array)
+    if rows == ROW_GROUP - 1:
         x = np.concatenate([x, x[-1:]])
     whole = out
-    if whole is None or outputs % STRIP or len(x) > rows:
-        whole = np.empty((len(x), count * STRIP), np.float32)
-    places = whole.reshape(len(x), count, STRIP).swapaxes(0, 1)  # (P, N, STRIP)
-    pieces = min(16, math.ceil(strips.size * max(1, len(x) // 8) / PIECE))  # eight rows are as much work as reading W
+    if whole is None or outputs % PANEL_WIDTH or len(x) > rows:
+        whole = np.empty((len(x), count * PANEL_WIDTH), np.float32)
+    results = whole.reshape(len(x), count, PANEL_WIDTH).swapaxes(0, 1)  # (P, N, PANEL_WIDTH)
+    work = panels.array.size * max(1, len(x) // 8)  # multiplying eight rows takes as long as reading W
+    pieces = min(16, math.ceil(work / MIN_WORK))
     step = math.ceil(count / pieces)
 
-    def some(first: int) -> None:
-        part = slice(first, first + step)
-        for its in tiles(len(x), ROWS):
-            multiply_strips(x[its], strips[part], places[part, its])
+    def multiply_piece(first: int) -> None:
+        piece = slice(first, first + step)
+        for tile in tiles(len(x), ROW_TILE):
+            multiply_panels(x[tile], panels.array[piece], results[piece, tile])
 
     if pieces == 1:
-        some(0)
+        multiply_piece(0)
     else:
-        pool.run(some, range(0, count, step))
+        pool.run(multiply_piece, range(0, count, step))
     if out is None:
         return whole[:rows, :outputs]
     if out is not whole:
@@ -133,40 +133,40 @@ def multiply(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> 
     return out
 
 
-def multiply_strips(x: Array, strips: Array, out: Array) -> None:
-    """Multiply x (R, I) by each of the strips (P, I, STRIP) into ``out`` (P, R, STRIP).
+def multiply_panels(x: Array, panels: Array, out: Array) -> None:
+    """Multiply x (R, I) by each of the panels (P, I, PANEL_WIDTH) into ``out`` (P, R, PANEL_WIDTH).
 
-    As in :func:`minwhisper.model.layers.matmul`, the inner sum of more than one row is taken in blocks; all in one
-    call.
+    As in :func:`minwhisper.model.layers.matmul`, the inner sum is split into blocks if there is more than one row.
+    All blocks go through one call.
     """
-    count, inputs, width = strips.shape
-    if len(x) == 1 or inputs <= INNER_BLOCK:
-        np.matmul(x, strips, out=out)
+    count, inputs, width = panels.shape
+    if len(x) == 1 or inputs <= SUM_BLOCK:
+        np.matmul(x, panels, out=out)
         return
-    blocks, rest = divmod(inputs, INNER_BLOCK)  # no published model has a rest
+    blocks, rest = divmod(inputs, SUM_BLOCK)  # the rest is 0 in all published models
     even = inputs - rest
-    left = x[:, :even].reshape(len(x), blocks, INNER_BLOCK).swapaxes(0, 1)
-    right = strips[:, :even].reshape(count, blocks, INNER_BLOCK, width)
-    parts = np.matmul(left, right, out=scratch("blocks of a product", count, blocks, len(x), width))
+    left = x[:, :even].reshape(len(x), blocks, SUM_BLOCK).swapaxes(0, 1)
+    right = panels[:, :even].reshape(count, blocks, SUM_BLOCK, width)
+    parts = np.matmul(left, right, out=workspace("blocks of a product", count, blocks, len(x), width))
     np.add.reduce(parts, axis=1, out=out)
     if rest:
-        out += x[:, even:] @ strips[:, even:]
+        out += x[:, even:] @ panels[:, even:]
 
 
 class PanelLinear(NamedTuple):
-    """A linear map, or several of one x side by side: weight (I, O) in panels and bias (O,)."""
+    """A linear map, or several maps of the same x concatenated: weight (I, O) in panels and bias (O,)."""
 
     weight: Panels
     bias: Array
 
     @classmethod
     def of(cls, *maps: Weights) -> Self:
-        """Maps as the layers have them, with weights (O, I) or panels, as one. A missing bias is zero."""
-        return cls(Panels.of(*(w["weight"] for w in maps)), biases(maps))
+        """Concatenate maps of the layers, with weights (O, I) or panels. A missing bias becomes zero."""
+        return cls(Panels.of(*(w["weight"] for w in maps)), concat_biases(maps))
 
     def __call__(self, x: Array, pool: Pool, out: Array) -> Array:
         """:func:`minwhisper.model.layers.linear` into ``out``: x (N, I) -> (N, O)."""
-        multiply(x, self.weight, pool, out)
+        panel_matmul(x, self.weight, pool, out)
         out += self.bias
         return out
 
@@ -175,7 +175,7 @@ class PanelLinear(NamedTuple):
 
 
 class Unpacked(Mapping[str, Any]):
-    """Weights by name as the layers have them, where some are panels: a matrix is copied when it is asked for."""
+    """Weights in the layout of the layers, where some are stored as panels: each access makes a copy of the matrix."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -191,7 +191,7 @@ class Unpacked(Mapping[str, Any]):
 
 
 def unpacked(weights: Any) -> Any:
-    """Weights, mappings or tuples of them, as the layers have them; what is not panels is left as it is."""
+    """Return weights, a mapping or a tuple of them, in the layout of the layers. Only panels are converted."""
     if isinstance(weights, Panels):
         return weights.weight()
     if isinstance(weights, Mapping):

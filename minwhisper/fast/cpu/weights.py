@@ -12,13 +12,13 @@ import numpy as np
 
 from ...model.weight_names import Shape
 from ...model.weights import WeightLayout, by_columns
-from .engine import is_scheduled
+from .engine import uses_cpu_engine
 from .panels import Panels
 
 
 def layout_for(device: str, dtype: str, plain: bool) -> WeightLayout | None:
     """The layout for a model that is asked for like this; None for that of the layers."""
-    return empty_weights if is_scheduled(device, dtype, plain) else None
+    return empty_weights if uses_cpu_engine(device, dtype, plain) else None
 
 
 def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Any]:
         count = len(projections)
         parts: list[Any]
         if name.startswith("decoder.") and not cross:
-            parts = [*Panels.neighbours(count, width, width)]
+            parts = [*Panels.empty_adjacent(count, width, width)]
         else:
             parts = [part.T for part in np.split(np.empty((width, count * width), dtype), count, axis=1)]
         places |= {f"{attention}.{one}.weight": part for one, part in zip(projections, parts, strict=True)}

@@ -26,8 +26,10 @@ class GpuCache(NamedTuple):
     """What :class:`minwhisper.model.decoder.Cache` is, for sequences of one window. A value: steps return a new one."""
 
     audio: Array  # keys and values of the window, (L, 2, T, D)
-    places: NDArray[np.int64]  # (R, P): the address of the slot for each position; beyond `length`, of the next one
-    writers: tuple[Slot, ...]  # R slots that the sequences would like to write to next
+    slot_addresses: NDArray[
+        np.int64
+    ]  # (R, P): the address of the slot for each position; beyond `length`, of the next one
+    next_slots: tuple[Slot, ...]  # R slots that the sequences would like to write to next
     slots: tuple[Slot, ...]  # all that are in use
     length: int = 0  # tokens in it
 
@@ -39,13 +41,15 @@ class GpuCache(NamedTuple):
     @property
     def rows(self) -> int:
         """The number of sequences."""
-        return len(self.places)
+        return len(self.slot_addresses)
 
     def reorder(self, rows: Sequence[int]) -> Self:
         """Return the cache with these of its sequences, in this order; one may come several times."""
         if list(rows) == list(range(self.rows)):
             return self
-        return self._replace(places=self.places[list(rows)], writers=tuple(self.writers[row] for row in rows))
+        return self._replace(
+            slot_addresses=self.slot_addresses[list(rows)], next_slots=tuple(self.next_slots[row] for row in rows)
+        )
 
     def extend(self, count: int, new_slot: Callable[[], Slot]) -> Self:
         """Return the cache with that many tokens more per sequence, whose keys and values are still to be written.
@@ -54,19 +58,21 @@ class GpuCache(NamedTuple):
         position belongs to somebody else.
         """
         begin, end = self.length, self.length + count
-        if end > self.places.shape[1]:
-            raise ShapeError(f"tokens: expected at most {self.places.shape[1]} positions, got {end}")
-        places, writers, slots = self.places, list(self.writers), list(self.slots)
+        if end > self.slot_addresses.shape[1]:
+            raise ShapeError(f"tokens: expected at most {self.slot_addresses.shape[1]} positions, got {end}")
+        slot_addresses, next_slots, slots = self.slot_addresses, list(self.next_slots), list(self.slots)
         taken: set[int] = set()
-        for row, slot in enumerate(writers):
+        for row, slot in enumerate(next_slots):
             if slot.address in taken or slot.filled > begin:
                 free = (one for one in slots if one.address not in taken and one.filled <= begin)
-                writers[row] = slot = next(free, None) or new_slot()
+                next_slots[row] = slot = next(free, None) or new_slot()
                 if slot not in slots:
                     slots.append(slot)
             taken.add(slot.address)
             slot.filled = max(slot.filled, end)
-            if places[row, begin] != slot.address:
-                places = places.copy() if places is self.places else places
-                places[row, begin:] = slot.address
-        return self._replace(places=places, writers=tuple(writers), slots=tuple(slots), length=end)
+            if slot_addresses[row, begin] != slot.address:
+                slot_addresses = slot_addresses.copy() if slot_addresses is self.slot_addresses else slot_addresses
+                slot_addresses[row, begin:] = slot.address
+        return self._replace(
+            slot_addresses=slot_addresses, next_slots=tuple(next_slots), slots=tuple(slots), length=end
+        )

@@ -17,10 +17,10 @@ from .kernels import Kernels, Norm
 from .layers import Layers
 from .table import RowTable
 
-FEW = 16  # rows up to which a product is a kernel of our own
+MAX_KERNEL_ROWS = 16  # rows up to which a product is a kernel of our own
 
 
-class Rows(NamedTuple):
+class RowBuffers(NamedTuple):
     """What R rows are computed in."""
 
     table: RowTable  # for R rows or more
@@ -32,9 +32,9 @@ class Rows(NamedTuple):
     counters: Array  # (R · H,) int32: zeros
 
     @classmethod
-    def make(cls, rows: int, table: RowTable, config: WhisperConfig) -> "Rows":
+    def make(cls, rows: int, table: RowTable, config: WhisperConfig) -> "RowBuffers":
         """Return those for that many rows."""
-        xp, width, heads = array_module(table.there), config.d_model, config.decoder_attention_heads
+        xp, width, heads = array_module(table.device_array), config.d_model, config.decoder_attention_heads
         positions = max(config.max_source_positions, config.max_target_positions)
         return cls(
             table=table,
@@ -61,15 +61,15 @@ class Decoder:
         self.weights, self.config, self._layers = weights, config, layers
         self._heads = config.decoder_attention_heads
 
-    def new_audio(self, features: Array) -> Array:
+    def cross_kv(self, features: Array) -> Array:
         """Return a window's keys and values for cross-attention: features (1, T, D) -> (L, 2, T, D)."""
         (x,) = features
         xp, layers, blocks = array_module(x), self._layers, self.weights["blocks"]
         kept = xp.empty((len(blocks), 2, *x.shape), self.weights["token_embedding"].dtype)
         for block, (keys, values) in zip(blocks, kept, strict=True):
             cross = block["cross_attention"]
-            layers.kernels.store(layers.linear(x, cross["key"]["weight"]), None, keys)
-            layers.kernels.store(layers.linear(x, cross["value"]["weight"]), cross["value"]["bias"], values)
+            layers.kernels.add_bias_cast(layers.linear(x, cross["key"]["weight"]), None, keys)
+            layers.kernels.add_bias_cast(layers.linear(x, cross["value"]["weight"]), cross["value"]["bias"], values)
         return kept
 
     def new_slot(self) -> Array:
@@ -78,28 +78,28 @@ class Decoder:
         shape = (config.decoder_layers, 2, config.max_target_positions, config.d_model)
         return array_module(like).empty(shape, like.dtype)
 
-    def forward(self, rows: Rows, positions: int, few: bool) -> None:
+    def forward(self, rows: RowBuffers, positions: int, own_kernels: bool) -> None:
         """Compute the residual stream of the table's rows: ``rows.x``. They attend to ``positions`` of audio.
 
-        ``few``: by kernels of our own alone, which can be recorded, or else with cuBLAS's products.
+        ``own_kernels``: by kernels of our own alone, which can be recorded, or else with cuBLAS's products.
         """
         run, weights, table = self._layers.kernels, self.weights, rows.table
         run.embed(table, weights["token_embedding"], weights["positions"], rows.x)
         for layer, block in enumerate(weights["blocks"]):
             own, cross, mlp = block["attention"], block["cross_attention"], block["mlp"]
             at = rows.partial, rows.counters, rows.mixed, self._heads, layer
-            self._project_qkv(rows, own, Norm(**block["attention_norm"]), layer, few)
-            run.attend_text(table, rows.queries, *at)
-            self._add(rows, rows.mixed, own["out"], few)
+            self._project_qkv(rows, own, Norm(**block["attention_norm"]), layer, own_kernels)
+            run.self_attention(table, rows.queries, *at)
+            self._add(rows, rows.mixed, own["out"], own_kernels)
 
-            self._linear(rows, cross["query"], Norm(**block["cross_attention_norm"]), rows.queries, few)
-            run.attend_audio(table, rows.queries, *at, positions)
-            self._add(rows, rows.mixed, cross["out"], few)
+            self._linear(rows, cross["query"], Norm(**block["cross_attention_norm"]), rows.queries, own_kernels)
+            run.cross_attention(table, rows.queries, *at, positions)
+            self._add(rows, rows.mixed, cross["out"], own_kernels)
 
-            self._linear(rows, mlp["fc1"], Norm(**block["mlp_norm"]), rows.hidden, few, gelu=True)
-            self._add(rows, rows.hidden, mlp["fc2"], few)
+            self._linear(rows, mlp["fc1"], Norm(**block["mlp_norm"]), rows.hidden, own_kernels, gelu=True)
+            self._add(rows, rows.hidden, mlp["fc2"], own_kernels)
 
-    def logits(self, rows: Rows, out: Array, wanted: Sequence[int] | None = None) -> None:
+    def logits(self, rows: RowBuffers, out: Array, wanted: Sequence[int] | None = None) -> None:
         """Compare the residual stream with every token's embedding: of all rows, or of those wanted, one by one."""
         run, table, norm = self._layers.kernels, self.weights["token_embedding"], Norm(**self.weights["norm"])
         if wanted is None:
@@ -108,27 +108,29 @@ class Decoder:
         for place, row in enumerate(wanted):
             run.linear(rows.x[row : row + 1], table, None, out[place : place + 1], norm=norm)
 
-    def _project_qkv(self, rows: Rows, weights: Weights, norm: Norm, layer: int, few: bool) -> None:
+    def _project_qkv(self, rows: RowBuffers, weights: Weights, norm: Norm, layer: int, own_kernels: bool) -> None:
         """Queries, and the rows' own keys and values to where they are kept."""
         layers, table = self._layers, rows.table
-        if few:
+        if own_kernels:
             layers.kernels.project_qkv(table, rows.x, weights, norm, rows.queries, layer)
             return
         normed = layers.layer_norm(rows.x, *norm)
         layers.linear(normed, **weights["query"], out=rows.queries)
         keys, values = (layers.linear(normed, weights[name]["weight"]) for name in ("key", "value"))
-        layers.kernels.remember(table, keys, values, weights["value"]["bias"], layer)
+        layers.kernels.write_kv(table, keys, values, weights["value"]["bias"], layer)
 
-    def _linear(self, rows: Rows, weights: Weights, norm: Norm, out: Array, few: bool, gelu: bool = False) -> None:
+    def _linear(
+        self, rows: RowBuffers, weights: Weights, norm: Norm, out: Array, own_kernels: bool, gelu: bool = False
+    ) -> None:
         """The residual stream through a norm and a linear map."""
-        if few:
+        if own_kernels:
             self._layers.kernels.linear(rows.x, **weights, y=out, table=rows.table, norm=norm, gelu=gelu)
         else:
             self._layers.linear(self._layers.layer_norm(rows.x, *norm), **weights, out=out, gelu=gelu)
 
-    def _add(self, rows: Rows, x: Array, weights: Weights, few: bool) -> None:
+    def _add(self, rows: RowBuffers, x: Array, weights: Weights, own_kernels: bool) -> None:
         """What a linear map makes of x is added to the residual stream."""
-        if few:
+        if own_kernels:
             self._layers.kernels.linear(x, **weights, y=rows.x, table=rows.table, residual=rows.x)
         else:
             self._layers.add_linear(x, **weights, to=rows.x)

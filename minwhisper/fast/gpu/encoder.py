@@ -33,16 +33,16 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, 
 def stem(mel: Array, weights: Weights, layers: Layers, *, out: Array) -> None:
     """:func:`minwhisper.model.encoder.stem` of one window: (M, frames) -> out (T, D)."""
     x = _convolve(mel.T, 1, weights["conv1"]["weight"], layers)
-    layers.kernels.finish(x, weights["conv1"]["bias"], gelu=True)
+    layers.kernels.epilogue(x, weights["conv1"]["bias"], gelu=True)
     _convolve(x, 2, weights["conv2"]["weight"], layers, out)
-    layers.kernels.finish(out, weights["conv2"]["bias"], gelu=True, residual=weights["positions"][: len(out)])
+    layers.kernels.epilogue(out, weights["conv2"]["bias"], gelu=True, residual=weights["positions"][: len(out)])
 
 
 def _convolve(x: Array, stride: int, weight: Array, layers: Layers, out: Array | None = None) -> Array:
     """:func:`minwhisper.model.layers.conv1d` without the bias, as one product: x (T, I), weight (O, I, 3)."""
     (length, channels), outputs = x.shape, len(weight)
     columns = array_module(x).empty((-(-length // stride), channels, 3), x.dtype)
-    layers.kernels.unfold(x, columns, stride)
+    layers.kernels.im2col(x, columns, stride)
     return layers.linear(columns.reshape(len(columns), -1), weight.reshape(outputs, -1), out=out)
 
 
@@ -63,9 +63,9 @@ def attention(x: Array, weights: Weights, heads: int, layers: Layers, tile: int,
     for part in tiles(length, rows):
         count = part.stop - part.start
         scores = room[: heads * count * length].reshape(heads, count, length)  # (H, rows, T)
-        layers.products.scores(queries[part], keys, scores)
+        layers.cublas.attention_scores(queries[part], keys, scores)
         layers.kernels.softmax(scores)
-        layers.products.mix(scores, values, x[part])
+        layers.cublas.weighted_sum(scores, values, x[part])
     layers.add_linear(x, **weights["out"], to=to)
 
 

@@ -12,13 +12,13 @@ from ...model.engine import DecoderInput, Engine, PlainEngine
 from ...model.layers import Weights
 from . import encoder as gpu_encoder
 from .cache import GpuCache
-from .choices import Choices
+from .cublas import Cublas
 from .decoder import Decoder
-from .kernels import MAX_HEAD, Kernels, load_kernels
+from .kernels import MAX_HEAD_WIDTH, Kernels, load_kernels
 from .layers import Layers
-from .memory import ROUNDED, device_memory, measure_card, pool, tile_bytes
-from .products import Products
-from .steps import Steps
+from .memory import MARGIN, device_memory, measure_card, memory_pool, tile_bytes
+from .runner import DecoderRunner
+from .sampling import GpuSampler
 
 
 def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
@@ -31,10 +31,10 @@ def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
         (config.d_model // config.encoder_attention_heads),
         (config.d_model // config.decoder_attention_heads),
     }
-    if any(size % 4 or size > MAX_HEAD for size in heads):
+    if any(size % 4 or size > MAX_HEAD_WIDTH for size in heads):
         warnings.warn(
-            f"heads of width {max(heads)}: the GPU's kernels are made for multiples of 4 up to {MAX_HEAD}, so the "
-            "readable layers compute, more slowly",
+            f"heads of width {max(heads)}: the GPU kernels support multiples of 4 up to {MAX_HEAD_WIDTH}; using the "
+            "readable layers instead, which are slower",
             stacklevel=2,
         )
         return PlainEngine(weights, config, device)
@@ -52,14 +52,14 @@ class GpuEngine:
         self._encoder, decoder = weights["encoder"], weights["decoder"]
         with on_device(device):
             stored = decoder["token_embedding"].dtype
-            self._tile = tile_bytes(config, stored, measure_card(device).room - pool().used_bytes())
+            self._tile = tile_bytes(config, stored, measure_card(device).available - memory_pool().used_bytes())
             needed = device_memory(config, stored, tile=self._tile)
-            reserve(needed.peak - needed.weights + ROUNDED, device)
+            reserve(needed.peak - needed.weights + MARGIN, device)
             width = config.d_model // config.encoder_attention_heads
-            self._layers = Layers(kernels, Products.for_heads(width))
-            choices = Choices(config, kernels, decoder["token_embedding"])
-            self.steps = Steps(Decoder(decoder, config, self._layers), choices)
-            self.steps.reserve()
+            self._layers = Layers(kernels, Cublas.for_heads(width))
+            choices = GpuSampler(config, kernels, decoder["token_embedding"])
+            self.runner = DecoderRunner(Decoder(decoder, config, self._layers), choices)
+            self.runner.reserve()
 
     def session(self) -> AbstractContextManager[Any]:
         """Return a context in which the device of the weights is CuPy's current one."""
@@ -73,16 +73,16 @@ class GpuEngine:
     def new_cache(self, features: Array) -> GpuCache:
         """See :class:`~minwhisper.model.engine.Engine`; of one window."""
         with on_device(self.device):
-            return self.steps.new_cache(features)
+            return self.runner.new_cache(features)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
         """Run the sequences that go on by one token together, prompts one by one: see :class:`.Engine`."""
         with on_device(self.device):
-            return self.steps.decode_batch(feeds)
+            return self.runner.decode_batch(feeds)
 
     def choose_batch(
         self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
     ) -> list[tuple[DecoderResponse, GpuCache]]:
         """See :func:`minwhisper.decoding.search.choose_batch`."""
         with on_device(self.device):
-            return self.steps.choose_batch(requests)
+            return self.runner.choose_batch(requests)

@@ -147,7 +147,7 @@ layer_norm(const float* x, const weight_t* weight, const weight_t* bias, float* 
 // A thread per value: x (…, F) of `size` values becomes gelu(x + bias) + residual, with or without GELU; bias (F,) and
 // residual (size,), which has the dtype of the weights, may be null.
 extern "C" __global__ void __launch_bounds__(THREADS)
-finish(float* x, const weight_t* bias, const weight_t* residual, int gelu, int width, int size) {
+epilogue(float* x, const weight_t* bias, const weight_t* residual, int gelu, int width, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
     float value = x[i];
@@ -176,7 +176,7 @@ softmax(float* scores, int columns) {
 // A thread per value of columns (⌈T / stride⌉, I, 3): what each output of a convolution with kernel 3 and a zero of
 // padding at both ends sees. The input (T, I) is `by_time` and `by_channel` values apart.
 extern "C" __global__ void __launch_bounds__(THREADS)
-unfold(const float* x, float* columns, int length, int channels, int stride, int by_time, int by_channel, int size) {
+im2col(const float* x, float* columns, int length, int channels, int stride, int by_time, int by_channel, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
     const int time = i / (3 * channels) * stride + i % 3 - 1, channel = i / 3 % channels;
@@ -185,14 +185,14 @@ unfold(const float* x, float* columns, int length, int channels, int stride, int
 
 // A thread per value: out = x + bias in the dtype of the weights. x (…, F) of `size` values, bias (F,) or null.
 extern "C" __global__ void __launch_bounds__(THREADS)
-store(const float* x, const weight_t* bias, weight_t* out, int width, int size) {
+add_bias_cast(const float* x, const weight_t* bias, weight_t* out, int width, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < size) out[i] = narrow(x[i] + (bias ? widen(bias[i % width]) : 0.0f));
 }
 
 // A thread per value: a weight of `size` values in float.
 extern "C" __global__ void __launch_bounds__(THREADS)
-restore(const weight_t* weight, float* out, int size) {
+widen_weight(const weight_t* weight, float* out, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < size) out[i] = widen(weight[i]);
 }
@@ -206,15 +206,15 @@ __device__ long long field(const long long* table, int capacity, int name, int r
 }
 
 // Where the keys and values of a row's sequence are: for each position the address of an array (L, 2, P, D).
-__device__ const long long* places(const long long* table, int capacity, int row, int positions) {
+__device__ const long long* slot_addresses(const long long* table, int capacity, int row, int positions) {
     return table + HEADER + FIELDS * capacity + field(table, capacity, SEQUENCE, row) * positions;
 }
 
 // Where a row's own key (which = 0) or value (1) is kept.
-__device__ weight_t* own_place(const long long* table, int capacity, int row, int positions, int width, int layer,
+__device__ weight_t* kv_address(const long long* table, int capacity, int row, int positions, int width, int layer,
                                int which) {
     const long long position = field(table, capacity, POSITION, row);
-    weight_t* slot = (weight_t*)places(table, capacity, row, positions)[position];
+    weight_t* slot = (weight_t*)slot_addresses(table, capacity, row, positions)[position];
     return slot + ((2 * layer + which) * (size_t)positions + position) * width;
 }
 
@@ -232,12 +232,12 @@ embed(const long long* table, int capacity, const weight_t* tokens, const weight
 // A block per row, for rows whose products cuBLAS has computed: keys (R, D) and values (R, D) without their bias (D,)
 // into the places of the rows.
 extern "C" __global__ void __launch_bounds__(THREADS)
-remember(const long long* table, int capacity, const float* keys, const float* values, const weight_t* bias, int layer,
+write_kv(const long long* table, int capacity, const float* keys, const float* values, const weight_t* bias, int layer,
          int positions, int width) {
     const int row = blockIdx.x;
     if (row >= row_count(table)) return;
-    weight_t* key = own_place(table, capacity, row, positions, width, layer, 0);
-    weight_t* value = own_place(table, capacity, row, positions, width, layer, 1);
+    weight_t* key = kv_address(table, capacity, row, positions, width, layer, 0);
+    weight_t* value = kv_address(table, capacity, row, positions, width, layer, 1);
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
         key[i] = narrow(keys[(size_t)row * width + i]);
         value[i] = narrow(values[(size_t)row * width + i] + widen(bias[i]));
@@ -257,7 +257,7 @@ struct Product {
     float eps;
 };
 
-// The mean and the deviation of rows of x (rows, I), a warp per row, into shared memory: (2, TEXTS).
+// The mean and the deviation of rows of x (rows, I), a warp per row, into shared memory: (2, ROWS_PER_PASS).
 __device__ void moments(const float* x, int rows, int inner, float eps, float* into) {
     const int lane = threadIdx.x % WARP, row = threadIdx.x / WARP;
     if (row < rows) {
@@ -270,7 +270,7 @@ __device__ void moments(const float* x, int rows, int inner, float eps, float* i
         sum = warp_sum(sum);
         if (lane == 0) {
             into[row] = mean;
-            into[TEXTS + row] = sqrtf(sum / inner + eps);
+            into[ROWS_PER_PASS + row] = sqrtf(sum / inner + eps);
         }
     }
     __syncthreads();
@@ -286,7 +286,7 @@ __device__ void stage(const Product& its, const float* x, int rows, int start, i
             const int row = i / count, k = i - row * count, mine = min(row, rows - 1);
             float value = x[(size_t)mine * its.inner + start + k];
             if (its.norm_weight)
-                value = fmaf((value - statistics[mine]) / statistics[TEXTS + mine], widen(its.norm_weight[start + k]),
+                value = fmaf((value - statistics[mine]) / statistics[ROWS_PER_PASS + mine], widen(its.norm_weight[start + k]),
                              widen(its.norm_bias[start + k]));
             shared[row * tile + k] = value;
         }
@@ -298,7 +298,7 @@ __device__ void stage(const Product& its, const float* x, int rows, int start, i
         const int row = i / fours, k = 4 * (i - row * fours), mine = min(row, rows - 1);
         float4 value = four(x + (size_t)mine * its.inner + start + k);
         if (its.norm_weight) {
-            const float mean = statistics[mine], scale = 1.0f / statistics[TEXTS + mine];
+            const float mean = statistics[mine], scale = 1.0f / statistics[ROWS_PER_PASS + mine];
             const float4 weight = four(its.norm_weight + start + k), bias = four(its.norm_bias + start + k);
             value.x = fmaf((value.x - mean) * scale, weight.x, bias.x);
             value.y = fmaf((value.y - mean) * scale, weight.y, bias.y);
@@ -313,50 +313,50 @@ template <int ROWS>
 __device__ void accumulate(const Vector* values, const float* staged, int tile, float (*sums)[ROWS]) {
 #pragma unroll
     for (int v = 0; v < VECTOR / 4; v++) {
-        float4 ours[OUTPUTS];
+        float4 ours[OUTPUTS_PER_WARP];
 #pragma unroll
-        for (int o = 0; o < OUTPUTS; o++) ours[o] = widen(values[o].parts[v]);
+        for (int o = 0; o < OUTPUTS_PER_WARP; o++) ours[o] = widen(values[o].parts[v]);
 #pragma unroll
         for (int row = 0; row < ROWS; row++) {
             const float4 theirs = four(staged + row * tile + 4 * v);
 #pragma unroll
-            for (int o = 0; o < OUTPUTS; o++) sums[o][row] = dot(ours[o], theirs, sums[o][row]);
+            for (int o = 0; o < OUTPUTS_PER_WARP; o++) sums[o][row] = dot(ours[o], theirs, sums[o][row]);
         }
     }
 }
 
 // Up to ROWS rows of x times a matrix: reading the matrix takes the time, so each of its values is read once for all of
-// the rows. `split` warps share the sums of OUTPUTS outputs, each thread a part of them. The rows, normed if there are
+// the rows. `split` warps share the sums of OUTPUTS_PER_WARP outputs, each thread a part of them. The rows, normed if there are
 // weights for it, wait in shared memory, as much of them as there is room for; beyond the last row, the last. What does
 // not depend on x, the first values of the weights and the bias, is read before it.
 template <int ROWS>
 __device__ void multiply(const Product& its, const float* x, int first_row, int rows) {
     const int inner = its.inner, outer = its.outer, split = its.split;
     const int tile = min(inner, its.staged / ROWS / (VECTOR * WARP) * (VECTOR * WARP));
-    float* const statistics = shared + its.staged;  // (2, TEXTS)
-    float* const partial = statistics + 2 * TEXTS;  // (WARPS, OUTPUTS · ROWS)
+    float* const statistics = shared + its.staged;  // (2, ROWS_PER_PASS)
+    float* const partial = statistics + 2 * ROWS_PER_PASS;  // (WARPS, OUTPUTS_PER_WARP · ROWS)
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int group = warp / split, part = warp % split, together = WARPS / split * OUTPUTS;
+    const int group = warp / split, part = warp % split, together = WARPS / split * OUTPUTS_PER_WARP;
     const bool aligned = inner % VECTOR == 0 && (size_t)its.weight % 16 == 0;
     const int begin = blockIdx.x * together, step = VECTOR * WARP * split;
     for (int first = begin; first < outer; first += gridDim.x * together) {
-        const int output = first + group * OUTPUTS;
+        const int output = first + group * OUTPUTS_PER_WARP;
         const int o = output + lane / ROWS, row = lane % ROWS;  // the output that this thread finishes
-        const bool finishes = part == 0 && lane < OUTPUTS * ROWS && row < rows && o < outer;
+        const bool finishes = part == 0 && lane < OUTPUTS_PER_WARP * ROWS && row < rows && o < outer;
         const int place = (first_row + row) * outer + o;
         const float bias = finishes && its.bias ? widen(its.bias[o]) : 0.0f;
-        float sums[OUTPUTS][ROWS] = {};
+        float sums[OUTPUTS_PER_WARP][ROWS] = {};
         for (int start = 0; start < inner; start += tile) {
             const int count = min(tile, inner - start);
-            const weight_t* of[OUTPUTS];  // beyond the last output, the last: computed, and not written
+            const weight_t* of[OUTPUTS_PER_WARP];  // beyond the last output, the last: computed, and not written
 #pragma unroll
-            for (int o = 0; o < OUTPUTS; o++) of[o] = its.weight + (size_t)min(output + o, outer - 1) * inner + start;
+            for (int o = 0; o < OUTPUTS_PER_WARP; o++) of[o] = its.weight + (size_t)min(output + o, outer - 1) * inner + start;
             const int vectors = aligned ? count / VECTOR * VECTOR : 0;
             int i = VECTOR * (part * WARP + lane);
-            Vector values[OUTPUTS];
+            Vector values[OUTPUTS_PER_WARP];
             if (i < vectors)
 #pragma unroll
-                for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
+                for (int o = 0; o < OUTPUTS_PER_WARP; o++) values[o] = load(of[o] + i);
             if (first == begin || inner > tile) {  // otherwise they are there
                 if (its.norm_weight && first == begin && start == 0) moments(x, rows, inner, its.eps, statistics);
                 __syncthreads();
@@ -367,20 +367,20 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
 #pragma unroll(ROWS > 1 ? 1 : 4)  // what the registers hold
             for (i += step; i < vectors; i += step) {
 #pragma unroll
-                for (int o = 0; o < OUTPUTS; o++) values[o] = load(of[o] + i);
+                for (int o = 0; o < OUTPUTS_PER_WARP; o++) values[o] = load(of[o] + i);
                 accumulate<ROWS>(values, shared + i, tile, sums);
             }
             for (int i = vectors + part * WARP + lane; i < count; i += WARP * split)
 #pragma unroll
                 for (int row = 0; row < ROWS; row++)
 #pragma unroll
-                    for (int o = 0; o < OUTPUTS; o++)
+                    for (int o = 0; o < OUTPUTS_PER_WARP; o++)
                         sums[o][row] = fmaf(widen(of[o][i]), shared[row * tile + i], sums[o][row]);
         }
         const float residual = finishes && its.residual ? its.residual[place] : 0.0f;
         float mine = 0.0f;
 #pragma unroll
-        for (int o = 0; o < OUTPUTS; o++)
+        for (int o = 0; o < OUTPUTS_PER_WARP; o++)
 #pragma unroll
             for (int row = 0; row < ROWS; row++) {
                 const float sum = warp_sum(sums[o][row]);
@@ -388,10 +388,10 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
             }
         if (split > 1) {
             __syncthreads();  // the partial sums of the outputs before have been read
-            if (lane < OUTPUTS * ROWS) partial[warp * OUTPUTS * ROWS + lane] = mine;
+            if (lane < OUTPUTS_PER_WARP * ROWS) partial[warp * OUTPUTS_PER_WARP * ROWS + lane] = mine;
             __syncthreads();
-            if (part == 0 && lane < OUTPUTS * ROWS)
-                for (int other = 1; other < split; other++) mine += partial[(warp + other) * OUTPUTS * ROWS + lane];
+            if (part == 0 && lane < OUTPUTS_PER_WARP * ROWS)
+                for (int other = 1; other < split; other++) mine += partial[(warp + other) * OUTPUTS_PER_WARP * ROWS + lane];
         }
         if (finishes) {
             mine += bias;
@@ -399,7 +399,7 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
             if (its.keep < 0)
                 its.y[place] = mine + residual;
             else
-                own_place(its.table, its.capacity, first_row + row, its.positions, outer, its.layer, its.keep)[o] =
+                kv_address(its.table, its.capacity, first_row + row, its.positions, outer, its.layer, its.keep)[o] =
                     narrow(mine);
         }
     }
@@ -407,16 +407,16 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
 
 // x (R, I), which norm_weight (I,) and norm_bias (I,) norm first if they are not null, weight (O, I), bias (O,) or null,
 // residual (R, O) or null -> y (R, O), which may be the residual: y = gelu(x Wᵀ + b) + residual, with or without GELU.
-// blockIdx.y counts groups of up to TEXTS rows. R is in the table, or 1 without one.
+// blockIdx.y counts groups of up to ROWS_PER_PASS rows. R is in the table, or 1 without one.
 //
 // With three blocks along z, these are the projections of self-attention: weight is that of the queries, which go to y,
 // and key (O, I) and value (O, I), value_bias (O,) give the rows' keys and values, which go to their places.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, LINEAR_BLOCKS)
 linear(const float* x, const weight_t* weight, const weight_t* bias, const weight_t* norm_weight,
        const weight_t* norm_bias, const float* residual, float* y, const long long* table, int capacity, int inner,
        int outer, int gelu, int split, int staged, float eps, const weight_t* key, const weight_t* value,
        const weight_t* value_bias, int layer, int positions) {
-    const int which = blockIdx.z, first = blockIdx.y * TEXTS, rows = (capacity > 1 ? row_count(table) : 1) - first;
+    const int which = blockIdx.z, first = blockIdx.y * ROWS_PER_PASS, rows = (capacity > 1 ? row_count(table) : 1) - first;
     const Product its = {which == 0 ? weight : which == 1 ? key : value,
                          which == 0 ? bias : which == 1 ? nullptr : value_bias,
                          norm_weight,
@@ -442,7 +442,7 @@ linear(const float* x, const weight_t* weight, const weight_t* bias, const weigh
     else if (rows >= 3 && rows <= 5)
         multiply<5>(its, x, first, rows);
     else if (rows > 5)
-        multiply<TEXTS>(its, x, first, min(TEXTS, rows));
+        multiply<ROWS_PER_PASS>(its, x, first, min(ROWS_PER_PASS, rows));
 }
 
 // ------------------------------------------------------------------------------------------ attention
@@ -458,8 +458,8 @@ struct Look {
     __device__ Look(int rows, int size)
         : queries(shared),
           highest(queries + rows * size),
-          sums(highest + TEXTS),
-          partial(sums + TEXTS),
+          sums(highest + ROWS_PER_PASS),
+          partial(sums + ROWS_PER_PASS),
           scores(partial + 4 * THREADS) {}
 };
 
@@ -485,7 +485,7 @@ struct Window {
 template <int MOST, class Source>
 __device__ void attend(const Source& source, const float* queries, int width, float* out, int rows, int count, int size,
                        int apart) {
-    constexpr int PARTS = MOST_SIZE / (4 * TEAM);  // of a key: a thread has four neighbouring values of each
+    constexpr int PARTS = MAX_HEAD_WIDTH / (4 * TEAM);  // of a key: a thread has four neighbouring values of each
     const Look look(rows, size);
     const float scale = 1.0f / sqrtf(size);
     for (int i = threadIdx.x; i < rows * size; i += THREADS)
@@ -603,14 +603,14 @@ __device__ void combine(const float* partial, float* out, int chunks, int size) 
 // positions, head and row; the last one of a head and row combines them. partial (R, H, chunks, K + 2) may hold
 // anything before, counters (R · H,) have to be 0.
 extern "C" __global__ void __launch_bounds__(THREADS)
-attend_text(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
+self_attention(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
             int heads, int size, int layer, int positions) {
     const int start = blockIdx.x * CHUNK, head = blockIdx.y, row = blockIdx.z, width = heads * size;
     if (row >= row_count(table)) return;
     const int count = (int)field(table, capacity, POSITION, row) + 1;
     if (start >= count) return;
     const size_t keys = (2 * layer * (size_t)positions + start) * width + head * size;
-    const Text text = {places(table, capacity, row, positions) + start, keys, keys + (size_t)positions * width, width};
+    const Text text = {slot_addresses(table, capacity, row, positions) + start, keys, keys + (size_t)positions * width, width};
     const size_t begin = (size_t)row * width + head * size;
     const int chunks = (count + CHUNK - 1) / CHUNK, one = row * heads + head;
     partial += (size_t)one * gridDim.x * (size + 2);
@@ -619,15 +619,15 @@ attend_text(const float* queries, const long long* table, int capacity, float* p
 }
 
 // Cross-attention of rows to their windows: queries (R, D), keys and values (L, 2, T, D) per window -> out (R, D). A
-// block per chunk of the positions, head and group of up to TEXTS rows of a window, so that the window is read once for
+// block per chunk of the positions, head and group of up to ROWS_PER_PASS rows of a window, so that the window is read once for
 // all of them; otherwise as above.
 extern "C" __global__ void __launch_bounds__(THREADS)
-attend_audio(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
+cross_attention(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
              int heads, int size, int layer, int positions) {
     const int start = blockIdx.x * CHUNK, head = blockIdx.y, group = blockIdx.z, width = heads * size;
     if (group >= (int)table[GROUPS_AT]) return;
-    const int row = (int)field(table, capacity, FIRST, group), rows = (int)field(table, capacity, COUNT, group);
-    const weight_t* keys = (const weight_t*)field(table, capacity, AUDIO, group);
+    const int row = (int)field(table, capacity, FIRST_ROW, group), rows = (int)field(table, capacity, ROW_COUNT, group);
+    const weight_t* keys = (const weight_t*)field(table, capacity, CROSS_KV, group);
     keys += (2 * layer * (size_t)positions + start) * width + head * size;
     const Window window = {keys, keys + (size_t)positions * width, width};
     const int chunks = gridDim.x, entry = size + 2, apart = heads * chunks * entry;
@@ -638,7 +638,7 @@ attend_audio(const float* queries, const long long* table, int capacity, float* 
     if (rows == 1)
         attend<1>(window, queries + begin, width, mine, rows, count, size, apart);
     else
-        attend<TEXTS>(window, queries + begin, width, mine, rows, count, size, apart);
+        attend<ROWS_PER_PASS>(window, queries + begin, width, mine, rows, count, size, apart);
     if (is_last(counters + row * heads + head, chunks))
         for (int i = 0; i < rows; i++)
             combine(partial + (size_t)i * apart, out + begin + (size_t)i * width, chunks, size);
@@ -854,22 +854,22 @@ __device__ int draw(const Choice& its, const Slice* slices, float highest, bool 
 // also the choice of no token, which returns the probability of one among all. If the table says so, a choice is
 // entered there as the next token of its row. The last block of a choice makes it from the slices (choices, SLICES).
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-choose(const float* logits, long long* table, int capacity, int vocabulary, int* slices_of_all, int* counters, int* out) {
+choose_tokens(const float* logits, long long* table, int capacity, int vocabulary, int* slices_of_all, int* counters, int* out) {
     const int number = blockIdx.y;
     if (number >= (int)table[CHOICES_AT]) return;
     const int top = (int)table[TOP_AT];
     const int* filters = (const int*)field(table, capacity, FILTERS, number);
     const int eot = filters[0], times = filters[1], no_timestamps = filters[2], latest = filters[4];
     const int words = (vocabulary + 31) / 32;
-    const int said = (int)field(table, capacity, SAID, number), last = (int)field(table, capacity, LAST, number);
-    const int before = (int)field(table, capacity, BEFORE, number), time = (int)field(table, capacity, TIME, number);
+    const int said = (int)field(table, capacity, GENERATED, number), last = (int)field(table, capacity, LAST, number);
+    const int before = (int)field(table, capacity, PREVIOUS, number), time = (int)field(table, capacity, LAST_TIMESTAMP, number);
     Choice its;
-    its.logits = logits + field(table, capacity, LOGITS, number) * vocabulary;
+    its.logits = logits + field(table, capacity, LOGITS_ROW, number) * vocabulary;
     its.kind = (int)field(table, capacity, KIND, number);
     its.vocabulary = vocabulary;
     its.first = times && its.kind != PROBE ? filters[3] : vocabulary;
     its.slice = (vocabulary + SLICES - 1) / SLICES;
-    its.top = its.kind == LIKELIEST ? top : 1;
+    its.top = its.kind == TOP_K ? top : 1;
     its.temperature = __longlong_as_double(field(table, capacity, TEMPERATURE, number));
     const int first = its.first;
 
@@ -909,7 +909,7 @@ choose(const float* logits, long long* table, int capacity, int vocabulary, int*
     float* const values = (float*)out + (size_t)number * top * 2;
     out += (size_t)number * top * 2;
     if (its.kind == PROBE) {
-        const int token = (int)field(table, capacity, WANTED, number);
+        const int token = (int)field(table, capacity, PROBE_TOKEN, number);
         if (threadIdx.x == 0) {
             out[0] = token;
             values[1] = expf(its.logits[token] - highest) / sums[0];
@@ -924,7 +924,7 @@ choose(const float* logits, long long* table, int capacity, int vocabulary, int*
     Best chosen = only_times || best[1].value > best[0].value ? best[1] : best[0];
     int token = stuck || chosen.token < 0 ? eot : chosen.token;
     if (its.kind == SAMPLE && !stuck) {
-        const double share = __longlong_as_double(field(table, capacity, SHARE, number));
+        const double share = __longlong_as_double(field(table, capacity, DRAW, number));
         token = draw(its, slices, only_times ? best[1].value : highest, only_times, share);
         token = token < 0 ? eot : token;
         chosen.value = its.logits[token];
@@ -953,9 +953,9 @@ choose(const float* logits, long long* table, int capacity, int vocabulary, int*
         long long* fields = table + HEADER + number;
         fields[TOKEN * capacity] = token;
         fields[POSITION * capacity] += 1;
-        fields[SAID * capacity] += 1;
-        fields[BEFORE * capacity] = last;
+        fields[GENERATED * capacity] += 1;
+        fields[PREVIOUS * capacity] = last;
         fields[LAST * capacity] = token;
-        if (first < vocabulary && token >= first) fields[TIME * capacity] = token;
+        if (first < vocabulary && token >= first) fields[LAST_TIMESTAMP * capacity] = token;
     }
 }

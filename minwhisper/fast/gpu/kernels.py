@@ -15,38 +15,38 @@ import numpy as np
 
 from ...common.backend import Array
 from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
-from ..devices import is_full
+from ..devices import is_out_of_memory
 from .table import HEADER, Field, HeaderAt, Kind, RowTable
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 256  # of a block: four fill a multiprocessor of Turing
 SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
 MAX_TOP = 32  # tokens that a choice returns at most
-ROW_GROUP = 8  # rows that share the reading of a matrix, or of a window's keys and values
-ROW_COUNTS = 1, 2, 5, ROW_GROUP  # for which the kernel of products has a version, see linear in the source
-OUTPUTS = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
-STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
+ROWS_PER_PASS = 8  # rows that share the reading of a matrix, or of a window's keys and values
+ROW_COUNTS = 1, 2, 5, ROWS_PER_PASS  # for which the kernel of products has a version, see linear in the source
+OUTPUTS_PER_WARP = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
+MAX_STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
 CHUNK = 64  # positions that a block attends to
-MAX_HEAD = 64  # K, which it is in all published sizes
-BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
+MAX_HEAD_WIDTH = 64  # K, which it is in all published sizes
+LINEAR_BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
 FLOAT_BYTES = 4
 WARP = 32
 WARPS = THREADS // WARP
 NULL = np.uintp(0)  # a null pointer, in any version of CuPy
 EPSILON = np.float32(1e-5)
-NAMES = (
+KERNEL_NAMES = (
     "layer_norm",
-    "finish",
+    "epilogue",
     "softmax",
-    "unfold",
-    "store",
-    "restore",
+    "im2col",
+    "add_bias_cast",
+    "widen_weight",
     "embed",
-    "remember",
+    "write_kv",
     "linear",
-    "attend_text",
-    "attend_audio",
-    "choose",
+    "self_attention",
+    "cross_attention",
+    "choose_tokens",
 )
 
 
@@ -56,11 +56,11 @@ def source() -> str:
         "THREADS": THREADS,
         "SLICES": SLICES,
         "MAX_TOP": MAX_TOP,
-        "TEXTS": ROW_GROUP,
-        "OUTPUTS": OUTPUTS,
-        "BLOCKS": BLOCKS,
+        "ROWS_PER_PASS": ROWS_PER_PASS,
+        "OUTPUTS_PER_WARP": OUTPUTS_PER_WARP,
+        "LINEAR_BLOCKS": LINEAR_BLOCKS,
         "CHUNK": CHUNK,
-        "MOST_SIZE": MAX_HEAD,
+        "MAX_HEAD_WIDTH": MAX_HEAD_WIDTH,
         "HEADER": HEADER,
         "FIELDS": len(Field),
     }
@@ -88,7 +88,7 @@ def load_kernels(dtype: Any) -> "Kernels | None":
     try:
         return Kernels(dtype)
     except Exception as error:  # CuPy raises its own types, the compiler's and the driver's
-        if is_full(error):
+        if is_out_of_memory(error):
             raise
         why = (str(error) or repr(error)).strip().splitlines()[0]
         warnings.warn(f"the GPU's kernels do not compile here, so it is slower: {why}", stacklevel=2)
@@ -111,7 +111,7 @@ class Kernels:
 
         self.dtype = np.dtype(dtype)
         module = cupy.RawModule(code=source(), options=options(dtype))
-        self._functions = {name: module.get_function(name) for name in NAMES}  # the first compiles all
+        self._functions = {name: module.get_function(name) for name in KERNEL_NAMES}  # the first compiles all
         attribute = cupy.cuda.runtime.cudaDevAttrMultiProcessorCount
         self.multiprocessors = int(cupy.cuda.runtime.deviceGetAttribute(attribute, cupy.cuda.Device().id))
 
@@ -127,17 +127,19 @@ class Kernels:
         arguments = (x, weight, bias, out, np.int32(width), EPSILON)
         self._launch("layer_norm", (x.size // width,), arguments, shared=WARPS)
 
-    def finish(self, x: Array, bias: Array | None = None, *, gelu: bool = False, residual: Array | None = None) -> None:
+    def epilogue(
+        self, x: Array, bias: Array | None = None, *, gelu: bool = False, residual: Array | None = None
+    ) -> None:
         """Compute x = gelu(x + bias) + residual in place: x (…, F), bias (F,), residual of x's shape.
 
         The residual has the weights' dtype.
         """
         _check(np.float32, x)
-        _check(self.dtype, *_given(bias, residual))
+        _check(self.dtype, *_present(bias, residual))
         assert bias is None or bias.shape == x.shape[-1:]
         assert residual is None or residual.shape == x.shape
         arguments = (x, _or_null(bias), _or_null(residual), np.int32(gelu), np.int32(x.shape[-1]))
-        self._by_value("finish", x.size, arguments)
+        self._launch_per_value("epilogue", x.size, arguments)
 
     def softmax(self, scores: Array) -> None:
         """:func:`minwhisper.model.layers.softmax` in place: scores (…, T)."""
@@ -145,7 +147,7 @@ class Kernels:
         _check(np.float32, scores)
         self._launch("softmax", (scores.size // columns,), (scores, np.int32(columns)), shared=WARPS)
 
-    def unfold(self, x: Array, columns: Array, stride: int) -> None:
+    def im2col(self, x: Array, columns: Array, stride: int) -> None:
         """What each output of a convolution sees: x (T, I), of any strides -> columns (⌈T / stride⌉, I, 3)."""
         length, channels = x.shape
         assert x.dtype == np.float32
@@ -153,22 +155,22 @@ class Kernels:
         assert columns.shape == (-(-length // stride), channels, 3)
         steps = (np.int32(apart // FLOAT_BYTES) for apart in x.strides)
         shape = np.int32(length), np.int32(channels), np.int32(stride)
-        self._by_value("unfold", columns.size, (x, columns, *shape, *steps))
+        self._launch_per_value("im2col", columns.size, (x, columns, *shape, *steps))
 
-    def store(self, x: Array, bias: Array | None, out: Array) -> None:
+    def add_bias_cast(self, x: Array, bias: Array | None, out: Array) -> None:
         """Compute x + bias in the weights' dtype: x (…, F), bias (F,) -> out of x's shape."""
         _check(np.float32, x)
-        _check(self.dtype, out, *_given(bias))
+        _check(self.dtype, out, *_present(bias))
         assert out.shape == x.shape
         assert bias is None or bias.shape == x.shape[-1:]
-        self._by_value("store", x.size, (x, _or_null(bias), out, np.int32(x.shape[-1])))
+        self._launch_per_value("add_bias_cast", x.size, (x, _or_null(bias), out, np.int32(x.shape[-1])))
 
-    def restore(self, weight: Array, out: Array) -> None:
+    def widen_weight(self, weight: Array, out: Array) -> None:
         """Copy a weight to float32: out of the weight's shape."""
         _check(self.dtype, weight)
         _check(np.float32, out)
         assert weight.shape == out.shape
-        self._by_value("restore", weight.size, (weight, out))
+        self._launch_per_value("widen_weight", weight.size, (weight, out))
 
     # -------------------------------------------------------------------------------------- rows
 
@@ -182,19 +184,19 @@ class Kernels:
         rows, width = x.shape
         assert rows <= table.capacity
         assert tokens.shape[1] == positions.shape[1] == width
-        arguments = (table.there, np.int32(table.capacity), tokens, positions, x, np.int32(width))
+        arguments = (table.device_array, np.int32(table.capacity), tokens, positions, x, np.int32(width))
         self._launch("embed", (rows,), arguments)
 
-    def remember(self, table: RowTable, keys: Array, values: Array, bias: Array, layer: int) -> None:
+    def write_kv(self, table: RowTable, keys: Array, values: Array, bias: Array, layer: int) -> None:
         """Put the rows' keys (R, D) and values (R, D), to which their bias (D,) is added, where they are kept."""
         _check(np.float32, keys, values)
         _check(self.dtype, bias)
         width = keys.shape[1]
         assert keys.shape == values.shape
         assert bias.shape == (width,)
-        where = np.int32(layer), np.int32(table.places.shape[1]), np.int32(width)
-        arguments = (table.there, np.int32(table.capacity), keys, values, bias, *where)
-        self._launch("remember", (len(keys),), arguments)
+        where = np.int32(layer), np.int32(table.slot_addresses.shape[1]), np.int32(width)
+        arguments = (table.device_array, np.int32(table.capacity), keys, values, bias, *where)
+        self._launch("write_kv", (len(keys),), arguments)
 
     def linear(
         self,
@@ -216,8 +218,8 @@ class Kernels:
         """
         rows, inner = x.shape
         outer = len(weight)
-        _check(np.float32, x, y, *_given(residual))
-        _check(self.dtype, weight, *_given(bias), *(norm or ()))
+        _check(np.float32, x, y, *_present(residual))
+        _check(self.dtype, weight, *_present(bias), *(norm or ()))
         assert weight.shape == (outer, inner)
         assert y.shape == (rows, outer)
         assert rows <= (table.capacity if table else 1)
@@ -225,13 +227,13 @@ class Kernels:
         assert residual is None or residual.shape == y.shape
         assert norm is None or norm.weight.shape == norm.bias.shape == (inner,)
         (split, blocks), staged = self._grid(inner, outer), _staged(rows, inner)
-        where = (table.there, np.int32(table.capacity)) if table else (NULL, np.int32(0))
+        where = (table.device_array, np.int32(table.capacity)) if table else (NULL, np.int32(0))
         arguments = (
             *(x, weight, _or_null(bias), *(norm or (NULL, NULL)), _or_null(residual), y, *where),
             *(np.int32(inner), np.int32(outer), np.int32(gelu), np.int32(split), np.int32(staged), EPSILON),
             *(NULL, NULL, NULL, np.int32(0), np.int32(0)),
         )
-        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP)), arguments, shared=staged + _PRODUCT)
+        self._launch("linear", (blocks, math.ceil(rows / ROWS_PER_PASS)), arguments, shared=staged + _LINEAR_SHARED)
 
     def project_qkv(self, table: RowTable, x: Array, weights: Weights, norm: Norm, queries: Array, layer: int) -> None:
         """The projections of self-attention: x (R, D), normed first -> queries (R, D); keys and values are kept."""
@@ -246,18 +248,18 @@ class Kernels:
         assert rows <= table.capacity
         (split, blocks), staged = self._grid(width, width, 3), _staged(rows, width)
         arguments = (
-            *(x, query, query_bias, *norm, NULL, queries, table.there, np.int32(table.capacity)),
+            *(x, query, query_bias, *norm, NULL, queries, table.device_array, np.int32(table.capacity)),
             *(np.int32(width), np.int32(width), np.int32(0), np.int32(split), np.int32(staged), EPSILON),
-            *(key, value, value_bias, np.int32(layer), np.int32(table.places.shape[1])),
+            *(key, value, value_bias, np.int32(layer), np.int32(table.slot_addresses.shape[1])),
         )
-        self._launch("linear", (blocks, math.ceil(rows / ROW_GROUP), 3), arguments, shared=staged + _PRODUCT)
+        self._launch("linear", (blocks, math.ceil(rows / ROWS_PER_PASS), 3), arguments, shared=staged + _LINEAR_SHARED)
 
     @staticmethod
     def partial_shape(rows: int, heads: int, positions: int, size: int) -> tuple[int, int, int, int]:
         """The shape of what attention needs to compute in: (R, H, chunks of the positions, K + 2)."""
         return rows, heads, math.ceil(positions / CHUNK), size + 2
 
-    def attend_text(
+    def self_attention(
         self, table: RowTable, queries: Array, partial: Array, counters: Array, out: Array, heads: int, layer: int
     ) -> None:
         """Self-attention of rows to their sequences up to themselves: queries (R, D), not scaled -> out (R, D).
@@ -265,9 +267,11 @@ class Kernels:
         partial, with anything in it, is of :meth:`partial_shape` or larger; counters (R · H,) of int32 are 0 before and
         after. K is a multiple of 4, at most 64.
         """
-        self._attend("attend_text", table, queries, partial, counters, out, heads, layer, table.places.shape[1])
+        self._attend(
+            "self_attention", table, queries, partial, counters, out, heads, layer, table.slot_addresses.shape[1]
+        )
 
-    def attend_audio(
+    def cross_attention(
         self,
         table: RowTable,
         queries: Array,
@@ -278,8 +282,8 @@ class Kernels:
         layer: int,
         positions: int,
     ) -> None:
-        """Cross-attention of rows to their windows of T positions; otherwise as :meth:`attend_text`."""
-        self._attend("attend_audio", table, queries, partial, counters, out, heads, layer, positions)
+        """Cross-attention of rows to their windows of T positions; otherwise as :meth:`self_attention`."""
+        self._attend("cross_attention", table, queries, partial, counters, out, heads, layer, positions)
 
     def _attend(
         self,
@@ -298,26 +302,28 @@ class Kernels:
         _check(np.float32, queries, partial, out)
         _check(np.int32, counters)
         assert size % 4 == 0, f"the width of a head: expected a multiple of 4, got {size}"
-        assert size <= MAX_HEAD, f"the width of a head: expected at most {MAX_HEAD}, got {size}"
+        assert size <= MAX_HEAD_WIDTH, f"the width of a head: expected at most {MAX_HEAD_WIDTH}, got {size}"
         assert rows <= table.capacity
         assert out.shape == queries.shape == (rows, heads * size)
         needed = self.partial_shape(rows, heads, positions, size)
         assert partial.size >= math.prod(needed)
         assert counters.size >= rows * heads
         arguments = (
-            *(queries, table.there, np.int32(table.capacity), partial, counters, out),
+            *(queries, table.device_array, np.int32(table.capacity), partial, counters, out),
             *(np.int32(heads), np.int32(size), np.int32(layer), np.int32(positions)),
         )
-        together = 1 if name == "attend_text" else min(rows, ROW_GROUP)
-        shared = together * size + 2 * ROW_GROUP + 4 * THREADS + together * CHUNK  # see Look in the source
+        together = 1 if name == "self_attention" else min(rows, ROWS_PER_PASS)
+        shared = together * size + 2 * ROWS_PER_PASS + 4 * THREADS + together * CHUNK  # see Look in the source
         self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
 
     @staticmethod
     def slices_shape(choices: int) -> tuple[int, int, int]:
-        """The shape of what :meth:`choose` computes in, int32: see Slice in the source."""
+        """The shape of what :meth:`choose_tokens` computes in, int32: see Slice in the source."""
         return choices, SLICES, 12 + 4 * MAX_TOP
 
-    def choose(self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int) -> None:
+    def choose_tokens(
+        self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int
+    ) -> None:
         """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits.
 
         slices, with anything in it, is of :meth:`slices_shape` or larger; counters (choices,) are 0 before and after.
@@ -328,8 +334,16 @@ class Kernels:
         assert slices.size >= math.prod(self.slices_shape(choices))
         assert counters.size >= choices
         assert out.size >= 2 * choices
-        arguments = (logits, table.there, np.int32(table.capacity), np.int32(logits.shape[1]), slices, counters, out)
-        self._launch("choose", (SLICES, choices), arguments, shared=2 * THREADS + 8)
+        arguments = (
+            logits,
+            table.device_array,
+            np.int32(table.capacity),
+            np.int32(logits.shape[1]),
+            slices,
+            counters,
+            out,
+        )
+        self._launch("choose_tokens", (SLICES, choices), arguments, shared=2 * THREADS + 8)
 
     # -------------------------------------------------------------------------------------- launching
 
@@ -338,16 +352,16 @@ class Kernels:
 
         More warps per output means more blocks, of which a large GPU needs hundreds to be busy.
         """
-        most, split = BLOCKS * self.multiprocessors, 1
+        most, split = LINEAR_BLOCKS * self.multiprocessors, 1
         while (
             2 * split <= WARPS
             and 4 * WARP * 2 * split <= inner
-            and matrices * math.ceil(outer * 2 * split / (WARPS * OUTPUTS)) <= most
+            and matrices * math.ceil(outer * 2 * split / (WARPS * OUTPUTS_PER_WARP)) <= most
         ):
             split *= 2
-        return split, min(max(1, most // matrices), math.ceil(outer * split / (WARPS * OUTPUTS)))
+        return split, min(max(1, most // matrices), math.ceil(outer * split / (WARPS * OUTPUTS_PER_WARP)))
 
-    def _by_value(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
+    def _launch_per_value(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
         """Run a kernel with a thread per value, and how many there are as its last argument."""
         assert size < 2**31
         self._launch(name, (math.ceil(size / THREADS),), (*arguments, np.int32(size)))
@@ -360,7 +374,9 @@ class Kernels:
             self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-_PRODUCT = 2 * ROW_GROUP + WARPS * OUTPUTS * ROW_GROUP  # floats of shared memory beside x, see multiply in the source
+_LINEAR_SHARED = (
+    2 * ROWS_PER_PASS + WARPS * OUTPUTS_PER_WARP * ROWS_PER_PASS
+)  # floats of shared memory beside x, see multiply in the source
 
 
 def _staged(rows: int, inner: int) -> int:
@@ -369,10 +385,10 @@ def _staged(rows: int, inner: int) -> int:
     The kernel has versions for so many rows and makes room for all of its version's: with less it would never end.
     """
     whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
-    return min(STAGED, next(count for count in ROW_COUNTS if count >= min(rows, ROW_GROUP)) * whole)
+    return min(MAX_STAGED, next(count for count in ROW_COUNTS if count >= min(rows, ROWS_PER_PASS)) * whole)
 
 
-def _given(*arrays: Array | None) -> list[Array]:
+def _present(*arrays: Array | None) -> list[Array]:
     return [array for array in arrays if array is not None]
 
 

@@ -5,15 +5,15 @@ written with array operations does that five times; so each is one kernel (:mod:
 """
 
 from ...common.backend import Array, array_module
+from .cublas import Cublas
 from .kernels import Kernels
-from .products import Products
 
 
 class Layers:
     """The layers for weights of one dtype and heads of one width."""
 
-    def __init__(self, kernels: Kernels, products: Products) -> None:
-        self.kernels, self.products = kernels, products
+    def __init__(self, kernels: Kernels, cublas: Cublas) -> None:
+        self.kernels, self.cublas = kernels, cublas
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array | None = None) -> Array:
         """:func:`minwhisper.model.layers.layer_norm`. (N, D) -> (N, D), into ``out`` if there is one."""
@@ -26,20 +26,20 @@ class Layers:
     ) -> Array:
         """Apply :func:`minwhisper.model.layers.linear`, and a GELU if asked: (N, I) -> (N, O), into ``out``, if any."""
         out = array_module(x).empty((len(x), len(weight)), x.dtype) if out is None else out
-        self.products.linear(x, self.widened(weight), out)
+        self.cublas.linear(x, self.widened(weight), out)
         if gelu or bias is not None:
-            self.kernels.finish(out, bias, gelu=gelu)
+            self.kernels.epilogue(out, bias, gelu=gelu)
         return out
 
     def add_linear(self, x: Array, weight: Array, bias: Array, *, to: Array) -> None:
         """What :func:`minwhisper.model.layers.linear` returns is added: x (N, I), to (N, O)."""
-        self.products.linear(x, self.widened(weight), to, add=True)
-        self.kernels.finish(to, bias)
+        self.cublas.linear(x, self.widened(weight), to, add=True)
+        self.kernels.epilogue(to, bias)
 
     def widened(self, weight: Array) -> Array:
         """The weight in float32: itself if it is, else a copy."""
         if weight.dtype == "float32":
             return weight
         wide = array_module(weight).empty(weight.shape, "float32")
-        self.kernels.restore(weight, wide)
+        self.kernels.widen_weight(weight, wide)
         return wide

@@ -23,8 +23,8 @@ from .table import HEADER, Field
 GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.engine.GpuEngine` takes them
 
 CONTEXT = 256 << 20  # bytes, not measured on a T400: CUDA's context, the kernels, and cuBLAS with its workspace
-ROUNDED = 1 << 20  # bytes taken beyond all that is counted: the pool rounds every array up, and filters are not counted
-SINGLE = 4  # bytes of a float32
+MARGIN = 1 << 20  # bytes taken beyond all that is counted: the pool rounds every array up, and filters are not counted
+FLOAT_BYTES = 4  # bytes of a float32
 TILE = 8 << 20  # bytes of attention scores, or of hidden values, computed at a time on a small card
 
 
@@ -33,7 +33,7 @@ class DeviceMemory(NamedTuple):
 
     weights: int
     encoder: int  # activations while a window is encoded
-    cache: int  # keys and values of the audio, and of all positions of the texts
+    cache: int  # keys and values of the audio, and of all positions of the sequences
     decoder: int  # activations while it is decoded: keys and values of the audio, or a prompt
     buffers: int  # of steps: they stay
 
@@ -43,8 +43,8 @@ class DeviceMemory(NamedTuple):
         return self.weights + self.buffers + max(self.encoder, self.cache + self.decoder)
 
 
-def device_memory(config: WhisperConfig, dtype: str, texts: int = 1, tile: int = TILE) -> DeviceMemory:
-    """Return what one window takes, with that many texts about it: hypotheses of a beam, or samples.
+def device_memory(config: WhisperConfig, dtype: str, sequences: int = 1, tile: int = TILE) -> DeviceMemory:
+    """Return what one window takes, with that many sequences about it: hypotheses of a beam, or samples.
 
     ``dtype`` is that of the weights, float32 or float16, in which keys and values are kept, too; ``tile`` is what
     :func:`tile_bytes` returns. Times of words take more for a moment: the logits of each token of the text, twice
@@ -52,11 +52,11 @@ def device_memory(config: WhisperConfig, dtype: str, texts: int = 1, tile: int =
     """
     stored = np.dtype(dtype).itemsize
     weights = pool_bytes(expected_shapes(config), dtype)
-    positions = config.max_source_positions + texts * config.max_target_positions
+    positions = config.max_source_positions + sequences * config.max_target_positions
     cache = 2 * config.decoder_layers * positions * config.d_model * stored
-    features = SINGLE * config.max_source_positions * config.d_model
+    features = FLOAT_BYTES * config.max_source_positions * config.d_model
     decoder = features + max(_audio(config, stored), _prompt(config, stored))
-    return DeviceMemory(weights, _encoder(config, stored, tile), cache, decoder, _buffers(config, texts))
+    return DeviceMemory(weights, _encoder(config, stored, tile), cache, decoder, _buffers(config, sequences))
 
 
 def tile_bytes(config: WhisperConfig, dtype: str, free: int) -> int:
@@ -65,53 +65,53 @@ def tile_bytes(config: WhisperConfig, dtype: str, free: int) -> int:
     All scores of a window at once take the fewest launches; a small card gets by with :data:`TILE`.
     """
     needed = device_memory(config, dtype)
-    everything = SINGLE * config.encoder_attention_heads * config.max_source_positions**2
+    everything = FLOAT_BYTES * config.encoder_attention_heads * config.max_source_positions**2
     return min(everything, max(TILE, (free - (needed.peak - needed.weights)) // 2))
 
 
 def _widened(values: int, stored: int) -> int:
     """The float32 copy of a weight, which one stored as float32 does not need."""
-    return 0 if stored == SINGLE else SINGLE * values
+    return 0 if stored == FLOAT_BYTES else FLOAT_BYTES * values
 
 
 def _encoder(c: WhisperConfig, stored: int, tile: int) -> int:
     """The stage that takes most, with the mel and the features, which stay."""
     T, D, F, M, H = c.max_source_positions, c.d_model, c.encoder_ffn_dim, c.num_mel_bins, c.encoder_attention_heads
-    first = SINGLE * 2 * T * (3 * M + D) + _widened(3 * M * D, stored)
-    second = SINGLE * (2 * T * D + 3 * T * D + T * D) + _widened(3 * D * D, stored)
-    scores = H * T * min(T, max(1, tile // (SINGLE * H * T)))
-    attention = SINGLE * (T * D + 3 * T * D + scores) + _widened(D * D, stored)
-    hidden = F * min(T, max(1, tile // (SINGLE * F)))
-    mlp = SINGLE * (T * D + hidden) + _widened(2 * D * F, stored)
-    return SINGLE * (2 * T * M + T * D) + max(first, second, attention, mlp)
+    first = FLOAT_BYTES * 2 * T * (3 * M + D) + _widened(3 * M * D, stored)
+    second = FLOAT_BYTES * (2 * T * D + 3 * T * D + T * D) + _widened(3 * D * D, stored)
+    scores = H * T * min(T, max(1, tile // (FLOAT_BYTES * H * T)))
+    attention = FLOAT_BYTES * (T * D + 3 * T * D + scores) + _widened(D * D, stored)
+    hidden = F * min(T, max(1, tile // (FLOAT_BYTES * F)))
+    mlp = FLOAT_BYTES * (T * D + hidden) + _widened(2 * D * F, stored)
+    return FLOAT_BYTES * (2 * T * M + T * D) + max(first, second, attention, mlp)
 
 
 def _audio(c: WhisperConfig, stored: int) -> int:
     """Keys or values of a window before they are stored."""
-    return SINGLE * c.max_source_positions * c.d_model + _widened(c.d_model**2, stored)
+    return FLOAT_BYTES * c.max_source_positions * c.d_model + _widened(c.d_model**2, stored)
 
 
 def _prompt(c: WhisperConfig, stored: int) -> int:
     """A prompt that fills half of the positions."""
     S, D, F = c.max_target_positions // 2, c.d_model, c.decoder_ffn_dim
-    own = max(3 * SINGLE * S * D + _widened(D * D, stored), SINGLE * S * D + _widened(D * F, stored))
-    return S * _row(c) + max(own, 2 * SINGLE * c.vocab_size)
+    own = max(3 * FLOAT_BYTES * S * D + _widened(D * D, stored), FLOAT_BYTES * S * D + _widened(D * F, stored))
+    return S * _row(c) + max(own, 2 * FLOAT_BYTES * c.vocab_size)
 
 
 def _row(c: WhisperConfig) -> int:
     """The bytes of a row: its activations, and what attention computes in."""
     H, D = c.decoder_attention_heads, c.d_model
     chunks = -(-max(c.max_source_positions, c.max_target_positions) // CHUNK)
-    return SINGLE * (3 * D + c.decoder_ffn_dim + H * chunks * (D // H + 2) + H)
+    return FLOAT_BYTES * (3 * D + c.decoder_ffn_dim + H * chunks * (D // H + 2) + H)
 
 
-def _buffers(c: WhisperConfig, texts: int) -> int:
+def _buffers(c: WhisperConfig, sequences: int) -> int:
     """A step's buffers for 1, 2, 4 … rows, their tables and logits, and the table of prompts."""
-    rows = 2 * (1 << (texts - 1).bit_length()) - 1
+    rows = 2 * (1 << (sequences - 1).bit_length()) - 1
     table = 8 * (len(Field) + c.max_target_positions)
-    choice = SINGLE * (prod(Kernels.slices_shape(1)) + 1 + 2 * MAX_TOP)
+    choice = FLOAT_BYTES * (prod(Kernels.slices_shape(1)) + 1 + 2 * MAX_TOP)
     prompts = 8 * (HEADER + len(Field) * 256 + 16 * c.max_target_positions)
-    return rows * (_row(c) + table + choice + SINGLE * c.vocab_size) + prompts
+    return rows * (_row(c) + table + choice + FLOAT_BYTES * c.vocab_size) + prompts
 
 
 # ------------------------------------------------------------------------------------------ what a card has
@@ -125,7 +125,7 @@ class Card(NamedTuple):
     limit: int = 0  # of CuPy's pool, if one is set (CUPY_GPU_MEMORY_LIMIT does)
 
     @property
-    def room(self) -> int:
+    def available(self) -> int:
         """How large CuPy's pool can get."""
         room = max(0, self.total - self.outside)
         return min(room, self.limit) if self.limit else room
@@ -143,10 +143,10 @@ def measure_card(device: str) -> Card:
     """
     facts = describe_device(device)
     with on_device(device):  # a pool has a part for each device
-        return Card(facts.total, facts.total - facts.free - pool().total_bytes(), pool().get_limit())
+        return Card(facts.total, facts.total - facts.free - memory_pool().total_bytes(), memory_pool().get_limit())
 
 
-def pool() -> Any:
+def memory_pool() -> Any:
     """CuPy's pool of memory."""
     import cupy
 

@@ -12,11 +12,11 @@ from ...decoding.search import DecoderRequest, DecoderResponse, choose_batch
 from ...errors import DeviceMemoryError
 from ...model.config import PUBLISHED, WhisperConfig
 from ...model.engine import DecoderInput, Engine
-from ..devices import is_full
-from .memory import GPU_DTYPES, device_memory, measure_card, models_for, pool
+from ..devices import is_out_of_memory
+from .memory import GPU_DTYPES, device_memory, measure_card, memory_pool, models_for
 
-_MOST = 4  # models that a message names
-_FEWER = "which would do for one text about one window: take a smaller batch_size, beam_size or best_of"
+_MAX_NAMED = 4  # models that a message names
+_SMALLER_BATCH = "which would do for one text about one window: take a smaller batch_size, beam_size or best_of"
 
 
 class MemoryGuard(NamedTuple):
@@ -29,13 +29,13 @@ class MemoryGuard(NamedTuple):
     config: Callable[[], WhisperConfig]  # asked for only where there is something to tell
 
     @property
-    def foretold(self) -> bool:
+    def predicted(self) -> bool:
         """Whether its memory is: not where the readable layers compute, which in float64 they always do."""
         return not self.plain and self.dtype in GPU_DTYPES
 
     def loading(self) -> AbstractContextManager[None]:
         """A context that tells where its weights find no room: see :meth:`at`."""
-        return nullcontext() if self.device == "cpu" else self._told("loading", loaded=False)
+        return nullcontext() if self.device == "cpu" else self._report("loading", loaded=False)
 
     def at(self, doing: str) -> AbstractContextManager[None]:
         """A context in which running out of the GPU's memory is a :class:`DeviceMemoryError`; on the CPU, nothing.
@@ -44,20 +44,20 @@ class MemoryGuard(NamedTuple):
         is forgotten, whose traceback would hold every array until then. So a smaller model can be loaded where the
         error is handled.
         """
-        return nullcontext() if self.device == "cpu" else self._told(f"{doing} with", loaded=True)
+        return nullcontext() if self.device == "cpu" else self._report(f"{doing} with", loaded=True)
 
     @contextmanager
-    def _told(self, doing: str, loaded: bool) -> Iterator[None]:
+    def _report(self, doing: str, loaded: bool) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             told = isinstance(error, DeviceMemoryError)  # by a context within this one
-            if not told and not is_full(error):
+            if not told and not is_out_of_memory(error):
                 raise
             if not told:  # for who looks for the place in the code
                 error.add_note("".join(traceback.format_tb(error.__traceback__)))
             with on_device(self.device):
-                _let_go(error)
+                _release(error)
             if told:
                 raise
             raise DeviceMemoryError(self._message(doing, loaded)) from error
@@ -65,21 +65,21 @@ class MemoryGuard(NamedTuple):
     def _message(self, doing: str, loaded: bool) -> str:
         config, card = self.config(), measure_card(self.device)
         with on_device(self.device):
-            held = pool().used_bytes()
-        free = max(0, card.room - held)
-        room = card.room if loaded else free  # instead of what is loaded, or beside it
+            held = memory_pool().used_bytes()
+        free = max(0, card.available - held)
+        room = card.available if loaded else free  # instead of what is loaded, or beside it
         needed = device_memory(config, self.dtype)
-        needs = f"it needs {_mib(needed.peak)}" if self.foretold else f"its weights alone take {_mib(needed.weights)}"
+        needs = f"it needs {_mib(needed.peak)}" if self.predicted else f"its weights alone take {_mib(needed.weights)}"
         there = f"{_mib(free)} were free"
         if held:
             there += f" beside {_mib(held)} of CuPy's arrays"
         if card.limit:
             there += f" (CuPy's pool is limited to {_mib(card.limit)})"
-        would_do = loaded and self.foretold and needed.peak <= room
-        way_out = _FEWER if would_do else self._way_out(config, room, loaded)
+        would_do = loaded and self.predicted and needed.peak <= room
+        way_out = _SMALLER_BATCH if would_do else self._suggestion(config, room, loaded)
         return f"{self.device} ran out of memory while {doing} {self.name} in {self.dtype}: {needs}, {there}; {way_out}"
 
-    def _way_out(self, config: WhisperConfig, room: int, loaded: bool) -> str:
+    def _suggestion(self, config: WhisperConfig, room: int, loaded: bool) -> str:
         """What could be loaded instead."""
         fitting = [
             f"{self.name} in {dtype}" + (" without plain" if dtype == self.dtype else "")
@@ -93,14 +93,14 @@ class MemoryGuard(NamedTuple):
         if not fitting:
             return "no model fits: end what else uses this GPU, which nvidia-smi lists, or use device 'cpu'"
         where = "in all of it" if loaded else "in this memory"
-        return f"{where} fit: {', '.join(fitting[:_MOST])}; load one of these, or end what else uses this GPU"
+        return f"{where} fit: {', '.join(fitting[:_MAX_NAMED])}; load one of these, or end what else uses this GPU"
 
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
 
 
-def _let_go(error: BaseException | None) -> None:
+def _release(error: BaseException | None) -> None:
     """Free what failed: the arrays in its frames, and the blocks that CuPy's pool keeps for reuse.
 
     A traceback holds the frames, with all that is in them, and is held in turn for as long as the error is handled. So
@@ -121,7 +121,7 @@ def _let_go(error: BaseException | None) -> None:
                 last.tb_next = following = None
             last = following
         error = error.__context__
-    pool().free_all_blocks()
+    memory_pool().free_all_blocks()
 
 
 class GuardedEngine:

@@ -35,26 +35,26 @@ class Field(IntEnum):
     POSITION = 1
     SEQUENCE = 2  # which of the sequences in `places` it belongs to
     # per group
-    AUDIO = 3  # address of the window's keys and values, (L, 2, T, D)
-    FIRST = 4  # its first row
-    COUNT = 5  # its rows
+    CROSS_KV = 3  # address of the window's keys and values, (L, 2, T, D)
+    FIRST_ROW = 4  # its first row
+    ROW_COUNT = 5  # its rows
     # per choice
-    LOGITS = 6  # which row of the logits
+    LOGITS_ROW = 6  # which row of the logits
     KIND = 7  # a Kind
-    SAID = 8  # tokens generated so far,
+    GENERATED = 8  # tokens generated so far,
     LAST = 9  # the last of them,
-    BEFORE = 10  # the last but one,
-    TIME = 11  # and the last that was a timestamp, or -1
-    SHARE = 12  # float64 bits: where in the sum of probabilities a sample is
+    PREVIOUS = 10  # the last but one,
+    LAST_TIMESTAMP = 11  # and the last that was a timestamp, or -1
+    DRAW = 12  # float64 bits: where in the sum of probabilities a sample is
     TEMPERATURE = 13  # float64 bits
     FILTERS = 14  # address of the logit filters
-    WANTED = 15  # of a PROBE, the token
+    PROBE_TOKEN = 15  # of a PROBE, the token
 
 
 class Kind(IntEnum):
     """What a choice does."""
 
-    LIKELIEST = 0  # the `top` most likely tokens
+    TOP_K = 0  # the `top` most likely tokens
     SAMPLE = 1  # one token, sampled
     PROBE = 2  # no token: the probability of one among all
 
@@ -74,13 +74,15 @@ class RowTable:
         xp = array_module(like)
         begin = HEADER + len(Field) * capacity
         self.capacity = capacity
-        self._here: NDArray[np.int64] = pinned(begin + sequences * positions, np.int64, like)
-        self._here[...] = 0
-        self.there: Array = xp.empty(self._here.size, np.int64)
-        self.header = self._here[:HEADER]
-        self.fields = self._here[HEADER:begin].reshape(len(Field), capacity)
-        self.numbers = self.fields.view(np.float64)  # the same memory, for SHARE and TEMPERATURE
-        self.places = self._here[begin:].reshape(sequences, positions)  # per sequence and position an address
+        self._host_array: NDArray[np.int64] = pinned(begin + sequences * positions, np.int64, like)
+        self._host_array[...] = 0
+        self.device_array: Array = xp.empty(self._host_array.size, np.int64)
+        self.header = self._host_array[:HEADER]
+        self.fields = self._host_array[HEADER:begin].reshape(len(Field), capacity)
+        self.doubles = self.fields.view(np.float64)  # the same memory, for DRAW and TEMPERATURE
+        self.slot_addresses = self._host_array[begin:].reshape(
+            sequences, positions
+        )  # per sequence and position an address
         self._begin = begin
         self._sent: Any = None  # an event: what was sent has been read
 
@@ -91,5 +93,5 @@ class RowTable:
 
     def send(self, sequences: int) -> None:
         """Send all of it, with the places of the first ``sequences``."""
-        end = self._begin + sequences * self.places.shape[1]
-        self._sent = send(self._here[:end], self.there[:end])
+        end = self._begin + sequences * self.slot_addresses.shape[1]
+        self._sent = send(self._host_array[:end], self.device_array[:end])

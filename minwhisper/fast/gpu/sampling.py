@@ -20,16 +20,16 @@ from .kernels import MAX_TOP, Kernels
 from .table import Field, HeaderAt, Kind, RowTable
 
 FILTER_HEADER = 8  # values before the bits of a filter
-KEPT = 32  # filters that are remembered
+MAX_FILTERS = 32  # filters that are remembered
 
 
 _CHOICE_FIELDS = [
-    *(Field.LOGITS, Field.KIND, Field.SAID, Field.LAST, Field.BEFORE, Field.TIME),
-    *(Field.FILTERS, Field.WANTED),
+    *(Field.LOGITS_ROW, Field.KIND, Field.GENERATED, Field.LAST, Field.PREVIOUS, Field.LAST_TIMESTAMP),
+    *(Field.FILTERS, Field.PROBE_TOKEN),
 ]
 
 
-class Results(NamedTuple):
+class SampleBuffers(NamedTuple):
     """What choices are computed in."""
 
     slices: Array
@@ -37,7 +37,7 @@ class Results(NamedTuple):
     out: Array  # (choices · top · 2,) int32, see Kernels.choose
 
 
-class Choices:
+class GpuSampler:
     """Choices among a model's tokens."""
 
     def __init__(self, config: WhisperConfig, kernels: Kernels, like: Array) -> None:
@@ -59,18 +59,18 @@ class Choices:
         """Return whether each choice is simply the next token of its row."""
         return all(_sampler(step).top == 1 and _sampler(step).temperature == 0 for step in steps)
 
-    def make(self, choices: int) -> "Results":
+    def make(self, choices: int) -> SampleBuffers:
         """Return what that many choices are computed in, and where the results are."""
         xp = array_module(self._like)
-        return Results(
+        return SampleBuffers(
             slices=xp.empty(Kernels.slices_shape(choices), np.int32),
             counters=xp.zeros(choices, np.int32),
             out=xp.empty(2 * MAX_TOP * choices, np.int32),
         )
 
-    def run(self, table: RowTable, logits: Array, to: "Results") -> None:
+    def run(self, table: RowTable, logits: Array, to: SampleBuffers) -> None:
         """Choose as the table says: logits (N, V)."""
-        self._kernels.choose(table, logits, to.slices, to.counters, to.out, len(to.counters))
+        self._kernels.choose_tokens(table, logits, to.slices, to.counters, to.out, len(to.counters))
 
     def describe(self, table: RowTable, steps: Sequence[DecoderRequest], top: int, greedy: bool) -> None:
         """Enter choices, those of a step one after another, after the one that reads its probe."""
@@ -83,7 +83,7 @@ class Choices:
                 entries.append((row, Kind.PROBE, 0, -1, -1, -1, filters, step.probe.token))
                 shares.append((0.0, 1.0))
                 row += 1
-            kind, apart = Kind.SAMPLE if sampler.temperature > 0 else Kind.LIKELIEST, len(step.rows) > 1
+            kind, apart = Kind.SAMPLE if sampler.temperature > 0 else Kind.TOP_K, len(step.rows) > 1
             for candidate in step.candidates:  # of a single row, all continue
                 entries.append((row, kind, *_state(candidate, step.logit_filters[0]), filters, -1))
                 row += apart
@@ -95,7 +95,7 @@ class Choices:
                 shares += [(0.0, 1.0)] * len(step.candidates)
         if entries:
             table.fields[_CHOICE_FIELDS, : len(entries)] = np.array(entries, np.int64).T
-            table.numbers[[Field.SHARE, Field.TEMPERATURE], : len(entries)] = np.array(shares).T
+            table.doubles[[Field.DRAW, Field.TEMPERATURE], : len(entries)] = np.array(shares).T
         table.header[HeaderAt.CHOICES_AT] = len(entries)
         table.header[HeaderAt.TOP_AT] = top
         table.header[HeaderAt.ADVANCE_AT] = int(greedy)
@@ -120,13 +120,13 @@ class Choices:
         """Where a step's filters are on the GPU: a few ids, and two bits per token."""
         filters: Any = step.logit_filters[0]
         if filters not in self._filters:
-            if len(self._filters) >= KEPT:
+            if len(self._filters) >= MAX_FILTERS:
                 self._filters.clear()
-            self._filters[filters] = asarray_like(filter_array(filters, self._vocabulary), self._like)
+            self._filters[filters] = asarray_like(pack_filters(filters, self._vocabulary), self._like)
         return address(self._filters[filters])
 
 
-def filter_array(filters: LogitFilters, vocabulary: int) -> Array:
+def pack_filters(filters: LogitFilters, vocabulary: int) -> Array:
     """Return filters as the kernel reads them: int32, FILTER_HEADER values and a bit per token, twice."""
     times = filters.timestamps
     latest = -1 if times is None or times.max_initial_index is None else times.max_initial_index

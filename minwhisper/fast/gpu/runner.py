@@ -20,21 +20,21 @@ from ...common.backend import Array, address, array_module, to_numpy
 from ...decoding.search import DecoderRequest, DecoderResponse, choose_tokens
 from ...model.decoder import check_tokens
 from ...model.engine import DecoderInput
-from ..devices import is_full
+from ..devices import is_out_of_memory
 from .cache import GpuCache, Slot
-from .choices import Choices, Results
-from .decoder import FEW, Decoder, Rows
-from .kernels import ROW_GROUP
-from .memory import pool
+from .decoder import MAX_KERNEL_ROWS, Decoder, RowBuffers
+from .kernels import ROWS_PER_PASS
+from .memory import memory_pool
+from .sampling import GpuSampler, SampleBuffers
 from .table import Field, HeaderAt, RowTable
 
 
-class Buffers(NamedTuple):
+class StepBuffers(NamedTuple):
     """What steps of up to so many rows are computed in, always at the same addresses."""
 
-    rows: Rows
+    rows: RowBuffers
     logits: Array  # (R, V)
-    results: Results
+    results: SampleBuffers
 
 
 class Continuation(NamedTuple):
@@ -49,13 +49,13 @@ class Continuation(NamedTuple):
     ways: tuple[Any, ...]
 
 
-class Steps:
+class DecoderRunner:
     """A decoder's steps and prompts. One thread at a time computes; streams wait for each other."""
 
-    def __init__(self, decoder: Decoder, choices: Choices) -> None:
+    def __init__(self, decoder: Decoder, choices: GpuSampler) -> None:
         self.use_graph = True
         self._decoder, self._choices = decoder, choices
-        self._buffers: dict[int, Buffers] = {}
+        self._buffers: dict[int, StepBuffers] = {}
         self._graphs: dict[tuple[int, int], Any] = {}
         self._prompt_table: RowTable | None = None
         self._continuation: Continuation | None = None
@@ -71,17 +71,17 @@ class Steps:
 
     def new_cache(self, features: Array) -> GpuCache:
         """Return the cache of a window without tokens: features (1, T, D)."""
-        with self._alone():
-            return GpuCache.of(self._decoder.new_audio(features), self._new_slot(), self._positions)
+        with self._exclusive():
+            return GpuCache.of(self._decoder.cross_kv(features), self._new_slot(), self._positions)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
         """Decode tokens: see :meth:`minwhisper.model.engine.Engine.decode_batch`."""
-        with self._alone():
+        with self._exclusive():
             found: dict[int, tuple[Array, GpuCache]] = {}
             stepping = [number for number, feed in enumerate(feeds) if _is_step(feed)]
             if stepping:
                 caches = [self._extended(feeds[number].tokens, feeds[number].cache) for number in stepping]
-                buffers = self._fill(caches, [feeds[number].tokens for number in stepping])
+                buffers = self._send_step(caches, [feeds[number].tokens for number in stepping])
                 self._run(buffers, caches)
                 starts = np.cumsum([0, *(cache.rows for cache in caches)]).tolist()
                 for number, cache, start in zip(stepping, caches, starts, strict=False):
@@ -95,7 +95,7 @@ class Steps:
         self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
     ) -> list[tuple[DecoderResponse, GpuCache]]:
         """Decode tokens and choose the next ones: see :func:`minwhisper.decoding.search.choose_batch`."""
-        with self._alone():
+        with self._exclusive():
             found: dict[int, tuple[DecoderResponse, GpuCache]] = {}
             together = []
             for number, (step, cache) in enumerate(requests):
@@ -123,7 +123,7 @@ class Steps:
         if before is not None and _continues(before, requests, caches, tokens, ways):
             buffers = self._buffers[before.capacity]
         else:
-            buffers = self._fill(caches, [step.tokens for step in steps], steps, greedy)
+            buffers = self._send_step(caches, [step.tokens for step in steps], steps, greedy)
         self._run(buffers, caches)
         chosen = to_numpy(buffers.results.out[: 2 * top * len(tokens)]).reshape(len(tokens), top, 2)
         answers, start = [], 0
@@ -132,27 +132,27 @@ class Steps:
             start += len(step.candidates)
         if greedy:
             following = [[int(token)] for token in chosen[:, 0, 0]]
-            left = tuple((cache.places, cache.length) for cache in caches)
+            left = tuple((cache.slot_addresses, cache.length) for cache in caches)
             self._continuation = Continuation(buffers.rows.table.capacity, left, following, ways)
         return list(zip(answers, caches, strict=True))
 
-    def _fill(
+    def _send_step(
         self,
         caches: Sequence[GpuCache],
         tokens: Sequence[Sequence[Sequence[int]]],
         steps: Sequence[DecoderRequest] = (),
         greedy: bool = False,
-    ) -> Buffers:
+    ) -> StepBuffers:
         """Describe a step, whose caches are extended already, in the table of its buffers, and send it."""
         self._continuation = None
         buffers = self._buffers_of(sum(cache.rows for cache in caches))
         table = buffers.rows.table
-        _describe(table, caches, tokens)
+        _write_rows(table, caches, tokens)
         self._choices.describe(table, steps, self._choices.top(steps), greedy)
         table.send(sum(cache.rows for cache in caches))
         return buffers
 
-    def _run(self, buffers: Buffers, caches: Sequence[GpuCache]) -> None:
+    def _run(self, buffers: StepBuffers, caches: Sequence[GpuCache]) -> None:
         """All kernels of a step, as a graph if that is possible."""
         positions = caches[0].audio.shape[2]
         if any(cache.audio.shape[2] != positions for cache in caches):
@@ -161,7 +161,7 @@ class Steps:
             key = (buffers.rows.table.capacity, positions)
             if key not in self._graphs:
                 try:
-                    self._graphs[key] = _recorded(lambda: self._launch(buffers, positions))
+                    self._graphs[key] = capture_graph(lambda: self._launch(buffers, positions))
                 except Exception as error:  # CuPy raises its own types, and the driver's
                     warnings.warn(f"a step cannot be recorded on this GPU, so it is slower: {error}", stacklevel=2)
                     self.use_graph = False
@@ -170,19 +170,19 @@ class Steps:
                 return
         self._launch(buffers, positions)
 
-    def _launch(self, buffers: Buffers, positions: int) -> None:
-        self._decoder.forward(buffers.rows, positions, few=True)
+    def _launch(self, buffers: StepBuffers, positions: int) -> None:
+        self._decoder.forward(buffers.rows, positions, own_kernels=True)
         self._decoder.logits(buffers.rows, buffers.logits)
         self._choices.run(buffers.rows.table, buffers.logits, buffers.results)
 
-    def _buffers_of(self, rows: int) -> Buffers:
+    def _buffers_of(self, rows: int) -> StepBuffers:
         """The buffers for 1, 2, 4, 8 … rows: all of them together take less than twice what the largest do."""
         capacity = 1 << (rows - 1).bit_length()
         if capacity not in self._buffers:
             config, like = self._decoder.config, self._decoder.weights["token_embedding"]
             xp, table = array_module(like), RowTable(capacity, self._positions, like)
-            self._buffers[capacity] = Buffers(
-                rows=Rows.make(capacity, table, config),
+            self._buffers[capacity] = StepBuffers(
+                rows=RowBuffers.make(capacity, table, config),
                 logits=xp.empty((capacity, config.vocab_size), np.float32),
                 results=self._choices.make(capacity),
             )
@@ -195,7 +195,7 @@ class Steps:
         length = len(feed.tokens[0])
         wanted = list(range(length)) if feed.wanted is None else list(feed.wanted)
         cache = self._extended(feed.tokens, feed.cache)
-        rows = self._through(feed.tokens, cache)
+        rows = self._run_prompt(feed.tokens, cache)
         logits = self._prompt_logits(rows, [row * length + place for row in range(cache.rows) for place in wanted])
         return logits.reshape(cache.rows, len(wanted), -1), cache
 
@@ -203,7 +203,7 @@ class Steps:
         """A prompt's probe, and choices from its last position for every candidate."""
         choices = len(step.candidates) + (step.probe is not None)
         new = self._extended(step.tokens, cache)
-        rows = self._through(step.tokens, new, step, choices)
+        rows = self._run_prompt(step.tokens, new, step, choices)
         length, wanted = len(step.tokens[0]), step.wanted
         if step.probe is None and new.rows > 1:
             wanted = [row * length + length - 1 for row in range(new.rows)]
@@ -214,22 +214,22 @@ class Steps:
         chosen = to_numpy(results.out[: 2 * top * choices]).reshape(choices, top, 2)
         return self._choices.read(step, chosen), new
 
-    def _through(
+    def _run_prompt(
         self, tokens: Sequence[Sequence[int]], cache: GpuCache, step: DecoderRequest | None = None, choices: int = 0
-    ) -> Rows:
+    ) -> RowBuffers:
         """A prompt's tokens through the blocks."""
         self._continuation = None
         count = cache.rows * len(tokens[0])
         table = self._table_of(max(count, choices), cache.rows)
-        _describe(table, [cache], [tokens])
+        _write_rows(table, [cache], [tokens])
         steps = [] if step is None else [step]
         self._choices.describe(table, steps, self._choices.top(steps), greedy=False)
         table.send(cache.rows)
-        rows = Rows.make(count, table, self._decoder.config)
-        self._decoder.forward(rows, cache.audio.shape[2], few=count <= FEW)
+        rows = RowBuffers.make(count, table, self._decoder.config)
+        self._decoder.forward(rows, cache.audio.shape[2], own_kernels=count <= MAX_KERNEL_ROWS)
         return rows
 
-    def _prompt_logits(self, rows: Rows, wanted: Sequence[int]) -> Array:
+    def _prompt_logits(self, rows: RowBuffers, wanted: Sequence[int]) -> Array:
         xp = array_module(rows.x)
         logits = xp.empty((len(wanted), self._decoder.config.vocab_size), np.float32)
         everything = list(wanted) == list(range(len(rows.x)))
@@ -239,8 +239,8 @@ class Steps:
     def _table_of(self, rows: int, sequences: int) -> RowTable:
         """The table of prompts, which have many rows and few sequences."""
         table = self._prompt_table
-        if table is None or table.capacity < rows or len(table.places) < sequences:
-            capacity, room = (max(FEW, 1 << (count - 1).bit_length()) for count in (rows, sequences))
+        if table is None or table.capacity < rows or len(table.slot_addresses) < sequences:
+            capacity, room = (max(MAX_KERNEL_ROWS, 1 << (count - 1).bit_length()) for count in (rows, sequences))
             like = self._decoder.weights["token_embedding"]
             table = self._prompt_table = RowTable(capacity, self._positions, like, room)
         return table
@@ -260,7 +260,7 @@ class Steps:
         return Slot(self._decoder.new_slot())
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         """One thread at a time, and its stream after the one that was used last: all share buffers and tables."""
         import cupy
 
@@ -293,14 +293,14 @@ def _continues(
         before.tokens == tokens
         and len(before.caches) == len(requests)
         and all(
-            places is cache.places is new.places and length == cache.length
+            places is cache.slot_addresses is new.slot_addresses and length == cache.length
             for (places, length), (_, cache), new in zip(before.caches, requests, caches, strict=True)
         )
         and all(was[0] is way[0] and was[1] is way[1] for was, way in zip(before.ways, ways, strict=True))
     )
 
 
-def _describe(table: RowTable, caches: Sequence[GpuCache], tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+def _write_rows(table: RowTable, caches: Sequence[GpuCache], tokens: Sequence[Sequence[Sequence[int]]]) -> None:
     """Enter rows, groups and places of caches that are extended by these tokens already."""
     table.wait()
     rows: list[tuple[int, int, int]] = []  # token, position, sequence
@@ -310,27 +310,27 @@ def _describe(table: RowTable, caches: Sequence[GpuCache], tokens: Sequence[Sequ
         first, begin = len(rows), cache.length - len(its[0])
         for number, row in enumerate(its, start=sequence):
             rows += [(token, position, number) for position, token in enumerate(row, start=begin)]
-        table.places[sequence : sequence + cache.rows] = cache.places
+        table.slot_addresses[sequence : sequence + cache.rows] = cache.slot_addresses
         sequence += cache.rows
         audio = address(cache.audio)
-        groups += [(audio, row, min(ROW_GROUP, len(rows) - row)) for row in range(first, len(rows), ROW_GROUP)]
+        groups += [(audio, row, min(ROWS_PER_PASS, len(rows) - row)) for row in range(first, len(rows), ROWS_PER_PASS)]
     table.fields[Field.TOKEN : Field.SEQUENCE + 1, : len(rows)] = np.array(rows, np.int64).T
-    table.fields[Field.AUDIO : Field.COUNT + 1, : len(groups)] = np.array(groups, np.int64).T
+    table.fields[Field.CROSS_KV : Field.ROW_COUNT + 1, : len(groups)] = np.array(groups, np.int64).T
     table.header[HeaderAt.ROWS_AT], table.header[HeaderAt.GROUPS_AT] = len(rows), len(groups)
 
 
-def _recorded(launch: Callable[[], None]) -> Any:
+def capture_graph(launch: Callable[[], None]) -> Any:
     """What is launched as a CUDA graph, for which CUDA needs memory that CuPy's pool may be holding."""
     try:
-        return _record(launch)
+        return _capture(launch)
     except Exception as error:
-        if not is_full(error):
+        if not is_out_of_memory(error):
             raise
-        pool().free_all_blocks()
-        return _record(launch)
+        memory_pool().free_all_blocks()
+        return _capture(launch)
 
 
-def _record(launch: Callable[[], None]) -> Any:
+def _capture(launch: Callable[[], None]) -> Any:
     import cupy
 
     stream = cupy.cuda.Stream(non_blocking=True)  # the usual one cannot be recorded

@@ -24,14 +24,14 @@ class _Scale:
 _ONE, _ZERO = _Scale(1.0), _Scale(0.0)
 
 
-class Products(NamedTuple):
+class Cublas(NamedTuple):
     """Products of cuBLAS on CuPy's current device, for heads of one width."""
 
     cublas: Any
     scale: _Scale  # 1 / √K
 
     @classmethod
-    def for_heads(cls, width: int) -> "Products":
+    def for_heads(cls, width: int) -> "Cublas":
         """``width`` is K."""
         import cupy
 
@@ -49,7 +49,7 @@ class Products(NamedTuple):
             *((_ONE if add else _ZERO).address, address(out), outer),
         )
 
-    def scores(self, queries: Array, keys: Array, out: Array) -> None:
+    def attention_scores(self, queries: Array, keys: Array, out: Array) -> None:
         """Compute Q Kᵀ / √K of each head: queries (S, D), keys (T, D) -> out (H, S, T)."""
         heads, length, positions = out.shape
         width = queries.shape[1]
@@ -63,7 +63,7 @@ class Products(NamedTuple):
             *(_ZERO.address, address(out), positions, length * positions, heads),
         )
 
-    def mix(self, shares: Array, values: Array, out: Array) -> None:
+    def weighted_sum(self, shares: Array, values: Array, out: Array) -> None:
         """Average values weighted by attention: shares (H, S, T), values (T, D) -> out (S, D)."""
         heads, length, positions = shares.shape
         width = values.shape[1]
