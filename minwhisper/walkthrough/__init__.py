@@ -1,7 +1,11 @@
-"""The walkthrough: a tutorial that is a program, and what runs it. The chapters never import any of this.
+"""The walkthrough: an executable tutorial, and the program that runs it. The chapters import nothing from here.
 
-``walkthrough.md`` is the text. :mod:`~minwhisper.walkthrough.text` reads it, :mod:`~minwhisper.walkthrough.run` runs
-it and compares what comes out with what it shows (:mod:`~minwhisper.walkthrough.compare_outputs`),
-:mod:`~minwhisper.walkthrough.drawings` makes its pictures, :mod:`~minwhisper.walkthrough.page` a page of HTML, and
-:mod:`~minwhisper.walkthrough.command` is ``minwhisper walkthrough``.
+In: ``walkthrough.md``, prose with cells of Python. Out: the same text in a terminal, as an HTML page, or rewritten with
+new outputs and pictures. In the order to read them:
+
+* ``text.py``: Markdown -> sections of prose, listings and cells, and back
+* ``run.py``: cells -> their outputs, compared with those in the text by ``compare_outputs.py``
+* ``drawings.py``: arrays -> pictures, in the style of ``drawing.py``; ``overview.py``: the picture in the README
+* ``page.py``: text and pictures -> one HTML file; ``formulas.py``: TeX -> MathML
+* ``command.py``: the command ``minwhisper walkthrough``
 """

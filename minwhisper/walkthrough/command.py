@@ -1,4 +1,4 @@
-"""The command ``minwhisper walkthrough``: run the text and show it, write it as a page, or bring it up to date."""
+"""The command ``minwhisper walkthrough``: run the text and show it, export it as a page, or update it."""
 
 import argparse
 import os
@@ -17,28 +17,38 @@ from ..fast.cpu.threads import blas_threads
 from ..fast.devices import resolve_device
 from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
 from .compare_outputs import first_difference
+from .overview import draw_overview
 from .page import check_libraries, page
-from .run import CellResult, run, stale_listings, stored_picture, stored_pictures, with_results
+from .run import (
+    OVERVIEW,
+    PICTURES_FOLDER,
+    CellResult,
+    run,
+    stale_listings,
+    stored_picture,
+    stored_pictures,
+    with_results,
+)
 from .text import Cell, Listing, Part, Section, Walkthrough, find_walkthrough, parse, write
 
-MODEL = "tiny.en"  # with it, on a CPU, the text was written
+MODEL = "tiny.en"  # the outputs in the text are those of this model on a CPU
 
 
 def command(options: argparse.Namespace, console: Console) -> int:
-    """Run it as the options say, showing everything as it goes; returns 1 if something came out differently."""
+    """Run the walkthrough and show it part by part; return 1 if an output or a listing differs from the text."""
     started = time.perf_counter()
     file = find_walkthrough()
     walkthrough = parse(file.read_text("utf-8"))
     compared = (short_name(options.model) or options.model) == MODEL
-    _check(options, walkthrough, file, compared)
-    show = Terminal(console)
+    _check_options(options, walkthrough, file, compared)
+    show = TerminalView(console)
     results: list[CellResult] = []
     shown: Section | None = None
     show.title(walkthrough.title)
     parameters = {"MODEL": options.model, "DEVICE": options.device}
     if options.section and options.section > 1:
         console.note(f"running sections 1 to {options.section - 1} first")
-    # One thread takes 37 s; two take 26 s where they have two cores to themselves, and took 178 s where they had not.
+    # One thread takes 37 s. Two take 26 s with two cores to themselves, but took 178 s on a busy machine.
     with blas_threads(1):
         for section, part, result in run(walkthrough, file, parameters, last=options.section, compared=compared):
             if options.section and (section is None or section.number != options.section):
@@ -62,35 +72,37 @@ def command(options: argparse.Namespace, console: Console) -> int:
     for note in missing:
         console.note(note)
     seconds = time.perf_counter() - started
-    return _verdict(console, results, stale, seconds, compared, options.update)
+    return _report(console, results, stale, seconds, compared, options.update)
 
 
-def _check(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, compared: bool) -> None:
-    """Refuse what cannot be done before anything runs."""
+def _check_options(options: argparse.Namespace, walkthrough: Walkthrough, file: Path, compared: bool) -> None:
+    """Reject invalid options before anything runs."""
     count = len(walkthrough.sections)
     if options.section is not None and not 1 <= options.section <= count:
         raise OptionError(f"--section {options.section}: expected a section from 1 to {count}")
     if options.section is not None and (options.html or options.update):
-        raise OptionError("--section shows one section; --html and --update need all of them: leave it out")
+        raise OptionError("--section runs one section; --html and --update need all of them: omit --section")
     if options.update:
         if not compared or options.device != "cpu":
-            raise OptionError(f"--update: the text shows {MODEL} on a CPU; leave out --model and --device")
+            raise OptionError(f"--update: the text is written with {MODEL} on a CPU; omit --model and --device")
         if not (file.parent / "pyproject.toml").is_file():
-            raise OptionError(f"--update rewrites the text of a checkout; {file} is an installed copy")
+            raise OptionError(f"--update works in a checkout of the repository; {file} is an installed copy")
     if load_reference(short_name(options.model) or options.model) is None:
-        raise OptionError(f"--model {options.model}: expected tiny.en or base, with which section 15 can compare")
+        raise OptionError(
+            f"--model {options.model}: expected tiny.en or base, the models that section 15 has reference values for"
+        )
     resolve_device(options.device)
     find_checkpoint(options.model)
     if options.html:
         check_libraries()
         if options.html.is_dir() or not options.html.parent.is_dir():
-            raise OptionError(f"--html {options.html}: expected a file in a folder that exists")
+            raise OptionError(f"--html {options.html}: expected a file name in an existing folder")
         with _write_errors(options.html), temporary_file(options.html.parent):
             pass
 
 
 def _update(walkthrough: Walkthrough, file: Path, results: list[CellResult]) -> None:
-    """Rewrite what came out differently, and the pictures; whole files only."""
+    """Rewrite the outputs that differ, the listings and the pictures."""
     for result in results:
         if result.note:
             raise MissingExtraError(f"--update: {result.note}")
@@ -103,12 +115,13 @@ def _update(walkthrough: Walkthrough, file: Path, results: list[CellResult]) -> 
     for picture in stored_pictures():
         if picture not in drawn:
             picture.unlink()
+    write_file(PICTURES_FOLDER / OVERVIEW, draw_overview().svg)
     changed = {o.cell.line: o for o in results if first_difference(o.cell.output, o.output)}
     write_file(file, write(with_results(walkthrough, changed)))
 
 
 def write_file(file: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all. Raises :class:`WalkthroughError` where it cannot."""
+    """Write a file atomically. Raises ``WalkthroughError`` if it cannot be written."""
     with _write_errors(file):
         replace_file(file, text.encode())
 
@@ -121,10 +134,10 @@ def _write_errors(file: Path) -> Iterator[None]:
         raise WalkthroughError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def _verdict(
+def _report(
     console: Console, results: list[CellResult], stale: list[Listing], seconds: float, compared: bool, updated: bool
 ) -> int:
-    """Say how it went; the exit status."""
+    """Print a summary and return the exit status."""
     different = [result for result in results if result.difference]
     ran = f"{len(results)} cells in {seconds:.0f} s"
     if updated:
@@ -133,33 +146,33 @@ def _verdict(
     for result in different:
         console.note(f"{result.place}, line {result.cell.line}: {result.difference}")
     for listing in stale:
-        console.note(f"line {listing.line}: the listing of {listing.source} is not what the package has")
+        console.note(f"line {listing.line}: the listing of {listing.source} differs from the source in the package")
     if not compared:
-        console.note(f"{ran}; not compared, since the text shows {MODEL}")
+        console.note(f"{ran}; outputs not compared: the text shows those of {MODEL}")
     elif not different and not stale:
-        console.note(f"{ran}; all came out as the text says")
+        console.note(f"{ran}; all outputs match the text")
     return 1 if different or stale else 0
 
 
-class Terminal:
-    """The text on a terminal: code indented, outputs behind a bar; with colours where standard output is a terminal."""
+class TerminalView:
+    """A view of the text in a terminal: code is indented, output follows a bar; coloured only on a terminal."""
 
     def __init__(self, console: Console) -> None:
-        """Looks at what standard output is."""
+        """Choose colours or plain text."""
         self._console = console
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._style: Callable[[str, str], str] = _coloured if coloured else _plain
 
     def title(self, title: str) -> None:
-        """The title of it all."""
+        """Print the title of the text."""
         self._console.text(self._style("1", title) + "\n")
 
     def heading(self, section: Section) -> None:
-        """Where a section begins."""
+        """Print the heading of a section."""
         self._console.text(self._style("1", f"\n{section.number}. {section.title}\n"))
 
     def part(self, part: Part, result: CellResult | None) -> None:
-        """Prose, a listing, or a cell with what became of it."""
+        """Print prose, a listing, or a cell with its result."""
         if isinstance(part, Listing):
             self._console.text(self._style("2", textwrap.indent(f"{part.file}: {part.name}\n{part.code}\n", "    ")))
         elif isinstance(part, Cell):

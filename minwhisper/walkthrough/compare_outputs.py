@@ -1,12 +1,10 @@
-"""Whether what came out is what a text says came out: two outputs compared line by line, numbers with a tolerance.
+"""Comparison of a cell's output with the one in the text, line by line, with a tolerance for numbers.
 
-* A whole number has to be equal, a decimal one to one part in 10,000, or of its three or more digits to the last.
-* ``~1.2e-7`` is an order of magnitude: a number within a factor of 3 will do. Rounding errors are written so.
-* Behind ``≈`` the rest of the line may be anything, because it is different each time: how long something took.
+* Integers have to be equal. Decimals may differ by one part in 10,000, or by one in the last of three or more digits.
+* ``~1.2e-7`` is an order of magnitude and matches anything within a factor of 3. Rounding errors are written like this.
+* After ``≈`` the rest of the line is ignored, because it changes from run to run, as times do.
 
-Spaces do not count, since the width of a column depends on what is in it.
-
-Walkthrough: section 15.
+Whitespace is ignored, since the width of a column depends on its content.
 """
 
 import re
@@ -19,51 +17,51 @@ _TOKEN = re.compile(r"~?[-+]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?|\w+|\S")
 _NUMBER = re.compile(r"~?[-+]?\d[\d,]*(?:\.(?P<decimals>\d*))?(?:e(?P<power>[-+]?\d+))?")
 
 
-def first_difference(shown: str, came: str) -> str | None:
-    """Where two outputs differ first, as a sentence; None if they are the same.
+def first_difference(expected: str, actual: str) -> str | None:
+    """Describe the first difference between two outputs, or return None if they match.
 
     >>> first_difference("mean 0.251", "mean  0.250") is None
     True
     >>> first_difference("mean 0.251", "mean 0.249")
-    "shown: 'mean 0.251', came out: 'mean 0.249'"
+    "expected 'mean 0.251', got 'mean 0.249'"
     """
-    ours, theirs = shown.splitlines(), came.splitlines()
-    for old, new in zip(ours, theirs, strict=False):
+    old_lines, new_lines = expected.splitlines(), actual.splitlines()
+    for old, new in zip(old_lines, new_lines, strict=False):
         if not same_line(old, new):
-            return f"shown: {old!r}, came out: {new!r}"
-    if len(ours) != len(theirs):
-        rest = (ours if len(ours) > len(theirs) else theirs)[min(len(ours), len(theirs))]
-        return f"{len(ours)} lines shown, {len(theirs)} came out; the first without a counterpart is {rest!r}"
+            return f"expected {old!r}, got {new!r}"
+    if len(old_lines) != len(new_lines):
+        rest = max(old_lines, new_lines, key=len)[min(len(old_lines), len(new_lines))]
+        return f"expected {len(old_lines)} lines, got {len(new_lines)}; the first unmatched line is {rest!r}"
     return None
 
 
-def same_line(shown: str, came: str) -> bool:
-    """Whether two lines say the same.
+def same_line(expected: str, actual: str) -> bool:
+    """Return whether two lines match.
 
     >>> same_line("took ≈ 3 s", "took ≈ 5 s"), same_line("~1e-7", "~1.7e-7"), same_line("3 heads", "4 heads")
     (True, True, False)
     """
-    fixed, varies, _ = shown.partition(VARIES)
+    fixed, varies, _ = expected.partition(VARIES)
     if varies:
-        start, also_varies, _ = came.partition(VARIES)
+        start, also_varies, _ = actual.partition(VARIES)
         return bool(also_varies) and same_line(fixed, start)
-    old, new = _TOKEN.findall(shown), _TOKEN.findall(came)
+    old, new = _TOKEN.findall(expected), _TOKEN.findall(actual)
     return len(old) == len(new) and all(map(_same_token, old, new))
 
 
-def _same_token(shown: str, came: str) -> bool:
-    number, other = _NUMBER.fullmatch(shown), _NUMBER.fullmatch(came)
-    if not number or not other or shown == came:
-        return shown == came
-    if shown.startswith("~") != came.startswith("~"):
+def _same_token(expected: str, actual: str) -> bool:
+    number, other = _NUMBER.fullmatch(expected), _NUMBER.fullmatch(actual)
+    if not number or not other or expected == actual:
+        return expected == actual
+    if expected.startswith("~") != actual.startswith("~"):
         return False
-    a, b = (float(token.lstrip("~").replace(",", "")) for token in (shown, came))
-    if shown.startswith("~"):
+    a, b = (float(token.lstrip("~").replace(",", "")) for token in (expected, actual))
+    if expected.startswith("~"):
         return abs(b) <= FACTOR * abs(a) and abs(a) <= FACTOR * abs(b) and a * b >= 0
     if _is_whole(number) or _is_whole(other):
         return a == b and _is_whole(number) == _is_whole(other)
     last_digit = 10.0 ** (int(number["power"] or 0) - len(number["decimals"] or ""))
-    if abs(a) < 100 * last_digit:  # of fewer digits the last is too much of the whole
+    if abs(a) < 100 * last_digit:  # with fewer digits, one unit in the last is a large part of the number
         last_digit = 0.0
     return abs(a - b) <= max(1.001 * last_digit, RELATIVE * abs(a))
 

@@ -1,8 +1,8 @@
-"""What a picture of the walkthrough is: an SVG file that follows the reader's theme, and what it shows in numbers.
+"""Pictures of the walkthrough: an SVG file that follows the reader's colour theme, with its data summarised as text.
 
-Text, axes and grid are drawn in one odd colour, which then becomes ``currentColor``: dark on a light page, light on a
-dark one. Data colours are of medium lightness, so that they can be seen on both. Matplotlib draws, and is imported
-only when something is drawn.
+Text, axes and grid are drawn in one placeholder colour, which is then replaced by ``currentColor``: dark on a light
+page, light on a dark one. Data colours are of medium lightness, so that they are visible on both. Matplotlib draws, and
+is imported only when something is drawn.
 """
 
 import re
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches, about 720 pixels on a page
-INK = "#010203"  # stands for the colour of the page's text until the picture is finished
+INK = "#010203"  # placeholder for the colour of the page's text
 LIGHT_INK, DARK_INK = "#1f2328", "#e6edf3"
-SMOOTH_ROWS = 60  # an image of so many rows is scaled smoothly, one of fewer shows its pixels
+SMOOTH_ROWS = 60  # images with fewer rows show their pixels; others are interpolated
 THEME = f"svg{{color:{LIGHT_INK}}}@media (prefers-color-scheme: dark){{svg{{color:{DARK_INK}}}}}"
 
-# Each has a contrast of 3 or more with white and with #0d1117, and any two are told apart by the colour-blind.
+# Each has a contrast of at least 3 with white and with #0d1117, and colour-blind readers can tell any two apart.
 BLUE, ORANGE, INDIGO, GREY, RED, MAUVE = "#3488df", "#c85d09", "#634efa", "#978d83", "#c90e3a", "#975b93"
 PALETTE = (BLUE, ORANGE, INDIGO, GREY, RED, MAUVE)
 
@@ -65,20 +65,20 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "image.aspect": "auto",
-    "image.interpolation": "none",  # the pixels of the data, which the page scales
+    "image.interpolation": "none",  # keep the pixels of the data; the page scales them
 }
 
 
 @dataclass(frozen=True, repr=False)
 class Drawing:
-    """A finished picture. A notebook shows it."""
+    """A finished picture, which a notebook displays."""
 
-    svg: str  # the file
-    facts: str  # what it shows, as lines of text with numbers; the file has them as its description
+    svg: str  # the content of the file
+    facts: str  # its data in lines of text; stored in the file as its description
 
     @classmethod
     def from_svg(cls, svg: str) -> Self:
-        """A drawing from its file."""
+        """Read a drawing from the content of its file."""
         found = re.search(r"<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)
         return cls(svg, unescape(found[1]) if found else "")
 
@@ -86,16 +86,16 @@ class Drawing:
         return self.svg
 
     def __repr__(self) -> str:
-        """Short, since the file is long."""
+        """Show the size instead of the content."""
         return f"<Drawing, {len(self.svg.encode()) / 1000:.0f} kB>"
 
 
 @dataclass
 class Sheet:
-    """A figure to draw on, in the style of the walkthrough; ``drawing`` is the picture after the ``with`` block.
+    """A Matplotlib figure in the style of the walkthrough; after the ``with`` block, ``drawing`` is the picture.
 
-    ``title`` says what it is, for readers who do not see it. ``height`` is in inches. Axes in ``approximate`` show
-    numbers that differ from machine to machine. Raises :class:`MissingExtraError` without Matplotlib.
+    ``title`` describes it for screen readers. ``height`` is in inches. Axes in ``approximate`` show numbers that
+    differ between machines. Raises ``MissingExtraError`` if Matplotlib is not installed.
     """
 
     title: str
@@ -103,13 +103,13 @@ class Sheet:
     approximate: list["Axes"] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        """Set the style aside that was in force, whatever it was."""
+        """Replace the reader's style by the walkthrough's."""
         try:
             import matplotlib
             from matplotlib.figure import Figure
         except ImportError as error:
             raise MissingExtraError(
-                "pictures need matplotlib, which is not installed: pip install 'minwhisper[walkthrough]'"
+                "pictures need matplotlib, which is not installed: run pip install 'minwhisper[walkthrough]'"
             ) from error
         with ExitStack() as stack:
             stack.enter_context(matplotlib.rc_context())
@@ -122,24 +122,24 @@ class Sheet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Make the picture, if nothing went wrong, and restore the style."""
+        """Make the picture, unless an error occurred, and restore the style."""
         with self._style:
             if kind is None:
                 self.drawing = to_drawing(self.figure, self.title, self.approximate)
 
 
 def to_drawing(figure: "Figure", title: str, approximate: Iterable["Axes"] = ()) -> Drawing:
-    """The picture that a figure becomes."""
+    """Convert a figure to a compact SVG picture."""
     with StringIO() as file:
         figure.savefig(file, format="svg")
         svg = file.getvalue()
     facts = facts_of(figure, approximate)
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)  # a date, among others
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to a group
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)  # contains the date
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # no element refers to a group
     svg = re.sub(r'(?<= d=")[^"]*', lambda path: _compact_path(path[0]), svg)
     svg = re.sub(r'(?<=transform="translate\()[^)]*|(?<= [xy]=")[^"]*', lambda place: _round_numbers(place[0]), svg)
-    svg = svg.replace("DejaVuSans-", "f")  # a glyph's name, said once for each letter
+    svg = svg.replace("DejaVuSans-", "f")  # shorten the names of glyphs
     svg = re.sub(r'(<use[^>]*) transform="translate\(([^ )]*) 0\)"', r'\1 x="\2"', svg)
     svg = re.sub(r"<image[^>]*>", lambda image: _compress_image(image[0]), svg)
     svg = re.sub(r">\s+<", ">\n<", svg).replace(INK, "currentColor")
@@ -149,17 +149,17 @@ def to_drawing(figure: "Figure", title: str, approximate: Iterable["Axes"] = ())
 
 
 def _round_numbers(numbers: str) -> str:
-    """Two decimals where there are more: a fiftieth of a pixel."""
+    """Round numbers to two decimals, a hundredth of a point."""
     return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), numbers)
 
 
 def _compact_path(path: str) -> str:
-    """A path, rounded and without the spaces that nobody needs."""
+    """Round a path's numbers and drop redundant spaces."""
     return re.sub(r" ?([A-Za-z]) ?", r"\1", " ".join(_round_numbers(path).split()))
 
 
 def _compress_image(element: str) -> str:
-    """An image with one byte a pixel and a table of colours, in place of four bytes."""
+    """Store an image as one byte per pixel and a colour table, instead of four bytes per pixel."""
     from PIL import Image
 
     start, _, rest = element.partition("base64,")
@@ -173,11 +173,11 @@ def _compress_image(element: str) -> str:
     return f'{start}base64,{data}"{end}'
 
 
-# ------------------------------------------------------------------------------------------ what is in it, in numbers
+# ------------------------------------------------------------------------------------------ the data as text
 
 
 def facts_of(figure: "Figure", approximate: Iterable["Axes"] = ()) -> str:
-    """What a figure shows, in lines of text: its axes, and for all that is drawn on them how many, and how large."""
+    """Summarise a figure in lines of text: its axes, and count and range of the data drawn on them."""
     approximate = list(approximate)
     lines: list[str] = []
     panels = 0
@@ -231,7 +231,7 @@ def _contents(axes: "Axes", mark: str) -> list[str]:
 
 
 def _tick_names(axis: "Axis") -> list[str]:
-    """What stands at an axis where places for it were given."""
+    """Return an axis's tick labels if they were set explicitly."""
     from matplotlib.ticker import FixedLocator
 
     given = isinstance(axis.get_major_locator(), FixedLocator)
@@ -239,10 +239,10 @@ def _tick_names(axis: "Axis") -> list[str]:
 
 
 def summary(values: Any, mark: str = "", log: bool = False) -> str:
-    """Mean, standard deviation, minimum and maximum, to four digits, ``mark`` before each.
+    """Format mean, standard deviation, minimum and maximum to four digits, each after ``mark``.
 
-    What is less than a thousandth of the largest is 0 unless the axis is logarithmic: it cannot be seen, and what
-    is left after numbers cancel is rounding.
+    Unless the axis is logarithmic, values below a thousandth of the largest become 0: they are invisible, and may be
+    nothing but rounding error.
 
     >>> summary(np.array([1.0, 2.0, 3.0, 6.0]))
     'mean 3.000, std 1.871, min 1.000, max 6.000'

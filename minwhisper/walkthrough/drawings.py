@@ -1,8 +1,7 @@
-"""The pictures of the walkthrough: each takes arrays and gives a :class:`Drawing`.
+"""The pictures of the walkthrough: functions from arrays, of NumPy or CuPy, to a ``Drawing``.
 
-They know nothing of the model. Seconds, hertz and decibels are worked out here; arrays may be NumPy's or CuPy's.
-Long series and large images are made smaller first, to what a page can show. All need Matplotlib and raise
-:class:`MissingExtraError` without it.
+They are independent of the model. Units (seconds, hertz, decibels) are computed here. Long series and large images
+are first reduced to the resolution of a page. All raise ``MissingExtraError`` if Matplotlib is not installed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +24,18 @@ Float64 = NDArray[np.float64]
 
 SECONDS_PER_FRAME = HOP_LENGTH / SAMPLE_RATE  # 0.01
 SECONDS_PER_POSITION = 2 * SECONDS_PER_FRAME
-DECIBELS = 80.0  # below the loudest, that are shown
-MIN_ERROR = 1e-9  # that is shown
+DYNAMIC_RANGE = 80.0  # in dB: lower energies are cut
+MIN_ERROR = 1e-9  # smaller errors are drawn here
 END = "<|endoftext|>"
-PATH = "#ff5a33"  # seen on every colour of an image
-SHADES = 64  # of an image: more are not told apart, and make the file larger
+PATH = "#ff5a33"  # visible on every colour of an image
+SHADES = 64  # colours of an image: more would only make the file larger
 
 
 def sizes(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
-    """How the parameters of models divide among their parts, and how many there are: model -> part -> number.
+    """Draw the parameters of models by part: model -> part -> number.
 
-    On the left the share of each part, since bars of 37 and of 1,550 million cannot be read side by side; on the
-    right the totals.
+    The shares are on the left and the totals on the right, since bars for 37 million and for 1,550 million do not fit
+    on one scale.
     """
     with Sheet("Parameters of models by part", 0.34 * len(counts) + 1.5) as sheet:
         shares, totals = sheet.figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
@@ -56,17 +55,17 @@ def sizes(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
         totals.tick_params(axis="y", length=0)
         totals.set(xlabel="parameters (millions)", xscale="log", xlim=(millions.min() / 2, millions.max() * 5))
         for row, total in enumerate(millions):
-            _note(totals, f"{total:,.0f}", total, row, (7, 0))
+            _label(totals, f"{total:,.0f}", total, row, (7, 0))
         _plain_powers(totals.xaxis)
         _legend_above(sheet, shares)
     return sheet.drawing
 
 
 def waveform(samples: Array, energy: Array) -> Drawing:
-    """A sound in two pictures over the same seconds: its samples (N,) at 16 kHz, and its spectrogram.
+    """Draw samples (N,) at 16 kHz above their spectrogram.
 
-    ``energy`` is (T, 201), of each frame the energy of each frequency (:func:`minwhisper.audio.mel.power`). Of the
-    samples the lowest and the highest of each short stretch are drawn.
+    ``energy`` (T, 201) is the power spectrum of each frame. Of each short run of samples, the minimum and the maximum
+    are drawn.
     """
     samples, energy = _float(samples), _float(energy)
     with Sheet("A sound: its samples, and the energy of its frequencies over time", 3.9) as sheet:
@@ -82,8 +81,45 @@ def waveform(samples: Array, energy: Array) -> Drawing:
     return sheet.drawing
 
 
+def overview(samples: Array, mel: Array, attention: Array, words: Sequence[tuple[str, float, float]]) -> Drawing:
+    """Draw a recording on its way to text, all over the same seconds.
+
+    From top to bottom: samples (N,) at 16 kHz, log-mel spectrogram (M, T), cross-attention of tokens to the audio
+    (S, T / 2), and the words as (text, start, end) in seconds.
+    """
+    samples, mel, attention = _float(samples), _float(mel), _float(attention)
+    seconds = samples.size / SAMPLE_RATE
+    with Sheet("From a waveform to words: samples, spectrogram, attention, text", 4.6) as sheet:
+        panels = sheet.figure.subplots(4, 1, sharex=True, height_ratios=[2, 3, 3, 2])
+        low, high, centres = _envelope(samples, 340)
+        panels[0].fill_between(centres / SAMPLE_RATE, low, high, color=BLUE, linewidth=0.6, label="minimum and maximum")
+        _image(panels[1], mel, (0, seconds, 0, len(mel)), "magma", max_shape=(80, 275))
+        _image(panels[2], attention, (0, seconds, len(attention), 0), "viridis", max_shape=(len(attention), 275))
+        for axes, label in zip(panels, ("samples", "mel bin", "token", "words"), strict=True):
+            axes.set(ylabel=label, xlim=(0, seconds), yticks=[])
+            axes.grid(False)
+        _place_words(panels[3], words, seconds)
+        panels[3].set(xlabel="time (s)")
+        sheet.figure.align_ylabels()
+    return sheet.drawing
+
+
+def _place_words(axes: "Axes", words: Sequence[tuple[str, float, float]], seconds: float) -> None:
+    """Draw each word as a bar from start to end, with its text below, in the first row that has space for it."""
+    starts, lengths = [start for _, start, _ in words], [end - start for _, start, end in words]
+    axes.barh(np.zeros(len(words)), lengths, left=starts, height=0.5, color=[BLUE, ORANGE] * len(words))
+    row_ends = [0.0] * 3
+    for text, start, end in words:
+        half_width = 0.0062 * seconds * (len(text) + 1)
+        centre = min(max((start + end) / 2, half_width), seconds - half_width)
+        row = min(range(len(row_ends)), key=lambda at: (row_ends[at] > centre - half_width, at))
+        row_ends[row] = centre + half_width
+        axes.text(centre, row + 1, text, ha="center", va="center", fontsize=9)
+    axes.set_ylim(len(row_ends) + 0.5, -0.5)
+
+
 def one_frame(frame: Array, windowed: Array, energy: Array) -> Drawing:
-    """One frame of 25 ms, (400,), before and after its ends were faded, and its energy (201,) up to 8 kHz."""
+    """Draw one frame of 25 ms, (400,), before and after windowing, and its power spectrum (201,) up to 8 kHz."""
     frame, windowed, energy = _float(frame), _float(windowed), _float(energy)
     with Sheet("A frame of sound before and after the window, and the energy of its frequencies", 2.8) as sheet:
         left, right = sheet.figure.subplots(1, 2)
@@ -100,7 +136,7 @@ def one_frame(frame: Array, windowed: Array, energy: Array) -> Drawing:
 
 
 def filters(filters: Array) -> Drawing:
-    """The mel filters (M, 201): what each bin takes of each frequency up to 8 kHz."""
+    """Draw the mel filters (M, 201): the weight of each frequency up to 8 kHz in each bin."""
     filters = _float(filters)
     with Sheet("Mel filters: the weight of each frequency in each bin", 2.7) as sheet:
         axes = sheet.figure.subplots()
@@ -109,7 +145,7 @@ def filters(filters: Array) -> Drawing:
             triangles = []
             for row in filters[first::2]:
                 inside = np.flatnonzero(row)
-                if inside.size:  # a narrow triangle can lie between two frequencies
+                if inside.size:  # a narrow triangle can fall between two frequencies
                     shown = slice(max(0, inside[0] - 1), inside[-1] + 2)
                     triangles.append(np.stack([kilohertz[shown], row[shown]], axis=1))
             _add_lines(axes, triangles, colour, name)
@@ -119,7 +155,7 @@ def filters(filters: Array) -> Drawing:
 
 
 def log_mel(mel: Array) -> Drawing:
-    """A log-mel spectrogram (M, T), a frame each 10 ms."""
+    """Draw a log-mel spectrogram (M, T), one frame per 10 ms."""
     mel = _float(mel)
     with Sheet("A log-mel spectrogram", 2.6) as sheet:
         axes = sheet.figure.subplots()
@@ -131,9 +167,9 @@ def log_mel(mel: Array) -> Drawing:
 
 
 def positions(table: Array) -> Drawing:
-    """The table of positions (T, D), 20 ms a position: all of them, and the first 100 from near.
+    """Draw the encoder's positional embedding (T, D), 20 ms per position: all of it, and the first 100 positions.
 
-    Where a column has many waves to a pixel, the picture of all shows their mean, which is 0.
+    Waves shorter than a pixel appear as their mean, which is 0.
     """
     table = _float(table)
     with Sheet("The table of positions: all of it, and its beginning", 3.2) as sheet:
@@ -155,24 +191,24 @@ def positions(table: Array) -> Drawing:
 
 
 def attention_map(weights: Array, seconds_per_position: float = SECONDS_PER_POSITION) -> Drawing:
-    """What one head of the encoder looks at: weights (T, T), a row for each position that asks.
+    """Draw the attention weights (T, T) of one encoder head, one row per query.
 
-    A few weights are large and most next to nothing, so it is their square roots that are shown.
+    A few weights are large and most are close to 0, so their square roots are shown.
     """
     roots = np.sqrt(_float(weights))
     with Sheet("Attention of one head: where each position looks", 3.9) as sheet:
         axes = sheet.figure.subplots()
-        asking, looking = (length * seconds_per_position for length in roots.shape)
-        image = _image(axes, roots, (0, looking, asking, 0), "viridis", max_shape=(184, 275))
+        queries, keys = (length * seconds_per_position for length in roots.shape)
+        image = _image(axes, roots, (0, keys, queries, 0), "viridis", max_shape=(184, 275))
         axes.set(xlabel="looking at (s)", ylabel="asking at (s)")
         _colour_bar(sheet, image, axes, "square root of the weight")
     return sheet.drawing
 
 
 def gelu(x: Array, y: Array, errors: Mapping[str, Array]) -> Drawing:
-    """The GELU, y over x, both (N,), x ascending; and the absolute error of formulas for it, by name, (N,) each.
+    """Draw the GELU, y over x, both (N,), and the absolute error of formulas for it, by name, (N,) each.
 
-    Of the errors the largest of each short stretch is drawn, and 1e-9 where they are smaller.
+    ``x`` is in ascending order. Of each short run of errors the largest is drawn, and at least 1e-9.
     """
     x, y = _float(x), _float(y)
     with Sheet("GELU, and the error of formulas for it", 3.0) as sheet:
@@ -193,7 +229,7 @@ def gelu(x: Array, y: Array, errors: Mapping[str, Array]) -> Drawing:
 
 
 def three_sounds(similar: Mapping[str, Array]) -> Drawing:
-    """How alike the positions of some sounds are: for each name the cosine similarity (T, T), 20 ms a position."""
+    """Draw the cosine similarity (T, T) between the positions of each sound, by name, 20 ms per position."""
     matrices = {name: _float(matrix) for name, matrix in similar.items()}
     with Sheet("How alike the positions of sounds are", 2.6) as sheet:
         panels = sheet.figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
@@ -208,7 +244,7 @@ def three_sounds(similar: Mapping[str, Array]) -> Drawing:
 
 
 def spectra(curves: Mapping[str, Array]) -> Drawing:
-    """Singular values of matrices, by name, (D,) each, the largest first."""
+    """Draw the singular values of matrices, by name, (D,) each, in descending order."""
     with Sheet("Singular values of matrices", 2.6) as sheet:
         axes = sheet.figure.subplots()
         for (name, values), colour, dashes in zip(curves.items(), cycle(PALETTE), cycle(["-", "--"]), strict=False):
@@ -222,7 +258,7 @@ def spectra(curves: Mapping[str, Array]) -> Drawing:
 
 
 def lengths(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
-    """How long texts are in different units: text, for instance a language -> unit -> number."""
+    """Draw the lengths of texts in different units: text, for instance a language -> unit -> number."""
     units = _inner_names(counts)
     with Sheet("Lengths of texts in different units", 0.22 * len(counts) * len(units) + 1.1) as sheet:
         axes = sheet.figure.subplots()
@@ -233,7 +269,7 @@ def lengths(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
             lines = rows + (place - (len(units) - 1) / 2) * height
             axes.barh(lines, numbers, height=0.85 * height, color=colour, label=unit)
             for line, number in zip(lines, numbers, strict=True):
-                _note(axes, f"{number:,}", number, line, (4, 0))
+                _label(axes, f"{number:,}", number, line, (4, 0))
         _name_rows(axes, list(counts))
         axes.grid(False, axis="y")
         axes.set(xlabel="length", ylabel="text")
@@ -245,9 +281,9 @@ def lengths(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
 def token_probabilities(
     names: Sequence[str], probabilities: Sequence[float], others: Sequence[tuple[str, float]]
 ) -> Drawing:
-    """What was said token by token, from top to bottom: its name and probability, and those of the runner-up.
+    """Draw generated tokens from top to bottom, each with its probability and that of the runner-up.
 
-    ``others`` are the runners-up as (name, probability), one for each of ``names``. Spaces are shown as ␣.
+    ``others`` are the runners-up as (name, probability), one per token. Spaces are shown as ␣.
     """
     with Sheet("Probability of each token, and of the next best", 0.2 * len(names) + 1.0) as sheet:
         axes = sheet.figure.subplots()
@@ -260,15 +296,15 @@ def token_probabilities(
         axes.set_xticks(np.arange(0, 1.01, 0.2))
         axes.xaxis.set_label_coords(0.5 / 1.3, -0.05 if len(names) > 12 else -0.15)
         axes.spines["bottom"].set_bounds(0, 1)
-        _note(axes, "next best", 1.03, -0.9, style="italic")
+        _label(axes, "next best", 1.03, -0.9, style="italic")
         for row, (name, _) in enumerate(others):
-            _note(axes, _visible(name), 1.03, row)
+            _label(axes, _visible(name), 1.03, row)
         _legend_above(sheet, axes)
     return sheet.drawing
 
 
 def work(plain: Sequence[float], cached: Sequence[float]) -> Drawing:
-    """Multiplications in each step of decoding, (S,), without a cache and with one."""
+    """Draw the number of multiplications per decoding step, (S,), without a cache and with one."""
     with Sheet("Multiplications in each step, without a cache and with one", 2.6) as sheet:
         axes = sheet.figure.subplots()
         for numbers, name, colour in ((plain, "without a cache", ORANGE), (cached, "with a cache", BLUE)):
@@ -282,43 +318,42 @@ def work(plain: Sequence[float], cached: Sequence[float]) -> Drawing:
 
 
 def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
-    """A beam search: for each step its candidates as (name of the new token, sum of log-probabilities, parent).
+    """Draw a beam search: the candidates of each step as (new token, sum of log-probabilities, parent).
 
-    A candidate whose new token is "<|endoftext|>" has ended. The parent is an index among the candidates of the step
-    before that have not (:class:`minwhisper.decoding.search.Choice` calls it the row); in the first step it means
-    nothing. The
-    winner has the highest sum for its number of tokens, of those that have ended if any has, else of the last step.
-    Its tokens stand along the steps. Where others leave its way, their words are written if there is room.
+    A candidate whose new token is "<|endoftext|>" is finished. The parent is an index into the active candidates of
+    the previous step, and is ignored in the first. The winner has the highest mean log-probability per token among
+    the finished candidates, or among those of the last step if none is finished. Its tokens label the x axis. Where
+    other candidates branch off, their token is written if there is space.
     """
     winner = _winner(history)
     rows = dict(enumerate(winner))
     with Sheet("Candidates of a beam search", 3.9) as sheet:
         axes = sheet.figure.subplots()
-        ways, branches, ends = [], [], []
+        edges, branches, ends = [], [], []
         for step, candidates in enumerate(history):
             for row, (text, sum_logprob, parent) in enumerate(candidates):
                 before = _active(history[step - 1])[parent] if step else 0
                 came_from = (step, history[step - 1][before][1]) if step else (0, 0.0)
-                ways.append([came_from, (step + 1, sum_logprob)])
+                edges.append([came_from, (step + 1, sum_logprob)])
                 if text == END:
                     ends.append((step + 1, sum_logprob))
                 elif row != rows.get(step) and (not step or before == rows.get(step - 1)) and text[:2] != "<|":
                     branches.append((step + 1, sum_logprob, text))
-        _add_lines(axes, ways, GREY, "other candidates")
+        _add_lines(axes, edges, GREY, "other candidates")
         best = [0.0, *(history[step][row][1] for step, row in enumerate(winner))]
         axes.plot(np.arange(len(best)), best, color=BLUE, linewidth=2.4, label="the winner")
         if ends:
             axes.plot(*zip(*ends, strict=True), "o", color=ORANGE, label="an end")
         lowest = min(sum_logprob for candidates in history for _, sum_logprob, _ in candidates)
         axes.set(xlim=(-0.3, len(history) + 1.5), ylim=(lowest * 1.1, max(0.0, -lowest * 0.03)))
-        taken: list[tuple[float, float, float]] = []  # left and right end, and height, of what is written already
+        labels: list[tuple[float, float, float]] = []  # left end, right end and height of each label so far
         for x, sum_logprob, text in sorted(branches, key=lambda branch: -branch[1]):
             end, y = x + (len(text) + 1) * len(history) / 75, sum_logprob / lowest
-            if all(end < left or x > right or abs(y - height) > 0.055 for left, right, height in taken):
-                _note(axes, _visible(text), x, sum_logprob, (1, 6))
-                taken.append((x, end, y))
-        said = [_visible(history[step][row][0]) for step, row in enumerate(winner)]
-        axes.set_xticks(np.arange(1, len(said) + 1), said, rotation=90)
+            if all(end < left or x > right or abs(y - height) > 0.055 for left, right, height in labels):
+                _label(axes, _visible(text), x, sum_logprob, (1, 6))
+                labels.append((x, end, y))
+        tokens = [_visible(history[step][row][0]) for step, row in enumerate(winner)]
+        axes.set_xticks(np.arange(1, len(tokens) + 1), tokens, rotation=90)
         axes.set(xlabel="step, with the winner's token", ylabel="sum of log-probabilities")
         axes.grid(False, axis="x")
         _legend_above(sheet, axes)
@@ -326,20 +361,20 @@ def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
 
 
 def _active(candidates: Sequence[tuple[str, float, int]]) -> list[int]:
-    """Which of a step's candidates have not ended."""
+    """List the indices of a step's active candidates."""
     return [row for row, (text, _, _) in enumerate(candidates) if text != END]
 
 
 def _winner(history: Sequence[Sequence[tuple[str, float, int]]]) -> list[int]:
-    """Which candidate of each step the winner was, up to where it ended."""
-    ended = [
+    """Return the winner's index among the candidates of each step."""
+    finished = [
         (sum_logprob / max(step, 1), step, row)
         for step, candidates in enumerate(history)
         for row, (text, sum_logprob, _) in enumerate(candidates)
         if text == END
     ]
     last = len(history) - 1
-    _, step, row = max(ended or [(sum_logprob, last, row) for row, (_, sum_logprob, _) in enumerate(history[last])])
+    _, step, row = max(finished or [(sum_logprob, last, row) for row, (_, sum_logprob, _) in enumerate(history[last])])
     rows = [row]
     for earlier in range(step, 0, -1):
         rows.insert(0, _active(history[earlier - 1])[history[earlier][rows[0]][2]])
@@ -349,7 +384,7 @@ def _winner(history: Sequence[Sequence[tuple[str, float, int]]]) -> list[int]:
 def alignment(
     matrix: Array, path: Array, words: Sequence[str], seconds_per_position: float = SECONDS_PER_POSITION
 ) -> Drawing:
-    """Which token when: cross-attention (S, T), the best path through it (2, L), and the tokens' names (S,)."""
+    """Draw cross-attention (S, T), the best path through it (2, L), and the tokens' names (S,)."""
     matrix, path = _float(matrix), to_numpy(path)
     with Sheet("Cross-attention of tokens, and the best path through it", 0.165 * len(words) + 0.9) as sheet:
         axes = sheet.figure.subplots()
@@ -370,9 +405,9 @@ def fallback(
     ratios: Sequence[float],
     thresholds: tuple[float, float] = (-1.0, 2.4),
 ) -> Drawing:
-    """Attempts at a window by temperature: their mean log-probabilities and compression ratios, in the order made.
+    """Draw the attempts at a window by temperature: their mean log-probabilities and compression ratios.
 
-    ``thresholds`` are the least log-probability and the largest ratio; what lies beyond has failed.
+    ``thresholds`` are the lowest log-probability and the highest ratio that are accepted.
     """
     with Sheet("Attempts at a window by temperature", 2.6) as sheet:
         panels = sheet.figure.subplots(1, 2)
@@ -382,7 +417,7 @@ def fallback(
         ):
             axes.plot(temperatures, values, "o-", color=BLUE, linewidth=1.2, label="attempts")
             axes.axhline(limit, color=ORANGE, linestyle="--", label="threshold")
-            axes.margins(x=0.08, y=0.2)  # room beyond the threshold, for what it means
+            axes.margins(x=0.08, y=0.2)  # space beyond the threshold for its label
             low, high = axes.get_ylim()
             axes.axhspan(limit, low if sign < 0 else high, color=ORANGE, alpha=0.12, linewidth=0)
             axes.set(xlabel="temperature", ylabel=name, ylim=(low, high))
@@ -393,7 +428,7 @@ def fallback(
 
 
 def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> Drawing:
-    """Bytes that models need: model -> kind of number, "float32" and so on -> bytes; and a limit, in bytes."""
+    """Draw the memory of models, model -> dtype -> bytes, and a limit in bytes."""
     with Sheet("Memory of models", 0.32 * len(bytes_by_model) + 1.2) as sheet:
         axes = sheet.figure.subplots()
         names = list(bytes_by_model)
@@ -404,8 +439,8 @@ def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> D
             axes.plot(column, rows, marker, color=colour, label=kinds[len(axes.lines)])
         for row, column in np.argwhere(np.isfinite(table)):
             number = table[row, column]
-            near = 0.7 < number * 2**30 / limit < 1  # the line would go through what stands to its right
-            _note(axes, f"{number:.2g}", number, row, (-25 if near else 7, 0))
+            near = 0.7 < number * 2**30 / limit < 1  # the limit would cross a label to its right
+            _label(axes, f"{number:.2g}", number, row, (-25 if near else 7, 0))
         axes.axvline(limit / 2**30, color=INK, linestyle="--", linewidth=1.2, label=f"{limit / 2**30:g} GiB")
         _name_rows(axes, names)
         axes.set(xlabel="memory (GiB)", ylabel="model", xscale="log", ylim=(len(names) - 0.5, -0.5))
@@ -419,7 +454,7 @@ def memory(bytes_by_model: Mapping[str, Mapping[str, float]], limit: float) -> D
 
 
 def errors_by_stage(stages: Sequence[str], ours: Sequence[float], theirs: Sequence[float]) -> Drawing:
-    """The relative error of each stage of the model, of this package and of PyTorch."""
+    """Draw the relative error of each stage of the model, for this package and for PyTorch."""
     with Sheet("Relative error of each stage", 0.22 * len(stages) + 1.2) as sheet:
         axes = sheet.figure.subplots()
         rows = np.arange(len(stages))
@@ -449,13 +484,13 @@ def _to_positions(seconds: Any) -> Any:
 
 
 def _decibels(energy: Float64) -> Float64:
-    """Ten times the power of ten, not lower than 80 dB below the loudest."""
+    """Convert energies to decibels, cut 80 dB below the loudest."""
     loudest = max(float(energy.max()), 1e-30)
-    return 10 * np.log10(np.maximum(energy, loudest * 10 ** (-DECIBELS / 10)))
+    return 10 * np.log10(np.maximum(energy, loudest * 10 ** (-DYNAMIC_RANGE / 10)))
 
 
 def _envelope(values: Float64, max_points: int) -> tuple[Float64, Float64, Float64]:
-    """Lowest and highest of each of at most ``max_points`` stretches of (N,), and the middle index of each."""
+    """Cut (N,) into at most ``max_points`` runs and return minimum, maximum and middle index of each."""
     edges = np.linspace(0, values.size, min(max_points, values.size) + 1).astype(int)
     low = np.minimum.reduceat(values, edges[:-1])
     high = np.maximum.reduceat(values, edges[:-1])
@@ -463,7 +498,7 @@ def _envelope(values: Float64, max_points: int) -> tuple[Float64, Float64, Float
 
 
 def _block_means(matrix: Float64, max_shape: tuple[int, int]) -> Float64:
-    """Means over blocks, so that no more rows and columns are left than asked for."""
+    """Reduce a matrix to at most this shape by means over blocks."""
     for axis in (0, 1):
         length = matrix.shape[axis]
         starts = np.arange(0, length, -(-length // max_shape[axis]))
@@ -473,9 +508,9 @@ def _block_means(matrix: Float64, max_shape: tuple[int, int]) -> Float64:
 
 
 def _smoothed(matrix: Float64, max_shape: tuple[int, int]) -> Float64:
-    """The matrix with waves averaged away that are too fast for so many rows and columns. Same shape out.
+    """Remove waves that are too fast for this many rows and columns. Same shape out.
 
-    Means over blocks alone would turn some of them into slow waves that are not there.
+    Means over blocks alone would alias some of them to slow waves.
     """
     for axis in (0, 1):
         block = -(-matrix.shape[axis] // max_shape[axis])
@@ -488,12 +523,12 @@ def _smoothed(matrix: Float64, max_shape: tuple[int, int]) -> Float64:
 
 
 def _inner_names(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The names in the inner mappings, each once, in the order they come."""
+    """Return the distinct keys of the inner mappings, in order of appearance."""
     return list(dict.fromkeys(name for row in rows.values() for name in row))
 
 
 def _visible(token: str) -> str:
-    """A token's text with its spaces to be seen, and no mathematics in it.
+    """Make a token's spaces visible and escape Matplotlib's mathematics.
 
     >>> _visible(" fellow")
     '␣fellow'
@@ -514,9 +549,9 @@ def _image(
     max_shape: tuple[int, int],
     limits: tuple[float, float] | tuple[None, None] = (None, None),
 ) -> "AxesImage":
-    """A matrix in colours, of at most so many rows and columns.
+    """Draw a matrix as an image of at most ``max_shape`` pixels.
 
-    ``extent`` is where it lies, left, right, bottom and top; row 0 is where the smaller of the last two is.
+    ``extent`` is (left, right, bottom, top) in data coordinates; row 0 is at the smaller of bottom and top.
     """
     import matplotlib
 
@@ -532,7 +567,7 @@ def _image(
 
 
 def _add_lines(axes: "Axes", lines: Sequence[Any], colour: str, name: str) -> None:
-    """Many lines, each some points (x, y), that are one thing."""
+    """Draw several lines, each of points (x, y), as one series."""
     from matplotlib.collections import LineCollection
 
     axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.2, label=name))
@@ -544,7 +579,7 @@ def _colour_bar(sheet: Sheet, image: "AxesImage", axes: Any, label: str) -> None
 
 
 def _plain_powers(axis: "Axis") -> None:
-    """Powers of ten at a logarithmic axis as 1e-6, or 1,000: superscripts would be too small on a phone."""
+    """Label a logarithmic axis with 1e-6 or 1,000: superscripts would be too small on a phone."""
 
     def power(value: float, _: float) -> str:
         return f"1e{round(np.log10(value))}" if value < 0.001 else f"{value:,g}"
@@ -554,24 +589,24 @@ def _plain_powers(axis: "Axis") -> None:
 
 
 def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
-    """Names at the rows 0, 1, 2 …, the first at the top."""
+    """Label the rows 0, 1, 2 … with names, the first at the top."""
     axes.set_yticks(np.arange(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
 
-def _note(
+def _label(
     axes: "Axes", text: str, x: float, y: float, away: tuple[float, float] = (0, 0), style: str = "normal"
 ) -> None:
-    """A few words at a point, so many points of print away from it."""
+    """Write a label at a point, with an offset in points."""
     axes.annotate(text, (x, y), away, textcoords="offset points", va="center", fontsize=9, fontstyle=style)
 
 
 def _legend_above(sheet: Sheet, axes: "Axes") -> None:
-    """What the colours mean, above the whole figure."""
+    """Place the legend above the whole figure."""
     sheet.figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
 
 def _legend_on_top(axes: "Axes", columns: int) -> None:
-    """What the colours mean, above one panel."""
+    """Place the legend above one panel."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, columnspacing=1.2)

@@ -1,4 +1,4 @@
-"""Formulas: TeX becomes MathML, which browsers set themselves, without a network or a script."""
+"""Formulas: TeX is converted to MathML, which browsers render without a network or a script."""
 
 import html
 import re
@@ -8,50 +8,50 @@ from xml.etree import ElementTree
 
 from ..errors import MissingExtraError
 
-# What each part of a formula has to have.
+# The number of children that each element must have.
 _CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "msubsup": 3, "mover": 2, "munder": 2, "munderover": 3, "mroot": 2}
-_NAME = re.compile(r"[A-Za-z]{2,}")  # of a function: log, softmax
-_LIMITS = ("max", "min", "lim")  # what is below these stands under them where there is room
-_THIN = "0.167em"  # the space that sets a function's name off
+_NAME = re.compile(r"[A-Za-z]{2,}")  # a function's name: log, softmax
+_LIMITS = ("max", "min", "lim")  # operators whose subscript is set below them in display style
+_THIN = "0.167em"  # the space around a function's name
 _INDEXED = ("msub", "msup", "msubsup", "munder", "munderover")
 
 
 def library(module: str, distribution: str) -> Any:
-    """A library of the extra ``walkthrough``. Raises :class:`MissingExtraError` if it is not installed."""
+    """Import a library of the extra ``walkthrough``. Raises ``MissingExtraError`` if it is not installed."""
     try:
         return import_module(module)
     except ModuleNotFoundError:
         raise MissingExtraError(
-            f"{distribution} is not installed, and the page needs it: pip install 'minwhisper[walkthrough]'"
+            f"the page needs {distribution}, which is not installed: run pip install 'minwhisper[walkthrough]'"
         ) from None
 
 
 def converter() -> Any:
-    """The library that reads TeX. Raises :class:`MissingExtraError` if it is not installed."""
+    """Import the library that parses TeX. Raises ``MissingExtraError`` if it is not installed."""
     return library("latex2mathml.converter", "latex2mathml")
 
 
 def formula(tex: str, display: bool = False) -> str:
-    r"""A formula as MathML, within a line or ``display`` for one on its own.
+    r"""Convert a formula to MathML, inline or, with ``display``, as a block.
 
-    latex2mathml reads TeX, and what it gives is put right where browsers would set it badly or not at all. It takes
-    some commands that it does not know for text; here what cannot be shown is a ValueError.
+    latex2mathml parses the TeX. Its result is then corrected where browsers would render it badly or not at all. It
+    treats some unknown commands as text; here they raise a ValueError.
     """
     tex = " ".join(tex.split())
     try:
-        math = converter().convert_to_element(_rewritten(tex), display="block" if display else "inline")
+        math = converter().convert_to_element(_rewrite(tex), display="block" if display else "inline")
         _tidy(math)
     except MissingExtraError:
         raise
-    except Exception as error:  # its errors have no common class
+    except Exception as error:  # its errors have no common base class
         reason = str(error) or type(error).__name__
-        raise ValueError(f"the formula '{tex}' cannot be shown: {reason}") from None
+        raise ValueError(f"the formula '{tex}' cannot be converted: {reason}") from None
     math.set("alttext", tex)
     return ElementTree.tostring(math, encoding="unicode")
 
 
-def _rewritten(tex: str) -> str:
-    """The same formula in commands that are known."""
+def _rewrite(tex: str) -> str:
+    """Rewrite a formula with commands that latex2mathml knows."""
     tex = re.sub(r"(\d)\{,\}(?=\d{3})", r"\1\\text{,}", tex)
     tex = re.sub(r"\\mathrm\{([\w ]+)\}", r"\\text{\1}", tex)
     tex = re.sub(r"\\arg(?![A-Za-z])", r"\\operatorname{arg}", tex)
@@ -64,18 +64,18 @@ def _fence(found: re.Match[str]) -> str:
 
 
 def _tidy(element: ElementTree.Element, script: bool = False) -> None:
-    """Put one part of a formula right, and all within it; ``script`` if it is in an index or exponent.
+    """Correct an element and all its descendants; ``script`` means inside an index or exponent.
 
-    Raises ValueError for what cannot be shown.
+    Raises ValueError for anything that cannot be converted.
     """
-    if element.tag == "mo" and len(element):  # a sign in a sign
+    if element.tag == "mo" and len(element):  # an operator inside an operator
         element.text = "".join(element.itertext())
         del element[:]
     text = html.unescape(element.text or "")
     if len(element) != _CHILDREN.get(element.tag, len(element)):
-        raise ValueError(f"{element.tag} has {len(element)} parts")
+        raise ValueError(f"{element.tag} has {len(element)} children")
     if element.tag in ("mi", "mo", "mn") and ("\\" in text or text == "&" or (not text and element.tag == "mo")):
-        raise ValueError(f"{text or 'an operator'} is not known here")
+        raise ValueError(f"{text or 'an operator'} is not supported")
     if element.tag == "mtext":
         text = text.replace(" ", "\N{NO-BREAK SPACE}")  # a browser drops spaces at the ends
     elif element.tag == "mo" and text in _LIMITS:
@@ -96,11 +96,11 @@ def _tidy(element: ElementTree.Element, script: bool = False) -> None:
     for at, child in enumerate(element):
         _tidy(child, script or (element.tag in _INDEXED and at > 0))
     if element.tag in ("mrow", "math", "mtd"):
-        _set_names_off(element)
+        _space_names(element)
 
 
-def _set_names_off(row: ElementTree.Element) -> None:
-    """A thin space between a function's name and what is no sign or bracket."""
+def _space_names(row: ElementTree.Element) -> None:
+    """Insert a thin space between a function's name and anything that is not a sign or bracket."""
     parts = list(row)
     for at in range(len(parts) - 1, 0, -1):
         pair = _kind(parts[at - 1]), _kind(parts[at])
@@ -109,7 +109,7 @@ def _set_names_off(row: ElementTree.Element) -> None:
 
 
 def _kind(element: ElementTree.Element) -> str:
-    """A function's name, a sign (a bracket or a space too), or anything else; of a group, what it starts with."""
+    """Classify an element, or the first one of a group: a function's name, a sign (or bracket, or space), or other."""
     if element.tag in _INDEXED:
         return _kind(element[0])
     if element.tag == "mrow" and len(element):

@@ -1,11 +1,10 @@
-"""The walkthrough as one HTML page that needs nothing else: no network, no second file.
+"""The walkthrough as one self-contained HTML page: it needs neither a network nor a second file.
 
-Styles, pictures, the sound and the little script are inside it. Mathematics becomes MathML, which browsers set
-themselves. The page's own policy (``Content-Security-Policy``) forbids it to load anything, so that what is not in the
-file shows at once as missing.
+Styles, pictures, audio and a short script are embedded. Formulas become MathML, which browsers render themselves. The
+page's ``Content-Security-Policy`` forbids loading anything, so that a missing resource is noticed at once.
 
-Prose is Markdown as GitHub reads it, with the same anchors. Raw HTML is shown as it is written and has no effect;
-comments vanish. A link to a file of the repository leads nowhere from a lone page, so it becomes the file's name.
+Prose is GitHub's Markdown, with the same anchors. Raw HTML is shown as text; comments are dropped. A link to a file of
+the repository would be dead in a single page, so it becomes the file's name.
 """
 
 import html
@@ -20,7 +19,7 @@ from ..errors import WalkthroughError
 from .formulas import converter, formula, library
 from .text import FILE, Cell, Listing, Part, PictureLink, Prose, Section, Walkthrough
 
-LONG_LISTING = 30  # lines; a longer one can be folded
+LONG_LISTING = 30  # lines; longer listings can be folded
 CAPTION = "J. F. Kennedy, 1961, 11 s, public domain"
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 ICON = (
@@ -30,8 +29,8 @@ ICON = (
     '<rect x="13" y="6" width="2" height="4" rx="1"/></g></svg>'
 )
 
-# Two things that styles cannot: the contents are folded where they would push the text off the screen, and the
-# section on the screen is marked in them. Without the script they are open and unmarked.
+# Does two things that styles cannot: it folds the table of contents on narrow screens, and marks the current section
+# in it. Without the script the contents are open and unmarked.
 SCRIPT = """
 const contents = document.querySelector(".contents details");
 const wide = matchMedia("(min-width: 70rem)");
@@ -53,17 +52,17 @@ addEventListener("DOMContentLoaded", () => {
 
 
 def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> str:
-    """The page, as the text of an HTML file in UTF-8.
+    """Return the page as the text of an HTML file in UTF-8.
 
-    ``pictures`` holds the SVG of each picture by its path in the text; where one is missing, a note takes its place.
-    ``clip`` is the sound that the text is about, the bytes of a FLAC file; the reader can play it.
+    ``pictures`` maps the path of each picture in the text to its SVG; a note replaces a missing one. ``clip`` is the
+    recording that the text is about, the bytes of a FLAC file, which the reader can play.
 
-    Raises :class:`MissingExtraError` if a library of the extra ``walkthrough`` is not installed, and
-    :class:`WalkthroughError` for a formula that cannot be shown, with its line.
+    Raises ``MissingExtraError`` if a library of the extra ``walkthrough`` is not installed, and ``WalkthroughError``
+    with the line number for a formula that cannot be converted.
     """
     writer = _Writer(pictures)
     title, name, anchor = writer.heading(walkthrough.title)
-    # The sound stands behind the first paragraph, which says what it is for.
+    # The audio player follows the first paragraph, which introduces it.
     opening, end, rest = writer.parts(walkthrough.introduction).partition("</p>\n")
     sections = [writer.section(section) for section in walkthrough.sections]
     entries = "\n".join(entry for entry, _ in sections)
@@ -103,12 +102,12 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> 
 
 
 def check_libraries() -> None:
-    """Raise :class:`MissingExtraError` if a library that pages need is not installed: to know before the work."""
+    """Raise ``MissingExtraError`` if a library that pages need is not installed, before any work starts."""
     _Writer({})
 
 
 def slug(text: str, taken: set[str]) -> str:
-    """The anchor that GitHub gives a heading, added to those that are ``taken``.
+    """Return the anchor that GitHub gives to a heading, and add it to those that are ``taken``.
 
     >>> taken = set()
     >>> slug("3. Convolution and positions", taken), slug("Try this", taken), slug("Try this", taken)
@@ -140,17 +139,17 @@ def _player(clip: bytes) -> str:
 
 
 def _raw(token: Any, content: str) -> None:
-    """Make a token of the Markdown stand for this HTML."""
+    """Replace a Markdown token by this HTML."""
     token.type, token.content = "raw", content
 
 
 class _Writer:
-    """Turns parts into HTML, from the first to the last, since anchors are counted."""
+    """A converter of parts to HTML. The order of calls matters, since anchors are numbered."""
 
     def __init__(self, pictures: Mapping[str, str]) -> None:
         self.pictures = pictures
         self.slugs: set[str] = set()
-        self.boxed = False  # within "Try this" or an exercise, which end where the next heading starts
+        self.boxed = False  # inside "Try this" or an exercise, which end at the next heading
         markdown = library("markdown_it", "markdown-it-py").MarkdownIt("commonmark").enable(["table", "strikethrough"])
         markdown.use(
             library("mdit_py_plugins.dollarmath", "mdit-py-plugins").dollarmath_plugin,
@@ -169,7 +168,7 @@ class _Writer:
     # ---------------------------------------------------------------------------------- parts
 
     def section(self, section: Section) -> tuple[str, str]:
-        """Its line in the contents, and itself."""
+        """Convert a section: return its entry in the table of contents, and the section itself."""
         title, _, anchor = self.heading(section.title, f"{section.number}. ")
         number = f'<span class="number">{section.number}.</span> '
         body = self.parts(section.parts) + self._end_of_box()
@@ -180,13 +179,13 @@ class _Writer:
         )
 
     def heading(self, markdown: str, number: str = "") -> tuple[str, str, str]:
-        """A title as HTML, as plain text, and its anchor."""
+        """Convert a title: return its HTML, its plain text and its anchor."""
         (token,) = self.markdown.parseInline(markdown)
         name = _plain(token.children)
         return self._inline(token.children, 1), name, slug(number + name, self.slugs)
 
     def parts(self, parts: Sequence[Part]) -> str:
-        """Parts one below the other."""
+        """Convert parts in sequence."""
         return "".join(self._part(part) for part in parts)
 
     def _part(self, part: Part) -> str:
@@ -213,7 +212,7 @@ class _Writer:
     def _picture(self, picture: PictureLink) -> str:
         alt = html.escape(picture.alt)
         if (svg := self.pictures.get(picture.path)) is None:
-            return f'<p class="missing">{alt} (picture left out: matplotlib is not installed)</p>'
+            return f'<p class="missing">{alt} (picture omitted: matplotlib is not installed)</p>'
         source = _data("image/svg+xml", svg.encode())
         image = f'<div class="frame"><img src="{source}" alt="{alt}"></div>'
         return f'<figure class="picture">{image}<figcaption>{alt}</figcaption></figure>'
@@ -235,7 +234,7 @@ class _Writer:
         return self.markdown.renderer.render(tokens, self.markdown.options, {})
 
     def _block(self, token: Any, following: Any, line: int) -> None:
-        """Make what Markdown would write otherwise raw HTML; ``line`` is that of the first block."""
+        """Replace blocks that need HTML other than Markdown's; ``line`` is the line number of the first block."""
         if token.map:
             line += token.map[0]
         language = token.info.split()[0] if token.info.split() else ""
@@ -276,7 +275,7 @@ class _Writer:
         return self.markdown.renderer.renderInline(self._spans(children, line), self.markdown.options, {})
 
     def _spans(self, children: list[Any], line: int) -> list[Any]:
-        closing = []  # what ends each link that is open
+        closing = []  # the end tag of each open link
         for at, token in enumerate(children):
             if token.type == "link_open":
                 before, after = _link(str(token.attrGet("href")), children[at + 1 :])
@@ -303,7 +302,7 @@ class _Writer:
 
 
 def _link(target: str, following: list[Any]) -> tuple[str, str]:
-    """What stands before and after a link's text; a file's name is no link."""
+    """Return the HTML before and after a link's text; file names are not linked."""
     if re.match(r"#|https?://", target):
         return f'<a href="{html.escape(target)}">', "</a>"
     if following[0].type == "code_inline":
@@ -312,7 +311,7 @@ def _link(target: str, following: list[Any]) -> tuple[str, str]:
 
 
 def _plain(children: Sequence[Any]) -> str:
-    """What of a heading is text."""
+    """Return the plain text of a heading."""
     return "".join(token.content for token in children if token.type in ("text", "code_inline", "math_inline"))
 
 

@@ -1,8 +1,7 @@
-"""Run the walkthrough: its cells in one namespace, top to bottom, each output held against the one that the text shows.
+"""The runner of the walkthrough: it executes the cells in one namespace and compares each output with the text.
 
-A cell's output is what it prints, and then the value of its last line if that is an expression, as in a notebook.
-A :class:`~minwhisper.walkthrough.drawing.Drawing` is such a value too: a picture, compared by the numbers it was drawn
-from.
+As in a notebook, a cell's output is what it prints, followed by the value of its last line if that is an expression.
+If that value is a ``Drawing``, it becomes the cell's picture, which is compared by the numbers it was drawn from.
 """
 
 import ast
@@ -18,20 +17,21 @@ from .compare_outputs import first_difference
 from .drawing import Drawing
 from .text import Cell, Listing, Part, PictureLink, Section, Walkthrough, source_of
 
-PARAMETERS = "# parameters"  # first line of the cell whose names the command's options set
+PARAMETERS = "# parameters"  # first line of the cell whose variables the command's options replace
 PICTURES_FOLDER = Path(__file__).parent / "pictures"
+OVERVIEW = "overview.svg"  # the picture in the README
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What became of a cell."""
+    """The result of running a cell."""
 
     place: str  # "section 3, cell 2"
     cell: Cell
     output: str
     drawing: Drawing | None = None
-    difference: str | None = None  # from what the text shows
-    note: str = ""  # why there is no picture
+    difference: str | None = None  # from the output in the text
+    note: str = ""  # why the picture is missing
 
 
 def run(
@@ -42,11 +42,12 @@ def run(
     last: int | None = None,
     compared: bool = True,
 ) -> Iterator[tuple[Section | None, Part, CellResult | None]]:
-    """Run the text part by part: yields the section (None: the introduction), the part, and of a cell its outcome.
+    """Run the text and yield each part as (section, part, result).
 
-    ``file`` is where the text is from, for messages. ``parameters`` replace what the cell that begins with
-    ``# parameters`` assigns. Sections behind ``last`` are left out. ``compared`` is whether outcomes are
-    held against the text. Raises :class:`WalkthroughError` naming section, cell and line where a cell fails.
+    The section is None in the introduction, the result None unless the part is a cell. ``file`` is the path of the
+    text, for messages. ``parameters`` replace the variables of the cell that begins with ``# parameters``. Sections
+    after ``last`` are skipped. With ``compared``, outputs are compared with the text. Raises ``WalkthroughError`` with
+    section, cell and line if a cell fails.
     """
     namespace: dict[str, Any] = {"__name__": "walkthrough"}
     places: list[tuple[Section | None, tuple[Part, ...]]] = [(None, walkthrough.introduction)]
@@ -70,13 +71,13 @@ def run(
 def run_cell(cell: Cell, place: str, file: Path, namespace: dict[str, Any]) -> CellResult:
     """Run one cell in a namespace, which it may change.
 
-    Raises :class:`WalkthroughError` with the place, the line and the line's code if it fails.
+    Raises ``WalkthroughError`` with the place, the line number and the line if the cell fails.
     """
     printed = io.StringIO()
     value: Any = None
     try:
         tree = ast.parse(cell.code)
-        ast.increment_lineno(tree, cell.line - 1)  # so that tracebacks name lines of the file, and show them
+        ast.increment_lineno(tree, cell.line - 1)  # so that tracebacks refer to lines of the file
         final = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         with redirect_stdout(printed):
             exec(compile(tree, file, "exec"), namespace)
@@ -93,12 +94,12 @@ def run_cell(cell: Cell, place: str, file: Path, namespace: dict[str, Any]) -> C
 
 
 def _failure(error: Exception, cell: Cell, place: str, file: Path) -> str:
-    """Where a cell failed and why."""
+    """Describe where a cell failed and why."""
     line = cell.line
     if isinstance(error, SyntaxError) and error.filename != str(file):
         line += (error.lineno or 1) - 1
     trace = error.__traceback__
-    while trace:  # the innermost line of the text; what it called lies deeper
+    while trace:  # find the innermost frame that belongs to the text
         if trace.tb_frame.f_code.co_filename == str(file):
             line = trace.tb_lineno
         trace = trace.tb_next
@@ -107,41 +108,45 @@ def _failure(error: Exception, cell: Cell, place: str, file: Path) -> str:
 
 
 def _from_shown(result: CellResult) -> str | None:
-    """How an outcome differs from what the text shows; None if it does not."""
+    """Describe how a result differs from the text, or return None if it does not."""
     found = first_difference(result.cell.output, result.output)
     link = result.cell.picture
     if found or result.note:
         return found
     if result.drawing is None or link is None:
         same = result.drawing is None and link is None
-        return None if same else f"a picture is {'shown' if link else 'drawn'}, none {'drawn' if link else 'shown'}"
+        if same:
+            return None
+        return (
+            "the text links a picture, but the cell draws none" if link else "the cell draws a picture without a link"
+        )
     stored = stored_picture(link)
     if not stored.is_file():
-        return f"{stored.name}: there is no such picture"
+        return f"{stored.name}: the picture is missing"
     found = first_difference(Drawing.from_svg(stored.read_text("utf-8")).facts, result.drawing.facts)
     return f"{stored.name}: {found}" if found else None
 
 
 def stored_picture(link: PictureLink) -> Path:
-    """Where the picture of a link lies: pictures come with the package, the text may be elsewhere."""
+    """Return the file of a linked picture. Pictures are part of the package; the text may be elsewhere."""
     return PICTURES_FOLDER / Path(link.path).name
 
 
 def stored_pictures() -> list[Path]:
-    """All that lie there."""
-    return sorted(PICTURES_FOLDER.glob("*.svg"))
+    """List the stored pictures that cells draw: all except the overview."""
+    return sorted(path for path in PICTURES_FOLDER.glob("*.svg") if path.name != OVERVIEW)
 
 
 def stale_listings(walkthrough: Walkthrough) -> list[Listing]:
-    """The listings that are not what the package has."""
+    """Return the listings that differ from the source in the package."""
     listings = [part for part in walkthrough.parts() if isinstance(part, Listing)]
     return [listing for listing in listings if listing.code != source_of(listing.source)]
 
 
 def with_results(walkthrough: Walkthrough, results: dict[int, CellResult]) -> Walkthrough:
-    """The text with what came out in place of what it showed; outcomes by the line of their cell."""
+    """Return the text with these outputs, by the line of their cell, and with up-to-date listings."""
 
-    def renewed(part: Part) -> Part:
+    def updated(part: Part) -> Part:
         if isinstance(part, Listing):
             return replace(part, code=source_of(part.source))
         if isinstance(part, Cell) and part.line in results:
@@ -150,6 +155,6 @@ def with_results(walkthrough: Walkthrough, results: dict[int, CellResult]) -> Wa
 
     return replace(
         walkthrough,
-        introduction=tuple(map(renewed, walkthrough.introduction)),
-        sections=tuple(replace(s, parts=tuple(map(renewed, s.parts))) for s in walkthrough.sections),
+        introduction=tuple(map(updated, walkthrough.introduction)),
+        sections=tuple(replace(s, parts=tuple(map(updated, s.parts))) for s in walkthrough.sections),
     )

@@ -6,7 +6,7 @@ from minwhisper.walkthrough.compare_outputs import first_difference, same_line
 
 
 @pytest.mark.parametrize(
-    ("shown", "came"),
+    ("expected", "actual"),
     [
         ("(1, 1500, 384)", "(1, 1500, 384)"),
         ("mean 0.251", "mean 0.252"),  # the last digit may differ by one
@@ -23,13 +23,13 @@ from minwhisper.walkthrough.compare_outputs import first_difference, same_line
         ("' And' 0.692 rather than ' and'", "' And' 0.692 rather than ' and'"),
     ],
 )
-def test_what_says_the_same(shown, came):
-    assert same_line(shown, came)
-    assert first_difference(shown, came) is None
+def test_what_says_the_same(expected, actual):
+    assert same_line(expected, actual)
+    assert first_difference(expected, actual) is None
 
 
 @pytest.mark.parametrize(
-    ("shown", "came"),
+    ("expected", "actual"),
     [
         ("(1, 1500, 384)", "(1, 1500, 385)"),
         ("26 cells", "27 cells"),
@@ -62,15 +62,15 @@ def test_what_says_the_same(shown, came):
         ("conv1", "conv2"),
     ],
 )
-def test_what_does_not(shown, came):
-    assert not same_line(shown, came)
-    assert first_difference(shown, came) == f"shown: {shown!r}, came out: {came!r}"
+def test_what_does_not(expected, actual):
+    assert not same_line(expected, actual)
+    assert first_difference(expected, actual) == f"expected {expected!r}, got {actual!r}"
 
 
 def test_the_first_line_that_differs_is_named():
-    assert first_difference("one\ntwo\nthree", "one\n2\n3") == "shown: 'two', came out: '2'"
+    assert first_difference("one\ntwo\nthree", "one\n2\n3") == "expected 'two', got '2'"
 
 
-@pytest.mark.parametrize(("shown", "came"), [("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")])
-def test_a_line_too_many_is_named(shown, came):
-    assert "'two'" in first_difference(shown, came)
+@pytest.mark.parametrize(("expected", "actual"), [("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")])
+def test_a_line_too_many_is_named(expected, actual):
+    assert "'two'" in first_difference(expected, actual)

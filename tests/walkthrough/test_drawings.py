@@ -73,6 +73,12 @@ def activation(scale: float) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarr
 EXAMPLES = {
     "sizes": lambda s: (table(s),),
     "waveform": lambda s: (s * clip_samples(), energies(s)),
+    "overview": lambda s: (
+        s * clip_samples(),
+        s * mel.log_mel_spectrogram(clip_samples()),
+        s * aligned(1.0)[0],
+        [(word, 0.7 * number, 0.7 * number + 0.6 * s) for number, word in enumerate(["Americans", "so"] * 7)],
+    ),
     "one_frame": lambda s: (clip_frames(s)[40], clip_frames(s)[40] * mel.hann_window(), energies(s)[40]),
     "filters": lambda s: (s * mel.mel_filters(80),),
     "log_mel": lambda s: (s * mel.log_mel_spectrogram(clip_samples()),),

@@ -327,7 +327,7 @@ def test_a_picture_is_inside_the_page_with_its_words_below(reader):
 
 def test_a_picture_that_is_missing_leaves_a_note(reader):
     (note,) = reader.find("p", class_="missing")
-    assert note["text"] == "Who looks at whom (picture left out: matplotlib is not installed)"
+    assert note["text"] == "Who looks at whom (picture omitted: matplotlib is not installed)"
 
 
 def test_a_picture_within_prose_is_never_loaded_from_elsewhere():
@@ -461,7 +461,9 @@ def test_a_fence_of_math_is_a_formula_and_so_are_two_dollars_within_a_line():
     "tex", [r"\foo", r"a_", r"\frac{a}", r"a & b", r"\begin{aligned} a", r"\operatorname*{arg\,max}_t"]
 )
 def test_a_formula_that_cannot_be_shown_is_refused_with_its_line(tex):
-    with pytest.raises(WalkthroughError, match=r"walkthrough\.md, line 6: the formula .* cannot be shown: .+") as error:
+    with pytest.raises(
+        WalkthroughError, match=r"walkthrough\.md, line 6: the formula .* cannot be converted: .+"
+    ) as error:
         page(Walkthrough("Title", (Prose(f"Text\n\n- more\n  and ${tex}$.", 3),), ()), {}, SOUND)
     assert f"'{tex}'" in str(error.value)
     assert "\n" not in str(error.value)
@@ -481,7 +483,7 @@ def test_a_formula_that_cannot_be_shown_is_refused_with_its_line(tex):
 )
 def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=rf"{name} is not .*pip install 'minwhisper\[walkthrough\]'"):
+    with pytest.raises(MissingExtraError, match=rf"needs {name}, which is not .*install 'minwhisper\[walkthrough\]'"):
         made(SAMPLE)
 
 

@@ -5,6 +5,7 @@ import pytest
 from minwhisper.cli.main import main
 from minwhisper.errors import MissingExtraError, WalkthroughError
 from minwhisper.walkthrough import command, run
+from minwhisper.walkthrough.drawing import Drawing
 from minwhisper.walkthrough.text import parse
 
 
@@ -58,9 +59,9 @@ def test_an_output_is_held_against_the_text(tmp_path):
     found = results(text_of(fence("0.5", "0.5"), fence("0.5", "0.6"), fence("0.5"), fence("x = 0", "0")), tmp_path)
     assert [result.difference for result in found] == [
         None,
-        "shown: '0.6', came out: '0.5'",
-        "0 lines shown, 1 came out; the first without a counterpart is '0.5'",
-        "1 lines shown, 0 came out; the first without a counterpart is '0'",
+        "expected '0.6', got '0.5'",
+        "expected 0 lines, got 1; the first unmatched line is '0.5'",
+        "expected 1 lines, got 0; the first unmatched line is '0'",
     ]
     assert results(text_of(fence("0.5", "0.6")), tmp_path, compared=False)[0].difference is None
 
@@ -81,10 +82,10 @@ def test_a_picture_is_held_against_the_stored_one(tmp_path, pictures):
     assert [result.output for result in found] == [""] * 5
     assert [result.difference for result in found] == [
         None,
-        "other.svg: shown: 'mean 0.7', came out: 'mean 0.5'",
-        "missing.svg: there is no such picture",
-        "a picture is drawn, none shown",
-        "a picture is shown, none drawn",
+        "other.svg: expected 'mean 0.7', got 'mean 0.5'",
+        "missing.svg: the picture is missing",
+        "the cell draws a picture without a link",
+        "the text links a picture, but the cell draws none",
     ]
 
 
@@ -120,6 +121,8 @@ def here(tmp_path, monkeypatch, pictures):
     (tmp_path / "pyproject.toml").touch()
     file = tmp_path / "walkthrough.md"
     monkeypatch.setattr(command, "find_walkthrough", lambda: file)
+    monkeypatch.setattr(command, "PICTURES_FOLDER", pictures)
+    monkeypatch.setattr(command, "draw_overview", lambda: Drawing("<svg>overview</svg>", ""))
 
     def put(*cells: str):
         file.write_text(text_of(*cells))
@@ -140,21 +143,21 @@ def test_the_command_shows_prose_code_and_output(here, capsys):
     assert "    x = 41\n    x + 1\n" in shown.out
     assert "  | 42\n" in shown.out
     assert "2 cells in" in shown.err
-    assert "all came out as the text says" in shown.err
+    assert "all outputs match the text" in shown.err
 
 
 def test_a_difference_is_told_and_is_a_failure(here, capsys):
     here(fence("42", "43"))
     assert main(["walkthrough"]) == 1
     shown = capsys.readouterr()
-    assert "  ! shown: '43', came out: '42'" in shown.out
-    assert "section 1, cell 1, line 11: shown: '43', came out: '42'" in shown.err
+    assert "  ! expected '43', got '42'" in shown.out
+    assert "section 1, cell 1, line 11: expected '43', got '42'" in shown.err
 
 
 def test_a_stale_listing_is_told_and_is_a_failure(here, capsys):
     here("<!-- source: audio.mel.log_energy -->\n```python .noeval\nno\n```")
     assert main(["walkthrough"]) == 1
-    assert "line 12: the listing of audio.mel.log_energy is not what the package has" in capsys.readouterr().err
+    assert "line 12: the listing of audio.mel.log_energy differs from the source" in capsys.readouterr().err
 
 
 def test_a_failing_cell_ends_it_with_one_line(here, capsys):
@@ -177,7 +180,7 @@ def test_another_model_is_run_and_not_compared(here, capsys):
     assert main(["walkthrough", "--model", "base"]) == 0
     shown = capsys.readouterr()
     assert "  | 'base'" in shown.out
-    assert "not compared, since the text shows tiny.en" in shown.err
+    assert "outputs not compared: the text shows those of tiny.en" in shown.err
 
 
 def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
@@ -191,11 +194,11 @@ def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
     assert varies in text
     assert fence("1", "1") in text
     assert "np.log10(np.maximum(energy, FLOOR))" in text
-    assert [path.name for path in pictures.iterdir()] == ["new.svg"]
+    assert sorted(path.name for path in pictures.iterdir()) == ["new.svg", "overview.svg"]
     assert (pictures / "new.svg").read_text() == "<svg><desc>mean 0.5</desc></svg>"
     capsys.readouterr()
     assert main(["walkthrough"]) == 0
-    assert "all came out" in capsys.readouterr().err
+    assert "all outputs match" in capsys.readouterr().err
 
 
 def test_update_leaves_everything_alone_if_a_cell_fails(here, pictures):
@@ -210,7 +213,7 @@ def test_update_asks_for_a_link_where_there_is_none(here, capsys):
     file = here(fence("0.5", "0.6"), fence(DRAW))
     before = file.read_text()
     assert main(["walkthrough", "--update"]) == 2
-    assert "section 1, cell 2: a picture is drawn, none shown" in capsys.readouterr().err
+    assert "section 1, cell 2: the cell draws a picture without a link" in capsys.readouterr().err
     assert file.read_text() == before
 
 
@@ -219,11 +222,11 @@ def test_update_asks_for_a_link_where_there_is_none(here, capsys):
     [
         (["--section", "2"], "--section 2: expected a section from 1 to 1"),
         (["--section", "0"], "--section 0: expected a section from 1 to 1"),
-        (["--section", "1", "--html", "x.html"], "--section shows one section"),
-        (["--section", "1", "--update"], "--section shows one section"),
-        (["--update", "--model", "base"], "leave out --model and --device"),
-        (["--html", "nowhere/x.html"], "--html nowhere/x.html: expected a file in a folder that exists"),
-        (["--html", "."], "--html .: expected a file in a folder that exists"),
+        (["--section", "1", "--html", "x.html"], "--section runs one section"),
+        (["--section", "1", "--update"], "--section runs one section"),
+        (["--update", "--model", "base"], "omit --model and --device"),
+        (["--html", "nowhere/x.html"], "--html nowhere/x.html: expected a file name in an existing folder"),
+        (["--html", "."], "--html .: expected a file name in an existing folder"),
         (["--html", "/proc/x.html"], "cannot write /proc/x.html"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--model", "small"], "--model small: expected tiny.en or base"),

@@ -11,7 +11,8 @@ import pytest
 from minwhisper.exercises import EXERCISES
 from minwhisper.walkthrough.compare_outputs import first_difference
 from minwhisper.walkthrough.drawing import Drawing
-from minwhisper.walkthrough.run import run, stale_listings
+from minwhisper.walkthrough.overview import draw_overview
+from minwhisper.walkthrough.run import OVERVIEW, run, stale_listings, stored_pictures
 from minwhisper.walkthrough.text import Cell, Listing, Prose, find_walkthrough, parse, write
 
 ROOT = Path(__file__).parents[2]
@@ -93,11 +94,18 @@ def test_a_section_has_all_it_should(section):
 def test_pictures_are_all_there_small_and_used():
     folder = ROOT / "minwhisper" / "walkthrough" / "pictures"
     linked = [cell.picture for cell in WALKTHROUGH.cells() if cell.picture]
-    assert sorted(ROOT / picture.path for picture in linked) == sorted(folder.iterdir())
+    assert sorted(ROOT / picture.path for picture in linked) == stored_pictures()
+    assert {*stored_pictures(), folder / OVERVIEW} == set(folder.iterdir())
     for picture in linked:
         assert len(picture.alt) > 30
         assert (ROOT / picture.path).stat().st_size < 60_000
         assert Drawing.from_svg((ROOT / picture.path).read_text("utf-8")).facts
+
+
+def test_the_picture_in_the_readme_is_up_to_date(tiny_en):
+    stored = ROOT / "minwhisper" / "walkthrough" / "pictures" / OVERVIEW
+    assert stored.stat().st_size < 60_000
+    assert first_difference(Drawing.from_svg(stored.read_text("utf-8")).facts, draw_overview().facts) is None
 
 
 def test_chapters_name_their_sections_and_sections_their_modules():
