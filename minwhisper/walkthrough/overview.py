@@ -19,7 +19,7 @@ def draw_overview(name: str = "tiny.en") -> Drawing:
     mel = window_mel(samples, model.config.num_mel_bins)  # (1, M, 3000)
     segments = model.transcribe(samples, word_timestamps=True)["segments"]
     words = [(word["word"].strip(), word["start"], word["end"]) for segment in segments for word in segment["words"]]
-    prompt = model.tokenizer.prompt("en", "transcribe", timestamps=False)
+    prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=False)
     text = [token for segment in segments for token in segment["tokens"] if token < model.tokenizer.eot]
     tokens = np.array([[*prompt, *text, model.tokenizer.eot]])
     _, scores = cross_attention_scores(
