@@ -11,7 +11,7 @@ class Tokenizer:
 
     def __init__(self, name: str) -> None:
         self._tokenizer = minwhisper.load_model(name).tokenizer
-        self.sot_sequence = self._tokenizer.prompt("en", "transcribe", timestamps=True)
+        self.sot_sequence = self._tokenizer.sot_sequence("en", "transcribe", timestamps=True)
         self.all_language_codes = self._tokenizer.languages
         self.all_language_tokens = [self._tokenizer.language_token(code) for code in self.all_language_codes]
 
