@@ -102,7 +102,7 @@ def test_a_model_of_shorter_windows_says_what_works_with_it(folder: Path, tmp_pa
     shorter = dataclasses.replace(ONE_BLOCK, max_source_positions=750)
     write(tmp_path, hugging_face(distinct_weights(shorter)), "float16", **dataclasses.asdict(shorter))
     shutil.copy(folder / "tokenizer.json", tmp_path)
-    with pytest.warns(UserWarning, match="750 positions, 15 s .* with up to 1500 frames, transcribe is refused"):
+    with pytest.warns(UserWarning, match="750 positions, 15 s .* take up to 1500 frames, transcribe is not available"):
         model = load_model(tmp_path)
     assert model.encode(np.zeros((1, 5, 1500), np.float32)).shape == (1, 750, 8)
     with pytest.raises(ConfigError, match="750 positions"):
@@ -132,7 +132,7 @@ def test_float16_computes_what_float32_does(folder: Path, rng: np.random.Generat
     [
         ("tiny.eng", ["unknown model 'tiny.eng'", "did you mean 'tiny.en'"]),
         ("larg-v3", ["did you mean 'large-v3'"]),
-        ("zzz", ["known are tiny.en, tiny, base.en"]),
+        ("zzz", ["known models: tiny.en, tiny, base.en"]),
         ("./nowhere", ["folder './nowhere' does not exist"]),
     ],
 )

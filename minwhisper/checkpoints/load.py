@@ -1,8 +1,8 @@
-"""Chapter 5. Load a checkpoint: from a file of tensors to the nested weights of the layers, checked on the way.
+"""Chapter 5: load a checkpoint's tensors into the nested weights of the layers, and check them.
 
-A loader that skips what it does not know leaves a model that runs and writes nonsense. So the configuration says
-which tensors there must be (:mod:`minwhisper.model.weight_names`), and every tensor of the file is either one of
-them, a known setting, or an error with its name in it. Every value has to be a finite number.
+A loader that skips unknown tensors can produce a model that runs but outputs nonsense. Here the configuration
+determines the expected tensors (:mod:`minwhisper.model.weight_names`), and every tensor of the file is one of them, a
+known setting, or an error that names it. All values must be finite.
 
 Walkthrough: section 7.
 """
@@ -28,11 +28,11 @@ from .tensor_matching import LoadReport, MatchedTensors, TensorSlice, match_tens
 
 
 class Checkpoint(NamedTuple):
-    """The weights of a model, read and checked."""
+    """A model's weights, read and checked, with its configuration."""
 
     config: WhisperConfig
     weights: Weights
-    alignment_heads: AlignmentHeads  # (decoder block, head) that follow the audio; empty if not named
+    alignment_heads: AlignmentHeads  # (decoder block, head) pairs that follow the audio; empty if unknown
     report: LoadReport
 
 
@@ -43,13 +43,13 @@ def load_checkpoint(
     strict: bool = True,
     layout: WeightLayout | None = None,
 ) -> Checkpoint:
-    """Read and check a checkpoint, converting tensor by tensor straight from the file.
+    """Read and check a checkpoint, one tensor at a time.
 
-    ``strict=False`` turns missing and unexpected tensors into a warning and lists them in the report; a missing one
-    is filled with zeros, never left to chance. A misshapen tensor, a value that is not finite, a damaged file or a
-    wrong sha256 is an error either way. ``layout`` allocates the arrays on the CPU that the tensors are read into,
-    :func:`empty_weights` by default. Warnings name the line that calls :func:`minwhisper.load_model`.
-    Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``, :class:`OptionError`.
+    ``strict=False`` turns missing and unexpected tensors into a warning and lists them in the report; missing tensors
+    are filled with zeros. A wrong shape, a value that is not finite, a damaged file and a wrong sha256 are errors
+    either way. ``layout`` allocates the arrays on the CPU, :func:`empty_weights` by default. Warnings point to the line
+    that calls :func:`minwhisper.load_model`. Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``,
+    :class:`OptionError`.
     """
     check_dtype(dtype)
     with ThreadPoolExecutor(1) as meanwhile:
@@ -57,26 +57,26 @@ def load_checkpoint(
         try:
             with open_tensors(files) as tensors:
                 config = checkpoint_config(files, tensors)
-                alignment_heads, foreign_heads = read_alignment_heads(files, config)
+                alignment_heads, heads_problem = read_alignment_heads(files, config)
                 translate = from_ctranslate2 if files.format == "ctranslate2" else from_hugging_face
                 shapes = expected_shapes(config)
                 matched = match_tensors(tensors, translate, shapes, strict)
-                flat = _read_all(tensors, matched, shapes, device, dtype, layout or empty_weights)
+                flat = _read_weights(tensors, matched, shapes, device, dtype, layout or empty_weights)
         finally:
             try:
-                verified.result()  # a wrong sum explains whatever else was wrong
+                verified.result()  # raised in place of other errors, which a wrong checksum explains
             finally:
-                del verified  # its error's traceback leads to here: a reference cycle, which would keep the weights
-    report, positions = matched.report, ""
+                del verified  # its error's traceback refers to this frame: a cycle that would keep the weights alive
+    report, positions_problem = matched.report, ""
     if "encoder.positions" not in report.missing:
-        positions = check_positions(to_numpy(flat["encoder.positions"]), files.label, strict)
+        positions_problem = check_positions(to_numpy(flat["encoder.positions"]), files.label, strict)
     zeros = f"{report}; missing tensors are filled with zeros" if report.missing else str(report)
-    for problem in (zeros, positions, foreign_heads):
+    for problem in (zeros, positions_problem, heads_problem):
         warn_about(files.label, problem, stacklevel=3)
     return Checkpoint(config, nest(flat), alignment_heads, report)
 
 
-def _read_all(
+def _read_weights(
     tensors: TensorFile,
     matched: MatchedTensors,
     expected: Mapping[str, Shape],
@@ -84,54 +84,56 @@ def _read_all(
     dtype: str,
     layout: WeightLayout,
 ) -> dict[str, Any]:
-    """Read every expected tensor, under this package's name; missing ones are zero."""
-    _check_zeros(tensors, matched, dtype)
+    """Return every expected tensor by this package's name; missing ones are zero."""
+    _check_zero_biases(tensors, matched, dtype)
     on_cpu = device == "cpu"
     reserve(pool_bytes(expected, dtype), device)
-    places = layout(expected, dtype) if on_cpu else {}
+    buffers = layout(expected, dtype) if on_cpu else {}
 
-    def place(name: str) -> Any:  # a GPU's are row by row, as its kernels read them, and here only for a moment
-        return places[name] if on_cpu else np.empty(expected[name], dtype)
+    def buffer(name: str) -> Any:  # for a GPU: row-major, as its kernels read it, and temporary
+        return buffers[name] if on_cpu else np.empty(expected[name], dtype)
 
     def read(part: TensorSlice) -> Any:
-        array = place(part.name)
+        array = buffer(part.name)
         finite: list[bool] = []
-        load_into(array, lambda out, first: finite.append(tensors.read_into(part.theirs, out, part.first_row + first)))
+        load_into(
+            array, lambda out, first: finite.append(tensors.read_into(part.stored_name, out, part.first_row + first))
+        )
         if not all(finite):
             raise _not_finite(tensors, part, dtype)
         return array if on_cpu else to_device(array, device)
 
-    with ThreadPoolExecutor(os.cpu_count() if on_cpu else 1) as several:  # NumPy converts on as many cores as there are
-        found = dict(zip([part.name for part in matched.parts], several.map(read, matched.parts), strict=True))
+    with ThreadPoolExecutor(os.cpu_count() if on_cpu else 1) as threads:  # NumPy converts in parallel
+        found = dict(zip([part.name for part in matched.parts], threads.map(read, matched.parts), strict=True))
     for name in matched.report.missing:
-        zeros = place(name)
+        zeros = buffer(name)
         load_into(zeros, lambda out, _: out.fill(0))
         found[name] = zeros if on_cpu else to_device(zeros, device)
     synchronize(device)
     return {name: found[name] for name in expected}
 
 
-def _check_zeros(tensors: TensorFile, matched: MatchedTensors, dtype: str) -> None:
-    """Raise :class:`WeightsError` for a bias of keys in a stack that is not zero."""
-    for part in matched.zeros:
-        bias = np.empty(matched.known[part.name], dtype)
-        tensors.read_into(part.theirs, bias, part.first_row)
+def _check_zero_biases(tensors: TensorFile, matched: MatchedTensors, dtype: str) -> None:
+    """Raise :class:`WeightsError` if a stacked bias has values other than zero for the keys."""
+    for part in matched.key_biases:
+        bias = np.empty(matched.shapes[part.name], dtype)
+        tensors.read_into(part.stored_name, bias, part.first_row)
         if bias.any():
             raise WeightsError(
-                f"{tensors.label}: {part.name}: expected zeros, the file has other numbers (in {part.theirs}): the "
-                "keys of a Whisper have no bias; fetch or convert the model again"
+                f"{tensors.label}: {part.name}: expected zeros, the file has other values (in {part.stored_name}): "
+                "Whisper's key projections have no bias; download or convert the model again"
             )
 
 
 def _not_finite(tensors: TensorFile, part: TensorSlice, dtype: str) -> WeightsError:
-    """Return the error for a tensor with values that are NaN or infinite, in the file or only in ``dtype``."""
-    if tensors.is_finite(part.theirs):
+    """Return the error for a tensor with NaN or infinity, in the file or only after conversion to ``dtype``."""
+    if tensors.is_finite(part.stored_name):
         largest = float(np.finfo(dtype).max)
         return WeightsError(
-            f"{tensors.label}: {part.name}: expected numbers up to {largest:.6g} for dtype {dtype!r}, the file has "
-            "larger ones; load it with a wider dtype, 'float32' or 'float64'"
+            f"{tensors.label}: {part.name}: expected values up to {largest:.6g} for dtype {dtype!r}, the file has "
+            "larger ones; load it with dtype 'float32' or 'float64'"
         )
     return WeightsError(
-        f"{tensors.label}: {part.name}: expected finite numbers, the file has NaN or infinity (in {part.theirs}): the "
-        "training or a conversion went wrong, or the file is damaged; fetch or convert the model again"
+        f"{tensors.label}: {part.name}: expected finite values, the file has NaN or infinity (in {part.stored_name}): "
+        "training or conversion failed, or the file is damaged; download or convert the model again"
     )

@@ -1,16 +1,15 @@
-"""Where a checkpoint comes from: an installed package, the model hub or its cache, or a folder.
+"""Chapter 5: find a model's files in an installed package, the model hub, its cache, or a folder.
 
-What a name means, in this order:
+A name is resolved in this order:
 
-1. A path object, and a string that begins with ``.`` or ``~`` or is an absolute path, is a folder.
-2. ``"tiny.en"`` and the other short names are OpenAI's published models, even beside a folder of that name:
+1. A path object, an absolute path, or a string that starts with ``.`` or ``~`` is a folder.
+2. ``"tiny.en"`` and the other short names are OpenAI's published models, even if a folder of that name exists:
    ``"./tiny.en"`` is the folder.
 3. Any other string that is the path of an existing folder is that folder.
-4. ``"owner/name"`` is a repository of the hub; OpenAI's own are the short names again.
+4. ``"owner/name"`` is a repository of the hub. OpenAI's own repositories equal the short names.
 
-A published model is taken from an installed package of weights if there is one, then from the hub's cache, and only
-then downloaded. What lies in the cache is used as it is, without asking the hub. A file that holds a pickle is never
-fetched and never opened: reading one can run code.
+A published model comes from an installed weight package, else from the hub's cache, else from a download. Files in the
+cache are used without contacting the hub. Pickles are never downloaded or opened: unpickling can run code.
 
 Walkthrough: section 7.
 """
@@ -30,13 +29,15 @@ from ..common.untrusted import expand_path, read_json
 from ..errors import MinWhisperError, ModelNotFoundError, OptionError
 from ..model.config import ALIASES, PUBLISHED
 from ..printable import short_repr
-from .files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_from_folder
+from .files import MODEL_BIN, SAFETENSORS, CheckpointFiles, checkpoint_from_folder, explain_pickle, is_pickle
 from .hub import fetch_from_hub, find_in_cache
+
+_CONTENTS = f"{SAFETENSORS} or {MODEL_BIN}, and config.json"
 
 
 @contextmanager
 def wrap_os_errors(name: object) -> Iterator[None]:
-    """Turn what the system reports while a model's files are read into a :class:`ModelNotFoundError`."""
+    """Turn an OSError while a model's files are read into a :class:`ModelNotFoundError`."""
     try:
         yield
     except MinWhisperError:
@@ -44,13 +45,13 @@ def wrap_os_errors(name: object) -> Iterator[None]:
     except OSError as error:
         where = f" of {error.filename}" if isinstance(error.filename, str) else ""
         raise ModelNotFoundError(
-            f"model {name}: cannot be read: the system reports {str(error.strerror or error)!r}{where}; check its "
-            "permissions and the disk, or name another model"
+            f"model {name}: cannot be read: the system reports {str(error.strerror or error)!r}{where}; check the "
+            "permissions and the disk, or choose another model"
         ) from error
 
 
 class DefaultModel(NamedTuple):
-    """A model's name and why it is the one."""
+    """The default model's name, and the reason for it."""
 
     name: str
     reason: str
@@ -58,11 +59,11 @@ class DefaultModel(NamedTuple):
 
 @dataclass(frozen=True)
 class _Package:
-    """Installable packages that hold one model: the weights in pieces, the first beside the other files."""
+    """Installable packages with the files of one model; each package has a part of the weights."""
 
-    pieces: tuple[tuple[str, str, str], ...]  # distribution, module, path of the weights in the module
-    sha256: str  # of the joined weights
-    others: Mapping[str, str] = field(default_factory=dict)  # files beside the first piece, and the sha256 of each
+    parts: tuple[tuple[str, str, str], ...]  # distribution, module, path of the weights in the module
+    sha256: str  # of the concatenated weights
+    others: Mapping[str, str] = field(default_factory=dict)  # the sha256 of the files in the folder of the first part
 
 
 _PACKAGES = {
@@ -87,22 +88,24 @@ _PACKAGES = {
     ),
 }
 
-# Every model is openai/whisper-<name> on the hub, but the first "large" kept its name when others came.
+# On the hub every model is openai/whisper-<name>, except that large-v1 has kept its original name.
 _REPOSITORIES = {name: f"openai/whisper-{name}" for name in PUBLISHED} | {"large-v1": "openai/whisper-large"}
 
 
 def find_checkpoint(
     name: str | os.PathLike[str], revision: str | None = None, local_only: bool = False
 ) -> CheckpointFiles:
-    """The files of a model, fetched from the hub if they are nowhere here and ``local_only`` is not set.
+    """Return the files of a model, downloading them if necessary and unless ``local_only`` is set.
 
-    ``name`` is a short name, a hub id or a folder (see the top of this file); ``revision`` a branch, tag or commit
-    of the hub's repository, and with one only the hub and its cache are asked. Raises :class:`ModelNotFoundError`
-    for a name, repository, revision or folder that leads to no weights, :class:`DownloadError` for a hub that cannot
-    be reached or refuses, :class:`WeightsError` for a folder whose files contradict each other.
+    ``name`` is a short name, a hub id or a folder, as described at the top of this file. ``revision`` is a branch, tag
+    or commit of the hub's repository; if it is given, installed packages are not used. Raises
+    :class:`ModelNotFoundError` if there are no weights of this name, revision or folder, :class:`DownloadError` if the
+    hub cannot be reached or refuses, :class:`WeightsError` if files of a folder are missing or damaged.
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
-        raise ModelNotFoundError(f"model {short_repr(name)}: expected a name, a hub id or a folder, as text or a path")
+        raise ModelNotFoundError(
+            f"model {short_repr(name)}: expected a model's name, a hub id or a folder, as a string or path"
+        )
     text = os.fspath(name)
     if not isinstance(name, str) or text.startswith((".", "~")) or os.path.isabs(text):
         return _from_folder(text, revision)
@@ -110,8 +113,8 @@ def find_checkpoint(
     if text not in ALIASES and text not in PUBLISHED:
         if text and os.path.isdir(text):
             return _from_folder(text, revision)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
-            raise ModelNotFoundError(_unknown(text))
+        if os.path.isfile(text) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+            raise ModelNotFoundError(_explain_name(text))
     if short and revision is None:
         packaged = packaged_model(short)
         if packaged:
@@ -121,34 +124,33 @@ def find_checkpoint(
 
 
 def available_models() -> list[str]:
-    """The short names that :func:`find_checkpoint` takes."""
+    """Return the short names of all published models."""
     return [*PUBLISHED, *ALIASES]
 
 
 def default_model() -> DefaultModel:
-    """The model to use when none is named: a tiny one that needs no download if there is one, else ``"tiny"``."""
+    """Return the default model: a tiny one that needs no download, if there is one, else ``"tiny"``."""
     packaged = packaged_model("tiny.en")
     if packaged:
         return DefaultModel("tiny.en", f"it is installed ({packaged.origin})")
     for name in ("tiny", "tiny.en"):
         if find_in_cache(_REPOSITORIES[name], name, None):
             return DefaultModel(name, "it is in the hub's cache")
-    return DefaultModel("tiny", "no model is here yet, and it is the smallest for all languages")
+    return DefaultModel("tiny", "it is the smallest multilingual model, and none is installed yet")
 
 
 def packaged_model(name: str) -> CheckpointFiles | None:
-    """A model from an installed package of weights; ``None`` if no package holds it or none is installed.
+    """Return a model's files from an installed weight package, or None if there is none.
 
-    The package's own code is not run: only its folder is looked up. Of a version other than the one this release
-    knows, too, the weights, the configuration and the tokenizer have to have the known sha256
-    (:func:`minwhisper.checkpoints.checksums.verify_checksums`).
+    Only the package's folder is looked up; its code does not run. Whatever the package's version, its files need the
+    sha256 that is listed here (see :func:`minwhisper.checkpoints.checksums.verify_checksums`).
     """
     short = short_name(name)
     package = _PACKAGES.get(short)
     if package is None:
         return None
     weights, origins = [], []
-    for distribution, module, inside in package.pieces:
+    for distribution, module, inside in package.parts:
         spec = importlib.util.find_spec(module)
         folders = (spec and spec.submodule_search_locations) or ()
         found = [path for folder in folders if (path := Path(folder) / inside).is_file()]
@@ -171,35 +173,35 @@ def packaged_model(name: str) -> CheckpointFiles | None:
 
 
 def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
-    """Return the checkpoint in a folder that the user named."""
+    """Return the checkpoint in a folder named by the user."""
     folder = expand_path(text)
     if revision is not None:
-        raise OptionError(f"revision {short_repr(revision)}: a folder has no revisions, only a hub id has; omit it")
-    if not os.path.isdir(folder):  # unlike the methods of Path these do not raise for a name that cannot be
-        what = "is a file" if os.path.exists(folder) else "does not exist"
-        raise ModelNotFoundError(
-            f"folder {short_repr(text, 300)} {what}; expected a folder that holds {SAFETENSORS} or {MODEL_BIN} and "
-            "config.json"
-        )
+        raise OptionError(f"revision {short_repr(revision)}: only a hub id has revisions, a folder has none; omit it")
+    if os.path.isfile(folder):  # unlike the methods of Path, those of os.path do not raise for an impossible name
+        raise ModelNotFoundError(_explain_name(str(folder)))
+    if not os.path.isdir(folder):
+        raise ModelNotFoundError(f"folder {short_repr(text, 300)} does not exist; expected a folder with {_CONTENTS}")
     return checkpoint_from_folder(folder, text, f"folder {text}")
 
 
 def short_name(name: str) -> str:
-    """The published model that a name means, ``"large-v3"`` for ``"large"``; empty for any other name."""
+    """Return the short name of a published model, ``"large-v3"`` for ``"large"``, or "" for any other model."""
     name = ALIASES.get(name, name)
     by_repository = {repository: short for short, repository in _REPOSITORIES.items()}
     return name if name in PUBLISHED else by_repository.get(name, "")
 
 
-def _unknown(name: str) -> str:
-    """What to say of a string that is no short name, no folder and no hub id."""
+def _explain_name(name: str) -> str:
+    """Return the error for a string that is not a short name, a folder or a hub id."""
+    if is_pickle(name):
+        return f"model {short_repr(name, 300)}: {explain_pickle(os.path.basename(name))}"
     if os.path.isfile(name):
-        return (
-            f"{short_repr(name, 300)} is a file; expected the folder with {SAFETENSORS} or {MODEL_BIN} and config.json"
-        )
-    plain = name.lower().removeprefix("openai").lstrip("-/").removeprefix("whisper-").removesuffix(".pt")
+        return f"model {short_repr(name, 300)} is a file; expected its folder, with {_CONTENTS}"
+    plain = name.lower().removeprefix("openai").lstrip("-/").removeprefix("whisper-")
     near = difflib.get_close_matches(plain, available_models(), n=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(available_models())};"
+    hint = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"known models: {', '.join(available_models())};"
+    )
     return f"unknown model {short_repr(name)}: {hint} a hub id is written 'owner/name', a folder './name'"
 
 

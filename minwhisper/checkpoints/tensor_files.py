@@ -1,9 +1,8 @@
-"""A checkpoint's tensors by name, whatever the format of its files.
+"""Chapter 5: read a checkpoint's tensors by name, from either format.
 
-:func:`open_tensors` gives a :class:`TensorFile` for the files that :mod:`minwhisper.checkpoints.sources` found; what
-differs
-between the formats is only how their table of contents is read. The one of safetensors is here: eight bytes with the
-length of a JSON header, the header (name → type, shape, first and last byte), then the data.
+:func:`open_tensors` returns a :class:`TensorFile` for the files that :mod:`minwhisper.checkpoints.sources` found. The
+formats differ only in their table of contents. That of safetensors is read here: eight bytes with the length of a JSON
+header, the header (name → dtype, shape, first and last byte), then the data.
 
 Walkthrough: section 7.
 """
@@ -22,7 +21,7 @@ from .files import CheckpointFiles
 from .storage import Storage, TensorInfo, guess_file_type
 
 MAX_TENSORS = 20_000
-"""Tensors that one checkpoint may have; the largest Whisper has 1,259."""
+"""The largest number of tensors in a checkpoint; the largest Whisper has 1,259."""
 
 _SAFETENSORS_TYPES = {
     "F64": "float64",
@@ -39,58 +38,59 @@ _SAFETENSORS_TYPES = {
 
 
 class TensorFile:
-    """Named tensors in files: what is there at no cost, and the numbers when they are asked for.
+    """The tensors of a checkpoint by name; values are read on request.
 
-    To be used in a ``with`` statement, or closed by hand.
+    Use it in a ``with`` statement, or call :meth:`close`.
     """
 
     def __init__(self, label: str, source: Storage, tensors: Mapping[str, TensorInfo]) -> None:
-        """``tensors`` says where in ``source`` each name lies; ``label`` is what messages call the checkpoint."""
+        """Wrap the ``tensors`` stored in ``source``; ``label`` names the checkpoint in messages."""
         self.label = label
         self._source = source
         self._tensors = tensors
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, by name."""
+        """Return the shape of every tensor by name."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def dtype(self, name: str) -> str:
-        """The type in which a tensor is stored, ``"float16"`` or ``"bfloat16"`` for example."""
+        """Return the dtype a tensor is stored in, such as ``"float16"`` or ``"bfloat16"``."""
         return self._find(name).dtype
 
     def read(self, name: str, dtype: str) -> Array:
-        """The tensor as an array of that dtype: fresh, writable, C-contiguous, converted straight from the file.
+        """Return the tensor as a new C-contiguous array of the given dtype.
 
-        Raises :class:`WeightsError` for a name that is not there.
+        Raises :class:`WeightsError` if there is no tensor of this name.
         """
         return self._source.read(self._find(name), dtype)
 
     def read_into(self, name: str, out: Array, first_row: int = 0) -> bool:
-        """Write the tensor into an array of its shape, or the rows from ``first_row`` on into a shorter one.
+        """Read the tensor into ``out``, an array of the same shape, or of fewer rows starting at ``first_row``.
 
-        Returns whether all values are finite in the array. Raises :class:`WeightsError` for a name that is not there.
+        Returns True if all values in ``out`` are finite. Raises :class:`WeightsError` if there is no tensor of this
+        name.
         """
         return self._source.read_into(self._find(name), out, first_row)
 
     def is_finite(self, name: str) -> bool:
-        """Return whether all values of a tensor are finite as they are stored."""
+        """Return True if all stored values of a tensor are finite."""
         return self._source.is_finite(self._find(name))
 
     @property
     def size(self) -> int:
-        """The bytes of all files together."""
+        """The total size of all files in bytes."""
         return self._source.size
 
     def nbytes(self, name: str) -> int:
-        """The bytes that a tensor fills."""
+        """Return the size of a stored tensor in bytes."""
         return self._find(name).nbytes
 
     def equal(self, name: str, other: str) -> bool:
-        """Whether two names stand for the same numbers in the same shape; nothing is read if one is an alias."""
+        """Return True if two tensors have the same shape and values; aliases are equal without reading."""
         return self._source.equal(self._find(name), self._find(other))
 
     def close(self) -> None:
-        """Let go of the files. Arrays that were read stay valid."""
+        """Close the files. Arrays that were read remain valid."""
         self._source.close()
 
     def __enter__(self) -> Self:
@@ -105,14 +105,14 @@ class TensorFile:
         if name in self._tensors:
             return self._tensors[name]
         near = difflib.get_close_matches(name, self._tensors, n=1)
-        hint = f"is it {near[0]}?" if near else f"it has {len(self._tensors)} others"
-        raise WeightsError(f"{self.label}: no tensor is called {printable(name, 80)}; {printable(hint, 100)}")
+        hint = f"did you mean {near[0]}?" if near else f"the file has {len(self._tensors)} other tensors"
+        raise WeightsError(f"{self.label}: no tensor is named {printable(name, 80)}; {printable(hint, 100)}")
 
 
 def open_tensors(files: CheckpointFiles) -> TensorFile:
     """Open a checkpoint's weights, in one file or several.
 
-    Raises :class:`WeightsError` naming the file, and the tensor where one is to blame, if they cannot be read.
+    Raises :class:`WeightsError`, which names the file and the tensor, if they cannot be read.
     """
     source = Storage(files.weights)
     try:
@@ -124,57 +124,56 @@ def open_tensors(files: CheckpointFiles) -> TensorFile:
 
 
 def index_safetensors(source: Storage) -> dict[str, TensorInfo]:
-    """Return every tensor of a safetensors file, or of the shards of one, by name.
+    """Return all tensors of one or several safetensors files by name.
 
-    Raises :class:`WeightsError` for another kind of file, a damaged one, and one whose table of contents is longer than
-    that of any model.
+    Raises :class:`WeightsError` for another type of file, a damaged one, or an implausibly long header.
     """
     tensors: dict[str, TensorInfo] = {}
     for number, path in enumerate(source.paths):
         start, end = source.starts[number : number + 2]
-        length = _validate(source, number)
+        length = _header_length(source, number)
         header = parse_json(source.read_bytes(start + 8, start + 8 + length).tobytes(), str(path))
         header.pop("__metadata__", None)
         if len(tensors) + len(header) > MAX_TENSORS:
             raise WeightsError(
-                f"{path}: expected the tensors of a Whisper model, at most {MAX_TENSORS:,}, there are more; fetch the "
-                "file again"
+                f"{path}: expected at most {MAX_TENSORS:,} tensors, as in a Whisper model, the file has more; download "
+                "the file again"
             )
         for name, entry in header.items():
             shown = printable(name, 80)
             if name in tensors:
-                raise WeightsError(f"{path}: {shown} is in another shard too; the shards are not of one checkpoint")
+                raise WeightsError(f"{path}: {shown} is also in another shard; are the shards of one checkpoint?")
             dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
             if dtype is None or (dtype.endswith(("int8", "int16")) and len(entry["shape"]) > 1):
                 raise WeightsError(
                     f"{path}: {shown} is stored as {printable(entry['dtype'], 40)}, expected F16, BF16 or F32; "
-                    "quantised weights are not read here: take the checkpoint that they were made from"
+                    "quantised weights are not supported: use the checkpoint before quantisation"
                 )
             offset = start + 8 + length + entry["data_offsets"][0]
             tensors[name] = TensorInfo(tuple(entry["shape"]), dtype, offset)
-            if offset + tensors[name].nbytes > end:  # the library has checked it, unless the file was replaced since
-                raise WeightsError(f"{path}: {shown} ends behind the file; load it again")
+            if offset + tensors[name].nbytes > end:  # False after the library's check, unless the file was replaced
+                raise WeightsError(f"{path}: {shown} ends after the end of the file; load it again")
     return tensors
 
 
-def _validate(source: Storage, number: int) -> int:
-    """Return the length of a file's header after the safetensors library has judged that header.
+def _header_length(source: Storage, number: int) -> int:
+    """Return the length of a file's header, after validating the file with the safetensors library.
 
-    The library checks that the header is whole, and that shapes and types add up to exactly the bytes there are. Its
-    own arrays are not used: for bfloat16 they need another package, and to float32 they would come by a copy more.
+    The library checks that the header is complete, and that the shapes and dtypes match the size of the file. Its
+    arrays are not used: bfloat16 would need another package, and a conversion to float32 another copy.
     """
     from safetensors import SafetensorError, safe_open
 
     path, start, end = source.paths[number], *source.starts[number : number + 2]
     head = source.read_bytes(start, min(start + 64, end)).tobytes()
-    look = guess_file_type(head)
-    if look != "a safetensors file":
-        raise WeightsError(f"{path}: expected a safetensors file, this is {look}; fetch the file again")
+    found = guess_file_type(head)
+    if found != "a safetensors file":
+        raise WeightsError(f"{path}: expected a safetensors file, this is {found}; download the file again")
     length = int.from_bytes(head[:8], "little")
     if length > MAX_TEXT_BYTES:
         raise WeightsError(
-            f"{path}: the safetensors file is incomplete or damaged (it states a header of {length:,} bytes, expected "
-            f"at most {MAX_TEXT_BYTES:,}); fetch the file again"
+            f"{path}: the safetensors file is incomplete or damaged (its header has {length:,} bytes, expected at "
+            f"most {MAX_TEXT_BYTES:,}); download the file again"
         )
     try:
         with safe_open(path, framework="numpy"):
@@ -182,5 +181,5 @@ def _validate(source: Storage, number: int) -> int:
     except (SafetensorError, OSError, ValueError) as error:
         problem = printable(" ".join(str(error).split()), 300)
         raise WeightsError(
-            f"{path}: the safetensors file is incomplete or damaged ({problem}); fetch the file again"
+            f"{path}: the safetensors file is incomplete or damaged ({problem}); download the file again"
         ) from error

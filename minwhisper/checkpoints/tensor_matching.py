@@ -1,7 +1,7 @@
-"""Chapter 5. Match the tensors of a file with those that a configuration expects, before any of them is read.
+"""Chapter 5: match the tensors of a file with those that the configuration expects.
 
-Names and shapes are judged first, and memory is allocated afterwards: a configuration of a few bytes can state sizes
-that no machine has.
+Names and shapes are checked before any memory is allocated, because a damaged configuration of a few bytes can ask for
+more memory than any machine has.
 
 Walkthrough: section 7.
 """
@@ -18,57 +18,57 @@ from .tensor_files import TensorFile
 
 
 class LoadReport(NamedTuple):
-    """The tensors that did not match when a checkpoint was read: both empty unless ``strict=False`` let it pass."""
+    """The tensors of a checkpoint that did not match: none, unless it was loaded with ``strict=False``."""
 
-    missing: tuple[str, ...]  # in this package's names; such a weight is zero
-    unexpected: tuple[str, ...]  # in the file's own names
+    missing: tuple[str, ...]  # by this package's names; these weights are zero
+    unexpected: tuple[str, ...]  # by the file's names
 
     def __str__(self) -> str:
-        """The problems in words, or nothing."""
+        """Describe the mismatch; an empty string if there is none."""
         both = (("missing", self.missing), ("unexpected", self.unexpected))
-        return "; ".join(f"{kind} tensors ({len(names)}): {_some(names)}" for kind, names in both if names)
+        return "; ".join(f"{kind} tensors ({len(names)}): {_abbreviate(names)}" for kind, names in both if names)
 
 
 class TensorSlice(NamedTuple):
-    """A tensor, or a part of a stack of them."""
+    """A tensor of the model and its place in the file, where several tensors can be stacked into one."""
 
-    name: str  # in this package
-    theirs: str  # the file's name of the stack
-    first_row: int  # of the stack
+    name: str  # this package's name
+    stored_name: str  # the file's name of the stack
+    first_row: int  # in the stack
 
 
 class MatchedTensors(NamedTuple):
-    """The tensors that were found, and those that do not match."""
+    """The expected tensors that the file has, and a report of those that do not match."""
 
     parts: list[TensorSlice]
-    zeros: list[TensorSlice]  # parts that have to be zero, of shape (known[name])
-    known: Mapping[str, Shape]  # the shapes of all of them
+    key_biases: list[TensorSlice]  # must be zero
+    shapes: Mapping[str, Shape]  # by this package's names
     report: LoadReport
 
 
 def match_tensors(
     tensors: TensorFile, translate: Callable[[str], tuple[str, ...]], expected: Mapping[str, Shape], strict: bool
 ) -> MatchedTensors:
-    """Find every expected tensor in a file, under the names that ``translate`` gives it.
+    """Find every expected tensor in a file; ``translate`` maps the file's names to this package's.
 
-    Raises :class:`WeightsError` for a tensor of another shape, for one that is there twice and not the same, for a file
-    that has less than half of the values, and, with ``strict``, for any missing or unexpected tensor.
+    Raises :class:`WeightsError` for a wrong shape, for two different tensors of one name, for a file with less than
+    half of the model's values, and, with ``strict``, for any missing or unexpected tensor.
     """
-    # Whisper's keys have no bias, but a file that stacks keys and values has one, which has to be zero.
+    # Whisper's key projections have no bias. A file that stacks keys and values has one, which must be zero.
     keys = [name.removesuffix(".weight") for name in expected if name.endswith(".key.weight")]
-    known = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
-    stacks, unexpected = _stacks(tensors, translate, known)
+    shapes = {**expected, **{f"{key}.bias": expected[f"{key}.weight"][:1] for key in keys}}
+    stacks, unexpected = _find_stacks(tensors, translate, shapes)
     found: list[TensorSlice] = []
-    for names, theirs in stacks.items():
+    for names, stored_name in stacks.items():
         first_row = 0
         for name in names:
-            found.append(TensorSlice(name, theirs, first_row))
-            first_row += known[name][0]
+            found.append(TensorSlice(name, stored_name, first_row))
+            first_row += shapes[name][0]
     parts = [part for part in found if part.name in expected]
-    there = {part.name for part in parts}
-    report = LoadReport(tuple(name for name in expected if name not in there), unexpected)
+    present = {part.name for part in parts}
+    report = LoadReport(tuple(name for name in expected if name not in present), unexpected)
     _check_amount(tensors, expected, stacks, report, strict)
-    return MatchedTensors(parts, [part for part in found if part.name not in expected], known, report)
+    return MatchedTensors(parts, [part for part in found if part.name not in expected], shapes, report)
 
 
 def _check_amount(
@@ -78,7 +78,7 @@ def _check_amount(
     report: LoadReport,
     strict: bool,
 ) -> None:
-    """Raise :class:`WeightsError` if too much is missing, or if a small file would become large weights."""
+    """Raise :class:`WeightsError` if too much is missing, or if the aliases of a small file make it large."""
     if strict and str(report):
         raise WeightsError(f"{tensors.label}: {report}; {CONFIG_HINT} (load_model with strict=False loads it anyway)")
     missing = sum(prod(expected[name]) for name in report.missing)
@@ -87,39 +87,39 @@ def _check_amount(
     stored = sum(map(tensors.nbytes, stacks.values()))
     if stored > 2 * tensors.size:
         raise WeightsError(
-            f"{tensors.label}: expected tensors of at most {tensors.size:,} bytes, which the file has, its aliases "
-            f"make them {stored:,}; fetch or convert the model again"
+            f"{tensors.label}: expected tensors of at most {tensors.size:,} bytes, the size of the file, its "
+            f"aliases add up to {stored:,}; download or convert the model again"
         )
 
 
-def _stacks(
-    tensors: TensorFile, translate: Callable[[str], tuple[str, ...]], known: Mapping[str, Shape]
+def _find_stacks(
+    tensors: TensorFile, translate: Callable[[str], tuple[str, ...]], shapes: Mapping[str, Shape]
 ) -> tuple[dict[tuple[str, ...], str], tuple[str, ...]]:
-    """Find the file's name of each tensor or stack of tensors, and its names that mean nothing."""
+    """Return the file's name of each tensor or stack of tensors, and the file's unexpected names."""
     stacks: dict[tuple[str, ...], str] = {}
     unexpected = []
-    for theirs, shape in tensors.shapes().items():
-        names = translate(theirs)
-        if not all(name in known for name in names):
-            unexpected.append(theirs)
+    for stored_name, shape in tensors.shapes().items():
+        names = translate(stored_name)
+        if not all(name in shapes for name in names):
+            unexpected.append(stored_name)
         elif names:
-            rows, *others = known[names[0]]
+            rows, *others = shapes[names[0]]
             stacked = (len(names) * rows, *others)
             if shape != stacked:
                 raise WeightsError(
-                    f"{tensors.label}: {names[0]}: expected {stacked}, the file has {shape} (as {theirs}); "
+                    f"{tensors.label}: {names[0]}: expected {stacked}, the file has {shape} (as {stored_name}); "
                     f"{CONFIG_HINT}"
                 )
-            first = stacks.setdefault(names, theirs)
-            if not tensors.equal(first, theirs):
+            first = stacks.setdefault(names, stored_name)
+            if not tensors.equal(first, stored_name):
                 raise WeightsError(
-                    f"{tensors.label}: {names[0]}: expected {first} and {theirs} to be the same (tied), the file has "
-                    "two that differ; was this model trained with tie_word_embeddings off?"
+                    f"{tensors.label}: {names[0]}: expected {first} and {stored_name} to be equal (tied), they differ; "
+                    "was this model trained with tie_word_embeddings=False?"
                 )
     return stacks, tuple(unexpected)
 
 
-def _some(names: tuple[str, ...], most: int = 4) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(printable(name, 80) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _abbreviate(names: tuple[str, ...], limit: int = 4) -> str:
+    """Return the first names and the number of the others."""
+    shown = ", ".join(printable(name, 80) for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -73,10 +73,14 @@ def test_a_damaged_index_is_named(tmp_path: Path, index: str, message: str) -> N
         (
             [],
             ModelNotFoundError,
-            "no weights; looked for model.safetensors, model.safetensors.index.json, model.bin and",
+            "found no weights; expected model.safetensors, model.safetensors.index.json, model.bin or",
         ),
-        (["pytorch_model.bin", "config.json"], ModelNotFoundError, "has only pytorch_model.bin, a pickle"),
-        (["tiny.pt"], ModelNotFoundError, "has only tiny.pt, a pickle, which can run code and is never read"),
+        (
+            ["pytorch_model.bin", "config.json"],
+            ModelNotFoundError,
+            "no model.safetensors: pytorch_model.bin is a pickle, .* from_pretrained",
+        ),
+        (["tiny.pt"], ModelNotFoundError, "tiny.pt is a pickle, which can run code and is not read; use 'tiny'"),
         (["model.safetensors"], ModelNotFoundError, "config.json is missing"),
         (["model.bin.part1", "model.bin.part3"], WeightsError, "model.bin.part2 missing"),
         (["model.bin.part1000000000"], WeightsError, "model.bin.part1 missing"),  # at once, without counting so far

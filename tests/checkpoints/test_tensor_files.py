@@ -81,7 +81,7 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     with open_tensors(files("safetensors", *one, *two)) as tensors:
         np.testing.assert_array_equal(tensors.read("a", "float16"), TENSORS["half"])
         np.testing.assert_array_equal(tensors.read("b", "float32"), TENSORS["single"])
-    with pytest.raises(WeightsError, match="a is in another shard too"):
+    with pytest.raises(WeightsError, match="a is also in another shard"):
         open_tensors(files("safetensors", *one, *one))
 
 
@@ -103,7 +103,7 @@ WHOLE = save({"weight": np.ones((4, 4), np.float32)})
     ],
 )
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, data: bytes, message: str) -> None:
-    with pytest.raises(WeightsError, match=rf"^\S*model\.safetensors: .*{message}.*fetch the file again$"):
+    with pytest.raises(WeightsError, match=rf"^\S*model\.safetensors: .*{message}.*download the file again$"):
         open_tensors(safetensors(tmp_path, data))
 
 
@@ -122,16 +122,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_there_gets_a_hint(tmp_path: Path) -> None:
     with open_tensors(safetensors(tmp_path, WHOLE)) as tensors:
-        with pytest.raises(WeightsError, match=r"the label: no tensor is called weights; is it weight\?"):
+        with pytest.raises(WeightsError, match=r"the label: no tensor is named weights; did you mean weight\?"):
             tensors.read("weights", "float32")
-        with pytest.raises(WeightsError, match="it has 1 others"):
+        with pytest.raises(WeightsError, match="the file has 1 other tensors"):
             tensors.dtype("bias")
 
 
 def test_closed_files_are_not_read(tmp_path: Path) -> None:
     tensors = open_tensors(safetensors(tmp_path, WHOLE))
     tensors.close()
-    with pytest.raises(ValueError, match="closed already"):
+    with pytest.raises(ValueError, match="already closed"):
         tensors.read("weight", "float32")
 
 
