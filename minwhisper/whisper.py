@@ -42,7 +42,7 @@ from .model.config import ALIASES, PUBLISHED, WhisperConfig
 from .model.decoder import decode
 from .model.engine import Engine, PlainEngine
 from .model.layers import Weights
-from .model.weight_names import expected_shapes, flatten, nest
+from .model.weight_names import expected_shapes
 from .model.weights import check_dtype, random_weights
 from .printable import short_repr
 from .tokenizer.tokenizer import Tokenizer
@@ -88,12 +88,13 @@ def load_model(
     with wrap_os_errors(name):
         files = find_checkpoint(name, revision)
         with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-            checkpoint = load_checkpoint(files, place, dtype, strict, layout_for(place, dtype, plain))
+            layout = layout_for(place, dtype, plain)
+            checkpoint = load_checkpoint(files, place, dtype, strict, layout)
         tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     warn_about(files.label, short_window_limits(checkpoint.config), stacklevel=2)
     return Whisper(
         checkpoint.config,
-        checkpoint.weights,
+        checkpoint.weights if layout is None else unpacked(checkpoint.weights, keep=True),
         tokenizer,
         name=files.label,
         device=place,
@@ -107,10 +108,14 @@ def load_model(
 
 @dataclass(frozen=True, repr=False, eq=False)  # a model is equal to itself only: comparing all weights is no use
 class Whisper:
-    """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`."""
+    """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`.
+
+    ``weights`` is for reading. A float32 model on a CPU keeps the decoder's matrices in another memory layout and copies
+    each of them when it is first read here. To change weights, load the model with ``plain=True``.
+    """
 
     config: WhisperConfig
-    stored: Weights  # {"encoder": …, "decoder": …}, as the engine wants them: see minwhisper.fast.cpu.weights
+    weights: Weights  # {"encoder": …, "decoder": …}: see minwhisper.model.weight_names
     maybe_tokenizer: Tokenizer | None = None  # None for an untrained model
     name: str = "whisper"
     device: str = "cpu"
@@ -137,7 +142,10 @@ class Whisper:
             config = PUBLISHED[name]
         place, numbers = resolve_device(device), config
         with MemoryGuard(place, "an untrained model", dtype, False, lambda: numbers).loading():
-            weights = random_weights(config, seed, dtype, place, layout_for(place, dtype, plain=False))
+            layout = layout_for(place, dtype, plain=False)
+            weights = random_weights(config, seed, dtype, place, layout)
+        if layout is not None:
+            weights = unpacked(weights, keep=True)
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
 
     @property
@@ -158,29 +166,10 @@ class Whisper:
         return "float64" if self.dtype == "float64" else "float32"
 
     @cached_property
-    def weights(self) -> Weights:
-        """The weights by name as the layers take them, {"encoder": …, "decoder": …}: see
-        :mod:`minwhisper.model.weight_names`.
-
-        Of a model that is laid out for speed on a CPU the matrices of the decoder's steps are copies, made when they
-        are first asked for and kept. They are for reading: what of a change to them reaches the engine differs from
-        one to the next. Who wants to change weights loads the model with ``plain=True``.
-        """
-        return nest(dict(flatten(unpacked(self.stored))))
-
-    @property
-    def decoder_weights(self) -> Weights:
-        """The "decoder" branch of :attr:`weights` to be used once, of which nothing is kept.
-
-        The table of tokens, which is used at both ends, is copied at once, a block's matrices when they are asked for.
-        """
-        return dict(unpacked(self.stored["decoder"]))
-
-    @cached_property
     def engine(self) -> Engine:
         """What computes: the layers as they are written, or the same scheduled for speed on a CPU or a GPU."""
         if uses_cpu_engine(self.device, self.dtype, self.plain):
-            return CpuEngine(self.stored, self.config, self.threads)
+            return CpuEngine(self.weights, self.config, self.threads)
         if self.device == "cpu":
             return PlainEngine(self.weights, self.config)
         make = PlainEngine if self.plain or self.dtype == "float64" else gpu_engine
@@ -188,7 +177,7 @@ class Whisper:
             return GuardedEngine(make(self.weights, self.config, self.device), self._guard)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy, or another process, is given: not the engine, with its threads, nor weights laid out anew."""
+        """Return what a copy or a pickle holds: the fields, not the engine and its threads."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -233,7 +222,7 @@ class Whisper:
             raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
         # With all threads of the library: these are the layers as they are written.
         with on_device(self.device), self._guard.at("computing logits"):
-            return decode(to_device(ids, self.device), self._placed(features), self.decoder_weights, self.config)
+            return decode(to_device(ids, self.device), self._placed(features), self.engine.decoder_weights, self.config)
 
     def detect_language(self, mel: Array) -> tuple[Any, Any]:
         """The language's token, and the probability of every language by its code, from a window's mel.

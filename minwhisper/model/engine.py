@@ -45,6 +45,10 @@ class Engine(Protocol):
     def config(self) -> WhisperConfig:
         """The model's numbers."""
 
+    @property
+    def decoder_weights(self) -> Weights:
+        """The "decoder" branch of the weights as the layers take them, for word alignment; to be used once."""
+
     def session(self) -> AbstractContextManager[Any]:
         """A context in which it computes best: to be entered around many calls; a single one needs none."""
 
@@ -67,6 +71,12 @@ class PlainEngine(NamedTuple):
     weights: Weights  # {"encoder": …, "decoder": …}
     config: WhisperConfig
     device: str = "cpu"
+
+    @property
+    def decoder_weights(self) -> Weights:
+        """See :class:`Engine`."""
+        decoder: Weights = self.weights["decoder"]
+        return decoder
 
     def session(self) -> AbstractContextManager[Any]:
         """The device of the weights is CuPy's current one."""

@@ -11,7 +11,6 @@ from ..common.backend import Array
 from ..decoding.options import DecodingOptions
 from ..model.config import WhisperConfig
 from ..model.engine import Engine
-from ..model.layers import Weights
 from ..tokenizer.tokenizer import Tokenizer
 
 
@@ -46,11 +45,6 @@ class SpeechModel(Protocol):
     @property
     def engine(self) -> Engine:
         """The scheduled encoder and decoder."""
-        ...
-
-    @property
-    def decoder_weights(self) -> Weights:
-        """The decoder's weights in the layout of :mod:`minwhisper.model.layers`, for word alignment."""
         ...
 
     def encode(self, mel: Array) -> Array:

@@ -124,7 +124,7 @@ class SequentialTranscription:
             window.size,
             prompt=model.tokenizer.sot_sequence(self._language, options.decoding_options[0].task, timestamps=True),
             heads=model.alignment_heads,
-            weights=model.decoder_weights,
+            weights=model.engine.decoder_weights,
             config=model.config,
             tokenizer=model.tokenizer,
             language=self._language,

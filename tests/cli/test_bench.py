@@ -12,7 +12,7 @@ from minwhisper.fast.cpu.engine import CpuEngine
 
 @pytest.fixture(scope="module")
 def timed(tiny_en):
-    engine = CpuEngine(tiny_en.stored, tiny_en.config, 1)
+    engine = CpuEngine(tiny_en.weights, tiny_en.config, 1)
     rates = bench.Rates(50e9, 20e9)
     encoder = {stage.name: stage for stage in bench.encoder_stages(tiny_en, engine, rates)}
     decoder = {stage.name: stage for stage in bench.decoder_stages(tiny_en, engine, rates)}

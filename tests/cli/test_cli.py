@@ -193,9 +193,9 @@ def test_parity_shows_every_stage(command):
 def test_parity_fails_for_a_model_that_is_not_exact(command, tiny_en, monkeypatch):
     from dataclasses import replace
 
-    weights = dict(tiny_en.stored)
+    weights = dict(tiny_en.weights)
     weights["encoder"] = {**weights["encoder"], "positions": weights["encoder"]["positions"] * 1.001}
-    monkeypatch.setattr("minwhisper.cli.main.load_model", lambda *_: replace(tiny_en, stored=weights))
+    monkeypatch.setattr("minwhisper.cli.main.load_model", lambda *_: replace(tiny_en, weights=weights))
     result = command("parity", "tiny.en")
     assert result.status == 1
     assert "stem is off by more than 1e-05" in result.out

@@ -9,7 +9,7 @@ from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.fast.cpu.layers import Linear
-from minwhisper.fast.cpu.panels import PanelLinear, Panels, unpacked
+from minwhisper.fast.cpu.panels import PanelLinear, Panels, packed, unpacked
 from minwhisper.fast.cpu.weights import empty_weights
 from minwhisper.model.config import PUBLISHED
 from minwhisper.model.weight_names import flatten
@@ -27,7 +27,7 @@ def assert_same(found, expected):
 
 
 def test_the_engine_computes_with_what_was_read(model):
-    stored, engine = model.stored, CpuEngine(model.stored, model.config, 1)
+    stored, engine = packed(model.weights), CpuEngine(model.weights, model.config, 1)
     pairs = [(engine.decoder.token_embedding, [stored["decoder"]["token_embedding"]])]
     for half in ("encoder", "decoder"):
         for block, ours in zip(stored[half]["blocks"], getattr(engine, half).blocks, strict=True):
@@ -72,12 +72,12 @@ def test_what_is_missing_is_zero(tmp_path):
 def test_untrained_weights_are_the_same_in_any_layout():
     expected = dict(flatten(random_weights(PUBLISHED["tiny"], 3)))
     untrained = Whisper.random("tiny", seed=3)
-    assert isinstance(untrained.stored["decoder"]["token_embedding"], Panels)
-    assert_same(dict(flatten(unpacked(untrained.stored))), expected)
+    assert isinstance(packed(untrained.weights)["decoder"]["token_embedding"], Panels)
+    assert_same(dict(flatten(untrained.weights)), expected)
 
 
 def test_the_layers_of_a_model_see_what_its_engine_computes_with(tiny_en):
     weights = tiny_en.weights
     assert weights is tiny_en.weights
     assert np.array_equal(weights["decoder"]["token_embedding"], tiny_en.engine.decoder.token_embedding.weight())
-    assert np.shares_memory(weights["encoder"]["positions"], tiny_en.stored["encoder"]["positions"])
+    assert np.shares_memory(weights["encoder"]["positions"], packed(tiny_en.weights)["encoder"]["positions"])

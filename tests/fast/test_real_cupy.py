@@ -83,7 +83,7 @@ def test_a_graph_gives_the_bits_of_its_kernels_launched_one_by_one(pretended_gpu
     there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
     found = []
     for use_graph in (True, False):
-        engine = gpu_engine(there.stored, there.config, there.device)
+        engine = gpu_engine(there.weights, there.config, there.device)
         assert isinstance(engine, GpuEngine)
         engine.runner.use_graph = use_graph
         pretended_gpu.forget_counts()

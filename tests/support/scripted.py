@@ -107,10 +107,9 @@ class Scripted:
 
     name: ClassVar[str] = "scripted"
     device: ClassVar[str] = "cpu"
-    decoder_weights: ClassVar[dict[str, Any]] = {}
     stream = Whisper.stream
     transcribe = Whisper.transcribe
-    engine: ClassVar[PlainEngine] = PlainEngine({}, PUBLISHED["tiny"])  # computes nothing: what does is scripted
+    engine: ClassVar[PlainEngine] = PlainEngine({"decoder": {}}, PUBLISHED["tiny"])  # never computes
 
     def __post_init__(self) -> None:
         if not callable(self.script):

@@ -135,7 +135,7 @@ def test_segments_have_words_and_their_times():
         assert call == {
             "prompt": t.sot_sequence("de", "transcribe", timestamps=True),
             "heads": ((0, 0),),
-            "weights": model.decoder_weights,
+            "weights": model.engine.decoder_weights,
             "config": model.config,
             "tokenizer": t,
             "language": "de",

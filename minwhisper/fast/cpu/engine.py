@@ -11,6 +11,7 @@ from ...model.layers import Weights
 from . import decoder as cpu_decoder
 from . import encoder as cpu_encoder
 from .cache import CpuCache
+from .panels import packed, unpacked
 from .threads import Pool, one_blas_thread, usable_cores
 
 
@@ -30,8 +31,18 @@ class CpuEngine:
         """
         self.config = config
         self.pool = Pool(threads or usable_cores())
-        self.encoder = cpu_encoder.EncoderWeights.of(weights["encoder"])
-        self.decoder = cpu_decoder.DecoderWeights.of(weights["decoder"])
+        weights = packed(weights)
+        self._packed = packed(weights["decoder"])
+        self.encoder = cpu_encoder.EncoderWeights.of(packed(weights["encoder"]))
+        self.decoder = cpu_decoder.DecoderWeights.of(self._packed)
+
+    @property
+    def decoder_weights(self) -> Weights:
+        """See :class:`~minwhisper.model.engine.Engine`: copies, of which nothing is kept here.
+
+        The token embedding, which is used at both ends, is copied once, and a block's matrices when the block is used.
+        """
+        return dict(unpacked(self._packed))
 
     def session(self) -> AbstractContextManager[Any]:
         """Products run on one thread each; switching to that once is better than at every call."""

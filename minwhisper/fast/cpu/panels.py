@@ -175,25 +175,42 @@ class PanelLinear(NamedTuple):
 
 
 class Unpacked(Mapping[str, Any]):
-    """Weights in the layout of the layers, where some are stored as panels: each access makes a copy of the matrix."""
+    """Weights in the layout of the layers, where some are stored as panels: a matrix is copied on access.
 
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
+    With ``keep`` it is copied once, on the first access. The copies are not pickled.
+    """
+
+    def __init__(self, weights: Weights, keep: bool = False) -> None:
+        self.packed, self.keep = weights, keep
+        self._kept: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        return unpacked(self._weights[name])
+        if name in self._kept:
+            return self._kept[name]
+        found = unpacked(self.packed[name], self.keep)
+        if self.keep:
+            self._kept[name] = found
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
+        return iter(self.packed)
 
     def __len__(self) -> int:
-        return len(self._weights)
+        return len(self.packed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unpacked, (self.packed, self.keep)
 
 
-def unpacked(weights: Any) -> Any:
+def unpacked(weights: Any, keep: bool = False) -> Any:
     """Return weights, a mapping or a tuple of them, in the layout of the layers. Only panels are converted."""
     if isinstance(weights, Panels):
         return weights.weight()
     if isinstance(weights, Mapping):
-        return Unpacked(weights)
-    return tuple(map(unpacked, weights)) if isinstance(weights, tuple) else weights
+        return Unpacked(weights, keep)
+    return tuple(unpacked(weight, keep) for weight in weights) if isinstance(weights, tuple) else weights
+
+
+def packed(weights: Weights) -> Weights:
+    """Return the weights that :func:`unpacked` was given; any others as they are."""
+    return weights.packed if isinstance(weights, Unpacked) else weights

@@ -49,7 +49,8 @@ class GpuEngine:
     def __init__(self, weights: Weights, config: WhisperConfig, device: str, kernels: Kernels) -> None:
         """See :func:`gpu_engine`."""
         self.config, self.device = config, device
-        self._encoder, decoder = weights["encoder"], weights["decoder"]
+        self._encoder, self.decoder_weights = weights["encoder"], weights["decoder"]
+        decoder = self.decoder_weights
         with on_device(device):
             stored = decoder["token_embedding"].dtype
             self._tile = tile_bytes(config, stored, measure_card(device).available - memory_pool().used_bytes())

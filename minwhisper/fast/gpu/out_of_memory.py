@@ -12,6 +12,7 @@ from ...decoding.search import DecoderRequest, DecoderResponse, choose_batch
 from ...errors import DeviceMemoryError
 from ...model.config import PUBLISHED, WhisperConfig
 from ...model.engine import DecoderInput, Engine
+from ...model.layers import Weights
 from ..devices import is_out_of_memory
 from .memory import GPU_DTYPES, device_memory, measure_card, memory_pool, models_for
 
@@ -135,6 +136,11 @@ class GuardedEngine:
     def config(self) -> WhisperConfig:
         """The model's numbers."""
         return self._engine.config
+
+    @property
+    def decoder_weights(self) -> Weights:
+        """See :class:`~minwhisper.model.engine.Engine`."""
+        return self._engine.decoder_weights
 
     @contextmanager
     def session(self) -> Iterator[None]:
