@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from math import prod
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -51,6 +51,18 @@ from .transcription.transcribe import Progress, Transcription, transcribe_batche
 from .transcription.windows import check_options
 
 EMPTY_REPORT = LoadReport((), ())
+
+
+class NoTokenizer:
+    """The tokenizer of an untrained model: every use of it raises :class:`TokenizerError`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python looks for optional methods, to copy or pickle it
+            raise AttributeError(name)
+        raise TokenizerError("an untrained model has no tokenizer: load one with minwhisper.load_model")
+
+
+NO_TOKENIZER = cast(Tokenizer, NoTokenizer())
 
 
 def load_model(
@@ -116,7 +128,7 @@ class Whisper:
 
     config: WhisperConfig
     weights: Weights  # {"encoder": …, "decoder": …}: see minwhisper.model.weight_names
-    maybe_tokenizer: Tokenizer | None = None  # None for an untrained model
+    tokenizer: Tokenizer = NO_TOKENIZER  # an untrained model has none
     name: str = "whisper"
     device: str = "cpu"
     dtype: str = "float32"  # of the stored weights
@@ -147,13 +159,6 @@ class Whisper:
         if layout is not None:
             weights = unpacked(weights, keep=True)
         return cls(config, weights, name="untrained", device=place, dtype=dtype)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Text to tokens and back. An untrained model has none: raises :class:`TokenizerError`."""
-        if self.maybe_tokenizer is None:
-            raise TokenizerError("an untrained model has no tokenizer: load one with minwhisper.load_model")
-        return self.maybe_tokenizer
 
     @property
     def is_multilingual(self) -> bool:

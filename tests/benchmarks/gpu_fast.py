@@ -16,6 +16,7 @@ from gpu_report import Cells, at_least, at_most, row
 from gpu_t400 import encoder_operations, step_bytes
 from gpu_work import Contender, Timing, greedy_tokens, in_turn, launching, steps, transcribed_tokens, with_engine
 from minwhisper.common.backend import array_module, to_device
+from minwhisper.whisper import NoTokenizer
 
 ENCODER_RATIO, STEP_RATIO, BEAM_RATIO, TOKEN_RATIO = 1.1, 0.25, 0.8, 0.4  # of the peer's time, at most
 WAYS_TO_DECODE = "ours", "together", "theirs"
@@ -184,8 +185,8 @@ def host(lab: Lab) -> Iterator[Cells]:
     for size in lab.sizes:
         model, peer = lab.pair(size)
         mel = lab.mel(model)
-        if model.maybe_tokenizer is None:
-            model = with_engine(model, model.engine, maybe_tokenizer=borrowed_tokenizer(model.config))
+        if isinstance(model.tokenizer, NoTokenizer):
+            model = with_engine(model, model.engine, tokenizer=borrowed_tokenizer(model.config))
         features = model.encode(mel)
         many = array_module(features).concatenate([features] * lab.batch)
         window = peer and peer.features(mel)
@@ -201,7 +202,7 @@ def host(lab: Lab) -> Iterator[Cells]:
 
         count, clock = len(ours(50)), lab.gpu.seconds
         contenders = {"ours": ours}
-        if model.maybe_tokenizer is None:
+        if isinstance(model.tokenizer, NoTokenizer):
             lab.note(f"{size}: no tokenizer is here, so logit filters are left out")
         else:
             contenders |= {"together": together} | ({"theirs": theirs} if peer else {})

@@ -10,6 +10,7 @@ import numpy as np
 from minwhisper.common.backend import to_numpy
 from minwhisper.fast.gpu.engine import gpu_engine
 from minwhisper.model.engine import DecoderInput
+from minwhisper.whisper import NoTokenizer
 
 START, WORD = 50257, 400  # any tokens will do for timing
 LENGTH = 100  # tokens of a sequence when its steps are timed
@@ -98,7 +99,7 @@ def greedy_tokens(model: Any, mel: np.ndarray, most: int = 50, features: Any = N
     ``features`` of the window, (1, T, D), if there are any.
     """
     features = model.encode(mel) if features is None else features
-    if model.maybe_tokenizer is not None:
+    if not isinstance(model.tokenizer, NoTokenizer):
         return model.decode(features[0], language="en", sample_len=most).tokens
     engine, tokens = model.engine, filler(model, 1)[0]
     cache = engine.new_cache(features)

@@ -57,7 +57,7 @@ def tiny_en_there(pretended_cuda_started, encoded_once):
 
 def narrow(**where) -> minwhisper.Whisper:
     tokenizer = made_up_tokenizer(NARROW.vocab_size)
-    return replace(minwhisper.Whisper.random(NARROW, seed=4, **where), maybe_tokenizer=tokenizer)
+    return replace(minwhisper.Whisper.random(NARROW, seed=4, **where), tokenizer=tokenizer)
 
 
 # ------------------------------------------------------------------------------------------ numbers

@@ -40,7 +40,7 @@ def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
     reserve(pool_bytes(expected, dtype), "cuda:0")
     weights = nest({name: cupy.empty(shape, dtype) for name, shape in expected.items()})
     tokenizer = made_up_tokenizer(config.vocab_size)
-    return minwhisper.Whisper(config, weights, maybe_tokenizer=tokenizer, device="cuda:0", dtype=dtype)
+    return minwhisper.Whisper(config, weights, tokenizer=tokenizer, device="cuda:0", dtype=dtype)
 
 
 def silence(model, *windows: int) -> np.ndarray:
