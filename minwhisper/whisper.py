@@ -122,7 +122,7 @@ def load_model(
 class Whisper:
     """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`.
 
-    ``weights`` is for reading. A float32 model on a CPU keeps the decoder's matrices in another memory layout and copies
+    ``weights`` is for reading. A float32 model on a CPU keeps the decoder's matrices in another layout and copies
     each of them when it is first read here. To change weights, load the model with ``plain=True``.
     """
 
