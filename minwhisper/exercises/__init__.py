@@ -1,7 +1,12 @@
-"""The exercises of the walkthrough: functions to write from scratch, and a check that says what is wrong with them.
+"""The exercises of the walkthrough: functions to write from scratch, with a checker that explains mistakes.
 
-``minwhisper exercise`` lists them, ``minwhisper exercise 2`` shows one, ``minwhisper exercise 2 attention.py`` checks
-an answer.
+In: a Python file with the reader's function. Out: the test cases that it passes, and a hint for the first that fails.
+
+* ``checking.py``: test cases, mistakes, and how a mistake is recognised
+* ``spectrogram.py``, ``attention.py``, ``cached.py``, ``beam.py``, ``timestamps.py``: the five exercises
+
+``minwhisper exercise`` lists them, ``minwhisper exercise 2`` prints one, and ``minwhisper exercise 2 attention.py``
+checks an answer. They belong to sections 2, 4, 10 and 11 of the walkthrough.
 """
 
 import inspect
@@ -28,7 +33,7 @@ EXERCISES: tuple[Exercise, ...] = (
 
 
 def find_exercise(number: int) -> Exercise:
-    """The exercise of this number. Raises :class:`OptionError` if there is none."""
+    """Return the exercise with this number. Raises ``OptionError`` if there is none."""
     for exercise in EXERCISES:
         if exercise.number == number:
             return exercise
@@ -36,10 +41,10 @@ def find_exercise(number: int) -> Exercise:
 
 
 def load_function(path: Path | str, exercise: Exercise) -> Answer:
-    """Run a file and take the function of an exercise out of it.
+    """Run a file and return the function that it defines for an exercise.
 
-    The file's folder is importable meanwhile; what stands below ``if __name__ == "__main__"`` does not run. Raises
-    :class:`ExerciseError` for a file that cannot be read, is no Python, fails, or does not define the function.
+    Meanwhile its folder is on the import path; code below ``if __name__ == "__main__"`` does not run. Raises
+    ``ExerciseError`` if the file cannot be read, is not valid Python, fails, or does not define the function.
     """
     file = str(path)
     shown = printable(file)
@@ -55,12 +60,12 @@ def load_function(path: Path | str, exercise: Exercise) -> Answer:
         line = f", line {error.lineno}" if error.lineno else ""
         text = f", in {error.text.strip()!r}" if error.text and error.text.strip() else ""
         raise ExerciseError(f"{shown}{line}: {error.msg}{text}") from None
-    except ValueError as error:  # a null byte, in Python 3.11
-        raise ExerciseError(f"{shown}: is no Python: {error}") from None
+    except ValueError as error:  # a null byte in Python 3.11
+        raise ExerciseError(f"{shown}: not valid Python: {error}") from None
     module = ModuleType("minwhisper_answer")
     module.__file__ = file
     folder = str(Path(path).resolve().parent)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.modules[module.__name__] = module  # dataclasses look up their module
     sys.path.insert(0, folder)
     try:
         exec(code, module.__dict__)
@@ -76,8 +81,8 @@ def load_function(path: Path | str, exercise: Exercise) -> Answer:
     defined = [name for name, thing in vars(module).items() if inspect.isfunction(thing)]
     found = f"defines {', '.join(defined)}" if defined else "defines no function"
     raise ExerciseError(
-        f"{shown}: {found}, expected {exercise.function!r}; it begins with {call!r}; "
-        f"'minwhisper exercise {exercise.number}' prints all that is there to start with"
+        f"{shown}: {found}, expected {exercise.function!r}, which begins with {call!r}; "
+        f"'minwhisper exercise {exercise.number}' prints the code to start from"
     )
 
 
@@ -86,16 +91,16 @@ def _one_line(error: BaseException) -> str:
 
 
 def command(number: int | None, file: Path | None, console: Console) -> int:
-    """What ``minwhisper exercise`` does: list all, show one, or check an answer; returns the exit status.
+    """Run ``minwhisper exercise``: list all exercises, print one, or check an answer. Returns the exit status.
 
-    0 for a list, a task and a solved exercise, 1 for an answer that is not right yet. Raises :class:`OptionError` and
-    :class:`ExerciseError` as :func:`find_exercise` and :func:`load_function` do.
+    The status is 1 for an answer that is not correct yet, otherwise 0. Raises ``OptionError`` for an unknown number and
+    ``ExerciseError`` for a file that cannot be used.
     """
     if number is None:
         for exercise in EXERCISES:
             console.text(f"{exercise.number}  {exercise.title} (section {exercise.section}): {exercise.function}")
         console.text("")
-        console.text("minwhisper exercise N shows one; minwhisper exercise N FILE.py checks your answer.")
+        console.text("'minwhisper exercise N' prints one; 'minwhisper exercise N FILE.py' checks your answer.")
         return 0
     exercise = find_exercise(number)
     if file is None:
@@ -104,7 +109,7 @@ def command(number: int | None, file: Path | None, console: Console) -> int:
         console.text("")
         console.text(exercise.task)
         console.text("")
-        console.text(f"Begin with this, in a file {name}; minwhisper exercise {number} {name} checks it.")
+        console.text(f"Start from this code in a file {name}; 'minwhisper exercise {number} {name}' checks it.")
         console.text("")
         console.text(exercise.skeleton)
         return 0

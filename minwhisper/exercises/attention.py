@@ -7,16 +7,16 @@ import numpy as np
 from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
-Write attention(queries, keys, values, mask) -> what each query gets, with nothing but NumPy.
+Write attention(queries, keys, values, mask): scaled dot-product attention, with nothing but NumPy.
 
-queries (H, S, K), keys (H, T, K) and values (H, T, K) belong to H heads, which have nothing to do with each other; K is
-the width of one. The result is (H, S, K). In each head:
-- The score of a query and a key is their product, summed over K, divided by the square root of K.
-- mask (S, T) is None or is added to the scores of every head: 0 where a query may look, -inf where it may not, and
-  some masks have other numbers.
-- softmax makes the scores of one query, over all T keys, positive numbers that sum to 1.
-- The result is the values, weighted with them and summed over T.
-Scores can be large: np.exp(1000) is inf. Leave the arguments as they are."""
+queries (H, S, K), keys (H, T, K) and values (H, T, K) belong to H heads of width K, which are independent of each
+other. The result is (H, S, K). In each head:
+- The score of a query and a key is their dot product, divided by the square root of K.
+- mask (S, T) is None or is added to the scores of every head: 0 allows a query to attend to a key, -inf forbids it, and
+  some masks contain other values.
+- softmax over all T keys turns the scores of one query into positive weights that sum to 1.
+- The result is the sum of the values over T, multiplied by these weights.
+Scores can be large: np.exp(1000) is inf. Do not modify the arguments."""
 
 SKELETON = '''\
 import numpy as np
@@ -28,61 +28,61 @@ def attention(queries, keys, values, mask):
 '''
 
 MISTAKES = {
-    "not scaled": "The scores are not divided by the square root of K: softmax gets too sharp.",
-    "divided by K": "The scores are divided by K. By its square root: queries.shape[-1] ** 0.5.",
+    "not scaled": "The scores are not divided by the square root of K: softmax becomes too sharp.",
+    "divided by K": "The scores are divided by K. Divide by its square root: queries.shape[-1] ** 0.5.",
     "multiplied by √K": "The scores are multiplied by the square root of K. Divide by it.",
-    "scaled by all heads": "K is the width of one head, queries.shape[-1], not that of all heads together.",
-    "scaled by T": "The scores are divided by the square root of T, the number of keys. It is K, the width of a head.",
-    "scaled after softmax": "The scaling comes after softmax: that only makes the result smaller. Scale the scores.",
+    "scaled by all heads": "The scores are divided by √(H · K). Use √K: K is the width of one head, queries.shape[-1].",
+    "scaled by T": "The scores are divided by the square root of T, the number of keys. Use K, the width of a head.",
+    "scaled after softmax": "The scaling comes after softmax, which only makes the result smaller. Scale the scores.",
     "softmax over queries": (
-        "softmax goes over the wrong axis: here the weights of one key sum to 1 over the queries. Those of one query "
-        "sum to 1 over the keys, which is the last axis."
+        "softmax is over the queries: the weights of one key sum to 1. Take it over the keys, the last axis, so that "
+        "the weights of one query sum to 1."
     ),
-    "softmax over heads": "softmax goes over the heads. It goes over the keys, the last axis of the scores.",
+    "softmax over heads": "softmax is over the heads. Take it over the keys, the last axis of the scores.",
     "softmax over everything": (
-        "softmax goes over the whole array. Each query has weights of its own that sum to 1: axis=-1, for the maximum "
-        "and for the sum, with keepdims=True."
+        "softmax is over the whole array. The weights of each query have to sum to 1: use axis=-1 for the maximum and "
+        "for the sum, with keepdims=True."
     ),
     "softmax over a head": (
-        "softmax goes over all scores of a head at once. Each query has weights of its own that sum to 1: axis=-1, for "
-        "the maximum and for the sum, with keepdims=True."
+        "softmax is over all scores of a head at once. The weights of each query have to sum to 1: use axis=-1 for the "
+        "maximum and for the sum, with keepdims=True."
     ),
     "divided by the sum of all": (
-        "exp is divided by the sum of the whole array. Divide by each query's own sum: sum(axis=-1, keepdims=True)."
+        "exp is divided by the sum of the whole array. Divide by the sum for each query: sum(axis=-1, keepdims=True)."
     ),
     "divided by a head's sum": (
-        "exp is divided by one sum for each head. Divide by each query's own sum: sum(axis=-1, keepdims=True)."
+        "exp is divided by one sum per head. Divide by the sum for each query: sum(axis=-1, keepdims=True)."
     ),
-    "no softmax": "There is no softmax: the scores themselves weight the values.",
-    "not divided by the sum": "exp alone is not softmax: divide by the sum over the keys.",
+    "no softmax": "softmax is missing: the scores themselves are used as weights.",
+    "not divided by the sum": "exp alone is not softmax: divide it by its sum over the keys.",
     "maximum not subtracted": (
-        "exp overflows: inf / inf is NaN. Subtract the maximum over the keys before exp. It changes nothing else, "
-        "since it divides out."
+        "exp overflows: inf / inf is NaN. Subtract the maximum over the keys before exp. The result is the same, since "
+        "the factor cancels."
     ),
     "one maximum for all": (
-        "One maximum is subtracted from everything. A query whose scores lie far below it is left with exp = 0 "
-        "everywhere, and 0 / 0 is NaN. Subtract each query's own: max(axis=-1, keepdims=True)."
+        "One maximum is subtracted from all scores. For a query with scores far below it, exp is 0 everywhere, and "
+        "0 / 0 is NaN. Subtract the maximum for each query: max(axis=-1, keepdims=True)."
     ),
     "one maximum for a head": (
-        "One maximum is subtracted from all scores of a head. A query whose scores lie far below it is left with "
-        "exp = 0 everywhere, and 0 / 0 is NaN. Subtract each query's own: max(axis=-1, keepdims=True)."
+        "One maximum is subtracted from all scores of a head. For a query with scores far below it, exp is 0 "
+        "everywhere, and 0 / 0 is NaN. Subtract the maximum for each query: max(axis=-1, keepdims=True)."
     ),
-    "mask forgotten": "The mask is not used: queries look where they may not.",
-    "mask multiplied": "The scores are multiplied by the mask. Add it: 0 leaves a score as it is, -inf forbids.",
-    "mask after softmax": "The mask comes after softmax. Add it to the scores before: exp(-inf) is 0.",
+    "mask forgotten": "The mask is not used: queries attend to forbidden keys.",
+    "mask multiplied": "The scores are multiplied by the mask. Add it: 0 keeps a score, -inf forbids the key.",
+    "mask after softmax": "The mask is added after softmax. Add it to the scores before: exp(-inf) is 0.",
     "mask before scaling": "The mask is scaled together with the scores. Divide by √K first, then add the mask.",
     "mask as a switch": (
-        "Whatever is not 0 in the mask forbids here. Add the numbers of the mask: some are neither 0 nor -inf."
+        "Every value other than 0 in the mask forbids a key here. Add the mask: some values are neither 0 nor -inf."
     ),
     "mask subtracted": "The mask is subtracted. Add it.",
-    "keys for values": "The keys are weighted and summed. Keys only say how much; what is summed are the values.",
-    "heads together": "The scores are summed over the heads. Each head has scores of its own: (H, S, T).",
-    "heads summed": "The heads are summed at the end. They stay apart: (H, S, K).",
+    "keys for values": "The weighted sum is over the keys. Sum the values: the keys only determine the weights.",
+    "heads together": "The scores are summed over the heads. Keep them separate: (H, S, T).",
+    "heads summed": "The heads are summed at the end. Keep them separate: (H, S, K).",
 }
 
 
 def solution(queries: Any, keys: Any, values: Any, mask: Any, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
-    """Heads apart, (H, S, K), (H, T, K) twice and a mask (S, T) or None -> (H, S, K), with these mistakes."""
+    """Attention with these mistakes: queries (H, S, K), keys and values (H, T, K), mask (S, T) or None -> (H, S, K)."""
     heads, _, width = queries.shape
     scores = queries @ keys.transpose(0, 2, 1)  # (H, S, K) (H, K, T) -> (H, S, T)
     if "heads together" in mistakes:
@@ -169,40 +169,40 @@ EXERCISE = Exercise(
     mistakes=MISTAKES,
     tolerance=1e-3,
     unchanged={
-        "queries": "others may need them. `queries /= 8` works in place; `queries = queries / 8` makes new ones.",
+        "queries": "other code may need them. `queries /= 8` works in place; `queries = queries / 8` does not.",
         "mask": "the next layer needs it. Write `scores = scores + mask`, not `mask += scores`.",
     },
     cases=(
         Case(
             "3 queries and 5 keys in 2 heads, no mask",
             _attend(1, 2, 3, 5, 4),
-            "The scores are queries @ keys.transpose(0, 2, 1) / √K, (H, S, T). softmax goes over their last axis, and "
+            "The scores are queries @ keys.transpose(0, 2, 1) / √K, (H, S, T). softmax is over their last axis, and "
             "the result is softmax(scores) @ values.",
         ),
         Case(
             "a causal mask, 0 and -inf",
             _attend(2, 2, 3, 5, 4, _causal(3, 5)),
-            "The mask (3, 5) is added to the scores of every head, before softmax.",
+            "Add the mask (3, 5) to the scores of every head, before softmax.",
         ),
         Case(
-            "a mask with other numbers than 0 and -inf",
+            "a mask with values other than 0 and -inf",
             _attend(3, 3, 4, 4, 6, np.random.default_rng(4).standard_normal((4, 4))),
-            "The mask is added to the scores as it is, after the division by √K and before softmax.",
+            "Add the mask to the scores after the division by √K and before softmax.",
         ),
         Case(
             "scores around 2,000",
             _attend(5, 2, 3, 5, 4, size=2000.0),
-            "Subtract the maximum of each query's scores before exp: exp never gets more than 0 then.",
+            "Subtract the maximum of each query's scores before exp: the argument of exp is never above 0 then.",
         ),
         Case(
-            "large scores beside small ones",
+            "large and small scores together",
             _attend(6, 2, 3, 5, 4, _causal(3, 5), size=np.array([[[1.0], [3000.0], [0.1]]])),
-            "Every query needs the maximum of its own scores subtracted before exp.",
+            "Subtract the maximum for each query before exp, not one maximum for all.",
         ),
         Case(
             "one query and one key",
             _attend(7, 1, 1, 1, 2, np.zeros((1, 1))),
-            "With one key, its weight is 1 and the result is its value. Is an axis of length 1 lost on the way?",
+            "With one key, its weight is 1 and the result is its value. Check that no axis of length 1 is dropped.",
         ),
     ),
 )

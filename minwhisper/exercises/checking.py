@@ -1,9 +1,9 @@
-"""How an answer is checked, and how what is wrong with it is found out.
+"""The checker of the exercises: it runs an answer, and finds the mistake behind a wrong result.
 
-An exercise has a solution that can make mistakes on purpose. Each of its steps calls a function a few times and
-collects what it gives. The reader's function passes a step if it gives what the solution gives. If it does not, the
-solution is tried with every mistake, then with every two of them: the one that gives the reader's numbers is the
-reader's mistake, and its hint says so.
+Each exercise has a solution that can make mistakes on purpose, and test cases that call a function a few times and
+collect its results. An answer passes a case if its results equal the solution's. If they do not, the solution is run
+with every known mistake, then with every pair of them. The combination that reproduces the answer's results is taken
+for the reader's mistake, and its hint is shown.
 """
 
 import inspect
@@ -19,55 +19,54 @@ import numpy as np
 from ..common.console import printable
 
 Answer: TypeAlias = Callable[..., Any]
-"""A function that somebody wrote for an exercise."""
+"""A function that a reader wrote for an exercise."""
 
 Results: TypeAlias = list[tuple[str, Any]]
-"""What a step has collected: what each value is, and the value: an array, a list of tokens or a number."""
+"""The results of a test case, as (description, value); a value is an array, a list of tokens or a number."""
 
 NO_MISTAKES: frozenset[str] = frozenset()
 
 
 class WrongAnswer(Exception):
-    """What a function does is wrong before any number is looked at; the message is the hint."""
+    """Raised for an answer that is wrong before any value is compared; the message is the hint."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something the function has to get right."""
+    """A test case of an exercise."""
 
-    title: str  # what is tried, "an empty text"
+    title: str  # for instance "an empty text"
     run: Callable[[Answer], Results]
-    advice: str  # for a wrong result that no known mistake explains
+    advice: str  # the hint for a wrong result that no known mistake explains
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function to write.
+    """A function to write, with its task, solution, mistakes and test cases.
 
-    ``solution`` takes the arguments of the function and ``mistakes``, names of those it shall make; ``mistakes``
-    are these names, with what to tell somebody who made them. ``unchanged`` says, for an argument, why it has to be
-    left as it is.
+    ``solution`` takes the arguments of the function, and ``mistakes``: the names of those to make. ``mistakes`` maps
+    each name to its hint. ``unchanged`` maps an argument to the reason why it must not be modified.
     """
 
     number: int
     title: str
-    section: int  # of the walkthrough, at whose end it stands
+    section: int  # of the walkthrough, which ends with this exercise
     function: str
     task: str
-    skeleton: str  # Python that defines the function, to be filled in
+    skeleton: str  # Python code to start from, which defines the function
     solution: Answer
     mistakes: Mapping[str, str]
     cases: tuple[Case, ...]
-    tolerance: float = 1e-4  # how far a number may be off
+    tolerance: float = 1e-4  # the largest absolute error that passes
     unchanged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the function's arguments."""
+        """The names of the function's parameters."""
         return tuple(name for name in inspect.signature(self.solution).parameters if name != "mistakes")
 
     def variant(self, mistakes: Sequence[str]) -> Answer:
-        """The solution that makes these mistakes."""
+        """Return the solution with these mistakes."""
 
         def answer(*arguments: Any) -> Any:
             return self.solution(*arguments, mistakes=frozenset(mistakes))
@@ -77,97 +76,99 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far an answer gets: the titles of the steps it passed, and what to do about the first it fails."""
+    """The result of a check: the titles of the cases that passed, and a hint for the first that failed."""
 
     passed: tuple[str, ...]
-    hint: str | None  # None if it passed them all
+    hint: str | None  # None if all cases passed
 
     @property
     def solved(self) -> bool:
-        """Whether nothing is left to do."""
+        """True if all cases passed."""
         return self.hint is None
 
 
 def check(exercise: Exercise, function: Answer) -> Verdict:
-    """Try a function step by step, up to the first step it fails."""
+    """Run the test cases in order, up to the first that fails."""
     passed: list[str] = []
-    with np.errstate(all="ignore"):  # what comes of an overflow shows in the result
+    with np.errstate(all="ignore"):  # an overflow shows in the result
         try:
-            watched = guarded(exercise, function)
-            for number, step in enumerate(exercise.cases):
-                got = step.run(watched)
-                wrong = results_difference(step.run(exercise.solution), got, exercise.tolerance)
+            answer = guarded(exercise, function)
+            for number, case in enumerate(exercise.cases):
+                results = case.run(answer)
+                wrong = results_difference(case.run(exercise.solution), results, exercise.tolerance)
                 if wrong:
-                    hint = hint_for_mistake(exercise, number, got, watched) or step.advice
-                    return Verdict(tuple(passed), f"{step.title}: {wrong}.\n{hint}")
-                passed.append(step.title)
-        except WrongAnswer as objection:
-            return Verdict(tuple(passed), f"{exercise.cases[len(passed)].title}: {objection}")
+                    hint = hint_for_mistake(exercise, number, results, answer) or case.advice
+                    return Verdict(tuple(passed), f"{case.title}: {wrong}.\n{hint}")
+                passed.append(case.title)
+        except WrongAnswer as error:
+            return Verdict(tuple(passed), f"{exercise.cases[len(passed)].title}: {error}")
     return Verdict(tuple(passed), None)
 
 
-def hint_for_mistake(exercise: Exercise, number: int, got: Results, function: Answer) -> str | None:
-    """The hint for the mistake, or the two mistakes, that give this outcome at a step and pass those before it.
+def hint_for_mistake(exercise: Exercise, number: int, results: Results, answer: Answer) -> str | None:
+    """Return the hint for the mistake, or pair of mistakes, that gives these results in case ``number``.
 
-    Of several that do, it is the one that gives what the function gives at most of the steps that follow.
+    The cases before it have to pass with the mistake, too. Of several candidates, the one that agrees with the answer
+    in most of the following cases is chosen.
     """
     later = exercise.cases[number + 1 :]
     for count in (1, 2):
-        found = [names for names in combinations(exercise.mistakes, count) if _reproduces(exercise, number, names, got)]
+        found = [
+            names for names in combinations(exercise.mistakes, count) if _reproduces(exercise, number, names, results)
+        ]
         if not found:
             continue
         if len(found) > 1:
-            outcomes = [_results_or_none(step, function) for step in later]
-            found.sort(key=lambda names: _agreement(exercise, names, later, outcomes), reverse=True)
+            answered = [_results_or_none(case, answer) for case in later]
+            found.sort(key=lambda names: _agreement(exercise, names, later, answered), reverse=True)
         hints = [exercise.mistakes[name] for name in found[0]]
-        return hints[0] if count == 1 else "Two things at once. " + " And: ".join(hints)
+        return hints[0] if count == 1 else "Two mistakes at once. " + " And: ".join(hints)
     return None
 
 
-def _reproduces(exercise: Exercise, number: int, names: Sequence[str], got: Results) -> bool:
+def _reproduces(exercise: Exercise, number: int, names: Sequence[str], results: Results) -> bool:
     variant = exercise.variant(names)
-    outcome = _results_or_none(exercise.cases[number], variant)
-    if outcome is None or results_difference(outcome, got, exercise.tolerance, equal_nan=True):
+    reproduced = _results_or_none(exercise.cases[number], variant)
+    if reproduced is None or results_difference(reproduced, results, exercise.tolerance, equal_nan=True):
         return False
-    for step in exercise.cases[:number]:
-        outcome = _results_or_none(step, variant)
-        if outcome is None or results_difference(step.run(exercise.solution), outcome, exercise.tolerance):
+    for case in exercise.cases[:number]:
+        reproduced = _results_or_none(case, variant)
+        if reproduced is None or results_difference(case.run(exercise.solution), reproduced, exercise.tolerance):
             return False
     return True
 
 
 def _agreement(
-    exercise: Exercise, names: Sequence[str], steps: Sequence[Case], outcomes: Sequence[Results | None]
+    exercise: Exercise, names: Sequence[str], cases: Sequence[Case], answered: Sequence[Results | None]
 ) -> int:
-    """At how many of these steps the solution with mistakes gives these outcomes."""
+    """Count the cases in which the solution with these mistakes gives the same results as the answer."""
     variant = exercise.variant(names)
+    pairs = [(_results_or_none(case, variant), results) for case, results in zip(cases, answered, strict=True)]
     return sum(
         expected is not None
-        and outcome is not None
-        and not results_difference(expected, outcome, exercise.tolerance, equal_nan=True)
-        for expected, outcome in (
-            (_results_or_none(step, variant), outcome) for step, outcome in zip(steps, outcomes, strict=True)
-        )
+        and results is not None
+        and not results_difference(expected, results, exercise.tolerance, equal_nan=True)
+        for expected, results in pairs
     )
 
 
-def _results_or_none(step: Case, function: Answer) -> Results | None:
+def _results_or_none(case: Case, function: Answer) -> Results | None:
     try:
-        return step.run(function)
-    except Exception:  # some mistakes do not get along with each other, or with a step
+        return case.run(function)
+    except Exception:  # some mistakes fail together, or in some cases
         return None
 
 
-# ------------------------------------------------------------------------------------------ looking at results
+# ------------------------------------------------------------------------------------------ comparing results
 
 
-def results_difference(expected: Results, got: Results, tolerance: float, equal_nan: bool = False) -> str | None:
-    """Where an outcome first differs from another in more than rounding, in words; None if it nowhere does.
+def results_difference(expected: Results, actual: Results, tolerance: float, equal_nan: bool = False) -> str | None:
+    """Describe the first difference that exceeds the tolerance, or return None if there is none.
 
     >>> results_difference([("the result", np.array([1.0, 2.0]))], [("the result", np.array([1.0, 2.5]))], 1e-4)
     'the result at [1] is 2.5, expected 2'
     """
-    for (what, want), (_, have) in zip(expected, got, strict=True):
+    for (what, want), (_, have) in zip(expected, actual, strict=True):
         if not isinstance(want, np.ndarray | float):
             if have != want:
                 return f"{what} is {have}, expected {want}"
@@ -179,24 +180,24 @@ def results_difference(expected: Results, got: Results, tolerance: float, equal_
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
             at = f" at {list(place)}" if place else ""
-            others = f"; {wrong.sum():,} of {wrong.size:,} numbers are off" if wrong.sum() > 1 else ""
+            others = f"; {wrong.sum():,} of {wrong.size:,} values are wrong" if wrong.sum() > 1 else ""
             return f"{what}{at} is {have[place]:.6g}, expected {want[place]:.6g}{others}"
     return None
 
 
 def as_real_array(value: Any, what: str = "the result") -> Any:
-    """The value, if it is an array of real numbers; otherwise an :class:`WrongAnswer` that says what it is."""
+    """Return the value if it is an array of real numbers, or raise ``WrongAnswer``."""
     if not isinstance(value, np.ndarray):
         raise WrongAnswer(f"{what} is {_kind(value)}, expected a NumPy array")
     if value.dtype.kind == "c":
-        raise WrongAnswer(f"{what} is complex, expected real numbers: is a square of the absolute value missing?")
+        raise WrongAnswer(f"{what} is complex, expected real numbers: take the square of the absolute value")
     if value.dtype.kind not in "fiu":
-        raise WrongAnswer(f"{what} is an array of {value.dtype}, expected numbers, float32 or float64")
+        raise WrongAnswer(f"{what} is an array of {value.dtype}, expected float32 or float64")
     return np.asarray(value)
 
 
 def as_pair(value: Any, first: str, second: str) -> tuple[Any, Any]:
-    """The value, if it is a tuple of two; otherwise an :class:`WrongAnswer` that says which two are expected."""
+    """Return the value if it is a tuple of two, or raise ``WrongAnswer``."""
     if not isinstance(value, tuple) or len(value) != 2:
         raise WrongAnswer(f"the result is {_kind(value)}, expected a tuple of two: ({first}, {second})")
     return value
@@ -204,19 +205,19 @@ def as_pair(value: Any, first: str, second: str) -> tuple[Any, Any]:
 
 def _kind(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"an array {value.shape}"
+        return f"an array of shape {value.shape}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     return f"of type {type(value).__name__}"
 
 
-# ------------------------------------------------------------------------------------------ watching a function
+# ------------------------------------------------------------------------------------------ calling the answer
 
 
 def guarded(exercise: Exercise, function: Answer) -> Answer:
-    """The function with an :class:`WrongAnswer` for what goes wrong in it.
+    """Wrap a function so that it raises ``WrongAnswer`` if it misbehaves.
 
-    That is an error, None for a result, an argument changed, or a function that cannot be called as it should be.
+    That is: it has other parameters, raises an error, returns None, or modifies an argument.
     """
     names = exercise.parameters
     call = f"{exercise.function}({', '.join(names)})"
@@ -224,10 +225,10 @@ def guarded(exercise: Exercise, function: Answer) -> Answer:
         inspect.signature(function).bind(*names)
     except TypeError as error:
         raise WrongAnswer(f"{exercise.function} cannot be called as {call}: {error}") from None
-    except ValueError:  # something written in C, whose arguments nobody knows
+    except ValueError:  # a function in C without a signature
         pass
 
-    def watched(*arguments: Any) -> Any:
+    def call_answer(*arguments: Any) -> Any:
         before = _snapshot(arguments)
         try:
             result = function(*arguments)
@@ -236,24 +237,24 @@ def guarded(exercise: Exercise, function: Answer) -> Answer:
         except (Exception, SystemExit) as error:
             given = ", ".join(f"{name} {_given(value)}" for name, value in zip(names, arguments, strict=True))
             where = error_place(error, _file_of(function))
-            raise WrongAnswer(f"{where}{type(error).__name__}: {error}\nIt was given {given}.") from None
+            raise WrongAnswer(f"{where}{type(error).__name__}: {error}\nThe arguments were {given}.") from None
         for name, old, new in zip(names, before, arguments, strict=True):
             if _changed(old, new):
-                why = exercise.unchanged.get(name, "take a copy, or let an operation make a new array.")
-                raise WrongAnswer(f"{exercise.function} changes its argument {name}: {why}")
+                why = exercise.unchanged.get(name, "make a copy, or use an operation that returns a new array.")
+                raise WrongAnswer(f"{exercise.function} modifies its argument {name}: {why}")
         if result is None:
-            raise WrongAnswer(f"{exercise.function} returns None: does it end with a line 'return …'?")
+            raise WrongAnswer(f"{exercise.function} returns None: expected a line 'return …' at the end")
         return result
 
-    return watched
+    return call_answer
 
 
 def error_place(error: BaseException, file: str) -> str:
-    """The last line of a file that an error went through, ``"answer.py, line 3, 'x = 1 / 0': "``; "" if none."""
+    """Return the innermost place in a file that raised an error, ``"answer.py, line 3, 'x = 1 / 0': "``, or ""."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if not lines or lines[-1] is None:
         return ""
-    linecache.checkcache(file)  # it may have been written anew
+    linecache.checkcache(file)  # the file may have changed
     code = linecache.getline(file, lines[-1]).strip()
     return f"{printable(file)}, line {lines[-1]}, {code!r}: "
 

@@ -103,7 +103,7 @@ def test_of_two_mistakes_at_once_at_least_one_is_named_and_the_other_once_it_is_
 
 def test_two_mistakes_that_show_together_are_named_together():
     hint = check(MEL, MEL.variant(["symmetric window", "magnitude"])).hint
-    assert "Two things at once" in hint
+    assert "Two mistakes at once" in hint
     assert MEL.mistakes["symmetric window"] in hint
     assert MEL.mistakes["magnitude"] in hint
 
@@ -217,7 +217,7 @@ WRONG = {
     "mel: constant": (MEL, [('mode="reflect"', 'mode="constant"')], "np.pad(samples, 200, mode='reflect')"),
     "mel: abs": (MEL, [("np.abs(spectrum) ** 2", "np.abs(spectrum)")], "not squared"),
     "mel: complex": (MEL, [("np.abs(spectrum) ** 2", "spectrum"), ("power.astype(np.float32)", "power")],
-                     "a square of the absolute value missing"),
+                     "take the square of the absolute value"),
     "mel: ln": (MEL, [("np.log10", "np.log")], "natural logarithm"),
     "mel: eps": (MEL, [("np.maximum(mel, 1e-10)", "mel + 1e-10")], "It is a floor"),
     "mel: no eps": (MEL, [("np.maximum(mel, 1e-10)", "mel")], "logarithm of zero"),
@@ -229,22 +229,22 @@ WRONG = {
     "mel: ceil": (MEL, [("len(samples) // HOP", "-(-len(samples) // HOP)")], "no multiple of 160"),
     "mel: own filters": (MEL, [("filters @", "FILTERS @"), ("HOP, L", "from minwhisper.audio.mel import mel_filters\n"
                                 "FILTERS = mel_filters(80)\nHOP, L")], "filters that are given"),
-    "mel: in place": (MEL, [("    window =", "    samples *= 2\n    window =")], "changes its argument samples"),
+    "mel: in place": (MEL, [("    window =", "    samples *= 2\n    window =")], "modifies its argument samples"),
     "mel: T x 80": (MEL, [("axis=1)", "axis=0)")], "transpose"),
     "attention: no scale": (ATTENTION, [(" / np.sqrt(queries.shape[-1])", "")], "not divided by the square root of K"),
     "attention: K": (ATTENTION, [("np.sqrt(queries.shape[-1])", "queries.shape[-1]")], "divided by K"),
-    "attention: axis": (ATTENTION, [("e.sum(axis=-1, keepdims=True)", "e.sum()")], "one sum for each head"),
+    "attention: axis": (ATTENTION, [("e.sum(axis=-1, keepdims=True)", "e.sum()")], "one sum per head"),
     "attention: overflow": (ATTENTION, [(" - x.max(axis=-1, keepdims=True)", "")], "exp overflows"),
     "attention: one max": (ATTENTION, [("x.max(axis=-1, keepdims=True)", "x.max()")], "from all scores of a head"),
     "attention: mask": (ATTENTION, [("scores + mask", "scores * mask")], "multiplied by the mask"),
-    "attention: where": (ATTENTION, [("scores + mask", "np.where(mask < 0, -np.inf, scores)")], "added to the scores"),
+    "attention: where": (ATTENTION, [("scores + mask", "np.where(mask < 0, -np.inf, scores)")], "Add the mask to"),
     "attention: in place": (ATTENTION, [("scores = scores + mask", "mask += scores\n            scores = mask")],
-                            "changes its argument mask: the next layer"),
+                            "modifies its argument mask: the next layer"),
     "attention: squeeze": (ATTENTION, [("return out", "return out.squeeze()")], "axis of length 1"),
-    "cache: no mask": (STEP, [("keys[:seen]", "keys"), ("values[:seen]", "values")], "sees those after it"),
+    "cache: no mask": (STEP, [("keys[:seen]", "keys"), ("values[:seen]", "values")], "attends to later ones"),
     "cache: no past": (STEP, [("past + i + 1", "i + 1")], "np.triu(…, k=past + 1)"),
     "cache: order": (STEP, [('[old["keys"], new["key"]]', '[new["key"], old["keys"]]'),
-                            ('[old["values"], new["value"]]', '[new["value"], old["values"]]')], "Old ones first"),
+                            ('[old["values"], new["value"]]', '[new["value"], old["values"]]')], "the old ones first"),
     "cache: bias": (STEP, [(' + weights["out"]["bias"]', "")], "bias of the out projection"),
     "cache: key bias": (STEP, [('layer.get("bias", 0)', 'layer["bias"]')], "KeyError: 'bias'"),
     "cache: D": (STEP, [("query.shape[-1] ** 0.5", "x.shape[-1] ** 0.5")], "divided by the square root of D"),
@@ -266,7 +266,7 @@ WRONG = {
     "beam: for ever": (BEAM, [("for _ in range(longest):", "while True:")], "Do the rounds end?"),
     "beam: array": (BEAM, [("return list(said), total", "return list(said)")], "expected a tuple of two"),
     "beam: swapped": (BEAM, [("list(said), total", "total, list(said)")], "expected a list of tokens and a number"),
-    "times: in place": (TIMES, [("    ids = np", "    logits[0] = 0\n    ids = np")], "changes its argument logits"),
+    "times: in place": (TIMES, [("    ids = np", "    logits[0] = 0\n    ids = np")], "modifies its argument logits"),
     "times: off by one": (TIMES, [("ids <= last", "ids < last")], "closes later"),
     "times: gap": (TIMES, [("time & (ids < last)", "time & (ids <= last)")], "without a gap"),
     "times: first alone": (TIMES, [("len(said) == 1 or ", "len(said) > 1 and ")], "the segment counts as closed"),
@@ -313,7 +313,7 @@ def step(x, weights, cache, heads):
     cache.append((keys[-len(x):], values[-len(x):]))
     return out, cache
 """,
-        "changes its argument cache: a beam search",
+        "modifies its argument cache: a beam search",
     ),
     "writes into a buffer": (
         """
@@ -325,7 +325,7 @@ def step(x, weights, cache, heads):
     keys[past:past + len(x)], values[past:past + len(x)] = (array[past:] for array in new)
     return out, (keys, values, past + len(x))
 """,
-        "changes its argument cache",
+        "modifies its argument cache",
     ),
     "remembers by itself": (
         """
@@ -336,7 +336,7 @@ def step(x, weights, cache, heads):
     out, memory = solution(x, weights, None if cache is None else memory, heads)
     return out, 'see memory'
 """,
-        "nothing kept in a global variable",
+        "keep nothing in a global variable",
     ),
     "hides it in an object": (
         """
@@ -348,7 +348,7 @@ def step(x, weights, cache, heads):
     out, cache.held = solution(x, weights, cache.held, heads)
     return out, cache
 """,
-        "nothing in it may be written over",
+        "do not overwrite its arrays",
     ),
 }
 
@@ -403,10 +403,10 @@ def step(x, weights, cache, heads):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("pass", "returns None: does it end with a line 'return …'?"),
+        ("pass", "returns None: expected a line 'return …' at the end"),
         ("return 'text'", "expected"),
         ("return [1, 2]", "expected"),
-        ("1 / 0", "line 2, '1 / 0': ZeroDivisionError: division by zero\nIt was given "),
+        ("1 / 0", "line 2, '1 / 0': ZeroDivisionError: division by zero\nThe arguments were "),
         ("exit(3)", "SystemExit: 3"),
         ("return unknown", "NameError: name 'unknown' is not defined"),
     ],
@@ -438,7 +438,7 @@ def test_a_function_of_other_arguments_is_told_how_it_is_called(exercise):
         (np.zeros((80, 51)), "has the shape (80, 51), expected (80, 50)"),
         (np.zeros((80, 50), complex), "complex, expected real numbers"),
         (np.zeros((80, 50), object), "an array of object"),
-        (np.zeros((80, 50)), "3,999 of 4,000 numbers are off"),
+        (np.zeros((80, 50)), "3,999 of 4,000 values are wrong"),
         (np.float64(1.0), "is of type float64, expected a NumPy array"),
     ],
     ids=["NaN", "shape", "complex", "object", "zeros", "number"],
@@ -460,7 +460,7 @@ def test_an_error_in_a_function_that_is_called_names_the_line_in_the_readers_fil
     source = "import numpy as np\ndef attention(queries, keys, values, mask):\n    return np.matmul(queries, keys)\n"
     hint = hint_for(ATTENTION, source, tmp_path)
     assert f"{tmp_path / 'answer.py'}, line 3, 'return np.matmul(queries, keys)': ValueError: matmul" in hint
-    assert "It was given queries (2, 3, 4), keys (2, 5, 4), values (2, 5, 4), mask None." in hint
+    assert "The arguments were queries (2, 3, 4), keys (2, 5, 4), values (2, 5, 4), mask None." in hint
 
 
 def test_an_error_in_a_helper_names_the_helpers_line_as_it_is_now(tmp_path):
@@ -512,7 +512,7 @@ def test_a_difference_within_the_tolerance_is_none():
         (b"import numpy\n1 / 0\n", ", line 2, '1 / 0': ZeroDivisionError: division by zero"),
         (b"import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         (b"import sys\nsys.exit('bye')\n", ", line 2, \"sys.exit('bye')\": SystemExit: bye"),
-        (b"def attend(q): pass\n", "defines attend, expected 'attention'; it begins with "
+        (b"def attend(q): pass\n", "defines attend, expected 'attention', which begins with "
                                    "'def attention(queries, keys, values, mask):'; 'minwhisper exercise 2' prints"),
         (b"attention = 3\n", "defines no function, expected 'attention'"),
         (b"", "defines no function, expected 'attention'"),
