@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..common.backend import Array, array_module, asarray_like, to_numpy
 from ..errors import OptionError, ShapeError
@@ -37,12 +36,10 @@ from ..model.layers import (
 )
 from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
+from .alignment_tools import dynamic_time_warping, median_filter
 from .words import WordTiming, split_to_word_tokens
 
-FILTER_WIDTH = 7  # positions of sound that the median filter looks at: 0.14 s
 POSITIONS_PER_SECOND = round(1 / SECONDS_PER_TIMESTAMP)  # 50, two frames of the spectrogram each
-
-DIAGONAL, UP, LEFT = 0, 1, 2  # where a path can come from
 
 
 def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
@@ -53,106 +50,6 @@ def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
             'use a published model, or add "alignment_heads": [[block, head], …] to its generation_config.json (to '
             "config.json if it is in CTranslate2's format)"
         )
-
-
-# --- The two tools ------------------------------------------------------------------------------------------------
-
-
-def median_filter(x: Array, width: int = FILTER_WIDTH) -> Array:
-    """Replace every entry by the median of the ``width`` around it, along the last axis. Same shape out.
-
-    It removes spikes and leaves edges where they are. At both ends the entries are mirrored, the outermost not
-    repeated; an axis too short for that, of ``width // 2`` entries or fewer, is returned as it is. Computed as
-    openai-whisper's, except that it sorts: here the entries at each of the ``width`` places are an array, and the
-    arrays are bubble-sorted until the largest half of them is in order; the smallest of that half is the median.
-
-    Raises :class:`OptionError` for a width that is not odd, which has no middle.
-
-    >>> median_filter(np.array([1, 9, 2, 3, 8, 8, 8]), 3)
-    array([9, 2, 3, 3, 8, 8, 8])
-    """
-    if width < 1 or width % 2 == 0:
-        raise OptionError(f"width of the median filter: expected an odd number, got {width}")
-    half = width // 2
-    length = x.shape[-1]
-    if length <= half or x.size == 0:
-        return x
-    xp = array_module(x)
-    if x.ndim > 2:  # one matrix at a time stays in the processor's cache: three times as fast
-        planes: Array = xp.stack([median_filter(part, width) for part in x])
-        return planes
-    padded = xp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)], mode="reflect")
-    places = [padded[..., shift : shift + length] for shift in range(width)]
-    for last in range(width - 1, half - 1, -1):  # the largest of the places up to this one moves to it
-        for place in range(last):
-            low, high = places[place], places[place + 1]
-            places[place], places[place + 1] = xp.minimum(low, high), xp.maximum(low, high)
-    return places[half] if half else x.copy()
-
-
-def dynamic_time_warping(cost: Array) -> NDArray[np.intp]:
-    """The cheapest way from the first cell of a matrix to the last: cost (N, M) -> rows and columns of its L cells.
-
-    Each step of the path goes one row down, one column to the right, or both. What it costs to get to a cell is
-
-        total[n, m] = cost[n, m] + min(total[n-1, m-1], total[n-1, m], total[n, m-1]),
-
-    and going back from the last cell to wherever each total came from gives the path, (2, L). All cells of an
-    anti-diagonal, n + m = d, depend on those of the two before only, so they are computed in one go. It runs on the
-    CPU in float64, whatever ``cost`` is.
-
-    Equal totals are resolved as in openai-whisper: diagonally only if that is strictly the cheapest, else down from
-    above only if that is, else from the left (which is then, if the other two are equal, not always the cheapest).
-    Raises :class:`ShapeError` for anything but a matrix with at least one cell.
-
-    >>> dynamic_time_warping(np.array([[0, 0, 9, 9], [9, 9, 0, 9], [9, 9, 9, 0]]))
-    array([[0, 0, 1, 2],
-           [0, 1, 2, 3]])
-    """
-    if cost.ndim != 2 or not cost.size:
-        raise ShapeError(f"cost: expected a matrix with at least one cell, got {tuple(cost.shape)}")
-    return _trace_back(_steps(to_numpy(cost).astype(np.float64)))
-
-
-def _steps(cost: NDArray[np.float64]) -> NDArray[np.int8]:
-    """From where the cheapest way to each cell comes, by anti-diagonal: cost (N, M) -> (N + M - 1, N).
-
-    Cell (n, m) is at [n + m, n]; entries that belong to no cell are without meaning.
-    """
-    rows, columns = cost.shape
-    mirrored = cost[:, ::-1]  # its diagonals are the anti-diagonals, and NumPy can take those without a loop
-    steps = np.zeros((rows + columns - 1, rows), np.int8)
-    # Totals of the last two anti-diagonals, row n's at n + 1: entry 0 stands for the row above the first.
-    before_last = np.full(rows + 1, np.inf)
-    last = np.full(rows + 1, np.inf)
-    before_last[0] = 0.0  # the way into the first cell, diagonally, is free
-    for d in range(rows + columns - 1):
-        low, high = max(0, d - columns + 1), min(rows, d + 1)  # the rows this anti-diagonal goes through
-        diagonal, up, left = before_last[low:high], last[low:high], last[low + 1 : high + 1]
-        is_diagonal = (diagonal < up) & (diagonal < left)
-        is_up = (up < diagonal) & (up < left)
-        steps[d, low:high] = np.where(is_diagonal, DIAGONAL, np.where(is_up, UP, LEFT))
-        total = np.full(rows + 1, np.inf)
-        total[low + 1 : high + 1] = np.where(is_diagonal, diagonal, np.where(is_up, up, left))
-        total[low + 1 : high + 1] += mirrored.diagonal(columns - 1 - d)
-        before_last, last = last, total
-    return steps
-
-
-def _trace_back(steps: NDArray[np.int8]) -> NDArray[np.intp]:
-    """Follow the steps from the last cell to the first: (N + M - 1, N) -> path (2, L), first cell first."""
-    row, column = steps.shape[1] - 1, steps.shape[0] - steps.shape[1]
-    path = [(row, column)]
-    while row or column:
-        # Along the edges there is one way only. Totals say so too, unless NaN is among them.
-        step = LEFT if row == 0 else UP if column == 0 else steps[row + column, row]
-        row -= step != LEFT
-        column -= step != UP
-        path.append((row, column))
-    return np.array(path[::-1], np.intp).T
-
-
-# --- From a text and its sound to the times of its words ----------------------------------------------------------
 
 
 def cross_attention_scores(

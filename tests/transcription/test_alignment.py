@@ -1,12 +1,10 @@
-"""Alignment: the two tools by hand, then real words of real speech."""
+"""Alignment: attention scores, the alignment matrix, and words of real speech."""
 
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import minwhisper
 from aligned import aligned
@@ -19,123 +17,10 @@ from minwhisper.transcription.alignment import (
     attention_scores,
     check_alignment_heads,
     cross_attention_scores,
-    dynamic_time_warping,
-    median_filter,
 )
+from minwhisper.transcription.alignment_tools import median_filter
 
 SMALL = WhisperConfig(51865, 80, 64, 1, 2, 64, 3, 2, 64)
-
-# ------------------------------------------------------------------------------------------ median filter
-
-
-@pytest.mark.parametrize(
-    ("values", "width", "expected"),
-    [
-        ([5, 1, 9, 2, 2], 1, [5, 1, 9, 2, 2]),
-        ([5, 1, 9, 2, 2], 3, [1, 5, 2, 2, 2]),
-        ([1, 2], 3, [2, 1]),  # mirrored without the outermost: 2 1 2, 1 2 1
-        ([0, 0, 7, 0, 0, 0, 0, 0], 7, [0] * 8),  # a spike goes
-        ([0, 0, 0, 0, 7, 7, 7, 7], 7, [0, 0, 0, 0, 7, 7, 7, 7]),  # an edge stays
-        ([4, 3, 1], 7, [4, 3, 1]),  # too short to mirror
-        ([4, 3, 1, 9], 7, [3, 3, 3, 3]),
-        ([], 7, []),
-    ],
-    ids=str,
-)
-def test_the_median_of_neighbours(values, width, expected):
-    np.testing.assert_array_equal(median_filter(np.array(values, np.float32), width), expected)
-
-
-@pytest.mark.parametrize("shape", [(23,), (5, 23), (3, 5, 23), (2, 3, 5, 23), (0, 5, 23), (1, 1, 4)], ids=str)
-@pytest.mark.parametrize("width", [1, 3, 7, 9])
-def test_the_median_filter_is_the_same_along_the_last_axis_of_anything(rng, shape, width):
-    x = rng.standard_normal(shape).astype(np.float32)
-    kept = x.copy()
-    filtered = median_filter(x, width)
-    assert filtered.shape == shape
-    assert filtered.dtype == np.float32
-    half = width // 2
-    for row, out in zip(x.reshape(-1, shape[-1]), filtered.reshape(-1, shape[-1]), strict=True):
-        if len(row) > half:
-            padded = [*row[half:0:-1], *row, *row[-2 : -2 - half : -1]]
-            row = [sorted(padded[at : at + width])[half] for at in range(len(row))]
-        np.testing.assert_array_equal(out, row)
-    np.testing.assert_array_equal(x, kept)
-
-
-@pytest.mark.parametrize("width", [0, 2, -3])
-def test_a_median_needs_a_middle(width):
-    with pytest.raises(OptionError, match="odd number"):
-        median_filter(np.zeros(10), width)
-
-
-# ------------------------------------------------------------------------------------------ dynamic time warping
-
-
-@pytest.mark.parametrize(
-    ("cost", "path"),
-    [
-        ([[3]], [[0], [0]]),
-        ([[1, 1, 1]], [[0, 0, 0], [0, 1, 2]]),
-        ([[1], [1], [1]], [[0, 1, 2], [0, 0, 0]]),
-        ([[0, 5], [5, 0]], [[0, 1], [0, 1]]),
-        ([[1, 1], [1, 1]], [[0, 1], [0, 1]]),  # the shortest, where all cells cost the same
-        ([[0, 0, 9], [9, 9, 0]], [[0, 0, 1], [0, 1, 2]]),
-        # Diagonal and above equal, left dearer: the left all the same, as openai-whisper has it.
-        ([[0, 0], [5, 0]], [[0, 1, 1], [0, 0, 1]]),
-        # And it costs what it costs: 1 at (1, 1), so that the best way to (1, 2) is past it.
-        ([[0, 0, 1], [1, 0, 0]], [[0, 0, 1], [0, 1, 2]]),
-        # Diagonal and left equal: the left.
-        ([[0, 5], [0, 0]], [[0, 1, 1], [0, 0, 1]]),
-        # Above is cheaper than both, the only way to be taken downwards.
-        ([[0, -1], [5, 0]], [[0, 0, 1], [0, 1, 1]]),
-    ],
-    ids=str,
-)
-def test_the_path_of_small_matrices(cost, path):
-    np.testing.assert_array_equal(dynamic_time_warping(np.array(cost)), path)
-
-
-def all_paths(rows, columns):
-    """Every path from the first cell to the last."""
-    if rows == 1 and columns == 1:
-        yield [(0, 0)]
-        return
-    for before in ((rows - 1, columns - 1), (rows - 1, columns), (rows, columns - 1)):
-        if min(before) >= 1:
-            for path in all_paths(*before):
-                yield [*path, (rows - 1, columns - 1)]
-
-
-@settings(deadline=None, max_examples=60)
-@given(rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
-def test_no_path_is_cheaper(rows, columns, seed):
-    cost = np.random.default_rng(seed).standard_normal((rows, columns))  # no two paths cost the same
-    found = dynamic_time_warping(cost)
-    best = min(all_paths(rows, columns), key=lambda path: sum(cost[cell] for cell in path))
-    assert [tuple(cell) for cell in found.T] == best
-
-
-@settings(deadline=None)
-@given(
-    rows=st.integers(1, 12),
-    columns=st.integers(1, 12),
-    values=st.lists(st.sampled_from([0.0, 1.0, 2.0, math.nan]), min_size=144, max_size=144),
-)
-def test_a_path_goes_from_corner_to_corner_whatever_the_numbers(rows, columns, values):
-    path = dynamic_time_warping(np.array(values[: rows * columns]).reshape(rows, columns))
-    assert path.dtype.kind == "i"
-    assert path[:, 0].tolist() == [0, 0]
-    assert path[:, -1].tolist() == [rows - 1, columns - 1]
-    steps = {tuple(step) for step in np.diff(path).T.tolist()}
-    assert steps <= {(1, 1), (1, 0), (0, 1)}
-
-
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (1, 2, 3)], ids=str)
-def test_a_path_needs_a_matrix(shape):
-    with pytest.raises(ShapeError, match="matrix with at least one cell"):
-        dynamic_time_warping(np.zeros(shape))
-
 
 # ------------------------------------------------------------------------------------------ scores and their matrix
 

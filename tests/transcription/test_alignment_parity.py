@@ -14,7 +14,8 @@ from aligned import aligned
 from conftest import SPEECH
 from minwhisper.parity.comparison import relative_difference
 from minwhisper.tokenizer.tokenizer import Tokenizer
-from minwhisper.transcription.alignment import cross_attention_scores, dynamic_time_warping, median_filter
+from minwhisper.transcription.alignment import cross_attention_scores
+from minwhisper.transcription.alignment_tools import dynamic_time_warping, median_filter
 from minwhisper.transcription.word_timestamps import (
     APPEND_PUNCTUATION,
     PREPEND_PUNCTUATION,

@@ -14,7 +14,7 @@ from minwhisper.errors import MissingExtraError
 from minwhisper.model.encoder import sinusoids
 from minwhisper.model.layers import gelu, softmax
 from minwhisper.parity.comparison import clip_samples
-from minwhisper.transcription.alignment import dynamic_time_warping
+from minwhisper.transcription.alignment_tools import dynamic_time_warping
 from minwhisper.walkthrough import drawing, drawings
 from minwhisper.walkthrough.drawing import INK, Drawing, summary
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from minwhisper.transcription import alignment
+from minwhisper.transcription import alignment_tools
 
-dtw_cpu = alignment.dynamic_time_warping
+dtw_cpu = alignment_tools.dynamic_time_warping
 dtw_cuda = None  # its tests are left out
 
 
 def median_filter(x, filter_width: int):
     """The filter for a tensor."""
-    return alignment.median_filter(np.asarray(x), filter_width)
+    return alignment_tools.median_filter(np.asarray(x), filter_width)

@@ -1,0 +1,131 @@
+"""The tools of alignment: median filter and dynamic time warping, by hand and in both versions."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwhisper.errors import OptionError, ShapeError
+from minwhisper.transcription.alignment_tools import (
+    dtw_trace,
+    dtw_trace_fast,
+    dynamic_time_warping,
+    median_filter,
+    window_medians,
+    window_medians_fast,
+)
+
+# ------------------------------------------------------------------------------------------ median filter
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "expected"),
+    [
+        ([5, 1, 9, 2, 2], 1, [5, 1, 9, 2, 2]),
+        ([5, 1, 9, 2, 2], 3, [1, 5, 2, 2, 2]),
+        ([1, 2], 3, [2, 1]),  # mirrored without the outermost: 2 1 2, 1 2 1
+        ([0, 0, 7, 0, 0, 0, 0, 0], 7, [0] * 8),  # a spike goes
+        ([0, 0, 0, 0, 7, 7, 7, 7], 7, [0, 0, 0, 0, 7, 7, 7, 7]),  # an edge stays
+        ([4, 3, 1], 7, [4, 3, 1]),  # too short to mirror
+        ([4, 3, 1, 9], 7, [3, 3, 3, 3]),
+        ([], 7, []),
+    ],
+    ids=str,
+)
+def test_median_filter_by_hand(values, width, expected):
+    np.testing.assert_array_equal(median_filter(np.array(values, np.float32), width), expected)
+
+
+@pytest.mark.parametrize("shape", [(23,), (5, 23), (2, 3, 5, 23), (0, 5, 23), (1, 1, 4)], ids=str)
+@pytest.mark.parametrize("width", [1, 3, 7, 9])
+def test_median_filter_takes_the_median_along_the_last_axis(rng, shape, width):
+    x = rng.standard_normal(shape).astype(np.float32)
+    before = x.copy()
+    filtered = median_filter(x, width)
+    assert (filtered.shape, filtered.dtype) == (shape, np.float32)
+    half = width // 2
+    expected = x
+    if x.size and shape[-1] > half:
+        padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)], mode="reflect")
+        expected = window_medians(padded, width)
+        np.testing.assert_array_equal(window_medians_fast(padded, width), expected)
+    np.testing.assert_array_equal(filtered, expected)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("width", [0, 2, -3])
+def test_an_even_width_is_rejected(width):
+    with pytest.raises(OptionError, match="odd number"):
+        median_filter(np.zeros(10), width)
+
+
+# ------------------------------------------------------------------------------------------ dynamic time warping
+
+
+@pytest.mark.parametrize(
+    ("cost", "path"),
+    [
+        ([[3]], [[0], [0]]),
+        ([[1, 1, 1]], [[0, 0, 0], [0, 1, 2]]),
+        ([[1], [1], [1]], [[0, 1, 2], [0, 0, 0]]),
+        ([[0, 5], [5, 0]], [[0, 1], [0, 1]]),
+        ([[1, 1], [1, 1]], [[0, 1], [0, 1]]),  # all cells cost the same: the shortest path
+        ([[0, 0, 9], [9, 9, 0]], [[0, 0, 1], [0, 1, 2]]),
+        # Diagonal and up tie, left is dearer: still left, as in openai-whisper.
+        ([[0, 0], [5, 0]], [[0, 1, 1], [0, 0, 1]]),
+        # That cell then costs 1, so the best path to (1, 2) avoids it.
+        ([[0, 0, 1], [1, 0, 0]], [[0, 0, 1], [0, 1, 2]]),
+        # Diagonal and left tie: left.
+        ([[0, 5], [0, 0]], [[0, 1, 1], [0, 0, 1]]),
+        # Up is strictly the cheapest.
+        ([[0, -1], [5, 0]], [[0, 0, 1], [0, 1, 1]]),
+    ],
+    ids=str,
+)
+def test_path_by_hand(cost, path):
+    np.testing.assert_array_equal(dynamic_time_warping(np.array(cost)), path)
+
+
+def all_paths(rows, columns):
+    """Every path from the first cell to the last."""
+    if rows == 1 and columns == 1:
+        yield [(0, 0)]
+        return
+    for before in ((rows - 1, columns - 1), (rows - 1, columns), (rows, columns - 1)):
+        if min(before) >= 1:
+            for path in all_paths(*before):
+                yield [*path, (rows - 1, columns - 1)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_no_path_is_cheaper(rows, columns, seed):
+    cost = np.random.default_rng(seed).standard_normal((rows, columns))  # no two paths cost the same
+    found = dynamic_time_warping(cost)
+    best = min(all_paths(rows, columns), key=lambda path: sum(cost[cell] for cell in path))
+    assert [tuple(cell) for cell in found.T] == best
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 12),
+    columns=st.integers(1, 12),
+    values=st.lists(st.sampled_from([0.0, 1.0, 2.0, math.nan]), min_size=144, max_size=144),
+)
+def test_both_traces_are_equal_and_paths_lead_from_corner_to_corner(rows, columns, values):
+    """Also for ties and NaN."""
+    cost = np.array(values[: rows * columns]).reshape(rows, columns)
+    np.testing.assert_array_equal(dtw_trace_fast(cost), dtw_trace(cost))
+    path = dynamic_time_warping(cost)
+    assert path.dtype.kind == "i"
+    assert path[:, 0].tolist() == [0, 0]
+    assert path[:, -1].tolist() == [rows - 1, columns - 1]
+    assert {tuple(step) for step in np.diff(path).T.tolist()} <= {(1, 1), (1, 0), (0, 1)}
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (1, 2, 3)], ids=str)
+def test_anything_but_a_matrix_is_rejected(shape):
+    with pytest.raises(ShapeError, match="matrix with at least one cell"):
+        dynamic_time_warping(np.zeros(shape))
