@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES
-from ..audio.mel import Spectrogram
+from ..audio.mel_stream import Spectrogram
 
 MIN_CHUNK_FRAMES = 20 * FRAMES_PER_SECOND  # frames: a part is at least so long, if there is more to come
 MIN_CHUNK_FRAMES_UNTIMED = 25 * FRAMES_PER_SECOND  # the same where no times are asked for, see chunk_at_silence

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, pad_or_trim
-from ..audio.mel import Spectrogram
+from ..audio.mel_stream import Spectrogram
 from ..common.backend import Array
 from ..decoding.decode import DecodingResult, WindowRequest
 from ..decoding.options import TranscriptionOptions

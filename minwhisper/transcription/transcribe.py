@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, open_audio
-from ..audio.mel import Spectrogram
+from ..audio.mel_stream import Spectrogram
 from ..decoding.options import TranscriptionOptions
 from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
 from .batching import in_order, run_batched, run_sequential

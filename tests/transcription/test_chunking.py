@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conftest import LJ
 from minwhisper.audio.load import open_audio
-from minwhisper.audio.mel import Spectrogram
+from minwhisper.audio.mel_stream import Spectrogram
 from minwhisper.transcription.chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence, loudness
 from scripted import GAP, HOP, RATE
 

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 import minwhisper
 from conftest import LJ, SPEECH
-from minwhisper.audio.mel import Spectrogram
+from minwhisper.audio.mel_stream import Spectrogram
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, OutOfMemoryError, SomeFailedError
 from minwhisper.fast.cpu import threads
 from minwhisper.transcription import transcribe as chapter

@@ -28,7 +28,7 @@ def clip_frames(scale: float) -> np.ndarray:
 
 
 def energies(scale: float) -> np.ndarray:
-    return mel.power(clip_frames(scale) * mel.hann_window(), *mel.fourier_waves())
+    return mel.power_spectrum(clip_frames(scale))
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -54,7 +54,7 @@ It costs \$5, not 10\$. A < b & c. <b>not bold</b> <script>alert("no")</script>
 
 <div onclick="alert(1)">block</div>
 
-{listing("audio.mel.log_energy")}
+{listing("audio.mel.scale")}
 ```python
 for name in ["<one>", "two"]:
     print(name, "&" * 20)  # a comment that makes this line quite a bit longer than a telephone's screen is wide
@@ -273,8 +273,8 @@ def test_tries_and_exercises_are_boxes_that_end_at_the_next_heading(reader):
 
 def test_a_listing_says_where_it_is_from_and_is_the_source(reader):
     figure, *_ = reader.find("figure", class_="listing")
-    assert figure["text"].startswith("minwhisper/audio/mel.py · log_energy")
-    assert figure["text"].endswith(source_of("audio.mel.log_energy"))
+    assert figure["text"].startswith("minwhisper/audio/mel.py · scale")
+    assert figure["text"].endswith(source_of("audio.mel.scale"))
 
 
 def test_a_long_listing_can_be_folded_and_is_open(reader):

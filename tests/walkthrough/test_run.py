@@ -155,9 +155,9 @@ def test_a_difference_is_told_and_is_a_failure(here, capsys):
 
 
 def test_a_stale_listing_is_told_and_is_a_failure(here, capsys):
-    here("<!-- source: audio.mel.log_energy -->\n```python .noeval\nno\n```")
+    here("<!-- source: audio.mel.scale -->\n```python .noeval\nno\n```")
     assert main(["walkthrough"]) == 1
-    assert "line 12: the listing of audio.mel.log_energy differs from the source" in capsys.readouterr().err
+    assert "line 12: the listing of audio.mel.scale differs from the source" in capsys.readouterr().err
 
 
 def test_a_failing_cell_ends_it_with_one_line(here, capsys):
@@ -185,7 +185,7 @@ def test_another_model_is_run_and_not_compared(here, capsys):
 
 def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
     varies = fence("print('took ≈ 1 s')", "took ≈ 2 s")
-    listing = "<!-- source: audio.mel.log_energy -->\n```python .noeval\nno\n```"
+    listing = "<!-- source: audio.mel.scale -->\n```python .noeval\nno\n```"
     file = here("Prose.", fence("0.5", "0.6"), varies, fence("1"), listing, fence(DRAW, picture="new"))
     (pictures / "unused.svg").touch()
     assert main(["walkthrough", "--update"]) == 0
@@ -193,7 +193,7 @@ def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
     assert fence("0.5", "0.5") in text
     assert varies in text
     assert fence("1", "1") in text
-    assert "np.log10(np.maximum(energy, FLOOR))" in text
+    assert "return (log_energy + 4.0) / 4.0" in text
     assert sorted(path.name for path in pictures.iterdir()) == ["new.svg", "overview.svg"]
     assert (pictures / "new.svg").read_text() == "<svg><desc>mean 0.5</desc></svg>"
     capsys.readouterr()

@@ -167,7 +167,13 @@ def test_sources_are_those_of_the_package():
 
 @pytest.mark.parametrize(
     "name",
-    ["model.layers.nothing", "nothing.softmax", "model.layers", "model.layers.INNER_BLOCK", "audio.mel.LogMel.x"],
+    [
+        "model.layers.nothing",
+        "nothing.softmax",
+        "model.layers",
+        "model.layers.INNER_BLOCK",
+        "audio.mel_stream.Spectrogram.x",
+    ],
 )
 def test_a_source_that_is_none_is_named(name):
     with pytest.raises(WalkthroughError, match=name):
