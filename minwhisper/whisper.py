@@ -1,4 +1,4 @@
-"""A model in use: configuration, weights and tokenizer together, and the methods people call.
+"""The model as people use it: configuration, weights and tokenizer in one object, with all its methods.
 
 Walkthrough: section 1.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from math import prod
 from os import PathLike
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast, overload
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from .checkpoints.configuration import read_config, short_window_limits, warn_ab
 from .checkpoints.load import load_checkpoint
 from .checkpoints.sources import find_checkpoint, wrap_os_errors
 from .checkpoints.tensor_matching import LoadReport
-from .common.backend import Array, on_device, to_device, to_numpy
+from .common.backend import Array, Array2D, Array3D, on_device, to_device, to_numpy
 from .common.finite import error_context
 from .common.option_checks import check_count, check_generator, check_names, check_seed
 from .decoding.decode import DecodingResult, WindowRequest, check_supported, decode_windows, language_probabilities
+from .decoding.keywords import DecodingKeywords, TranscriptionKeywords
 from .decoding.options import DecodingOptions, TranscriptionOptions
 from .errors import (
     LanguageError,
@@ -75,24 +76,23 @@ def load_model(
     threads: int | None = None,
     plain: bool = False,
 ) -> "Whisper":
-    """Load a Whisper with its weights.
+    """Load a model with its weights.
 
     Args:
         name: a published short name (``"tiny.en"``, ``"turbo"``; see :func:`available_models`), a Hugging Face hub
-            id (``"openai/whisper-tiny"``), or a folder with a checkpoint in safetensors or CTranslate2's format.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` … or ``"auto"``.
-        dtype: what the weights are stored as. ``"float16"`` takes half of the memory; for OpenAI's own weights it is
-            as exact as ``"float32"``, because that is how they were published, but slower on a CPU: both compute in
-            float32.
-            ``"float64"`` computes in float64, for checking.
+            id (``"openai/whisper-tiny"``), or a folder with a checkpoint in safetensors or CTranslate2 format.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …, or ``"auto"``.
+        dtype: the storage type of the weights. ``"float16"`` takes half the memory and is exact for OpenAI's own
+            weights, which were published in float16; it is slower on a CPU. Arithmetic is float32 for both.
+            ``"float64"`` computes in float64, as a reference.
         revision: branch, tag or commit of a hub repository.
-        strict: whether a missing or unexpected tensor is an error; if not, it is a warning and listed in the
-            model's ``report``.
-        threads: how many threads a CPU computes with; 0 or None for as many as the process may use cores.
-        plain: compute with the readable layers as they are written: slower on a CPU, and the same but for rounding.
+        strict: raise an error for missing or unexpected tensors. If False, warn and list them in the model's
+            ``report``.
+        threads: number of CPU threads; 0 or None for all cores that the process may use.
+        plain: compute with the readable layers. On a CPU this is slower; the results are the same up to rounding.
 
-    An installed weight package comes first, then the hub's cache, then a download. Raises a
-    :class:`~minwhisper.errors.MinWhisperError` that names what is wrong and the way out.
+    An installed weight package is used first, then the hub's cache, then a download. Raises a
+    :class:`~minwhisper.errors.MinWhisperError` that says what is wrong and what to do.
     """
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
@@ -141,7 +141,7 @@ class Whisper:
     def random(
         cls, config: WhisperConfig | str = "tiny", seed: int = 0, device: str = "cpu", dtype: str = "float32"
     ) -> Self:
-        """An untrained model of a configuration or a published name: the architecture without a download.
+        """Create an untrained model of a configuration or a published size, without a download.
 
         >>> model = Whisper.random("tiny")
         >>> model.encode(np.zeros((1, 80, 200), np.float32)).shape
@@ -152,8 +152,8 @@ class Whisper:
             if name not in PUBLISHED:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
-        place, numbers = resolve_device(device), config
-        with MemoryGuard(place, "an untrained model", dtype, False, lambda: numbers).loading():
+        place, hyperparameters = resolve_device(device), config
+        with MemoryGuard(place, "an untrained model", dtype, False, lambda: hyperparameters).loading():
             layout = layout_for(place, dtype, plain=False)
             weights = random_weights(config, seed, dtype, place, layout)
         if layout is not None:
@@ -162,17 +162,17 @@ class Whisper:
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether it knows languages other than English."""
+        """Whether the model knows languages other than English."""
         return self.config.is_multilingual
 
     @property
     def compute_dtype(self) -> str:
-        """What it calculates in: float32, or float64 if its weights are."""
+        """The dtype of the arithmetic: float32, or float64 for float64 weights."""
         return "float64" if self.dtype == "float64" else "float32"
 
     @cached_property
     def engine(self) -> Engine:
-        """What computes: the layers as they are written, or the same scheduled for speed on a CPU or a GPU."""
+        """The encoder and decoder: the readable layers, or the same computations scheduled for a CPU or a GPU."""
         if uses_cpu_engine(self.device, self.dtype, self.plain):
             return CpuEngine(self.weights, self.config, self.threads)
         if self.device == "cpu":
@@ -187,31 +187,31 @@ class Whisper:
 
     @property
     def _guard(self) -> MemoryGuard:
-        """What is said of this model where a GPU's memory runs out."""
-        config = self.config  # and not self, which the engine would then keep alive, and its weights
+        """The context that turns a full GPU into an error message about this model."""
+        config = self.config  # not self: the engine keeps the guard, and the guard would keep the weights
         return MemoryGuard(self.device, self.name, self.dtype, self.plain, lambda: config)
 
     def __repr__(self) -> str:
         millions = sum(map(prod, expected_shapes(self.config).values())) / 1e6
         return f"<Whisper {self.name}: {millions:.1f} million parameters in {self.dtype} on {self.device}>"
 
-    def encode(self, mel: Array) -> Array:
-        """Features of windows of sound: mel (B, M, 3000) -> (B, 1500, D). Fewer frames are allowed.
+    def encode(self, mel: Array) -> Array3D:
+        """Encode windows: mel (B, M, 3000) -> features (B, 1500, D). Fewer frames are allowed.
 
         Raises :class:`ShapeError` for another shape.
         """
         with self.engine.session(), self._guard.at("encoding a window"):
-            return self.engine.encode(self._placed(mel))
+            return self.engine.encode(self._to_device(mel))
 
-    def _placed(self, array: Array) -> Array:
-        """The array on this model's device, in the dtype it calculates in."""
+    def _to_device(self, array: Array) -> Array:
+        """Return the array on the model's device, in the dtype of its arithmetic."""
         return to_device(array, self.device).astype(self.compute_dtype, copy=False)
 
-    def logits(self, tokens: Any, features: Array) -> Array:
-        """Scores of every possible next token after each: tokens (B, S) and features (B, T, D) -> (B, S, V).
+    def logits(self, tokens: Any, features: Array) -> Array3D:
+        """Compute the logits of the next token at each position: tokens (B, S), features (B, T, D) -> (B, S, V).
 
-        ``tokens`` may be nested lists. This is the plain decoder, without a cache. Raises :class:`ShapeError` for
-        another shape or an id that the vocabulary does not have.
+        ``tokens`` may be nested lists. This is the readable decoder, without a cache. Raises :class:`ShapeError` for
+        another shape or an id outside the vocabulary.
         """
         width = self.config.d_model
         if features.ndim != 3 or features.shape[2] != width:
@@ -223,35 +223,64 @@ class Whisper:
             raise ShapeError(f"{wanted} rows of different lengths") from None
         if ids.ndim != 2 or ids.shape[0] != features.shape[0] or not ids.size or ids.dtype.kind not in "iu":
             raise ShapeError(f"{wanted} {ids.dtype} {tuple(ids.shape)}")
-        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
-            raise ShapeError(f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got one outside of them")
-        # With all threads of the library: these are the layers as they are written.
+        vocabulary = self.config.vocab_size
+        if ids.min() < 0 or ids.max() >= vocabulary:
+            raise ShapeError(f"tokens: expected ids from 0 to {vocabulary - 1}, got {ids.min()} to {ids.max()}")
+        # Outside of a session: the readable layers use all threads of the BLAS library.
         with on_device(self.device), self._guard.at("computing logits"):
-            return decode(to_device(ids, self.device), self._placed(features), self.engine.decoder_weights, self.config)
+            features = self._to_device(features)
+            return decode(to_device(ids, self.device), features, self.engine.decoder_weights, self.config)
 
-    def detect_language(self, mel: Array) -> tuple[Any, Any]:
-        """The language's token, and the probability of every language by its code, from a window's mel.
+    @overload
+    def detect_language(self, mel: Array2D) -> tuple[int, dict[str, float]]: ...
 
-        mel (M, frames) -> a token and a mapping; (B, M, frames) -> B of each, as lists. Features will do as well:
-        (T, D) or (B, T, D). Raises :class:`LanguageError` for an English-only model, which cannot tell.
+    @overload
+    def detect_language(self, mel: Array3D) -> tuple[list[int], list[dict[str, float]]]: ...
+
+    def detect_language(self, mel: Array) -> tuple[int | list[int], dict[str, float] | list[dict[str, float]]]:
+        """Detect the spoken language of a window, or of each window of a batch.
+
+        mel (M, frames) -> the language token, and the probability of every language by its code;
+        (B, M, frames) -> a list of tokens and a list of probabilities. Features (T, D) or (B, T, D) work as well.
+        Raises :class:`LanguageError` for an English-only model.
         """
         if not self.is_multilingual:
-            raise LanguageError(f"{self.name} is English only and cannot tell languages: use one such as 'base'")
+            raise LanguageError(f"{self.name} is English only and cannot detect languages: use one such as 'base'")
         with self.engine.session(), error_context(self.name):
             found = language_probabilities(self._features(mel), self.engine, self.tokenizer)
         tokens = [self.tokenizer.language_token(max(row, key=row.__getitem__)) for row in found]
         return (tokens, found) if mel.ndim == 3 else (tokens[0], found[0])
 
     def _features(self, mel: Array) -> Array:
-        """Features (B, T, D) of windows or of one: of a mel (B, M, frames) or (M, frames), or features already."""
+        """Return features (B, T, D) for mel (M, frames) or (B, M, frames), or for features (T, D) or (B, T, D)."""
         if mel.ndim not in (2, 3):
             raise ShapeError(
                 f"mel: expected ({self.config.num_mel_bins}, frames), or a batch of them, got {tuple(mel.shape)}"
             )
         windows = mel if mel.ndim == 3 else mel[None]
         if windows.shape[1:] == (self.config.max_source_positions, self.config.d_model):
-            return self._placed(windows)
+            return self._to_device(windows)
         return self.encode(windows)
+
+    @overload
+    def decode(
+        self,
+        mel: Array2D,
+        options: DecodingOptions | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+        **changes: Unpack[DecodingKeywords],
+    ) -> DecodingResult: ...
+
+    @overload
+    def decode(
+        self,
+        mel: Array3D,
+        options: DecodingOptions | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+        **changes: Unpack[DecodingKeywords],
+    ) -> list[DecodingResult]: ...
 
     def decode(
         self,
@@ -259,33 +288,34 @@ class Whisper:
         options: DecodingOptions | None = None,
         *,
         generator: np.random.Generator | None = None,
-        **changes: Any,
-    ) -> Any:
-        """What is said in a window, or in each of several.
+        **changes: Unpack[DecodingKeywords],
+    ) -> DecodingResult | list[DecodingResult]:
+        """Decode a window into text, or each window of a batch.
 
         Args:
-            mel: of a window of 30 s, (M, 3000), or features, (T, D); or a batch of them.
-            options: how to decode; by default greedily with the language detected.
-            generator: draws the tokens at temperatures above 0; by default a new one with seed 0.
+            mel: a window of 30 s, (M, 3000), or its features, (T, D); or a batch of either.
+            options: by default greedy decoding in the detected language.
+            generator: samples the tokens at temperatures above 0; by default a new one with seed 0.
             changes: fields of :class:`DecodingOptions` that differ from ``options``.
 
-        Returns a :class:`DecodingResult`, for a batch a list of them. Raises :class:`ShapeError`
-        for a mel of another shape, and what :func:`check_supported` does.
+        Returns a :class:`DecodingResult`; for a batch, a list of them. Raises :class:`ShapeError` for another shape,
+        :class:`OptionError` for invalid options, and whatever :func:`check_supported` raises.
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
         if not isinstance(options, DecodingOptions | None):
             raise OptionError(f"options: expected DecodingOptions or None, got {short_repr(options)}")
         check_generator(generator)
-        asked = replace(DecodingOptions() if options is None else options, **changes)
-        check_supported(asked, self.tokenizer, self.config)
+        chosen = replace(DecodingOptions() if options is None else options, **changes)
+        check_supported(chosen, self.tokenizer, self.config)
         generator = generator or np.random.default_rng(0)
         with self.engine.session():
             requests = [
-                WindowRequest(window[None], asked, generator, f"{self.name}: window {number}")
+                WindowRequest(window[None], chosen, generator, f"{self.name}: window {number}")
                 for number, window in enumerate(self._features(mel), start=1)
             ]
-            # Where tokens are drawn, one window's numbers must not depend on how many another takes.
-            found = self._decode(requests) if asked.temperature == 0 else [self._decode([r])[0] for r in requests]
+            # When sampling, one window's random numbers must not depend on how many another window takes.
+            batches = [requests] if chosen.temperature == 0 else [[request] for request in requests]
+            found = [result for batch in batches for result in self._decode(batch)]
         return found if mel.ndim == 3 else found[0]
 
     def _decode(self, requests: Sequence[WindowRequest]) -> list[DecodingResult]:
@@ -298,18 +328,18 @@ class Whisper:
         progress: Progress | None = None,
         generator: np.random.Generator | None = None,
         batch_size: int = 1,
-        **options: Any,
+        **options: Unpack[TranscriptionKeywords],
     ) -> Transcript:
-        """Turn speech into text.
+        """Transcribe or translate a recording of any length.
 
         Args:
             audio: a path, bytes, an open file, ``"-"`` for standard input, or float32 samples (N,) at 16 kHz.
-            progress: called with (seconds done, seconds in all) after every window; what it raises ends the work.
-            generator: draws the tokens at temperatures above 0; by default a new one with seed 0, so that the same
-                sound gives the same text every time.
-            batch_size: how many windows are decoded together. Of 1, each window begins where the last sentence of the
-                one before ended, and is told its text. Of more, the sound is cut in pauses, and the parts know nothing
-                of each other: several times faster, with a word here and there that comes out differently.
+            progress: called with (seconds done, total seconds) after every window; an exception in it ends the work.
+            generator: samples the tokens at temperatures above 0; by default a new one with seed 0, so that the same
+                audio always gives the same text.
+            batch_size: windows that are decoded together. With 1, each window starts where the last sentence of the
+                previous one ended and is prompted with its text. With more, the audio is cut at silence into
+                independent windows: several times faster, with a few different words.
             options: fields of :class:`TranscriptionOptions` and :class:`DecodingOptions`: ``language``, ``task``,
                 ``temperature`` (a number or several), ``beam_size``, ``word_timestamps``, ``initial_prompt`` …
 
@@ -323,13 +353,18 @@ class Whisper:
             return running.transcript
 
     def transcribe_many(
-        self, audios: Iterable[AudioSource], *, batch_size: int = 8, seed: int = 0, **options: Any
+        self,
+        audios: Iterable[AudioSource],
+        *,
+        batch_size: int = 8,
+        seed: int = 0,
+        **options: Unpack[TranscriptionKeywords],
     ) -> list[Transcript]:
-        """Turn several sounds into text, up to ``batch_size`` of them at a time, whose windows are decoded together.
+        """Transcribe several recordings, up to ``batch_size`` at a time, with their windows decoded together.
 
-        Each becomes what :meth:`transcribe` alone would make of it, with a generator of this seed, in the order of
-        ``audios``. Where one cannot be read, the others are transcribed all the same: then it raises
-        :class:`SomeFailedError`, which has their transcripts.
+        Returns the transcripts in the order of ``audios``; each is what :meth:`transcribe` gives with a generator of
+        this seed. If some fail, the others are still transcribed, and then :class:`SomeFailedError` is raised, which
+        holds their transcripts.
         """
         found = list(self.stream_many(audios, batch_size=batch_size, seed=seed, **options))
         errors = {number: one for number, one in enumerate(found) if isinstance(one, MinWhisperError)}
@@ -338,7 +373,7 @@ class Whisper:
             try:
                 raise SomeFailedError(errors, transcripts)
             finally:
-                del found, errors  # their tracebacks lead back to here: a circle, which would keep a GPU's memory
+                del found, errors  # their tracebacks refer to this frame: a reference cycle would keep GPU memory
         return [one.transcript for one in found if isinstance(one, Transcription)]
 
     def stream(
@@ -348,35 +383,40 @@ class Whisper:
         progress: Progress | None = None,
         generator: np.random.Generator | None = None,
         batch_size: int = 1,
-        **options: Any,
+        **options: Unpack[TranscriptionKeywords],
     ) -> Transcription:
-        """Turn speech into text, segment by segment: yields each :class:`Segment` as soon as it is final.
+        """Transcribe a recording segment by segment: yield each :class:`Segment` as soon as it is final.
 
-        Everything is as in :meth:`transcribe`. Bad input is refused here, before the first segment is asked for.
+        Arguments and errors are those of :meth:`transcribe`. Invalid input raises here, not at the first segment.
 
         >>> for segment in model.stream("talk.mp3"):  # doctest: +SKIP
         ...     print(segment["start"], segment["text"])
         """
-        asked = TranscriptionOptions.named(**options)
+        chosen = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
         check_generator(generator)
         if progress is not None and not callable(progress):
             raise OptionError(
-                f"progress: expected a function of (seconds done, seconds in all), got {short_repr(progress)}"
+                f"progress: expected a function of (seconds done, total seconds), got {short_repr(progress)}"
             )
-        return Transcription(self, audio, asked, progress=progress, generator=generator, batch_size=batch_size)
+        return Transcription(self, audio, chosen, progress=progress, generator=generator, batch_size=batch_size)
 
     def stream_many(
-        self, audios: Iterable[AudioSource], *, batch_size: int = 8, seed: int = 0, **options: Any
+        self,
+        audios: Iterable[AudioSource],
+        *,
+        batch_size: int = 8,
+        seed: int = 0,
+        **options: Unpack[TranscriptionKeywords],
     ) -> Iterator[Transcription | MinWhisperError]:
-        """Turn several sounds into text: yields each one's finished transcription, or why it failed, in their order.
+        """Transcribe several recordings: yield each finished transcription, or the error, in the order of ``audios``.
 
-        Everything is as in :meth:`transcribe_many`. Bad options are refused here, before the first sound is opened.
+        Arguments are those of :meth:`transcribe_many`. Invalid options raise here, before any recording is opened.
         """
-        asked = TranscriptionOptions.named(**options)
+        chosen = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)
         check_seed(seed)
         if isinstance(audios, str | bytes | PathLike | np.ndarray):
-            raise OptionError(f"audios: expected several sounds, such as a list, got one {type(audios).__name__}")
-        check_options(asked, self, stacklevel=3)
-        return transcribe_batched(self, audios, asked, batch_size, seed)
+            raise OptionError(f"audios: expected several recordings, such as a list, got one {type(audios).__name__}")
+        check_options(chosen, self, stacklevel=3)
+        return transcribe_batched(self, audios, chosen, batch_size, seed)

@@ -8,8 +8,9 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ import minwhisper
 from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from hub_server import HubServer, Repository
-from minwhisper import DecodingOptions, Whisper, load_model
+from minwhisper import DecodingOptions, TranscriptionOptions, Whisper, load_model
 from minwhisper.checkpoints.sources import packaged_model
 from minwhisper.checkpoints.tensor_matching import LoadReport
 from minwhisper.decoding.decode import DecodingResult
+from minwhisper.decoding.keywords import DecodingKeywords, TranscriptionKeywords
 from minwhisper.errors import (
     ConfigError,
     DeviceError,
@@ -362,7 +364,7 @@ def test_languages_of_a_batch_are_those_of_its_rows(base: Whisper) -> None:
 
 def test_an_english_model_cannot_tell_languages(tiny_en: Whisper) -> None:
     with pytest.raises(
-        LanguageError, match=r"tiny\.en is English only and cannot tell languages: use one such as 'base'"
+        LanguageError, match=r"tiny\.en is English only and cannot detect languages: use one such as 'base'"
     ):
         tiny_en.detect_language(np.zeros((80, 3000), np.float32))
 
@@ -408,6 +410,34 @@ def test_options_are_given_together_or_by_name_or_both(tiny_en: Whisper, spoken:
     assert tiny_en.decode(window, sample_len=3, without_timestamps=True) == expected
     assert tiny_en.decode(window, asked, sample_len=2).tokens == expected.tokens[:2]
     assert asked.sample_len == 3
+
+
+def test_keyword_types_are_those_of_the_options() -> None:
+    window, types = get_type_hints(DecodingOptions), get_type_hints(TranscriptionOptions)
+    whole = {
+        field.name: types[field.name]
+        for field in dataclasses.fields(TranscriptionOptions)
+        if field.default is not dataclasses.MISSING
+    }
+    temperature = {"temperature": float | Sequence[float]}
+    assert get_type_hints(DecodingKeywords) == window
+    del window["prompt"]
+    assert get_type_hints(TranscriptionKeywords) == window | whole | temperature
+    for method in (Whisper.transcribe, Whisper.stream, Whisper.transcribe_many, Whisper.stream_many):
+        assert get_type_hints(method)["options"] == Unpack[TranscriptionKeywords]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fp16": True}, "fp16: precision is chosen when the model is loaded"),
+        ({"beem_size": 5}, "did you mean 'beam_size'"),
+    ],
+)
+def test_unknown_decoding_options_explain_themselves(options: dict[str, Any], message: str) -> None:
+    for make in (DecodingOptions, DecodingOptions.named, TranscriptionOptions.named):
+        with pytest.raises(OptionError, match=message):
+            make(**options)
 
 
 def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spoken: Any) -> None:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 """An array of NumPy or of CuPy; the two have the same methods, and the type checker sees NumPy's."""
 
+Array2D: TypeAlias = np.ndarray[tuple[int, int], Any]
+Array3D: TypeAlias = np.ndarray[tuple[int, int, int], Any]
+
 
 def array_module(*arrays: Array) -> ModuleType:
     """The library that computes on these arrays, by convention called ``xp``.

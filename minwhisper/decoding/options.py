@@ -60,6 +60,11 @@ class DecodingOptions:
     without_timestamps: bool = False  # text only, no times
     max_initial_timestamp: float | None = 1.0  # the first segment opens this early, in seconds
 
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Check the names: an unknown one, such as ``fp16``, gets an explanation instead of a ``TypeError``."""
+        check_names(options, [field.name for field in fields(cls)])
+        return super().__new__(cls)
+
     @classmethod
     def named(cls, **options: Any) -> Self:
         """The options of these names. Raises :class:`OptionError` also for a name that there is not."""

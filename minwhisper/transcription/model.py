@@ -3,11 +3,12 @@
 It is named here so that no file of this chapter imports the class that uses the chapter.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ..common.backend import Array
+from ..common.backend import Array, Array2D
+from ..decoding.decode import DecodingResult
 from ..decoding.options import DecodingOptions
 from ..model.config import WhisperConfig
 from ..model.engine import Engine
@@ -51,16 +52,16 @@ class SpeechModel(Protocol):
         """Encode windows: mel (B, M, 3000) -> features (B, 1500, D)."""
         ...
 
-    def detect_language(self, mel: Array) -> tuple[Any, Any]:
+    def detect_language(self, mel: Array2D) -> tuple[int, dict[str, float]]:
         """Return the language token of a window, mel (M, 3000), and the probability of each language by code."""
         ...
 
     def decode(
         self,
-        mel: Array,
+        mel: Array2D,
         options: DecodingOptions | None = None,
         *,
         generator: np.random.Generator | None = None,
-    ) -> Any:
-        """Decode a window: mel (M, 3000) or features (1500, D) -> a ``DecodingResult``."""
+    ) -> DecodingResult:
+        """Decode a window: mel (M, 3000) or features (1500, D)."""
         ...

@@ -1,0 +1,51 @@
+"""The options as keyword arguments, for type checkers and for completion in editors.
+
+Each name and type is that of a field of :class:`DecodingOptions` or :class:`TranscriptionOptions`; a test holds them
+equal.
+
+Walkthrough: section 11.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
+
+
+class _WindowKeywords(TypedDict, total=False):
+    task: str
+    language: str | None
+    sample_len: int | None
+    best_of: int | None
+    beam_size: int | None
+    patience: float | None
+    length_penalty: float | None
+    prefix: str | Sequence[int] | None
+    suppress_tokens: Iterable[int] | str | None
+    suppress_blank: bool
+    without_timestamps: bool
+    max_initial_timestamp: float | None
+
+
+class DecodingKeywords(_WindowKeywords, total=False):
+    """The fields of :class:`DecodingOptions`: keyword arguments of :meth:`Whisper.decode`."""
+
+    temperature: float
+    prompt: str | Sequence[int] | None
+
+
+class TranscriptionKeywords(_WindowKeywords, total=False):
+    """What :meth:`TranscriptionOptions.named` takes: keyword arguments of :meth:`Whisper.transcribe` and others."""
+
+    temperature: float | Sequence[float]
+    compression_ratio_threshold: float | None
+    logprob_threshold: float | None
+    no_speech_threshold: float | None
+    condition_on_previous_text: bool
+    initial_prompt: str | None
+    carry_initial_prompt: bool
+    word_timestamps: bool
+    prepend_punctuations: str
+    append_punctuations: str
+    clip_timestamps: str | Sequence[float]
+    hallucination_silence_threshold: float | None
+    language_detection_windows: int
+    audio_track: int | str | None
