@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from .audio.mel import log_mel_spectrogram
     from .checkpoints.sources import available_models
     from .decoding.decode import DecodingResult
-    from .decoding.options import DecodingOptions, TranscriptionOptions
+    from .decoding.options import DecodingOptions
     from .errors import MinWhisperError
     from .model.config import WhisperConfig
     from .tokenizer.tokenizer import Tokenizer
+    from .transcription.options import TranscriptionOptions
     from .transcription.transcribe import Transcription
     from .whisper import Whisper, load_model
 
@@ -43,7 +44,7 @@ _MODULES = {
     "MinWhisperError": "errors",
     "Tokenizer": "tokenizer.tokenizer",
     "Transcription": "transcription.transcribe",
-    "TranscriptionOptions": "decoding.options",
+    "TranscriptionOptions": "transcription.options",
     "Whisper": "whisper",
     "WhisperConfig": "model.config",
     "available_models": "checkpoints.sources",

@@ -22,7 +22,7 @@ from .common.finite import error_context
 from .common.option_checks import check_count, check_generator, check_names, check_seed
 from .decoding.decode import DecodingResult, WindowRequest, check_supported, decode_windows, language_probabilities
 from .decoding.keywords import DecodingKeywords, TranscriptionKeywords
-from .decoding.options import DecodingOptions, TranscriptionOptions
+from .decoding.options import DecodingOptions
 from .errors import (
     LanguageError,
     MinWhisperError,
@@ -47,6 +47,7 @@ from .model.weight_names import expected_shapes
 from .model.weights import check_dtype, random_weights
 from .printable import short_repr
 from .tokenizer.tokenizer import Tokenizer
+from .transcription.options import TranscriptionOptions
 from .transcription.segments import Transcript
 from .transcription.transcribe import Progress, Transcription, transcribe_batched
 from .transcription.windows import check_options

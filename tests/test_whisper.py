@@ -456,7 +456,7 @@ def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spo
     [
         ({"beam_sise": 5}, "unknown option 'beam_sise': did you mean 'beam_size'"),
         ({"fp16": False}, "fp16: precision is chosen when the model is loaded"),
-        ({"best_of": 5}, "best_of: candidates differ above temperature 0 only"),
+        ({"best_of": 5}, "best_of: sampling needs a temperature above 0"),
         ({"temperature": (0.0, 0.2)}, "temperature: expected 0, or above for sampling"),
     ],
 )

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from ..decoding.options import DecodingOptions, TranscriptionOptions
+from ..decoding.options import DecodingOptions
 from ..model.weights import DTYPES
 from ..printable import short_repr
+from ..transcription.options import TranscriptionOptions
 from ..writers.render import FORMATS
 
 CANDIDATES = 5  # what beam_size and best_of are, each where it has a meaning

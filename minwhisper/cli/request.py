@@ -13,11 +13,11 @@ import numpy as np
 
 from ..common.console import printable
 from ..common.option_checks import check_count, check_number, check_seed
-from ..decoding.options import TranscriptionOptions
 from ..errors import LanguageError, OptionError
 from ..fast.cpu.threads import check_threads
 from ..printable import short_repr
 from ..tokenizer.languages import TO_LANGUAGE_CODE
+from ..transcription.options import TranscriptionOptions
 from ..writers.files import check_file_names, check_writable
 from ..writers.render import FORMATS, SubtitleOptions
 from .arguments import CANDIDATES, DEFAULTS

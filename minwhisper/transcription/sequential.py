@@ -20,9 +20,9 @@ from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, pad_or_trim
 from ..audio.mel_stream import Spectrogram
 from ..common.backend import Array
 from ..decoding.decode import DecodingResult, WindowRequest
-from ..decoding.options import TranscriptionOptions
 from .alignment import find_alignment
 from .model import SpeechModel
+from .options import TranscriptionOptions
 from .segments import Segment, split_window
 from .windows import Prompt, Window, clear_if_empty, is_silence, make_segment, needs_fallback
 from .word_timestamps import add_word_timestamps, last_word_end, skip_hallucinations, skip_leading_silence

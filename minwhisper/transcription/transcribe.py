@@ -15,11 +15,11 @@ import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, open_audio
 from ..audio.mel_stream import Spectrogram
-from ..decoding.options import TranscriptionOptions
 from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
 from .batching import in_order, run_batched, run_sequential
 from .chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence
 from .model import SpeechModel
+from .options import TranscriptionOptions
 from .segments import Segment, Transcript
 from .sequential import SequentialTranscription, TranscriptionJob
 from .windows import check_options

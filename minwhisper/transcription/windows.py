@@ -14,10 +14,10 @@ from typing import NamedTuple, Self
 from ..audio.load import FRAMES_PER_SECOND
 from ..checkpoints.configuration import WINDOW_POSITIONS, short_window_limits
 from ..decoding.decode import DecodingResult, check_supported
-from ..decoding.options import TranscriptionOptions
 from ..errors import ConfigError, OptionError
 from .alignment import check_alignment_heads
 from .model import SpeechModel
+from .options import TranscriptionOptions
 from .segments import Segment, TimedTokens
 
 PROMPT_RESET_TEMPERATURE = 0.5  # text drawn at a higher one is not told to the next window

@@ -18,8 +18,8 @@ from typing import cast
 import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES
-from ..decoding.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from ..tokenizer.tokenizer import Tokenizer
+from .options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from .segments import Segment, Word
 from .words import WordTiming, merge_punctuations
 

@@ -141,9 +141,9 @@ def test_temperatures(request_for, options, expected):
 
 
 def test_a_number_of_candidates_without_a_meaning_is_refused_if_given(request_for):
-    with pytest.raises(OptionError, match="best_of: candidates differ above temperature 0"):
+    with pytest.raises(OptionError, match="best_of: sampling needs a temperature above 0"):
         request_for("--best_of 5 --temperature_increment_on_fallback None")
-    with pytest.raises(OptionError, match="beam_size: a beam search has temperature 0"):
+    with pytest.raises(OptionError, match="beam_size: beam search needs temperature 0"):
         request_for("--beam_size 5 --temperature 0.5")
     with pytest.raises(OptionError, match=r"patience: .*beam_size"):
         request_for("--beam_size None --patience 2")
@@ -216,7 +216,7 @@ def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
         ("--beam_size 0", "beam_size: expected a whole number, at least 1"),
         ("--language_detection_windows 0", "language_detection_windows"),
         ("--audio_track 0", "audio_track"),
-        ("--carry_initial_prompt True", "carry_initial_prompt: there is none to carry"),
+        ("--carry_initial_prompt True", "carry_initial_prompt: give initial_prompt too"),
         ("--hallucination_silence_threshold 2", "hallucination_silence_threshold: .*word_timestamps"),
         ("--highlight_words True", "highlight_words: .*--word_timestamps True"),
         ("--max_line_width 30", "max_line_width: .*--word_timestamps True"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minwhisper.decoding.decode import DecodingResult, WindowRequest
-from minwhisper.decoding.options import TranscriptionOptions
+from minwhisper.transcription.options import TranscriptionOptions
 from minwhisper.transcription.sequential import SequentialTranscription
 from scripted import HOP, REPETITIVE, SILENT, Numbered, Scripted, quiet, said
 

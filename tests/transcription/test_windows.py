@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from minwhisper.decoding.decode import DecodingResult
-from minwhisper.decoding.options import TranscriptionOptions
 from minwhisper.errors import OptionError
+from minwhisper.transcription.options import TranscriptionOptions
 from minwhisper.transcription.windows import is_silence, needs_fallback
 from scripted import (
     ENGLISH,

@@ -1,0 +1,253 @@
+"""Options of a transcription: every rejection with its message, fallback temperatures, and clips."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from minwhisper import DecodingOptions, TranscriptionOptions
+from minwhisper.errors import OptionError
+from minwhisper.printable import short_repr
+from minwhisper.transcription.options import FALLBACK_TEMPERATURES
+from option_values import NOT_COUNTS, NOT_FLAGS, NOT_NUMBERS, rejected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 10**400}, "temperature: expected numbers, 0 or more, got 1000"),
+        ({"temperature": [0.0, 10**5000]}, "temperature: expected numbers, 0 or more, got a value of type int"),
+        ({"temperature": itertools.count()}, "temperature: expected at most 65,536 values, got more"),
+        ({"temperature": [0.5] * 200}, "at most 128, got 200"),
+        ({"clip_timestamps": [10**400]}, "clip_timestamps: expected start,end,start,end,… in seconds, got (1000"),
+        ({"clip_timestamps": itertools.count()}, "clip_timestamps: expected at most 1,000,000 values, got more"),
+        ({"patience": 1e308, "beam_size": 5}, "patience: expected at most 1,000,000, got 1e+308"),
+        ({"beam_size": 257}, "beam_size: expected a whole number, at most 256, got 257"),
+        ({"best_of": 10**30}, "best_of: expected a whole number, at most 256, got 1000"),
+        ({"task": np.array(["transcribe", "translate"])}, "task: expected 'transcribe' or 'translate', got array(["),
+        ({"suppress_tokens": range(10**12)}, "suppress_tokens: expected at most 65,536 values, got more"),
+        ({"initial_prompt": "a" * 100_001}, "initial_prompt: expected at most 100,000 characters, got 100,001"),
+        ({"word_timestamps": [[]] * 10_000}, "word_timestamps: expected True or False, got [[], [], "),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, str) else "",
+)
+def test_a_huge_value_is_rejected_with_a_short_message(options, message):
+    assert len(rejected(TranscriptionOptions, options, message)) < 500
+
+
+THRESHOLDS = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
+FLAGS = ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps")
+WRONG = {
+    **{name: (name, NOT_NUMBERS, "expected a number, or None for no threshold, got {}") for name in THRESHOLDS},
+    **{name: (name, NOT_FLAGS, "expected True or False, got {}") for name in FLAGS},
+    "silence": (
+        "hallucination_silence_threshold",
+        [*NOT_NUMBERS, -0.1],
+        "expected seconds, 0 or more, or None, got {}",
+    ),
+    "windows": ("language_detection_windows", [*NOT_COUNTS, None], "expected a whole number, at least 1, got {}"),
+    "prepended": ("prepend_punctuations", [None], "expected a text with the marks, got {}"),
+    "appended": ("append_punctuations", [[","]], "expected a text with the marks, got {}"),
+    "prompt": ("initial_prompt", [[1, 2]], "expected a text, got {}"),
+    "temperature": ("temperature", [*NOT_NUMBERS[:-2], None, -0.2, "", np.array(0.5)], "expected numbers, 0 or more, "),
+    "temperatures": ("temperature", [(0.0, "x"), (0.0, -0.2), (0.0, True)], "expected numbers, 0 or more, got "),
+    "no temperature": ("temperature", [[], (), np.zeros(0)], "expected a number or several, such as (0.0, "),
+    "clips": (
+        "clip_timestamps",
+        ["a", "0:30", "1;2", b"1,2", 5, 5.0, None, (None,), ("x",), (True,), np.array(5.0), ([1],)],
+        "expected start,end,start,end,… in seconds, got {}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "values", "message"), WRONG.values(), ids=WRONG)
+def test_an_invalid_value_is_rejected_by_name(name, values, message):
+    others = {"word_timestamps": True} if name == "hallucination_silence_threshold" else {}
+    for wrong in values:
+        rejected(TranscriptionOptions, {name: wrong, **others}, f"{name}: {message.format(repr(wrong))}")
+
+
+def test_valid_values_are_kept():
+    for name, right in itertools.product(THRESHOLDS, [-1.0, 0, np.float32(2.5), None]):
+        assert getattr(TranscriptionOptions.named(**{name: right}), name) == right
+    assert TranscriptionOptions.named(language_detection_windows=np.int64(3)).language_detection_windows == 3
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.0, "", " ", "0", b"en", (1,), 10**9, "a" * 101])
+def test_an_invalid_audio_track_is_rejected(wrong):
+    got = 0 if wrong == "0" else wrong
+    message = f"audio_track: expected a number, 1 for the first audio track, or a language, got {short_repr(got)}"
+    rejected(TranscriptionOptions, {"audio_track": wrong}, message)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(None, None), (2, 2), (np.int64(2), 2), (" 2", 2), ("French", "fr"), ("fra", "fra"), ("pt-BR", "pt-br")],
+)
+def test_an_audio_track_is_a_number_or_a_language(given, meant):
+    assert TranscriptionOptions.named(audio_track=given).audio_track == meant
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"carry_initial_prompt": True}, "carry_initial_prompt: give initial_prompt too"),
+        (
+            {"hallucination_silence_threshold": 2.0},
+            "hallucination_silence_threshold: needs the times of words; give word_timestamps too",
+        ),
+        (
+            {"best_of": 5, "temperature": 0},
+            "best_of: sampling needs a temperature above 0; raise it, or use beam_size",
+        ),
+        (
+            {"beam_size": 5, "temperature": (0.2, 0.4)},
+            "beam_size: beam search needs temperature 0, which is not among those given; or use best_of",
+        ),
+        ({"patience": 2.0}, "patience: applies to beam search only; give beam_size too"),
+        ({"patience": 2.0, "temperature": 0.5}, "patience: applies to beam search only; give beam_size too"),
+        ({"patience": 2.0, "temperature": 0.5, "best_of": 2}, "patience: applies to beam search only"),
+        ({"beam_size": 0}, "beam_size: expected a whole number, at least 1, got 0"),
+        ({"best_of": 0}, "best_of: expected a whole number, at least 1, got 0"),
+        ({"length_penalty": 2}, "length_penalty: expected 0 to 1, got 2"),
+        ({"task": "translat"}, "task: expected 'transcribe' or 'translate', got 'translat'"),
+        ({"decoding_options": ()}, "unknown option 'decoding_options'"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_rejected(options, message):
+    rejected(TranscriptionOptions, options, message)
+
+
+# ------------------------------------------------------------------------------------------ names
+
+
+def test_an_unknown_name_is_rejected_with_those_there_are():
+    rejected(DecodingOptions, {"width": 5}, "unknown option 'width': expected one of task, language, temperature, ")
+    message = "unknown option 'colour': expected one of compression_ratio_threshold"
+    rejected(TranscriptionOptions, {"colour": True}, message)
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "meant"),
+    [
+        (DecodingOptions, "lnguage", "'language'"),
+        (DecodingOptions, "beam_sise", "'beam_size'"),
+        (TranscriptionOptions, "lnguage", "'language'"),
+        (TranscriptionOptions, "word_timestamp", "'word_timestamps'"),
+        (TranscriptionOptions, "temperatures", "'temperature'"),
+        (TranscriptionOptions, "log_prob_threshold", "'logprob_threshold'"),  # as faster-whisper has it
+    ],
+)
+def test_a_misspelt_name_is_rejected_with_the_right_one(cls, given, meant):
+    with pytest.raises(OptionError, match=f"unknown option '{given}': did you mean .*{meant}.*\\? expected one of "):
+        cls.named(task="translate", **{given: 1})
+
+
+def test_precision_and_the_prompt_of_a_window_have_hints_of_their_own():
+    fp16 = "fp16: precision is chosen when the model is loaded: load_model(name, dtype='float16')"
+    rejected(DecodingOptions, {"fp16": False}, fp16)
+    rejected(TranscriptionOptions, {"fp16": False}, fp16)
+    rejected(TranscriptionOptions, {"prompt": "names"}, "prompt: in a transcription every window has its own; use init")
+    assert DecodingOptions.named(prompt="names").prompt == "names"
+
+
+# ------------------------------------------------------------------------------------------ fallback temperatures
+
+
+def test_there_are_six_fallback_temperatures_by_default():
+    assert FALLBACK_TEMPERATURES == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    assert TranscriptionOptions.named().decoding_options == tuple(
+        DecodingOptions(temperature=t) for t in FALLBACK_TEMPERATURES
+    )
+
+
+def test_beam_search_and_sampling_share_the_other_options():
+    options = TranscriptionOptions.named(
+        temperature=(0.4, 0),
+        beam_size=3,
+        patience=2.0,
+        best_of=4,
+        length_penalty=0.6,
+        language="fr",
+        suppress_tokens=iter([1, 2]),
+        logprob_threshold=None,
+    )
+    shared = {"length_penalty": 0.6, "language": "fr", "suppress_tokens": (1, 2)}
+    assert options.decoding_options == (
+        DecodingOptions(temperature=0.4, best_of=4, **shared),
+        DecodingOptions(temperature=0.0, beam_size=3, patience=2.0, **shared),
+    )
+    assert options.logprob_threshold is None
+
+
+@pytest.mark.parametrize(
+    "temperature", [0.5, [0.5], iter((0.5,)), np.float32(0.5), np.array([0.5]), np.array([0.5], "float16")]
+)
+def test_one_temperature_or_several_become_plain_numbers(temperature):
+    (options,) = TranscriptionOptions.named(temperature=temperature).decoding_options
+    assert options == DecodingOptions(temperature=0.5)
+    assert type(options.temperature) is float
+
+
+# ------------------------------------------------------------------------------------------ clips
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("0", [(0, 60)]),
+        ("", [(0, 60)]),
+        ([], [(0, 60)]),
+        ("5,", [(5, 60)]),
+        (" 5 , 7.5 ", [(5, 7.5)]),
+        ("5,7,7,9.5,20", [(5, 7), (7, 9.5), (20, 60)]),
+        ("0,60", [(0, 60)]),
+        ([1, 2.5, 3], [(1, 2.5), (3, 60)]),
+        ((1.0, 2.0), [(1, 2)]),
+        (iter([1, 2]), [(1, 2)]),
+        (np.array([1, 2, 3]), [(1, 2), (3, 60)]),
+        ("1e1,2e1", [(10, 20)]),
+    ],
+    ids=lambda value: repr(value).split(" at 0x")[0],  # of an iterator, its kind
+)
+def test_clips_are_pairs_of_start_and_end_and_the_last_end_may_be_omitted(given, expected):
+    options = TranscriptionOptions.named(clip_timestamps=given)
+    for _ in range(2):  # an iterator is read once only
+        assert options.clips(60.0) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("-1", "each 0 or more, got -1"),
+        ("0,nan", "each 0 or more, got nan"),
+        ("0,inf", "each 0 or more, got inf"),
+        ("5,3", "each end after its start; got 5 to 3"),
+        ("5,5", "each end after its start; got 5 to 5"),
+        ("0,10,5,20", "without overlaps; got an end at 10, then a start at 5"),
+        ("0,10,5", "without overlaps; got an end at 10, then a start at 5"),
+        ("20,30,0,10", "without overlaps; got an end at 30, then a start at 0"),
+    ],
+)
+def test_clips_go_forward(wrong, message):
+    rejected(TranscriptionOptions, {"clip_timestamps": wrong}, f"start,end,… in seconds, {message}")
+
+
+@pytest.mark.parametrize(
+    ("past", "seconds", "message"),
+    [
+        ("61", 60.0, "each at most 60.00, the length of the audio; got 61"),
+        ("0,60.5", 60.0, "each at most 60.00, the length of the audio; got 60.5"),
+        ("60", 60.0, "each end after its start; got 60 to 60"),
+        ("0,5", 0.0, "each at most 0.00, the length of the audio; got 5"),
+    ],
+)
+def test_clips_lie_within_the_audio(past, seconds, message):
+    options = TranscriptionOptions.named(clip_timestamps=past)  # the length of the audio is not known yet
+    with pytest.raises(OptionError, match=re.escape(message)):
+        options.clips(seconds)
+
+
+def test_empty_audio_has_one_empty_clip():
+    assert TranscriptionOptions.named().clips(0.0) == ((0.0, 0.0),)
