@@ -1,6 +1,13 @@
-"""How the mathematics of the chapters is scheduled for speed. Chapters never import it.
+"""The layers of :mod:`minwhisper.model`, scheduled for speed on a CPU and on a GPU.
 
-The layers say what is computed; here it is said in which order, in pieces of which size, on which thread or kernel and
-into which buffer, so that a processor's caches and cores, or a GPU's memory, are used. What stands for a readable
-function says so, gives the same numbers but for rounding, and is held to that by a test.
+``model`` defines the computation. This folder decides its order, the size of the pieces, the thread or kernel that
+computes each piece, and the buffer for its result. In and out are the same as in :mod:`minwhisper.model.engine`: mel
+(B, M, frames) -> features (B, T, D), tokens (R, S) -> logits (R, S, V). Results are the same up to rounding, and tests
+compare each function with the readable one that it replaces. The chapters above never import this folder; the
+readable layers compute everything if ``plain=True``.
+
+Read ``devices`` (what a device's name means, and which parts of CUDA are missing), then :mod:`minwhisper.fast.cpu`,
+then :mod:`minwhisper.fast.gpu`.
+
+Walkthrough: sections 14 and 15.
 """

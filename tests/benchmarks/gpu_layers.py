@@ -9,7 +9,7 @@ from gpu_lab import Lab
 from gpu_report import Cells, at_most, row
 from minwhisper.common.backend import address, to_device, to_numpy
 from minwhisper.fast.gpu import engine as gpu_engine
-from minwhisper.fast.gpu.decoder import RowBuffers
+from minwhisper.fast.gpu.buffers import RowBuffers
 from minwhisper.fast.gpu.kernels import Norm
 from minwhisper.fast.gpu.table import Field, HeaderAt, RowTable
 from minwhisper.model import layers as readable

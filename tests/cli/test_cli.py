@@ -221,7 +221,7 @@ def test_a_model_that_does_not_fit_into_the_gpu(command, gpus):
     place = ("--model", "tiny.en", "--device", "cuda")
     gpus.limit = 120 << 20
     what = "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; "
-    refused(command("transcribe", SHORT, *place), what, "in this memory fit: tiny.en in float16; load one of these")
+    refused(command("transcribe", SHORT, *place), what, "models that fit: tiny.en in float16; load one of them")
     gpus.limit = 150 << 20
     while_encoding = ("LJ001-0008.wav: cuda:0 ran out of memory while encoding a window with tiny.en in float32: ",)
     refused(command("transcribe", SHORT, *place), *while_encoding)

@@ -233,13 +233,13 @@ def test_auto_is_the_first_gpu_that_works(monkeypatch, recwarn):
 
 def no_cupy(monkeypatch):
     without_cupy(monkeypatch)
-    return ["CuPy is not installed", "pip install 'minwhisper[gpu]'", "cupy-cuda12x", "never both"]
+    return ["CuPy is not installed", "pip install 'minwhisper[gpu]'", "cupy-cuda12x", "never install both"]
 
 
 def no_files(monkeypatch):  # pip uninstall of one of two
     without_cupy(monkeypatch)
     packages(monkeypatch, "cupy-cuda12x")
-    return ["CuPy's files are gone", "pip install --force-reinstall cupy-cuda12x"]
+    return ["CuPy's files are missing", "pip install --force-reinstall cupy-cuda12x"]
 
 
 def no_pathfinder(monkeypatch):
@@ -258,7 +258,7 @@ def framed(monkeypatch):  # as cupy/__init__.py frames what its extension module
 
 def no_driver(monkeypatch):
     pretend_cupy(monkeypatch, NO_DRIVER, driver=0)
-    return ["no NVIDIA driver", "--gpus all"]
+    return ["no NVIDIA driver found", "--gpus all"]
 
 
 def no_libcuda(monkeypatch):
@@ -268,17 +268,17 @@ def no_libcuda(monkeypatch):
 
 def old_driver(monkeypatch):
     pretend_cupy(monkeypatch, NO_DRIVER, driver=11080)
-    return ["driver is too old", "up to 11.8", "made for CUDA 12", "update the driver"]
+    return ["driver is too old", "up to 11.8", "needs CUDA 12", "update the driver"]
 
 
 def driver_of_cuda_12(monkeypatch):
     pretend_cupy(monkeypatch, NO_DRIVER, driver=12020, cuda=13020)
-    return ["up to 12.2", "made for CUDA 13", "uninstall -y cupy-cuda13x and then pip install 'minwhisper[gpu]'"]
+    return ["up to 12.2", "needs CUDA 13", "uninstall -y cupy-cuda13x and then pip install 'minwhisper[gpu]'"]
 
 
 def no_gpu(monkeypatch):
     pretend_cupy(monkeypatch, NO_DEVICE)
-    return ["finds no GPU: nvidia-smi lists those that there are"]
+    return ["finds no GPU: check with nvidia-smi"]
 
 
 def none_counted(monkeypatch):
@@ -294,53 +294,53 @@ def shut_out(monkeypatch):
 
 def no_compiler(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_NVRTC)
-    return ["does not find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
+    return ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
 
 
 def no_compiler_for_cupy_13(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_NVRTC_13)
-    return ["does not find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
+    return ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
 
 
 def half_a_compiler(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_BUILTINS)
-    return ["does not find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
+    return ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
 
 
 def no_products(monkeypatch):
     pretend_cupy(monkeypatch, product=NO_CUBLAS, cuda=13020)
-    return ["does not find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"]
+    return ["cannot find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"]
 
 
 def products_of_another_cuda(monkeypatch):
     pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
-    return ["does not find cuBLAS", "pip install 'cupy-cuda12x[ctk]'"]
+    return ["cannot find cuBLAS", "pip install 'cupy-cuda12x[ctk]'"]
 
 
 def no_products_in_conda(monkeypatch):
     pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
     packages(monkeypatch, "cupy")
-    return ["does not find cuBLAS", "install CUDA 12 from where CuPy was installed"]
+    return ["cannot find cuBLAS", "install CUDA 12 from the same source as CuPy"]
 
 
 def no_headers(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_HEADERS)
-    return ["does not find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"]
+    return ["cannot find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"]
 
 
 def no_headers_for_cupy_13(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_HEADERS_13)
-    return ["does not find CUDA's headers"]
+    return ["cannot find CUDA's headers"]
 
 
 def half_the_headers(monkeypatch):
     pretend_cupy(monkeypatch, kernel=HALF_THE_HEADERS)
-    return ["does not find CUDA's headers"]
+    return ["cannot find CUDA's headers"]
 
 
 def no_runtime(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_CUDART)
-    return ["does not find a library of CUDA", "pip install 'cupy-cuda12x[ctk]'"]
+    return ["cannot find a library of CUDA", "pip install 'cupy-cuda12x[ctk]'"]
 
 
 def old_gpu(monkeypatch):
@@ -355,7 +355,7 @@ def full(monkeypatch):
 
 def full_from_the_start(monkeypatch):
     pretend_cupy(monkeypatch, NO_CONTEXT)
-    return ["memory is full: end"]
+    return ["memory is full: stop"]
 
 
 def full_for_cublas(monkeypatch):
@@ -365,24 +365,24 @@ def full_for_cublas(monkeypatch):
 
 def idle_cublas(monkeypatch):
     pretend_cupy(monkeypatch, product=CUBLAS_IDLE)
-    return ["cuBLAS does not start", "3 of 1872 MiB"]
+    return ["cuBLAS cannot start", "3 of 1872 MiB"]
 
 
 def wrong_product(monkeypatch):
     pretend_cupy(monkeypatch, total=31.0)
-    return ["came out wrong on it (31 for 32)"]
+    return ["a wrong 2×2 product (31 instead of 32)"]
 
 
 def wrong_rows(monkeypatch):
     pretend_cupy(monkeypatch, rows=2047.0)
-    return ["sum of 2,048 ones came out as 2047"]
+    return ["a wrong sum (2047 for 2,048 ones)"]
 
 
 def headers_of_another_cuda(monkeypatch):
     """Found where only a reduction over rows includes CUB's headers."""
     pretend_cupy(monkeypatch, rows=OTHER_HEADERS, cuda=13000)
     return [
-        "NVRTC does not compile CuPy's kernels",
+        "NVRTC cannot compile CuPy's kernels",
         "identifier",
         "pip install --force-reinstall 'cupy-cuda13x[ctk]'",
     ]
@@ -390,7 +390,7 @@ def headers_of_another_cuda(monkeypatch):
 
 def no_number(monkeypatch):
     pretend_cupy(monkeypatch, total=float("nan"))
-    return ["came out wrong on it (nan for 32)"]
+    return ["a wrong 2×2 product (nan instead of 32)"]
 
 
 def another_error(monkeypatch):
@@ -411,7 +411,7 @@ def nothing_but_a_folder(monkeypatch):
 def two_cupys(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_NVRTC)
     packages(monkeypatch, "cupy-cuda12x", "cupy-cuda13x")
-    return ["does not find NVRTC", "installed together", "pip uninstall -y cupy-cuda12x cupy-cuda13x"]
+    return ["cannot find NVRTC", "both installed", "pip uninstall -y cupy-cuda12x cupy-cuda13x"]
 
 
 BROKEN = [
@@ -460,7 +460,7 @@ def test_a_gpu_that_was_asked_for_never_becomes_the_cpu(broken, monkeypatch, rec
     message = str(caught.value)
     assert all(words in message for words in said), message
     assert message.startswith("device 'cuda': ")
-    assert message.endswith("; or use device 'cpu', or 'auto' to take what works")  # the way out
+    assert message.endswith("; or use device 'cpu' or 'auto'")  # the way out
     assert "\n" not in message
     assert isinstance(caught.value, MinWhisperError)
     assert not recwarn
@@ -477,7 +477,7 @@ def test_auto_is_the_cpu_where_no_gpu_works_and_silent_where_none_is_in_sight(br
 def test_auto_says_why_it_leaves_a_gpu_that_is_in_sight(broken, monkeypatch):
     said = broken(monkeypatch)
     a_gpu_in_sight(monkeypatch)
-    with pytest.warns(UserWarning, match="device 'auto' takes the CPU, though there is a GPU: ") as warned:
+    with pytest.warns(UserWarning, match="device 'auto' uses the CPU although there is a GPU: ") as warned:
         assert resolve_device("auto") == "cpu"
     (warning,) = warned
     assert all(words in str(warning.message) for words in said)
@@ -507,7 +507,7 @@ def test_the_warning_points_at_the_call_of_the_function_that_asked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "said"), [(1, "there is 1 GPU here, numbered from 0"), (2, "there are 2 GPUs here, numbered from 0")]
+    ("gpus", "said"), [(1, "this machine has 1 GPU, numbered from 0"), (2, "this machine has 2 GPUs, numbered from 0")]
 )
 def test_a_gpu_beyond_the_last_is_an_error(gpus, said, monkeypatch):
     pretend_cupy(monkeypatch, gpus)
@@ -541,7 +541,7 @@ def test_the_facts_about_a_gpu(monkeypatch):
 
 @pytest.mark.parametrize("name", ["cpu", "auto", "cuda", "cuda:x"])
 def test_only_a_gpu_with_its_number_can_be_described(name):
-    with pytest.raises(DeviceError, match=f"device '{name}' cannot be described: expected a GPU, 'cuda:0'"):
+    with pytest.raises(DeviceError, match=f"device '{name}': expected the number of a GPU, 'cuda:0'"):
         describe_device(name)
 
 
@@ -567,7 +567,7 @@ def test_the_real_cupy_where_no_gpu_works(monkeypatch):
         count = 0
     if count:
         pytest.skip("there is a GPU")
-    with pytest.raises(DeviceError, match=r"no NVIDIA driver here|driver is too old|driver finds no GPU"):
+    with pytest.raises(DeviceError, match=r"no NVIDIA driver found|driver is too old|driver finds no GPU"):
         resolve_device("cuda")
-    with pytest.raises(DeviceError, match=r"no NVIDIA driver here|driver is too old|driver finds no GPU"):
+    with pytest.raises(DeviceError, match=r"no NVIDIA driver found|driver is too old|driver finds no GPU"):
         describe_device("cuda:0")

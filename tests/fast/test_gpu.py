@@ -15,7 +15,7 @@ from conftest import DATA, SMALL, SPEECH, real_model
 from minwhisper.cli.main import main
 from minwhisper.common.backend import to_device, to_numpy
 from minwhisper.fast.gpu import engine as gpu
-from minwhisper.fast.gpu import runner as gpu_runner
+from minwhisper.fast.gpu import graph as gpu_graph
 from minwhisper.fast.gpu.kernels import load_kernels
 from minwhisper.fast.gpu.memory import MARGIN, device_memory
 from minwhisper.model.config import PUBLISHED
@@ -224,8 +224,8 @@ def test_the_pretended_gpu_refuses_what_would_cross_over_in_silence(hidden, gpus
 
 
 def test_a_step_is_recorded_once_for_all_windows(there, mel, monkeypatch):
-    recorded, record = [], gpu_runner._capture
-    monkeypatch.setattr(gpu_runner, "_capture", lambda launch: recorded.append(launch) or record(launch))
+    recorded, record = [], gpu_graph._capture
+    monkeypatch.setattr(gpu_graph, "_capture", lambda launch: recorded.append(launch) or record(launch))
     for _ in range(2):
         assert there.decode(mel[0]).tokens == parity.load_reference("tiny.en").tokens
     assert len(recorded) == 1
@@ -239,8 +239,8 @@ def test_if_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypat
     def fails(_):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 
-    monkeypatch.setattr(gpu_runner, "_capture", fails)
-    with pytest.warns(UserWarning, match="cannot be recorded on this GPU.*StreamCaptureUnsupported") as caught:
+    monkeypatch.setattr(gpu_graph, "_capture", fails)
+    with pytest.warns(UserWarning, match="cannot capture a CUDA graph on this GPU.*StreamCaptureUnsupported") as caught:
         assert tokens(there.transcribe(JFK)) == tokens(tiny_en.transcribe(JFK))
     assert len(caught) == 1
 

@@ -105,8 +105,9 @@ def test_weights_that_do_not_fit_leave_nothing_behind(gpus, uncollected):
         real_model("tiny.en", device="cuda")
     assert gpus.alive == gpus.kept == 0  # at once, though the traceback is still here
     assert str(caught.value) == (
-        "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; in this "
-        "memory fit: tiny.en in float16; load one of these, or end what else uses this GPU"
+        "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; "
+        "models that fit: tiny.en in float16; load one of them, or stop other programs that use this GPU (nvidia-smi "
+        "lists them)"
     )
     assert isinstance(caught.value, DeviceError)
     assert type(caught.value.__cause__).__name__ == "OutOfMemoryError"
@@ -132,14 +133,14 @@ def test_others_that_would_fit_are_named(gpus, uncollected, monkeypatch):
         minwhisper.Whisper.random("medium", device="cuda")
     assert str(caught.value) == (
         "cuda:0 ran out of memory while loading an untrained model in float32: it needs 3316 MiB, 1000 MiB were free; "
-        "in this memory fit: small in float16, base in float32, tiny in float32; load one of these, or end what else "
-        "uses this GPU"
+        "models that fit: small in float16, base in float32, tiny in float32; load one of them, or stop other programs "
+        "that use this GPU (nvidia-smi lists them)"
     )
     gpus.limit = 1700 * MIB
     with pytest.raises(DeviceMemoryError, match="fit: an untrained model in float16, large-v3-turbo in float16, small"):
         minwhisper.Whisper.random("medium", device="cuda")
     gpus.limit = 50 * MIB
-    with pytest.raises(DeviceMemoryError, match=r"50 MiB were free; no model fits: end what else uses this GPU.*'cpu'"):
+    with pytest.raises(DeviceMemoryError, match=r"50 MiB were free; no model fits: stop other programs.*'cpu'"):
         minwhisper.Whisper.random("medium.en", device="cuda")
 
 
@@ -190,7 +191,7 @@ def decoded(model, new, cache):
 
 
 def audio_of(cache):
-    return cache.audio if isinstance(cache, GpuCache) else cache.cross_attention[0].keys
+    return cache.cross_attention if isinstance(cache, GpuCache) else cache.cross_attention[0].keys
 
 
 STAGES = {
@@ -218,7 +219,7 @@ def test_a_stage_that_fails_says_so_and_can_be_done_again(stage, plain, gpus, un
         with pytest.raises(DeviceMemoryError, match=f"while {said} untrained in float32: ") as caught:
             work(model, features, cache)
         assert gpus.alive == gpus.kept == before  # at once, though the traceback is still here
-        needs = "its weights alone take 0 MiB" if plain else "it needs 9 MiB"
+        needs = "its weights alone need 0 MiB" if plain else "it needs 9 MiB"
         assert f"{needs}, 0 MiB were free beside 0 MiB of CuPy's arrays; " in str(caught.value)
     gpus.limit = enough
     np.testing.assert_array_equal(to_numpy(work(model, features, cache)), expected)
@@ -237,8 +238,8 @@ def test_where_one_text_would_fit_fewer_are_the_way_out(gpus, uncollected):
     before, gpus.limit = gpus.alive, 110 * MIB
     with pytest.raises(
         DeviceMemoryError,
-        match=r"it needs 99 MiB, \d+ MiB were free beside \d+ MiB of CuPy's arrays; which would do for one text about "
-        "one window: take a smaller batch_size, beam_size or best_of",
+        match=r"it needs 99 MiB, \d+ MiB were free beside \d+ MiB of CuPy's arrays; one sequence of one window "
+        "would fit: use a smaller batch_size, beam_size or best_of",
     ):
         model.encode(np.zeros((20, 80, 3000), np.float32))
     assert gpus.alive == before
@@ -251,13 +252,15 @@ def test_a_loaded_model_that_does_not_suffice_could_give_way_to_another(gpus, un
         model.encode(np.zeros((1, 80, 3000), np.float32))
     assert str(caught.value) == (
         "cuda:0 ran out of memory while encoding a window with untrained in float32: it needs 341 MiB, 12 MiB were "
-        "free beside 278 MiB of CuPy's arrays; in all of it fit: untrained in float16, tiny in float32; load one of "
-        "these, or end what else uses this GPU"
+        "free beside 278 MiB of CuPy's arrays; models that fit in its place: untrained in float16, tiny in float32; "
+        "load one of them, or stop other programs that use this GPU (nvidia-smi lists them)"
     )
-    with pytest.raises(DeviceMemoryError, match=r"its weights alone take 277 MiB, .* fit: untrained in float16, tiny"):
+    with pytest.raises(
+        DeviceMemoryError, match=r"its weights alone need 277 MiB, .* place: untrained in float16, tiny"
+    ):
         replace(model, plain=True).encode(np.zeros((1, 80, 3000), np.float32))
     gpus.limit = 400 * MIB
-    with pytest.raises(DeviceMemoryError, match="in all of it fit: untrained in float32 without plain, tiny in"):
+    with pytest.raises(DeviceMemoryError, match="in its place: untrained in float32 without plain=True, tiny in"):
         replace(model, plain=True).encode(np.zeros((1, 80, 3000), np.float32))
 
 

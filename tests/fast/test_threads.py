@@ -222,7 +222,7 @@ def eight_cores(monkeypatch):
     """A machine of eight cores on which nobody takes fewer."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.setattr(threads, "_container_cores", list)
-    monkeypatch.setattr(threads, "_counts", list)
+    monkeypatch.setattr(threads, "_thread_counts", list)
 
 
 def the_quota_says(text: str, monkeypatch) -> None:

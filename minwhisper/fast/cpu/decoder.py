@@ -83,7 +83,7 @@ class DecoderWeights(NamedTuple):
 
 
 def new_cache(features: Array, weights: DecoderWeights, config: WhisperConfig, pool: Pool) -> CpuCache:
-    """:func:`minwhisper.model.decoder.new_cache` of one window: features (1, T, D)."""
+    """Compute :func:`minwhisper.model.decoder.new_cache` of one window: features (1, T, D)."""
     (x,) = features
     heads, width = config.decoder_attention_heads, config.d_model
     size = width // heads
@@ -114,14 +114,14 @@ class BatchItem(NamedTuple):
 def decode_cached(
     feed: DecoderInput, weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> tuple[Array, CpuCache]:
-    """:func:`minwhisper.model.decoder.decode_cached`: the logits (R, S, V), and the new cache."""
+    """Compute :func:`minwhisper.model.decoder.decode_cached`: the logits (R, S, V), and the new cache."""
     return decode_batch([feed], weights, config, pool)[0]
 
 
 def decode_batch(
     feeds: Sequence[DecoderInput], weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> list[tuple[Array, CpuCache]]:
-    """:func:`minwhisper.model.decoder.decode_cached` for several caches, whose rows share the products.
+    """Compute :func:`minwhisper.model.decoder.decode_cached` for several caches, whose rows share the products.
 
     An input with several new tokens per sequence, a prompt, is decoded alone: it has rows enough.
     """
@@ -159,14 +159,14 @@ def decode_batch(
 
 
 def unembed(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
-    """:func:`minwhisper.model.decoder.unembed`: (N, D) -> logits (N, V). It overwrites ``x``."""
+    """Compute :func:`minwhisper.model.decoder.unembed`: (N, D) -> logits (N, V). It overwrites ``x``."""
     return panel_matmul(layer_norm(x, **weights.norm, out=x), weights.token_embedding, pool)
 
 
 def decoder_block(
     x: Array, number: int, items: Sequence[BatchItem], block: DecoderBlock, heads: int, pool: Pool
 ) -> None:
-    """:func:`minwhisper.model.decoder.decoder_block_cached` of all rows, in place: x (N, D).
+    """Compute :func:`minwhisper.model.decoder.decoder_block_cached` of all rows, in place: x (N, D).
 
     The rows of a step pass through it together. Those of a long prompt are cut into tiles, as in the encoder.
     """

@@ -87,7 +87,7 @@ class EncoderWeights(NamedTuple):
 
 
 def encode(mel: Array, weights: EncoderWeights, config: WhisperConfig, pool: Pool) -> Array:
-    """:func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
+    """Compute :func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
     check_mel(mel, config)
     length, heads = (mel.shape[2] + 1) // 2, config.encoder_attention_heads
     features = np.empty((len(mel), length, config.d_model), np.float32)
@@ -151,7 +151,7 @@ def attend_and_mlp(x: Array, rows: slice, block: EncoderBlock, qkv: QKV) -> None
 
 
 def stem(mel: Array, weights: EncoderWeights, out: Array, pool: Pool) -> None:
-    """:func:`minwhisper.model.encoder.stem` of one window, into ``out``: mel (M, 2T) -> (T, D)."""
+    """Compute :func:`minwhisper.model.encoder.stem` of one window, into ``out``: mel (M, 2T) -> (T, D)."""
     width = out.shape[1]
     # A zero at either end, and one more for the second convolution if the length is odd.
     frames = np.zeros((mel.shape[1] + 2, len(mel)), np.float32)
@@ -170,7 +170,7 @@ def stem(mel: Array, weights: EncoderWeights, out: Array, pool: Pool) -> None:
 
 
 def conv1d(padded: Array, taps: Array, bias: Array, out: Array, stride: int = 1) -> Array:
-    """:func:`minwhisper.model.layers.conv1d` of a padded x, (≥ stride·(T-1) + 3, I), into ``out`` (T, O).
+    """Compute :func:`minwhisper.model.layers.conv1d` of a padded x, (≥ stride·(T-1) + 3, I), into ``out`` (T, O).
 
     Three consecutive frames in memory are one row of three times the width. So the three products become one, and the
     rows overlap without being copied.

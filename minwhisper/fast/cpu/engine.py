@@ -1,4 +1,4 @@
-"""The model on the cores of a CPU, in float32."""
+"""The engine for a CPU: float32 on several cores."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,9 +24,9 @@ class CpuEngine:
     """An :class:`~minwhisper.model.engine.Engine` for float32 weights on the CPU."""
 
     def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
-        """``threads`` of None or 0 are as many as the process may use cores.
+        """Use ``threads`` threads; None or 0 for all cores that the process may use.
 
-        Matrices in places made by :func:`~minwhisper.fast.cpu.weights.empty_weights` are used as they are; others are
+        Weights in the layout of :func:`~minwhisper.fast.cpu.weights.empty_weights` are used as they are, others are
         copied.
         """
         self.config = config
@@ -45,7 +45,7 @@ class CpuEngine:
         return dict(unpacked(self._packed))
 
     def session(self) -> AbstractContextManager[Any]:
-        """Products run on one thread each; switching to that once is better than at every call."""
+        """Return a context in which BLAS uses one thread: switching once is better than at every call."""
         return one_blas_thread()
 
     def encode(self, mel: Array) -> Array:

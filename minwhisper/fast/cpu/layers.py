@@ -67,7 +67,7 @@ def concat_weights(weights: Sequence[Array]) -> Array:
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
-    """:func:`minwhisper.model.layers.matmul` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
+    """Compute :func:`minwhisper.model.layers.matmul` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
     inner = a.shape[-1]
     if a.shape[-2] == 1 or inner <= SUM_BLOCK:
         return np.matmul(a, b, out=out)
@@ -80,14 +80,14 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
 
 
 def linear(x: Array, weight: Array, bias: Array, out: Array) -> Array:
-    """:func:`minwhisper.model.layers.linear` into ``out``: x (S, I), weight (I, O), bias (O,) -> (S, O)."""
+    """Compute :func:`minwhisper.model.layers.linear` into ``out``: x (S, I), weight (I, O), bias (O,) -> (S, O)."""
     matmul(x, weight, out)
     out += bias
     return out
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e-5) -> Array:
-    """:func:`minwhisper.model.layers.layer_norm` into ``out``, which may be ``x``. (S, D) -> (S, D)."""
+    """Compute :func:`minwhisper.model.layers.layer_norm` into ``out``, which may be ``x``. (S, D) -> (S, D)."""
     share = np.float32(1 / x.shape[-1])
     mean = np.add.reduce(x, axis=-1, keepdims=True)
     mean *= share
@@ -102,7 +102,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e
 
 
 def gelu(x: Array) -> Array:
-    """:func:`minwhisper.model.layers.gelu` in place. (S, F) -> (S, F)."""
+    """Compute :func:`minwhisper.model.layers.gelu` in place. (S, F) -> (S, F)."""
     square, p = workspace("gelu: x²", *x.shape), workspace("gelu: p", *x.shape)
     np.multiply(x, x, out=square)
     np.minimum(square, GELU_LIMIT, out=square)
@@ -127,8 +127,9 @@ def attend(
     out: Array | None = None,
     max_score: float = math.inf,
 ) -> Array:
-    """:func:`minwhisper.model.layers.attend`, into ``out`` if given: (…, S, K), (…, K, T), (…, T, K) -> (…, S, K).
+    """Compute :func:`minwhisper.model.layers.attend`, into ``out`` if given.
 
+    queries (…, S, K), keys (…, K, T), values (…, T, K), mask (S, T) -> (…, S, K).
     The queries have to be scaled. The result is divided by the sum of the weights at the end, where there are fewer
     values. Softmax subtracts the largest score to keep exp in bounds. That is skipped if ``max_score``, a bound on the
     size of all scores, is at most :data:`MAX_SAFE_SCORE`.
@@ -165,6 +166,6 @@ def weighted_sum(weights: Array, values: Array, out: Array | None, block: int = 
 
 
 def mlp(x: Array, fc1: Linear, fc2: Linear, out: Array) -> Array:
-    """:func:`minwhisper.model.layers.mlp` into ``out``. (S, D) -> (S, D)."""
+    """Compute :func:`minwhisper.model.layers.mlp` into ``out``. (S, D) -> (S, D)."""
     hidden = linear(x, *fc1, out=workspace("mlp", len(x), fc1.weight.shape[1]))
     return linear(gelu(hidden), *fc2, out=out)

@@ -165,7 +165,7 @@ class PanelLinear(NamedTuple):
         return cls(Panels.of(*(w["weight"] for w in maps)), concat_biases(maps))
 
     def __call__(self, x: Array, pool: Pool, out: Array) -> Array:
-        """:func:`minwhisper.model.layers.linear` into ``out``: x (N, I) -> (N, O)."""
+        """Compute :func:`minwhisper.model.layers.linear` into ``out``: x (N, I) -> (N, O)."""
         panel_matmul(x, self.weight, pool, out)
         out += self.bias
         return out

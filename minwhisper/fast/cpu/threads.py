@@ -1,8 +1,8 @@
-"""Threads: how many, what they share out among them, and how the library of matrix products is kept from its own.
+"""Threads and the work they share, and the number of threads that BLAS uses.
 
-NumPy lets go of Python's lock while it computes, so threads of Python are enough to use several cores. Each calls
-products that run on one thread. The library's own threads would do as well for one product, but they wait for the next
-by spinning, which takes the cores from everything between two products, and from other processes.
+NumPy releases Python's lock while it computes, so Python threads can use several cores. Each calls BLAS on one thread.
+BLAS's own threads would be as fast for one product, but they busy-wait for the next one. That takes the cores from the
+work between two products, and from other processes.
 """
 
 import math
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-import numpy as np  # its library has to be loaded to be found
+import numpy as np  # loads BLAS, so that threadpoolctl finds it
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from ...common.option_checks import check_count
@@ -28,13 +28,13 @@ Item = TypeVar("Item")
 
 
 class Pool:
-    """A number of threads that share work, the caller's among them. They sleep in between.
+    """A pool of threads that share work, including the caller's. Idle threads sleep.
 
-    A child process that is forked has none of its parent's threads. There the pool starts new ones.
+    A forked child process has none of its parent's threads, so the pool starts new ones there.
     """
 
     def __init__(self, count: int) -> None:
-        """``count`` threads in all; those besides the caller's start when there is something to do."""
+        """Use ``count`` threads in all. All but the caller's start with the first work."""
         self.count = count
         self._start()
         _POOLS.add(self)
@@ -45,7 +45,8 @@ class Pool:
     def run(self, work: Callable[[Item], Any], items: Iterable[Item]) -> None:
         """Call ``work`` on each item, several at a time, and return when all are done.
 
-        Whoever is free takes the next one, so it must not matter which thread does which. The first error is raised.
+        Each thread takes the next item when it is free, so results must not depend on which thread does which item. The
+        first error is raised, and no further item is started.
         """
         left = deque(items)
 
@@ -58,14 +59,14 @@ class Pool:
                 try:
                     work(item)
                 except BaseException:
-                    left.clear()  # the others finish what they are at
+                    left.clear()  # the other threads finish their current item
                     raise
 
         helpers = [self._others.submit(take) for _ in range(min(self.count, len(left)) - 1)] if self._others else []
         try:
             take()
         finally:
-            # One that has not begun has nothing left to do.
+            # A helper that has not started yet has nothing left to do.
             errors = [helper.exception() for helper in helpers if not helper.cancel()]
         for error in errors:
             if error is not None:
@@ -76,17 +77,17 @@ _POOLS: WeakSet[Pool] = WeakSet()
 
 
 class Workspace(threading.local):
-    """Arrays to work in, which each thread has of its own and uses again and again.
+    """Reusable buffers, separate for each thread.
 
-    Fresh memory costs more than most of what is done to it: the system hands it out page by page, each filled with
-    zeros when it is first touched.
+    Fresh memory costs more than most computations on it: the system provides it page by page, and fills each page with
+    zeros at the first access.
     """
 
     def __init__(self) -> None:
         self._arrays: dict[str, Any] = {}
 
     def __call__(self, name: str, *shape: int) -> Any:
-        """A float32 array of this shape with anything in it. Whoever has asked for the name before loses that one."""
+        """Return an uninitialised float32 array. It reuses the memory of the last one of the same name."""
         size = math.prod(shape)
         array = self._arrays.get(name)
         if array is None or array.size < size:
@@ -94,54 +95,54 @@ class Workspace(threading.local):
         return array[:size].reshape(shape)
 
 
-# ------------------------------------------------------------------------------------------ how many
+# ------------------------------------------------------------------------------------------ number of threads
 
 
 def check_threads(count: int | None) -> None:
-    """Raise :class:`OptionError` for an impossible number of threads; 0 and None mean as many as there are cores."""
+    """Raise :class:`OptionError` for an invalid number of threads; 0 and None mean all usable cores."""
     check_count("threads", count, minimum=0, maximum=MAX_THREADS)
 
 
 def usable_cores() -> int:
-    """How many cores this process may use.
+    """Return the number of cores that this process may use.
 
-    The system says which ones, and a container may be given less of their time. Who has told the library of matrix
-    products to take fewer, by ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS``, means us too.
+    It is limited by the system's CPU affinity, by the CPU quota of a container, and by the number of threads set for
+    BLAS, with ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS``.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *_container_cores(), *_BLAS.limits()]))
 
 
 def _container_cores() -> list[int]:
-    """The share of time that a container has, in cores, if there is a limit (version 2 of Linux's control groups)."""
+    """Return the CPU quota of a container in cores, if there is one (Linux control groups, version 2)."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return [math.ceil(int(quota) / int(period))]
-    except (OSError, ValueError):  # no such file; "max" is no number
+    except (OSError, ValueError):  # there is no such file, or no limit ("max")
         return []
 
 
-# ------------------------------------------------------------------------------------------ the library's threads
+# ------------------------------------------------------------------------------------------ BLAS threads
 
 
-class _Blas:
-    """The number of threads that products of matrices run on, which is one for the whole process."""
+class _BlasThreads:
+    """The number of BLAS threads, a setting of the whole process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._users: Counter[int] = Counter()  # blocks that want one thread, by the thread that entered them
+        self._users: Counter[int] = Counter()  # open blocks of one_blas_thread, by the thread that entered them
         self._before: list[int] = []
 
     def limits(self) -> list[int]:
-        """How many threads each library found would take, were it not for us."""
+        """Return the number of threads of each library, as it is outside of our blocks."""
         with self._lock:
-            return list(self._before) if self._users.total() else _counts()
+            return list(self._before) if self._users.total() else _thread_counts()
 
     def enter(self) -> None:
         with self._lock:
             if not self._users.total():
-                self._before = _counts()
-                _set_counts([1] * len(self._before))
+                self._before = _thread_counts()
+                _set_thread_counts([1] * len(self._before))
             self._users[threading.get_ident()] += 1
 
     def leave(self) -> None:
@@ -149,31 +150,31 @@ class _Blas:
             self._users[threading.get_ident()] -= 1  # below 0 if another thread has entered: the total counts
             if not self._users.total():
                 self._users.clear()
-                _set_counts(self._before)
+                _set_thread_counts(self._before)
 
     def after_fork(self) -> None:
-        """Start anew in a child process, of whose parent's threads only the one that forked is there.
+        """Reset the state in a forked child process, which has only the thread that forked.
 
-        The lock may have been held by another, which will never release it; and blocks of others will never end.
+        Another thread may have held the lock and will never release it, and the blocks of other threads never end.
         """
         self._lock = threading.Lock()
         own, total = self._users[threading.get_ident()], self._users.total()
         self._users = Counter({threading.get_ident(): own})
         if total and not own:
-            _set_counts(self._before)
+            _set_thread_counts(self._before)
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    """The libraries of matrix products in this process; looking for them takes milliseconds, so it is done once."""
+    """Return the controller of BLAS libraries in this process. Finding them takes milliseconds, so it is cached."""
     return ThreadpoolController().select(user_api="blas")
 
 
-def _set_counts(counts: Sequence[int]) -> None:
-    """Have each library take so many threads from now on, whichever thread of ours asks for it.
+def _set_thread_counts(counts: Sequence[int]) -> None:
+    """Set the number of threads of each library, from any thread.
 
-    From version 3.8 on threadpoolctl serves the first thread that asks, and lets others ask in vain until that one is
-    done. Here they take turns by a lock of their own.
+    Since version 3.8, threadpoolctl serves only the first thread that sets a limit and ignores the others until that
+    one has finished. Our threads take turns with a lock instead.
     """
     if hasattr(OpenBLASController, "clear_controlling_thread"):
         OpenBLASController.clear_controlling_thread(force=True)
@@ -182,19 +183,19 @@ def _set_counts(counts: Sequence[int]) -> None:
 
 
 def blas_libraries() -> list[tuple[str, str]]:
-    """The libraries of matrix products in this process: name and version."""
+    """Return name and version of the BLAS libraries in this process."""
     return [(library["internal_api"], library["version"] or "?") for library in _controller().info()]
 
 
-def _counts() -> list[int]:
+def _thread_counts() -> list[int]:
     return [library["num_threads"] for library in _controller().info()]
 
 
-_BLAS = _Blas()
+_BLAS = _BlasThreads()
 
 
 def _after_fork() -> None:
-    """Replace locks and threads in a child process: those of its parent are held by, or are, threads it lacks."""
+    """Replace locks and threads in a forked child process, where those of the parent do not work."""
     _BLAS.after_fork()
     for pool in list(_POOLS):
         pool._start()
@@ -206,9 +207,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Products of matrices run on the thread that asks for them until the end of the block.
+    """Let BLAS use one thread, the calling one, until the end of the block.
 
-    Blocks may lie inside each other and run side by side: the number from before is back when the last one ends.
+    Blocks may be nested and may run in parallel. The last one to end restores the previous number.
     """
     _BLAS.enter()
     try:
@@ -219,13 +220,13 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextmanager
 def blas_threads(count: int | None) -> Iterator[None]:
-    """Products of matrices run on this many threads until the end of the block; 0 and None leave it as it is."""
+    """Let BLAS use this many threads until the end of the block; 0 and None change nothing."""
     if not count:
         yield
         return
-    before = _counts()
-    _set_counts([count] * len(before))
+    before = _thread_counts()
+    _set_thread_counts([count] * len(before))
     try:
         yield
     finally:
-        _set_counts(before)
+        _set_thread_counts(before)

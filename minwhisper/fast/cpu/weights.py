@@ -1,8 +1,7 @@
-"""How the weights lie in memory for :class:`~minwhisper.fast.cpu.engine.CpuEngine`: as its products want them, from
-the start.
+"""The memory layout of the weights for :class:`~minwhisper.fast.cpu.engine.CpuEngine`.
 
-Of the matrices there is no second copy: they are read from the file into this layout, one by one. Biases and the two
-convolutions, which are small, are copied.
+Matrices are read from the file straight into the layout that the products need, so there is no second copy. Biases and
+the two convolutions, which are small, are copied.
 """
 
 from collections.abc import Mapping
@@ -17,21 +16,21 @@ from .panels import Panels
 
 
 def layout_for(device: str, dtype: str, plain: bool) -> WeightLayout | None:
-    """The layout for a model that is asked for like this; None for that of the layers."""
+    """Return the layout for a model with these options; None for the layout of the layers."""
     return empty_weights if uses_cpu_engine(device, dtype, plain) else None
 
 
 def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Any]:
-    """A place for each tensor, to be filled. ``dtype`` has to be float32, the only one that panels have.
+    """Return an uninitialised buffer for each tensor. ``dtype`` has to be float32, the only one that panels support.
 
-    The matrices of the decoder's steps are panels. The others multiply many rows and lie by columns. Those that an
-    attention applies to the same x lie side by side, so that one product can do for all of them.
+    The matrices of decoder steps are panels. The others multiply many rows and are stored by columns. Projections of
+    the same x are adjacent in memory, so that one product computes them all.
     """
     assert dtype == "float32", dtype
-    places: dict[str, Any] = {}
+    buffers: dict[str, Any] = {}
     for name, shape in expected.items():
-        stepping = name.startswith("decoder.") and len(shape) == 2 and not name.endswith("positions")
-        places[name] = Panels.empty(*shape) if stepping else by_columns(name, shape, dtype)
+        in_panels = name.startswith("decoder.") and len(shape) == 2 and not name.endswith("positions")
+        buffers[name] = Panels.empty(*shape) if in_panels else by_columns(name, shape, dtype)
     for name, (width, _) in ((name, shape) for name, shape in expected.items() if name.endswith(".key.weight")):
         attention = name.removesuffix(".key.weight")
         cross = attention.endswith("cross_attention")
@@ -42,5 +41,5 @@ def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Any]:
             parts = [*Panels.empty_adjacent(count, width, width)]
         else:
             parts = [part.T for part in np.split(np.empty((width, count * width), dtype), count, axis=1)]
-        places |= {f"{attention}.{one}.weight": part for one, part in zip(projections, parts, strict=True)}
-    return places
+        buffers |= {f"{attention}.{one}.weight": part for one, part in zip(projections, parts, strict=True)}
+    return buffers

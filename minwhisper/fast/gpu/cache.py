@@ -1,8 +1,8 @@
-"""The GPU's key-value cache: where the keys and values of sequences are, and who may write where.
+"""The GPU's key-value cache: where the keys and values of sequences are, and which sequence may write where.
 
-The keys and values of a text are in slots, arrays of all positions of one sequence. A sequence that continues another,
-as the hypotheses of a beam do, copies nothing: for each sequence and position there is the address of the slot that has
-its keys and values. Only the next token needs a slot that nobody else writes to at that position.
+A slot is an array with the keys and values of all positions of one sequence. A sequence that continues another, like a
+hypothesis of a beam, copies nothing: a table has the address of a slot for each of its positions, as in paged
+attention. Only the next token needs a slot that no other sequence writes to at that position.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,27 +16,25 @@ from ...errors import ShapeError
 
 
 class Slot:
-    """Keys and values of all positions of a text, (L, 2, P, D), of which the first ``filled`` are written."""
+    """Keys and values of all positions of a sequence, (L, 2, P, D); the first ``filled`` of them are written."""
 
     def __init__(self, array: Array) -> None:
         self.array, self.address, self.filled = array, address(array), 0
 
 
 class GpuCache(NamedTuple):
-    """What :class:`minwhisper.model.decoder.Cache` is, for sequences of one window. A value: steps return a new one."""
+    """The counterpart of :class:`minwhisper.model.decoder.Cache` for R sequences of one window. Also a value."""
 
-    audio: Array  # keys and values of the window, (L, 2, T, D)
-    slot_addresses: NDArray[
-        np.int64
-    ]  # (R, P): the address of the slot for each position; beyond `length`, of the next one
-    next_slots: tuple[Slot, ...]  # R slots that the sequences would like to write to next
-    slots: tuple[Slot, ...]  # all that are in use
-    length: int = 0  # tokens in it
+    cross_attention: Array  # keys and values of the window, (L, 2, T, D)
+    slot_addresses: NDArray[np.int64]  # (R, P), the slot of each position; from `length` on, the next slot
+    next_slots: tuple[Slot, ...]  # R slots that the sequences will write to if they are free
+    slots: tuple[Slot, ...]  # all in use
+    length: int = 0  # tokens per sequence
 
     @classmethod
-    def of(cls, audio: Array, slot: Slot, positions: int) -> Self:
-        """Return the cache of one sequence without a token yet."""
-        return cls(audio, np.full((1, positions), slot.address), (slot,), (slot,))
+    def of(cls, cross_attention: Array, slot: Slot, positions: int) -> Self:
+        """Return the cache of one sequence without tokens."""
+        return cls(cross_attention, np.full((1, positions), slot.address), (slot,), (slot,))
 
     @property
     def rows(self) -> int:
@@ -47,20 +45,19 @@ class GpuCache(NamedTuple):
         """Return the cache with these of its sequences, in this order; one may come several times."""
         if list(rows) == list(range(self.rows)):
             return self
-        return self._replace(
-            slot_addresses=self.slot_addresses[list(rows)], next_slots=tuple(self.next_slots[row] for row in rows)
-        )
+        next_slots = tuple(self.next_slots[row] for row in rows)
+        return self._replace(slot_addresses=self.slot_addresses[list(rows)], next_slots=next_slots)
 
     def extend(self, count: int, new_slot: Callable[[], Slot]) -> Self:
-        """Return the cache with that many tokens more per sequence, whose keys and values are still to be written.
+        """Return the cache with ``count`` more tokens per sequence, whose keys and values are still to be written.
 
-        Two that continue from the same cache do not disturb each other: a slot that has been written to at the next
-        position belongs to somebody else.
+        Two caches that continue the same one do not disturb each other: a slot already written at the next position
+        belongs to another sequence, and this one gets another slot.
         """
         begin, end = self.length, self.length + count
         if end > self.slot_addresses.shape[1]:
             raise ShapeError(f"tokens: expected at most {self.slot_addresses.shape[1]} positions, got {end}")
-        slot_addresses, next_slots, slots = self.slot_addresses, list(self.next_slots), list(self.slots)
+        addresses, next_slots, slots = self.slot_addresses, list(self.next_slots), list(self.slots)
         taken: set[int] = set()
         for row, slot in enumerate(next_slots):
             if slot.address in taken or slot.filled > begin:
@@ -70,9 +67,7 @@ class GpuCache(NamedTuple):
                     slots.append(slot)
             taken.add(slot.address)
             slot.filled = max(slot.filled, end)
-            if slot_addresses[row, begin] != slot.address:
-                slot_addresses = slot_addresses.copy() if slot_addresses is self.slot_addresses else slot_addresses
-                slot_addresses[row, begin:] = slot.address
-        return self._replace(
-            slot_addresses=slot_addresses, next_slots=tuple(next_slots), slots=tuple(slots), length=end
-        )
+            if addresses[row, begin] != slot.address:
+                addresses = addresses.copy() if addresses is self.slot_addresses else addresses
+                addresses[row, begin:] = slot.address
+        return self._replace(slot_addresses=addresses, next_slots=tuple(next_slots), slots=tuple(slots), length=end)

@@ -1,8 +1,7 @@
-"""The encoder on a GPU: one window at a time, in place, and on a small card in tiles.
+"""The encoder on a GPU: one window at a time, in place, and in tiles on a small card.
 
-All attention scores of a window are 1,500 × 1,500 for each head, 180 MB for the large sizes. So attention and MLP go
-through the positions in tiles, whose size is what the card has room for: on a large card one tile is enough, and the
-window takes fewer launches.
+The attention scores of a window are 1,500 × 1,500 per head, 180 MB in the large models. So attention and MLP process
+the positions in tiles that fit the card's free memory. On a large card one tile is enough, which takes fewer launches.
 """
 
 from ...common.backend import Array, array_module
@@ -14,14 +13,14 @@ from .layers import Layers
 
 
 def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, tile: int) -> Array:
-    """:func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, T, D).
+    """Compute :func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, T, D).
 
-    ``tile`` is the number of bytes that attention scores, or the hidden values of the MLP, may take at a time.
+    ``tile`` limits the bytes of attention scores, or of hidden values of the MLP, computed at a time.
     """
     check_mel(mel, config)
     windows, _, frames = mel.shape
     features = array_module(mel).empty((windows, -(-frames // 2), config.d_model), mel.dtype)
-    x = array_module(mel).empty(features.shape[1:], mel.dtype)  # made first, so that it divides no room of the others
+    x = array_module(mel).empty(features.shape[1:], mel.dtype)  # allocated first, so as not to fragment the free memory
     for window, out in zip(mel, features, strict=True):
         stem(window, weights, layers, out=x)
         for block in weights["blocks"]:
@@ -31,7 +30,7 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, 
 
 
 def stem(mel: Array, weights: Weights, layers: Layers, *, out: Array) -> None:
-    """:func:`minwhisper.model.encoder.stem` of one window: (M, frames) -> out (T, D)."""
+    """Compute :func:`minwhisper.model.encoder.stem` of one window: (M, frames) -> out (T, D)."""
     x = _convolve(mel.T, 1, weights["conv1"]["weight"], layers)
     layers.kernels.epilogue(x, weights["conv1"]["bias"], gelu=True)
     _convolve(x, 2, weights["conv2"]["weight"], layers, out)
@@ -39,7 +38,7 @@ def stem(mel: Array, weights: Weights, layers: Layers, *, out: Array) -> None:
 
 
 def _convolve(x: Array, stride: int, weight: Array, layers: Layers, out: Array | None = None) -> Array:
-    """:func:`minwhisper.model.layers.conv1d` without the bias, as one product: x (T, I), weight (O, I, 3)."""
+    """Compute :func:`minwhisper.model.layers.conv1d` without the bias, as one product: x (T, I), weight (O, I, 3)."""
     (length, channels), outputs = x.shape, len(weight)
     columns = array_module(x).empty((-(-length // stride), channels, 3), x.dtype)
     layers.kernels.im2col(x, columns, stride)
@@ -47,7 +46,7 @@ def _convolve(x: Array, stride: int, weight: Array, layers: Layers, out: Array |
 
 
 def encoder_block(x: Array, normed: Array, weights: Weights, heads: int, layers: Layers, tile: int) -> None:
-    """:func:`minwhisper.model.encoder.encoder_block` in place: x (T, D); normed (T, D) is to compute in."""
+    """Compute :func:`minwhisper.model.encoder.encoder_block` in place: x (T, D); normed (T, D) is a buffer."""
     layers.layer_norm(x, **weights["attention_norm"], out=normed)
     attention(normed, weights["attention"], heads, layers, tile, to=x)
     layers.layer_norm(x, **weights["mlp_norm"], out=normed)
@@ -55,14 +54,14 @@ def encoder_block(x: Array, normed: Array, weights: Weights, heads: int, layers:
 
 
 def attention(x: Array, weights: Weights, heads: int, layers: Layers, tile: int, *, to: Array) -> None:
-    """:func:`minwhisper.model.layers.attention` of positions to each other, added to ``to``: (T, D), which x loses."""
+    """Compute self-attention and add it to ``to``: (T, D) -> (T, D). It overwrites x."""
     xp, length = array_module(x), len(x)
     queries, keys, values = (layers.linear(x, **weights[name]) for name in ("query", "key", "value"))
     rows = min(length, max(1, tile // (x.itemsize * heads * length)))
-    room = xp.empty(heads * rows * length, x.dtype)
+    buffer = xp.empty(heads * rows * length, x.dtype)
     for part in tiles(length, rows):
         count = part.stop - part.start
-        scores = room[: heads * count * length].reshape(heads, count, length)  # (H, rows, T)
+        scores = buffer[: heads * count * length].reshape(heads, count, length)  # (H, rows, T)
         layers.cublas.attention_scores(queries[part], keys, scores)
         layers.kernels.softmax(scores)
         layers.cublas.weighted_sum(scores, values, x[part])
@@ -70,7 +69,7 @@ def attention(x: Array, weights: Weights, heads: int, layers: Layers, tile: int,
 
 
 def mlp(x: Array, weights: Weights, layers: Layers, tile: int, *, to: Array) -> None:
-    """:func:`minwhisper.model.layers.mlp`, added to ``to``: (T, D)."""
+    """Compute :func:`minwhisper.model.layers.mlp` and add it to ``to``: (T, D) -> (T, D)."""
     fc1, fc2 = ({**weights[name], "weight": layers.widened(weights[name]["weight"])} for name in ("fc1", "fc2"))
     for part in tiles(len(x), max(1, tile // (x.itemsize * len(fc1["weight"])))):
         layers.add_linear(layers.linear(x[part], **fc1, gelu=True), **fc2, to=to[part])

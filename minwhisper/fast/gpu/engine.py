@@ -1,4 +1,4 @@
-"""The model on a GPU, through CuPy, in float32 with weights in float32 or float16."""
+"""The engine for a GPU: float32 arithmetic through CuPy, with weights in float32 or float16."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,15 +22,12 @@ from .sampling import GpuSampler
 
 
 def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
-    """Return an engine for weights on a GPU: :class:`GpuEngine`, or, with a warning, the readable layers.
+    """Return the engine for weights on a GPU: a :class:`GpuEngine`, or a :class:`.PlainEngine` with a warning.
 
-    Those compute where the kernels do not compile, and for heads that the kernels are not made for.
-    ``device`` is where the weights are, as :func:`~minwhisper.fast.devices.resolve_device` names it.
+    The latter, with the readable layers, is used if the kernels do not compile or do not support the width of the
+    heads. ``device`` is that of the weights, in the form that :func:`~minwhisper.fast.devices.resolve_device` returns.
     """
-    heads = {
-        (config.d_model // config.encoder_attention_heads),
-        (config.d_model // config.decoder_attention_heads),
-    }
+    heads = {config.d_model // config.encoder_attention_heads, config.d_model // config.decoder_attention_heads}
     if any(size % 4 or size > MAX_HEAD_WIDTH for size in heads):
         warnings.warn(
             f"heads of width {max(heads)}: the GPU kernels support multiples of 4 up to {MAX_HEAD_WIDTH}; using the "
@@ -44,7 +41,7 @@ def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
 
 
 class GpuEngine:
-    """An :class:`~minwhisper.model.engine.Engine` for weights on a GPU, which chooses tokens, too."""
+    """An :class:`~minwhisper.model.engine.Engine` for weights on a GPU. It also chooses tokens there."""
 
     def __init__(self, weights: Weights, config: WhisperConfig, device: str, kernels: Kernels) -> None:
         """See :func:`gpu_engine`."""
@@ -58,12 +55,12 @@ class GpuEngine:
             reserve(needed.peak - needed.weights + MARGIN, device)
             width = config.d_model // config.encoder_attention_heads
             self._layers = Layers(kernels, Cublas.for_heads(width))
-            choices = GpuSampler(config, kernels, decoder["token_embedding"])
-            self.runner = DecoderRunner(Decoder(decoder, config, self._layers), choices)
+            sampler = GpuSampler(config, kernels, decoder["token_embedding"])
+            self.runner = DecoderRunner(Decoder(decoder, config, self._layers), sampler)
             self.runner.reserve()
 
     def session(self) -> AbstractContextManager[Any]:
-        """Return a context in which the device of the weights is CuPy's current one."""
+        """Return a context in which the device of the weights is CuPy's current device."""
         return on_device(self.device)
 
     def encode(self, mel: Array) -> Array:
@@ -72,12 +69,12 @@ class GpuEngine:
             return gpu_encoder.encode(mel, self._encoder, self.config, self._layers, self._tile)
 
     def new_cache(self, features: Array) -> GpuCache:
-        """See :class:`~minwhisper.model.engine.Engine`; of one window."""
+        """See :class:`~minwhisper.model.engine.Engine`. ``features`` are those of one window."""
         with on_device(self.device):
             return self.runner.new_cache(features)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
-        """Run the sequences that go on by one token together, prompts one by one: see :class:`.Engine`."""
+        """See :class:`~minwhisper.model.engine.Engine`. Steps run together, prompts one by one."""
         with on_device(self.device):
             return self.runner.decode_batch(feeds)
 

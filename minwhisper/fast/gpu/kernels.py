@@ -1,9 +1,9 @@
-"""The kernels of ``kernels.cu``, compiled for weights of one dtype, each a method that takes arrays.
+"""The kernels of ``kernels.cu``, compiled for weights of one dtype. Each is a method that takes arrays.
 
-They compute what layers compute (:mod:`minwhisper.model.layers`), in fewer launches and without allocating anything, so
-that a step of the decoder can be captured as a CUDA graph. Shapes are by the letters of that chapter; R is the number
-of rows (see :mod:`minwhisper.fast.gpu.table`), N any number of them. All arrays are contiguous: activations are
-float32; weights, keys and values have the dtype compiled for. A kernel trusts its arguments, so the methods check them.
+They compute the layers of :mod:`minwhisper.model.layers` in fewer launches and without allocating memory, so a decoder
+step can be captured as a CUDA graph. Shapes use the letters of that module; R is the number of rows (see
+:mod:`minwhisper.fast.gpu.table`), N any number of rows. All arrays are contiguous. Activations are float32; weights,
+keys and values have the dtype that was compiled for. A kernel cannot check its arguments, so the methods do.
 """
 
 import math
@@ -15,20 +15,19 @@ import numpy as np
 
 from ...common.backend import Array
 from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
-from ..devices import is_out_of_memory
-from .table import HEADER, Field, HeaderAt, Kind, RowTable
+from ..devices import is_gpu_out_of_memory
+from .table import HEADER, ROWS_PER_PASS, Field, HeaderAt, Kind, RowTable
 
 SOURCE = Path(__file__).with_name("kernels.cu")
-THREADS = 256  # of a block: four fill a multiprocessor of Turing
-SLICES = 32  # blocks that choose a token, each from a part of the vocabulary
-MAX_TOP = 32  # tokens that a choice returns at most
-ROWS_PER_PASS = 8  # rows that share the reading of a matrix, or of a window's keys and values
-ROW_COUNTS = 1, 2, 5, ROWS_PER_PASS  # for which the kernel of products has a version, see linear in the source
-OUTPUTS_PER_WARP = 2  # of a product, that a warp computes at a time: each value of x is read from shared memory for all
-MAX_STAGED = 10_240  # values of x that wait in shared memory at most: 40 KiB a block, eight rows of the largest model
-CHUNK = 64  # positions that a block attends to
-MAX_HEAD_WIDTH = 64  # K, which it is in all published sizes
-LINEAR_BLOCKS = 2  # of a product, on each multiprocessor: with more, each would fetch the same x for fewer outputs
+THREADS = 256  # per block: four blocks fill a multiprocessor of Turing
+SLICES = 32  # blocks per choice of a token, each with a slice of the vocabulary
+MAX_TOP = 32  # maximum number of tokens that a choice returns
+ROW_COUNTS = 1, 2, 5, ROWS_PER_PASS  # `linear` is compiled for each of these
+OUTPUTS_PER_WARP = 2  # outputs of a product that a warp computes at a time: they share each read of x
+MAX_STAGED = 10_240  # maximum number of values of x in shared memory: 40 KiB, eight rows of the largest model
+CHUNK = 64  # positions per block of attention
+MAX_HEAD_WIDTH = 64  # K; it is 64 in all published models
+LINEAR_BLOCKS = 2  # per multiprocessor: more blocks would each load the same x for fewer outputs
 FLOAT_BYTES = 4
 WARP = 32
 WARPS = THREADS // WARP
@@ -51,8 +50,8 @@ KERNEL_NAMES = (
 
 
 def source() -> str:
-    """Return the CUDA C++ of the kernels, the constants it shares with Python first."""
-    whole = {
+    """Return the CUDA C++ of the kernels, preceded by the constants that it shares with Python."""
+    constants = {
         "THREADS": THREADS,
         "SLICES": SLICES,
         "MAX_TOP": MAX_TOP,
@@ -64,8 +63,8 @@ def source() -> str:
         "HEADER": HEADER,
         "FIELDS": len(Field),
     }
-    whole |= {one.name: int(one) for enumeration in (HeaderAt, Field, Kind) for one in enumeration}
-    lines = [f"constexpr int {name} = {value};" for name, value in whole.items()]
+    constants |= {one.name: int(one) for enumeration in (HeaderAt, Field, Kind) for one in enumeration}
+    lines = [f"constexpr int {name} = {value};" for name, value in constants.items()]
     coefficients = ", ".join(f"{coefficient!r}f" for coefficient in GELU_COEFFICIENTS)
     lines += [f"constexpr float GELU_LIMIT = {GELU_LIMIT!r}f;", f"#define GELU_COEFFICIENTS {{{coefficients}}}"]
     return "\n".join(lines) + "\n" + SOURCE.read_text("utf-8")
@@ -77,26 +76,27 @@ def options(dtype: Any) -> tuple[str, ...]:
         return ()
     if np.dtype(dtype) == np.float16:
         return ("-DHALF",)
-    raise TypeError(f"kernels for weights in {np.dtype(dtype)}: expected float32 or float16")
+    raise TypeError(f"GPU kernels: expected weights in float32 or float16, got {np.dtype(dtype)}")
 
 
 def load_kernels(dtype: Any) -> "Kernels | None":
     """Return the kernels for weights of this dtype on CuPy's current device; None, with a warning, if that fails.
 
-    The first time takes seconds; CuPy keeps the result on disk. Raises what CuPy raises if the GPU's memory is full.
+    Compiling takes a few seconds the first time; CuPy caches the result on disk. Errors of CuPy that say that the
+    GPU's memory is full are raised.
     """
     try:
         return Kernels(dtype)
     except Exception as error:  # CuPy raises its own types, the compiler's and the driver's
-        if is_out_of_memory(error):
+        if is_gpu_out_of_memory(error):
             raise
         why = (str(error) or repr(error)).strip().splitlines()[0]
-        warnings.warn(f"the GPU's kernels do not compile here, so it is slower: {why}", stacklevel=2)
+        warnings.warn(f"cannot compile the GPU kernels, so computing is slower: {why}", stacklevel=2)
         return None
 
 
 class Norm(NamedTuple):
-    """The weights of a layer norm that a product applies to its input first."""
+    """The weights of a layer norm that a product first applies to its input."""
 
     weight: Array  # (I,)
     bias: Array  # (I,)
@@ -106,7 +106,7 @@ class Kernels:
     """The kernels for weights of one dtype. Each runs on CuPy's current stream."""
 
     def __init__(self, dtype: Any) -> None:
-        """Compile them for CuPy's current device. Raises what CuPy raises if that fails."""
+        """Compile the kernels for CuPy's current device. Raises CuPy's own errors if that fails."""
         import cupy
 
         self.dtype = np.dtype(dtype)
@@ -118,7 +118,7 @@ class Kernels:
     # -------------------------------------------------------------------------------------- around large products
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
-        """Normalise rows as :func:`minwhisper.model.layers.layer_norm`: x (N, D), weight, bias (D,) -> out (N, D)."""
+        """Compute :func:`minwhisper.model.layers.layer_norm` of rows: x (N, D), weight, bias (D,) -> out (N, D)."""
         width = x.shape[-1]
         _check(np.float32, x, out)
         _check(self.dtype, weight, bias)
@@ -142,13 +142,13 @@ class Kernels:
         self._launch_per_value("epilogue", x.size, arguments)
 
     def softmax(self, scores: Array) -> None:
-        """:func:`minwhisper.model.layers.softmax` in place: scores (…, T)."""
+        """Compute :func:`minwhisper.model.layers.softmax` in place: scores (…, T)."""
         columns = scores.shape[-1]
         _check(np.float32, scores)
         self._launch("softmax", (scores.size // columns,), (scores, np.int32(columns)), shared=WARPS)
 
     def im2col(self, x: Array, columns: Array, stride: int) -> None:
-        """What each output of a convolution sees: x (T, I), of any strides -> columns (⌈T / stride⌉, I, 3)."""
+        """Copy the inputs of each output of a convolution: x (T, I), of any strides -> columns (⌈T / stride⌉, I, 3)."""
         length, channels = x.shape
         assert x.dtype == np.float32
         _check(np.float32, columns)
@@ -158,7 +158,7 @@ class Kernels:
         self._launch_per_value("im2col", columns.size, (x, columns, *shape, *steps))
 
     def add_bias_cast(self, x: Array, bias: Array | None, out: Array) -> None:
-        """Compute x + bias in the weights' dtype: x (…, F), bias (F,) -> out of x's shape."""
+        """Add a bias and convert to the weights' dtype: x (…, F), bias (F,) -> out of x's shape."""
         _check(np.float32, x)
         _check(self.dtype, out, *_present(bias))
         assert out.shape == x.shape
@@ -166,7 +166,7 @@ class Kernels:
         self._launch_per_value("add_bias_cast", x.size, (x, _or_null(bias), out, np.int32(x.shape[-1])))
 
     def widen_weight(self, weight: Array, out: Array) -> None:
-        """Copy a weight to float32: out of the weight's shape."""
+        """Convert a weight to float32: out of the weight's shape."""
         _check(self.dtype, weight)
         _check(np.float32, out)
         assert weight.shape == out.shape
@@ -175,9 +175,9 @@ class Kernels:
     # -------------------------------------------------------------------------------------- rows
 
     def embed(self, table: RowTable, tokens: Array, positions: Array, x: Array) -> None:
-        """:func:`minwhisper.model.decoder.embed`: tokens (V, D), positions (P, D) -> x (R, D).
+        """Compute :func:`minwhisper.model.decoder.embed`: tokens (V, D), positions (P, D) -> x (R, D).
 
-        Nothing checks that the table's tokens are among those, and its positions.
+        The caller has to check that the table's tokens and positions are in range.
         """
         _check(np.float32, x)
         _check(self.dtype, tokens, positions)
@@ -188,7 +188,7 @@ class Kernels:
         self._launch("embed", (rows,), arguments)
 
     def write_kv(self, table: RowTable, keys: Array, values: Array, bias: Array, layer: int) -> None:
-        """Put the rows' keys (R, D) and values (R, D), to which their bias (D,) is added, where they are kept."""
+        """Write the rows' keys (R, D) and values (R, D), plus a bias (D,) of the values, to their slots."""
         _check(np.float32, keys, values)
         _check(self.dtype, bias)
         width = keys.shape[1]
@@ -210,11 +210,11 @@ class Kernels:
         residual: Array | None = None,
         gelu: bool = False,
     ) -> None:
-        """:func:`minwhisper.model.layers.linear` for few rows, with what comes before and after it.
+        """Compute :func:`minwhisper.model.layers.linear` for few rows: y = gelu(norm(x) Wᵀ + b) + residual.
 
-        x (R, I), normed first if asked, weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the
-        residual but not x: y = gelu(x Wᵀ + b) + residual. Without a table it is one row. A weight is read once per
-        eight rows, 16 bytes at a time if its rows begin at multiples of 16 bytes.
+        x (R, I), weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the residual but not x. The norm,
+        the GELU and the residual are optional. Without a table there is one row. A weight is read once for eight rows,
+        and 16 bytes at a time if its rows are aligned to 16 bytes.
         """
         rows, inner = x.shape
         outer = len(weight)
@@ -236,7 +236,7 @@ class Kernels:
         self._launch("linear", (blocks, math.ceil(rows / ROWS_PER_PASS)), arguments, shared=staged + _LINEAR_SHARED)
 
     def project_qkv(self, table: RowTable, x: Array, weights: Weights, norm: Norm, queries: Array, layer: int) -> None:
-        """The projections of self-attention: x (R, D), normed first -> queries (R, D); keys and values are kept."""
+        """Project norm(x) for self-attention: x (R, D) -> queries (R, D); keys and values go to their slots."""
         query, key, value = (weights[name]["weight"] for name in ("query", "key", "value"))
         query_bias, value_bias = weights["query"]["bias"], weights["value"]["bias"]
         rows, width = x.shape
@@ -256,16 +256,16 @@ class Kernels:
 
     @staticmethod
     def partial_shape(rows: int, heads: int, positions: int, size: int) -> tuple[int, int, int, int]:
-        """The shape of what attention needs to compute in: (R, H, chunks of the positions, K + 2)."""
+        """Return the shape of attention's partial results: (R, H, chunks of the positions, K + 2)."""
         return rows, heads, math.ceil(positions / CHUNK), size + 2
 
     def self_attention(
         self, table: RowTable, queries: Array, partial: Array, counters: Array, out: Array, heads: int, layer: int
     ) -> None:
-        """Self-attention of rows to their sequences up to themselves: queries (R, D), not scaled -> out (R, D).
+        """Let rows attend to their sequences up to themselves: queries (R, D), not scaled -> out (R, D).
 
-        partial, with anything in it, is of :meth:`partial_shape` or larger; counters (R · H,) of int32 are 0 before and
-        after. K is a multiple of 4, at most 64.
+        ``partial`` is uninitialised, of :meth:`partial_shape` or larger; ``counters`` (R · H,), int32, are 0 before
+        and after. K is a multiple of 4, at most 64.
         """
         self._attend(
             "self_attention", table, queries, partial, counters, out, heads, layer, table.slot_addresses.shape[1]
@@ -282,7 +282,7 @@ class Kernels:
         layer: int,
         positions: int,
     ) -> None:
-        """Cross-attention of rows to their windows of T positions; otherwise as :meth:`self_attention`."""
+        """Let rows attend to their windows of T ``positions``; otherwise like :meth:`self_attention`."""
         self._attend("cross_attention", table, queries, partial, counters, out, heads, layer, positions)
 
     def _attend(
@@ -312,21 +312,23 @@ class Kernels:
             *(queries, table.device_array, np.int32(table.capacity), partial, counters, out),
             *(np.int32(heads), np.int32(size), np.int32(layer), np.int32(positions)),
         )
-        together = 1 if name == "self_attention" else min(rows, ROWS_PER_PASS)
-        shared = together * size + 2 * ROWS_PER_PASS + 4 * THREADS + together * CHUNK  # see Look in the source
+        rows_together = 1 if name == "self_attention" else min(rows, ROWS_PER_PASS)
+        # As AttentionBuffers in kernels.cu divides it.
+        shared = rows_together * size + 2 * ROWS_PER_PASS + 4 * THREADS + rows_together * CHUNK
         self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
 
     @staticmethod
     def slices_shape(choices: int) -> tuple[int, int, int]:
-        """The shape of what :meth:`choose_tokens` computes in, int32: see Slice in the source."""
+        """Return the shape of the partial results of :meth:`choose_tokens`, int32: see Slice in kernels.cu."""
         return choices, SLICES, 12 + 4 * MAX_TOP
 
     def choose_tokens(
         self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int
     ) -> None:
-        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2): tokens, log-probabilities' bits.
+        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2), tokens and log-probabilities.
 
-        slices, with anything in it, is of :meth:`slices_shape` or larger; counters (choices,) are 0 before and after.
+        ``slices`` is uninitialised, of :meth:`slices_shape` or larger; ``counters`` (choices,) are 0 before and after.
+        Log-probabilities are float32, stored in int32.
         """
         _check(np.float32, logits)
         _check(np.int32, slices, counters, out)
@@ -348,41 +350,42 @@ class Kernels:
     # -------------------------------------------------------------------------------------- launching
 
     def _grid(self, inner: int, outer: int, matrices: int = 1) -> tuple[int, int]:
-        """How many warps share the sums of a product's outputs, and how many blocks there are per matrix.
+        """Return the number of warps that share each output of a product, and the number of blocks per matrix.
 
-        More warps per output means more blocks, of which a large GPU needs hundreds to be busy.
+        More warps per output make more blocks, and a large GPU needs hundreds of them to be busy.
         """
-        most, split = LINEAR_BLOCKS * self.multiprocessors, 1
+        max_blocks, split = LINEAR_BLOCKS * self.multiprocessors, 1
         while (
             2 * split <= WARPS
             and 4 * WARP * 2 * split <= inner
-            and matrices * math.ceil(outer * 2 * split / (WARPS * OUTPUTS_PER_WARP)) <= most
+            and matrices * math.ceil(outer * 2 * split / (WARPS * OUTPUTS_PER_WARP)) <= max_blocks
         ):
             split *= 2
-        return split, min(max(1, most // matrices), math.ceil(outer * split / (WARPS * OUTPUTS_PER_WARP)))
+        return split, min(max(1, max_blocks // matrices), math.ceil(outer * split / (WARPS * OUTPUTS_PER_WARP)))
 
     def _launch_per_value(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
-        """Run a kernel with a thread per value, and how many there are as its last argument."""
+        """Launch a kernel with one thread per value and their number as its last argument."""
         assert size < 2**31
         self._launch(name, (math.ceil(size / THREADS),), (*arguments, np.int32(size)))
 
     def _launch(
         self, name: str, grid: tuple[int, ...], arguments: tuple[Any, ...], *, shared: int = 0, threads: int = THREADS
     ) -> None:
-        """Run a kernel with that many floats of shared memory per block. An empty array needs none."""
+        """Launch a kernel with ``shared`` floats of shared memory per block. An empty grid launches nothing."""
         if 0 not in grid:
             self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
 _LINEAR_SHARED = (
     2 * ROWS_PER_PASS + WARPS * OUTPUTS_PER_WARP * ROWS_PER_PASS
-)  # floats of shared memory beside x, see multiply in the source
+)  # floats of shared memory beside x: see multiply in kernels.cu
 
 
 def _staged(rows: int, inner: int) -> int:
-    """How many values of x wait in shared memory: all of up to eight rows, if there is room for them.
+    """Return the number of values of x kept in shared memory: those of up to eight rows, if they fit.
 
-    The kernel has versions for so many rows and makes room for all of its version's: with less it would never end.
+    The kernel is compiled for several numbers of rows (``ROW_COUNTS``) and needs the memory of its version, not only
+    that of the rows there are: with less it would never end.
     """
     whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
     return min(MAX_STAGED, next(count for count in ROW_COUNTS if count >= min(rows, ROWS_PER_PASS)) * whole)
@@ -397,7 +400,7 @@ def _or_null(array: Array | None) -> Any:
 
 
 def _check(dtype: Any, *arrays: Array) -> None:
-    """The kernels see addresses only: another dtype or layout would be read as values that are not there."""
+    """Check what a kernel cannot, since it gets only addresses: the dtype and the layout of its arrays."""
     for array in arrays:
         assert array.dtype == dtype, f"expected {np.dtype(dtype)}, got {array.dtype}"
         assert array.flags.c_contiguous, f"expected a contiguous array, got strides {array.strides}"

@@ -1,7 +1,7 @@
-"""The layers on a GPU for many positions at once: products by cuBLAS, everything around them by kernels.
+"""The layers on a GPU for many positions at once: cuBLAS computes the products, our kernels everything else.
 
-A GPU's small operations cost what it takes to launch them and to read and write their arrays, and a softmax or a norm
-written with array operations does that five times; so each is one kernel (:mod:`minwhisper.fast.gpu.kernels`).
+The cost of a small operation on a GPU is launching it and reading and writing its arrays. A softmax or a norm made of
+array operations pays that five times, so each is one kernel here (:mod:`minwhisper.fast.gpu.kernels`).
 """
 
 from ...common.backend import Array, array_module
@@ -16,7 +16,7 @@ class Layers:
         self.kernels, self.cublas = kernels, cublas
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array | None = None) -> Array:
-        """:func:`minwhisper.model.layers.layer_norm`. (N, D) -> (N, D), into ``out`` if there is one."""
+        """Compute :func:`minwhisper.model.layers.layer_norm`. (N, D) -> (N, D), into ``out`` if given."""
         out = array_module(x).empty(x.shape, x.dtype) if out is None else out
         self.kernels.layer_norm(x, weight, bias, out)
         return out
@@ -24,7 +24,7 @@ class Layers:
     def linear(
         self, x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None, gelu: bool = False
     ) -> Array:
-        """Apply :func:`minwhisper.model.layers.linear`, and a GELU if asked: (N, I) -> (N, O), into ``out``, if any."""
+        """Compute :func:`minwhisper.model.layers.linear`, then perhaps a GELU: (N, I) -> (N, O), or into ``out``."""
         out = array_module(x).empty((len(x), len(weight)), x.dtype) if out is None else out
         self.cublas.linear(x, self.widened(weight), out)
         if gelu or bias is not None:
@@ -32,12 +32,12 @@ class Layers:
         return out
 
     def add_linear(self, x: Array, weight: Array, bias: Array, *, to: Array) -> None:
-        """What :func:`minwhisper.model.layers.linear` returns is added: x (N, I), to (N, O)."""
+        """Add the result of :func:`minwhisper.model.layers.linear`: x (N, I), to (N, O)."""
         self.cublas.linear(x, self.widened(weight), to, add=True)
         self.kernels.epilogue(to, bias)
 
     def widened(self, weight: Array) -> Array:
-        """The weight in float32: itself if it is, else a copy."""
+        """Return the weight in float32: itself, or a copy."""
         if weight.dtype == "float32":
             return weight
         wide = array_module(weight).empty(weight.shape, "float32")

@@ -1,4 +1,4 @@
-"""What is said where a GPU's memory does not suffice: what was needed, what was free, and what would fit."""
+"""Out-of-memory messages: what a model needed, what was free, and what would fit."""
 
 import sys
 import traceback
@@ -13,53 +13,53 @@ from ...errors import DeviceMemoryError
 from ...model.config import PUBLISHED, WhisperConfig
 from ...model.engine import DecoderInput, Engine
 from ...model.layers import Weights
-from ..devices import is_out_of_memory
+from ..devices import FREE_MEMORY, is_gpu_out_of_memory
 from .memory import GPU_DTYPES, device_memory, measure_card, memory_pool, models_for
 
-_MAX_NAMED = 4  # models that a message names
-_SMALLER_BATCH = "which would do for one text about one window: take a smaller batch_size, beam_size or best_of"
+_MAX_NAMED = 4  # models named in a message
+_SMALLER_BATCH = "one sequence of one window would fit: use a smaller batch_size, beam_size or best_of"
 
 
 class MemoryGuard(NamedTuple):
-    """A model that is to live on a device."""
+    """Turns out-of-memory errors of a model on a device into a :class:`DeviceMemoryError` that names a way out."""
 
     device: str
     name: str
     dtype: str
-    plain: bool  # whether the readable layers were asked for
-    config: Callable[[], WhisperConfig]  # asked for only where there is something to tell
+    plain: bool  # whether the readable layers compute
+    config: Callable[[], WhisperConfig]  # called only for a message
 
     @property
     def predicted(self) -> bool:
-        """Whether its memory is: not where the readable layers compute, which in float64 they always do."""
+        """True if :func:`device_memory` applies: not to the readable layers, which also compute in float64."""
         return not self.plain and self.dtype in GPU_DTYPES
 
     def loading(self) -> AbstractContextManager[None]:
-        """A context that tells where its weights find no room: see :meth:`at`."""
-        return nullcontext() if self.device == "cpu" else self._report("loading", loaded=False)
+        """Return a context for loading the weights: see :meth:`at`."""
+        return nullcontext() if self.device == "cpu" else self._raising("loading", loaded=False)
 
     def at(self, doing: str) -> AbstractContextManager[None]:
-        """A context in which running out of the GPU's memory is a :class:`DeviceMemoryError`; on the CPU, nothing.
+        """Return a context that raises :class:`DeviceMemoryError` if the GPU's memory runs out; empty on the CPU.
 
-        ``doing`` is what the message says was done. What failed lets go of its memory at once: not only when the error
-        is forgotten, whose traceback would hold every array until then. So a smaller model can be loaded where the
-        error is handled.
+        ``doing`` completes the message: "ran out of memory while …". The memory of the failed work is freed at once.
+        Otherwise the error's traceback would hold every array, and the caller could not load a smaller model while
+        handling the error.
         """
-        return nullcontext() if self.device == "cpu" else self._report(f"{doing} with", loaded=True)
+        return nullcontext() if self.device == "cpu" else self._raising(f"{doing} with", loaded=True)
 
     @contextmanager
-    def _report(self, doing: str, loaded: bool) -> Iterator[None]:
+    def _raising(self, doing: str, loaded: bool) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            told = isinstance(error, DeviceMemoryError)  # by a context within this one
-            if not told and not is_out_of_memory(error):
+            nested = isinstance(error, DeviceMemoryError)  # raised by a context inside this one
+            if not nested and not is_gpu_out_of_memory(error):
                 raise
-            if not told:  # for who looks for the place in the code
+            if not nested:  # keep the place in the code, since the traceback is cut
                 error.add_note("".join(traceback.format_tb(error.__traceback__)))
             with on_device(self.device):
                 _release(error)
-            if told:
+            if nested:
                 raise
             raise DeviceMemoryError(self._message(doing, loaded)) from error
 
@@ -68,33 +68,33 @@ class MemoryGuard(NamedTuple):
         with on_device(self.device):
             held = memory_pool().used_bytes()
         free = max(0, card.available - held)
-        room = card.available if loaded else free  # instead of what is loaded, or beside it
+        available = card.available if loaded else free  # in place of the loaded model, or beside other arrays
         needed = device_memory(config, self.dtype)
-        needs = f"it needs {_mib(needed.peak)}" if self.predicted else f"its weights alone take {_mib(needed.weights)}"
-        there = f"{_mib(free)} were free"
+        needs = f"it needs {_mib(needed.peak)}" if self.predicted else f"its weights alone need {_mib(needed.weights)}"
+        found = f"{_mib(free)} were free"
         if held:
-            there += f" beside {_mib(held)} of CuPy's arrays"
+            found += f" beside {_mib(held)} of CuPy's arrays"
         if card.limit:
-            there += f" (CuPy's pool is limited to {_mib(card.limit)})"
-        would_do = loaded and self.predicted and needed.peak <= room
-        way_out = _SMALLER_BATCH if would_do else self._suggestion(config, room, loaded)
-        return f"{self.device} ran out of memory while {doing} {self.name} in {self.dtype}: {needs}, {there}; {way_out}"
+            found += f" (CuPy's pool is limited to {_mib(card.limit)})"
+        one_fits = loaded and self.predicted and needed.peak <= available
+        way_out = _SMALLER_BATCH if one_fits else self._suggestion(config, available, loaded)
+        return f"{self.device} ran out of memory while {doing} {self.name} in {self.dtype}: {needs}, {found}; {way_out}"
 
-    def _suggestion(self, config: WhisperConfig, room: int, loaded: bool) -> str:
-        """What could be loaded instead."""
+    def _suggestion(self, config: WhisperConfig, available: int, loaded: bool) -> str:
+        """Suggest models that could be loaded."""
         fitting = [
-            f"{self.name} in {dtype}" + (" without plain" if dtype == self.dtype else "")
+            f"{self.name} in {dtype}" + (" without plain=True" if dtype == self.dtype else "")
             for dtype in GPU_DTYPES
-            if (self.plain or dtype != self.dtype) and device_memory(config, dtype).peak <= room
+            if (self.plain or dtype != self.dtype) and device_memory(config, dtype).peak <= available
         ][:1] + [
             f"{name} in {dtype}"
-            for name, dtype in models_for(room, config.is_multilingual)
+            for name, dtype in models_for(available, config.is_multilingual)
             if PUBLISHED[name] != config
         ]
         if not fitting:
-            return "no model fits: end what else uses this GPU, which nvidia-smi lists, or use device 'cpu'"
-        where = "in all of it" if loaded else "in this memory"
-        return f"{where} fit: {', '.join(fitting[:_MAX_NAMED])}; load one of these, or end what else uses this GPU"
+            return f"no model fits: {FREE_MEMORY}, or use device 'cpu'"
+        which = "models that fit in its place" if loaded else "models that fit"
+        return f"{which}: {', '.join(fitting[:_MAX_NAMED])}; load one of them, or {FREE_MEMORY}"
 
 
 def _mib(size: int) -> str:
@@ -102,10 +102,10 @@ def _mib(size: int) -> str:
 
 
 def _release(error: BaseException | None) -> None:
-    """Free what failed: the arrays in its frames, and the blocks that CuPy's pool keeps for reuse.
+    """Free the arrays in the frames of an error's traceback, and the blocks that CuPy's pool keeps for reuse.
 
-    A traceback holds the frames, with all that is in them, and is held in turn for as long as the error is handled. So
-    what is left of it are the frames that still run.
+    A traceback holds the frames and their variables for as long as the error is handled. So it is cut down to the
+    frames that are still running.
     """
     running = set()
     frame: FrameType | None = sys._getframe(1)  # not this one, which would hold itself
@@ -116,7 +116,7 @@ def _release(error: BaseException | None) -> None:
         last = error.__traceback__
         if last is not None and last.tb_frame not in running:
             error.__traceback__ = None
-        while last is not None:  # cut where the first frame that has ended begins: others may hold the beginning
+        while last is not None:  # cut at the first frame that has ended: others may hold the beginning
             following = last.tb_next
             if following is not None and following.tb_frame not in running:
                 last.tb_next = following = None
@@ -126,15 +126,15 @@ def _release(error: BaseException | None) -> None:
 
 
 class GuardedEngine:
-    """An :class:`~minwhisper.model.engine.Engine` on a GPU that says what is the matter where memory runs out."""
+    """An :class:`~minwhisper.model.engine.Engine` on a GPU that explains out-of-memory errors."""
 
     def __init__(self, engine: Engine, guard: MemoryGuard) -> None:
-        """``engine`` does the work."""
+        """``engine`` computes; ``guard`` explains."""
         self._engine, self._guard = engine, guard
 
     @property
     def config(self) -> WhisperConfig:
-        """The model's numbers."""
+        """The model's hyperparameters."""
         return self._engine.config
 
     @property

@@ -1,9 +1,8 @@
-"""Choices of tokens on a GPU: how they are described in the table of rows, and what is read back.
+"""Choosing tokens on a GPU: how a choice is written to the table of rows, and how its result is read.
 
-The kernel does what :class:`minwhisper.decoding.logit_filters.LogitFilters`,
-:func:`minwhisper.model.layers.log_softmax` and the first part of
-a :class:`minwhisper.decoding.search.KernelSampler` do. The second part, which compares the candidates, is a few numbers
-on this side.
+The kernel does the work of :class:`minwhisper.decoding.logit_filters.LogitFilters`,
+:func:`minwhisper.model.layers.log_softmax` and the first part of a :class:`minwhisper.decoding.search.KernelSampler`.
+The second part compares a few candidates and runs on the host.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from .kernels import MAX_TOP, Kernels
 from .table import Field, HeaderAt, Kind, RowTable
 
 FILTER_HEADER = 8  # values before the bits of a filter
-MAX_FILTERS = 32  # filters that are remembered
+MAX_FILTERS = 32  # filters kept on the GPU
 
 
 _CHOICE_FIELDS = [
@@ -30,37 +29,37 @@ _CHOICE_FIELDS = [
 
 
 class SampleBuffers(NamedTuple):
-    """What choices are computed in."""
+    """The buffers of a number of choices."""
 
     slices: Array
     counters: Array  # (choices,) int32: zeros
-    out: Array  # (choices · top · 2,) int32, see Kernels.choose
+    out: Array  # (choices · top · 2,) int32, see Kernels.choose_tokens
 
 
 class GpuSampler:
-    """Choices among a model's tokens."""
+    """Chooses among a model's tokens."""
 
     def __init__(self, config: WhisperConfig, kernels: Kernels, like: Array) -> None:
         """``like`` is an array on the GPU."""
         self._vocabulary, self._kernels, self._like = config.vocab_size, kernels, like
         self._filters: dict[LogitFilters, Array] = {}
 
-    def possible(self, step: DecoderRequest) -> bool:
-        """Return whether the kernel can choose as a step asks; wider beams choose by the array library."""
-        sampler = step.sampler.kernel_sampler
-        known = len(step.logit_filters) == 1 and isinstance(step.logit_filters[0], LogitFilters)
+    def supports(self, request: DecoderRequest) -> bool:
+        """Return whether the kernel can choose for a request. Otherwise the array library does, as for wide beams."""
+        sampler, filters = request.sampler.kernel_sampler, request.logit_filters
+        known = len(filters) == 1 and isinstance(filters[0], LogitFilters)
         return known and sampler is not None and sampler.top <= min(MAX_TOP, self._vocabulary)
 
-    def top(self, steps: Sequence[DecoderRequest]) -> int:
-        """Return the number of tokens per choice: the largest that is asked for."""
-        return max((_sampler(step).top for step in steps), default=1)
+    def top(self, requests: Sequence[DecoderRequest]) -> int:
+        """Return the number of tokens per choice: the largest that a request needs."""
+        return max((_sampler(request).top for request in requests), default=1)
 
-    def greedy(self, steps: Sequence[DecoderRequest]) -> bool:
+    def is_greedy(self, requests: Sequence[DecoderRequest]) -> bool:
         """Return whether each choice is simply the next token of its row."""
-        return all(_sampler(step).top == 1 and _sampler(step).temperature == 0 for step in steps)
+        return all(_sampler(request).top == 1 and _sampler(request).temperature == 0 for request in requests)
 
-    def make(self, choices: int) -> SampleBuffers:
-        """Return what that many choices are computed in, and where the results are."""
+    def make_buffers(self, choices: int) -> SampleBuffers:
+        """Allocate the buffers of that many choices."""
         xp = array_module(self._like)
         return SampleBuffers(
             slices=xp.empty(Kernels.slices_shape(choices), np.int32),
@@ -68,57 +67,61 @@ class GpuSampler:
             out=xp.empty(2 * MAX_TOP * choices, np.int32),
         )
 
-    def run(self, table: RowTable, logits: Array, to: SampleBuffers) -> None:
-        """Choose as the table says: logits (N, V)."""
-        self._kernels.choose_tokens(table, logits, to.slices, to.counters, to.out, len(to.counters))
+    def run(self, table: RowTable, logits: Array, buffers: SampleBuffers) -> None:
+        """Launch the kernel for the table's choices: logits (N, V)."""
+        counters = buffers.counters
+        self._kernels.choose_tokens(table, logits, buffers.slices, counters, buffers.out, len(counters))
 
-    def describe(self, table: RowTable, steps: Sequence[DecoderRequest], top: int, greedy: bool) -> None:
-        """Enter choices, those of a step one after another, after the one that reads its probe."""
+    def write_choices(self, table: RowTable, requests: Sequence[DecoderRequest], greedy: bool) -> None:
+        """Write the choices of each request to the table: first that of its probe, then one per candidate."""
         entries: list[tuple[int, ...]] = []
-        shares: list[tuple[float, float]] = []
+        draws: list[tuple[float, float]] = []
         row = 0
-        for step in steps:
-            sampler, filters = _sampler(step), self._address(step)
-            if step.probe is not None:
-                entries.append((row, Kind.PROBE, 0, -1, -1, -1, filters, step.probe.token))
-                shares.append((0.0, 1.0))
+        for request in requests:
+            sampler, filters = _sampler(request), self._filter_address(request)
+            if request.probe is not None:
+                entries.append((row, Kind.PROBE, 0, -1, -1, -1, filters, request.probe.token))
+                draws.append((0.0, 1.0))
                 row += 1
-            kind, apart = Kind.SAMPLE if sampler.temperature > 0 else Kind.TOP_K, len(step.rows) > 1
-            for candidate in step.candidates:  # of a single row, all continue
-                entries.append((row, kind, *_state(candidate, step.logit_filters[0]), filters, -1))
-                row += apart
-            row += not apart
+            kind = Kind.SAMPLE if sampler.temperature > 0 else Kind.TOP_K
+            row_each = len(request.rows) > 1  # otherwise all candidates continue the same row
+            for candidate in request.candidates:
+                entries.append((row, kind, *_state(candidate, request.logit_filters[0]), filters, -1))
+                row += row_each
+            row += not row_each
             if sampler.temperature > 0:
                 assert sampler.generator is not None
-                shares += [(share, sampler.temperature) for share in sampler.generator.random(len(step.candidates))]
+                drawn = sampler.generator.random(len(request.candidates))
+                draws += [(draw, sampler.temperature) for draw in drawn]
             else:
-                shares += [(0.0, 1.0)] * len(step.candidates)
+                draws += [(0.0, 1.0)] * len(request.candidates)
         if entries:
             table.fields[_CHOICE_FIELDS, : len(entries)] = np.array(entries, np.int64).T
-            table.doubles[[Field.DRAW, Field.TEMPERATURE], : len(entries)] = np.array(shares).T
+            table.doubles[[Field.DRAW, Field.TEMPERATURE], : len(entries)] = np.array(draws).T
         table.header[HeaderAt.CHOICES_AT] = len(entries)
-        table.header[HeaderAt.TOP_AT] = top
+        table.header[HeaderAt.TOP_AT] = self.top(requests)
         table.header[HeaderAt.ADVANCE_AT] = int(greedy)
 
-    def read(self, step: DecoderRequest, chosen: Array) -> DecoderResponse:
-        """Return what was chosen: int32 (choices, top, 2) on this side, with the bits of log-probabilities.
+    def read(self, request: DecoderRequest, chosen: Array) -> DecoderResponse:
+        """Convert the kernel's output: int32 (choices, top, 2) on the host, tokens and bits of log-probabilities.
 
-        Raises :class:`NumericalError` for a probability that is not a number: see
+        Raises :class:`NumericalError` for a probability that is not a number, like
         :func:`minwhisper.decoding.search.choose_tokens`.
         """
-        values, probability, sampler = chosen.view(np.float32), float("nan"), _sampler(step)
-        with error_context(step.where):
-            if step.probe is not None:
+        values, probability, sampler = chosen.view(np.float32), float("nan"), _sampler(request)
+        with error_context(request.where):
+            if request.probe is not None:
                 probability = float(values[0, 0, 1])
                 check_finite([probability], "the probability of no speech")
                 chosen, values = chosen[1:], values[1:]
             tokens, logprobs = chosen[:, : sampler.top, 0], values[:, : sampler.top, 1]
             check_finite(logprobs.ravel().tolist(), "the log-probability of a token")
-        return DecoderResponse(sampler.choose_from(tokens.tolist(), logprobs.tolist(), step.candidates), probability)
+        choices = sampler.choose_from(tokens.tolist(), logprobs.tolist(), request.candidates)
+        return DecoderResponse(choices, probability)
 
-    def _address(self, step: DecoderRequest) -> int:
-        """Where a step's filters are on the GPU: a few ids, and two bits per token."""
-        filters: Any = step.logit_filters[0]
+    def _filter_address(self, request: DecoderRequest) -> int:
+        """Return the address of a request's filters on the GPU, where they are sent once."""
+        filters: Any = request.logit_filters[0]
         if filters not in self._filters:
             if len(self._filters) >= MAX_FILTERS:
                 self._filters.clear()
@@ -127,7 +130,10 @@ class GpuSampler:
 
 
 def pack_filters(filters: LogitFilters, vocabulary: int) -> Array:
-    """Return filters as the kernel reads them: int32, FILTER_HEADER values and a bit per token, twice."""
+    """Return filters in the kernel's format: int32, FILTER_HEADER values, then two bits per token.
+
+    The first bits mark tokens that are always suppressed, the second those suppressed at the beginning.
+    """
     times = filters.timestamps
     latest = -1 if times is None or times.max_initial_index is None else times.max_initial_index
     ids = (0, -1, vocabulary, -1) if times is None else (1, times.no_timestamps, times.timestamp_begin, latest)
@@ -139,13 +145,13 @@ def pack_filters(filters: LogitFilters, vocabulary: int) -> Array:
     return np.concatenate([header, np.packbits(bits, bitorder="little").view("<i4")])
 
 
-def _sampler(step: DecoderRequest) -> KernelSampler:
-    assert step.sampler.kernel_sampler is not None
-    return step.sampler.kernel_sampler
+def _sampler(request: DecoderRequest) -> KernelSampler:
+    assert request.sampler.kernel_sampler is not None
+    return request.sampler.kernel_sampler
 
 
 def _state(candidate: Candidate, filters: Any) -> tuple[int, int, int, int]:
-    """What the filters need to know of a candidate: tokens so far, the last two, and the last timestamp, or -1."""
+    """Return the number of tokens, the last, the last but one, and the last timestamp; -1 if there is none."""
     tokens = candidate.tokens
     times = filters.timestamps
     time = -1 if times is None else next((token for token in reversed(tokens) if token >= times.timestamp_begin), -1)
