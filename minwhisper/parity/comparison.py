@@ -205,7 +205,6 @@ def pytorch_model(model: Whisper, double: bool = False) -> Any:
     Its layer norm always calculates in float32; in float64 it is replaced by PyTorch's own.
     """
     import torch
-
     import whisper
 
     c = model.config
@@ -242,7 +241,6 @@ def pytorch_stages(
 ) -> Stages:
     """The same stages as :func:`stages`, and the mel, from openai-whisper's graph in float32 or float64."""
     import torch
-
     import whisper
 
     theirs = pytorch_model(model, double)
@@ -279,7 +277,6 @@ def pytorch_stages(
 def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Array:
     """openai-whisper's formula for the mel of a window, evaluated in float64 by PyTorch."""
     import torch
-
     import whisper
 
     padded = torch.nn.functional.pad(torch.tensor(samples, dtype=torch.float64), (0, N_SAMPLES))
@@ -293,7 +290,6 @@ def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Array:
 def pytorch_tokens(model: Whisper, mel: Array) -> list[int]:
     """What openai-whisper says of a window by greedy decoding in float32."""
     import torch
-
     import whisper
 
     options = whisper.DecodingOptions(language="en", temperature=0.0, fp16=False)

@@ -102,7 +102,6 @@ def ours(name: str, folder: Path) -> Jobs:
 def openai(_name: str, folder: Path) -> Jobs:
     """The ways of openai-whisper, with the same weights in float32."""
     import torch
-
     import whisper
 
     model = whisper.load_model(str(folder / "model.pt"), device="cpu")

@@ -14,7 +14,6 @@ class Peer:
 
     def __init__(self, model: Any, device: str) -> None:
         import torch
-
         import whisper
 
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -1,0 +1,239 @@
+"""Programs of the kinds that people have written for openai-whisper, run on :mod:`minwhisper.compat`.
+
+Each is a function of the module ``whisper``, a model, a function that makes a tensor, and a folder to write to. A
+parity test runs it with openai-whisper, too.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+import minwhisper.compat
+from conftest import DATA
+from minwhisper.compat.model import Whisper
+
+JFK = str(DATA / "jfk.flac")
+BOOK = str(DATA / "LJ001-0001.wav")
+
+
+def transcribe_file(whisper, model, tensor, folder):
+    result = model.transcribe(JFK, fp16=False, verbose=None)
+    return result["text"], result["language"], [segment["tokens"] for segment in result["segments"]]
+
+
+def transcribe_with_beam_search_and_fallback(whisper, model, tensor, folder):
+    samples = whisper.load_audio(BOOK)
+    options = {"beam_size": 2, "best_of": 3, "patience": 1.0, "temperature": [0.0, 0.2], "language": "English"}
+    return whisper.transcribe(model, samples, fp16=False, condition_on_previous_text=False, **options)["text"]
+
+
+def transcribe_with_options_that_have_no_effect(whisper, model, tensor, folder):
+    unused = {"best_of": 5, "hallucination_silence_threshold": 2.0, "carry_initial_prompt": True, "prompt": "Unused."}
+    return model.transcribe(JFK, language="en", temperature=0, fp16=False, **unused)["text"]
+
+
+def decode_window(whisper, model, tensor, folder):
+    model = model.to("cpu").eval()
+    audio = whisper.pad_or_trim(whisper.load_audio(JFK))
+    mel = whisper.log_mel_spectrogram(audio, n_mels=model.dims.n_mels).to(model.device)
+    options = whisper.DecodingOptions(language="en", fp16=False)
+    result = whisper.decode(model, mel, options, without_timestamps=True)
+    return result.text, result.tokens, result.language, tuple(result.audio_features.shape)
+
+
+def detect_language(whisper, model, tensor, folder):
+    mel = whisper.log_mel_spectrogram(JFK, padding=whisper.audio.N_SAMPLES)
+    mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES).to(model.device)
+    if not model.is_multilingual:
+        with pytest.raises(ValueError, match="lang"):
+            model.detect_language(mel)
+        return None
+    token, probabilities = model.detect_language(mel)
+    tokens, rows = whisper.detect_language(model, model.embed_audio(mel.unsqueeze(0)))
+    assert tokens.tolist() == [token.item()]
+    assert max(rows[0], key=rows[0].get) == max(probabilities, key=probabilities.get)
+    return token.item(), sorted(probabilities, key=probabilities.get)[-3:], list(probabilities)
+
+
+def write_subtitles(whisper, model, tensor, folder):
+    result = model.transcribe(BOOK, language="en", word_timestamps=True, fp16=False)
+    for name in ("txt", "srt", "all"):
+        options = {"max_line_width": 20, "max_line_count": 2, "highlight_words": False, "max_words_per_line": None}
+        whisper.utils.get_writer(name, str(folder))(result, BOOK, options)
+    whisper.utils.get_writer("vtt", str(folder))(result, "marked.mp3", highlight_words=True)
+    with open(folder / "open.tsv", "w", encoding="utf-8") as file:
+        whisper.utils.WriteTSV(str(folder)).write_result(result, file)
+    contents = {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+    data = json.loads(contents.pop("LJ001-0001.json"))
+    return contents, data["text"]
+
+
+def print_words(whisper, model, tensor, folder):
+    result = model.transcribe(JFK, language="en", word_timestamps=True, fp16=False)
+    words = [word for segment in result["segments"] for word in segment["words"]]
+    return [f"{word['start']:.1f} {word['end']:.1f} {word['word']}" for word in words]
+
+
+def decode_batch(whisper, model, tensor, folder):
+    audios = [whisper.pad_or_trim(whisper.load_audio(path).flatten()) for path in (JFK, BOOK)]
+    mels = tensor(np.stack([whisper.log_mel_spectrogram(audio).numpy() for audio in audios])).to(model.device)
+    results = model.decode(mels, whisper.DecodingOptions(language="en", without_timestamps=True, fp16=False))
+    return [result.text for result in results]
+
+
+def decode_token_by_token(whisper, model, tensor, folder):
+    tokenizer = whisper.tokenizer.get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language="en")
+    mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(whisper.load_audio(JFK)))
+    features = model.encoder(mel.unsqueeze(0))
+    tokens = list(tokenizer.sot_sequence_including_notimestamps)
+    for _ in range(4):
+        logits = model.decoder(tensor(np.array([tokens])), features)
+        tokens.append(logits[0, -1].argmax().item())
+    both = model(mel[None], tensor(np.array([tokens])))
+    return tokenizer.decode(tokens), both.shape[:2] == (1, len(tokens)), both[0, -2].argmax().item() == tokens[-1]
+
+
+def align_known_text(whisper, model, tensor, folder):
+    tokenizer = whisper.tokenizer.get_tokenizer(model.is_multilingual, language="en", task="transcribe")
+    samples = whisper.load_audio(JFK)
+    mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(samples))
+    text = tokenizer.encode(" And so, my fellow Americans, ask not what your country can do for you.")
+    frames = len(samples) // whisper.audio.HOP_LENGTH
+    alignment = whisper.timing.find_alignment(model, tokenizer, text, mel, frames)
+    whisper.timing.merge_punctuations(alignment, "\"'", ".,")
+    words = [(each.word, round(float(each.start), 2), list(each.tokens)) for each in alignment if each.word]
+    segments = [{"seek": 0, "start": 0.0, "end": 8.0, "tokens": text}]
+    whisper.timing.add_word_timestamps(
+        segments=segments, model=model, tokenizer=tokenizer, mel=mel, num_frames=frames, last_speech_timestamp=0.0
+    )
+    return words, segments[0]["start"], segments[0]["end"], [word["word"] for word in segments[0]["words"]]
+
+
+SCRIPTS = [
+    transcribe_file,
+    transcribe_with_beam_search_and_fallback,
+    transcribe_with_options_that_have_no_effect,
+    decode_window,
+    decode_batch,
+    detect_language,
+    write_subtitles,
+    print_words,
+    decode_token_by_token,
+    align_known_text,
+]
+
+
+class FakeTensor:
+    """An array behind the methods of ``torch.Tensor`` by which compat reads one."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to(self, device):
+        return self
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return self.values
+
+
+@pytest.fixture(scope="module")
+def wrapped(model):
+    return Whisper(model)
+
+
+@pytest.fixture(scope="module")
+def run(wrapped, tmp_path_factory):
+    """Run a script on compat, once for each model."""
+    results = {}
+
+    def result_of(script, tensor=FakeTensor):
+        if script not in results:
+            folder = tmp_path_factory.mktemp(script.__name__)
+            results[script] = script(minwhisper.compat, wrapped, tensor, folder)
+        return results[script]
+
+    return result_of
+
+
+def test_transcribing_gives_the_same_as_the_native_model(run, model):
+    native = model.transcribe(JFK)
+    assert run(transcribe_file) == (native["text"], "en", [segment["tokens"] for segment in native["segments"]])
+    assert (
+        run(transcribe_with_options_that_have_no_effect) == model.transcribe(JFK, language="en", temperature=0)["text"]
+    )
+    assert "printing" in run(transcribe_with_beam_search_and_fallback).lower()
+
+
+def test_decoding_gives_the_text_of_the_native_model(run, model):
+    mel = minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(minwhisper.load_audio(JFK)))
+    native = model.decode(mel, language="en", without_timestamps=True)
+    assert run(decode_window) == (native.text, native.tokens, "en", (1500, model.config.d_model))
+    assert run(decode_batch)[0] == native.text
+    text, shape_is_right, same_token = run(decode_token_by_token)
+    assert native.text.startswith(text[:3].strip(" ,"))
+    assert shape_is_right
+    assert same_token
+
+
+def test_detected_language_is_english(run, model):
+    if model.is_multilingual:
+        token, likely, codes = run(detect_language)
+        assert token == model.tokenizer.language_token("en")
+        assert likely[-1] == "en"
+        assert tuple(codes) == model.tokenizer.languages
+    else:
+        assert run(detect_language) is None
+
+
+def test_writers_write_every_format(run, model):
+    contents, text = run(write_subtitles)
+    assert set(contents) == {
+        "LJ001-0001.txt",
+        "LJ001-0001.srt",
+        "LJ001-0001.vtt",
+        "LJ001-0001.tsv",
+        "marked.vtt",
+        "open.tsv",
+    }
+    assert contents["open.tsv"] == contents["LJ001-0001.tsv"]
+    assert max(map(len, contents["LJ001-0001.srt"].splitlines())) <= len("00:00:00,000 --> 00:00:00,000")
+    assert "<u>" in contents["marked.vtt"]
+    assert text.split()[0] in contents["LJ001-0001.txt"]
+
+
+def test_words_have_times(run):
+    words = run(print_words)
+    assert [word.split()[-1] for word in words[1:4]] == ["so", "my", "fellow"] or "so," in words[1]
+    aligned, start, end, in_segment = run(align_known_text)
+    assert "".join(word for word, _, _ in aligned) == "".join(in_segment)
+    assert [time for _, time, _ in aligned] == sorted(time for _, time, _ in aligned)
+    assert 0 <= start < end <= 11
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_openai_whisper_gives_the_same(script, run, model, pytorch, tmp_path):
+    torch = pytest.importorskip("torch")
+    whisper = pytest.importorskip("whisper")
+    assert run(script, torch.tensor) == script(whisper, pytorch(model), torch.tensor, tmp_path)
+
+
+@pytest.mark.parametrize(("verbose", "printed"), [(None, ""), (False, ""), (True, "[00:00.000 --> ")])
+def test_verbose_prints_segments_or_a_bar(verbose, printed, wrapped, capsys):
+    whole = wrapped.transcribe(JFK, language="en", temperature=0.0, verbose=verbose)
+    out, err = capsys.readouterr()
+    assert out.startswith(printed)
+    assert len(out.splitlines()) == (len(whole["segments"]) if verbose else 0)
+    assert ("1100/1100" in err) is (verbose is False)
+
+
+def test_verbose_prints_the_detected_language(base, capsys):
+    Whisper(base).transcribe(JFK, verbose=True, temperature=0.0)
+    assert capsys.readouterr().out.splitlines()[1] == "Detected language: English"
