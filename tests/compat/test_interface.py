@@ -206,7 +206,7 @@ def test_functions_take_openai_whispers_arguments(name):
     functions = [
         each for each, value in ours.items() if inspect.isfunction(value) and inspect.isfunction(theirs.get(each))
     ]
-    for function in functions:
+    for function in set(functions) - {"dtw_cuda"}:  # which runs on the CPU here
         assert positional_arguments(ours[function]) == positional_arguments(theirs[function]), function
 
 
