@@ -6,10 +6,10 @@ Walkthrough: section 12.
 from collections.abc import Sequence
 from typing import Any
 
-from ..decoding.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from ..errors import OptionError
 from ..transcription import alignment as native
 from ..transcription import alignment_tools, word_timestamps, words
+from ..transcription.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 from ..transcription.segments import Segment
 from ..transcription.words import WordTiming
 from .conversion import Tensor, as_array, as_tensor, wrapped_model

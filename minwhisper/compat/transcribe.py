@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..audio.load import FRAMES_PER_SECOND
-from ..decoding.options import FALLBACK_TEMPERATURES
 from ..tokenizer.languages import LANGUAGES
+from ..transcription.options import FALLBACK_TEMPERATURES
 from ..transcription.segments import Transcript
 from .conversion import as_array, wrapped_model
 from .utils import format_timestamp
