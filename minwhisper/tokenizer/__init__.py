@@ -1,7 +1,8 @@
-"""Chapter 6: text becomes token ids, and token ids become text.
+"""Chapter 6: from text to token ids, and back.
 
-In: text. Out: token ids, below 51,866. Byte-pair encoding is in ``bpe``; ``special_tokens`` and ``languages`` hold the
-tokens that stand for a language, a task or a timestamp; ``vocabulary`` reads the files; ``tokenizer`` joins them.
+In: a string. Out: a list of token ids, each below 51,866. Read ``bpe`` (byte-pair encoding) first, then
+``special_tokens`` and ``languages`` (the tokens for languages, tasks and timestamps), ``vocabulary`` (the files of a
+vocabulary) and ``tokenizer``, which combines them.
 
 Walkthrough: section 8.
 """

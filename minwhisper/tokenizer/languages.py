@@ -1,7 +1,7 @@
-"""The languages Whisper knows, in the order of their tokens, and the names people call them by.
+"""Chapter 6: Whisper's languages in the order of their tokens, with their English names and aliases.
 
-The order is part of the model: the first language's token follows ``<|startoftranscript|>``, the second's
-follows that, and so on. Most codes are ISO 639's; "jw" is an old code for Javanese, today "jv".
+The order is part of the model: the token of the first language follows ``<|startoftranscript|>``, and so on. Most codes
+are ISO 639 codes; "jw" is an old code for Javanese, now "jv".
 
 Walkthrough: section 8.
 """
@@ -29,15 +29,15 @@ _ALIASES = """
 
 
 def _entries(table: str) -> list[tuple[str, str]]:
-    """The table's entries as (code, name)."""
+    """Return the entries of a table as (code, name) pairs."""
     pairs = (entry.strip().partition(" ") for entry in table.split(","))
     return [(code, name) for code, _, name in pairs]
 
 
 LANGUAGES: dict[str, str] = dict(_entries(_TABLE))
-"""Code to English name, in token order. Cantonese is last: it came with large-v3."""
+"""From code to English name, in token order. Cantonese is last because it was added with large-v3."""
 
 TO_LANGUAGE_CODE: dict[str, str] = {code: code for code in LANGUAGES} | {
     name: code for code, name in _entries(_TABLE) + _entries(_ALIASES)
 }
-"""Everything a language may be called, in lower case, to its code."""
+"""From every accepted code, name and alias, in lower case, to the code."""

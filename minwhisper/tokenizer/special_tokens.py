@@ -1,7 +1,7 @@
-"""Chapter 6, the special tokens: the language, the task, the times, and where each vocabulary has them.
+"""Chapter 6: the special tokens for languages, tasks and timestamps, and their ids in each vocabulary.
 
-Above the text pieces are the special tokens, which no text can produce. Their order is the same in all vocabularies,
-so that the size of one tells the id of each; what files say of them is only checked.
+Special tokens follow the text pieces, and no text is encoded to them. Their order is the same in all vocabularies, so
+their ids follow from the vocabulary's size; the ids in files are only checked.
 
 Source: Radford et al., 2022, section 2.3 and figure 1.
 
@@ -15,17 +15,17 @@ from ..printable import printable, short_repr
 from .languages import LANGUAGES
 
 LANGUAGE_COUNT = {51864: 99, 51865: 99, 51866: 100}  # English only; multilingual; large-v3 and turbo
-FORMER_NAMES = {"<|nocaptions|>": "<|nospeech|>", "<|iw|>": "<|he|>"}  # in the files of older models
+FORMER_NAMES = {"<|nocaptions|>": "<|nospeech|>", "<|iw|>": "<|he|>"}  # names in the files of older models
 NEVER_GENERATED = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
-SECONDS_PER_TIMESTAMP = 0.02  # from one timestamp to the next: one position of the encoder's output
+SECONDS_PER_TIMESTAMP = 0.02  # one position of the encoder's output
 _TIMESTAMPS = 1501  # 0.00 s to 30.00 s
 
 
 def special_token_ids(vocab_size: int) -> dict[str, int]:
-    """Every special token's id in one of Whisper's three vocabularies, which differ in size.
+    """Return the id of every special token, by name, for one of Whisper's three vocabulary sizes.
 
-    Special tokens are the last of the vocabulary and come in this order always, but how many languages there
-    are moves all that follow. The same name has another id in another model, so ids are looked up by name:
+    Special tokens are the last ids of the vocabulary, always in the same order, but the number of languages shifts all
+    that follow. A name can have different ids in different models, so look them up by name:
 
     >>> [special_token_ids(size)["<|notimestamps|>"] for size in (51864, 51865, 51866)]
     [50362, 50363, 50364]
@@ -34,8 +34,8 @@ def special_token_ids(vocab_size: int) -> dict[str, int]:
     """
     if vocab_size not in LANGUAGE_COUNT:
         raise TokenizerError(
-            f"a vocabulary of {vocab_size} tokens is not Whisper's: expected 51864 (English only), "
-            "51865 (multilingual) or 51866 (multilingual with Cantonese: large-v3, turbo)"
+            f"vocab_size: expected 51864 (English only), 51865 (multilingual) or 51866 (large-v3 and turbo), "
+            f"got {vocab_size}"
         )
     names = [
         "<|endoftext|>",
@@ -53,9 +53,9 @@ def special_token_ids(vocab_size: int) -> dict[str, int]:
 
 
 def check_special_tokens(listed: Mapping[str, int], special: Mapping[str, int], size: int, source: str) -> None:
-    """Hold the special tokens that files list to the layout.
+    """Check the special tokens that files list against the expected ids.
 
-    Raises :class:`TokenizerError` naming ``source`` and the first token that is elsewhere, or nowhere, in it.
+    Raises :class:`TokenizerError`, which names ``source`` and the first token with another id.
     """
     for name, token in listed.items():
         expected = special.get(FORMER_NAMES.get(name, name))

@@ -1,9 +1,7 @@
-"""Chapter 6, all of it: a tokenizer, which is the steps, a vocabulary and its special tokens together.
+"""Chapter 6: the tokenizer, which encodes and decodes text and knows the special tokens.
 
-:mod:`minwhisper.tokenizer.bpe` says how text becomes pieces, :mod:`minwhisper.tokenizer.special_tokens` what is above
-them, and
-:mod:`minwhisper.tokenizer.vocabulary` where the pieces come from. Here they meet: text to tokens and back, the tokens
-that a transcript starts with, and those that are never said.
+It combines :mod:`minwhisper.tokenizer.bpe`, :mod:`minwhisper.tokenizer.special_tokens` and
+:mod:`minwhisper.tokenizer.vocabulary`, and adds the start-of-transcript sequence and the tokens to suppress.
 
 Walkthrough: section 8.
 """
@@ -29,46 +27,46 @@ from .special_tokens import (
 )
 from .vocabulary import VocabularyFiles, check_merges, check_pieces, read_tokenizer_json, read_vocab_and_merges
 
-# Marks that tell of something written and not spoken: the brackets around "[APPLAUSE]", the colon after a
-# speaker's name, notes for music. Left out are those of ordinary sentences.
-_MARKS = (
+# Symbols that are written but not spoken: the brackets of "[APPLAUSE]", the colon after a speaker's name, music notes.
+# Ordinary punctuation is not among them.
+_SYMBOLS = (
     '( ) [ ] { } < > 「 」 『 』 " (( )) ((( ))) [[ ]] {{ }} << >> <<< >>> '
     "-( -[ (' (\" -- --- # * + / : ; = @ \\ ^ _ ` | ~ ♪♪ ♪♪♪"
 )
 _MUSIC = "♩♪♫♬♭♮♯"
 
-LONG_WORD = 100  # bytes; the plain way of joining a longer one would take seconds for a page without spaces
+LONG_WORD = 100  # bytes; from here on merge_long is used: merge takes seconds for a page without spaces
 
 
 class Tokenizer:
-    """Text to tokens and back, and the special tokens by name.
+    """Encode text to tokens, decode tokens to text, and look up special tokens by name.
 
-    The text pieces alone define it. Special tokens and merges that the files list are held against the layout
-    and the order of the pieces, so that a file of another model is an error and not nonsense.
+    The text pieces alone define a tokenizer. The special tokens and merges in its files are checked, so that a file of
+    another model is an error instead of producing nonsense.
 
     Args:
-        vocab: spelled piece to id, as in the files; special tokens among them are checked only.
-        vocab_size: that of the model, special tokens included: 51864, 51865 or 51866.
-        merges: the pieces that merges result in, in their order.
-        added: more special tokens that the files list, name to id.
-        source: what errors call the files.
+        vocab: from piece to id, as in the files; special tokens among them are only checked.
+        vocab_size: the model's vocabulary size, including special tokens: 51864, 51865 or 51866.
+        merges: the piece that each merge results in, in order.
+        added: more special tokens in the files, from name to id.
+        source: names the files in errors.
 
-    Raises :class:`TokenizerError` where these do not make a Whisper vocabulary.
+    Raises :class:`TokenizerError` if these do not form a Whisper vocabulary.
     """
 
     vocab_size: int
     is_multilingual: bool
-    languages: tuple[str, ...]  # codes, in token order; English-only vocabularies have tokens for them too
-    special_tokens: dict[str, int]  # name to id
-    eot: int  # end of text, the last token of all; its id is also the number of text pieces
-    sot: int  # start of transcript, where every prompt begins
+    languages: tuple[str, ...]  # codes, in token order; English-only vocabularies have these tokens too
+    special_tokens: dict[str, int]  # from name to id
+    eot: int  # end of text; its id equals the number of text pieces
+    sot: int  # start of transcript
     translate: int
     transcribe: int
     sot_lm: int
-    sot_prev: int  # start of what was said before, the context that may precede the prompt
-    no_speech: int  # never said; its probability after sot is the probability of no speech
+    sot_prev: int  # start of the previous text, the context that can precede sot
+    no_speech: int  # never generated; its probability after sot is the probability of no speech
     no_timestamps: int
-    timestamp_begin: int  # 0.00 s; from here on all ids are times
+    timestamp_begin: int  # 0.00 s; all ids from here on are timestamps
 
     def __init__(
         self,
@@ -91,41 +89,44 @@ class Tokenizer:
         self.timestamp_begin = special["<|0.00|>"]
         self._names = {token: name for name, token in special.items()}
 
-        self._ids = dict(vocab)  # the text pieces, once the special tokens are out
+        self._ids = dict(vocab)  # the text pieces, after the next line has removed the special tokens
         listed = {name: self._ids.pop(name) for name in (*special, *FORMER_NAMES) if name in vocab}
         check_special_tokens({**listed, **(added or {})}, special, vocab_size, source)
         check_pieces(self._ids, self.eot, vocab_size, source)
         check_merges(merges, self._ids, source)
-        self._pieces = sorted(self._ids, key=self._ids.__getitem__)  # spelled; unspelled when asked for
-        self._words: dict[str, list[int]] = {}  # words that were encoded before
+        self._pieces = sorted(self._ids, key=self._ids.__getitem__)
+        self._word_cache: dict[str, list[int]] = {}
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int) -> Self:
-        """Read ``tokenizer.json``, or ``vocab.json`` and ``merges.txt`` where there is none.
+        """Read ``tokenizer.json``, or else ``vocab.json`` and ``merges.txt``.
 
-        Raises :class:`TokenizerError` naming the folder or file that is missing, damaged or another model's.
+        Raises :class:`TokenizerError`, which names the folder or file, if it is missing, damaged or of another model.
         """
         if (folder / "tokenizer.json").is_file():
             return cls.from_tokenizer_json(folder / "tokenizer.json", vocab_size)
         if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             return cls.from_vocab_and_merges(folder / "vocab.json", folder / "merges.txt", vocab_size)
         found = "the folder has neither" if folder.is_dir() else "there is no such folder"
-        raise TokenizerError(f"{folder}: expected tokenizer.json, or vocab.json and merges.txt; {found}")
+        raise TokenizerError(
+            f"{folder}: expected tokenizer.json, or vocab.json and merges.txt; {found}; copy them from "
+            "the model's source"
+        )
 
     @classmethod
     def from_tokenizer_json(cls, path: Path, vocab_size: int) -> Self:
-        """Read the file of the ``tokenizers`` library, which holds pieces, merges and special tokens.
+        """Read a ``tokenizer.json`` of the ``tokenizers`` library.
 
-        Raises :class:`TokenizerError` naming the file if it is damaged or another model's.
+        Raises :class:`TokenizerError`, which names the file, if it is damaged or of another model.
         """
         return cls._from_files(read_tokenizer_json(path), vocab_size)
 
     @classmethod
     def from_vocab_and_merges(cls, vocab: Path, merges: Path, vocab_size: int) -> Self:
-        """Read GPT-2's two files: piece to id in JSON, and the merges one a line.
+        """Read GPT-2's two files: the ids of the pieces as JSON, and one merge per line.
 
-        Special tokens in an ``added_tokens.json`` beside them are checked.
-        Raises :class:`TokenizerError` naming the file that is damaged or another model's.
+        Special tokens in an ``added_tokens.json`` in the same folder are checked. Raises :class:`TokenizerError`, which
+        names the file, if it is damaged or of another model.
         """
         return cls._from_files(read_vocab_and_merges(vocab, merges), vocab_size)
 
@@ -136,45 +137,42 @@ class Tokenizer:
     # -------------------------------------------------------------------------------------- text
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text. Special ones are never among them: "<|endoftext|>" is seven tokens of text.
+        """Return the tokens of a text. They are never special: "<|endoftext|>" is seven tokens of text.
 
-        Raises :class:`TokenizerError` for a lone surrogate, which is no character and has no UTF-8.
+        Raises :class:`TokenizerError` for a lone surrogate, which is not a character and has no UTF-8 encoding.
         """
         return [token for word in split_words(text) for token in self._encode_word(word)]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of tokens, without the timestamps; other special tokens show by name.
+        """Return the text of tokens without timestamps; other special tokens appear by name.
 
-        Bytes that are not UTF-8, such as half a character at the end, become U+FFFD.
-        Raises :class:`TokenizerError` for an id outside of the vocabulary.
+        Invalid UTF-8, such as an incomplete character at the end, becomes U+FFFD. Raises :class:`TokenizerError` for an
+        id outside the vocabulary.
         """
         return "".join(self.decode_stream(tokens))
 
     def decode_with_timestamps(self, tokens: Iterable[int]) -> str:
-        """The text of tokens with the timestamps by name, such as ``<|1.08|>``.
-
-        Everything else, errors included, is as in :meth:`decode`.
-        """
+        """Return the text of tokens with timestamps by name, such as ``<|1.08|>``; otherwise as :meth:`decode`."""
         return b"".join(map(self.token_bytes, tokens)).decode("utf-8", errors="replace")
 
     def decode_stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yield the text of tokens as they come, each character when its last byte is there.
+        """Yield the text of tokens as they arrive, each character when its last byte has arrived.
 
-        What was yielded is never taken back, and all of it together is what :meth:`decode` returns.
-        Raises :class:`TokenizerError` for an id outside of the vocabulary.
+        Together the parts are what :meth:`decode` returns. Raises :class:`TokenizerError` for an id outside the
+        vocabulary.
         """
-        reader = codecs.getincrementaldecoder("utf-8")(errors="replace")  # holds back unfinished characters
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # holds back incomplete characters
         for token in tokens:
             data = self.token_bytes(token)
-            if token < self.timestamp_begin and (text := reader.decode(data)):
+            if token < self.timestamp_begin and (text := decoder.decode(data)):
                 yield text
-        if text := reader.decode(b"", final=True):
+        if text := decoder.decode(b"", final=True):
             yield text
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for; for a special token those of its name.
+        """Return the bytes of a token; for a special token, those of its name.
 
-        Raises :class:`TokenizerError` for an id outside of the vocabulary.
+        Raises :class:`TokenizerError` for an id outside the vocabulary.
         """
         if 0 <= token < self.eot:
             return unicode_to_bytes(self._pieces[token])
@@ -183,42 +181,43 @@ class Tokenizer:
         return self._names[token].encode()
 
     def name(self, token: int) -> str:
-        r"""A token for a reader's eyes: ``<|0.00|>``, `` the``, and ``\xe2\x99`` for a piece of a character.
+        r"""Return a token in printable form: ``<|0.00|>``, `` the``, or ``\xe2\x99`` for an incomplete character.
 
-        Raises :class:`TokenizerError` for an id outside of the vocabulary.
+        Raises :class:`TokenizerError` for an id outside the vocabulary.
         """
         return self.token_bytes(token).decode("utf-8", errors="backslashreplace")
 
     def _encode_word(self, word: str) -> list[int]:
-        tokens = self._words.get(word)
+        tokens = self._word_cache.get(word)
         if tokens is None:
             try:
-                spelled = bytes_to_unicode(word.encode())
+                characters = bytes_to_unicode(word.encode())
             except UnicodeEncodeError as error:
                 raise TokenizerError(
-                    f"cannot encode {word[error.start]!r}: a lone surrogate, half of a UTF-16 pair, is no character"
+                    f"cannot encode {word[error.start]!r}: a lone surrogate, half of a UTF-16 pair, is not a "
+                    "character; remove it"
                 ) from None
-            join = merge if len(spelled) <= LONG_WORD else merge_long
-            tokens = [self._ids[piece] for piece in join(spelled, self._ids)]
-            if len(self._words) >= 10_000:  # forget now and then, lest every word ever seen is kept
-                self._words.clear()
-            self._words[word] = tokens
+            merge_word = merge if len(characters) <= LONG_WORD else merge_long
+            tokens = [self._ids[piece] for piece in merge_word(characters, self._ids)]
+            if len(self._word_cache) >= 10_000:  # bounds the memory
+                self._word_cache.clear()
+            self._word_cache[word] = tokens
         return tokens
 
     # -------------------------------------------------------------------------------------- special tokens
 
     def language_code(self, language: str) -> str:
-        """The code of a language, given its code, its English name or an alias, in any case.
+        """Return the code of a language given its code, English name or alias, such as "de", "German" or "Mandarin".
 
-        "de", "German" and "Mandarin" are understood.
-        Raises :class:`LanguageError` for a language that is unknown, or that this vocabulary has no token for.
+        Upper and lower case are equal. Raises :class:`LanguageError` for a language that is unknown, or for which this
+        vocabulary has no token.
         """
-        called = language.strip().lower()
-        code = TO_LANGUAGE_CODE.get(called)
+        name = language.strip().lower()
+        code = TO_LANGUAGE_CODE.get(name)
         if code is None:
-            main = re.split("[-_]", called)[0]  # of "fr-FR" and "zh_tw"
-            near = [main] if main in TO_LANGUAGE_CODE else get_close_matches(called, TO_LANGUAGE_CODE)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "Tokenizer.languages has all the codes"
+            main = re.split("[-_]", name)[0]  # "fr" of "fr-FR", "zh" of "zh_tw"
+            near = [main] if main in TO_LANGUAGE_CODE else get_close_matches(name, TO_LANGUAGE_CODE)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "Tokenizer.languages lists the codes"
             raise LanguageError(
                 f"unknown language {language!r}: expected a code or an English name, such as 'de' or 'german'; {hint}"
             )
@@ -230,31 +229,33 @@ class Tokenizer:
         return code
 
     def language_token(self, language: str) -> int:
-        """The token of a language; names and errors are those of :meth:`language_code`."""
+        """Return the token of a language; names and errors are those of :meth:`language_code`."""
         return self.special_tokens[f"<|{self.language_code(language)}|>"]
 
     def sot_sequence(self, language: str | None, task: str, timestamps: bool) -> tuple[int, ...]:
-        """The tokens a transcript starts with. They tell the decoder the language, the task and the form.
+        """Return the start-of-transcript sequence, which sets the language, the task and the use of timestamps.
 
-        For German with times, ``<|startoftranscript|> <|de|> <|transcribe|>``; without times one more,
-        ``<|notimestamps|>``. An English-only model knows one language and one task, and is told neither.
+        For German with timestamps: ``<|startoftranscript|> <|de|> <|transcribe|>``. Without timestamps,
+        ``<|notimestamps|>`` follows. English-only models omit language and task.
 
         Args:
-            language: as :meth:`language_code` takes it; None for English-only models only.
-            task: "transcribe", or "translate", which is to English.
-            timestamps: whether the model is to say when.
+            language: as in :meth:`language_code`; None for English-only models.
+            task: "transcribe", or "translate" (to English).
+            timestamps: False to generate text without timestamps.
 
-        Raises :class:`TokenizerError` for the task, :class:`LanguageError` for the language that cannot be had.
+        Raises :class:`TokenizerError` for an invalid task, :class:`LanguageError` for an invalid language.
         """
         if task not in ("transcribe", "translate"):
             raise TokenizerError(f"unknown task {task!r}: expected 'transcribe' or 'translate'")
         form = () if timestamps else (self.no_timestamps,)
         if self.is_multilingual:
             if language is None:
-                raise LanguageError("a multilingual model needs a language to start: name it, or detect it first")
+                raise LanguageError("language None: a multilingual model needs a language: name it, or detect it first")
             return (self.sot, self.language_token(language), self.special_tokens[f"<|{task}|>"], *form)
         if task == "translate":
-            raise TokenizerError("an English-only model cannot translate: use a multilingual one such as 'base'")
+            raise TokenizerError(
+                "task 'translate': an English-only model cannot translate; use a multilingual one such as 'base'"
+            )
         if language is not None and self.language_code(language) != "en":
             raise LanguageError(
                 f"language {language!r}: this model is English only; use a multilingual one such as 'base'"
@@ -262,36 +263,36 @@ class Tokenizer:
         return (self.sot, *form)
 
     def timestamp_seconds(self, token: int) -> float:
-        """The time that a timestamp token stands for, in seconds from the start of the window.
+        """Return the time of a timestamp token in seconds from the start of the window.
 
-        Raises :class:`TokenizerError` for a token that is no timestamp.
+        Raises :class:`TokenizerError` for a token that is not a timestamp.
         """
         first, last = self.timestamp_begin, self.vocab_size - 1
         if not first <= token <= last:
-            raise TokenizerError(f"token {token} is no timestamp: expected an id from {first} to {last}")
+            raise TokenizerError(f"token {token} is not a timestamp: expected an id from {first} to {last}")
         return (token - first) * SECONDS_PER_TIMESTAMP
 
     @cached_property
     def non_speech_tokens(self) -> tuple[int, ...]:
-        """Tokens of marks that are written and not spoken, in order: what "-1" stands for among suppressed tokens.
+        """The tokens of symbols that are written but not spoken, sorted: "-1" among the suppressed tokens.
 
-        Suppressed is a mark that is one token, with a space before it or without. A mark of several tokens shares
-        them with other text and is let be. Two things go by their first token all the same: a note of music, since
-        no speech begins with its first two bytes, and a hyphen or an apostrophe at the start of a word, where it
-        stands for a dash or opens a quotation.
+        A symbol is suppressed if it is a single token, with or without a leading space; the tokens of longer ones also
+        occur in other text. Two kinds are suppressed by their first token anyway: a music note, since no speech begins
+        with its first two bytes, and a hyphen or apostrophe at the start of a word, where it is a dash or opens a
+        quotation.
         """
-        marks = [self.encode(space + mark) for mark in _MARKS.split() for space in ("", " ")]
+        symbols = [self.encode(space + symbol) for symbol in _SYMBOLS.split() for space in ("", " ")]
         notes = [self.encode(space + note) for note in _MUSIC for space in ("", " ")]
         openings = [self.encode(" -"), self.encode(" '")]
-        single = {tokens[0] for tokens in marks if len(tokens) == 1}
+        single = {tokens[0] for tokens in symbols if len(tokens) == 1}
         return tuple(sorted(single | {tokens[0] for tokens in notes + openings}))
 
     @cached_property
     def prompt_only_tokens(self) -> tuple[int, ...]:
-        """Special tokens that only a prompt may have, in order: the model never says them."""
+        """The special tokens that occur only in a prompt and are never generated, sorted."""
         return tuple(sorted(self.special_tokens[f"<|{name}|>"] for name in NEVER_GENERATED))
 
     @cached_property
     def suppressed_tokens(self) -> tuple[int, ...]:
-        """All tokens that are never said, in order: those of a prompt, and marks that nobody speaks."""
+        """All tokens that are suppressed by default, sorted: prompt-only and non-speech tokens."""
         return tuple(sorted({*self.prompt_only_tokens, *self.non_speech_tokens}))

@@ -1,8 +1,8 @@
-"""Chapter 6, the files: which pieces a vocabulary has, read from what a checkpoint has beside its weights.
+"""Chapter 6: read and check the files of a vocabulary.
 
-There are two forms, one file of the ``tokenizers`` library or GPT-2's two, and both say the same: piece to id, the
-merges by which the pieces were found, and the special tokens. Of these the pieces are used, and held to what
-encoding and decoding rely on; the others are checked against them.
+A checkpoint has either a ``tokenizer.json`` of the ``tokenizers`` library or GPT-2's two files. Both contain the pieces
+with their ids, the merges that produced the pieces, and the special tokens. Only the pieces are used; the merges and
+special tokens are checked against them.
 
 Walkthrough: section 8.
 """
@@ -19,22 +19,22 @@ from ..printable import short_repr
 from .bpe import byte_alphabet
 
 _ALPHABET = "".join(byte_alphabet().values())
-_SPELLED = re.compile("[" + re.escape(_ALPHABET) + "]*")
+_PIECES = re.compile("[" + re.escape(_ALPHABET) + "]*")
 
 
 class VocabularyFiles(NamedTuple):
-    """What the files of a vocabulary say, before any of it is checked."""
+    """The unchecked content of a vocabulary's files."""
 
-    vocab: dict[str, int]  # spelled piece to id; may have special tokens, too
-    merges: list[str]  # the pieces that merges result in, in their order
-    added: dict[str, int]  # special tokens, name to id
-    source: str  # what errors call the files
+    vocab: dict[str, int]  # from piece to id; may include special tokens
+    merges: list[str]  # the piece that each merge results in, in order
+    added: dict[str, int]  # special tokens, from name to id
+    source: str  # names the files in errors
 
 
 def read_tokenizer_json(path: Path) -> VocabularyFiles:
-    """Read the file of the ``tokenizers`` library, which holds pieces, merges and special tokens.
+    """Read a ``tokenizer.json`` of the ``tokenizers`` library.
 
-    Raises :class:`TokenizerError` naming the file if it is damaged.
+    Raises :class:`TokenizerError`, which names the file, if it is damaged.
     """
     values = read_json(path, TokenizerError)
     try:
@@ -44,17 +44,17 @@ def read_tokenizer_json(path: Path) -> VocabularyFiles:
         added: dict[str, int] = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
     except (KeyError, TypeError, AttributeError) as error:
         raise TokenizerError(
-            f"{path}: expected model.vocab, model.merges and added_tokens, as the tokenizers library writes "
-            f"them ({type(error).__name__}: {error}); fetch the file again"
+            f"{path}: expected model.vocab, model.merges and added_tokens of the tokenizers library "
+            f"({type(error).__name__}: {error}); download the file again"
         ) from None
     return VocabularyFiles(vocab, merges, added, str(path))
 
 
 def read_vocab_and_merges(vocab: Path, merges: Path) -> VocabularyFiles:
-    """Read GPT-2's two files: piece to id in JSON, and the merges one a line.
+    """Read GPT-2's two files: the ids of the pieces as JSON, and one merge per line.
 
-    Special tokens may be in an ``added_tokens.json`` beside them.
-    Raises :class:`TokenizerError` naming the file that is damaged.
+    An ``added_tokens.json`` in the same folder lists special tokens. Raises :class:`TokenizerError`, which names the
+    file, if one is damaged.
     """
     text = read_text(merges, TokenizerError)
     lines = [line for line in text.splitlines() if line and not line.startswith("#version")]
@@ -64,45 +64,49 @@ def read_vocab_and_merges(vocab: Path, merges: Path) -> VocabularyFiles:
 
 
 def check_pieces(ids: Mapping[str, int], count: int, size: int, source: str) -> None:
-    """Hold the text pieces to what encoding and decoding rely on: every id, every byte, nothing but bytes.
+    """Check that the text pieces have all ids from 0, include all 256 bytes, and consist of bytes only.
 
-    The last piece of the multilingual vocabularies is empty. No text leads to it, and it adds nothing to one.
-    Raises :class:`TokenizerError` naming ``source`` and what is wrong with it.
+    The last piece of the multilingual vocabularies is empty; no text is encoded to it. Raises :class:`TokenizerError`,
+    which names ``source``.
     """
-    whole = set(map(type, ids.values())) == {int}
-    if not whole or len(ids) != count or set(ids.values()) != set(range(count)):
+    integers = set(map(type, ids.values())) == {int}
+    if not integers or len(ids) != count or set(ids.values()) != set(range(count)):
         raise TokenizerError(
-            f"{source}: a vocabulary of {size} tokens has {count} text pieces, numbered from 0; the file has "
-            f"{len(ids)}, or their numbers have gaps; is this another model's tokenizer?"
+            f"{source}: expected {count} text pieces with ids from 0, for a vocabulary of {size} tokens, the file has "
+            f"{len(ids)}, or ids with gaps; is this another model's tokenizer?"
         )
-    lacking = [char for char in _ALPHABET if char not in ids]
-    if lacking or not _SPELLED.fullmatch("".join(ids)):
-        problem = f"there is no piece {lacking[0]!r}" if lacking else "a piece has other characters"
-        raise TokenizerError(f"{source}: expected pieces of the 256 characters that spell bytes; {problem}")
+    missing = [char for char in _ALPHABET if char not in ids]
+    if missing or not _PIECES.fullmatch("".join(ids)):
+        problem = f"there is no piece {missing[0]!r}" if missing else "a piece has other characters"
+        raise TokenizerError(
+            f"{source}: expected pieces made of the 256 characters that stand for bytes; {problem}; is this "
+            "another model's tokenizer?"
+        )
 
 
 def check_merges(merges: Sequence[str], ids: Mapping[str, int], source: str) -> None:
-    """Hold the merges to the order of the ids, by which :func:`~minwhisper.tokenizer.bpe.merge` goes.
+    """Check that the merges are in the order of their ids, which :func:`~minwhisper.tokenizer.bpe.merge` uses.
 
-    Only checked, not used, because the list can be wrong where the ids are right: in multilingual files the
-    first merge, "Ġ t", is lost, as if taken for the title line that merges.txt begins with. Who follows such a
-    list makes " the" into "Ġ", "the", which the model has hardly ever seen. The piece itself, "Ġt", is still
-    there with its id, 256, and a list with a gap is still in order.
-    Raises :class:`TokenizerError` naming ``source`` and the first merge that is out of order.
+    The list itself is not used, because it can be wrong even if the ids are right: the multilingual files lack the
+    first merge, "Ġ t", probably mistaken for the header line of merges.txt. Following such a list encodes " the" as
+    "Ġ", "the", which the model has hardly ever seen. The piece "Ġt" still has its id, 256, and a list with a gap is
+    still in order. Raises :class:`TokenizerError`, which names ``source`` and the first merge that is out of order.
     """
     try:
         order = [ids[piece] for piece in merges]
     except KeyError as error:
-        raise TokenizerError(f"{source}: merges to {short_repr(error.args[0])}, which is no piece of it") from None
+        raise TokenizerError(
+            f"{source}: a merge results in {short_repr(error.args[0])}, which is not in the vocabulary"
+        ) from None
     for earlier, later in pairwise(order) if order != sorted(order) else ():
         if earlier > later:
             raise TokenizerError(
-                f"{source}: token {later} is merged after token {earlier}; expected merges in order of their ids"
+                f"{source}: token {later} is merged after token {earlier}; expected merges in the order of their ids"
             )
 
 
 def _joined(merges: Sequence[Any]) -> list[str]:
-    """The piece that each merge makes: "ab" of "a b", or of ["a", "b"] in files of later versions."""
+    """Return the piece that each merge results in: "ab" for "a b", or for ["a", "b"] in newer files."""
     if merges and isinstance(merges[0], str):
-        return "\n".join(merges).replace(" ", "").split("\n")  # twice as fast as one by one
+        return "\n".join(merges).replace(" ", "").split("\n")  # twice as fast as one at a time
     return ["".join(pair) for pair in merges]

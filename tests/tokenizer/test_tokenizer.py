@@ -105,7 +105,7 @@ def test_times(made_up):
     for token in range(t.timestamp_begin, t.vocab_size):
         assert t.name(token) == f"<|{t.timestamp_seconds(token):.2f}|>"
     for token in (t.no_timestamps, t.vocab_size, 0):
-        with pytest.raises(TokenizerError, match=f"token {token} is no timestamp"):
+        with pytest.raises(TokenizerError, match=f"token {token} is not a timestamp"):
             t.timestamp_seconds(token)
 
 

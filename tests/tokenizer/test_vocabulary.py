@@ -94,10 +94,10 @@ def test_no_folder_and_no_files(tmp_path):
         (b'{"model": {"vocab": {}, "merges": [1]}}', "expected model.vocab.*TypeError"),
         (b'{"model": {"vocab": {}, "merges": ["a b", 1]}}', "expected model.vocab.*TypeError"),
         (b'{"model": {"vocab": {}, "merges": []}, "added_tokens": [1]}', "expected model.vocab.*TypeError"),
-        (b'{"model": {"vocab": {"a": 0}, "merges": []}}', "has 50257 text pieces.*the file has 1"),
+        (b'{"model": {"vocab": {"a": 0}, "merges": []}}', "expected 50257 text pieces.*the file has 1"),
         (b'{"model": {"vocab": [], "merges": []}}', "expected model.vocab"),
-        (b'{"model": {"vocab": {"a": "b"}, "merges": []}}', "has 50257 text pieces"),
-        (b'{"model": {"vocab": {"a": [0]}, "merges": []}}', "has 50257 text pieces"),
+        (b'{"model": {"vocab": {"a": "b"}, "merges": []}}', "expected 50257 text pieces"),
+        (b'{"model": {"vocab": {"a": [0]}, "merges": []}}', "expected 50257 text pieces"),
     ],
 )
 def test_damaged_file(tmp_path, content, says):
@@ -132,7 +132,7 @@ def test_special_tokens_that_contradict(tmp_path, name, token, says):
 def test_a_vocabulary_of_another_size(tmp_path):
     write_tokenizer_json(tmp_path, *made_up_files(50256))
     Tokenizer.from_folder(tmp_path, 51864)
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json: .*51865 tokens has 50257 text pieces.*has 50256"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: .*expected 50257 text pieces.*51865 tokens.*has 50256"):
         Tokenizer.from_folder(tmp_path, 51865)
 
 
@@ -151,7 +151,7 @@ def test_pieces_that_cannot_be():
 
 def test_merges_that_contradict():
     vocab = made_up_pieces(50257)
-    with pytest.raises(TokenizerError, match="some file: merges to 'xyz'"):
+    with pytest.raises(TokenizerError, match="some file: a merge results in 'xyz'"):
         Tokenizer(vocab, 51865, merges=["xyz"], source="some file")
     pieces = [piece for piece in vocab if len(piece) == 2]
     Tokenizer(vocab, 51865, merges=pieces[5:])  # a lost merge is no contradiction
