@@ -1,7 +1,7 @@
-"""What can go wrong for a user, as exceptions whose message is one line to act on.
+"""The exceptions of this package, each with a one-line message that says what to do.
 
-Every message names what was given, what was expected and the way out. The command line prints that line and
-exits with status 2; a program can catch :class:`MinWhisperError` for all of them, or ``ValueError`` as usual.
+Every message names the input, what was expected and the way out. The command prints that line and exits with status 2.
+A program can catch :class:`MinWhisperError` for all of them, or the usual ``ValueError``, ``OSError`` and so on.
 
 Walkthrough: section 1.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from .printable import printable
 
-OUT_OF_MEMORY = "out of memory; end other programs, or take a smaller model, batch_size, beam_size or best_of"
+OUT_OF_MEMORY = "out of memory; close other programs, or use a smaller model, batch_size, beam_size or best_of"
 _OUT_OF_MEMORY_SIGNS = (
     "can't start new thread",
     "annot allocate memory",
@@ -21,18 +21,18 @@ _OUT_OF_MEMORY_SIGNS = (
 
 
 class MinWhisperError(Exception):
-    """Base of every error that this package raises for a bad input.
+    """Base class of all errors that this package raises for invalid input.
 
-    The message is one printable line, whatever text of files is quoted in it: see :mod:`minwhisper.printable`.
+    The message is always one printable line, even if it quotes text from a file: see :mod:`minwhisper.printable`.
     """
 
     def __init__(self, *args: object) -> None:
-        """``args`` are those of any exception; the first one is the message."""
+        """Make every string among the arguments printable; the first argument is the message."""
         super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class AudioError(MinWhisperError, ValueError):
-    """A sound that cannot be read, or an array that cannot be sound."""
+    """An audio file that cannot be read, or an array that is not valid audio."""
 
 
 class ConfigError(MinWhisperError, ValueError):
@@ -40,19 +40,19 @@ class ConfigError(MinWhisperError, ValueError):
 
 
 class WeightsError(MinWhisperError, ValueError):
-    """A checkpoint that is damaged, or does not hold the tensors its configuration asks for."""
+    """A checkpoint that is damaged, or lacks the tensors that its configuration requires."""
 
 
 class ModelNotFoundError(MinWhisperError, ValueError):
-    """A model name, hub id or folder that leads to no checkpoint."""
+    """A model name, hub id or folder without a checkpoint."""
 
 
 class DownloadError(MinWhisperError, OSError):
-    """A checkpoint that exists, or may exist, but could not be fetched."""
+    """A checkpoint that could not be downloaded."""
 
 
 class ShapeError(MinWhisperError, ValueError):
-    """An array whose shape, dtype or ids do not fit the model it is given to."""
+    """An array whose shape, dtype or token ids do not fit the model."""
 
 
 class TokenizerError(MinWhisperError, ValueError):
@@ -60,68 +60,68 @@ class TokenizerError(MinWhisperError, ValueError):
 
 
 class LanguageError(MinWhisperError, ValueError):
-    """A language that is unknown, or that this model's vocabulary lacks."""
+    """A language that is unknown, or that the model's vocabulary lacks."""
 
 
 class DeviceError(MinWhisperError, RuntimeError):
-    """A device that is unknown, absent or unusable."""
+    """A device that is unknown, missing or unusable."""
 
 
 class DeviceMemoryError(DeviceError):
-    """A GPU whose memory does not suffice for a model, or for what it was asked to do."""
+    """Too little GPU memory for a model or a request."""
 
 
 class NumericalError(MinWhisperError, ArithmeticError):
-    """A value that a model computed and that is NaN or infinite."""
+    """A value computed by a model that is NaN or infinite."""
 
     def __init__(self, problem: str, where: str = "") -> None:
-        """``problem`` says which value it is, ``where`` names the model and the window."""
+        """Describe the value in ``problem``; ``where`` names the model and the window."""
         super().__init__(f"{where}: {problem}" if where else problem)
         self.problem = problem
 
 
 class OptionError(MinWhisperError, ValueError):
-    """An option whose value makes no sense."""
+    """An option with an invalid value."""
 
 
 class OutOfMemoryError(MinWhisperError, MemoryError):
-    """The computer's memory does not suffice for what was asked."""
+    """Too little main memory for a model or a request."""
 
 
 class MissingExtraError(MinWhisperError, ImportError):
-    """A library that something optional needs, and that is not installed."""
+    """A missing library of an optional feature."""
 
 
 class WalkthroughError(MinWhisperError, ValueError):
-    """A walkthrough that cannot be read, found or rewritten."""
+    """A walkthrough that cannot be found, read or updated."""
 
 
 class ExerciseError(MinWhisperError, ValueError):
-    """An answer to an exercise that cannot be loaded."""
+    """A solution of an exercise that cannot be loaded."""
 
 
 class SomeFailedError(MinWhisperError):
-    """Some of several sounds could not be transcribed; the others could.
+    """Some of several audio files could not be transcribed.
 
-    ``errors`` says what went wrong, by their places; ``transcripts`` has None for those, and the others' transcripts.
+    ``errors`` maps their indices to their errors; ``transcripts`` has the other transcripts, and None for these.
     """
 
     def __init__(self, errors: Mapping[int, MinWhisperError], transcripts: Sequence[Any]) -> None:
-        """The message names the first error and how many there are."""
+        """Compose a message from the number of errors and the first one."""
         first = min(errors)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         super().__init__(
-            f"{len(errors)} of {len(transcripts)} sounds could not be transcribed: number {first + 1}: "
+            f"{len(errors)} of {len(transcripts)} audio files could not be transcribed: number {first + 1}: "
             f"{errors[first]}{more}; the error's .transcripts has the others"
         )
         self.errors, self.transcripts = dict(errors), list(transcripts)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if an error, or one that led to it, comes from a lack of the computer's memory.
+    """Return True if an error, or one of its causes, is due to a lack of main memory.
 
-    Python raises ``MemoryError`` and the system says ``ENOMEM``; a thread that cannot be started and a library that
-    cannot be loaded have errors of their own. A lack of a GPU's memory is a :class:`DeviceMemoryError` and not meant.
+    Python raises ``MemoryError`` and the system reports ``ENOMEM``. A thread that cannot be started and a library that
+    cannot be loaded have other errors. A lack of GPU memory is a :class:`DeviceMemoryError` and does not count.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DeviceMemoryError):

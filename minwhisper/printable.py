@@ -1,8 +1,8 @@
-"""Text of unknown origin, made safe to show: one line, visible characters only, and not endless.
+"""Make untrusted text safe to print: one line, visible characters only, and of limited length.
 
-File names, tensor names and tokens come from files that anyone may have written. On a terminal an escape character in
-one of them could recolour, move or erase what was printed before. So every error and every note passes through
-:func:`printable`, and a single value inside a message through :func:`short_repr`.
+File names, tensor names and tokens come from files of unknown origin. On a terminal, an escape sequence in one of them
+could change or erase other output. So every error and message passes through :func:`printable`, and a single value
+inside a message through :func:`short_repr`.
 """
 
 import reprlib
@@ -13,22 +13,22 @@ _CUT = " … "
 
 
 def printable(text: object, limit: int = MAX_MESSAGE) -> str:
-    r"""Escape what is not a visible character, and cut the middle out of a text longer than ``limit``.
+    r"""Escape characters that are not printable, and cut the middle of a text longer than ``limit``.
 
-    The end of a message is kept because it names the way out.
+    The end of a message is kept because it says what to do.
 
     >>> print(printable("two\nlines.wav"))
     two\nlines.wav
     >>> printable("0123456789" * 3, 16)
     '0123456 … 456789'
     """
-    # Cut twice: before escaping, to be quick whatever the length is; and after, since escapes take more characters.
+    # Cut before escaping, to be fast for any length, and again after it, because escapes are longer.
     shown = _cut(str(text), limit)
     return _cut("".join(char if char.isprintable() else repr(char)[1:-1] for char in shown), limit)
 
 
 def short_repr(value: object, limit: int = MAX_VALUE) -> str:
-    r"""Return a value as a message shows it: its ``repr``, cut where it is long, deep or has many entries.
+    r"""Return the ``repr`` of a value for a message, shortened if it is long, deep or has many items.
 
     >>> short_repr("a\x1b[31m" + "b" * 1000, 30)
     "'a\\x1b[31mbbbb … bbbbbbbbbbbb'"
@@ -48,5 +48,5 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: kept - tail]}{_CUT}{text[len(text) - tail :]}"
 
 
-_SHORT = reprlib.Repr()  # limits depth and entries, so that no nesting is too deep for it
+_SHORT = reprlib.Repr()  # limits depth and items, so that no nesting is too deep for it
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_VALUE

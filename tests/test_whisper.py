@@ -430,7 +430,7 @@ def test_keyword_types_are_those_of_the_options() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fp16": True}, "fp16: precision is chosen when the model is loaded"),
+        ({"fp16": True}, "fp16: the precision is chosen when the model is loaded"),
         ({"beem_size": 5}, "did you mean 'beam_size'"),
     ],
 )
@@ -455,7 +455,7 @@ def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spo
     ("options", "message"),
     [
         ({"beam_sise": 5}, "unknown option 'beam_sise': did you mean 'beam_size'"),
-        ({"fp16": False}, "fp16: precision is chosen when the model is loaded"),
+        ({"fp16": False}, "fp16: the precision is chosen when the model is loaded"),
         ({"best_of": 5}, "best_of: sampling needs a temperature above 0"),
         ({"temperature": (0.0, 0.2)}, "temperature: expected 0, or above for sampling"),
     ],

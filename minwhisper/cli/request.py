@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..common.console import printable
 from ..common.option_checks import check_count, check_number, check_seed
 from ..errors import LanguageError, OptionError
 from ..fast.cpu.threads import check_threads
-from ..printable import short_repr
+from ..printable import printable, short_repr
 from ..tokenizer.languages import TO_LANGUAGE_CODE
 from ..transcription.options import TranscriptionOptions
 from ..writers.files import check_file_names, check_writable

@@ -17,9 +17,10 @@ import numpy as np
 
 from ..audio.load import open_audio
 from ..checkpoints.sources import default_model
-from ..common.console import Console, printable
+from ..common.console import Console
 from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, is_out_of_memory
 from ..fast.cpu.threads import blas_threads
+from ..printable import printable
 from ..tokenizer.languages import LANGUAGES
 from ..transcription.segments import Segment
 from ..transcription.transcribe import Transcription

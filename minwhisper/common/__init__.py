@@ -1,5 +1,6 @@
-"""Foundations that every chapter uses: arrays on a device, checks of what comes from outside, files, the terminal.
+"""Utilities that every chapter uses.
 
-Files: ``backend`` (NumPy or CuPy), ``finite`` (NaN and infinity), ``untrusted`` (JSON, integers and paths that nobody
-has checked), ``option_checks`` (option values), ``atomic_write`` (a file is complete or absent), ``console``.
+``backend`` selects NumPy or CuPy, ``finite`` detects NaN and infinity, ``untrusted`` reads JSON, integers and paths
+from untrusted input, ``option_checks`` validates option values, ``atomic_write`` writes complete files or none,
+``console`` prints to the terminal.
 """

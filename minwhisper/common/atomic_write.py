@@ -1,4 +1,4 @@
-"""Atomic writing: a file is complete or absent, whatever happens while it is written."""
+"""Write files atomically: a file is complete or absent, whatever happens while it is written."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed: that is lock enough
+except ImportError:  # Windows: an open file cannot be removed, so no lock is needed
     fcntl = None  # type: ignore[assignment]
 
 _PREFIX, _SUFFIX = ".minwhisper-", ".tmp"
@@ -20,17 +20,17 @@ _PREFIX, _SUFFIX = ".minwhisper-", ".tmp"
 
 @contextmanager
 def temporary_file(folder: Path) -> Iterator[BinaryIO]:
-    """Create a file of its own name in the folder, open for writing; it is removed at the end if it is still there.
+    """Create a file with a unique name in the folder and open it for writing; remove it at the end if it still exists.
 
-    The file is locked as long as it is open. The system gives the lock back when the process ends, even if it is
-    killed: that is how :func:`remove_stale_files` tells a file that is left over from one that is being written.
+    The file is locked while it is open. The system releases the lock when the process ends, even if it is killed, so
+    :func:`remove_stale_files` can tell a leftover file from one that is being written.
     """
     path, file = _create(folder)
     try:
         with file:
             yield file
     finally:
-        with suppress(OSError):  # after os.replace it is not there; and an earlier error matters more
+        with suppress(OSError):  # it is gone after os.replace, and an earlier error matters more
             path.unlink()
 
 
@@ -41,23 +41,23 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
         _lock(file, wait=True)
         if os.fstat(file.fileno()).st_nlink or fcntl is None:
             return path, file
-        file.close()  # another process has removed it, between its creation and the lock
+        file.close()  # another process removed it before it was locked
 
 
 def _lock(file: BinaryIO, *, wait: bool) -> bool:
-    """Lock an open file; return False if another process has the lock."""
+    """Lock an open file, or return False if another process holds the lock."""
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
-        except OSError:  # a file system without locks: there only the process that writes a file removes it
+        except OSError:  # a file system without locks: only the process that writes a file removes it
             return wait
     return True
 
 
 def remove_stale_files(folder: Path) -> None:
-    """Remove the temporary files in the folder that processes left behind when they were killed."""
+    """Remove the temporary files that killed processes left in the folder."""
     for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError), path.open("ab") as file:
             if _lock(file, wait=False):
@@ -65,27 +65,27 @@ def remove_stale_files(folder: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file: until the new one is complete, the old one stays. Raises OSError if the system refuses."""
+    """Write a file, keeping the old one until the new one is complete. Raises OSError if the system refuses."""
     with temporary_file(path.parent) as file:
         if path.exists():
             shutil.copymode(path, file.name)  # a private file stays private
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())  # on the disk before it gets the name: there may be a power cut
+        os.fsync(file.fileno())  # on disk before it gets its name, in case of a power failure
         if fcntl is None:
-            file.close()  # Windows renames only what is closed
+            file.close()  # Windows renames only closed files
         os.replace(file.name, path)
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise OSError if :func:`replace_file` could not give a file this name, as far as can be told without writing."""
+    """Raise OSError if :func:`replace_file` would fail at this path, as far as it can be checked without writing."""
     try:
-        there = path.lstat()
+        existing = path.lstat()
     except FileNotFoundError:
         return
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(path))
     folder = path.parent.stat()
-    sticky = hasattr(os, "geteuid") and folder.st_mode & stat.S_ISVTX  # as /tmp: only the owner may replace a file
-    if sticky and os.geteuid() not in (0, there.st_uid, folder.st_uid):
-        raise PermissionError(errno.EPERM, "a file of another user", str(path))
+    sticky = hasattr(os, "geteuid") and folder.st_mode & stat.S_ISVTX  # like /tmp: only the owner may replace a file
+    if sticky and os.geteuid() not in (0, existing.st_uid, folder.st_uid):
+        raise PermissionError(errno.EPERM, "the file belongs to another user", str(path))

@@ -1,7 +1,7 @@
-"""What the command shows: lines of text on standard output, everything else on standard error, and a bar.
+"""Print text to standard output, and messages and a progress bar to standard error.
 
-The bar stands on the last line of a terminal. It gives way to every line that is printed and is drawn again below it,
-so that the two never mix.
+The progress bar is on the last line of the terminal. It is erased before a line is printed and drawn again below it, so
+that lines and bar never mix.
 """
 
 import io
@@ -14,25 +14,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from ..printable import printable as printable
+from ..printable import printable
 
-BAR_WIDTH = 30  # columns of the bar where there is room for it
-MIN_BAR_WIDTH = 10  # with fewer it says nothing, and is left out
-NAME_WIDTH = 40  # columns of the name before it
+BAR_WIDTH = 30  # columns of the bar, if they fit
+MIN_BAR_WIDTH = 10  # a shorter bar is omitted
+NAME_WIDTH = 40  # columns of the file name before the bar, if they fit
 MIN_NAME_WIDTH = 8
-ERASE = "\r\033[K"  # to the start of the line, and clear it
+ERASE = "\r\033[K"  # move to the start of the line, and clear it
 
 
 class OutputError(Exception):
-    """Standard output cannot be written to. The work ends: nobody would see the text."""
+    """An error of standard output, which ends the command: the text would be lost."""
 
 
 class OutputClosedError(OutputError):
-    """The reader of standard output has gone, as ``head`` does when it has enough."""
+    """A closed standard output, as after ``| head``."""
 
 
 def prepare_streams() -> None:
-    """Escape what the terminal's encoding lacks instead of failing; let a closed stream swallow its output."""
+    """Make standard output and error escape characters that their encoding lacks; discard the output of closed ones."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -41,9 +41,9 @@ def prepare_streams() -> None:
 
 
 def write_text(text: str) -> None:
-    """Write text on standard output, at once.
+    """Write text to standard output and flush it.
 
-    Raises :class:`OutputError` if that fails. Then the text is dropped: Python would try again when the process ends.
+    Raises :class:`OutputError` if that fails, and discards the text, which Python would otherwise write again at exit.
     """
     try:
         print(text, end="", flush=True)
@@ -52,11 +52,11 @@ def write_text(text: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise OutputClosedError from error
         reason = error.strerror or error
-        raise OutputError(f"cannot write the text: {reason}; is there space left?") from error
+        raise OutputError(f"cannot write to standard output: {reason}; is the disk full?") from error
 
 
 def write_message(text: str) -> None:
-    """Write a message on standard error, at once. If that fails it is lost: it must not stop the text."""
+    """Write a message to standard error and flush it. If that fails, the message is lost but the command continues."""
     try:
         print(text, end="", file=sys.stderr, flush=True)
     except OSError:
@@ -64,38 +64,38 @@ def write_message(text: str) -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Send what the stream still holds, and what is written to it from now on, nowhere."""
+    """Discard the stream's buffer and everything that is written to it from now on."""
     with suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
         stream.flush()
 
 
 class Console:
-    """The two streams and the bar."""
+    """Standard output and standard error, with a progress bar."""
 
     def __init__(self) -> None:
-        """Without a bar at first."""
-        self._bar: str | None = None  # the line it is, while there is one
+        """Start without a progress bar."""
+        self._bar: str | None = None  # the current line of the bar
 
     def text(self, line: str) -> None:
-        """Write a line of what was asked for, at once: there may be a reader at the other end of a pipe."""
+        """Write a line to standard output at once, since another program may be reading it."""
         with self._bar_aside():
             write_text(f"{line}\n")
 
     def note(self, message: object) -> None:
-        """Write a line about the work: an error, or what was done."""
+        """Write a message to standard error."""
         with self._bar_aside():
             write_message(f"minwhisper: {printable(message)}\n")
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Show a warning as a line, without the place in the code it came from; for ``warnings.showwarning``."""
+        """Write a warning to standard error without its source line; a replacement for ``warnings.showwarning``."""
         self.note(f"warning: {message}")
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, float], None] | None]:
-        """A callback that draws a bar of (seconds done, seconds in all); None if standard error is no terminal."""
+        """Yield a callback (seconds done, total seconds) that draws the bar; None without a terminal."""
         if not sys.stderr.isatty():
             yield None
             return
@@ -109,11 +109,11 @@ class Console:
             self._bar = bar_line(title, done, total, time.monotonic() - started, columns())
             self._draw()
 
-        self._bar = truncate(title, max(1, columns() - 1))  # the sound has to be read first
+        self._bar = truncate(title, max(1, columns() - 1))  # until the audio has been read
         try:
             self._draw()
             yield update
-        finally:  # also after Ctrl-C: what comes next starts on a clean line
+        finally:  # also after Ctrl-C, so that the next message starts on a clean line
             self._bar = None
             write_message(ERASE)
 
@@ -129,34 +129,31 @@ class Console:
             write_message(ERASE + self._bar)
 
 
-# ------------------------------------------------------------------------------------------ the bar
-
-
 def bar_line(title: str, done: float, total: float, elapsed: float, columns: int) -> str:
-    """The bar as a line of fewer than ``columns`` columns: name, bar, seconds of sound, how fast, how much longer.
+    """Return a progress bar of fewer than ``columns`` columns: file name, bar, seconds of audio, speed, time left.
 
-    ``done`` and ``total`` are seconds of sound, ``elapsed`` those of the clock. Where room is short, the name is cut,
-    then the bar goes, then the name, and the figures come last.
+    ``done`` and ``total`` are seconds of audio, ``elapsed`` is in seconds. In a narrow terminal the name is truncated
+    first, then the bar is omitted, then the name.
     """
     figures = f"{done:.1f} of {total:.1f} s"
     if done > 0 and elapsed > 0:
         left = max(0.0, total - done) * elapsed / done
         figures += f", {done / elapsed:.1f}x, {format_duration(left)} left"
-    columns -= 1  # a full line would make some terminals begin a new one
+    columns -= 1  # some terminals start a new line after a full one
     full, empty = ("█", "░") if _as_encoded("█░") == "█░" else ("#", "-")
-    room = columns - len(figures) - 2  # for the name and the bar, with a space after each
-    if room >= MIN_NAME_WIDTH + MIN_BAR_WIDTH:
-        name = truncate(title, min(NAME_WIDTH, room - MIN_BAR_WIDTH))
-        width = min(BAR_WIDTH, room - display_width(name))
+    available = columns - len(figures) - 2  # for the name and the bar, with a space after each
+    if available >= MIN_NAME_WIDTH + MIN_BAR_WIDTH:
+        name = truncate(title, min(NAME_WIDTH, available - MIN_BAR_WIDTH))
+        width = min(BAR_WIDTH, available - display_width(name))
         filled = round(width * min(1.0, done / total)) if total else width
         return f"{name} {full * filled}{empty * (width - filled)} {figures}"
-    if room + 1 >= MIN_NAME_WIDTH:
-        return f"{truncate(title, room + 1)} {figures}"
+    if available + 1 >= MIN_NAME_WIDTH:
+        return f"{truncate(title, available + 1)} {figures}"
     return figures[: max(0, columns)]
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people.
+    """Return a duration as minutes and seconds, with hours if there are any.
 
     >>> format_duration(65.4), format_duration(3725)
     ('1:05', '1:02:05')
@@ -166,22 +163,22 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{whole_minutes:02}:{rest:02}" if hours else f"{whole_minutes}:{rest:02}"
 
 
-def truncate(text: str, room: int) -> str:
-    """The text in at most ``room`` columns, with a mark at the end if some of it is left out.
+def truncate(text: str, columns: int) -> str:
+    """Shorten a text to at most ``columns`` columns; an ellipsis shows that some of it is omitted.
 
     >>> truncate("interview.mp3", 10)
     'interview…'
     """
-    if display_width(text) <= room:
+    if display_width(text) <= columns:
         return text
     mark = "…" if _as_encoded("…") == "…" else "~"
-    while display_width(text) > room - 1:
+    while display_width(text) > columns - 1:
         text = text[:-1]
     return text + mark
 
 
 def display_width(text: str) -> int:
-    """How many columns a terminal takes for a text: two for most East Asian characters, none for a combining one.
+    """Return the columns of a text in a terminal: two per wide East Asian character, none per combining character.
 
     >>> display_width("talk"), display_width("講演"), display_width("e\u0301")
     (4, 4, 1)
@@ -192,6 +189,6 @@ def display_width(text: str) -> int:
 
 
 def _as_encoded(text: str) -> str:
-    """What a text becomes in standard error's encoding, where what it lacks is escaped and so takes more columns."""
+    """Return a text as standard error shows it, with the characters that its encoding lacks escaped."""
     encoding = sys.stderr.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,7 +1,8 @@
-"""Detect values that are not numbers: NaN and infinity, in weights and in what a model computes from them.
+"""Detect NaN and infinity in weights and in the values computed from them.
 
-NaN passes every comparison: thresholds, maxima and beams go on as if nothing were wrong, and garbage comes out. So
-weights are checked when they are loaded, and a search checks the few values that it brings down from the device.
+Comparisons with NaN are false, so thresholds, maxima and beam search continue without an error and the output is
+nonsense. Weights are therefore checked when they are loaded, and decoding checks the few values that it copies from the
+device.
 """
 
 import math
@@ -13,44 +14,44 @@ import numpy as np
 from ..errors import NumericalError
 from .backend import Array
 
-_EXPONENT = 0x7C00  # of a float16: all ones stand for infinity and NaN
-_WAY_OUT = (
-    "the audio, the weights or the activations have values that are not finite: fetch the model again if its weights "
-    "were not changed after loading, or load it with dtype 'float64', which overflows later"
+_EXPONENT = 0x7C00  # of a float16; all ones for infinity and NaN
+_REMEDY = (
+    "the audio, the weights or the activations are not finite: download the model again, unless you have changed its "
+    "weights, or load it with dtype 'float64', which overflows later"
 )
 
 
 def all_finite(array: Array) -> bool:
-    """Return whether no value of an array is NaN or infinite.
+    """Return True if no value of an array is NaN or infinite.
 
-    The largest and the smallest value tell, since both are NaN if any value is. Unlike ``np.isfinite`` this writes no
-    array, and takes two thirds of its time.
+    The maximum and minimum suffice, because both are NaN if any value is. Unlike ``np.isfinite`` this allocates no
+    array, and takes two thirds of the time.
 
     >>> all_finite(np.array([1.0, 2.0])), all_finite(np.array([1.0, np.nan])), all_finite(np.array([-np.inf, 1.0]))
     (True, False, False)
     """
     if not array.size or array.dtype.kind not in "f":
         return True
-    if array.dtype == np.float16:  # NumPy compares these one by one, and their bits eight at a time
+    if array.dtype == np.float16:  # comparing the bits as integers is vectorised
         return int((array.view(np.uint16) & 0x7FFF).max()) < _EXPONENT
     return math.isfinite(array.max()) and math.isfinite(array.min())
 
 
 def check_finite(values: Iterable[float], what: str) -> None:
-    """Raise :class:`NumericalError` if one of the values is NaN or +inf; −inf stands for a suppressed token.
+    """Raise :class:`NumericalError` if a value is NaN or +inf; −inf is allowed, for suppressed tokens.
 
     ``what`` names the values in the message; :func:`error_context` adds the model and the window.
     """
     for value in values:
         if math.isnan(value) or value == math.inf:
-            raise NumericalError(f"{what}: expected a number, the model computed {value}; {_WAY_OUT}")
+            raise NumericalError(f"{what}: expected a finite value, the model computed {value}; {_REMEDY}")
 
 
 @contextmanager
 def error_context(where: str) -> Iterator[None]:
-    """Put a place, such as the model and the window, in front of the message of a :class:`NumericalError`.
+    """Prefix the message of a :class:`NumericalError` with its context, such as the model and the window.
 
-    Of nested contexts only the outermost is named.
+    If contexts are nested, only the outermost one is used.
     """
     try:
         yield

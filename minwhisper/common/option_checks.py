@@ -1,7 +1,7 @@
-"""Chapter 8, beneath it: checks of option values.
+"""Check option values.
 
-A value may come from anywhere: a program, a configuration file, NumPy. Whatever it is, the outcome is the value or an
-:class:`OptionError` on one line, at once: collections are read up to a limit, and values are shown in short.
+A value may come from a program, a configuration file or NumPy. An invalid one raises :class:`OptionError` with a
+one-line message. Collections are read only up to a limit, and long values are abbreviated.
 
 Walkthrough: section 11.
 """
@@ -19,19 +19,19 @@ import numpy as np
 from ..errors import OptionError
 from ..printable import MAX_VALUE, short_repr
 
-MAX_ITEMS = 65_536  # of a collection, more than a vocabulary has; an iterator may have no end
-MAX_TEXT = 100_000  # characters of a text that becomes tokens, of which at most 223 count
-MAX_SEED = 2**128 - 1  # more bits than a generator's state has
+MAX_ITEMS = 65_536  # of a collection; more than a vocabulary has, and iterators can be infinite
+MAX_TEXT = 100_000  # characters of a prompt, of which at most 223 tokens are used
+MAX_SEED = 2**128 - 1  # the state of a generator has as many bits
 
 OPTION_HINTS = {
-    "fp16": "precision is chosen when the model is loaded: load_model(name, dtype='float16')",
-    "verbose": "a program prints for itself: iterate over model.stream(…), or give a progress callback",
-    "prompt": "in a transcription every window has its own; use initial_prompt",
+    "fp16": "the precision is chosen when the model is loaded: load_model(name, dtype='float16')",
+    "verbose": "nothing is printed; iterate over model.stream(…), or pass a progress callback",
+    "prompt": "in a transcription every window has its own prompt; use initial_prompt",
 }
 
 
 def check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise :class:`OptionError` for the first name that is not known, with the one that was meant."""
+    """Raise :class:`OptionError` for the first unknown name, and suggest a similar known one."""
     for name in options:
         if name not in known:
             near = " or ".join(map(repr, get_close_matches(name[:MAX_VALUE], known)))
@@ -53,7 +53,7 @@ def check_number(
 ) -> None:
     """Raise :class:`OptionError` unless the value is a finite number from ``minimum`` to ``maximum``.
 
-    NumPy's numbers are numbers too, here and in :func:`check_count`; True and False are not.
+    NumPy's numbers are accepted, here and in :func:`check_count`; True and False are not.
     """
     if value is None and optional:
         return
@@ -63,7 +63,7 @@ def check_number(
 
 
 def as_float(value: Any) -> float:
-    """Return a real number as a float; NaN for anything else, and for an integer that no float holds."""
+    """Return a real number as a float, or NaN for anything else and for an integer too large for a float."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return math.nan
     try:
@@ -105,7 +105,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -> None:
-    """Raise :class:`OptionError` unless the value is a text of a reasonable length."""
+    """Raise :class:`OptionError` unless the value is a string of reasonable length."""
     if value is None and optional:
         return
     if not isinstance(value, str):
@@ -115,9 +115,9 @@ def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -
 
 
 def as_tuple(name: str, value: Any, maximum: int = MAX_ITEMS) -> tuple[Any, ...] | None:
-    """Return the items of a collection, so that it can be read again; None for a text, and for no collection.
+    """Return the items of a collection as a tuple, or None for a string or anything that is not a collection.
 
-    Raises :class:`OptionError` for a collection of more items than ``maximum``, such as an iterator without an end.
+    Raises :class:`OptionError` for more than ``maximum`` items, such as those of an infinite iterator.
     """
     if isinstance(value, str | bytes | bytearray):
         return None
@@ -131,7 +131,7 @@ def as_tuple(name: str, value: Any, maximum: int = MAX_ITEMS) -> tuple[Any, ...]
 
 
 def as_token_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] | None:
-    """Return a text or None as it is, anything else as ids. Raises :class:`OptionError` for none of these."""
+    """Return a string or None unchanged, and a collection as token ids. Raises :class:`OptionError` otherwise."""
     if value is None or isinstance(value, str):
         check_text(name, value, expected)
         return value
@@ -139,6 +139,6 @@ def as_token_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] 
     if items is None:
         raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
     for item in items:
-        if not isinstance(item, Integral) or isinstance(item, bool):  # nothing that would have to be rounded
+        if not isinstance(item, Integral) or isinstance(item, bool):  # a float would have to be rounded
             raise OptionError(f"{name}: expected {expected}, got {short_repr(item)} among them")
     return tuple(map(index, items))

@@ -1,8 +1,8 @@
-"""Read what files and users state without believing it: sizes, whole numbers, JSON, paths.
+"""Read JSON, integers and paths from files and users without trusting them.
 
-A few bytes must not cost much memory or time. So a file is not read further than its kind can reasonably be long, and
-a number is held to a range before anything of that size is made. Every loader of this package reads its JSON, its
-whole numbers and its users' paths through this module.
+A small malicious or damaged input must not use much memory or time. Files are therefore read only up to a reasonable
+size for their type, and integers are checked against a range before anything of that size is allocated. All loaders of
+this package read JSON, integers and users' paths with these functions.
 """
 
 import json
@@ -13,17 +13,17 @@ from typing import Any
 from ..errors import ConfigError, MinWhisperError, ModelNotFoundError, WeightsError
 from ..printable import short_repr
 
-MAX_TEXT_BYTES = 10_000_000  # bytes of a JSON or text file; the largest of a published model has 4 million
-_FETCH_AGAIN = "is the download complete? Fetch the file again"
+MAX_TEXT_BYTES = 10_000_000  # of a JSON or text file; the largest one of a published model has 4 million
+_DOWNLOAD_AGAIN = "is the download complete? Download the file again"
 
 
 def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> bytes:
-    """Return the bytes of a file of at most :data:`MAX_TEXT_BYTES`.
+    """Return the content of a file of at most :data:`MAX_TEXT_BYTES` bytes.
 
     Raises ``error`` if the file is missing, longer, or cannot be read.
     """
     if not os.path.isfile(path):
-        raise error(f"{path}: missing; expected this file beside the weights: fetch or install them again")
+        raise error(f"{path}: missing; expected this file in the folder of the weights: download or install them again")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)
@@ -33,14 +33,14 @@ def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> byt
         ) from None
     if len(data) > MAX_TEXT_BYTES:
         raise error(
-            f"{path}: expected at most {MAX_TEXT_BYTES:,} bytes, the file has more; is it another kind of file?"
+            f"{path}: expected at most {MAX_TEXT_BYTES:,} bytes, the file has more; is it another type of file?"
         )
     return data
 
 
 def read_text(path: Path, error: type[MinWhisperError] = WeightsError) -> str:
-    """Return the text of a UTF-8 file of at most :data:`MAX_TEXT_BYTES` bytes. Raises ``error`` if there is none."""
-    return _decoded(read_limited(path, error), str(path), error)
+    """Return the text of a UTF-8 file of at most :data:`MAX_TEXT_BYTES` bytes. Raises ``error`` if it is not one."""
+    return _decode(read_limited(path, error), str(path), error)
 
 
 def read_json(path: Path, error: type[MinWhisperError] = WeightsError) -> dict[str, Any]:
@@ -49,20 +49,20 @@ def read_json(path: Path, error: type[MinWhisperError] = WeightsError) -> dict[s
 
 
 def parse_json(data: bytes, source: str, error: type[MinWhisperError] = WeightsError) -> dict[str, Any]:
-    """Return the JSON object in ``data``, which messages call ``source``.
+    """Return the JSON object in ``data``; ``source`` names the data in errors.
 
     Raises ``error`` for anything else: other text, nesting too deep for the parser, numbers of thousands of digits,
-    and ``NaN`` and ``Infinity``, which Python reads although JSON has no such numbers.
+    and ``NaN`` and ``Infinity``, which Python accepts although JSON does not.
     """
-    text = _decoded(data, source, error)
+    text = _decode(data, source, error)
     try:
-        values = json.loads(text, parse_constant=_refuse_constant)
+        values = json.loads(text, parse_constant=_reject_constant)
     except RecursionError:
-        raise error(f"{source}: cannot be read as JSON (nested too deeply); {_FETCH_AGAIN}") from None
+        raise error(f"{source}: cannot be read as JSON (nested too deeply); {_DOWNLOAD_AGAIN}") from None
     except ValueError as problem:
-        raise error(f"{source}: cannot be read as JSON ({problem}); {_FETCH_AGAIN}") from None
+        raise error(f"{source}: cannot be read as JSON ({problem}); {_DOWNLOAD_AGAIN}") from None
     if not isinstance(values, dict):
-        raise error(f"{source}: expected a JSON object, got {type(values).__name__}; {_FETCH_AGAIN}")
+        raise error(f"{source}: expected a JSON object, got {type(values).__name__}; {_DOWNLOAD_AGAIN}")
     return values
 
 
@@ -80,29 +80,31 @@ def check_integer(
 
 
 def expand_path(text: str) -> Path:
-    """Return the path that a user wrote, with ``~`` and ``~user`` expanded; nothing needs to exist there.
+    """Return a user's path with ``~`` and ``~user`` expanded; it need not exist.
 
-    Raises :class:`ModelNotFoundError` for a home folder that is not known and for a character that no path can have.
+    Raises :class:`ModelNotFoundError` for an unknown home folder and for a NUL character.
     """
     if "\0" in text:
-        raise ModelNotFoundError(f"{short_repr(text)}: expected a path, this has a NUL character in it")
+        raise ModelNotFoundError(f"{short_repr(text)}: expected a path, this one contains a NUL character")
     path = Path(text)
-    if not text.startswith("~"):  # Path turns "./~x" into "~x", which would then be expanded
+    if not text.startswith("~"):  # Path turns "./~x" into "~x", which expanduser would expand
         return path
     try:
         return path.expanduser()
     except RuntimeError:
         raise ModelNotFoundError(
-            f"{short_repr(text)}: the home folder that it begins with is not known; write the whole path"
+            f"{short_repr(text)}: the home folder at its start is unknown; write the full path"
         ) from None
 
 
-def _decoded(data: bytes, source: str, error: type[MinWhisperError]) -> str:
+def _decode(data: bytes, source: str, error: type[MinWhisperError]) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as problem:
-        raise error(f"{source}: cannot be read as text (byte {problem.start} is not UTF-8); {_FETCH_AGAIN}") from None
+        raise error(
+            f"{source}: cannot be read as text (byte {problem.start} is not UTF-8); {_DOWNLOAD_AGAIN}"
+        ) from None
 
 
-def _refuse_constant(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not a JSON number")

@@ -16,8 +16,9 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from ..common.console import Console, printable
+from ..common.console import Console
 from ..errors import ExerciseError, OptionError
+from ..printable import printable
 from . import attention, beam, cached, spectrogram, timestamps
 from .checking import Answer, Case, Exercise, Verdict, check, error_place
 

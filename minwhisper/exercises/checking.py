@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..common.console import printable
+from ..printable import printable
 
 Answer: TypeAlias = Callable[..., Any]
 """A function that a reader wrote for an exercise."""

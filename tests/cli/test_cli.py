@@ -88,7 +88,7 @@ def test_a_full_disk():
     with open("/dev/full", "w") as full:
         done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == "minwhisper: cannot write the text: No space left on device; is there space left?\n"
+    assert done.stderr == "minwhisper: cannot write to standard output: No space left on device; is the disk full?\n"
 
 
 def test_text_that_the_terminal_cannot_show_is_escaped(base):

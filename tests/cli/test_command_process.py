@@ -245,4 +245,4 @@ def test_help_on_a_full_disk():
         process = start([sys.executable, "-m", "minwhisper", "--help"], stdout=full)
         _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 2
-    assert err == "minwhisper: cannot write the text: No space left on device; is there space left?\n"
+    assert err == "minwhisper: cannot write to standard output: No space left on device; is the disk full?\n"

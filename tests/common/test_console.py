@@ -14,9 +14,9 @@ from minwhisper.common.console import (
     bar_line,
     display_width,
     format_duration,
-    printable,
     truncate,
 )
+from minwhisper.printable import printable
 from screen import Screen, look_at
 
 

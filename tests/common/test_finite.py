@@ -36,7 +36,7 @@ def test_one_value_among_many_is_found(dtype: str, bad: float, rng: np.random.Ge
 def test_the_message_names_the_outermost_place() -> None:
     check_finite([1.0, -np.inf], "a value")  # suppressed on purpose
     for bad in (np.nan, np.inf):
-        message = rf"^here: a value: expected a number, the model computed {bad}"
+        message = rf"^here: a value: expected a finite value, the model computed {bad}"
         with pytest.raises(NumericalError, match=message), error_context("here"), error_context("inner"):
             check_finite([0.0, bad], "a value")
 
@@ -93,7 +93,9 @@ MODES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_model_that_computes_no_numbers_says_so(broken: minwhisper.Whisper, mode: str) -> None:
-    with pytest.raises(NumericalError, match=r"^tiny\.en: window from 0\.00 s: .*expected a number.*fetch the model"):
+    with pytest.raises(
+        NumericalError, match=r"^tiny\.en: window from 0\.00 s: .*expected a finite value.*download the model"
+    ):
         broken.transcribe(NOTHING, sample_len=3, **MODES[mode])
 
 

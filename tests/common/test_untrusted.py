@@ -19,7 +19,7 @@ def test_json_is_read_as_it_is():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", r"x: cannot be read as JSON \(Expecting value.*fetch the file again"),
+        (b"", r"x: cannot be read as JSON \(Expecting value.*download the file again"),
         (b"\xff", r"x: cannot be read as text \(byte 0 is not UTF-8\)"),
         (b"[]", "x: expected a JSON object, got list"),
         (b"[" * 10**6, "nested too deeply"),

@@ -389,7 +389,7 @@ def test_scores_that_are_no_numbers_end_the_search_with_an_error(sampler, bad, e
             return row
 
         with pytest.raises(
-            NumericalError, match=rf"^a window: {what}: expected a number, the model computed nan; .*load it"
+            NumericalError, match=rf"^a window: {what}: expected a finite value, the model computed nan; .*load it"
         ):
             run(scores, sampler)
 

@@ -179,7 +179,7 @@ def test_those_that_cannot_be_read_are_named_and_the_others_are_there(tiny_en, a
     error = caught.value
     assert isinstance(error, MinWhisperError)
     message = str(error)
-    assert message.startswith("2 of 4 sounds could not be transcribed: number 2: ")
+    assert message.startswith("2 of 4 audio files could not be transcribed: number 2: ")
     assert "missing.wav" in message
     assert "no such file" in message
     assert "(and 1 more)" in message

@@ -573,7 +573,7 @@ def test_a_file_of_another_user_in_a_shared_folder_is_found_beforehand(tmp_path,
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 12345)
     check_file_names(tmp_path, "talk", "txt")  # the folder's permissions are checked by a trial
     tmp_path.chmod(0o1777)  # as /tmp
-    with pytest.raises(OptionError, match=r"cannot write 'talk\.txt': a file of another user; "):
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.txt': the file belongs to another user; "):
         check_file_names(tmp_path, "talk", "txt")
     check_file_names(tmp_path, "walk", "txt")
 
