@@ -20,11 +20,11 @@ from ..common.console import (
     OutputClosedError,
     OutputError,
     prepare_streams,
-    printable,
     write_message,
     write_text,
 )
 from ..errors import OUT_OF_MEMORY, MinWhisperError, is_out_of_memory
+from ..printable import printable
 from ..whisper import load_model
 from . import info as info_command
 from . import transcribe as transcribe_command
