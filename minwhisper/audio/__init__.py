@@ -1,10 +1,24 @@
-"""Chapter 1: any audio or video file becomes samples at 16 kHz, and samples become a log-mel spectrogram.
+"""Chapter 1: an audio or video file → samples at 16 kHz → log-mel spectrogram.
 
-In: a path, bytes, an open file, or samples. Out: samples (N,) float32 at 16 kHz; log-mel spectrogram (M, T) float32
+In: a path, bytes, an open file, or an array. Out: samples (N,) float32 at 16 kHz; log-mel spectrogram (M, T) float32,
 with M = 80 mel bins (128 for large-v3) and T = 3,000 frames for 30 s.
 
-Read ``load`` and ``mel`` first. Behind ``load`` are ``reader`` (a file opened through FFmpeg's libraries), ``input``
-(its bytes), ``tracks``, ``frames``, ``length``, ``timeline``, ``resampling`` and ``sample_store``.
+Files in reading order:
 
-Walkthrough: sections 2 and 3.
+1. ``load``: audio → samples, all at once or piece by piece.
+2. ``mel``: samples → log-mel spectrogram.
+3. ``mel_stream``: the same for a long recording, window by window.
+
+How ``load`` reads a file:
+
+4. ``reader``: from the file to its samples; uses the files below.
+5. ``input``: opens a path, bytes, a file or standard input.
+6. ``tracks``: selects an audio track.
+7. ``track_decoder``: decodes the packets of the track and records damage.
+8. ``timeline``: places decoded frames by their timestamps.
+9. ``length``: compares the audio that was decoded with the length that the file states.
+10. ``resampling``: converts frames to mono samples at 16 kHz.
+11. ``sample_store``: stores the samples, in memory or in a temporary file.
+
+Walkthrough: section 2.
 """

@@ -1,7 +1,7 @@
-"""Chapter 1, beneath it: an audio or video file becomes samples, by FFmpeg's libraries through PyAV.
+"""Chapter 1: an audio or video file → samples, by FFmpeg's libraries through PyAV.
 
-It is opened, one of its tracks is decoded packet by packet, each frame is placed by its timestamp if that is asked for,
-and what comes out is mixed down to one channel, resampled and kept. A file that ends before it should is refused.
+One audio track is decoded packet by packet. With ``timeline=True``, each frame is placed by its timestamp. Frames are
+mixed down to one channel, resampled and stored. A truncated file is an error.
 
 Walkthrough: section 2.
 """
@@ -20,7 +20,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from ..errors import AudioError
-from .input import Input, open_source
+from .input import InputFile, open_source
 from .length import stated_length
 from .resampling import Resampler
 from .sample_store import SampleStore
@@ -28,120 +28,113 @@ from .timeline import Timeline
 from .track_decoder import FFMPEG_ERRORS, TrackDecoder
 from .tracks import empty_tracks, select_track
 
-FREE_SECONDS = 600.0  # how much audio any file may become, and per byte of it: silence takes few bytes, holes take none
-SECONDS_PER_BYTE, GAP_SECONDS_PER_BYTE = 0.1, 0.01
-FREE_FORMAT_CHANGES, BYTES_PER_FORMAT_CHANGE = (
-    30,
-    100_000,
-)  # how often the format may change, as in files that were joined
+# Limits for damaged files that would decode to days of audio: a constant, and more in proportion to the file's size.
+FREE_SECONDS, SECONDS_PER_BYTE = 600.0, 0.1  # of audio; silence compresses to few bytes
+GAP_SECONDS_PER_BYTE = 0.01  # of gaps, on top of FREE_SECONDS
+FREE_CHANGES, BYTES_PER_CHANGE = 30, 100_000  # changes of format, as in concatenated files
 MAX_ALLOCATION = 256 << 20  # bytes that FFmpeg may allocate at a time: the tables of an MP4 of 60 hours
-SILENCE = 1 << 16  # samples of silence written at a time
-# Before version 19, PyAV stops at a title that is not UTF-8 unless told not to; since then it never does.
-_LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+SILENCE_BLOCK = 1 << 16  # samples of silence written at a time
+# Before version 19, PyAV raises an error for a title that is not UTF-8, unless this option is set.
+_OPEN_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 
 @dataclass
 class DecodedAudio:
-    """A decoded file: its samples, and what there is to say about it."""
+    """The samples of a decoded file, and what there is to report about it."""
 
     store: SampleStore
-    leading_silence: float = (
-        0.0  # seconds of silence before the track begins, if frames were placed by their timestamps
-    )
-    track: str | None = None  # which track was read, if there are several
-    warning: str | None = None  # what is missing or damaged
+    leading_silence: float = 0.0  # seconds before the track starts, if frames were placed by their timestamps
+    track: str | None = None  # a line that names the selected track, if there are several
+    warning: str | None = None  # missing or damaged audio
 
 
 def decode_audio(source: object, rate: int, *, timeline: bool = False, track: int | str | None = None) -> DecodedAudio:
     """Decode an audio file to mono samples at ``rate`` per second; the caller closes the store.
 
     ``source`` is a path, ``"-"`` for standard input, a file's bytes, or a file opened with mode ``"rb"``. With
-    ``timeline`` frames are placed by their timestamps. ``track`` is a number from 1 or a language's code.
-    Raises :class:`AudioError` for what cannot be opened, is no audio, ends before it should, or finds no room.
+    ``timeline``, frames are placed by their timestamps. ``track`` is a number from 1 or a language code.
+    Raises :class:`AudioError` if the file cannot be opened, is not audio or is truncated, or if storage is full.
     """
-    name, file = open_source(source)
-    with file, ExitStack() as on_failure:
-        found = DecodedAudio(SampleStore())
-        on_failure.callback(found.store.close)
-        data = Input(name, file)
+    name, opened = open_source(source)
+    with opened, ExitStack() as on_error:
+        decoded = DecodedAudio(SampleStore())
+        on_error.callback(decoded.store.close)
+        file = InputFile(name, opened)
         try:
             with _bounded_allocations():
-                _decode_into(found, name, data, rate, timeline, track)
+                _decode_into(decoded, name, file, rate, timeline, track)
         except AudioError:
-            data.check()  # it may have ended because it could not be read
+            file.raise_read_error()  # the probable cause
             raise
-        data.check()
-        if not found.store.size:
-            raise AudioError(f"{name}: a sound file without a single sample; expected some sound, record it again?")
-        on_failure.pop_all()
-    return found
+        file.raise_read_error()
+        if not decoded.store.size:
+            raise AudioError(f"{name}: no audio samples; expected an audio file with audio in it; record it again")
+        on_error.pop_all()
+    return decoded
 
 
 def _decode_into(
-    found: DecodedAudio, name: str, data: Input, rate: int, timeline: bool, track: int | str | None
+    decoded: DecodedAudio, name: str, file: InputFile, rate: int, timeline: bool, track: int | str | None
 ) -> None:
-    """Decode a file, and keep its samples and the warnings."""
-    failure: Exception | None
-    limit = FREE_SECONDS + SECONDS_PER_BYTE * data.size
-    last = FREE_SECONDS + GAP_SECONDS_PER_BYTE * data.size
+    """Decode a file and store its samples and warnings in ``decoded``."""
+    error: Exception | None = None
+    max_seconds = FREE_SECONDS + SECONDS_PER_BYTE * file.size
     try:
-        container = _open_container(data)
+        container = _open_container(file)
         empty: set[int] = set()
         if track is None and len(container.streams.audio) > 1:
             with container:
                 empty = empty_tracks(container)
-            data.seek(0)
-            container = _open_container(data)
+            file.seek(0)
+            container = _open_container(file)
         with container:
-            stream, found.track = select_track(name, container, track, empty)
-            length = stated_length(data, container, stream)
+            stream, decoded.track = select_track(name, container, track, empty)
+            length = stated_length(file, container, stream)
             origin = None if container.start_time is None else container.start_time / 1e6
-            decoding = TrackDecoder(name, container, stream, Timeline(container.format.name, origin, last))
-            frames = decoding.frames()
-            placed = frames if timeline else ((frame, layout, None) for frame, layout, _ in frames)
+            places = Timeline(container.format.name, origin, FREE_SECONDS + GAP_SECONDS_PER_BYTE * file.size)
+            decoder = TrackDecoder(name, container, stream, places)
+            frames = ((frame, layout, start if timeline else None) for frame, layout, start in decoder.frames())
             resampler = Resampler("s16", rate)
-            for pcm in _place_samples(_pieces(placed, resampler), rate):
-                found.store.append(pcm)
-                if found.store.size > limit * rate:
-                    raise _out_of_proportion(name, data, f"more than {limit:.0f} seconds of audio")
-                if resampler.changes > FREE_FORMAT_CHANGES + data.size // BYTES_PER_FORMAT_CHANGE:
-                    raise _out_of_proportion(name, data, f"more than {resampler.changes - 1} changes of format")
+            for samples in _place_samples(_resample_frames(frames, resampler), rate):
+                decoded.store.append(samples)
+                if decoded.store.size > max_seconds * rate:
+                    raise _out_of_proportion(name, file, f"more than {max_seconds:.0f} seconds of audio")
+                if resampler.formats > FREE_CHANGES + file.size // BYTES_PER_CHANGE:
+                    raise _out_of_proportion(name, file, f"more than {resampler.formats - 1} changes of format")
     except AudioError:
         raise
-    except FFMPEG_ERRORS as error:
-        failure = error
-    else:
-        failure = None
-    if failure is not None:  # a refusal to allocate is no lack of memory, and not the cause
-        raise _not_audio(name, failure) from (None if isinstance(failure, MemoryError) else failure)
-    decoding.check_end(length)
-    found.leading_silence = decoding.timeline.leading_silence if timeline else 0.0
-    found.warning = decoding.warning(length, timeline)
+    except FFMPEG_ERRORS as caught:
+        error = caught
+    if error is not None:  # raised here so that a refused allocation is not in the context: the machine has memory
+        raise _not_audio(name, error) from (None if isinstance(error, MemoryError) else error)
+    decoder.check_end(length)
+    decoded.leading_silence = decoder.timeline.leading_silence if timeline else 0.0
+    decoded.warning = decoder.warning(length, timeline)
 
 
-def _open_container(data: Input) -> InputContainer:
-    # A playlist may not open further files.
-    return av.open(data, mode="r", container_options={"protocol_whitelist": "none"}, **_LENIENT)
+def _open_container(file: InputFile) -> InputContainer:
+    # The empty whitelist keeps playlists from opening other files.
+    return av.open(file, mode="r", container_options={"protocol_whitelist": "none"}, **_OPEN_OPTIONS)
 
 
-def _out_of_proportion(name: str, data: Input, what: str) -> AudioError:
-    return AudioError(f"{name}: {data.size} bytes that hold {what}; expected fewer in so small a file: is it damaged?")
+def _out_of_proportion(name: str, file: InputFile, content: str) -> AudioError:
+    return AudioError(f"{name}: {file.size} bytes with {content}; expected less for this size; is the file damaged?")
 
 
 def _not_audio(name: str, error: Exception) -> AudioError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, MemoryError):
-        reason = "a number in it asks for more memory than audio takes"
+        reason = "a size in it asks for more memory than audio needs"
     return AudioError(
-        f"{name}: not a sound that FFmpeg can read ({reason}); expected WAV, FLAC, MP3, Ogg, M4A, MP4 or the like, "
-        "complete and not encrypted"
+        f"{name}: not an audio file that FFmpeg can read ({reason}); expected a complete, unencrypted WAV, FLAC, MP3, "
+        "Ogg, M4A, MP4 or similar"
     )
 
 
 @contextmanager
 def _bounded_allocations() -> Iterator[None]:
-    """Have FFmpeg refuse to allocate more than :data:`MAX_ALLOCATION` at a time, as a damaged size may ask it to."""
-    try:  # a library of PyAV's leads to FFmpeg's, though not on every system
+    """Make FFmpeg reject allocations above :data:`MAX_ALLOCATION`, which a damaged size may ask for."""
+    try:  # FFmpeg's functions can be found through one of PyAV's libraries, on most systems
         set_limit = ctypes.CDLL(sys.modules[AudioFrame.__module__].__file__).av_max_alloc
     except (OSError, AttributeError):
         yield
@@ -150,35 +143,34 @@ def _bounded_allocations() -> Iterator[None]:
     try:
         yield
     finally:
-        set_limit(ctypes.c_size_t(2**31 - 1))  # FFmpeg's own limit
+        set_limit(ctypes.c_size_t(2**31 - 1))  # FFmpeg's default
 
 
-def _pieces(
-    placed: Iterable[tuple[AudioFrame, str, float | None]], resampler: Resampler
+def _resample_frames(
+    frames: Iterable[tuple[AudioFrame, str, float | None]], resampler: Resampler
 ) -> Iterator[NDArray[np.int16] | float]:
-    """Mix and resample frames to mono samples, with the time in seconds at which a new place begins before its samples.
+    """Mix and resample frames to mono samples; before samples that start at a new place, yield its time in seconds.
 
-    They are 16-bit integers, as in openai-whisper: asked for floats, the resampler would scale stereo audio to keep its
-    power and not its level, 1.41 times louder.
+    The samples are 16-bit integers, as in openai-whisper. For floats, FFmpeg would mix stereo 1.41 times louder.
     """
-    for frame, layout, begin in placed:
-        if begin is not None:
+    for frame, layout, start in frames:
+        if start is not None:
             yield from resampler.flush()
-            yield begin
-        yield from resampler.feed(frame, layout)
+            yield start
+        yield from resampler.push(frame, layout)
     yield from resampler.flush()
 
 
 def _place_samples(pieces: Iterable[NDArray[np.int16] | float], rate: int) -> Iterator[NDArray[np.int16]]:
-    """Yield the samples (N,) in order: silence up to a place that begins later, and nothing twice."""
-    size = skip = 0  # samples so far; samples to leave out because they are there already
+    """Yield the samples (N,) in order, with silence before a place that starts later, and duplicates cut."""
+    size = skip = 0  # samples so far, and duplicate samples still to skip
     for piece in pieces:
         if isinstance(piece, float):
             start = round(piece * rate)
-            for first in range(size, start, SILENCE):
-                yield np.zeros(min(SILENCE, start - first), np.int16)
+            for first in range(size, start, SILENCE_BLOCK):
+                yield np.zeros(min(SILENCE_BLOCK, start - first), np.int16)
             size, skip = max(size, start), max(0, size - start)
         else:
-            kept = piece[skip:]
-            size, skip = size + kept.size, skip - (piece.size - kept.size)
-            yield kept
+            new = piece[skip:]
+            size, skip = size + new.size, skip - (piece.size - new.size)
+            yield new

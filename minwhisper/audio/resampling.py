@@ -1,8 +1,8 @@
-"""Chapter 1, beneath it: decoded frames of any layout and rate become mono samples at one rate, by FFmpeg's filters.
+"""Chapter 1: decoded frames of any format → mono samples at one rate, by FFmpeg's filters.
 
-PyAV copies the channel layout of every frame without copying the list of channels that a *custom* layout points to, and
-frees that list together with each copy, so that FFmpeg frees it a second time and the process dies (PyAV 17.1 to 18.1;
-layouts such as 7.1 in a MOV file). :func:`describe_layout` therefore takes the list away from each copy.
+A bug of PyAV (17.1 to 18.1) needs a workaround. A *custom* channel layout, such as 7.1 in a MOV file, points to a list
+of channels. PyAV copies the layout of each frame but not the list, and frees the list with each copy, so that it is
+freed twice and the process crashes. :func:`describe_layout` detaches the list from each copy.
 
 Walkthrough: section 2.
 """
@@ -20,27 +20,25 @@ from av.error import EOFError as AtEnd
 from av.filter import Graph
 from numpy.typing import NDArray
 
-UNSPECIFIED, CUSTOM = 0, 2  # orders of channels: FFmpeg's AVChannelOrder
+UNSPECIFIED, CUSTOM = 0, 2  # values of FFmpeg's AVChannelOrder
 PYOBJECT_SIZE = (
     object.__basicsize__
 )  # bytes of a Python object before FFmpeg's AVChannelLayout: int order, int count, pointer
 
 
 def describe_layout(layout: AudioLayout) -> str:
-    """Return a layout in the form that FFmpeg's filters read, such as "5.1", and make it safe to forget.
+    """Return a layout as FFmpeg's filters write it, such as "5.1", and make it safe to delete.
 
-    Call it once on each layout that belongs to a decoded frame or a codec context, before any of these is dropped.
+    Call this once for the layout of each decoded frame and codec context, before either is deleted.
     """
     name = layout.name
     if "+" in name:  # FFmpeg describes a custom layout as "2 channels (FR+FL)"
         name = "+".join(channel.name for channel in layout.channels)
     if _is_custom(layout):
         if _LAYOUT_IS_KNOWN:
-            ctypes.c_int.from_address(
-                id(layout) + PYOBJECT_SIZE
-            ).value = UNSPECIFIED  # nothing is freed with it any more
+            ctypes.c_int.from_address(id(layout) + PYOBJECT_SIZE).value = UNSPECIFIED  # no list to free
         else:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))  # it is never freed: some 50 bytes for each frame
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))  # never freed: about 50 bytes per frame
     return name
 
 
@@ -49,7 +47,7 @@ def _order(layout: AudioLayout) -> int:
 
 
 def _layout_is_known() -> bool:
-    """Check on layouts that are safe that PyAV's objects hold FFmpeg's structure where it is expected."""
+    """Return whether PyAV's objects hold FFmpeg's structure at the expected offset, tested on safe layouts."""
     examples = {"mono": (1, 1), "3 channels": (UNSPECIFIED, 3), "FR+FL": (CUSTOM, 2)}
     return AudioLayout.__basicsize__ >= PYOBJECT_SIZE + 24 and all(
         (_order(layout), ctypes.c_int.from_address(id(layout) + PYOBJECT_SIZE + 4).value) == expected
@@ -65,30 +63,30 @@ _LAYOUT_IS_KNOWN = _layout_is_known()
 
 
 class Resampler:
-    """Convert frames of one format, layout and rate to mono samples of ``sample_format`` at ``rate``."""
+    """A converter of frames to mono samples of ``sample_format`` at ``rate`` per second."""
 
     def __init__(self, sample_format: str, rate: int) -> None:
         self._output = {"sample_fmts": sample_format, "sample_rates": str(rate), "channel_layouts": "mono"}
         self._graph: Graph | None = None
-        self._shape: tuple[str, str, int] | None = None
-        self.changes = 0  # of the format
+        self._format: tuple[str, str, int] | None = None  # sample format, layout, rate
+        self.formats = 0  # how many formats there were so far, one after the other
 
-    def feed(self, frame: AudioFrame, layout: str) -> list[NDArray[Any]]:
-        """Return the samples (N,) that are ready after this frame, whose layout :func:`describe_layout` has described.
+    def push(self, frame: AudioFrame, layout: str) -> list[NDArray[Any]]:
+        """Convert a frame with this layout, from :func:`describe_layout`; return the samples that are ready, each (N,).
 
-        Where the format changes, as in files that were joined, the filter starts anew. As in the ffmpeg command, the
-        last millisecond of the old format, which the filter still holds, is lost.
+        If the format changes, as in concatenated files, a new filter starts. As with the ffmpeg command, the last
+        millisecond of the old format, still in the old filter, is lost.
         """
-        shape = (frame.format.name, layout, frame.sample_rate)
-        if self._graph is None or shape != self._shape:
-            self.changes += shape != self._shape
-            self._graph, self._shape = self._make_graph(*shape), shape
+        frame_format = (frame.format.name, layout, frame.sample_rate)
+        if self._graph is None or frame_format != self._format:
+            self.formats += frame_format != self._format
+            self._graph, self._format = self._make_graph(*frame_format), frame_format
         frame.pts, frame.time_base = None, Fraction(1, frame.sample_rate)
         self._graph.push(frame)
         return _pull_all(self._graph)
 
     def flush(self) -> list[NDArray[Any]]:
-        """Return the samples that the filter still holds; the next frame starts anew."""
+        """Return the samples still in the filter; the next frame starts a new filter."""
         if self._graph is None:
             return []
         graph, self._graph = self._graph, None
@@ -123,14 +121,14 @@ def _pull_all(graph: Graph) -> list[NDArray[Any]]:
 
 
 def resample(samples: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
-    """Samples (N,) at ``rate`` per second as samples at ``to`` per second, about N · to / rate of them, in float32."""
+    """Resample (N,) float32 from ``rate`` to ``to`` samples per second; about N · to / rate samples."""
     resampler = Resampler("flt", to)
-    pieces = [piece for frame in _array_frames(samples, rate) for piece in resampler.feed(frame, "mono")]
+    pieces = [piece for frame in _array_frames(samples, rate) for piece in resampler.push(frame, "mono")]
     return np.concatenate([samples[:0], *pieces, *resampler.flush()])
 
 
 def _array_frames(samples: NDArray[np.float32], rate: int) -> Iterable[AudioFrame]:
-    """Samples (N,) in FFmpeg's frames, a second each or so."""
+    """Split samples (N,) into FFmpeg's frames of up to 32,768 samples."""
     for start in range(0, samples.size, 1 << 15):
         block = np.ascontiguousarray(samples[None, start : start + (1 << 15)])
         frame = AudioFrame.from_ndarray(block, format="flt", layout="mono")

@@ -1,7 +1,7 @@
-"""Chapter 1, beneath it: an audio track is decoded packet by packet, and damage is noticed on the way.
+"""Chapter 1: the packets of an audio track → decoded frames, and a record of damage.
 
-A packet that cannot be decoded is left out. At the end of a file it may mean that the end is missing, which
-:mod:`minwhisper.audio.length` judges.
+A packet that cannot be decoded is left out. At the end of a file it may be a sign of truncation, which
+:mod:`minwhisper.audio.length` decides.
 
 Walkthrough: section 2.
 """
@@ -19,26 +19,26 @@ from .length import StatedLength
 from .resampling import describe_layout
 from .timeline import Timeline, format_spans
 
-MIN_RATE, MAX_RATE = 1_000, 3_000_000  # samples per second of a file; those of DSD files are the highest
-# What FFmpeg and PyAV raise for damaged files: a time base of zero, and numbers that do not fit, are among them.
+MIN_FILE_RATE, MAX_FILE_RATE = 1_000, 3_000_000  # samples per second; DSD files have the highest rates
+# The errors of FFmpeg and PyAV for damaged files, including those for a time base of zero and for integer overflow.
 FFMPEG_ERRORS = (av.FFmpegError, OSError, ValueError, ArithmeticError)
 
 
 class TrackDecoder:
-    """A track that is being decoded: its frames, and the damage found so far."""
+    """An audio track that is being decoded, and the damage found so far."""
 
     def __init__(self, name: str, container: InputContainer, stream: AudioStream, timeline: Timeline) -> None:
         self.timeline = timeline
         self._name, self._container, self._stream = name, container, stream
         self._flac = container.format.name == "flac"
-        self._broken: list[float] = []  # seconds at which packets could not be decoded
-        self._broken_end: list[float] = []  # the same since the last packet that could be
-        self._last = b""  # the last packet, of a FLAC file
-        self._good_bytes, self._good_seconds = 0, 0.0  # of the packets that could be decoded
-        self._good_end: int | None = None  # the position in the file where the last of them ends
+        self._broken: list[float] = []  # times in seconds of packets that could not be decoded
+        self._broken_end: list[float] = []  # those since the last decoded packet
+        self._last_packet = b""  # for FLAC only
+        self._decoded_bytes, self._decoded_seconds = 0, 0.0
+        self._decoded_end: int | None = None  # byte position after the last decoded packet
 
     def frames(self) -> Iterator[tuple[AudioFrame, str, float | None]]:
-        """Yield each frame with its channel layout, and the time at which it begins if it starts a new place."""
+        """Yield each frame, its channel layout, and its start in seconds if it does not continue the previous frame."""
         try:
             for packet in self._container.demux(self._stream):
                 try:
@@ -47,90 +47,90 @@ class TrackDecoder:
                     if _is_audio(packet):
                         self._broken_end.append(self.timeline.end)
                     continue
-                described = [(frame, describe_layout(frame.layout)) for frame in frames]
+                layouts = [describe_layout(frame.layout) for frame in frames]  # before a frame can be deleted
                 lost = self._lost_seconds(packet)
-                for frame, layout in described:
-                    self._check_frame(frame)
-                    before = self.timeline.end
-                    begin = self.timeline.place(frame, lost)
+                for frame, layout in zip(frames, layouts, strict=True):
+                    self._check_rate(frame)
+                    previous_end = self.timeline.end
+                    start = self.timeline.place(frame, lost)
                     lost = 0.0
                     if self._flac and self.timeline.step > 1e-3:
-                        self._broken.append(before)  # FFmpeg leaves out broken packets of a FLAC file by itself
-                    yield frame, layout, begin
+                        self._broken.append(previous_end)  # FFmpeg itself leaves out broken FLAC packets
+                    yield frame, layout, start
                 if packet.size:
                     self._record_decoded(packet, frames)
         except AudioError:
             raise
-        except FFMPEG_ERRORS:  # the file itself cannot be read further
+        except FFMPEG_ERRORS:  # the rest of the file cannot be read
             self._broken_end.append(self.timeline.end)
-        except IndexError:  # PyAV has read it all and stumbles over a track that turned up late, as MPEG-TS allows
+        except IndexError:  # PyAV raises it at the end of an MPEG-TS file with a track that starts late
             pass
 
     def _record_decoded(self, packet: "Packet[AudioStream]", frames: Sequence[AudioFrame]) -> None:
         if self._flac:
-            self._last = bytes(packet)
+            self._last_packet = bytes(packet)
         if packet.pos is not None:
-            self._good_end = packet.pos + packet.size
+            self._decoded_end = packet.pos + packet.size
         if frames:
             self._broken += self._broken_end
             self._broken_end = []
-            self._good_bytes += packet.size
-            self._good_seconds += sum(frame.samples / frame.sample_rate for frame in frames)
+            self._decoded_bytes += packet.size
+            self._decoded_seconds += sum(frame.samples / frame.sample_rate for frame in frames)
 
-    def _check_frame(self, frame: AudioFrame) -> None:
-        if not MIN_RATE <= frame.sample_rate <= MAX_RATE:
+    def _check_rate(self, frame: AudioFrame) -> None:
+        if not MIN_FILE_RATE <= frame.sample_rate <= MAX_FILE_RATE:
             raise AudioError(
-                f"{self._name}: states {frame.sample_rate} samples per second; expected {MIN_RATE} to {MAX_RATE}: is "
-                "its header damaged?"
+                f"{self._name}: states {frame.sample_rate} samples per second; expected {MIN_FILE_RATE} to "
+                f"{MAX_FILE_RATE}; is the header damaged?"
             )
 
     def _lost_seconds(self, packet: "Packet[AudioStream]") -> float:
-        """Return how long the broken audio before a good packet was, by its bytes and those of good packets."""
-        if not self._broken_end or packet.pos is None or self._good_end is None or not self._good_bytes:
+        """Estimate the length of the broken audio before a packet, from its bytes and those of decoded packets."""
+        if not self._broken_end or packet.pos is None or self._decoded_end is None or not self._decoded_bytes:
             return 0.0
-        return max(0, packet.pos - self._good_end) * self._good_seconds / self._good_bytes
+        return max(0, packet.pos - self._decoded_end) * self._decoded_seconds / self._decoded_bytes
 
     def check_end(self, length: StatedLength) -> None:
-        """Raise :class:`AudioError` if the file ends before the audio that it states."""
+        """Raise :class:`AudioError` if the file is truncated."""
         end = self.timeline.end - self.timeline.leading_silence
         if length.is_truncated(end, self.timeline.longest_frame, self._last_packet_is_broken()):
-            rescue = ", or save what is there with: ffmpeg -i FILE rescued.wav" if end else ""
+            rescue = ", or extract the readable part with: ffmpeg -i FILE part.wav" if end else ""
             total = "an unknown number of" if length.seconds is None else f"{length.seconds:.2f}"
             raise AudioError(
                 f"{self._name}: {end:.2f} of {total} seconds can be read, the end is broken or missing; expected a "
-                f"complete file: copy or download it again{rescue}"
+                f"complete file; copy or download it again{rescue}"
             )
 
     def _last_packet_is_broken(self) -> bool:
-        """Tell whether the last packet is incomplete."""
-        return bool(self._broken_end) or (self._flac and not is_whole_flac_frame(self._last))
+        """Return whether the last packet cannot be decoded completely."""
+        return bool(self._broken_end) or (self._flac and not is_complete_flac_frame(self._last_packet))
 
     def warning(self, length: StatedLength, placed: bool) -> str | None:
-        """Return a line on what is missing or damaged, None if nothing is.
+        """Return a line that reports missing and damaged audio, None if there is none.
 
-        ``placed`` is true if frames have been placed by their timestamps, with silence where audio is missing.
+        ``placed`` is true if frames were placed by their timestamps, with silence for missing audio.
         """
         timeline, parts = self.timeline, []
+        earlier = "; everything after it comes earlier by as much"
         if placed and timeline.gaps:
-            parts.append(f"audio is missing and became silence: {format_spans(timeline.gaps)}")
+            parts.append(f"missing audio was replaced by silence: {format_spans(timeline.gaps)}")
         if placed and timeline.overlaps:
-            parts.append(f"audio that is there twice was cut: {format_spans(timeline.overlaps)}")
+            parts.append(f"duplicate audio was cut: {format_spans(timeline.overlaps)}")
         if placed and timeline.ignored:
-            parts.append(f"timestamps that leave too long a hole were ignored: {format_spans(timeline.ignored)}")
-        missing = [hole for hole in timeline.gaps if hole.start or not timeline.leading_silence]
+            parts.append(f"timestamps after implausibly long gaps were ignored: {format_spans(timeline.ignored)}")
+        missing = [gap for gap in timeline.gaps if gap.start or not timeline.leading_silence]
         if missing and not placed:
-            parts.append(f"audio is missing: {format_spans(missing)}; what follows comes earlier by as much")
+            parts.append(f"missing audio: {format_spans(missing)}{earlier}")
         if self._broken:
-            earlier = "" if placed or missing else "; what follows comes earlier by as much"
-            place = f"{len(self._broken)} place(s), the first at {self._broken[0]:.2f} s"
-            parts.append(f"left out broken audio at {place}{earlier}")
-        if length.torn or (self._broken_end and length.seconds is None):
+            places = f"{len(self._broken)} place(s), the first at {self._broken[0]:.2f} s"
+            parts.append(f"broken audio was left out at {places}{'' if placed or missing else earlier}")
+        if length.incomplete_page or (self._broken_end and length.seconds is None):
             parts.append("the last packet is broken and was left out; the end may be missing")
         return f"{self._name}: {'; '.join(parts)}" if parts else None
 
 
 def _is_audio(packet: "Packet[AudioStream]") -> bool:
-    """Tell whether a packet that cannot be decoded may have held audio: a tag or zeros behind the end did not."""
+    """Return whether a packet that cannot be decoded may be audio: a tag or trailing zeros are not."""
     data = bytes(packet)
     tag = (
         data[:3] in (b"ID3", b"TAG") or data[:8] == b"APETAGEX" or any(name in data[:64] for name in (b"Xing", b"Info"))
@@ -138,18 +138,18 @@ def _is_audio(packet: "Packet[AudioStream]") -> bool:
     return bool(data.strip(b"\0")) and not tag
 
 
-def is_whole_flac_frame(data: bytes) -> bool:
-    """Tell whether a FLAC frame is complete, by the checksum of 16 bits at its end; a tag may follow it."""
+def is_complete_flac_frame(data: bytes) -> bool:
+    """Return whether a FLAC frame is complete, by the CRC-16 at its end. An ID3v1 tag may follow it."""
     if len(data) > 128 and data[-128:-125] == b"TAG":
         data = data[:-128]
-    checksum = 0
+    crc = 0
     for byte in data:
-        checksum = (checksum << 8 & 0xFFFF) ^ _CHECKSUMS[checksum >> 8 ^ byte]
-    return checksum == 0
+        crc = (crc << 8 & 0xFFFF) ^ _CRC_TABLE[crc >> 8 ^ byte]
+    return crc == 0
 
 
-def _checksums() -> list[int]:
-    """Return the remainders of each byte followed by 16 zero bits, divided by x^16 + x^15 + x^2 + 1."""
+def _crc_table() -> list[int]:
+    """Return the table of the CRC-16 with the polynomial x^16 + x^15 + x^2 + 1: an entry for each byte."""
     table = []
     for byte in range(256):
         value = byte << 8
@@ -159,4 +159,4 @@ def _checksums() -> list[int]:
     return table
 
 
-_CHECKSUMS = _checksums()
+_CRC_TABLE = _crc_table()

@@ -1,7 +1,7 @@
-"""Chapter 1, beneath it: which of a file's audio tracks is read.
+"""Chapter 1: a file's audio tracks → the one to read.
 
-A film can have a track for each language, and a screen recorder writes one for a microphone that was never on. By
-default the choice is the ffmpeg command's; a number or a language chooses another track.
+A film can have one track per language, and a screen recording one without any audio. The default is the choice of the
+ffmpeg command; a number or a language selects another track.
 
 Walkthrough: section 2.
 """
@@ -15,9 +15,9 @@ from av.stream import Disposition
 from ..errors import AudioError
 from .resampling import describe_layout
 
-PROBE_SIZE = 5_000_000  # bytes in which a track with audio has a packet, as in the ffmpeg command
-# The codes of ISO 639-1 and those of ISO 639-2, which most files use.
-_THREE_LETTERS = """
+PROBE_SIZE = 5_000_000  # bytes of packets; a track without one of them counts as empty, as in the ffmpeg command
+# The two-letter codes of ISO 639-1, with the three-letter codes of ISO 639, which most files use.
+_LANGUAGES = """
 ar:ara bg:bul bn:ben bo:bod/tib bs:bos cs:ces/cze cy:cym/wel de:deu/ger el:ell/gre es:spa et:est eu:eus/baq
 fa:fas/per fo:fao fr:fra/fre ga:gle gl:glg ha:hau he:heb hr:hrv ht:hat hu:hun hy:hye/arm id:ind is:isl/ice ja:jpn
 jw:jav ka:kat/geo kk:kaz km:khm kn:kan la:lat lb:ltz ln:lin lt:lit lv:lav mg:mlg mi:mri/mao mk:mkd/mac ml:mal mn:mon
@@ -26,13 +26,13 @@ ru:rus sa:san sd:snd si:sin sk:slk/slo sl:slv sn:sna so:som sq:sqi/alb sr:srp su
 tg:tgk th:tha tk:tuk tl:tgl/fil tr:tur tt:tat uk:ukr ur:urd uz:uzb vi:vie yi:yid yo:yor zh:zho/chi/cmn yue:yue
 en:eng da:dan fi:fin hi:hin it:ita ko:kor af:afr am:amh as:asm az:aze ba:bak be:bel br:bre ca:cat gu:guj haw:haw
 """
-_CODES = {item.partition(":")[0]: set(item.partition(":")[2].split("/")) for item in _THREE_LETTERS.split()}
+_CODES = {item.partition(":")[0]: set(item.partition(":")[2].split("/")) for item in _LANGUAGES.split()}
 
 
 def empty_tracks(container: InputContainer) -> set[int]:
-    """Return the indexes of the audio tracks that have no packet at the start of the file, if others have one.
+    """Return the indexes of audio tracks without a packet at the start of the file, if other tracks have one.
 
-    The container has been read in afterwards and should be opened anew.
+    This reads packets; open the container again before decoding.
     """
     tracks = {stream.index for stream in container.streams.audio}
     empty, read = set(tracks), 0
@@ -47,44 +47,44 @@ def empty_tracks(container: InputContainer) -> set[int]:
 def select_track(
     name: str, container: InputContainer, wanted: int | str | None, empty: Collection[int]
 ) -> tuple[AudioStream, str | None]:
-    """Return the audio track to read, and a line that says which one it is if there are several.
+    """Return the audio track to read, and a line that names it if there are several.
 
-    By default it is one that has packets, then the one marked as default, then the one with most channels.
-    Raises :class:`AudioError` for a file without such a track.
+    The default is a track with packets, then the one marked as default, then the one with the most channels.
+    Raises :class:`AudioError` if the file has no such track.
     """
     tracks = list(container.streams.audio)
     usable = [stream for stream in tracks if stream.codec_context is not None]
     if not usable:
         others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise AudioError(f"{name}: no sound in it that can be decoded, only {others}; expected an audio track")
+        raise AudioError(f"{name}: no audio track that can be decoded, only {others}; expected a file with audio")
     labels = [_label(stream) for stream in tracks]
     if wanted is None:
-        found = max(usable, key=lambda one: (one.index not in empty, _is_default(one), _channels(one)))
+        track = max(usable, key=lambda one: (one.index not in empty, _is_default(one), _channels(one)))
     else:
-        found = _find_track(name, tracks, labels, wanted)
+        track = _find_track(name, tracks, labels, wanted)
     if len(tracks) == 1:
-        return found, None
-    number = tracks.index(found)
-    return (
-        found,
-        f"audio track {number + 1} of {len(tracks)} is read ({labels[number]}); the option audio_track chooses another",
+        return track, None
+    number = tracks.index(track)
+    message = (
+        f"reading audio track {number + 1} of {len(tracks)} ({labels[number]}); option audio_track selects another"
     )
+    return track, message
 
 
 def _find_track(name: str, tracks: Sequence[AudioStream], labels: Sequence[str], wanted: int | str) -> AudioStream:
-    """Return the track of a number or the first one in a language."""
+    """Return the track with a number, or the first one in a language."""
     text = str(wanted).strip().lower()
     if text.isdecimal() and len(text) < 10:
         found = tracks[int(text) - 1 : int(text)] if int(text) else []
     else:
         code = next((two for two, three in _CODES.items() if text in three), text)
-        spelled = {text, code, *_CODES.get(code, ())}
-        found = [stream for stream in tracks if _language(stream).partition("-")[0] in spelled]
-    there = ", ".join(f"{number} ({label})" for number, label in enumerate(labels[:20], start=1))
+        codes = {text, code, *_CODES.get(code, ())}
+        found = [stream for stream in tracks if _language(stream).partition("-")[0] in codes]
+    existing = ", ".join(f"{number} ({label})" for number, label in enumerate(labels[:20], start=1))
     if not found:
-        raise AudioError(f"{name}: no audio track {wanted!r}; expected one of those in the file: {there}")
+        raise AudioError(f"{name}: no audio track {wanted!r}; expected one of: {existing}")
     if found[0].codec_context is None:
-        raise AudioError(f"{name}: audio track {wanted!r} cannot be decoded; expected another of: {there}")
+        raise AudioError(f"{name}: audio track {wanted!r} cannot be decoded; expected another one of: {existing}")
     return found[0]
 
 
@@ -93,11 +93,11 @@ def _language(stream: AudioStream) -> str:
 
 
 def _label(stream: AudioStream) -> str:
-    """Return the language and the title of a track, in at most some words."""
+    """Return the language and the title of a track, printable and in at most 60 characters."""
     parts = [_language(stream), stream.metadata.get("title", "")]
     shown = ", ".join(part for part in parts if part and part != "und")
     visible = "".join(char if char.isprintable() else "?" for char in shown)
-    return visible[:60] or "no language stated"
+    return visible[:60] or "unknown language"
 
 
 def _is_default(stream: AudioStream) -> bool:
@@ -107,5 +107,5 @@ def _is_default(stream: AudioStream) -> bool:
 def _channels(stream: AudioStream) -> int:
     layout = stream.codec_context.layout
     count = layout.nb_channels
-    describe_layout(layout)  # after which it can be dropped
+    describe_layout(layout)  # makes it safe to delete
     return count

@@ -117,7 +117,7 @@ def test_arrays_that_are_no_sound(array, rate, parts):
 
 
 def test_rate_is_for_arrays():
-    assert_rejected(SHORT, "rate=16000", "leave it out", rate=16000)
+    assert_rejected(SHORT, "rate=16000", "omit it for a file", rate=16000)
 
 
 # --- Piece by piece
@@ -171,7 +171,7 @@ def test_reading_at_the_ends(noise):
 
 def test_reading_more_than_a_block(noise, monkeypatch):
     sound, expected = noise
-    monkeypatch.setattr(sample_store, "BLOCK", 777)
+    monkeypatch.setattr(sample_store, "CONVERSION_BLOCK", 777)
     assert np.array_equal(sound.read(1, 21000), np.pad(expected, (0, 1000))[1:])
 
 
@@ -185,7 +185,7 @@ def test_what_is_read_is_the_readers_own(noise):
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (-5, -1), (6, 5)])
 def test_places_that_are_none(noise, start, stop):
-    with pytest.raises(AudioError, match=rf"^read\({start}, {stop}\): expected samples from 0 on"):
+    with pytest.raises(AudioError, match=rf"^read\({start}, {stop}\): expected 0 <= start <= stop"):
         noise[0].read(start, stop)
 
 
@@ -275,7 +275,7 @@ def test_pad_or_trim(shape, length, data):
 
 def test_what_is_no_array_cannot_be_padded():
     with pytest.raises(
-        AudioError, match=r"^pad_or_trim: expected an array, got 'talk\.mp3'; load_audio makes one of a file$"
+        AudioError, match=r"^pad_or_trim: expected an array, got 'talk\.mp3'; load_audio returns one for a file$"
     ):
         pad_or_trim("talk.mp3")
 

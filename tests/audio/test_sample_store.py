@@ -111,7 +111,7 @@ def test_a_full_disk(folder):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     message = str(caught.value)
     assert 7000 < store.size <= 7500
-    for part in (repr(str(folder)), os.strerror(errno.EFBIG), "115 MB an hour", "TMPDIR"):
+    for part in (repr(str(folder)), os.strerror(errno.EFBIG), "115 MB of free space per hour", "TMPDIR"):
         assert part in message
     assert len(message.splitlines()) == 1
     store.close()
@@ -130,12 +130,12 @@ def test_a_store_that_cannot_be_written_out_can_be_closed(folder, monkeypatch):
 
 def test_no_folder(folder, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "nope"))
-    with pytest.raises(AudioError, match=r"nope', cannot take.*No such file or directory.*TMPDIR"):
+    with pytest.raises(AudioError, match=r"nope', cannot store.*No such file or directory.*TMPDIR"):
         stored(RAMP, 1000)
 
 
 def test_no_folder_at_all(folder, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "nope")])
-    with pytest.raises(AudioError, match=r"^the folder for temporary files cannot take.*No usable.*nope.*TMPDIR"):
+    with pytest.raises(AudioError, match=r"^the folder for temporary files cannot store.*No usable.*nope.*TMPDIR"):
         stored(RAMP, 1000)

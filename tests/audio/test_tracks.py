@@ -37,9 +37,7 @@ def test_a_track_is_chosen_by_number_or_language(wanted, divisor):
 
 @pytest.mark.parametrize("wanted", [4, "it", "2nd", 99999999, "9" * 80])
 def test_a_track_that_is_not_there(wanted):
-    assert_rejected(
-        FILE, f"no audio track {wanted!r}", "expected one of those in the file: 1 (eng), 2 (fre), 3 (deu)", track=wanted
-    )
+    assert_rejected(FILE, f"no audio track {wanted!r}", "expected one of: 1 (eng), 2 (fre), 3 (deu)", track=wanted)
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "", b"en", 10**9, "e" * 101])
@@ -54,9 +52,9 @@ def test_an_array_has_no_tracks():
 
 def test_a_line_says_which_track_is_read_where_there_are_several():
     with open_audio(FILE) as sound:
-        assert sound.track == "audio track 1 of 3 is read (eng); the option audio_track chooses another"
+        assert sound.track == "reading audio track 1 of 3 (eng); option audio_track selects another"
     with open_audio(FILE, track="de") as sound:
-        assert sound.track.startswith("audio track 3 of 3 is read (deu)")
+        assert sound.track.startswith("reading audio track 3 of 3 (deu)")
     with open_audio(encode_audio(PCM, "matroska", "pcm_s16le")) as sound:
         assert sound.track is None
 
@@ -75,13 +73,13 @@ def test_a_track_without_packets_is_passed_over(container, codec, empty):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with open_audio(content) as sound:
-            assert sound.track.startswith(f"audio track {empty + 1} of {empty + 1} is read")
+            assert sound.track.startswith(f"reading audio track {empty + 1} of {empty + 1} ")
             assert sound.size >= PCM.size
-    assert_rejected(content, "without a single sample", track=1)
+    assert_rejected(content, "no audio samples", track=1)
 
 
 def test_tracks_that_are_all_empty():
-    assert_rejected(encode_tracks("avi", "libmp3lame", [(EMPTY, "eng"), (EMPTY, "fra")]), "without a single sample")
+    assert_rejected(encode_tracks("avi", "libmp3lame", [(EMPTY, "eng"), (EMPTY, "fra")]), "no audio samples")
 
 
 @pytest.mark.parity

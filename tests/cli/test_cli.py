@@ -245,10 +245,10 @@ def cut_mp3():
     ("name", "content", "parts"),
     [
         ("empty.wav", lambda: b"", ["empty"]),
-        ("text.wav", lambda: b"This is not sound. " * 100, ["not a sound"]),
+        ("text.wav", lambda: b"This is not sound. " * 100, ["not an audio file"]),
         ("cut.mp3", cut_mp3, ["5.44 of 11.00 seconds"]),
-        ("no_samples.wav", lambda: wav_bytes(np.zeros((0, 1))), ["without a single sample"]),
-        ("film.mp4", video_without_audio, ["no sound"]),
+        ("no_samples.wav", lambda: wav_bytes(np.zeros((0, 1))), ["no audio samples"]),
+        ("film.mp4", video_without_audio, ["no audio track"]),
     ],
 )
 def test_files_that_hold_no_sound(command, tmp_path, name, content, parts):

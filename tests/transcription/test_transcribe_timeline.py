@@ -28,7 +28,7 @@ def said(segments) -> str:
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_a_late_start_moves_all_times(tiny_en, pcm, container):
     content = encode_audio(pcm, container, "aac", video=True, start=4.0)
-    with pytest.warns(UserWarning, match=r"audio is missing and became silence: \d\.\d\d s at 0\.00 s") as caught:
+    with pytest.warns(UserWarning, match=r"missing audio was replaced by silence: \d\.\d\d s at 0\.00 s") as caught:
         late = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert len(caught) == 1
     first = tiny_en.transcribe(encode_audio(pcm, container, "aac"), word_timestamps=True, **GREEDY)["segments"]
@@ -64,7 +64,7 @@ def transcribe_late(model, content, **options):
 
 def test_a_gap_moves_what_follows_and_streams_do_the_same(tiny_en, pcm):
     content = encode_audio(np.repeat(pcm, 3), "matroska", "libopus", rate=48000, keep=lambda time: not 2.5 < time < 5.5)
-    with pytest.warns(UserWarning, match=r"audio is missing and became silence: 3\.0\d s at 2\.5\d s"):
+    with pytest.warns(UserWarning, match=r"missing audio was replaced by silence: 3\.0\d s at 2\.5\d s"):
         found = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert said(found).endswith("ask what you can do for your country")
     assert _words(found)[-1]["end"] == pytest.approx(10.5, abs=0.3)  # as without the gap
@@ -93,10 +93,10 @@ def test_the_language_is_detected_where_the_audio_begins(base, pcm):
 def test_the_track_is_chosen_and_named(tiny_en, pcm):
     content = encode_tracks("matroska", "pcm_s16le", [(np.zeros(16000, np.int16), "eng"), (pcm, "fra")])
     with tiny_en.stream(content, audio_track="French") as chosen:
-        assert chosen.audio_track == "audio track 2 of 2 is read (fra); the option audio_track chooses another"
+        assert chosen.audio_track == "reading audio track 2 of 2 (fra); option audio_track selects another"
         assert chosen.seconds == 11.0
     with tiny_en.stream(content) as first:
-        assert first.audio_track.startswith("audio track 1 of 2 is read (eng)")
+        assert first.audio_track.startswith("reading audio track 1 of 2 (eng)")
     assert said(tiny_en.transcribe(content, audio_track=2, **GREEDY)["segments"]) == said([{"text": JFK}])
     with tiny_en.stream(pcm / np.float32(32768)) as array:
         assert array.audio_track is None
@@ -108,12 +108,12 @@ def test_the_command_names_the_gap_and_the_track_once_and_subtitles_fit(tiny_en,
     files = [tmp_path / "late.mp4", tmp_path / "two.mkv"]
     run = run_command(capfd, "transcribe", *files, *QUICK, "-f", "srt", "-o", tmp_path)
     assert run.status == 0
-    assert run.err.count("audio is missing and became silence: 3.94 s at 0.00 s") == 1
-    assert run.err.count("two.mkv: audio track 1 of 2 is read (eng); the option audio_track chooses another") == 1
+    assert run.err.count("missing audio was replaced by silence: 3.94 s at 0.00 s") == 1
+    assert run.err.count("two.mkv: reading audio track 1 of 2 (eng); option audio_track selects another") == 1
     assert (tmp_path / "late.srt").read_text().startswith("1\n00:00:0")
     assert (tmp_path / "late.srt").read_text()[2:14] >= "00:00:03,500"
     run = run_command(capfd, "transcribe", files[1], *QUICK, "--audio_track", "fr", "--verbose", "False")
     assert "audio track" not in run.err
     run = run_command(capfd, "transcribe", files[1], *QUICK, "--audio_track", "3")
     assert run.status == 2
-    assert "no audio track 3; expected one of those in the file: 1 (eng), 2 (fra)" in run.err
+    assert "no audio track 3; expected one of: 1 (eng), 2 (fra)" in run.err
