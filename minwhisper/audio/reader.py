@@ -126,8 +126,8 @@ def _not_audio(name: str, error: Exception) -> AudioError:
     if isinstance(error, MemoryError):
         reason = "a size in it asks for more memory than audio needs"
     return AudioError(
-        f"{name}: not an audio file that FFmpeg can read ({reason}); expected a complete, unencrypted WAV, FLAC, MP3, "
-        "Ogg, M4A, MP4 or similar"
+        f"{name}: not an audio file that FFmpeg can read ({reason}); expected WAV, FLAC, MP3, Ogg, MP4 or similar, "
+        "complete and not encrypted"
     )
 
 

@@ -108,7 +108,7 @@ def test_array_is_not_written_to():
         (np.zeros(9), 44100.0, ["rate", "got 44100.0"]),
         (np.zeros(9), True, ["rate", "got True"]),
         (np.zeros(9), "16000", ["rate", "got '16000'"]),
-        (np.zeros(9), 16, ["rate", "samples a second", "got 16"]),
+        (np.zeros(9), 16, ["rate", "samples per second", "got 16"]),
         (np.zeros(9), 10**12, ["rate", "got 1000000000000"]),
     ],
 )
