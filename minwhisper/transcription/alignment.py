@@ -1,13 +1,12 @@
-"""Chapter 9, alignment: which word when.
+"""Chapter 9, alignment: the times of words, from cross-attention.
 
-The decoder's cross-attention looks up, for every token, the sound it is about to write down. In a few heads it does
-so along the text in order: drawn with tokens as rows and positions of the sound as columns, their attention is a
-diagonal, bent where the speaker was slow or fast. Those are the alignment heads, which a checkpoint names. To read
-off the times: run the decoder once over a finished text, take those heads' attention, clean it up, average it, and
-look for the path from the first row and column to the last that collects the most. Where the path enters a token's
-row, the token begins.
+In a few heads of the decoder's cross-attention, each token attends to the audio in which it is spoken. With tokens as
+rows and positions of audio as columns, their attention is a diagonal, steeper where speech is faster. A checkpoint
+names these alignment heads. To find the times of tokens, run the decoder once over a finished text, normalise the
+attention of these heads, average it, and find the path from the first row and column to the last with the largest sum.
+A token begins where the path enters its row.
 
-The method is openai-whisper's. The best path is found with dynamic time warping (Sakoe and Chiba, 1978).
+The method is openai-whisper's; the path is found by dynamic time warping (Sakoe and Chiba, 1978).
 
 Walkthrough: section 12.
 """
@@ -43,10 +42,10 @@ POSITIONS_PER_SECOND = round(1 / SECONDS_PER_TIMESTAMP)  # 50, two frames of the
 
 
 def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
-    """Raise :class:`OptionError` if a checkpoint, called ``name``, does not say which heads follow the sound."""
+    """Raise :class:`OptionError` if a checkpoint, called ``name``, has no alignment heads."""
     if not heads:
         raise OptionError(
-            f"word_timestamps: {name} names no alignment heads that it has, from which the times of words are read; "
+            f"word_timestamps: {name} has no alignment heads, which the times of words are read from; "
             'use a published model, or add "alignment_heads": [[block, head], …] to its generation_config.json (to '
             "config.json if it is in CTranslate2's format)"
         )
@@ -87,11 +86,11 @@ def cross_attention_scores(
 
 
 def alignment_matrix(scores: Array, positions: int) -> Array:
-    """How well each token goes with each position of the sound: scores (N, S, T) of N heads -> (S, positions).
+    """Match tokens with positions of audio: scores (N, S, T) of N heads -> (S, positions).
 
-    Attention is given to the first ``positions`` only, those that hold sound. Then it is normalised over the tokens
-    at each position, to mean 0 and standard deviation 1: a position that every token looks at says nothing of which
-    token is spoken there. The median filter takes out single positions, and the heads are averaged.
+    Softmax is over the first ``positions`` only, those that hold audio. Then the attention at each position is
+    normalised over the tokens, to mean 0 and standard deviation 1: a position that every token attends to carries no
+    information. The median filter removes spikes, and the heads are averaged.
     """
     cleaned = [median_filter(_normalised(softmax(head[:, :positions].astype(np.float64)))) for head in scores]
     averaged: Array = array_module(scores).stack(cleaned).mean(axis=0)
@@ -99,14 +98,14 @@ def alignment_matrix(scores: Array, positions: int) -> Array:
 
 
 def _normalised(weights: Array) -> Array:
-    """Each position's attention weights with mean 0 and variance 1 over the tokens: (S, T) -> (S, T), both float64.
+    """Normalise attention weights to mean 0 and variance 1 over the tokens: (S, T) -> (S, T), both float64.
 
-    In float32 the squares of small weights would vanish, and with them the deviation to divide by.
+    In float32 the squares of small weights would underflow to a deviation of 0.
     """
     xp = array_module(weights)
     centred = weights - weights.mean(axis=0)
     deviation = xp.sqrt((centred * centred).mean(axis=0))
-    # All tokens give a position the same weight if it is the only one. Then it is 0 to all of them.
+    # If there is only one position, all tokens give it the same weight, which becomes 0.
     return centred / xp.where(deviation > 0.0, deviation, 1.0)
 
 
@@ -122,25 +121,24 @@ def find_alignment(
     tokenizer: Tokenizer,
     language: str | None,
 ) -> list[WordTiming]:
-    """When each word of a window's text was said.
+    """Find the times of the words of a window's text.
 
     Args:
         text_tokens: the text, without timestamps and other special tokens.
         features: of the window, (1, T, D).
-        frames: of 0.01 s, how many of the window's hold sound; the rest is padding and takes no part.
-        prompt: the tokens before the text, as :meth:`Tokenizer.prompt` gives them with ``timestamps=True``;
-            <|notimestamps|> is added here, because the text comes without them.
+        frames: number of frames of 0.01 s that hold audio; the rest is padding and is ignored.
+        prompt: the tokens before the text, as :meth:`Tokenizer.sot_sequence` returns them with ``timestamps=True``;
+            <|notimestamps|> is added here, because the text has none.
         heads: the alignment heads, (block, head) pairs, at least one (see :func:`check_alignment_heads`).
         weights: the "decoder" branch.
         config: the model's.
         tokenizer: the model's.
-        language: a code, for where words end; None for an English-only model.
+        language: a code, to split words by; None for an English-only model.
 
-    Returns the words, marks among them, each with its own tokens, which together are ``text_tokens``. Times are
-    multiples of 0.02 s, and a word ends where the next begins. A probability is the mean over the word's tokens, each
-    against all other text, special tokens left out. Same as openai-whisper's, except that a window of a single
-    position, 3 frames or fewer, puts all words at 0.0, where it divides by zero.
-    Raises :class:`ShapeError` for more tokens than the model has positions.
+    Returns the words, marks included, whose tokens joined are ``text_tokens``. Times are multiples of 0.02 s, and a
+    word ends where the next begins. A probability is the mean over the word's tokens, computed over text tokens only.
+    The result is openai-whisper's, except that in a window of a single position, 3 frames or fewer, all words are at
+    0.0, where openai-whisper divides by zero. Raises :class:`ShapeError` for more tokens than the model has positions.
     """
     if not text_tokens:
         return []
@@ -148,16 +146,16 @@ def find_alignment(
     tokens = [*prompt, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
     logits, scores = cross_attention_scores(asarray_like([tokens], features), features, weights, config, heads)
 
-    # Row s of both belongs to token s, which is the input; what it looks for in the sound is the token after it. So
-    # the rows from <|notimestamps|> up to the last token of text are the text's and, as the last, that of the end.
+    # Row s of both has token s as input and predicts token s + 1. So the rows from <|notimestamps|> to the last token
+    # of text belong to the tokens of the text and, as the last, to the end.
     first, last = len(prompt), len(prompt) + len(text_tokens)
     matrix = alignment_matrix(scores, max(1, frames // 2))
     rows, columns = dynamic_time_warping(-matrix[first : last + 1])
-    enters = np.diff(rows, prepend=-1) > 0  # where the path comes to a new token
+    enters = np.diff(rows, prepend=-1) > 0  # where the path reaches a new token
     times = columns[enters] / POSITIONS_PER_SECOND  # (text + 1,) seconds at which each token begins
 
-    chances = softmax(logits[0, first:last, : tokenizer.eot])
-    token_probabilities = to_numpy(chances[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)])
+    probabilities = softmax(logits[0, first:last, : tokenizer.eot])
+    token_probabilities = to_numpy(probabilities[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)])
 
     words = split_to_word_tokens(tokenizer, text_tokens, language)
     boundaries = accumulate((len(word.tokens) for word in words), initial=0)

@@ -1,7 +1,7 @@
-"""Chapter 10, together: several transcriptions under way, whose windows are decoded in step.
+"""Chapter 10, batching: several transcriptions whose windows are decoded together.
 
-A step of the decoder reads all of its weights to say one token. Texts that are said side by side share the reading, so
-eight of them take little longer than one. Whichever window has ended leaves, and the next one takes its place.
+A step of the decoder reads all of its weights to generate one token. Windows that are decoded together share the
+reading, so eight of them take little longer than one. When a window ends, the next one takes its place.
 
 Walkthrough: section 13.
 """
@@ -18,44 +18,44 @@ from .segments import Segment
 from .sequential import TranscriptionJob
 
 NumberedSegments: TypeAlias = Generator[tuple[int, Segment | None], None, None]
-"""Segments with the number of the job that they are from; None for its end."""
+"""Segments with the number of their job; None for the end of a job."""
 
 
 def run_batched(
     jobs: Iterable[TranscriptionJob], engine: Engine, tokenizer: Tokenizer, batch_size: int
 ) -> NumberedSegments:
-    """Run the jobs, up to ``batch_size`` at a time: yields their segments as they come, with the number of the job.
+    """Run up to ``batch_size`` jobs at a time; yield the number of a job with each of its segments, then with None.
 
-    After the last one of a job comes None. Jobs are taken from ``jobs`` when there is room for them.
+    A job is taken from ``jobs`` only when a place in the batch is free.
     """
-    decoding = DecodingBatch(engine, tokenizer)
-    waiting = enumerate(jobs)
-    pending: dict[int, tuple[int, TranscriptionJob]] = {}  # by the number of the window that is being decoded
+    batch = DecodingBatch(engine, tokenizer)
+    queue = enumerate(jobs)
+    pending: dict[int, tuple[int, TranscriptionJob]] = {}  # jobs that wait for a window, by the number of the window
 
-    def advance(number: int, job: TranscriptionJob, answer: DecodingResult | None = None) -> NumberedSegments:
-        """Up to the next request or the end."""
+    def advance(number: int, job: TranscriptionJob, result: DecodingResult | None = None) -> NumberedSegments:
+        """Run a job up to its next request or its end."""
         try:
-            item = next(job) if answer is None else job.send(answer)
+            item = next(job) if result is None else job.send(result)
             while not isinstance(item, WindowRequest):
                 yield number, item
                 item = next(job)
-            pending[decoding.add(item)] = number, job
+            pending[batch.add(item)] = number, job
         except StopIteration:
             yield number, None
-        except BaseException:  # also where nobody wants to hear more
+        except BaseException:  # also when the caller closes this generator
             job.close()
             raise
 
     try:
         while True:
             while len(pending) < batch_size:
-                number, job = next(waiting, (None, None))
+                number, job = next(queue, (None, None))
                 if job is None or number is None:
                     break
                 yield from advance(number, job)
             if not pending:
                 return
-            for window, result in decoding.step():
+            for window, result in batch.step():
                 yield from advance(*pending.pop(window), result)
     finally:
         for _, job in pending.values():
@@ -63,15 +63,15 @@ def run_batched(
 
 
 def in_order(
-    found: Iterable[tuple[int, Segment | None]], held: dict[int, list[Segment]]
+    segments: Iterable[tuple[int, Segment | None]], held: dict[int, list[Segment]]
 ) -> Generator[Segment, None, None]:
-    """Yield the segments of :func:`run_batched`, those of an earlier job first.
+    """Yield the segments of :func:`run_batched` in the order of their jobs.
 
-    ``held`` is empty at first. It contains the segments that wait for an earlier job, by job, at any time.
+    ``held`` is empty at first. At any time it contains the segments that wait for an earlier job, by job.
     """
     ended: set[int] = set()
-    turn = 0  # the job whose segments are passed on as they come
-    for number, segment in found:
+    turn = 0  # the job whose segments are yielded at once
+    for number, segment in segments:
         if segment is None:
             ended.add(number)
         elif number == turn:
@@ -83,19 +83,19 @@ def in_order(
             yield from held.pop(turn, [])
 
 
-def run_sequential(steps: TranscriptionJob, model: SpeechModel) -> Generator[Segment, None, None]:
-    """The segments of a single job, whose windows are decoded by :meth:`Whisper.decode`."""
+def run_sequential(job: TranscriptionJob, model: SpeechModel) -> Generator[Segment, None, None]:
+    """Run a single job, whose windows :meth:`Whisper.decode` decodes; yield its segments."""
     try:
-        item = next(steps)
+        item = next(job)
         while True:
             if isinstance(item, WindowRequest):
                 with error_context(item.where):
                     result = model.decode(item.features[0], item.options, generator=item.generator)
-                item = steps.send(result)
+                item = job.send(result)
             else:
                 yield item
-                item = next(steps)
+                item = next(job)
     except StopIteration:
         return
     finally:
-        steps.close()
+        job.close()

@@ -1,8 +1,8 @@
-"""Chapter 10, pauses: where a long sound can be cut so that its parts can be heard on their own.
+"""Chapter 10, chunking at silence: cutting a recording into chunks that can be transcribed independently.
 
-Windows that are decoded one after another need no cuts: each begins where the last complete sentence ended, which the
-model says. Windows that are decoded together have to be cut before anything is known of the text, so they are cut
-where it is quietest: in a pause there is no word to cut through.
+Windows that are decoded one after another need no cuts: each begins where the last complete segment ended, according to
+its timestamps. Windows that are decoded together are cut before the text is known, so they are cut where the audio is
+quietest: in a pause there is no word to cut in half.
 
 Walkthrough: section 13.
 """
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES
 from ..audio.mel_stream import Spectrogram
 
-MIN_CHUNK_FRAMES = 20 * FRAMES_PER_SECOND  # frames: a part is at least so long, if there is more to come
-MIN_CHUNK_FRAMES_UNTIMED = 25 * FRAMES_PER_SECOND  # the same where no times are asked for, see chunk_at_silence
-PAUSE = 30  # frames over which the loudness is averaged: 0.3 s, longer than the silence inside a "p" or a "t"
+MIN_CHUNK_FRAMES = 20 * FRAMES_PER_SECOND  # every chunk but the last has at least this many frames
+MIN_CHUNK_FRAMES_UNTIMED = 25 * FRAMES_PER_SECOND  # the same without timestamps, see chunk_at_silence
+PAUSE_FRAMES = 30  # over which the loudness is averaged: 0.3 s, longer than the silence inside a "p" or a "t"
 
 
 def chunk_at_silence(
-    mel: Spectrogram, start: int, end: int, shortest: int = MIN_CHUNK_FRAMES
+    mel: Spectrogram, start: int, end: int, min_frames: int = MIN_CHUNK_FRAMES
 ) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a stretch, each of ``shortest`` to 30 s, the last one shorter; in frames. None if it is empty.
+    """Yield the chunks of some frames, (start, end), each ``min_frames`` to 3,000 long and the last any length.
 
-    A part is cut when it is asked for: the first can be decoded before the pauses of a long recording are found.
-    Longer parts make fewer windows, as long as each takes one. With times it may take two, because the fuller a window
-    is, the more often the model leaves its last phrase to the next one.
+    Chunks are cut one at a time, so the first can be decoded before the whole recording is read. Longer chunks make
+    fewer windows if each takes one. With timestamps a chunk may take two, because the fuller a window is, the more
+    often the model leaves its last phrase to the next one.
     """
     while end - start > N_FRAMES:
-        first = start + shortest
+        first = start + min_frames
         quiet = loudness(mel.read(first, start + N_FRAMES))
-        cut = first + PAUSE // 2 + int(quiet.argmin())
+        cut = first + PAUSE_FRAMES // 2 + int(quiet.argmin())
         yield start, cut
         start = cut
     if start < end:
@@ -40,6 +40,6 @@ def chunk_at_silence(
 
 
 def loudness(mel: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How loud each 0.3 s are, (M, T) -> (T - 29,): the mean of the log-mel over all bins and 30 frames."""
+    """Return the mean log-mel over all bins and each 0.3 s: (M, T) -> (T - 29,)."""
     sums = np.cumsum(np.concatenate([[0.0], mel.mean(axis=0, dtype=np.float64)]))  # (T + 1,)
-    return (sums[PAUSE:] - sums[:-PAUSE]) / PAUSE
+    return (sums[PAUSE_FRAMES:] - sums[:-PAUSE_FRAMES]) / PAUSE_FRAMES

@@ -1,6 +1,8 @@
-"""The part of a model that transcription uses: :class:`~minwhisper.whisper.Whisper` has it.
+"""Chapter 10. The part of a model that transcription uses; :class:`~minwhisper.whisper.Whisper` implements it.
 
-It is named here so that no file of this chapter imports the class that uses the chapter.
+It is a protocol so that this chapter does not import the class that uses the chapter.
+
+Walkthrough: section 13.
 """
 
 from typing import Protocol

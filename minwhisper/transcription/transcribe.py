@@ -1,4 +1,4 @@
-"""Chapter 10. From a whole sound to segments of text.
+"""Chapter 10. Transcription: a whole recording becomes segments of text.
 
 The model takes windows of 30 s. By default they are transcribed one after another, and each is prompted with the text
 before it (:mod:`minwhisper.transcription.sequential`). Or the audio is cut into chunks at silence, and several windows,
@@ -25,21 +25,21 @@ from .sequential import SequentialTranscription, TranscriptionJob
 from .windows import check_options
 
 Progress = Callable[[float, float], None]
-"""Called with the seconds done and the seconds in all."""
+"""Called with the seconds done and the seconds in total."""
 
 
 class Transcription:
-    """A transcription under way: an iterator over its segments, each as soon as it is final.
+    """A running transcription: an iterator over its segments, each as soon as it is final.
 
-    :meth:`Whisper.stream` makes one. It ends with the sound, or when it is closed; it can be used in a ``with``
-    statement. What it has found by any time is there as :attr:`transcript`.
+    :meth:`Whisper.stream` makes one. It ends with the audio, or when it is closed; it is also a context manager.
+    :attr:`transcript` is the transcript so far.
     """
 
-    language: str  # a code: as asked for, or as heard
-    language_probs: dict[str, float] | None  # of every language, where it was heard
-    seconds: float  # how long the sound is
-    audio_track: str | None  # a line on which audio track was read, if the file has several
-    segments: list[Segment]  # those found so far
+    language: str  # a code: as requested, or as detected
+    language_probs: dict[str, float] | None  # of every language, if it was detected
+    seconds: float  # duration of the audio
+    audio_track: str | None  # a line about the audio track that is read, if the file has several
+    segments: list[Segment]  # those so far
 
     def __init__(
         self,
@@ -52,42 +52,40 @@ class Transcription:
         batch_size: int = 1,
         checked: bool = False,
     ) -> None:
-        """See :meth:`Whisper.transcribe`. Refuses bad input, reads the sound and hears its language.
+        """Reject bad input, open the audio and detect its language. For the arguments see :meth:`Whisper.transcribe`.
 
-        ``checked``: the options have been held to the model already.
+        ``checked`` says that :func:`check_options` has accepted the options already.
         """
         if not checked:
             check_options(options, model)
         self.segments = []
         self._model, self._options, self._progress = model, options, progress
         self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
-        self._sound = open_audio(audio, timeline=True, track=options.audio_track)
+        self._audio = open_audio(audio, timeline=True, track=options.audio_track)
         try:
-            self.seconds, self.audio_track = self._sound.seconds, self._sound.track
+            self.seconds, self.audio_track = self._audio.seconds, self._audio.track
             clips = options.clips(self.seconds)
             with model.engine.session():  # or the library's threads would busy-wait through hours of small products
-                self._mel = Spectrogram(self._sound, model.config.num_mel_bins)
-            self._first = min(
-                int(self._sound.leading_silence * FRAMES_PER_SECOND), self._mel.content_frames
-            )  # the audio begins there
+                self._mel = Spectrogram(self._audio, model.config.num_mel_bins)
+            frames = self._mel.content_frames
+            self._first = min(int(self._audio.leading_silence * FRAMES_PER_SECOND), frames)  # the audio starts there
             self._clips = [
-                tuple(min(max(round(t * FRAMES_PER_SECOND), self._first), self._mel.content_frames) for t in clip)
-                for clip in clips
+                tuple(min(max(round(t * FRAMES_PER_SECOND), self._first), frames) for t in clip) for clip in clips
             ]
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
             with model.engine.session():
                 self.language, self.language_probs = self._detect_language()
         except BaseException:
-            self._sound.close()
+            self._audio.close()
             raise
         self._done = 0  # frames of the clips
-        self._held: dict[int, list[Segment]] = {}  # segments that wait for those of an earlier part, by part
+        self._held: dict[int, list[Segment]] = {}  # segments that wait for an earlier chunk, by chunk
         self._running = run_sequential(self.run(), model)
 
     @property
     def transcript(self) -> Transcript:
-        """All that was found so far, with openai-whisper's keys."""
+        """The transcript so far, with openai-whisper's keys."""
         tokens = [token for segment in self.segments for token in segment["tokens"]]
         return {
             "text": self._model.tokenizer.decode(tokens),
@@ -96,13 +94,13 @@ class Transcription:
         }
 
     def close(self) -> None:
-        """End here and give the sound back."""
+        """End the transcription and close the audio."""
         self._running.close()
-        self._give_back()
+        self._release()
 
-    def _give_back(self) -> None:
-        """Close the sound, of whose spectrogram nothing is needed any more either."""
-        self._sound.close()
+    def _release(self) -> None:
+        """Close the audio and free the spectrogram."""
+        self._audio.close()
         self._mel.clear_cache()
 
     def __iter__(self) -> Self:
@@ -113,7 +111,7 @@ class Transcription:
             with self._model.engine.session():
                 return self.add_segment(next(self._running))
         except BaseException:  # also at the end
-            self._give_back()
+            self._release()
             raise
 
     def __enter__(self) -> Self:
@@ -125,38 +123,36 @@ class Transcription:
     # ---------------------------------------------------------------------------------- the loop
 
     def run(self) -> TranscriptionJob:
-        """Yield segments as they are found, and requests for windows to be decoded.
+        """Yield segments as they become final, and requests to decode windows; a batch of windows needs no requests.
 
-        Windows that are decoded together ask for nothing. Nothing is written down here: that is :meth:`add_segment`'s.
+        This stores no segments: :meth:`add_segment` does.
         """
         if self._batch_size == 1:
             sequential = self._sequential(self._generator)
             for start, end in self._clips:
                 yield from sequential.run(start, end)
             return
-        shortest = (
-            MIN_CHUNK_FRAMES_UNTIMED if self._options.decoding_options[0].without_timestamps else MIN_CHUNK_FRAMES
-        )
-        parts = (part for start, end in self._clips for part in chunk_at_silence(self._mel, start, end, shortest))
-        with_end = itertools.chain(parts, [None])
+        untimed = self._options.decoding_options[0].without_timestamps
+        min_frames = MIN_CHUNK_FRAMES_UNTIMED if untimed else MIN_CHUNK_FRAMES
+        chunks = (chunk for start, end in self._clips for chunk in chunk_at_silence(self._mel, start, end, min_frames))
         jobs = (
-            self._sequential(self._generator.spawn(1)[0]).run(*part, clamp=after is not None)
-            for part, after in itertools.pairwise(with_end)
-            if part is not None
+            self._sequential(self._generator.spawn(1)[0]).run(*chunk, clamp=following is not None)
+            for chunk, following in itertools.pairwise(itertools.chain(chunks, [None]))
+            if chunk is not None
         )
         model = self._model
         yield from in_order(run_batched(jobs, model.engine, model.tokenizer, self._batch_size), self._held)
 
     def add_segment(self, segment: Segment) -> Segment:
-        """Write a segment down; it gets its number."""
+        """Append a segment to the transcript and set its id."""
         segment["id"] = len(self.segments)
         self.segments.append(segment)
         return segment
 
     def add_held(self) -> list[Segment]:
-        """Keep the segments that wait for those of an earlier part, which will not come any more; return them.
+        """Append the segments that wait for an earlier chunk, after an interruption; return them.
 
-        After an interruption: the parts of a sound that are decoded together do not end in their order.
+        Chunks that are decoded together do not end in their order, and an interrupted one never does.
         """
         held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
         return [self.add_segment(segment) for segment in held]
@@ -167,43 +163,43 @@ class Transcription:
     # ---------------------------------------------------------------------------------- around it
 
     def _detect_language(self) -> tuple[str, dict[str, float] | None]:
-        """The language asked for, or the one heard in the first window or windows, with what each language got."""
-        tokenizer, asked = self._model.tokenizer, self._options.decoding_options[0].language
-        if asked is not None or not self._model.is_multilingual:
-            return tokenizer.language_code("en" if asked is None else asked), None
+        """Return the requested language, or the one detected in the first windows with the probabilities of all."""
+        tokenizer, requested = self._model.tokenizer, self._options.decoding_options[0].language
+        if requested is not None or not self._model.is_multilingual:
+            return tokenizer.language_code("en" if requested is None else requested), None
         starts = range(self._first, max(self._first + 1, self._mel.content_frames), N_FRAMES)
         starts = starts[: self._options.language_detection_windows]
-        heard = [self._model.detect_language(self._mel.read(start, start + N_FRAMES))[1] for start in starts]
-        mean = {code: sum(found[code] for found in heard) / len(heard) for code in heard[0]}
+        windows = [self._model.detect_language(self._mel.read(start, start + N_FRAMES))[1] for start in starts]
+        mean = {code: sum(window[code] for window in windows) / len(windows) for code in windows[0]}
         return max(mean, key=mean.__getitem__), mean
 
     def _report(self, frames: int) -> None:
-        """Tell that so many frames more of the clips are done."""
+        """Report that this many more frames of the clips are done."""
         self._done += frames
         if self._progress is not None:
-            # In proportion, because a clip need not begin and end where a frame does.
+            # In proportion, because clips need not begin and end with a frame.
             self._progress(self._clip_seconds * (self._done / self._clip_frames), self._clip_seconds)
 
 
 def transcribe_batched(
     model: SpeechModel, audios: Iterable[AudioSource], options: TranscriptionOptions, batch_size: int, seed: int
 ) -> Iterator[Transcription | MinWhisperError]:
-    """Transcribe sounds whose windows are decoded together: each one's finished transcription, or why it failed.
+    """Transcribe several recordings whose windows are decoded together; yield each transcription, or its error.
 
-    They come in the order of ``audios``, from which each is taken when there is room for it.
+    They come in the order of ``audios``. Each is opened only when a place in the batch is free.
     """
-    found: dict[int, Transcription | MinWhisperError] = {}
+    results: dict[int, Transcription | MinWhisperError] = {}
 
     def job(number: int, audio: AudioSource) -> TranscriptionJob:
         try:
-            generator = np.random.default_rng(seed)  # what a sound becomes does not depend on the others
-            found[number] = running = Transcription(model, audio, options, generator=generator, checked=True)
+            generator = np.random.default_rng(seed)  # a transcript does not depend on the other recordings
+            results[number] = running = Transcription(model, audio, options, generator=generator, checked=True)
             with running:
                 yield from running.run()
         except MinWhisperError as error:
-            found[number] = error
+            results[number] = error
         except MemoryError:
-            found[number] = OutOfMemoryError(OUT_OF_MEMORY)
+            results[number] = OutOfMemoryError(OUT_OF_MEMORY)
 
     running = run_batched(itertools.starmap(job, enumerate(audios)), model.engine, model.tokenizer, batch_size)
     ended: set[int] = set()
@@ -216,9 +212,9 @@ def transcribe_batched(
         if segment is None:
             ended.add(number)
         else:
-            whose = found[number]
-            assert isinstance(whose, Transcription)  # it has just said something
-            whose.add_segment(segment)
+            transcription = results[number]
+            assert isinstance(transcription, Transcription)  # not an error: the segment is from it
+            transcription.add_segment(segment)
         while turn in ended:
-            yield found.pop(turn)
+            yield results.pop(turn)
             turn += 1

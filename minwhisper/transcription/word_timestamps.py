@@ -1,11 +1,11 @@
-"""Chapter 9, words in segments: times that make sense of the whole, and what to do with words that nobody said.
+"""Chapter 9, word timestamps: the words of each segment, and the removal of hallucinated segments.
 
-Alignment gives each word the stretch of sound up to the next word, pauses included. So a word beside a pause comes
-out far too long, and this file shortens it: a sentence's last word, the first after a pause, the first and last of a
-segment. Then it gives every segment its words. The rules are openai-whisper's.
+Alignment makes each word end where the next begins, so a word next to a pause is far too long. This file shortens such
+words: the last of a sentence, the first after a pause, the first and last of a segment. Then it assigns the words to
+their segments.
 
-They also tell invented words: where there is no speech, Whisper may invent some, and those are improbable, or far
-too short, or far too long. If such a segment has silence around it, it is better cut out.
+If there is no speech, Whisper may hallucinate words that are improbable, far too short or far too long. A segment of
+such words with silence around it is removed. All of it follows openai-whisper.
 
 Walkthrough: section 12.
 """
@@ -24,8 +24,8 @@ from .segments import Segment, Word
 from .words import WordTiming, merge_punctuations
 
 SENTENCE_ENDS = ".。!！?？"
-LONGEST_USUAL = 0.7  # seconds; a median duration above it is no word's usual duration
-TOLERANCE = 0.5  # seconds by which a segment's own time, if it is the tighter one, has to differ to be preferred
+MAX_MEDIAN_DURATION = 0.7  # seconds; the median duration of words is capped here
+MIN_DIFFERENCE = 0.5  # seconds by which a segment must be tighter than its words for its own time to be preferred
 
 
 # --- From words of a window to words of its segments --------------------------------------------------------------
@@ -40,66 +40,66 @@ def add_word_timestamps(
     prepend: str = PREPEND_PUNCTUATION,
     append: str = APPEND_PUNCTUATION,
 ) -> list[Segment]:
-    """The segments of a window with their words, and with start and end moved to where the words are.
+    """Return the segments of a window with their words, and with start and end adapted to the words.
 
     Args:
-        segments: all those of one window, in order.
-        timings: of all their text in one, as :func:`find_alignment` gives them.
-        tokenizer: tells which of a segment's tokens are text.
-        last_speech_end: where the last word before this window ended, in seconds; 0.0 if there was none.
-        prepend: marks that belong to the word after them.
-        append: marks that belong to the word before them.
+        segments: all segments of one window, in order.
+        timings: the words of all their text, as :func:`find_alignment` returns them.
+        tokenizer: distinguishes text from special tokens.
+        last_speech_end: the end of the last word before this window, in seconds; 0.0 if there was none.
+        prepend: marks that are merged into the word after them.
+        append: marks that are merged into the word before them.
 
     Returns new segments; nothing is changed in place. A segment without text has no words and keeps its times. Words
-    have times from the start of the sound, in seconds, rounded to 0.01 except where they were shortened. The
-    outcome is that of openai-whisper's ``add_word_timestamps``.
+    have times from the start of the audio, in seconds, rounded to 0.01 unless they were shortened. The result is that
+    of openai-whisper's ``add_word_timestamps``.
     """
     if not segments:
         return []
-    usual = median_duration(timings)
-    whole_words = merge_punctuations(shorten_at_sentence_ends(timings, 2 * usual), prepend, append)
+    median = median_duration(timings)
+    whole_words = merge_punctuations(shorten_at_sentence_ends(timings, 2 * median), prepend, append)
     token_counts = [sum(token < tokenizer.eot for token in segment["tokens"]) for segment in segments]
     offset = segments[0]["seek"] / FRAMES_PER_SECOND
-    finished: list[Segment] = []
+    updated: list[Segment] = []
     for segment, words in zip(segments, assign_words(whole_words, token_counts, offset), strict=True):
-        words = shorten_after_pause(words, last_speech_end, usual)
-        segment = reconcile_times(segment, words, usual)
+        words = shorten_after_pause(words, last_speech_end, median)
+        segment = reconcile_times(segment, words, median)
         if words:
             last_speech_end = segment["end"]
-        finished.append(segment)
-    return finished
+        updated.append(segment)
+    return updated
 
 
 def median_duration(timings: Iterable[WordTiming]) -> float:
-    """The median duration of the words, in seconds, at most 0.7; 0.0 if none has any. Twice that counts as long."""
+    """Return the median duration of words in seconds, at most 0.7; 0.0 without words. Twice that counts as long."""
     durations = [timing.end - timing.start for timing in timings if timing.end != timing.start]
-    return min(LONGEST_USUAL, float(np.median(durations))) if durations else 0.0
+    return min(MAX_MEDIAN_DURATION, float(np.median(durations))) if durations else 0.0
 
 
-def shorten_at_sentence_ends(timings: Sequence[WordTiming], longest: float) -> list[WordTiming]:
-    """Take the pause between two sentences out of the words.
+def shorten_at_sentence_ends(timings: Sequence[WordTiming], max_duration: float) -> list[WordTiming]:
+    """Remove pauses between sentences from the words.
 
-    A closing mark that is longer than ``longest`` seconds ends earlier, and a word that follows one starts later. The
-    marks must still be words of their own; the very first word is left alone.
+    A closing mark longer than ``max_duration`` seconds ends earlier, and such a word after one starts later. Marks must
+    not be merged yet. The first word is unchanged.
     """
     shortened = list(timings[:1])
     for before, timing in pairwise(timings):
-        if timing.end - timing.start > longest:
+        if timing.end - timing.start > max_duration:
             if timing.word in SENTENCE_ENDS:
-                timing = replace(timing, end=timing.start + longest)
+                timing = replace(timing, end=timing.start + max_duration)
             elif before.word in SENTENCE_ENDS:
-                timing = replace(timing, start=timing.end - longest)
+                timing = replace(timing, start=timing.end - max_duration)
         shortened.append(timing)
     return shortened
 
 
 def assign_words(timings: Sequence[WordTiming], token_counts: Sequence[int], offset: float) -> list[list[Word]]:
-    """Each segment's words, given how many tokens of text each has. Times become those of the sound, ``offset`` on.
+    """Assign words to segments, given each segment's number of text tokens; add ``offset`` seconds to the times.
 
-    A word that reaches into the next segment, such as a mark merged into it, is the earlier segment's.
+    A word that reaches into the next segment, for instance by a merged mark, goes to the earlier one.
     """
     remaining = iter(timings)
-    shared: list[list[Word]] = []
+    assigned: list[list[Word]] = []
     for count in token_counts:
         words: list[Word] = []
         while count > 0 and (timing := next(remaining, None)) is not None:
@@ -112,36 +112,36 @@ def assign_words(timings: Sequence[WordTiming], token_counts: Sequence[int], off
                     "probability": timing.probability,
                 }
             )
-        shared.append(words)
-    return shared
+        assigned.append(words)
+    return assigned
 
 
-def shorten_after_pause(words: Sequence[Word], last_speech_end: float, usual: float) -> list[Word]:
-    """Take a pause before a segment out of its first words.
+def shorten_after_pause(words: Sequence[Word], last_speech_end: float, median: float) -> list[Word]:
+    """Remove a pause before a segment from its first words.
 
-    If the first word ends long after speech did, and it is too long, or it and the second are, then it starts later;
-    and if the second is too long in itself, the boundary between the two moves as well.
+    If the first word ends long after the last speech, and it is too long, alone or with the second, it starts later. If
+    the second word is too long itself, the boundary between the two moves as well.
     """
-    longest = 2 * usual
-    if not words or words[0]["end"] - last_speech_end <= 4 * usual:
+    max_duration = 2 * median
+    if not words or words[0]["end"] - last_speech_end <= 4 * median:
         return list(words)
     first, *others = words
     second = others[0] if others else None
-    pair_is_long = second is not None and second["end"] - first["start"] > 2 * longest
-    if first["end"] - first["start"] <= longest and not pair_is_long:
+    pair_is_long = second is not None and second["end"] - first["start"] > 2 * max_duration
+    if first["end"] - first["start"] <= max_duration and not pair_is_long:
         return list(words)
     boundary = first["end"]
-    if second is not None and second["end"] - second["start"] > longest:
-        boundary = max(second["end"] / 2, second["end"] - longest)
+    if second is not None and second["end"] - second["start"] > max_duration:
+        boundary = max(second["end"] / 2, second["end"] - max_duration)
         others[0] = {**second, "start": boundary}
-    return [{**first, "start": max(0.0, boundary - longest), "end": boundary}, *others]
+    return [{**first, "start": max(0.0, boundary - max_duration), "end": boundary}, *others]
 
 
-def reconcile_times(segment: Segment, words: Sequence[Word], usual: float) -> Segment:
-    """The segment with these words, where the two agree about start and end.
+def reconcile_times(segment: Segment, words: Sequence[Word], median: float) -> Segment:
+    """Return the segment with these words, with equal start and end.
 
-    The words are the more precise, so the segment takes their times: unless its own, which the model said as
-    timestamps, is inside the first or last word and cuts off more than half a second; then the word is too long.
+    Words are more precise, so the segment takes their times. But if the segment's own timestamp lies inside the first
+    or last word and cuts off more than half a second, the word is too long, and takes the segment's time.
     """
     if not words:
         return {**segment, "words": []}
@@ -149,14 +149,14 @@ def reconcile_times(segment: Segment, words: Sequence[Word], usual: float) -> Se
     start, end = segment["start"], segment["end"]
 
     first = words[0]
-    if start < first["end"] and start - TOLERANCE > first["start"]:
-        first["start"] = max(0.0, min(first["end"] - usual, start))
+    if start < first["end"] and start - MIN_DIFFERENCE > first["start"]:
+        first["start"] = max(0.0, min(first["end"] - median, start))
     else:
         start = first["start"]
 
     last = words[-1]
-    if end > last["start"] and end + TOLERANCE < last["end"]:
-        last["end"] = max(last["start"] + usual, end)
+    if end > last["start"] and end + MIN_DIFFERENCE < last["end"]:
+        last["end"] = max(last["start"] + median, end)
     else:
         end = last["end"]
 
@@ -164,49 +164,49 @@ def reconcile_times(segment: Segment, words: Sequence[Word], usual: float) -> Se
 
 
 def last_word_end(segments: Sequence[Segment]) -> float | None:
-    """Where the last word of all ends, in seconds; without words, where the last segment does; None for neither."""
+    """Return the end of the last word, in seconds; without words, the end of the last segment; without any, None."""
     for segment in reversed(segments):
         if words := segment.get("words"):
             return words[-1]["end"]
     return segments[-1]["end"] if segments else None
 
 
-# --- Words that nobody said ---------------------------------------------------------------------------------------
+# --- Hallucinations -----------------------------------------------------------------------------------------------
 
-IMPROBABLE = 0.15
-SHORT, LONG = 0.133, 2.0  # seconds
-SHORTNESS_WEIGHT = 15  # a word of no duration weighs two improbable ones
-FIRST_WORDS = 8  # of a segment; those tell
-SUSPICIOUS = 3.0  # anomaly of all these together, unless every one of fewer words has its own
-SETTLING = 2.0  # seconds from a window's edge that count as silence
+LOW_PROBABILITY = 0.15
+SHORT_DURATION, LONG_DURATION = 0.133, 2.0  # seconds
+SHORTNESS_WEIGHT = 15  # a word of no duration counts as two improbable ones
+FIRST_WORDS = 8  # words of a segment that are judged
+MIN_SEGMENT_ANOMALY = 3.0  # sum over these words; fewer than three words need 1 each
+EDGE_SILENCE = 2.0  # seconds at the edges of a window that count as silence
 
 
 def word_anomaly_score(word: Word) -> float:
-    """How odd a word is, from 0 for nothing odd: 1 if improbable, up to 2 for very short, a second's worth for long."""
+    """Return how anomalous a word is: 1 if improbable, plus up to 2 if short, plus the seconds beyond 2 if long."""
     duration = word["end"] - word["start"]
-    anomaly = 1.0 if word["probability"] < IMPROBABLE else 0.0
-    if duration < SHORT:
-        anomaly += (SHORT - duration) * SHORTNESS_WEIGHT
-    if duration > LONG:
-        anomaly += duration - LONG
+    anomaly = 1.0 if word["probability"] < LOW_PROBABILITY else 0.0
+    if duration < SHORT_DURATION:
+        anomaly += (SHORT_DURATION - duration) * SHORTNESS_WEIGHT
+    if duration > LONG_DURATION:
+        anomaly += duration - LONG_DURATION
     return anomaly
 
 
 def is_segment_anomaly(segment: Segment) -> bool:
-    """Whether a segment's first words, marks left out, are so odd that it is likely invented. Without words, not."""
+    """Return whether a segment is probably a hallucination, judged by its first words, without marks."""
     words = segment.get("words")
     if not words:
         return False
-    told = [word for word in words if word["word"] not in PREPEND_PUNCTUATION + APPEND_PUNCTUATION][:FIRST_WORDS]
-    anomaly = sum(map(word_anomaly_score, told))
-    return anomaly >= SUSPICIOUS or anomaly + 0.01 >= len(told)
+    judged = [word for word in words if word["word"] not in PREPEND_PUNCTUATION + APPEND_PUNCTUATION][:FIRST_WORDS]
+    anomaly = sum(map(word_anomaly_score, judged))
+    return anomaly >= MIN_SEGMENT_ANOMALY or anomaly + 0.01 >= len(judged)
 
 
 def skip_leading_silence(segments: Sequence[Segment], *, seek: int, threshold: float) -> int | None:
-    """The frame to listen from again if a window starts with silence and then something that may be invented.
+    """Return the frame to continue from if a window starts with silence and then a probable hallucination.
 
-    That is if the first segment with words is anomalous and starts more than ``threshold`` seconds into the window,
-    which starts at frame ``seek``. None if not so.
+    That is the case if the first segment with words is anomalous and starts more than ``threshold`` seconds into the
+    window, which starts at frame ``seek``. Otherwise None.
     """
     first = next((segment for segment in segments if segment.get("words")), None)
     if first is None or not is_segment_anomaly(first):
@@ -218,24 +218,24 @@ def skip_leading_silence(segments: Sequence[Segment], *, seek: int, threshold: f
 def skip_hallucinations(
     segments: Sequence[Segment], *, seek: int, size: int, content: int, threshold: float, last_speech_end: float
 ) -> tuple[list[Segment], int | None]:
-    """Drop what was likely invented, and say where to go on from.
+    """Drop probable hallucinations, and find the frame to continue from.
 
     Args:
         segments: of one window, with words.
-        seek: the frame, of 0.01 s, that the window starts at.
-        size: how many frames of sound are in the window, 3,000 if it is full.
-        content: how many frames there are in all.
-        threshold: seconds from which on a silence is long.
-        last_speech_end: where the last word before this window ended, in seconds; 0.0 if there was none.
+        seek: the first frame, of 0.01 s, of the window.
+        size: number of frames of audio in the window, 3,000 if it is full.
+        content: number of frames of the whole audio.
+        threshold: seconds above which silence is long.
+        last_speech_end: the end of the last word before this window, in seconds; 0.0 if there was none.
 
-    Returns the segments to keep, and the frame at which the next window should start, None to leave it where it would
-    be. An anomalous segment with silence, a window's edge or another such segment on both sides is dropped with all
-    that follow, and the sound is heard again from there, or, if nothing much comes after it, no more. It comes after
-    :func:`skip_leading_silence`; the two are openai-whisper's ``hallucination_silence_threshold``.
+    Returns the segments to keep, and the first frame of the next window, or None to leave it unchanged. An anomalous
+    segment with silence, a window's edge or another such segment on both sides is dropped with all that follow it, and
+    transcription continues from there, or ends if little audio is left. :func:`skip_leading_silence` comes first; both
+    together are openai-whisper's ``hallucination_silence_threshold``.
     """
     window_start = seek / FRAMES_PER_SECOND
-    window_end = (seek + N_FRAMES) / FRAMES_PER_SECOND  # of a full one, however much sound there is in it
-    sound_end = window_start + size / FRAMES_PER_SECOND
+    window_end = (seek + N_FRAMES) / FRAMES_PER_SECOND  # of a full one, even if there is less audio
+    audio_end = window_start + size / FRAMES_PER_SECOND
     speech_end = last_speech_end
     for index, segment in enumerate(segments):
         if not segment.get("words"):
@@ -243,12 +243,12 @@ def skip_hallucinations(
         if is_segment_anomaly(segment):
             start, end = segment["start"], segment["end"]
             following = next((later for later in segments[index + 1 :] if later.get("words")), None)
-            next_start = following["words"][0]["start"] if following else sound_end
-            silence_before = start - speech_end > threshold or start < threshold or start - window_start < SETTLING
+            next_start = following["words"][0]["start"] if following else audio_end
+            silence_before = start - speech_end > threshold or start < threshold or start - window_start < EDGE_SILENCE
             silence_after = (
                 next_start - end > threshold
                 or (following is not None and is_segment_anomaly(following))
-                or window_end - end < SETTLING
+                or window_end - end < EDGE_SILENCE
             )
             if silence_before and silence_after:
                 if content / FRAMES_PER_SECOND - end < threshold:

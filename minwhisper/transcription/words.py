@@ -1,8 +1,7 @@
-"""Chapter 9, words: where a sequence of tokens falls into words, and which marks belong to them.
+"""Chapter 9, words: splitting tokens into words, and merging punctuation into them.
 
-A token is a piece of a word, a whole one, a mark, or a few bytes of a character, so words have to be put together
-before anything can be said about when they were spoken. Most languages put a space before a word; for those that do
-not, the characters have to do.
+A token is a word, part of a word, a mark, or a few bytes of a character, so tokens are joined to words before the words
+get times. Most languages put a space before each word. In those that do not, a character counts as a word.
 
 Walkthrough: section 12.
 """
@@ -15,14 +14,14 @@ from typing import NamedTuple
 from ..tokenizer.tokenizer import Tokenizer
 
 SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Codes of languages written without spaces, of which a "word" here is a character or what one token has of them."""
+"""Codes of languages written without spaces, in which a "word" is one or more characters of a token."""
 
 BROKEN = "\ufffd"
-"""What decoding puts in place of bytes that are no character, such as the first half of one."""
+"""The replacement character, which stands for bytes that are not a character, such as the first half of one."""
 
 
 class WordTokens(NamedTuple):
-    """A word as it is written, the space before it included, and the tokens it is made of."""
+    """A word as written, with the space before it, and its tokens."""
 
     word: str
     tokens: tuple[int, ...]
@@ -30,58 +29,58 @@ class WordTokens(NamedTuple):
 
 @dataclass(frozen=True)
 class WordTiming:
-    """A word, when it was said and how sure the model was of it."""
+    """A word with its times and probability."""
 
     word: str
     tokens: tuple[int, ...]
     start: float  # seconds from the start of the window
     end: float
-    probability: float  # mean of its tokens'
+    probability: float  # mean of its tokens
 
 
 def split_to_word_tokens(tokenizer: Tokenizer, tokens: Sequence[int], language: str | None) -> list[WordTokens]:
     """Split a text into words, on spaces, or on characters for languages written without spaces.
 
-    ``language`` is a code, or None for English-only models. No token is lost: the words' tokens, one after the other,
-    are ``tokens``. Raises :class:`TokenizerError` for an id outside of the vocabulary.
+    ``language`` is a code, or None for English-only models. The words' tokens joined are ``tokens``. Raises
+    :class:`TokenizerError` for an id outside of the vocabulary.
     """
     split = split_tokens_on_unicode if language in SPACELESS_LANGUAGES else split_tokens_on_spaces
     return split(tokenizer, tokens)
 
 
 def split_tokens_on_unicode(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTokens]:
-    """Cut wherever the tokens so far are whole characters; special tokens count as text.
+    """Split wherever the tokens so far are complete characters; special tokens count as text.
 
-    A character of several bytes may be spread over tokens, and those stay together. Bytes that are no character
-    whatever follows, which show as U+FFFD in the text of all tokens too, are not waited for.
+    The bytes of a character may be spread over several tokens, which stay together. Bytes that can never become a
+    character, which show as U+FFFD in the text of all tokens too, stand alone.
 
-    The outcome is openai-whisper's, except where broken bytes shift the two texts against each other: it then loses
-    the tokens that are left at the end, or fails. Here those are the last word.
+    The result is openai-whisper's, except if broken bytes shift the two texts against each other: there it loses the
+    remaining tokens, or fails, and here they are the last word.
     Raises :class:`TokenizerError` for an id outside of the vocabulary.
     """
     whole = tokenizer.decode_with_timestamps(tokens)
     words: list[WordTokens] = []
-    waiting: tuple[int, ...] = ()
-    place = 0  # in the whole text, where the waiting tokens begin
+    incomplete: tuple[int, ...] = ()
+    start = 0  # of the incomplete tokens in the whole text
     for token in tokens:
-        waiting += (token,)
-        text = tokenizer.decode_with_timestamps(waiting)
+        incomplete += (token,)
+        text = tokenizer.decode_with_timestamps(incomplete)
         first_broken = text.find(BROKEN)
-        if first_broken < 0 or whole[place + first_broken :].startswith(BROKEN):
-            words.append(WordTokens(text, waiting))
-            waiting = ()
-            place += len(text)
-    if waiting:
-        words.append(WordTokens(tokenizer.decode_with_timestamps(waiting), waiting))
+        if first_broken < 0 or whole[start + first_broken :].startswith(BROKEN):
+            words.append(WordTokens(text, incomplete))
+            incomplete = ()
+            start += len(text)
+    if incomplete:
+        words.append(WordTokens(tokenizer.decode_with_timestamps(incomplete), incomplete))
     return words
 
 
 def split_tokens_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[WordTokens]:
-    """Cut before every space, and before every mark and special token, whether a space is there or not.
+    """Split before every space, and before every mark and special token, with a space or without.
 
-    What follows a mark without a space stays with it: "l'été" is "l" and "'été", as openai-whisper has it. So is
-    what counts as a mark: any text, white space apart, that stands in Python's ``string.punctuation``, which is ASCII
-    only. Raises :class:`TokenizerError` for an id outside of the vocabulary.
+    Text that follows a mark without a space stays with it: "l'été" becomes "l" and "'été". A mark is any substring of
+    Python's ``string.punctuation``, which is ASCII only. Both are openai-whisper's behaviour. Raises
+    :class:`TokenizerError` for an id outside of the vocabulary.
     """
     words: list[WordTokens] = []
     for piece, piece_tokens in split_tokens_on_unicode(tokenizer, tokens):
@@ -96,19 +95,19 @@ def split_tokens_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[
 
 
 def merge_punctuations(timings: Sequence[WordTiming], prepend: str, append: str) -> list[WordTiming]:
-    """Give marks to the words they belong to: those in ``prepend`` to the next, those in ``append`` to the last.
+    """Merge the marks in ``prepend`` into the next word, and those in ``append`` into the previous one.
 
-    An opening mark has a space before it and a closing one has none, which tells the two meanings of a quotation
-    mark apart. The word keeps its times and probability; the mark's are dropped, its tokens are not.
+    An opening mark has a space before it and a closing one does not, which distinguishes the two kinds of quotation
+    marks. The word keeps its times and probability, and gets the mark's tokens.
 
-    The words are those of openai-whisper's ``merge_punctuations`` as long as no mark contains a space, only that the
-    merged marks are gone from the list and not emptied in place.
+    The words are those of openai-whisper's ``merge_punctuations`` as long as no mark contains a space, but merged marks
+    are removed from the list instead of emptied.
     """
     return _merge_closing(_merge_opening(timings, prepend), append)
 
 
 def _merge_opening(timings: Sequence[WordTiming], marks: str) -> list[WordTiming]:
-    """From the last word to the first, so that one mark after another reaches the word behind them all."""
+    """Merge from the last word to the first, so that several marks in a row reach the word after them."""
     merged: list[WordTiming] = []  # last word first
     for timing in reversed(timings):
         opens = timing.word.startswith(" ") and timing.word.strip() in marks

@@ -93,7 +93,7 @@ def test_one_position_says_nothing(rng):
 
 def test_without_alignment_heads_there_are_no_times():
     check_alignment_heads([(1, 0)], "some/model")
-    with pytest.raises(OptionError, match=r"^word_timestamps: some/model names no alignment heads.*published.*\[\["):
+    with pytest.raises(OptionError, match=r"^word_timestamps: some/model has no alignment heads.*published.*\[\["):
         check_alignment_heads((), "some/model")
 
 

@@ -104,7 +104,7 @@ def test_a_window_that_ends_where_it_begins_is_moved_on_from(size, advance):
 
 
 def test_text_before_the_first_time_is_heard_from_the_start_of_the_window():
-    pieces = split_window([A, B, time(100), time(100), C], FIRST, 3000).pieces
+    pieces = split_window([A, B, time(100), time(100), C], FIRST, 3000).parts
     assert pieces == [piece(0, 200, (A, B, time(100)))]
 
 

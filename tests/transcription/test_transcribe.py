@@ -408,7 +408,7 @@ def test_the_language_is_heard_in_the_first_windows(frames, windows, listened, e
         (ENGLISH, {"task": "summarise"}, OptionError, "task: expected 'transcribe' or 'translate', got 'summarise'"),
         (ENGLISH, {"laguage": "fr"}, OptionError, "unknown option 'laguage': did you mean 'language'"),
         (ENGLISH, {"prompt": "x"}, OptionError, "use initial_prompt"),
-        (ENGLISH, {"suppress_tokens": [99999]}, OptionError, "suppress_tokens: 99999"),
+        (ENGLISH, {"suppress_tokens": [99999]}, OptionError, "suppress_tokens: expected ids from -1"),
         (ENGLISH, {"prefix": [99999]}, OptionError, "prefix"),
         (ENGLISH, {"temperature": -1}, OptionError, "temperature"),
         (ENGLISH, {"clip_timestamps": [2, 1]}, OptionError, "clip_timestamps"),

@@ -255,7 +255,7 @@ def test_of_a_long_initial_prompt_the_end_is_told_with_a_warning(count):
         warnings.simplefilter("always")
         run(model, 6000, initial_prompt=text)
     told = [str(warning.message) for warning in caught]
-    assert told == (["initial_prompt: of its 300 tokens only the last 223 are used"] if count == 300 else [])
+    assert told == (["initial_prompt: only the last 223 of its 300 tokens are used"] if count == 300 else [])
     history = t.encode(" " + text)[-223:] + THREE.tokens(t)
     assert [list(asked.prompt) for asked in model.asked] == [history[:223], history[-223:]]
 
