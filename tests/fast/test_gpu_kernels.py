@@ -618,7 +618,7 @@ def test_where_kernels_do_not_compile_there_are_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", refusing(RuntimeError("kernels.cu(7): error: no\nand more")))
     with pytest.warns(UserWarning, match=r"cannot compile the GPU kernels.*kernels.cu\(7\): error: no$"):
         assert load_kernels(np.float32) is None
-    with pytest.warns(UserWarning, match="expected float32 or float16"):
+    with pytest.warns(UserWarning, match="expected weights in float32 or float16"):
         assert load_kernels(np.float64) is None
 
 

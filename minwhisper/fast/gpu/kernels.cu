@@ -1,18 +1,19 @@
-// The kernels of the GPU engine: everything that is not a large matrix product, which is left to cuBLAS.
+// The kernels of the GPU engine: everything except large matrix products, which cuBLAS computes.
 //
-// Everything is row-major, and shapes are by the letters of layers.py. Activations are float. Weights, keys and values
-// are weight_t, float or, with -DHALF, half: they are widened as they are read, and all arithmetic is in float.
+// All arrays are row-major, and shapes use the letters of model/layers.py. Activations are float. Weights, keys and
+// values are weight_t: float or, with -DHALF, half. They are widened when they are read, and all arithmetic is in
+// float.
 //
-// While decoding, a row is one token of one sequence at one position; R is the number of rows. A step of the decoder is
-// one CUDA graph that is replayed for every token, so nothing here allocates, and everything that changes from step to
-// step is read from a table in the GPU's memory (see gpu_table.py): how many rows there are, their tokens and
-// positions, and the addresses of the keys and values that they attend to. Kernels are launched for `capacity` rows,
-// and blocks of rows that are not there return at once.
+// While decoding, a row is one token of one sequence at one position; R is the number of rows. A decoder step is one
+// CUDA graph, replayed for every token. So nothing here allocates memory, and everything that changes between steps is
+// read from a table in the GPU's memory (see table.py): the number of rows, their tokens and positions, and the
+// addresses of the keys and values that they attend to. Kernels are launched for `capacity` rows, and blocks beyond the
+// last row return at once.
 //
-// Sums are taken in a fixed order: the same input gives the same bits.
+// Sums are taken in a fixed order, so the same input gives the same bits.
 //
-// gpu_kernels.py puts the constants before this text: those of GELU from layers.py, the layout of the table, and those
-// by which it chooses grids and shared memory.
+// kernels.py inserts constants before this text: GELU's coefficients, the layout of the table, and the sizes from which
+// it computes grids and shared memory.
 
 #ifdef HALF
 #include <cuda_fp16.h>
@@ -23,11 +24,11 @@ typedef float weight_t;
 
 constexpr int WARP = 32;
 constexpr int WARPS = THREADS / WARP;
-constexpr unsigned ALL = 0xffffffff;           // of a warp's threads
-constexpr int TEAM = 8;                        // threads that compare a query with a key
-constexpr int VECTOR = 16 / sizeof(weight_t);  // values of a weight that one load of 16 bytes brings
+constexpr unsigned FULL_MASK = 0xffffffff;     // all threads of a warp
+constexpr int TEAM = 8;                        // threads that compute one attention score
+constexpr int VECTOR = 16 / sizeof(weight_t);  // values of a weight in one load of 16 bytes
 
-// Its size in bytes is given at the launch. Four values at a time are read from it.
+// The launch sets its size. It is read in groups of four values.
 extern __shared__ __align__(16) float shared[];
 
 // ------------------------------------------------------------------------------------------ values
@@ -37,7 +38,7 @@ __device__ float widen(float x) { return x; }
 #ifdef HALF
 __device__ float widen(__half x) { return __half2float(x); }
 
-struct __align__(8) Halves {
+struct __align__(8) Half4 {
     __half x, y, z, w;
 };
 #endif
@@ -50,20 +51,20 @@ __device__ weight_t narrow(float x) {
 #endif
 }
 
-// Four values in one load; their address has to be a multiple of their size.
+// Load four values at once, from an address that is a multiple of their size.
 __device__ float4 four(const float* at) { return *reinterpret_cast<const float4*>(at); }
 
 #ifdef HALF
-__device__ float4 widen(const Halves& read) {
+__device__ float4 widen(const Half4& read) {
     return make_float4(widen(read.x), widen(read.y), widen(read.z), widen(read.w));
 }
 
-__device__ float4 four(const __half* at) { return widen(*reinterpret_cast<const Halves*>(at)); }
+__device__ float4 four(const __half* at) { return widen(*reinterpret_cast<const Half4*>(at)); }
 #endif
 
-// VECTOR values of a weight, from an address that is a multiple of 16, in one load.
+// Load VECTOR values of a weight at once, from an address that is a multiple of 16.
 #ifdef HALF
-typedef Halves Quad;
+typedef Half4 Quad;
 #else
 typedef float4 Quad;
 __device__ float4 widen(const float4& read) { return read; }
@@ -81,7 +82,7 @@ __device__ float dot(float4 a, float4 b, float sum) {
     return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
-// The exact GELU, as in layers.py: x/2 (1 + tanh(x p(x²))).
+// The exact GELU of model/layers.py: x/2 (1 + tanh(x p(x²))).
 __device__ float exact_gelu(float x) {
     const float coefficients[] = GELU_COEFFICIENTS;
     constexpr int count = sizeof(coefficients) / sizeof(float);
@@ -92,21 +93,23 @@ __device__ float exact_gelu(float x) {
     return 0.5f * x * (1.0f + tanhf(x * p));
 }
 
-// ------------------------------------------------------------------------------------------ threads together
+// ------------------------------------------------------------------------------------------ sums and maxima over
+// threads
 
 __device__ float warp_sum(float value) {
 #pragma unroll
-    for (int apart = WARP / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(ALL, value, apart);
+    for (int offset = WARP / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(FULL_MASK, value, offset);
     return value;
 }
 
 __device__ float warp_max(float value) {
 #pragma unroll
-    for (int apart = WARP / 2; apart > 0; apart /= 2) value = fmaxf(value, __shfl_xor_sync(ALL, value, apart));
+    for (int offset = WARP / 2; offset > 0; offset /= 2)
+        value = fmaxf(value, __shfl_xor_sync(FULL_MASK, value, offset));
     return value;
 }
 
-// Of a block's threads; each gets it. `shared` has to hold a float per warp, and may be in use before the call.
+// The sum over a block's threads, returned to each of them. It overwrites one float per warp of `shared`.
 __device__ float block_sum(float value) {
     value = warp_sum(value);
     __syncthreads();
@@ -127,9 +130,9 @@ __device__ float block_max(float value) {
     return value;
 }
 
-// ------------------------------------------------------------------------------------------ around the products
+// ------------------------------------------------------------------------------------------ around large products
 
-// A block per row: x (N, D), weight (D,), bias (D,) -> out (N, D), which may be x.
+// One block per row: x (N, D), weight (D,), bias (D,) -> out (N, D), which may be x.
 extern "C" __global__ void __launch_bounds__(THREADS)
 layer_norm(const float* x, const weight_t* weight, const weight_t* bias, float* out, int width, float eps) {
     x += (size_t)blockIdx.x * width;
@@ -144,8 +147,8 @@ layer_norm(const float* x, const weight_t* weight, const weight_t* bias, float* 
         out[i] = fmaf((x[i] - mean) / deviation, widen(weight[i]), widen(bias[i]));
 }
 
-// A thread per value: x (…, F) of `size` values becomes gelu(x + bias) + residual, with or without GELU; bias (F,) and
-// residual (size,), which has the dtype of the weights, may be null.
+// x = gelu(x + bias) + residual, with or without GELU. One thread per value: x (…, F) has `size` values. bias (F,) and
+// residual, in the dtype of the weights, may be null.
 extern "C" __global__ void __launch_bounds__(THREADS)
 epilogue(float* x, const weight_t* bias, const weight_t* residual, int gelu, int width, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -157,7 +160,7 @@ epilogue(float* x, const weight_t* bias, const weight_t* residual, int gelu, int
     x[i] = value;
 }
 
-// A block per row of scores (…, T), in place.
+// In place, one block per row of scores (…, T).
 extern "C" __global__ void __launch_bounds__(THREADS)
 softmax(float* scores, int columns) {
     scores += (size_t)blockIdx.x * columns;
@@ -173,24 +176,25 @@ softmax(float* scores, int columns) {
     for (int i = threadIdx.x; i < columns; i += blockDim.x) scores[i] /= sum;
 }
 
-// A thread per value of columns (⌈T / stride⌉, I, 3): what each output of a convolution with kernel 3 and a zero of
-// padding at both ends sees. The input (T, I) is `by_time` and `by_channel` values apart.
+// The inputs of each output of a convolution with kernel 3 and padding 1: x (T, I) -> columns (⌈T / stride⌉, I, 3). One
+// thread per value of columns. `by_time` and `by_channel` are the strides of x, in values.
 extern "C" __global__ void __launch_bounds__(THREADS)
-im2col(const float* x, float* columns, int length, int channels, int stride, int by_time, int by_channel, int size) {
+im2col(const float* x, float* columns, int length, int channels, int stride, int by_time, int by_channel,
+       int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
     const int time = i / (3 * channels) * stride + i % 3 - 1, channel = i / 3 % channels;
     columns[i] = time < 0 || time >= length ? 0.0f : x[(size_t)time * by_time + (size_t)channel * by_channel];
 }
 
-// A thread per value: out = x + bias in the dtype of the weights. x (…, F) of `size` values, bias (F,) or null.
+// out = x + bias, in the dtype of the weights. One thread per value: x (…, F) has `size` values; bias (F,) or null.
 extern "C" __global__ void __launch_bounds__(THREADS)
 add_bias_cast(const float* x, const weight_t* bias, weight_t* out, int width, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < size) out[i] = narrow(x[i] + (bias ? widen(bias[i % width]) : 0.0f));
 }
 
-// A thread per value: a weight of `size` values in float.
+// A weight of `size` values in float. One thread per value.
 extern "C" __global__ void __launch_bounds__(THREADS)
 widen_weight(const weight_t* weight, float* out, int size) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -205,22 +209,23 @@ __device__ long long field(const long long* table, int capacity, int name, int r
     return table[HEADER + name * capacity + row];
 }
 
-// Where the keys and values of a row's sequence are: for each position the address of an array (L, 2, P, D).
+// The addresses of the slots of a row's sequence, one per position. A slot is (L, 2, P, D).
 __device__ const long long* slot_addresses(const long long* table, int capacity, int row, int positions) {
     return table + HEADER + FIELDS * capacity + field(table, capacity, SEQUENCE, row) * positions;
 }
 
-// Where a row's own key (which = 0) or value (1) is kept.
+// The address of a row's own key (which = 0) or value (1) in its slot.
 __device__ weight_t* kv_address(const long long* table, int capacity, int row, int positions, int width, int layer,
-                               int which) {
+                                int which) {
     const long long position = field(table, capacity, POSITION, row);
     weight_t* slot = (weight_t*)slot_addresses(table, capacity, row, positions)[position];
     return slot + ((2 * layer + which) * (size_t)positions + position) * width;
 }
 
-// A block per row: table of tokens (V, D), positions (P, D) -> x (R, D).
+// One block per row: embeddings of tokens (V, D) and positions (P, D) -> x (R, D).
 extern "C" __global__ void __launch_bounds__(THREADS)
-embed(const long long* table, int capacity, const weight_t* tokens, const weight_t* positions, float* x, int width) {
+embed(const long long* table, int capacity, const weight_t* tokens, const weight_t* positions, float* x,
+      int width) {
     const int row = blockIdx.x;
     if (row >= row_count(table)) return;
     tokens += field(table, capacity, TOKEN, row) * width;
@@ -229,11 +234,11 @@ embed(const long long* table, int capacity, const weight_t* tokens, const weight
     for (int i = threadIdx.x; i < width; i += blockDim.x) x[i] = widen(tokens[i]) + widen(positions[i]);
 }
 
-// A block per row, for rows whose products cuBLAS has computed: keys (R, D) and values (R, D) without their bias (D,)
-// into the places of the rows.
+// Write keys (R, D) and values (R, D) plus their bias (D,), computed by cuBLAS, to the slots of the rows. One block per
+// row.
 extern "C" __global__ void __launch_bounds__(THREADS)
-write_kv(const long long* table, int capacity, const float* keys, const float* values, const weight_t* bias, int layer,
-         int positions, int width) {
+write_kv(const long long* table, int capacity, const float* keys, const float* values, const weight_t* bias,
+         int layer, int positions, int width) {
     const int row = blockIdx.x;
     if (row >= row_count(table)) return;
     weight_t* key = kv_address(table, capacity, row, positions, width, layer, 0);
@@ -244,21 +249,21 @@ write_kv(const long long* table, int capacity, const float* keys, const float* v
     }
 }
 
-// ------------------------------------------------------------------------------------------ products of few rows
+// ------------------------------------------------------------------------------------------ products with few rows
 
-struct Product {
+struct LinearArguments {
     const weight_t *weight, *bias, *norm_weight, *norm_bias;  // all but the first may be null
     const float* residual;                                    // (R, O) or null
-    float* y;                                                 // (R, O), if `keep` is negative
+    float* y;                                                 // (R, O), if `kv` is negative
     const long long* table;
     int capacity, inner, outer, gelu, split, staged;
-    int keep;  // 0: the outputs are the rows' keys, and 1: their values, which go to their places
+    int kv;  // 0 if the outputs are the rows' keys, 1 if values, which go to the slots
     int layer, positions;
     float eps;
 };
 
-// The mean and the deviation of rows of x (rows, I), a warp per row, into shared memory: (2, ROWS_PER_PASS).
-__device__ void moments(const float* x, int rows, int inner, float eps, float* into) {
+// Mean and standard deviation of the rows of x (rows, I), into shared memory (2, ROWS_PER_PASS). One warp per row.
+__device__ void norm_statistics(const float* x, int rows, int inner, float eps, float* into) {
     const int lane = threadIdx.x % WARP, row = threadIdx.x / WARP;
     if (row < rows) {
         x += (size_t)row * inner;
@@ -276,18 +281,18 @@ __device__ void moments(const float* x, int rows, int inner, float eps, float* i
     __syncthreads();
 }
 
-// Part of the rows of x (rows, I), normed if there are weights for it, into shared memory: (ROWS, tile). Beyond the
-// last row comes the last one again.
+// Copy `count` columns of x (rows, I), normed if there are weights for it, to shared memory (ROWS, tile). The last row
+// is repeated up to ROWS.
 template <int ROWS>
-__device__ void stage(const Product& its, const float* x, int rows, int start, int count, int tile,
-                      const float* statistics) {
-    if (its.inner % 4) {
+__device__ void stage_rows(const LinearArguments& args, const float* x, int rows, int start, int count, int tile,
+                           const float* statistics) {
+    if (args.inner % 4) {
         for (int i = threadIdx.x; i < ROWS * count; i += THREADS) {
-            const int row = i / count, k = i - row * count, mine = min(row, rows - 1);
-            float value = x[(size_t)mine * its.inner + start + k];
-            if (its.norm_weight)
-                value = fmaf((value - statistics[mine]) / statistics[ROWS_PER_PASS + mine], widen(its.norm_weight[start + k]),
-                             widen(its.norm_bias[start + k]));
+            const int row = i / count, k = i - row * count, source = min(row, rows - 1);
+            float value = x[(size_t)source * args.inner + start + k];
+            if (args.norm_weight)
+                value = fmaf((value - statistics[source]) / statistics[ROWS_PER_PASS + source],
+                             widen(args.norm_weight[start + k]), widen(args.norm_bias[start + k]));
             shared[row * tile + k] = value;
         }
         return;
@@ -295,11 +300,11 @@ __device__ void stage(const Product& its, const float* x, int rows, int start, i
     const int fours = count / 4;
 #pragma unroll 2
     for (int i = threadIdx.x; i < ROWS * fours; i += THREADS) {
-        const int row = i / fours, k = 4 * (i - row * fours), mine = min(row, rows - 1);
-        float4 value = four(x + (size_t)mine * its.inner + start + k);
-        if (its.norm_weight) {
-            const float mean = statistics[mine], scale = 1.0f / statistics[ROWS_PER_PASS + mine];
-            const float4 weight = four(its.norm_weight + start + k), bias = four(its.norm_bias + start + k);
+        const int row = i / fours, k = 4 * (i - row * fours), source = min(row, rows - 1);
+        float4 value = four(x + (size_t)source * args.inner + start + k);
+        if (args.norm_weight) {
+            const float mean = statistics[source], scale = 1.0f / statistics[ROWS_PER_PASS + source];
+            const float4 weight = four(args.norm_weight + start + k), bias = four(args.norm_bias + start + k);
             value.x = fmaf((value.x - mean) * scale, weight.x, bias.x);
             value.y = fmaf((value.y - mean) * scale, weight.y, bias.y);
             value.z = fmaf((value.z - mean) * scale, weight.z, bias.z);
@@ -313,61 +318,63 @@ template <int ROWS>
 __device__ void accumulate(const Vector* values, const float* staged, int tile, float (*sums)[ROWS]) {
 #pragma unroll
     for (int v = 0; v < VECTOR / 4; v++) {
-        float4 ours[OUTPUTS_PER_WARP];
+        float4 weights[OUTPUTS_PER_WARP];
 #pragma unroll
-        for (int o = 0; o < OUTPUTS_PER_WARP; o++) ours[o] = widen(values[o].parts[v]);
+        for (int o = 0; o < OUTPUTS_PER_WARP; o++) weights[o] = widen(values[o].parts[v]);
 #pragma unroll
         for (int row = 0; row < ROWS; row++) {
-            const float4 theirs = four(staged + row * tile + 4 * v);
+            const float4 input = four(staged + row * tile + 4 * v);
 #pragma unroll
-            for (int o = 0; o < OUTPUTS_PER_WARP; o++) sums[o][row] = dot(ours[o], theirs, sums[o][row]);
+            for (int o = 0; o < OUTPUTS_PER_WARP; o++) sums[o][row] = dot(weights[o], input, sums[o][row]);
         }
     }
 }
 
-// Up to ROWS rows of x times a matrix: reading the matrix takes the time, so each of its values is read once for all of
-// the rows. `split` warps share the sums of OUTPUTS_PER_WARP outputs, each thread a part of them. The rows, normed if there are
-// weights for it, wait in shared memory, as much of them as there is room for; beyond the last row, the last. What does
-// not depend on x, the first values of the weights and the bias, is read before it.
+// Multiply up to ROWS rows of x by a matrix. Reading the matrix takes most of the time, so each of its values is read
+// once for all rows. `split` warps share the sums of OUTPUTS_PER_WARP outputs, and each thread adds up a part of them.
+// The rows, normed if there are weights for it, are in shared memory, as many columns as fit. The first weights and the
+// bias do not depend on x, so they are read before x.
 template <int ROWS>
-__device__ void multiply(const Product& its, const float* x, int first_row, int rows) {
-    const int inner = its.inner, outer = its.outer, split = its.split;
-    const int tile = min(inner, its.staged / ROWS / (VECTOR * WARP) * (VECTOR * WARP));
-    float* const statistics = shared + its.staged;  // (2, ROWS_PER_PASS)
+__device__ void linear_rows(const LinearArguments& args, const float* x, int first_row, int rows) {
+    const int inner = args.inner, outer = args.outer, split = args.split;
+    const int tile = min(inner, args.staged / ROWS / (VECTOR * WARP) * (VECTOR * WARP));
+    float* const statistics = shared + args.staged;         // (2, ROWS_PER_PASS)
     float* const partial = statistics + 2 * ROWS_PER_PASS;  // (WARPS, OUTPUTS_PER_WARP · ROWS)
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int group = warp / split, part = warp % split, together = WARPS / split * OUTPUTS_PER_WARP;
-    const bool aligned = inner % VECTOR == 0 && (size_t)its.weight % 16 == 0;
-    const int begin = blockIdx.x * together, step = VECTOR * WARP * split;
-    for (int first = begin; first < outer; first += gridDim.x * together) {
+    const int group = warp / split, part = warp % split, outputs_per_block = WARPS / split * OUTPUTS_PER_WARP;
+    const bool aligned = inner % VECTOR == 0 && (size_t)args.weight % 16 == 0;
+    const int begin = blockIdx.x * outputs_per_block, step = VECTOR * WARP * split;
+    for (int first = begin; first < outer; first += gridDim.x * outputs_per_block) {
         const int output = first + group * OUTPUTS_PER_WARP;
-        const int o = output + lane / ROWS, row = lane % ROWS;  // the output that this thread finishes
+        const int o = output + lane / ROWS, row = lane % ROWS;  // the output that this thread writes
         const bool finishes = part == 0 && lane < OUTPUTS_PER_WARP * ROWS && row < rows && o < outer;
         const int place = (first_row + row) * outer + o;
-        const float bias = finishes && its.bias ? widen(its.bias[o]) : 0.0f;
+        const float bias = finishes && args.bias ? widen(args.bias[o]) : 0.0f;
         float sums[OUTPUTS_PER_WARP][ROWS] = {};
         for (int start = 0; start < inner; start += tile) {
             const int count = min(tile, inner - start);
-            const weight_t* of[OUTPUTS_PER_WARP];  // beyond the last output, the last: computed, and not written
+            const weight_t* weights[OUTPUTS_PER_WARP];  // the last output is repeated, but written once
 #pragma unroll
-            for (int o = 0; o < OUTPUTS_PER_WARP; o++) of[o] = its.weight + (size_t)min(output + o, outer - 1) * inner + start;
+            for (int o = 0; o < OUTPUTS_PER_WARP; o++)
+                weights[o] = args.weight + (size_t)min(output + o, outer - 1) * inner + start;
             const int vectors = aligned ? count / VECTOR * VECTOR : 0;
             int i = VECTOR * (part * WARP + lane);
             Vector values[OUTPUTS_PER_WARP];
             if (i < vectors)
 #pragma unroll
-                for (int o = 0; o < OUTPUTS_PER_WARP; o++) values[o] = load(of[o] + i);
-            if (first == begin || inner > tile) {  // otherwise they are there
-                if (its.norm_weight && first == begin && start == 0) moments(x, rows, inner, its.eps, statistics);
+                for (int o = 0; o < OUTPUTS_PER_WARP; o++) values[o] = load(weights[o] + i);
+            if (first == begin || inner > tile) {  // otherwise they are still there
+                if (args.norm_weight && first == begin && start == 0)
+                    norm_statistics(x, rows, inner, args.eps, statistics);
                 __syncthreads();
-                stage<ROWS>(its, x, rows, start, count, tile, statistics);
+                stage_rows<ROWS>(args, x, rows, start, count, tile, statistics);
                 __syncthreads();
             }
             if (i < vectors) accumulate<ROWS>(values, shared + i, tile, sums);
-#pragma unroll(ROWS > 1 ? 1 : 4)  // what the registers hold
+#pragma unroll(ROWS > 1 ? 1 : 4)  // what fits into registers
             for (i += step; i < vectors; i += step) {
 #pragma unroll
-                for (int o = 0; o < OUTPUTS_PER_WARP; o++) values[o] = load(of[o] + i);
+                for (int o = 0; o < OUTPUTS_PER_WARP; o++) values[o] = load(weights[o] + i);
                 accumulate<ROWS>(values, shared + i, tile, sums);
             }
             for (int i = vectors + part * WARP + lane; i < count; i += WARP * split)
@@ -375,87 +382,77 @@ __device__ void multiply(const Product& its, const float* x, int first_row, int 
                 for (int row = 0; row < ROWS; row++)
 #pragma unroll
                     for (int o = 0; o < OUTPUTS_PER_WARP; o++)
-                        sums[o][row] = fmaf(widen(of[o][i]), shared[row * tile + i], sums[o][row]);
+                        sums[o][row] = fmaf(widen(weights[o][i]), shared[row * tile + i], sums[o][row]);
         }
-        const float residual = finishes && its.residual ? its.residual[place] : 0.0f;
-        float mine = 0.0f;
+        const float residual = finishes && args.residual ? args.residual[place] : 0.0f;
+        float sum_of_lane = 0.0f;
 #pragma unroll
         for (int o = 0; o < OUTPUTS_PER_WARP; o++)
 #pragma unroll
             for (int row = 0; row < ROWS; row++) {
                 const float sum = warp_sum(sums[o][row]);
-                if (lane == o * ROWS + row) mine = sum;
+                if (lane == o * ROWS + row) sum_of_lane = sum;
             }
         if (split > 1) {
-            __syncthreads();  // the partial sums of the outputs before have been read
-            if (lane < OUTPUTS_PER_WARP * ROWS) partial[warp * OUTPUTS_PER_WARP * ROWS + lane] = mine;
+            __syncthreads();  // the partial sums of the previous outputs have been read
+            if (lane < OUTPUTS_PER_WARP * ROWS) partial[warp * OUTPUTS_PER_WARP * ROWS + lane] = sum_of_lane;
             __syncthreads();
             if (part == 0 && lane < OUTPUTS_PER_WARP * ROWS)
-                for (int other = 1; other < split; other++) mine += partial[(warp + other) * OUTPUTS_PER_WARP * ROWS + lane];
+                for (int other = 1; other < split; other++)
+                    sum_of_lane += partial[(warp + other) * OUTPUTS_PER_WARP * ROWS + lane];
         }
         if (finishes) {
-            mine += bias;
-            if (its.gelu) mine = exact_gelu(mine);
-            if (its.keep < 0)
-                its.y[place] = mine + residual;
+            sum_of_lane += bias;
+            if (args.gelu) sum_of_lane = exact_gelu(sum_of_lane);
+            if (args.kv < 0)
+                args.y[place] = sum_of_lane + residual;
             else
-                kv_address(its.table, its.capacity, first_row + row, its.positions, outer, its.layer, its.keep)[o] =
-                    narrow(mine);
+                kv_address(args.table, args.capacity, first_row + row, args.positions, outer, args.layer, args.kv)[o] =
+                    narrow(sum_of_lane);
         }
     }
 }
 
-// x (R, I), which norm_weight (I,) and norm_bias (I,) norm first if they are not null, weight (O, I), bias (O,) or null,
-// residual (R, O) or null -> y (R, O), which may be the residual: y = gelu(x Wᵀ + b) + residual, with or without GELU.
-// blockIdx.y counts groups of up to ROWS_PER_PASS rows. R is in the table, or 1 without one.
+// y = gelu(norm(x) Wᵀ + b) + residual: x (R, I), weight (O, I) -> y (R, O), which may be the residual. Norm, bias (O,),
+// GELU and residual (R, O) are optional; pointers may be null. blockIdx.y counts groups of up to ROWS_PER_PASS rows. R
+// is in the table, or 1 without one.
 //
-// With three blocks along z, these are the projections of self-attention: weight is that of the queries, which go to y,
-// and key (O, I) and value (O, I), value_bias (O,) give the rows' keys and values, which go to their places.
+// With three blocks along z it computes the projections of self-attention: weight gives the queries, which go to y; key
+// (O, I), value (O, I) and value_bias (O,) give the rows' keys and values, which go to their slots.
 extern "C" __global__ void __launch_bounds__(THREADS, LINEAR_BLOCKS)
 linear(const float* x, const weight_t* weight, const weight_t* bias, const weight_t* norm_weight,
        const weight_t* norm_bias, const float* residual, float* y, const long long* table, int capacity, int inner,
        int outer, int gelu, int split, int staged, float eps, const weight_t* key, const weight_t* value,
        const weight_t* value_bias, int layer, int positions) {
-    const int which = blockIdx.z, first = blockIdx.y * ROWS_PER_PASS, rows = (capacity > 1 ? row_count(table) : 1) - first;
-    const Product its = {which == 0 ? weight : which == 1 ? key : value,
-                         which == 0 ? bias : which == 1 ? nullptr : value_bias,
-                         norm_weight,
-                         norm_bias,
-                         residual,
-                         y,
-                         table,
-                         capacity,
-                         inner,
-                         outer,
-                         gelu,
-                         split,
-                         staged,
-                         which - 1,
-                         layer,
-                         positions,
-                         eps};
+    const int which = blockIdx.z, first = blockIdx.y * ROWS_PER_PASS;
+    const int rows = (capacity > 1 ? row_count(table) : 1) - first;
+    const weight_t* const its_weight = which == 0 ? weight : which == 1 ? key : value;
+    const weight_t* const its_bias = which == 0 ? bias : which == 1 ? nullptr : value_bias;
+    const LinearArguments args = {its_weight, its_bias,  norm_weight, norm_bias, residual, y,
+                                  table,      capacity,  inner,       outer,     gelu,     split,
+                                  staged,     which - 1, layer,       positions, eps};
     x += (size_t)first * inner;
     if (rows == 1)
-        multiply<1>(its, x, first, 1);
+        linear_rows<1>(args, x, first, 1);
     else if (rows == 2)
-        multiply<2>(its, x, first, 2);
+        linear_rows<2>(args, x, first, 2);
     else if (rows >= 3 && rows <= 5)
-        multiply<5>(its, x, first, rows);
+        linear_rows<5>(args, x, first, rows);
     else if (rows > 5)
-        multiply<ROWS_PER_PASS>(its, x, first, min(ROWS_PER_PASS, rows));
+        linear_rows<ROWS_PER_PASS>(args, x, first, min(ROWS_PER_PASS, rows));
 }
 
 // ------------------------------------------------------------------------------------------ attention
 
-// What a block needs to let some rows attend to positions of one head, in shared memory.
-struct Look {
+// The buffers in shared memory with which a block lets some rows attend to positions, for one head.
+struct AttentionBuffers {
     float* queries;  // (rows, K), scaled
     float* highest;  // (rows,) of the scores
     float* sums;     // (rows,) of exp(score - highest)
     float* partial;  // (THREADS, 4)
     float* scores;   // (rows, CHUNK), then exp(score - highest)
 
-    __device__ Look(int rows, int size)
+    __device__ AttentionBuffers(int rows, int size)
         : queries(shared),
           highest(queries + rows * size),
           sums(highest + ROWS_PER_PASS),
@@ -463,37 +460,37 @@ struct Look {
           scores(partial + 4 * THREADS) {}
 };
 
-// Where keys and values of a head are: those of a text, each in an array of its own, or those of a window.
-struct Text {
-    const long long* places;  // from the first position of the chunk
-    size_t keys, values;      // how far from its beginning an array has them for the first position
+// Keys and values of a head: those of a sequence, where each position has its own slot, or those of a window.
+struct SequenceKV {
+    const long long* slots;  // addresses, from the first position of the chunk on
+    size_t keys, values;     // offsets in a slot, for the first position of the chunk
     int width;
-    __device__ const weight_t* key(int i) const { return (const weight_t*)places[i] + keys + (size_t)i * width; }
-    __device__ const weight_t* value(int i) const { return (const weight_t*)places[i] + values + (size_t)i * width; }
+    __device__ const weight_t* key(int i) const { return (const weight_t*)slots[i] + keys + (size_t)i * width; }
+    __device__ const weight_t* value(int i) const { return (const weight_t*)slots[i] + values + (size_t)i * width; }
 };
 
-struct Window {
+struct WindowKV {
     const weight_t *keys, *values;
     int width;
     __device__ const weight_t* key(int i) const { return keys + (size_t)i * width; }
     __device__ const weight_t* value(int i) const { return values + (size_t)i * width; }
 };
 
-// softmax(Q Kᵀ) V of a head over `count` positions: queries (rows, D) from where the head begins -> out (rows, K + 2),
-// whose rows are `apart` values apart: the weighted sum, not divided by the sum of weights; then the highest score and
-// the sum of exp(score - highest).
-template <int MOST, class Source>
-__device__ void attend(const Source& source, const float* queries, int width, float* out, int rows, int count, int size,
-                       int apart) {
-    constexpr int PARTS = MAX_HEAD_WIDTH / (4 * TEAM);  // of a key: a thread has four neighbouring values of each
-    const Look look(rows, size);
+// softmax(Q Kᵀ) V of a head over `count` positions: queries (rows, D), from the head's first value on -> out
+// (rows, K + 2), with `stride` values between rows: the weighted sum before division, the highest score, and the sum of
+// exp(score - highest).
+template <int MAX_ROWS, class Source>
+__device__ void attend_chunk(const Source& source, const float* queries, int width, float* out, int rows, int count,
+                             int size, int stride) {
+    constexpr int PARTS = MAX_HEAD_WIDTH / (4 * TEAM);  // of a key; a thread has four consecutive values of each
+    const AttentionBuffers buffers(rows, size);
     const float scale = 1.0f / sqrtf(size);
     for (int i = threadIdx.x; i < rows * size; i += THREADS)
-        look.queries[i] = queries[(size_t)(i / size) * width + i % size] * scale;
+        buffers.queries[i] = queries[(size_t)(i / size) * width + i % size] * scale;
     __syncthreads();
 
     const int member = threadIdx.x % TEAM, team = threadIdx.x / TEAM;
-    for (int first = 0; first < count; first += THREADS / TEAM) {  // by all threads: a warp adds up together
+    for (int first = 0; first < count; first += THREADS / TEAM) {  // for all threads, because the warp adds up together
         const int position = first + team;
         const weight_t* key = source.key(min(position, count - 1));
         float4 parts[PARTS];
@@ -507,17 +504,17 @@ __device__ void attend(const Source& source, const float* queries, int width, fl
 #pragma unroll
             for (int part = 0; part < PARTS; part++) {
                 const int k = 4 * (part * TEAM + member);
-                if (k < size) sum = dot(parts[part], four(look.queries + row * size + k), sum);
+                if (k < size) sum = dot(parts[part], four(buffers.queries + row * size + k), sum);
             }
 #pragma unroll
-            for (int other = TEAM / 2; other > 0; other /= 2) sum += __shfl_xor_sync(ALL, sum, other);
-            if (member == 0 && position < count) look.scores[row * CHUNK + position] = sum;
+            for (int other = TEAM / 2; other > 0; other /= 2) sum += __shfl_xor_sync(FULL_MASK, sum, other);
+            if (member == 0 && position < count) buffers.scores[row * CHUNK + position] = sum;
         }
     }
     __syncthreads();
 
-    for (int row = threadIdx.x / WARP; row < rows; row += WARPS) {  // a warp per row
-        float* scores = look.scores + row * CHUNK;
+    for (int row = threadIdx.x / WARP; row < rows; row += WARPS) {  // one warp per row
+        float* scores = buffers.scores + row * CHUNK;
         const int lane = threadIdx.x % WARP;
         float highest = scores[0];
         for (int i = lane; i < count; i += WARP) highest = fmaxf(highest, scores[i]);
@@ -529,46 +526,47 @@ __device__ void attend(const Source& source, const float* queries, int width, fl
         }
         sum = warp_sum(sum);
         if (lane == 0) {
-            look.highest[row] = highest;
-            look.sums[row] = sum;
+            buffers.highest[row] = highest;
+            buffers.sums[row] = sum;
         }
     }
     __syncthreads();
 
-    const int fours = size / 4, groups = THREADS / fours;  // a thread has four neighbours of every groups-th position
+    const int fours = size / 4, groups = THREADS / fours;  // a thread has four values of every groups-th position
     const int group = threadIdx.x / fours, k = 4 * (threadIdx.x % fours);
-    float4 sums[MOST] = {};
+    float4 sums[MAX_ROWS] = {};
     if (group < groups)
         for (int position = group; position < count; position += groups) {
             const float4 value = four(source.value(position) + k);
 #pragma unroll
-            for (int row = 0; row < MOST; row++)
+            for (int row = 0; row < MAX_ROWS; row++)
                 if (row < rows) {
-                    const float share = look.scores[row * CHUNK + position];
-                    sums[row].x = fmaf(share, value.x, sums[row].x);
-                    sums[row].y = fmaf(share, value.y, sums[row].y);
-                    sums[row].z = fmaf(share, value.z, sums[row].z);
-                    sums[row].w = fmaf(share, value.w, sums[row].w);
+                    const float weight = buffers.scores[row * CHUNK + position];
+                    sums[row].x = fmaf(weight, value.x, sums[row].x);
+                    sums[row].y = fmaf(weight, value.y, sums[row].y);
+                    sums[row].z = fmaf(weight, value.z, sums[row].z);
+                    sums[row].w = fmaf(weight, value.w, sums[row].w);
                 }
         }
 #pragma unroll
-    for (int row = 0; row < MOST; row++)
-        if (row < rows) {  // by all threads
+    for (int row = 0; row < MAX_ROWS; row++)
+        if (row < rows) {  // the same for all threads
             __syncthreads();
-            *reinterpret_cast<float4*>(look.partial + 4 * threadIdx.x) = sums[row];
+            *reinterpret_cast<float4*>(buffers.partial + 4 * threadIdx.x) = sums[row];
             __syncthreads();
             if (threadIdx.x < size) {
                 float sum = 0.0f;
-                for (int i = 0; i < groups; i++) sum += look.partial[i * size + threadIdx.x];
-                out[(size_t)row * apart + threadIdx.x] = sum;
+                for (int i = 0; i < groups; i++) sum += buffers.partial[i * size + threadIdx.x];
+                out[(size_t)row * stride + threadIdx.x] = sum;
             } else if (threadIdx.x == size) {
-                out[(size_t)row * apart + size] = look.highest[row];
-                out[(size_t)row * apart + size + 1] = look.sums[row];
+                out[(size_t)row * stride + size] = buffers.highest[row];
+                out[(size_t)row * stride + size + 1] = buffers.sums[row];
             }
         }
 }
 
-// Whether this is the last of `count` blocks to come here, whose results are then there to be read past the first cache.
+// Return whether this is the last of `count` blocks to get here. Then it can read the results of the others, bypassing
+// the L1 cache.
 __device__ bool is_last(int* counter, int count) {
     __threadfence();
     __syncthreads();
@@ -583,72 +581,75 @@ __device__ bool is_last(int* counter, int count) {
     return last;
 }
 
-// The chunks of a row and head together: partial (chunks, K + 2) -> out (K,).
-__device__ void combine(const float* partial, float* out, int chunks, int size) {
+// Combine the chunks of a row and head: partial (chunks, K + 2) -> out (K,).
+__device__ void combine_chunks(const float* partial, float* out, int chunks, int size) {
     const int entry = size + 2, k = threadIdx.x;
     if (k >= size) return;
     float highest = __ldcg(partial + size);
     for (int chunk = 1; chunk < chunks; chunk++) highest = fmaxf(highest, __ldcg(partial + chunk * entry + size));
     float sum = 0.0f, mixed = 0.0f;
     for (int chunk = 0; chunk < chunks; chunk++) {
-        const float* its = partial + chunk * entry;
-        const float share = expf(__ldcg(its + size) - highest);
-        sum = fmaf(__ldcg(its + size + 1), share, sum);
-        mixed = fmaf(__ldcg(its + k), share, mixed);
+        const float* chunk_partial = partial + chunk * entry;
+        const float scale = expf(__ldcg(chunk_partial + size) - highest);
+        sum = fmaf(__ldcg(chunk_partial + size + 1), scale, sum);
+        mixed = fmaf(__ldcg(chunk_partial + k), scale, mixed);
     }
     out[k] = mixed / sum;
 }
 
-// Self-attention of rows to their sequences up to themselves: queries (R, D) -> out (R, D). A block per chunk of the
-// positions, head and row; the last one of a head and row combines them. partial (R, H, chunks, K + 2) may hold
-// anything before, counters (R · H,) have to be 0.
+// Self-attention of rows to their sequences up to themselves: queries (R, D) -> out (R, D). One block per chunk of
+// positions, head and row; the last one of a head and row combines the chunks. partial (R, H, chunks, K + 2) is
+// uninitialised, counters (R · H,) have to be 0.
 extern "C" __global__ void __launch_bounds__(THREADS)
-self_attention(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
-            int heads, int size, int layer, int positions) {
+self_attention(const float* queries, const long long* table, int capacity, float* partial, int* counters,
+               float* out, int heads, int size, int layer, int positions) {
     const int start = blockIdx.x * CHUNK, head = blockIdx.y, row = blockIdx.z, width = heads * size;
     if (row >= row_count(table)) return;
     const int count = (int)field(table, capacity, POSITION, row) + 1;
     if (start >= count) return;
     const size_t keys = (2 * layer * (size_t)positions + start) * width + head * size;
-    const Text text = {slot_addresses(table, capacity, row, positions) + start, keys, keys + (size_t)positions * width, width};
+    const SequenceKV sequence = {slot_addresses(table, capacity, row, positions) + start, keys,
+                                 keys + (size_t)positions * width, width};
     const size_t begin = (size_t)row * width + head * size;
-    const int chunks = (count + CHUNK - 1) / CHUNK, one = row * heads + head;
-    partial += (size_t)one * gridDim.x * (size + 2);
-    attend<1>(text, queries + begin, width, partial + blockIdx.x * (size + 2), 1, min(CHUNK, count - start), size, 0);
-    if (is_last(counters + one, chunks)) combine(partial, out + begin, chunks, size);
+    const int chunks = (count + CHUNK - 1) / CHUNK, counter = row * heads + head;
+    partial += (size_t)counter * gridDim.x * (size + 2);
+    attend_chunk<1>(sequence, queries + begin, width, partial + blockIdx.x * (size + 2), 1, min(CHUNK, count - start),
+                    size, 0);
+    if (is_last(counters + counter, chunks)) combine_chunks(partial, out + begin, chunks, size);
 }
 
-// Cross-attention of rows to their windows: queries (R, D), keys and values (L, 2, T, D) per window -> out (R, D). A
-// block per chunk of the positions, head and group of up to ROWS_PER_PASS rows of a window, so that the window is read once for
-// all of them; otherwise as above.
+// Cross-attention of rows to their windows: queries (R, D), keys and values (L, 2, T, D) of a window -> out (R, D). One
+// block per chunk of positions, head and group of up to ROWS_PER_PASS rows of a window, so that the window is read once
+// for the group; otherwise as above.
 extern "C" __global__ void __launch_bounds__(THREADS)
-cross_attention(const float* queries, const long long* table, int capacity, float* partial, int* counters, float* out,
-             int heads, int size, int layer, int positions) {
+cross_attention(const float* queries, const long long* table, int capacity, float* partial, int* counters,
+                float* out, int heads, int size, int layer, int positions) {
     const int start = blockIdx.x * CHUNK, head = blockIdx.y, group = blockIdx.z, width = heads * size;
     if (group >= (int)table[GROUPS_AT]) return;
     const int row = (int)field(table, capacity, FIRST_ROW, group), rows = (int)field(table, capacity, ROW_COUNT, group);
     const weight_t* keys = (const weight_t*)field(table, capacity, CROSS_KV, group);
     keys += (2 * layer * (size_t)positions + start) * width + head * size;
-    const Window window = {keys, keys + (size_t)positions * width, width};
-    const int chunks = gridDim.x, entry = size + 2, apart = heads * chunks * entry;
+    const WindowKV window = {keys, keys + (size_t)positions * width, width};
+    const int chunks = gridDim.x, entry = size + 2, stride = heads * chunks * entry;
     const size_t begin = (size_t)row * width + head * size;
-    partial += (size_t)row * apart + head * chunks * entry;
-    float* mine = partial + blockIdx.x * entry;
+    partial += (size_t)row * stride + head * chunks * entry;
+    float* chunk_partial = partial + blockIdx.x * entry;
     const int count = min(CHUNK, positions - start);
     if (rows == 1)
-        attend<1>(window, queries + begin, width, mine, rows, count, size, apart);
+        attend_chunk<1>(window, queries + begin, width, chunk_partial, rows, count, size, stride);
     else
-        attend<ROWS_PER_PASS>(window, queries + begin, width, mine, rows, count, size, apart);
+        attend_chunk<ROWS_PER_PASS>(window, queries + begin, width, chunk_partial, rows, count, size, stride);
     if (is_last(counters + row * heads + head, chunks))
         for (int i = 0; i < rows; i++)
-            combine(partial + (size_t)i * apart, out + begin + (size_t)i * width, chunks, size);
+            combine_chunks(partial + (size_t)i * stride, out + begin + (size_t)i * width, chunks, size);
 }
 
 // ------------------------------------------------------------------------------------------ choosing tokens
 
-// The tokens that a choice may take: rules.LogitFilters for one row. Text comes before the first timestamp.
+// The tokens that a choice may take: LogitFilters of decoding/logit_filters.py for one row. Ids of text come first,
+// then those of timestamps.
 struct Allowed {
-    const int *suppressed, *blank;  // a bit per token; the second is null once something was said
+    const int *suppressed, *blank;  // one bit per token; the second is null after the first generated token
     int text_from, text_to, times_from, times_to, never;
 
     __device__ bool in(const int* bits, int token) const { return bits[token / 32] >> (token % 32) & 1; }
@@ -658,25 +659,25 @@ struct Allowed {
     }
 };
 
-// A value and where it was; of equal values the first counts.
+// The highest value and its token; of equal values, the first token.
 struct Best {
     float value;
     int token;
 
-    __device__ void take(float other, int where) {
-        if (other > value || (other == value && (unsigned)where < (unsigned)token)) {
+    __device__ void update(float other, int id) {
+        if (other > value || (other == value && (unsigned)id < (unsigned)token)) {
             value = other;
-            token = where;
+            token = id;
         }
     }
 };
 
 __device__ Best block_best(Best mine) {
 #pragma unroll
-    for (int apart = WARP / 2; apart > 0; apart /= 2) {
-        const float value = __shfl_xor_sync(ALL, mine.value, apart);
-        const int token = __shfl_xor_sync(ALL, mine.token, apart);
-        mine.take(value, token);
+    for (int offset = WARP / 2; offset > 0; offset /= 2) {
+        const float value = __shfl_xor_sync(FULL_MASK, mine.value, offset);
+        const int token = __shfl_xor_sync(FULL_MASK, mine.token, offset);
+        mine.update(value, token);
     }
     int* const tokens = (int*)shared + WARPS;
     __syncthreads();
@@ -685,22 +686,22 @@ __device__ Best block_best(Best mine) {
         tokens[threadIdx.x / WARP] = mine.token;
     }
     __syncthreads();
-    for (int warp = 0; warp < WARPS; warp++) mine.take(shared[warp], tokens[warp]);
+    for (int warp = 0; warp < WARPS; warp++) mine.update(shared[warp], tokens[warp]);
     return mine;
 }
 
-// The sum of a block's threads in the order of their numbers, and for each thread what comes before it.
+// The sum over a block's threads, and for each thread the sum over the threads before it.
 struct Scan {
     double before, sum;
 };
 
 __device__ Scan block_scan(double value) {
-    double* const sums = (double*)shared;  // (THREADS,): of each thread and those before it
+    double* const sums = (double*)shared;  // (THREADS,), each including the threads before it
     __syncthreads();
     sums[threadIdx.x] = value;
-    for (int apart = 1; apart < THREADS; apart *= 2) {
+    for (int offset = 1; offset < THREADS; offset *= 2) {
         __syncthreads();
-        const double other = threadIdx.x >= apart ? sums[threadIdx.x - apart] : 0.0;
+        const double other = threadIdx.x >= offset ? sums[threadIdx.x - offset] : 0.0;
         __syncthreads();
         sums[threadIdx.x] += other;
     }
@@ -710,26 +711,26 @@ __device__ Scan block_scan(double value) {
     return scan;
 }
 
-// What a block finds in its slice of the vocabulary, for text and for timestamps.
-struct Part {
-    float best;     // the highest logit,
-    int token;      // where it is, or -1,
-    float sum;      // the sum of exp(logit - highest),
+// The results of a block for its slice of the vocabulary; separate for text and for timestamps.
+struct SlicePart {
+    float best;  // the highest logit
+    int token;   // its token, or -1
+    float sum;   // of exp(logit - highest)
     float unused;
-    double heated;  // and that of exp((logit - highest) / temperature)
+    double sample_sum;  // of exp((logit - highest) / temperature)
 };
 
 struct Slice {
-    Part parts[2];
-    float values[2][MAX_TOP];  // the highest logits,
-    int tokens[2][MAX_TOP];    // and where they are
+    SlicePart parts[2];
+    float values[2][MAX_TOP];  // the highest logits
+    int tokens[2][MAX_TOP];    // and their tokens
 };
 
-// The choice of the block's slice, of which it is one of SLICES.
+// A choice, made by SLICES blocks.
 struct Choice {
     const float* logits;
     Allowed allowed;
-    int vocabulary, first, slice, kind, top;  // first: of timestamps
+    int vocabulary, first, slice, kind, top;  // first: the first timestamp
     double temperature;
 
     __device__ int slice_begin(int number) const { return min(vocabulary, number * slice); }
@@ -743,69 +744,74 @@ struct Choice {
         return part ? to : max(slice_begin(number), min(to, first));
     }
     __device__ bool counts(int token) const { return kind == PROBE || allowed(token); }
-    __device__ double heat(float logit, float highest) const { return exp(((double)logit - highest) / temperature); }
+    __device__ double sample_weight(float logit, float highest) const {
+        return exp(((double)logit - highest) / temperature);
+    }
 };
 
-// What a slice has of one part.
-__device__ void look(const Choice& its, int number, int part, Slice* into) {
-    const int begin = its.begin(number, part), end = its.end(number, part);
+// Compute a slice's results for text (part = 0) or timestamps (1).
+__device__ void scan_slice(const Choice& choice, int number, int part, Slice* into) {
+    const int begin = choice.begin(number, part), end = choice.end(number, part);
     Best best = {-infinity(), -1};
     for (int token = begin + threadIdx.x; token < end; token += THREADS)
-        if (its.counts(token)) best.take(its.logits[token], token);
+        if (choice.counts(token)) best.update(choice.logits[token], token);
     best = block_best(best);
     float sum = 0.0f;
-    double heated = 0.0;
+    double sample_sum = 0.0;
     for (int token = begin + threadIdx.x; token < end; token += THREADS)
-        if (its.counts(token)) {
-            sum += expf(its.logits[token] - best.value);
-            if (its.kind == SAMPLE) heated += its.heat(its.logits[token], best.value);
+        if (choice.counts(token)) {
+            sum += expf(choice.logits[token] - best.value);
+            if (choice.kind == SAMPLE) sample_sum += choice.sample_weight(choice.logits[token], best.value);
         }
     sum = block_sum(sum);
-    if (its.kind == SAMPLE) heated = block_scan(heated).sum;
-    if (threadIdx.x == 0) into->parts[part] = {best.value, best.token, sum, 0.0f, heated};
-    for (int i = 0; i < its.top; i++) {
+    if (choice.kind == SAMPLE) sample_sum = block_scan(sample_sum).sum;
+    if (threadIdx.x == 0) into->parts[part] = {best.value, best.token, sum, 0.0f, sample_sum};
+    for (int i = 0; i < choice.top; i++) {
         if (threadIdx.x == 0) {
             into->values[part][i] = best.value;
             into->tokens[part][i] = best.token;
         }
-        if (i + 1 == its.top || best.token < 0) {  // by all threads
-            if (threadIdx.x == 0 && i + 1 < its.top) into->tokens[part][i + 1] = -1;
+        if (i + 1 == choice.top || best.token < 0) {  // the same for all threads
+            if (threadIdx.x == 0 && i + 1 < choice.top) into->tokens[part][i + 1] = -1;
             break;
         }
         Best next = {-infinity(), -1};
         for (int token = begin + threadIdx.x; token < end; token += THREADS) {
-            const float value = its.logits[token];
-            if ((value < best.value || (value == best.value && token > best.token)) && its.counts(token))
-                next.take(value, token);
+            const float value = choice.logits[token];
+            if ((value < best.value || (value == best.value && token > best.token)) && choice.counts(token))
+                next.update(value, token);
         }
         best = block_best(next);
     }
 }
 
-// A value that another block has written, past the first cache.
-__device__ int fresh(const int* at) { return __float_as_int(__ldcg((const float*)at)); }
-__device__ double fresh(const double* at) {
+// Read a value that another block has written, bypassing the L1 cache.
+__device__ int read_uncached(const int* at) { return __float_as_int(__ldcg((const float*)at)); }
+__device__ double read_uncached(const double* at) {
     const int* halves = (const int*)at;
-    return __longlong_as_double((long long)fresh(halves + 1) << 32 | (unsigned)fresh(halves));
+    return __longlong_as_double((long long)read_uncached(halves + 1) << 32 | (unsigned)read_uncached(halves));
 }
 
-// The first token at which the sum of exp((logit - highest) / temperature) exceeds that share of the sum of all.
-__device__ int draw(const Choice& its, const Slice* slices, float highest, bool only_times, double share) {
-    double* const found = (double*)shared + THREADS;  // behind what a scan needs: the place, and what comes before it
+// Sample a token: the first at which the running sum of exp((logit - highest) / temperature) exceeds `draw` times the
+// sum of all.
+__device__ int sample_token(const Choice& choice, const Slice* slices, float highest, bool only_times, double draw) {
+    // After the buffer of block_scan: the index of a slice and part, and the sum to reach in it.
+    double* const found = (double*)shared + THREADS;
     __syncthreads();
     if (threadIdx.x == 0) {
         double total = 0.0;
         for (int pass = 0; pass < 2; pass++) {
-            const double wanted = share * total;
+            const double wanted = draw * total;
             double reached = 0.0;
             found[0] = -1.0;
             for (int i = 0; i < 2 * SLICES; i++) {
                 if (only_times && i % 2 == 0) continue;
-                const Part* part = slices[i / 2].parts + i % 2;
-                if (fresh(&part->token) < 0) continue;
-                const double weight = fresh(&part->heated) * its.heat(__ldcg(&part->best), highest);
+                const SlicePart* part = slices[i / 2].parts + i % 2;
+                if (read_uncached(&part->token) < 0) continue;
+                const double weight =
+                    read_uncached(&part->sample_sum) * choice.sample_weight(__ldcg(&part->best), highest);
                 if (pass) {
-                    found[0] = i;  // the last there is, if rounding takes us past all of them
+                    found[0] = i;  // or the last part, if rounding takes the sum past all of them
                     found[1] = wanted - reached;
                     if (reached + weight > wanted) break;
                 }
@@ -818,18 +824,18 @@ __device__ int draw(const Choice& its, const Slice* slices, float highest, bool 
     const int place = (int)found[0];
     const double wanted = found[1];
     if (place < 0) return -1;
-    const int from = its.begin(place / 2, place % 2), to = its.end(place / 2, place % 2);
+    const int from = choice.begin(place / 2, place % 2), to = choice.end(place / 2, place % 2);
     const int each = (to - from + THREADS - 1) / THREADS;
     const int begin = min(to, from + (int)threadIdx.x * each), end = min(to, begin + each);
     double sum = 0.0;
     int last = -1;
     for (int token = begin; token < end; token++)
-        if (its.counts(token)) {
-            sum += its.heat(its.logits[token], highest);
+        if (choice.counts(token)) {
+            sum += choice.sample_weight(choice.logits[token], highest);
             last = token;
         }
     const double before = block_scan(sum).before;
-    Best latest = {last < 0 ? -infinity() : (float)last, last};  // where it is, if rounding takes us past all of them
+    Best latest = {last < 0 ? -infinity() : (float)last, last};  // the token if rounding takes the sum past all of them
     latest = block_best(latest);
     int* const drawn = (int*)(found + 2);
     __syncthreads();
@@ -838,8 +844,8 @@ __device__ int draw(const Choice& its, const Slice* slices, float highest, bool 
     if (before <= wanted && wanted < before + sum) {
         double reached = before;
         for (int token = begin; token < end; token++)
-            if (its.counts(token)) {
-                reached += its.heat(its.logits[token], highest);
+            if (choice.counts(token)) {
+                reached += choice.sample_weight(choice.logits[token], highest);
                 last = token;
                 if (reached > wanted) break;
             }
@@ -849,104 +855,110 @@ __device__ int draw(const Choice& its, const Slice* slices, float highest, bool 
     return *drawn;
 }
 
-// SLICES blocks per choice: from logits (N, V) to tokens and their log-probabilities, out (choices, top, 2) as int32:
-// what the filters of rules.py, log_softmax and a choice of search.py compute. What a choice is, is in the table; there is
-// also the choice of no token, which returns the probability of one among all. If the table says so, a choice is
-// entered there as the next token of its row. The last block of a choice makes it from the slices (choices, SLICES).
+// Choose tokens: logits (N, V) -> out (choices, top, 2), tokens and the bits of their log-probabilities as int32. It
+// does the work of LogitFilters, log_softmax and a KernelSampler of decoding/search.py. The table describes each
+// choice. A probe chooses no token but returns the probability of one. If the table says so, a choice becomes the next
+// token of its row in the table. SLICES blocks per choice compute slices (choices, SLICES), and the last one combines
+// them.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-choose_tokens(const float* logits, long long* table, int capacity, int vocabulary, int* slices_of_all, int* counters, int* out) {
+choose_tokens(const float* logits, long long* table, int capacity, int vocabulary, int* slices_of_all,
+              int* counters, int* out) {
     const int number = blockIdx.y;
     if (number >= (int)table[CHOICES_AT]) return;
     const int top = (int)table[TOP_AT];
     const int* filters = (const int*)field(table, capacity, FILTERS, number);
-    const int eot = filters[0], times = filters[1], no_timestamps = filters[2], latest = filters[4];
+    const int eot = filters[0], has_timestamps = filters[1], no_timestamps = filters[2], max_initial = filters[4];
     const int words = (vocabulary + 31) / 32;
-    const int said = (int)field(table, capacity, GENERATED, number), last = (int)field(table, capacity, LAST, number);
-    const int before = (int)field(table, capacity, PREVIOUS, number), time = (int)field(table, capacity, LAST_TIMESTAMP, number);
-    Choice its;
-    its.logits = logits + field(table, capacity, LOGITS_ROW, number) * vocabulary;
-    its.kind = (int)field(table, capacity, KIND, number);
-    its.vocabulary = vocabulary;
-    its.first = times && its.kind != PROBE ? filters[3] : vocabulary;
-    its.slice = (vocabulary + SLICES - 1) / SLICES;
-    its.top = its.kind == TOP_K ? top : 1;
-    its.temperature = __longlong_as_double(field(table, capacity, TEMPERATURE, number));
-    const int first = its.first;
+    const int generated = (int)field(table, capacity, GENERATED, number);
+    const int last = (int)field(table, capacity, LAST, number);
+    const int previous = (int)field(table, capacity, PREVIOUS, number);
+    const int last_timestamp = (int)field(table, capacity, LAST_TIMESTAMP, number);
+    Choice choice;
+    choice.logits = logits + field(table, capacity, LOGITS_ROW, number) * vocabulary;
+    choice.kind = (int)field(table, capacity, KIND, number);
+    choice.vocabulary = vocabulary;
+    choice.first = has_timestamps && choice.kind != PROBE ? filters[3] : vocabulary;
+    choice.slice = (vocabulary + SLICES - 1) / SLICES;
+    choice.top = choice.kind == TOP_K ? top : 1;
+    choice.temperature = __longlong_as_double(field(table, capacity, TEMPERATURE, number));
+    const int first = choice.first;
 
-    its.allowed = {filters + 8, said ? nullptr : filters + 8 + words, 0, first, first, vocabulary, -1};
+    choice.allowed = {filters + 8, generated ? nullptr : filters + 8 + words, 0, first, first, vocabulary, -1};
     if (first < vocabulary) {
-        its.allowed.never = no_timestamps;
-        const bool at_time = said && last >= first;
-        const bool opened = at_time && (said < 2 || before >= first), closed = at_time && !opened;
-        if (!said) {  // open the first segment
-            its.allowed.text_from = first;
-            if (latest >= 0) its.allowed.times_to = min(vocabulary, first + latest + 1);
+        choice.allowed.never = no_timestamps;
+        const bool at_time = generated && last >= first;
+        const bool opened = at_time && (generated < 2 || previous >= first), closed = at_time && !opened;
+        if (!generated) {  // open the first segment
+            choice.allowed.text_from = first;
+            if (max_initial >= 0) choice.allowed.times_to = min(vocabulary, first + max_initial + 1);
         } else {
-            if (opened) its.allowed.times_from = vocabulary;  // text must follow
-            if (closed) its.allowed.text_from = eot;          // the next segment opens, or the text ends
-            if (!opened && time >= first) its.allowed.times_from = time + (closed ? 0 : 1);
+            if (opened) choice.allowed.times_from = vocabulary;  // text must follow
+            if (closed) choice.allowed.text_from = eot;          // the next segment opens, or the text ends
+            if (!opened && last_timestamp >= first) choice.allowed.times_from = last_timestamp + (closed ? 0 : 1);
         }
     }
 
     Slice* const slices = (Slice*)slices_of_all + (size_t)number * SLICES;
-    for (int part = 0; part < 2; part++) look(its, blockIdx.x, part, slices + blockIdx.x);
+    for (int part = 0; part < 2; part++) scan_slice(choice, blockIdx.x, part, slices + blockIdx.x);
     if (!is_last(counters + number, SLICES)) return;
 
     Best best[2];  // of text, of timestamps
     for (int part = 0; part < 2; part++) {
         best[part] = {-infinity(), -1};
         for (int i = 0; i < SLICES; i++)
-            best[part].take(__ldcg(&slices[i].parts[part].best), fresh(&slices[i].parts[part].token));
+            best[part].update(__ldcg(&slices[i].parts[part].best), read_uncached(&slices[i].parts[part].token));
     }
     const float highest = fmaxf(best[0].value, best[1].value);
     float sums[2] = {0.0f, 0.0f};
     for (int part = 0; part < 2; part++)
         for (int i = 0; i < SLICES; i++) {
-            const Part* one = slices[i].parts + part;
+            const SlicePart* one = slices[i].parts + part;
             const float sum = __ldcg(&one->sum);
             if (sum != 0.0f) sums[part] += sum * expf(__ldcg(&one->best) - highest);
         }
     float* const values = (float*)out + (size_t)number * top * 2;
     out += (size_t)number * top * 2;
-    if (its.kind == PROBE) {
+    if (choice.kind == PROBE) {
         const int token = (int)field(table, capacity, PROBE_TOKEN, number);
         if (threadIdx.x == 0) {
             out[0] = token;
-            values[1] = expf(its.logits[token] - highest) / sums[0];
+            values[1] = expf(choice.logits[token] - highest) / sums[0];
         }
         return;
     }
-    // If a timestamp, whichever, is more likely than any one text token, only a timestamp may be chosen.
-    const bool only_times = first < vocabulary && said && sums[1] > expf(best[0].value - highest);
+    // If timestamps together are more likely than every single text token, only a timestamp may be chosen.
+    const bool only_times = first < vocabulary && generated && sums[1] > expf(best[0].value - highest);
     const float total = only_times ? sums[1] : sums[0] + sums[1], offset = highest + logf(total);
-    const bool stuck = best[0].token < 0 && best[1].token < 0 && total == 0.0f;  // nothing is allowed: the end, certainly
+    // If no token is allowed, choose the end, with probability 1.
+    const bool none_allowed = best[0].token < 0 && best[1].token < 0 && total == 0.0f;
 
     Best chosen = only_times || best[1].value > best[0].value ? best[1] : best[0];
-    int token = stuck || chosen.token < 0 ? eot : chosen.token;
-    if (its.kind == SAMPLE && !stuck) {
-        const double share = __longlong_as_double(field(table, capacity, DRAW, number));
-        token = draw(its, slices, only_times ? best[1].value : highest, only_times, share);
+    int token = none_allowed || chosen.token < 0 ? eot : chosen.token;
+    if (choice.kind == SAMPLE && !none_allowed) {
+        const double draw = __longlong_as_double(field(table, capacity, DRAW, number));
+        token = sample_token(choice, slices, only_times ? best[1].value : highest, only_times, draw);
         token = token < 0 ? eot : token;
-        chosen.value = its.logits[token];
+        chosen.value = choice.logits[token];
     }
     for (int i = 0; i < top; i++) {
         if (i > 0) {
             Best next = {-infinity(), -1};
-            for (int j = threadIdx.x; j < 2 * SLICES * its.top && its.top > 1; j += THREADS) {
-                const int part = j % 2, place = j / 2 % its.top;
-                const Slice& slice = slices[j / (2 * its.top)];
+            for (int j = threadIdx.x; j < 2 * SLICES * choice.top && choice.top > 1; j += THREADS) {
+                const int part = j % 2, place = j / 2 % choice.top;
+                const Slice& slice = slices[j / (2 * choice.top)];
                 bool there = !only_times || part;
-                for (int k = 0; k <= place && there; k++) there = fresh(&slice.tokens[part][k]) >= 0;  // the list goes on
+                for (int k = 0; k <= place && there; k++)
+                    there = read_uncached(&slice.tokens[part][k]) >= 0;  // the list is not over
                 if (!there) continue;
                 const float value = __ldcg(&slice.values[part][place]);
-                const int where = fresh(&slice.tokens[part][place]);
-                if (value < chosen.value || (value == chosen.value && where > chosen.token)) next.take(value, where);
+                const int where = read_uncached(&slice.tokens[part][place]);
+                if (value < chosen.value || (value == chosen.value && where > chosen.token)) next.update(value, where);
             }
             chosen = block_best(next);
         }
         if (threadIdx.x == 0) {
             out[2 * i] = i == 0 ? token : chosen.token < 0 ? eot : chosen.token;
-            values[2 * i + 1] = stuck ? (i ? -infinity() : 0.0f) : chosen.value - offset;
+            values[2 * i + 1] = none_allowed ? (i ? -infinity() : 0.0f) : chosen.value - offset;
         }
     }
     if (table[ADVANCE_AT] && threadIdx.x == 0) {
