@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "minwhisper"
 README = (ROOT / "README.md").read_text()
-TABLE = README[README.index("| folder |") : README.index("Shapes are written")]
+TABLE = README[README.index("| folder |") : README.index("## Use")]
 ROOMS = list(dict.fromkeys(re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", TABLE)))
 """The folders and single files of the package in the order of the table."""
 
