@@ -1,4 +1,4 @@
-"""Text of unknown origin in messages: nothing of it may reach a terminal as it is, nor be endless."""
+"""Untrusted text in messages: it is escaped and of limited length."""
 
 import pickle
 
@@ -15,7 +15,7 @@ HOSTILE = "\x1b]0;title\x07\x1b[31mred\r\n\u202edetrever\x00\udc80"
 
 
 @given(st.text() | st.text("\x1b\n\u202e", min_size=50), st.integers(16, 300))
-def test_everything_becomes_one_visible_line_within_the_limit(text, limit):
+def test_printable_is_one_line_within_the_limit(text, limit):
     shown = printable(text, limit)
     assert shown.isprintable()
     assert len(shown) <= limit
@@ -35,12 +35,12 @@ def test_both_ends_of_a_long_message_are_kept():
     [HOSTILE, [1] * 10**6, {"a": [[[[[[[[1]]]]]]]]}, "y" * 10**7, 10**6000, {"\x1b": 1}, float("nan"), b"\x1b"],
     ids=["text", "long", "deep", "long text", "digits", "mapping", "nan", "bytes"],
 )
-def test_a_value_in_a_message_is_short_and_visible(value):
+def test_short_repr(value):
     assert short_repr(value).isprintable()
     assert 2 <= len(short_repr(value)) <= 80
 
 
-def test_a_value_nested_without_end_is_shown():
+def test_short_repr_of_a_deeply_nested_value():
     value: list[object] = []
     for _ in range(100_000):
         value = [value]
@@ -51,14 +51,14 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not errors.SomeFailedError])
-def test_the_message_of_every_error_is_one_visible_line(kind):
+def test_every_error_has_a_one_line_message(kind):
     message = str(kind(f"folder {HOSTILE}: damaged; fetch it again"))
     assert message.isprintable()
     assert message.endswith("damaged; fetch it again")
     assert len(str(kind("x" * 10**6))) <= MAX_MESSAGE
 
 
-def test_errors_are_what_they_were_otherwise():
+def test_base_classes_and_pickling_of_errors():
     assert isinstance(DownloadError("a"), OSError)
     assert isinstance(MissingExtraError("a"), ImportError)
     assert isinstance(NumericalError("a"), ArithmeticError)
@@ -67,7 +67,7 @@ def test_errors_are_what_they_were_otherwise():
         assert (type(again), str(again)) == (type(error), str(error))
 
 
-def test_notes_and_warnings_of_the_command_are_visible_lines(capsys):
+def test_messages_and_warnings_of_the_console(capsys):
     Console().note(HOSTILE)
     Console().warn(UserWarning(HOSTILE))
     lines = capsys.readouterr().err.split("\n")

@@ -1,7 +1,7 @@
-"""Mutated files of a tiny checkpoint: whatever is in them, loading ends soon, in little memory, with a plain error.
+"""Fuzz tests: loading mutated files of a tiny checkpoint takes little time and memory, and fails with a clear error.
 
-``pytest tests/checkpoints/test_fuzz_checkpoint.py --fuzz 60 -s`` runs each fuzzer for a minute and prints
-the number of cases.
+``pytest tests/checkpoints/test_fuzz_checkpoint.py --fuzz 60 -s`` runs each fuzzer for a minute and prints the number of
+cases.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoint_fuzzing import begin, cases, hold, mutated_bytes, mutated_json
+from checkpoint_fuzzing import cases, check_case, mutated_bytes, mutated_json, reset_peak_memory
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, safetensors_bytes, write
 from minwhisper.checkpoints.checksums import verify_checksums
 from minwhisper.checkpoints.load import load_checkpoint
@@ -32,8 +32,8 @@ GENERATION = {"alignment_heads": [[1, 3], [0, 2]], "max_length": 448, "lang_to_i
 
 @pytest.fixture(autouse=True)
 def memory() -> None:
-    """Each fuzzer is measured apart."""
-    begin()
+    """Measure the memory of each fuzzer separately."""
+    reset_peak_memory()
 
 
 def load(folder: Path, rng: random.Random) -> None:
@@ -44,7 +44,7 @@ def load(folder: Path, rng: random.Random) -> None:
 
 def test_mutated_configurations(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     write(tmp_path, hugging_face(FLAT))
-    whole = 0
+    valid = 0
     for number, rng in enumerate(cases(pytestconfig, 150, seed=1)):
         config, generation = json.dumps(CONFIG).encode(), json.dumps(GENERATION).encode()
         if rng.random() < 0.6:
@@ -53,8 +53,8 @@ def test_mutated_configurations(tmp_path: Path, pytestconfig: pytest.Config) -> 
             generation = mutated_json(GENERATION, rng)
         (tmp_path / "config.json").write_bytes(config)
         (tmp_path / "generation_config.json").write_bytes(generation)
-        whole += hold(lambda: load(tmp_path, rng), f"case {number}: {config[:200]!r} {generation[:200]!r}")  # noqa: B023
-    assert whole  # else nothing but the first check was tried
+        valid += check_case(lambda: load(tmp_path, rng), f"case {number}: {config[:200]!r} {generation[:200]!r}")  # noqa: B023
+    assert valid  # otherwise only the first check was tested
 
 
 def header_of(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -69,14 +69,14 @@ def mutated_safetensors(data: bytes, rng: random.Random) -> bytes:
             return mutated_bytes(data, rng, among=len(data) - len(body))
         case 1:
             return mutated_bytes(data, rng)
-        case 2:  # values that are not finite, or large
+        case 2:  # a value that is not finite, or large
             place = rng.randrange(len(body) // 4) * 4
             value = struct.pack("<f", rng.choice((np.nan, np.inf, -np.inf, 3e38, 1e6)))
             return data[: len(data) - len(body)] + body[:place] + value + body[place + 4 :]
         case 3:
             text = mutated_json(header, rng)
             return struct.pack("<Q", len(text)) + text + body
-        case _:  # a tensor of another type or shape, of the same number of bytes where it can be
+        case _:  # another dtype or shape, with the same number of bytes if possible
             name = rng.choice(list(header))
             entry = header[name]
             entry["dtype"] = rng.choice(("F32", "F16", "BF16", "F64", "I8", "U8", "BOOL", "I32", "F8_E4M3", "\x1b"))
@@ -89,13 +89,13 @@ def mutated_safetensors(data: bytes, rng: random.Random) -> bytes:
 
 def test_mutated_safetensors(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     write(tmp_path, hugging_face(FLAT))
-    whole = 0
+    valid = 0
     stored = [safetensors_bytes(hugging_face(FLAT), dtype) for dtype in ("float32", "float16", "bfloat16")]
     for number, rng in enumerate(cases(pytestconfig, 150, seed=2)):
         data = mutated_safetensors(rng.choice(stored), rng)
         (tmp_path / "model.safetensors").write_bytes(data)
-        whole += hold(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
-    assert whole
+        valid += check_case(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
+    assert valid
 
 
 def test_mutated_index_files(tmp_path: Path, pytestconfig: pytest.Config) -> None:
@@ -105,14 +105,14 @@ def test_mutated_index_files(tmp_path: Path, pytestconfig: pytest.Config) -> Non
     for number, rng in enumerate(cases(pytestconfig, 100, seed=3)):
         text = mutated_json(index, rng)
         path.write_bytes(text)
-        hold(lambda: load(tmp_path, rng), f"case {number}: {text[:200]!r}")  # noqa: B023
+        check_case(lambda: load(tmp_path, rng), f"case {number}: {text[:200]!r}")  # noqa: B023
 
 
 def test_mutated_ctranslate2(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     tensors = ctranslate2(FLAT)
     write_bin(tmp_path, tensors)
     data = (tmp_path / "model.bin").read_bytes()
-    whole = 0
+    valid = 0
     for number, rng in enumerate(cases(pytestconfig, 150, seed=4)):
         if rng.random() < 0.4:
             changed = dict(tensors)
@@ -130,8 +130,8 @@ def test_mutated_ctranslate2(tmp_path: Path, pytestconfig: pytest.Config) -> Non
         else:
             changed_data = mutated_bytes(data, rng, among=rng.choice((40, 2000, None)))
         (tmp_path / "model.bin").write_bytes(changed_data)
-        whole += hold(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
-    assert whole
+        valid += check_case(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
+    assert valid
 
 
 def tokenizer_values(count: int = 50257) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def tokenizer_values(count: int = 50257) -> dict[str, Any]:
 
 
 def small_part(values: dict[str, Any]) -> dict[str, Any]:
-    """Few of the pieces, so that a case is quick; the check of their number comes after those of their kinds."""
+    """Keep only a few pieces, to be fast; their number is checked after their types."""
     model = values["model"]
     few = {**model, "vocab": dict(list(model["vocab"].items())[:30]), "merges": model["merges"][:30]}
     return {**values, "model": few}
@@ -166,4 +166,4 @@ def test_mutated_tokenizers(tmp_path: Path, pytestconfig: pytest.Config) -> None
             (folder / "merges.txt").write_bytes(mutated_bytes(merges, rng))
             (folder / "added_tokens.json").write_bytes(mutated_json({"<|endoftext|>": 50257}, rng))
         where = tmp_path if kind < 0.6 else folder
-        hold(lambda: Tokenizer.from_folder(where, 51865), f"case {number}")  # noqa: B023
+        check_case(lambda: Tokenizer.from_folder(where, 51865), f"case {number}")  # noqa: B023

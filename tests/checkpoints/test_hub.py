@@ -1,4 +1,4 @@
-"""Fetching from a model hub: the real client, in processes of its own, against a server on the loopback interface."""
+"""Downloads from a model hub: the real client in separate processes, and a server on the loopback interface."""
 
 import hashlib
 import json
@@ -32,9 +32,9 @@ WHOLE = SMALL | {
     "model.safetensors": save(TENSORS),
     "vocab.json": b"{}",
     "merges.txt": b"",
-    "pytorch_model.bin": b"never asked for",
-    "flax_model.msgpack": b"nor this",
-    "README.md": b"nor this",
+    "pytorch_model.bin": b"never downloaded",
+    "flax_model.msgpack": b"never downloaded",
+    "README.md": b"never downloaded",
 }
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 INDEX = {"metadata": {}, "weight_map": dict(zip(TENSORS, SHARDS, strict=True))}
@@ -84,10 +84,10 @@ for call in json.loads(sys.argv[1]):
 
 @dataclass
 class Client:
-    """Starts processes that share a cache."""
+    """Child processes that share a cache."""
 
     home: Path
-    endpoint: str = "http://127.0.0.1:9"  # nobody listens there
+    endpoint: str = "http://127.0.0.1:9"  # a closed port
 
     def start(self, *calls: dict[str, Any] | None, **environment: str) -> "subprocess.Popen[str]":
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))}
@@ -107,7 +107,7 @@ class Client:
         )
 
     def run(self, *calls: dict[str, Any] | None, **environment: str) -> list[dict[str, Any]]:
-        """What each call came to, one after the other in one process."""
+        """Return the result of each call, made one after the other in one process."""
         process = self.start(*calls, **environment)
         try:
             out, err = process.communicate(timeout=60)
@@ -120,7 +120,7 @@ class Client:
         return answers
 
     def blobs(self) -> list[Path]:
-        """Every file of the cache that has content, unfinished ones included."""
+        """Return the cache's files with content, including incomplete ones."""
         return [path for path in self.home.rglob("*") if path.parent.name == "blobs"]
 
 
@@ -130,7 +130,7 @@ def client(tmp_path: Path) -> Client:
 
 
 def check(answer: dict[str, Any]) -> None:
-    """That a checkpoint was found, and that its tensors are those of the repository, to the last bit."""
+    """Check that a checkpoint was found and that its tensors equal those of the repository."""
     assert "error" not in answer, answer
     files = CheckpointFiles(
         answer["label"],
@@ -147,7 +147,7 @@ def check(answer: dict[str, Any]) -> None:
             np.testing.assert_array_equal(tensors.read(name, "float32"), array)
 
 
-def test_fetched_once_then_from_the_cache(client: Client) -> None:
+def test_download_once_then_use_the_cache(client: Client) -> None:
     with HubServer(REPOSITORIES) as hub:
         client.endpoint = hub.url
         first, by_id, tagged = client.run(
@@ -160,22 +160,22 @@ def test_fetched_once_then_from_the_cache(client: Client) -> None:
         assert first["config"] == {"d_model": 250, "alignment_heads": [[2, 2], [3, 0]]}
         assert by_id["label"] == "openai/whisper-tiny"
         assert by_id["weights"] == tagged["weights"] == first["weights"]
-        # Only what is needed, the weights last; the tag means the same commit, so nothing is fetched twice.
+        # Only the needed files, the weights last. The tag is the same commit, so nothing is downloaded twice.
         assert hub.fetched() == ["config.json", "tokenizer.json", "generation_config.json", "model.safetensors"]
         before = len(hub.log)
         again, default = client.run({"name": "tiny"}, None)
         check(again)
         assert len(hub.log) == before
         assert default["default"] == ["tiny", "it is in the hub's cache"]
-    # The server is gone.
+    # The server has stopped.
     calls = ({"name": "tiny"}, {"name": "tiny", "revision": commit}, {"name": "tiny", "local_only": True})
     for answer in client.run(*calls) + client.run(*calls, HF_HUB_OFFLINE="1"):
         check(answer)
 
 
 def test_an_interrupted_download_is_resumed(client: Client) -> None:
-    # The client keeps what it has in steps of ten megabytes: after the first cut it begins again, after the second it
-    # goes on. Its first releases leave the next try to the caller.
+    # The client stores a download in steps of ten megabytes: after the first interruption it starts again, after the
+    # second it continues. Old releases leave the next attempt to the caller.
     large = WHOLE | {"model.safetensors": save(TENSORS | {"zeros": np.zeros(3_000_000, np.float32)})}
     with HubServer({"openai/whisper-base": Repository(large)}, cut_after=[100_000, 11_000_000]) as hub:
         client.endpoint = hub.url
@@ -186,7 +186,7 @@ def test_an_interrupted_download_is_resumed(client: Client) -> None:
         assert [(line.status, line.start > 0) for line in weights] == [(200, False), (200, False), (206, True)]
 
 
-def test_a_killed_download_leaves_nothing_that_passes_for_whole(client: Client) -> None:
+def test_a_killed_download_is_not_taken_for_complete(client: Client) -> None:
     with HubServer(REPOSITORIES, stall_at=100_000) as hub:
         client.endpoint = hub.url
         process = client.start({"name": "tiny"})
@@ -202,7 +202,7 @@ def test_a_killed_download_leaves_nothing_that_passes_for_whole(client: Client) 
         check(client.run({"name": "tiny"})[0])
 
 
-def test_weights_that_are_refused_leave_no_checkpoint(client: Client) -> None:
+def test_a_refused_download_is_not_taken_for_complete(client: Client) -> None:
     with HubServer(REPOSITORIES, refuse=403) as hub:
         client.endpoint = hub.url
         refused, local = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True})
@@ -213,7 +213,7 @@ def test_weights_that_are_refused_leave_no_checkpoint(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_wrong_bytes_of_the_right_length_are_refused_and_fetched_again(client: Client, name: str) -> None:
+def test_a_damaged_download_is_removed_and_repeated(client: Client, name: str) -> None:
     with HubServer(REPOSITORIES, damage=name) as hub:
         client.endpoint = hub.url
         refused, local = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True})
@@ -224,7 +224,7 @@ def test_wrong_bytes_of_the_right_length_are_refused_and_fetched_again(client: C
         check(client.run({"name": "tiny"})[0])
 
 
-def test_other_layouts(client: Client) -> None:
+def test_shards_and_ctranslate2(client: Client) -> None:
     with HubServer(REPOSITORIES) as hub:
         client.endpoint = hub.url
         calls = [{"name": "some/sharded"}, {"name": "Systran/faster-whisper-tiny"}]
@@ -245,7 +245,7 @@ def test_other_layouts(client: Client) -> None:
         ]
 
 
-def test_what_the_hub_does_not_have(client: Client) -> None:
+def test_errors_of_the_hub(client: Client) -> None:
     with HubServer(REPOSITORIES) as hub:
         client.endpoint = hub.url
         cases = [
@@ -281,7 +281,7 @@ def test_what_the_hub_does_not_have(client: Client) -> None:
         assert not [path for path in hub.fetched() if path == "pytorch_model.bin"]
 
 
-def test_a_hub_that_cannot_be_reached_is_said_quickly(client: Client) -> None:
+def test_an_unreachable_hub_fails_quickly(client: Client) -> None:
     for call in ({"name": "tiny"}, {"name": "some/model", "revision": "v1"}):
         answer = client.run(call)[0]
         assert answer["error"] == "DownloadError"
@@ -291,7 +291,7 @@ def test_a_hub_that_cannot_be_reached_is_said_quickly(client: Client) -> None:
     assert not client.blobs()
 
 
-def test_a_hub_that_does_not_answer_is_given_up(client: Client) -> None:
+def test_a_silent_hub_fails_after_a_timeout(client: Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client.endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         answer = client.run({"name": "tiny"}, HF_HUB_ETAG_TIMEOUT="1")[0]
@@ -299,7 +299,7 @@ def test_a_hub_that_does_not_answer_is_given_up(client: Client) -> None:
     assert answer["seconds"] < 10
 
 
-def test_offline_and_not_cached(client: Client) -> None:
+def test_offline_without_a_cached_model(client: Client) -> None:
     with HubServer(REPOSITORIES) as hub:
         client.endpoint = hub.url
         offline, ruled_out = client.run({"name": "tiny"}, {"name": "tiny", "local_only": True}, HF_HUB_OFFLINE="1")

@@ -1,4 +1,4 @@
-"""What a name means, and the packages of weights. Nothing here asks a hub."""
+"""The resolution of model names, and weight packages. Nothing here contacts the hub."""
 
 import hashlib
 import subprocess
@@ -23,7 +23,7 @@ Asked = list[tuple[Any, ...]]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What the hub would have been asked for; and no package of weights is installed."""
+    """Record the calls to the hub, and pretend that no weight package is installed."""
     calls: Asked = []
     monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(sources, "_PACKAGES", {})
@@ -42,24 +42,24 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         ("Systran/faster-whisper-tiny", "Systran/faster-whisper-tiny", "Systran/faster-whisper-tiny"),
     ],
 )
-def test_names_of_the_hub(asked: Asked, name: str, repository: str, label: str) -> None:
+def test_names_on_the_hub(asked: Asked, name: str, repository: str, label: str) -> None:
     find_checkpoint(name)
     find_checkpoint(name, revision="v1", local_only=True)
     assert asked == [(repository, label, None, False), (repository, label, "v1", True)]
 
 
-def test_every_model_that_is_listed_can_be_asked_for(asked: Asked) -> None:
+def test_every_available_model_resolves(asked: Asked) -> None:
     assert set(available_models()) == {*PUBLISHED, *ALIASES}
     for name in available_models():
         find_checkpoint(name)
     assert len({repository for repository, *_ in asked}) == len(PUBLISHED)
 
 
-def test_a_folder_beside_a_name(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_and_names(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("tiny", "mine", "owner/name"):
         folder_of(tmp_path / folder, "model.safetensors", "config.json")
-    find_checkpoint("tiny")  # a short name stays one
+    find_checkpoint("tiny")  # the published model, not the folder
     assert asked.pop() == ("openai/whisper-tiny", "tiny", None, False)
     for name in ("./tiny", "mine", "owner/name", "owner/name/", str(tmp_path / "tiny"), Path("tiny")):
         assert find_checkpoint(name).weights == (Path(name) / "model.safetensors",)
@@ -77,7 +77,7 @@ def test_a_folder_beside_a_name(asked: Asked, tmp_path: Path, monkeypatch: pytes
         find_checkpoint("mine", revision="v1")
 
 
-def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     folder_of(tmp_path / "mine", "model.safetensors", "config.json")
@@ -98,7 +98,7 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
         ("a/b/c", "a hub id is written 'owner/name'"),
     ],
 )
-def test_unknown_names_get_near_misses(asked: Asked, name: str, hint: str) -> None:
+def test_unknown_names(asked: Asked, name: str, hint: str) -> None:
     with pytest.raises(ModelNotFoundError, match=hint):
         find_checkpoint(name)
     assert not asked
@@ -106,19 +106,23 @@ def test_unknown_names_get_near_misses(asked: Asked, name: str, hint: str) -> No
 
 def test_a_file_is_not_a_folder(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder_of(tmp_path, "model.safetensors")
-    for name in ("model.safetensors", "./model.safetensors"):
+    folder_of(tmp_path / "models", "model.safetensors", "base.pt")
+    for name in ("models/model.safetensors", "./models/model.safetensors", Path("models/model.safetensors")):
         with pytest.raises(ModelNotFoundError, match=r"model\.safetensors' is a file; expected its folder"):
             find_checkpoint(name)
+    for name in ("models/base.pt", "./models/base.pt", tmp_path / "models/base.pt"):
+        with pytest.raises(ModelNotFoundError, match=r"base\.pt is a pickle, which can run code .*; use 'base'"):
+            find_checkpoint(name)
+    assert not asked
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put packages on the path that hold the pieces of a model, and whose code must not run."""
+    """Create weight packages, each with a part of a model, whose code must not run."""
     monkeypatch.syspath_prepend(tmp_path / "site")
 
-    def install(**pieces: bytes) -> None:
-        for module, data in pieces.items():
+    def install(**contents: bytes) -> None:
+        for module, data in contents.items():
             folder = folder_of(tmp_path / "site" / module / "data", "config.json", config='{"lang_ids": []}')
             (folder.parent / "__init__.py").write_text("raise RuntimeError('the code of the package has run')")
             (folder / "weights").write_bytes(data)
@@ -145,7 +149,7 @@ def test_an_installed_package_comes_first(install: Callable[..., None], tmp_path
     assert packaged_model("tiny") is None
 
 
-def test_other_bytes_than_the_known_ones_are_refused(install: Callable[..., None]) -> None:
+def test_wrong_checksum_of_a_package(install: Callable[..., None]) -> None:
     install(weights_one=b"first ", weights_two=b"sekond")
     with pytest.raises(
         WeightsError, match=r"base: .*weights_two.*: expected sha256 \w{64}, got \w{64}; install it again"
@@ -153,20 +157,18 @@ def test_other_bytes_than_the_known_ones_are_refused(install: Callable[..., None
         verify_checksums(find_checkpoint("base"))
 
 
-def test_half_a_package_is_none(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    install(weights_one=b"first ")
+def test_incomplete_package_or_revision_uses_the_hub(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: arguments)
+    install(weights_one=b"first ")
     assert packaged_model("base") is None
     assert find_checkpoint("base") == ("openai/whisper-base", "base", None, False)  # type: ignore[comparison-overlap]
-
-
-def test_a_revision_is_a_matter_of_the_hub(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     install(weights_one=b"first ", weights_two=b"second")
-    monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: arguments)
     assert find_checkpoint("base", "main") == ("openai/whisper-base", "base", "main", False)  # type: ignore[comparison-overlap]
 
 
-def test_the_default_is_what_needs_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     cached: set[str] = set()
     monkeypatch.setattr(sources, "find_in_cache", lambda repository, label, revision: label in cached)
     monkeypatch.setattr(sources, "packaged_model", lambda name: None)
@@ -181,16 +183,16 @@ def test_the_default_is_what_needs_no_download(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", ["tiny.en", "base"])
-def test_the_real_packages_are_whole(name: str) -> None:
+def test_installed_packages(name: str) -> None:
     files = packaged_model(name)
     if files is None:
-        pytest.skip("its package of weights is not installed")
+        pytest.skip("the weight package is not installed")
     verify_checksums(files)
     assert (files.folder / "tokenizer.json").is_file()
     assert files.config["alignment_heads"]
 
 
-def test_the_client_of_the_hub_is_not_imported_in_vain(tmp_path: Path) -> None:
+def test_huggingface_hub_is_not_imported_for_a_folder(tmp_path: Path) -> None:
     folder_of(tmp_path, "model.safetensors", "config.json")
     code = (
         "import sys; from minwhisper.checkpoints.sources import find_checkpoint; find_checkpoint(sys.argv[1]); "
@@ -200,7 +202,7 @@ def test_the_client_of_the_hub_is_not_imported_in_vain(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=root)
 
 
-def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -1,4 +1,4 @@
-"""One interface over both formats: what is there, of which type, and the numbers as an array of one's own."""
+"""Tensors by name, with the same interface for safetensors and CTranslate2."""
 
 import json
 import struct
@@ -27,7 +27,7 @@ def safetensors(folder: Path, data: bytes, name: str = "model.safetensors") -> C
 
 
 def by_hand(header: dict[str, Any], data: bytes) -> bytes:
-    """A safetensors file with a header of any content."""
+    """Return a safetensors file with the given header."""
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
@@ -42,7 +42,7 @@ TENSORS: dict[str, np.ndarray] = {
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "ctranslate2"])
-def test_both_formats_give_the_same(tmp_path: Path, kind: str) -> None:
+def test_both_formats(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "weights"
     path.write_bytes(save(TENSORS) if kind == "safetensors" else model_bin(TENSORS))
     with open_tensors(files(kind, path)) as tensors:
@@ -61,11 +61,11 @@ def test_both_formats_give_the_same(tmp_path: Path, kind: str) -> None:
         first, second = tensors.read("single", "float32"), tensors.read("single", "float32")
         first[...] = 0
         np.testing.assert_array_equal(second, TENSORS["single"])
-    path.unlink()  # nothing holds on to the file, and what was read stays
+    path.unlink()  # the file is closed, and the arrays remain valid
     np.testing.assert_array_equal(second, TENSORS["single"])
 
 
-def test_bfloat16_of_safetensors_is_widened(tmp_path: Path) -> None:
+def test_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
     exact = RNG.standard_normal(1001).astype(np.float32)
     bits = (exact.view(np.uint32) >> 16).astype("<u2")
     entry = {"dtype": "BF16", "shape": [1001], "data_offsets": [0, 2002]}
@@ -75,7 +75,7 @@ def test_bfloat16_of_safetensors_is_widened(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.view(np.uint32), bits.astype(np.uint32) << 16)
 
 
-def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+def test_shards(tmp_path: Path) -> None:
     one = safetensors(tmp_path, save({"a": TENSORS["half"]}), "model-1.safetensors").weights
     two = safetensors(tmp_path, save({"b": TENSORS["single"]}), "model-2.safetensors").weights
     with open_tensors(files("safetensors", *one, *two)) as tensors:
@@ -102,40 +102,35 @@ WHOLE = save({"weight": np.ones((4, 4), np.float32)})
         (b"<html><body>no such page</body></html>", "this is a web page"),
     ],
 )
-def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, data: bytes, message: str) -> None:
+def test_damaged_file(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(WeightsError, match=rf"^\S*model\.safetensors: .*{message}.*download the file again$"):
         open_tensors(safetensors(tmp_path, data))
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("F8_E4M3", 1), ("I8", 1), ("U8", 1), ("I16", 2)])
-def test_quantised_weights_are_refused_by_name(tmp_path: Path, dtype: str, width: int) -> None:
+def test_quantised_weights(tmp_path: Path, dtype: str, width: int) -> None:
     entry = {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 6 * width]}
     with pytest.raises(WeightsError, match=f"fc1.weight is stored as {dtype}, expected F16, BF16 or F32"):
         open_tensors(safetensors(tmp_path, by_hand({"fc1.weight": entry}, bytes(6 * width))))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     for kind in ("safetensors", "ctranslate2"):
         with pytest.raises(WeightsError, match=r"nowhere: cannot be read \(No such file"):
             open_tensors(files(kind, tmp_path / "nowhere"))
 
 
-def test_a_name_that_is_not_there_gets_a_hint(tmp_path: Path) -> None:
+def test_missing_tensor_and_closed_file(tmp_path: Path) -> None:
     with open_tensors(safetensors(tmp_path, WHOLE)) as tensors:
         with pytest.raises(WeightsError, match=r"the label: no tensor is named weights; did you mean weight\?"):
             tensors.read("weights", "float32")
         with pytest.raises(WeightsError, match="the file has 1 other tensors"):
             tensors.dtype("bias")
-
-
-def test_closed_files_are_not_read(tmp_path: Path) -> None:
-    tensors = open_tensors(safetensors(tmp_path, WHOLE))
-    tensors.close()
     with pytest.raises(ValueError, match="already closed"):
         tensors.read("weight", "float32")
 
 
-def test_reading_needs_no_second_copy(tmp_path: Path) -> None:
+def test_reading_makes_no_second_copy(tmp_path: Path) -> None:
     big = np.ones((2000, 3000), np.float16)
     source = safetensors(tmp_path, save({"big": big}))
     del big
@@ -148,13 +143,13 @@ def test_reading_needs_no_second_copy(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert opened < 2_000_000
-    assert peak < read.nbytes + 4_000_000  # a block, where a copy would be 12 million bytes more
+    assert peak < read.nbytes + 4_000_000  # one block more; a copy would be 12 million bytes
 
 
-def test_all_of_tiny_en_is_finite() -> None:
+def test_all_values_of_tiny_en_are_finite() -> None:
     found = packaged_model("tiny.en")
     if found is None:
-        pytest.skip("its package of weights is not installed")
+        pytest.skip("the weight package is not installed")
     with open_tensors(found) as tensors:
         shapes = tensors.shapes()
         assert sum(np.prod(shape, dtype=int) for name, shape in shapes.items() if "projection" not in name) > 37_000_000

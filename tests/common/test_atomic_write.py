@@ -1,4 +1,4 @@
-"""A file is replaced whole or stays as it was; what a writer does with it is in test_writers."""
+"""Atomic writing: a file is replaced completely or not at all."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ import pytest
 from minwhisper.common.atomic_write import replace_file, temporary_file
 
 
-def test_a_file_is_written_and_replaced(tmp_path):
+def test_files_are_written_and_replaced(tmp_path):
     file = tmp_path / "a.txt"
     for content in (b"one", b"two", b""):
         replace_file(file, content)
@@ -16,7 +16,7 @@ def test_a_file_is_written_and_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_where_it_fails_the_old_file_stays_and_nothing_is_left(tmp_path, monkeypatch):
+def test_after_an_error_the_old_file_remains(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     file.write_text("old")
 
@@ -37,14 +37,14 @@ def test_a_private_file_stays_private(tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def use_and_fail(folder):
+def write_and_fail(folder):
     with temporary_file(folder) as file:
         file.write(b"half")
         assert [path.name for path in folder.iterdir()] == [os.path.basename(file.name)]
         raise ZeroDivisionError
 
 
-def test_a_temporary_file_is_removed_whatever_happens(tmp_path):
+def test_a_temporary_file_is_removed_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        use_and_fail(tmp_path)
+        write_and_fail(tmp_path)
     assert list(tmp_path.iterdir()) == []

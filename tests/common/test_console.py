@@ -1,4 +1,4 @@
-"""What the terminal shows in the end: lines and a bar that never mix."""
+"""The console: lines and a progress bar that never mix on the terminal."""
 
 import sys
 
@@ -16,22 +16,18 @@ from minwhisper.common.console import (
     format_duration,
     truncate,
 )
-from minwhisper.printable import printable
 from screen import Screen, look_at
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when told."""
+    """Replace the clock by one that the test sets."""
     now = [50.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
-# ------------------------------------------------------------------------------------------ on the screen
-
-
-def test_a_line_goes_above_the_bar(monkeypatch, clock):
+def test_lines_are_printed_above_the_bar(monkeypatch, clock):
     screen = look_at(monkeypatch)
     shown = Console()
     with shown.progress("talk.mp3") as progress:
@@ -45,14 +41,14 @@ def test_a_line_goes_above_the_bar(monkeypatch, clock):
         shown.note("a remark")
         shown.warn(UserWarning("take care"))
         assert screen.rows() == ["the first words", "minwhisper: a remark", "minwhisper: warning: take care", bar]
-        progress(6.0, 60.0)  # a shorter line leaves nothing of the longer one
+        progress(6.0, 60.0)  # a shorter line replaces a longer one completely
         assert screen.rows()[-1].endswith(" 6.0 of 60.0 s, 3.0x, 0:18 left")
     assert screen.rows()[3:] == [""]
     shown.text("after it")
     assert screen.rows()[3:] == ["after it", ""]
 
 
-def test_the_line_is_clean_after_an_interruption(monkeypatch):
+def test_the_bar_is_erased_after_an_interruption(monkeypatch):
     screen = look_at(monkeypatch)
     shown = Console()
 
@@ -68,8 +64,7 @@ def test_the_line_is_clean_after_an_interruption(monkeypatch):
     assert screen.rows() == ["minwhisper: interrupted", ""]
 
 
-def test_a_line_is_there_before_the_bar_is_drawn_again(monkeypatch):
-    # As if the reader of standard output lagged behind: what is not flushed would come after the bar.
+def test_a_line_is_flushed_before_the_bar_is_drawn_again(monkeypatch):
     order = []
     out, err = Screen(), Screen()
     out.flush = lambda: order.append("line")
@@ -84,7 +79,7 @@ def test_a_line_is_there_before_the_bar_is_drawn_again(monkeypatch):
         assert order == ["bar", "line", "bar"]
 
 
-def test_there_is_no_bar_where_there_is_no_terminal(capfd):
+def test_no_bar_without_a_terminal(capfd):
     shown = Console()
     with shown.progress("talk.mp3") as progress:
         assert progress is None
@@ -92,14 +87,14 @@ def test_there_is_no_bar_where_there_is_no_terminal(capfd):
     assert capfd.readouterr() == ("words\n", "")
 
 
-def test_a_long_name_is_cut_while_the_sound_is_read(monkeypatch):
+def test_a_long_name_is_truncated(monkeypatch):
     screen = look_at(monkeypatch)
     monkeypatch.setenv("COLUMNS", "20")
     with Console().progress("a long name of a file.wav"):
         assert screen.rows() == ["a long name of a f…"]
 
 
-def test_an_encoding_without_blocks_gets_other_marks(monkeypatch):
+def test_ascii_terminal(monkeypatch):
     screen = look_at(monkeypatch)
     monkeypatch.setattr(screen, "encoding", "ascii", raising=False)
     with Console().progress("dictée\n.wav") as progress:
@@ -109,7 +104,7 @@ def test_an_encoding_without_blocks_gets_other_marks(monkeypatch):
 
 
 class Broken(Screen):
-    """A stream that takes nothing."""
+    """A stream on which every write fails."""
 
     def __init__(self, error):
         super().__init__()
@@ -120,7 +115,7 @@ class Broken(Screen):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")])
-def test_messages_that_cannot_be_written_are_lost_and_the_text_is_not(monkeypatch, error):
+def test_an_error_of_standard_error_does_not_stop_the_text(monkeypatch, error):
     out = Screen()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", Broken(error))
@@ -136,26 +131,23 @@ def test_messages_that_cannot_be_written_are_lost_and_the_text_is_not(monkeypatc
     ("error", "kind"),
     [(OSError(28, "No space left"), OutputError), (BrokenPipeError(32, "Broken pipe"), OutputClosedError)],
 )
-def test_text_that_cannot_be_written_is_an_error(monkeypatch, error, kind):
+def test_an_error_of_standard_output(monkeypatch, error, kind):
     monkeypatch.setattr(sys, "stdout", Broken(error))
     with pytest.raises(OutputError) as caught:
         Console().text("words")
     assert caught.type is kind
 
 
-# ------------------------------------------------------------------------------------------ the bar
-
-
 @pytest.mark.parametrize(
     ("done", "elapsed", "figures"),
     [
-        (0.0, 3.0, "0.0 of 3700.0 s"),  # how fast is not known yet
+        (0.0, 3.0, "0.0 of 3700.0 s"),  # the speed is not known yet
         (37.0, 3.0, "37.0 of 3700.0 s, 12.3x, 4:57 left"),
         (10.0, 20.0, "10.0 of 3700.0 s, 0.5x, 2:03:00 left"),
         (3700.0, 100.0, "3700.0 of 3700.0 s, 37.0x, 0:00 left"),
     ],
 )
-def test_how_fast_and_how_much_longer(done, elapsed, figures):
+def test_speed_and_time_left(done, elapsed, figures):
     assert bar_line("talk", done, 3700.0, elapsed, 200).endswith(f" {figures}")
 
 
@@ -169,7 +161,7 @@ def test_how_fast_and_how_much_longer(done, elapsed, figures):
         (10, "3.0 of 6."),
     ],
 )
-def test_where_room_is_short_the_figures_come_last(columns, line):
+def test_bar_in_a_narrow_terminal(columns, line):
     assert bar_line("interview-with-a-long-name.mp3", 3.0, 6.0, 3.0, columns) == line
 
 
@@ -182,17 +174,10 @@ def test_the_bar_never_fills_the_line(name, done, total, elapsed, columns):
     assert display_width(bar_line(name, done, total, elapsed, columns)) <= columns - 1
 
 
-def test_the_bar_is_as_full_as_the_work_is_done():
-    shares = [bar_line("a", done, 8.0, 1.0, 120).count("█") for done in (0.0, 2.0, 4.0, 8.0, 9.0)]
-    assert shares == [0, 8, 15, 30, 30]
-    assert bar_line("a", 0.0, 0.0, 1.0, 120).count("█") == 30  # of no sound all is done
-
-
-# ------------------------------------------------------------------------------------------ names and numbers
-
-
-def test_what_is_no_visible_character_is_escaped():
-    assert printable("a\nb\x1b[31m é\udcff") == "a\\nb\\x1b[31m é\\udcff"
+def test_filled_part_of_the_bar():
+    filled = [bar_line("a", done, 8.0, 1.0, 120).count("█") for done in (0.0, 2.0, 4.0, 8.0, 9.0)]
+    assert filled == [0, 8, 15, 30, 30]
+    assert bar_line("a", 0.0, 0.0, 1.0, 120).count("█") == 30  # full for empty audio
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36000, "10:00:00")])
@@ -200,7 +185,7 @@ def test_durations(seconds, shown):
     assert format_duration(seconds) == shown
 
 
-def test_wide_characters_are_cut_by_columns():
+def test_wide_characters_count_two_columns():
     assert truncate("講演.mp3", 8) == "講演.mp3"
     assert truncate("講演.mp3", 4) == "講…"
     assert truncate("講演.mp3", 1) == "…"

@@ -1,4 +1,4 @@
-"""NaN and infinity: none may become text, whatever in the model they come from."""
+"""NaN and infinity anywhere in a model lead to an error instead of text."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Break = Callable[[dict[str, Any]], None]
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -np.nan])
-def test_one_value_among_many_is_found(dtype: str, bad: float, rng: np.random.Generator) -> None:
+def test_all_finite(dtype: str, bad: float, rng: np.random.Generator) -> None:
     array = rng.standard_normal((37, 11)).astype(dtype)
     array[0, 0] = np.finfo(dtype).max
     array[0, 1] = -np.finfo(dtype).max
@@ -33,15 +33,12 @@ def test_one_value_among_many_is_found(dtype: str, bad: float, rng: np.random.Ge
     assert all_finite(np.arange(3))
 
 
-def test_the_message_names_the_outermost_place() -> None:
-    check_finite([1.0, -np.inf], "a value")  # suppressed on purpose
+def test_error_names_the_outermost_context() -> None:
+    check_finite([1.0, -np.inf], "a value")  # -inf is allowed: a suppressed token
     for bad in (np.nan, np.inf):
         message = rf"^here: a value: expected a finite value, the model computed {bad}"
         with pytest.raises(NumericalError, match=message), error_context("here"), error_context("inner"):
             check_finite([0.0, bad], "a value")
-
-
-# ------------------------------------------------------------------------------------------ a whole model
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +47,7 @@ def plain() -> minwhisper.Whisper:
 
 
 def put(*path: Any, value: float = np.nan) -> Break:
-    """Put a value into a tensor, given by its path of names."""
+    """Return a function that writes a value into the tensor at this path of names."""
 
     def change(weights: dict[str, Any]) -> None:
         array: Any = weights
@@ -73,7 +70,7 @@ PLACES: dict[str, Break] = {
 
 @pytest.fixture(params=PLACES)
 def broken(request: pytest.FixtureRequest, plain: minwhisper.Whisper) -> Any:
-    """A model with one bad value among its weights, which is put right again."""
+    """Yield a model with one wrong value in its weights, and restore it afterwards."""
     kept = {name: array.copy() for name, array in minwhisper.model.weight_names.flatten(plain.weights)}
     PLACES[request.param](plain.weights)
     yield plain
@@ -92,7 +89,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_model_that_computes_no_numbers_says_so(broken: minwhisper.Whisper, mode: str) -> None:
+def test_transcribe_fails_with_nan(broken: minwhisper.Whisper, mode: str) -> None:
     with pytest.raises(
         NumericalError, match=r"^tiny\.en: window from 0\.00 s: .*expected a finite value.*download the model"
     ):
@@ -100,25 +97,22 @@ def test_a_model_that_computes_no_numbers_says_so(broken: minwhisper.Whisper, mo
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_every_way_in_names_the_model(plain: minwhisper.Whisper, broken: minwhisper.Whisper) -> None:
+def test_decode_fails_with_nan(plain: minwhisper.Whisper, broken: minwhisper.Whisper) -> None:
     features = np.full((1500, 384), np.nan, np.float32)
     with pytest.raises(NumericalError, match=r"^tiny\.en: window 1: "):
         plain.decode(features)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_language_is_not_detected_from_nan(base: minwhisper.Whisper) -> None:
+def test_detect_language_fails_with_nan(base: minwhisper.Whisper) -> None:
     with pytest.raises(NumericalError, match=r"^base: the probability of a language"):
         base.detect_language(np.full((1500, 512), np.nan, np.float32))
     with pytest.raises(NumericalError, match=r"^base: window 1: the probability of a language"):
         base.decode(np.full((1500, 512), np.nan, np.float32))
 
 
-# ------------------------------------------------------------------------------------------ JSON
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_json_files_have_no_numbers_that_json_lacks(bad: float) -> None:
+def test_json_output_has_no_nan(bad: float) -> None:
     segment = {"id": 0, "start": 0.0, "end": 1.0, "text": " a", "avg_logprob": -0.5}
     transcript: Any = {"text": " a", "segments": [segment], "language": "en"}
     assert json.loads(render(transcript, "json")) == transcript

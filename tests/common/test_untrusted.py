@@ -1,4 +1,4 @@
-"""The readers of what files and users state: the right values, and a plain error for anything else."""
+"""Readers of untrusted JSON, integers and paths: correct values, or a clear error."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from minwhisper.common.untrusted import MAX_TEXT_BYTES, check_integer, expand_pa
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, TokenizerError, WeightsError
 
 
-def test_json_is_read_as_it_is():
+def test_valid_json():
     values = {"a": [1, -2.5, None, True, "é\x1b"], "b": {"c": 10**30}}
     assert parse_json(json.dumps(values).encode(), "x") == values
 
@@ -30,15 +30,15 @@ def test_json_is_read_as_it_is():
     ],
 )
 @pytest.mark.parametrize("error", [WeightsError, TokenizerError])
-def test_other_text_is_the_error_asked_for(data: bytes, message: str, error: type[MinWhisperError]):
+def test_invalid_json(data: bytes, message: str, error: type[MinWhisperError]):
     with pytest.raises(error, match=f"(?i){message}"):
         parse_json(data, "x", error)
 
 
-def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path):
+def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path):
     path = tmp_path / "config.json"
     with path.open("wb") as file:
-        file.truncate(1 << 40)  # sparse: no bytes on the disk
+        file.truncate(1 << 40)  # sparse: takes no disk space
     tracemalloc.start()
     try:
         with pytest.raises(WeightsError, match=r"config\.json: expected at most 10,000,000 bytes"):
@@ -50,21 +50,21 @@ def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path):
     assert read_json(path) == {}
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path):
-    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+def test_only_regular_files_are_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
     for name in ("pipe", "nowhere", "x" * 300, "\ud800"):
         with pytest.raises(WeightsError, match="missing; expected"):
             read_limited(tmp_path / name)
 
 
-def test_only_whole_numbers_in_the_range():
+def test_integers_in_a_range():
     assert check_integer("n", 10, 1, 10) == 10
     for value in (0, 11, 2**63, 10**5000, 1.0, True, None, "1", [1], float("inf"), float("nan")):
         with pytest.raises(ConfigError, match=r"^n: expected a whole number from 1 to 10, got "):
             check_integer("n", value, 1, 10)
 
 
-def test_paths_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_expand_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expand_path("~/x") == tmp_path / "x"
     assert expand_path("./~x") == Path("~x")

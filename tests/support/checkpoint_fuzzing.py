@@ -1,7 +1,7 @@
-"""Shared by the fuzzers of checkpoints: how long they run, mutations of bytes and of JSON, and the promises.
+"""Tools for fuzzing checkpoints: number of cases, mutations of bytes and JSON, and checks of the outcome.
 
-A case may succeed, or fail with one of the project's own errors in one printable line. It may not crash, take longer
-than five seconds, or use more than 500 MB.
+A case may succeed, or fail with one of the package's errors on one printable line. It must not crash, take longer than
+five seconds, or use more than 500 MB.
 """
 
 import copy
@@ -20,21 +20,21 @@ import pytest
 from minwhisper.errors import MinWhisperError
 from minwhisper.printable import MAX_MESSAGE
 
-SECONDS = 5.0  # that a case may take
-MEMORY = 500_000_000  # bytes by which the process may grow
+SECONDS = 5.0  # limit for one case
+MEMORY = 500_000_000  # limit for the growth of the process, in bytes
 
 NASTY_NUMBERS = (0, -1, 1, 2**31, 2**63, 10**12, 10**40, 0.5, 1e308, -0.0, True)
 NASTY_TEXT = ("", "\x1b[31mred\x07", "two\nlines", "\x00", "../../etc/passwd", "x" * 100_000, "\u202e", "é", "~nobody")
-# Texts that are put into the JSON as they are, since the standard library does not write them.
+# Inserted into the JSON text as they are, because the json module does not write them.
 RAW = ("NaN", "Infinity", "-Infinity", "1e400", "9" * 5000, "[" * 100_000, '{"a":' * 50_000, "-", "tru", '"\\ud800"')
 
 
 class TooSlow(BaseException):
-    """A case that is still at work after its time; not an Exception, so that nothing catches it."""
+    """A case over its time limit; not an Exception, so that no handler catches it."""
 
 
 def cases(pytestconfig: pytest.Config, few: int, seed: int) -> Iterator[random.Random]:
-    """Yield a generator of random numbers for each case: ``few``, or as many as ``--fuzz`` has seconds for."""
+    """Yield a random generator per case: ``few`` cases, or as many as run in the seconds of ``--fuzz``."""
     seconds = pytestconfig.getoption("fuzz")
     end, number = time.monotonic() + seconds, 0
     while number < few or time.monotonic() < end:
@@ -45,7 +45,7 @@ def cases(pytestconfig: pytest.Config, few: int, seed: int) -> Iterator[random.R
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Raise :class:`TooSlow` in what takes longer."""
+    """Raise :class:`TooSlow` after this time."""
 
     def ring(*_: object) -> None:
         raise TooSlow
@@ -59,29 +59,26 @@ def alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def status(name: str) -> int:
-    """A number of bytes that the system has about this process."""
+def memory_of_process(name: str) -> int:
+    """Return a value of /proc/self/status in bytes."""
     with open("/proc/self/status") as file:
         return 1024 * int(next(line for line in file if line.startswith(name)).split()[1])
 
 
-_before = 0  # bytes that the process had at the beginning of a test
+_before = 0  # the memory of the process at the start of a test, in bytes
 
 
-def begin() -> None:
-    """Measure memory from here on: the peaks of earlier tests in this process are forgotten.
-
-    The peaks of the cases of a test add up, so that none can hide behind another.
-    """
+def reset_peak_memory() -> None:
+    """Measure the peak memory from here on, for all cases of a test together."""
     global _before
     gc.collect()
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak becomes what is in use now
-    _before = status("VmHWM")
+        file.write("5")  # reset the peak to the current value
+    _before = memory_of_process("VmHWM")
 
 
-def hold(work: Callable[[], object], what: str) -> bool:
-    """Run a case and hold it to the promises; returns whether it succeeded. ``what`` describes it if it fails."""
+def check_case(work: Callable[[], object], what: str) -> bool:
+    """Run a case, described by ``what``, and check its outcome; return True if it succeeded."""
     try:
         with alarm(SECONDS), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -92,13 +89,13 @@ def hold(work: Callable[[], object], what: str) -> bool:
         succeeded = False
     except TooSlow:
         pytest.fail(f"{what}: took more than {SECONDS} s")
-    except BaseException as error:  # a PanicException of a Rust library is not an Exception
+    except BaseException as error:  # a Rust library's PanicException is not an Exception
         if isinstance(error, KeyboardInterrupt):
             raise
         pytest.fail(f"{what}: {type(error).__name__}: {error}"[:2000])
     for warning in caught:
         check_line(str(warning.message), what)
-    grown = status("VmHWM") - _before
+    grown = memory_of_process("VmHWM") - _before
     if grown > MEMORY:
         gc.collect()
         pytest.fail(f"{what}: took {grown / 1e6:.0f} MB")
@@ -106,16 +103,13 @@ def hold(work: Callable[[], object], what: str) -> bool:
 
 
 def check_line(message: str, what: str) -> None:
-    """Hold a message to its promise: one printable line that is not endless."""
+    """Check that a message is one printable line of reasonable length."""
     if not message.isprintable() or not 10 <= len(message) <= MAX_MESSAGE:
         pytest.fail(f"{what}: message {message[:300]!r}")
 
 
-# ------------------------------------------------------------------------------------------ mutations
-
-
 def mutated_bytes(data: bytes, rng: random.Random, among: int | None = None) -> bytes:
-    """Flip, overwrite, remove, repeat or insert some bytes; ``among`` the first so many."""
+    """Flip, overwrite, remove or repeat some bytes, ``among`` the first ones if given."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         place = rng.randrange(max(1, min(len(out), among or len(out))))
@@ -137,7 +131,7 @@ def mutated_bytes(data: bytes, rng: random.Random, among: int | None = None) -> 
 
 
 def mutated_json(values: Any, rng: random.Random) -> bytes:
-    """A JSON text in which some values are replaced, removed or renamed, or that is no JSON any more."""
+    """Return JSON text with some values replaced, removed or renamed; it may be invalid JSON."""
     values = copy.deepcopy(values)
     mark, raw = "\ue000", ""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -170,7 +164,7 @@ def mutated_json(values: Any, rng: random.Random) -> bytes:
 
 
 def _anywhere(values: Any, rng: random.Random) -> tuple[Any, Any]:
-    """A container somewhere in the values, and a key or an index of it; made if there is none."""
+    """Return a random container in the values, and a key or index of it, creating one if necessary."""
     if not values:
         values["x"] = 0
     while True:

@@ -1,4 +1,4 @@
-"""Small checkpoints in Hugging Face's layout, written byte by byte: what the loader has to cope with."""
+"""Small checkpoints in Hugging Face's format, written byte by byte."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from minwhisper.model.weight_names import expected_shapes
 
 Tensors = dict[str, np.ndarray]
 
-# No two sizes are equal that could be mistaken for one another.
+# Dimensions that could be confused have different sizes.
 SMALL = WhisperConfig(
     vocab_size=60,
     num_mel_bins=5,
@@ -51,7 +51,7 @@ _MODULES = {
 
 
 def hugging_face_name(ours: str) -> str:
-    """What Hugging Face calls one of this package's tensors."""
+    """Return Hugging Face's name for one of this package's tensors."""
     half, _, rest = ours.partition(".")
     if rest in ("positions", "token_embedding"):
         return f"model.{half}.embed_{'positions' if rest == 'positions' else 'tokens'}.weight"
@@ -62,7 +62,7 @@ def hugging_face_name(ours: str) -> str:
 
 
 def distinct_weights(config: WhisperConfig = SMALL, seed: int = 0) -> Tensors:
-    """Tensors by this package's names, no two numbers alike; the encoder's positions are its sines."""
+    """Return random tensors by this package's names; the encoder's positions are the sinusoids."""
     rng = np.random.default_rng(seed)
     shapes = expected_shapes(config)
     flat = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
@@ -70,22 +70,22 @@ def distinct_weights(config: WhisperConfig = SMALL, seed: int = 0) -> Tensors:
 
 
 def hugging_face(flat: Mapping[str, np.ndarray]) -> Tensors:
-    """The same tensors by Hugging Face's names."""
+    """Return the same tensors by Hugging Face's names."""
     return {hugging_face_name(name): array for name, array in flat.items()}
 
 
 def stored(array: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
-    """An array as the bytes of a type, and the float32 numbers that these stand for."""
+    """Return the bytes of an array stored in a dtype, and their values in float32."""
     if dtype != "bfloat16":
         rounded = array.astype(dtype)
         return rounded.tobytes(), rounded.astype(np.float32)
     bits = array.astype(np.float32).view(np.uint32)
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, and to the even one of two
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # round to nearest, ties to even
     return bits.astype("<u2").tobytes(), (bits << 16).view(np.float32)
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray], dtype: str = "float32") -> bytes:
-    """A safetensors file: the length of a header, the header, the data."""
+    """Return a safetensors file: the length of the header, the header, the data."""
     code = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}[dtype]
     header, data, end = {}, [], 0
     for name, array in tensors.items():
@@ -99,9 +99,9 @@ def safetensors_bytes(tensors: Mapping[str, np.ndarray], dtype: str = "float32")
 def write(
     folder: Path, tensors: Mapping[str, np.ndarray], dtype: str = "float32", shards: int = 1, **config: object
 ) -> Path:
-    """A folder with ``config.json`` and the weights in one file or several; returns the folder.
+    """Write ``config.json`` and the weights, in one file or several, and return the folder.
 
-    The configuration is ``SMALL`` with ``config`` on top; a key that is ``None`` is left out.
+    The configuration is ``SMALL`` updated with ``config``; keys set to ``None`` are omitted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     values = asdict(SMALL) | {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False} | config
@@ -111,11 +111,11 @@ def write(
         (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors, dtype))
         return folder
     names = list(tensors)
-    places = {}
+    weight_map = {}
     for shard in range(shards):
         file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        inside = {name: tensors[name] for name in names[shard::shards]}  # neighbours lie in different files
+        inside = {name: tensors[name] for name in names[shard::shards]}  # adjacent tensors are in different files
         (folder / file).write_bytes(safetensors_bytes(inside, dtype))
-        places |= dict.fromkeys(inside, file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        weight_map |= dict.fromkeys(inside, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder

@@ -1,7 +1,7 @@
-"""A model hub on the loopback interface, just enough of one for huggingface_hub's client.
+"""A minimal model hub on the loopback interface for huggingface_hub's client.
 
-It answers what the client asks when it fetches a model: the list of files at a revision, the head of a file, and the
-file or a range of it. It can be told to misbehave: to cut a connection, to stall, to refuse. It keeps a log.
+It serves the requests of a download: the list of files at a revision, the headers of a file, and a file or a range of
+it. It can interrupt, stall or refuse a download, or damage a file, and keeps a log of the requests.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ from urllib.parse import unquote, urlsplit
 
 
 class Request(NamedTuple):
-    """One line of the log."""
+    """An entry of the log."""
 
     method: str
     path: str  # of the URL, without the query
-    start: int  # the first byte asked for
+    start: int  # the first requested byte
     status: int
 
 
 @dataclass
 class Repository:
-    """The files of one repository, at one commit that several revisions may mean."""
+    """The files of a repository at one commit, which several revisions can name."""
 
     files: Mapping[str, bytes]
     revisions: tuple[str, ...] = ("main",)
@@ -35,19 +35,19 @@ class Repository:
 
     @property
     def commit(self) -> str:
-        """Forty hexadecimal digits that change with the files."""
+        """The commit's hash, which changes with the files."""
         return hashlib.sha1(b"".join(name.encode() + data for name, data in sorted(self.files.items()))).hexdigest()
 
 
 @dataclass
 class HubServer:
-    """The server; a ``with`` statement starts and stops it."""
+    """The server, started and stopped by a ``with`` statement."""
 
     repositories: Mapping[str, Repository]
-    cut_after: list[int] = field(default_factory=list)  # for the next weights: bytes to send before the line is cut
-    refuse: int = 0  # the status with which weights are refused
-    damage: str = ""  # the file whose last byte is another one than its sum says
-    stall_at: int | None = None  # for the weights: bytes to send before nothing more comes
+    cut_after: list[int] = field(default_factory=list)  # for the next weights: bytes to send before disconnecting
+    refuse: int = 0  # the HTTP status for weights
+    damage: str = ""  # the file whose last byte is changed, so that its checksum is wrong
+    stall_at: int | None = None  # for the weights: bytes to send before stalling
     log: list[Request] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -55,7 +55,7 @@ class HubServer:
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that went away
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # the client disconnected
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -68,11 +68,11 @@ class HubServer:
 
     @property
     def url(self) -> str:
-        """What to set HF_ENDPOINT to."""
+        """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def fetched(self) -> list[str]:
-        """The names of the files whose bytes were asked for, in order."""
+        """Return the names of the downloaded files in order."""
         return [line.path.rpartition("/")[2] for line in self.log if line.method == "GET" and "/resolve/" in line.path]
 
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             parts = parts[2:]
         name = "/".join(parts[:2])
         repository = self.hub.repositories.get(name)
-        if repository is None:  # whether it is absent or private is not told
+        if repository is None:  # the same for missing and private ones
             return self._refuse(401, "RepoNotFound", "Invalid username or password.")
         revision = parts[3] if len(parts) > 3 else "main"
         if revision not in (*repository.revisions, repository.commit):

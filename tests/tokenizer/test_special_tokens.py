@@ -1,4 +1,4 @@
-"""The languages in their order, and the ids of special tokens in each vocabulary."""
+"""The order of the languages, and the ids of the special tokens in each vocabulary."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_languages_and_their_names():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_layout(size):
+def test_special_token_ids(size):
     layout = special_token_ids(size)
     assert tuple(layout[f"<|{name}|>"] for name in NAMES) == IDS[size]
     assert [*layout.values()] == list(range(PIECE_COUNTS[size], size))
@@ -27,6 +27,6 @@ def test_layout(size):
 
 
 @pytest.mark.parametrize("size", [0, 50257, 51863, 51867])
-def test_layout_of_no_whisper(size):
+def test_other_vocabulary_sizes(size):
     with pytest.raises(TokenizerError, match=f"51864 .*51865 .*51866 .*got {size}"):
         special_token_ids(size)

@@ -1,4 +1,4 @@
-"""Files of a vocabulary: their forms, and what is said of those that are damaged or another model's."""
+"""The files of a vocabulary: their formats, and the errors for damaged files and those of other models."""
 
 import json
 from pathlib import Path
@@ -27,13 +27,13 @@ def made_up_files(count: int = 50257):
     return vocab, [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
 
 
-@pytest.mark.parametrize("form", ["strings", "pairs", "two files", "two files with a title"])
-def test_forms_of_files(tmp_path, multilingual, form):
+@pytest.mark.parametrize("form", ["strings", "pairs", "two files", "two files with a header"])
+def test_formats(tmp_path, multilingual, form):
     vocab, merges = made_up_files()
     if "two files" in form:
         (tmp_path / "vocab.json").write_text(json.dumps(vocab | {"<|endoftext|>": 50257}), encoding="utf-8")
-        title = ["#version: 0.2"] if "title" in form else []
-        (tmp_path / "merges.txt").write_text("\n".join([*title, *merges, ""]), encoding="utf-8")
+        header = ["#version: 0.2"] if "header" in form else []
+        (tmp_path / "merges.txt").write_text("\n".join([*header, *merges, ""]), encoding="utf-8")
     else:
         pairs = [merge.split(" ") for merge in merges] if form == "pairs" else merges
         write_tokenizer_json(tmp_path, vocab, pairs, [("<|endoftext|>", 50257), ("<|0.00|>", 50364)])
@@ -58,7 +58,7 @@ def test_former_names_of_special_tokens(tmp_path, size):
     assert Tokenizer.from_folder(tmp_path, size).special_tokens == layout
 
 
-def test_an_empty_piece_is_no_obstacle():
+def test_an_empty_piece():
     vocab = made_up_pieces(50256) | {"": 50256}
     t = Tokenizer(vocab, 51865)
     assert t.decode([50256]) == ""
@@ -66,7 +66,7 @@ def test_an_empty_piece_is_no_obstacle():
     assert [*t.decode_stream([50256, *t.encode("a"), 50256])] == ["a"]
 
 
-def test_no_folder_and_no_files(tmp_path):
+def test_missing_folder_and_files(tmp_path):
     with pytest.raises(TokenizerError, match=r"nowhere: expected tokenizer\.json, or vocab\.json.*no such folder"):
         Tokenizer.from_folder(tmp_path / "nowhere", 51865)
     (tmp_path / "vocab.json").write_text("{}")  # without its merges
@@ -75,7 +75,7 @@ def test_no_folder_and_no_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"", "cannot be read as JSON"),
         (b'{"model": {"vocab": {"a": 0', "cannot be read as JSON.*complete"),
@@ -100,14 +100,14 @@ def test_no_folder_and_no_files(tmp_path):
         (b'{"model": {"vocab": {"a": [0]}, "merges": []}}', "expected 50257 text pieces"),
     ],
 )
-def test_damaged_file(tmp_path, content, says):
+def test_damaged_file(tmp_path, content, message):
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: .*{says}"):
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: .*{message}"):
         Tokenizer.from_folder(tmp_path, 51865)
 
 
 @pytest.mark.parametrize(
-    ("name", "token", "says"),
+    ("name", "token", "message"),
     [
         ("<|endoftext|>", 50256, "<|endoftext|> is token 50256.*51865 tokens has it at 50257.*another model"),
         ("<|notimestamps|>", 50364, "<|notimestamps|> is token 50364.*has it at 50363"),
@@ -115,9 +115,9 @@ def test_damaged_file(tmp_path, content, says):
         ("<|nocaptions|>", 50363, "<|nocaptions|> is token 50363.*has it at 50362"),
     ],
 )
-def test_special_tokens_that_contradict(tmp_path, name, token, says):
+def test_wrong_id_of_a_special_token(tmp_path, name, token, message):
     vocab, merges = made_up_files()
-    pattern = says.replace("|", r"\|")
+    pattern = message.replace("|", r"\|")
     write_tokenizer_json(tmp_path, vocab, merges, [(name, token)])
     with pytest.raises(TokenizerError, match=rf"tokenizer\.json: {pattern}"):
         Tokenizer.from_folder(tmp_path, 51865)
@@ -129,31 +129,31 @@ def test_special_tokens_that_contradict(tmp_path, name, token, says):
         Tokenizer.from_folder(tmp_path, 51865)
 
 
-def test_a_vocabulary_of_another_size(tmp_path):
+def test_vocabulary_of_another_size(tmp_path):
     write_tokenizer_json(tmp_path, *made_up_files(50256))
     Tokenizer.from_folder(tmp_path, 51864)
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: .*expected 50257 text pieces.*51865 tokens.*has 50256"):
         Tokenizer.from_folder(tmp_path, 51865)
 
 
-def test_pieces_that_cannot_be():
+def test_invalid_pieces():
     good = made_up_pieces(50257)
     (last, token) = [*good.items()][-1]
     shared = good | {last: token - 1}
     strange = {piece: i for piece, i in good.items() if piece != last} | {"日本": token}
     lacking = {piece: i for piece, i in good.items() if piece != "A"} | {"AAA": good["A"]}
-    worded = good | {last: "50256"}
-    cases = ((shared, "gaps"), (worded, "gaps"), (strange, "other characters"), (lacking, "no piece 'A'"))
-    for vocab, says in cases:
-        with pytest.raises(TokenizerError, match=f"some file: .*{says}"):
+    string = good | {last: "50256"}
+    cases = ((shared, "gaps"), (string, "gaps"), (strange, "other characters"), (lacking, "no piece 'A'"))
+    for vocab, message in cases:
+        with pytest.raises(TokenizerError, match=f"some file: .*{message}"):
             Tokenizer(vocab, 51865, source="some file")
 
 
-def test_merges_that_contradict():
+def test_invalid_merges():
     vocab = made_up_pieces(50257)
     with pytest.raises(TokenizerError, match="some file: a merge results in 'xyz'"):
         Tokenizer(vocab, 51865, merges=["xyz"], source="some file")
     pieces = [piece for piece in vocab if len(piece) == 2]
-    Tokenizer(vocab, 51865, merges=pieces[5:])  # a lost merge is no contradiction
+    Tokenizer(vocab, 51865, merges=pieces[5:])  # missing merges are accepted
     with pytest.raises(TokenizerError, match="some file: token 256 is merged after token 257"):
         Tokenizer(vocab, 51865, merges=[pieces[1], pieces[0]], source="some file")

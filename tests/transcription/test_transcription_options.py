@@ -145,10 +145,12 @@ def test_a_misspelt_name_is_rejected_with_the_right_one(cls, given, meant):
 
 
 def test_precision_and_the_prompt_of_a_window_have_hints_of_their_own():
-    fp16 = "fp16: precision is chosen when the model is loaded: load_model(name, dtype='float16')"
+    fp16 = "fp16: the precision is chosen when the model is loaded: load_model(name, dtype='float16')"
     rejected(DecodingOptions, {"fp16": False}, fp16)
     rejected(TranscriptionOptions, {"fp16": False}, fp16)
-    rejected(TranscriptionOptions, {"prompt": "names"}, "prompt: in a transcription every window has its own; use init")
+    rejected(
+        TranscriptionOptions, {"prompt": "names"}, "prompt: in a transcription every window has its own prompt; use"
+    )
     assert DecodingOptions.named(prompt="names").prompt == "names"
 
 
