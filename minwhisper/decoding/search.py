@@ -21,7 +21,7 @@ import numpy as np
 from ..common.backend import Array, array_module, to_numpy
 from ..common.finite import check_finite, error_context
 from ..model.engine import DecoderInput, Engine, KVCache
-from ..model.layers import log_softmax, softmax, working_dtype
+from ..model.layers import log_softmax, softmax
 from ..tokenizer.tokenizer import Tokenizer
 from .logit_filters import LogitFilter
 
@@ -327,7 +327,6 @@ def _to_lists(tokens: Array, logprobs: Array) -> tuple[list[list[int]], list[lis
     A float32 represents integers exactly up to 2²⁴; a vocabulary has less than 2¹⁶. Raises :class:`NumericalError` for
     NaN: a row of logits with NaN or +inf anywhere has NaN as its log-probabilities.
     """
-    dtype = working_dtype(logprobs)
-    both = to_numpy(array_module(logprobs).stack([tokens.astype(dtype), logprobs.astype(dtype)]))
+    both = to_numpy(array_module(logprobs).stack([tokens.astype(logprobs.dtype), logprobs]))
     check_finite(both[1].ravel().tolist(), "the log-probability of a token")
     return both[0].astype(int).tolist(), both[1].tolist()

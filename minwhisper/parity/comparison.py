@@ -24,7 +24,7 @@ from ..common.backend import Array, on_device, to_device, to_numpy
 from ..decoding.decode import DecodingResult
 from ..errors import ModelNotFoundError
 from ..model.config import PUBLISHED
-from ..model.decoder import decoder_block, embed, unembed
+from ..model.decoder import decoder_block, embed, new_cache, unembed
 from ..model.encoder import encoder_block, stem
 from ..model.layers import layer_norm
 from ..model.weight_names import flatten
@@ -108,8 +108,9 @@ def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Itera
     features = layer_norm(x, **encoder["norm"])
     yield "encoder", features
     x = embed(to_device(np.asarray(tokens), model.device), decoder, features.dtype)
-    for i, block in enumerate(decoder["blocks"]):
-        x = decoder_block(x, features, block, config.decoder_attention_heads)
+    cache = new_cache(features, decoder, config)
+    for i, (block, kv, cross_kv) in enumerate(zip(decoder["blocks"], *cache, strict=True)):
+        x, _, _ = decoder_block(x, kv, cross_kv, block, config.decoder_attention_heads)
         yield f"decoder.blocks.{i}", x
     yield "logits", unembed(x, decoder)
 

@@ -19,20 +19,8 @@ import numpy as np
 from ..common.backend import Array, array_module, asarray_like, to_numpy
 from ..errors import OptionError, ShapeError
 from ..model.config import WhisperConfig
-from ..model.decoder import check_tokens, embed, unembed
-from ..model.layers import (
-    Weights,
-    attend,
-    attention,
-    attention_scores,
-    keys_and_values,
-    layer_norm,
-    linear,
-    merge_heads,
-    mlp,
-    softmax,
-    split_heads,
-)
+from ..model.decoder import check_tokens, decoder_block, embed, unembed
+from ..model.layers import Weights, keys_and_values, softmax
 from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
 from .alignment_tools import dynamic_time_warping, median_filter
@@ -67,22 +55,15 @@ def cross_attention_scores(
             "alignment: expected tokens (1, positions) and features (1, positions, width) of one window, got "
             f"{tuple(tokens.shape)} and {tuple(features.shape)}"
         )
-    count = config.decoder_attention_heads
-    found: dict[tuple[int, int], Array] = {}
     check_tokens(tokens, 1, 0, config)
-    x = embed(tokens, weights, features.dtype)
+    found: dict[tuple[int, int], Array] = {}
+    x = embed(tokens, weights, features.dtype)  # (1, S, D)
     for number, block in enumerate(weights["blocks"]):
-        # decoder.decoder_block, with cross-attention taken apart
-        x = x + attention(layer_norm(x, **block["attention_norm"]), block["attention"], count, causal=True)
-        cross = block["cross_attention"]
-        queries = split_heads(linear(layer_norm(x, **block["cross_attention_norm"]), **cross["query"]), count)
-        keys, values = keys_and_values(features, cross, count)
+        cross_kv = keys_and_values(features, block["cross_attention"], config.decoder_attention_heads)
+        x, _, scores = decoder_block(x, cross_kv.empty(), cross_kv, block, config.decoder_attention_heads)
         for head in {head for owner, head in heads if owner == number}:
-            found[number, head] = attention_scores(queries[0, head], keys[0, head])  # (S, K), (K, T) -> (S, T)
-        x = x + linear(merge_heads(attend(queries, keys, values)), **cross["out"])
-        x = x + mlp(layer_norm(x, **block["mlp_norm"]), block["mlp"])
-    scores = array_module(x).stack([found[block, head] for block, head in heads])
-    return unembed(x, weights), scores
+            found[number, head] = scores[0, head].copy()  # (S, T); a view would keep the scores of all heads
+    return unembed(x, weights), array_module(x).stack([found[block, head] for block, head in heads])
 
 
 def alignment_matrix(scores: Array, positions: int) -> Array:

@@ -1,4 +1,4 @@
-"""What it costs and what it gains to sum products in blocks: `layers.matmul` against plain `@`, in turn.
+"""What it costs and what it gains to sum products in blocks: `numerics.matmul` against plain `@`, in turn.
 
 Run: python tests/benchmarks/products.py
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minwhisper.model.layers import matmul
+from minwhisper.model.numerics import matmul
 from minwhisper.parity.comparison import relative_difference
 
 ROUNDS = 15

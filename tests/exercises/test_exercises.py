@@ -21,7 +21,7 @@ from minwhisper.exercises import EXERCISES, attention, beam, cached, check, comm
 from minwhisper.exercises import spectrogram as mel
 from minwhisper.exercises import timestamps as times
 from minwhisper.exercises.checking import NO_MISTAKES, results_difference
-from minwhisper.model.layers import attend
+from minwhisper.model.layers import attend, causal_mask, keys_and_values
 from minwhisper.model.layers import attention as attention_layer
 
 ANSWERS = Path(__file__).parent
@@ -141,7 +141,7 @@ def test_attention_is_the_packages(rng):
     queries, keys, values = rng.standard_normal((3, 2, 5, 4))
     mask = rng.standard_normal((5, 5))
     ours = attention.solution(queries, keys, values, mask)
-    np.testing.assert_allclose(ours, attend(queries[None], keys[None].transpose(0, 1, 3, 2), values[None], mask)[0])
+    np.testing.assert_allclose(ours, attend(queries[None], keys[None].transpose(0, 1, 3, 2), values[None], mask)[0][0])
 
 
 @pytest.mark.parametrize("cuts", [(6,), (1, 1, 1, 1, 1, 1), (3, 2, 1)])
@@ -157,7 +157,8 @@ def test_the_cached_step_is_the_packages(cuts, rng):
         out, cache = cached.solution(x[at : at + cut], weights, cache, 2)
         outs.append(out)
         at += cut
-    np.testing.assert_allclose(np.concatenate(outs), attention_layer(x[None], weights, 2, causal=True)[0])
+    kv, mask = keys_and_values(x[None], weights, 2), causal_mask(len(x), 0, x)
+    np.testing.assert_allclose(np.concatenate(outs), attention_layer(x[None], kv, weights, 2, mask)[0][0])
 
 
 def packages_beam(table, end: int, size: int, longest: int) -> tuple[list[int], float]:

@@ -303,7 +303,7 @@ def test_projections_keep_keys_and_values_of_each_row_in_its_place(kernels, draw
 def expected_attention(queries, keys, values, heads):
     """The readable layer: queries (R, D), keys, values (T, D) -> (R, D)."""
     split = [layers.split_heads(wide(x)[None], heads) for x in (queries, keys, values)]
-    mixed = layers.attend(split[0], split[1].swapaxes(2, 3), split[2])
+    mixed, _ = layers.attend(split[0], split[1].swapaxes(2, 3), split[2])
     return layers.merge_heads(mixed)[0]
 
 

@@ -1,4 +1,4 @@
-"""Fit the polynomial of `minwhisper.model.layers.gelu` and print its coefficients.
+"""Fit the polynomial of `minwhisper.model.numerics.normal_cdf` and print its coefficients.
 
 Run: python tests/golden/fit_gelu.py [degree] [limit]
 

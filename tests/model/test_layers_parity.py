@@ -15,6 +15,7 @@ from minwhisper.model.layers import (
     conv1d,
     embedding,
     gelu,
+    keys_and_values,
     layer_norm,
     linear,
     log_softmax,
@@ -97,9 +98,19 @@ def their_decoder_block(x, features, weights, heads):
     return module(x, features, torch.full((x.shape[1], x.shape[1]), -torch.inf, dtype=x.dtype).triu(1))
 
 
+def our_attention(x, weights, heads, source=None, causal=False):
+    kv = keys_and_values(x if source is None else source, weights, heads)
+    return attention(x, kv, weights, heads, causal_mask(x.shape[1], 0, x) if causal else None)[0]
+
+
+def our_decoder_block(x, features, weights, heads):
+    cross_kv = keys_and_values(features, weights["cross_attention"], heads)
+    return decoder_block(x, cross_kv.empty(), cross_kv, weights, heads)[0]
+
+
 def self_attention(causal: bool) -> Case:
     return Case(
-        lambda x, weights: attention(x, weights, HEADS, causal=causal),
+        lambda x, weights: our_attention(x, weights, HEADS, causal=causal),
         lambda x, weights: their_attention(x, weights, HEADS, causal=causal),
         (random(2, 60, WIDTH), attention_weights()),
     )
@@ -134,12 +145,12 @@ CASES = {
     "conv1d of stride 2": convolution(WIDTH, 100, 2),
     "conv1d of stride 2, odd length": convolution(WIDTH, 101, 2),
     "attend": Case(
-        attend,
+        lambda q, k, v: attend(q, k, v)[0],
         lambda q, k, v: F.scaled_dot_product_attention(q, k.transpose(2, 3), v),
         (random(2, 6, 50, 64), random(2, 6, 64, 500, scale=2), random(2, 6, 500, 64)),
     ),
     "attend with a past": Case(
-        lambda q, k, v: attend(q, k, v, causal_mask(5, 15, q)),
+        lambda q, k, v: attend(q, k, v, causal_mask(5, 15, q))[0],
         lambda q, k, v: F.scaled_dot_product_attention(
             q, k.transpose(2, 3), v, attn_mask=torch.ones(5, 20, dtype=torch.bool).tril(15)
         ),
@@ -148,7 +159,7 @@ CASES = {
     "attention": self_attention(causal=False),
     "causal attention": self_attention(causal=True),
     "cross-attention": Case(
-        lambda x, source, weights: attention(x, weights, HEADS, source=source),
+        lambda x, source, weights: our_attention(x, weights, HEADS, source),
         lambda x, source, weights: their_attention(x, weights, HEADS, source),
         (random(2, 20, WIDTH), random(2, 300, WIDTH), attention_weights()),
     ),
@@ -159,7 +170,7 @@ CASES = {
         (random(2, 60, WIDTH), block_weights("attention")),
     ),
     "decoder_block": Case(
-        lambda x, features, weights: decoder_block(x, features, weights, HEADS),
+        lambda x, features, weights: our_decoder_block(x, features, weights, HEADS),
         lambda x, features, weights: their_decoder_block(x, features, weights, HEADS),
         (random(2, 20, WIDTH), random(2, 300, WIDTH), block_weights("attention", "cross_attention")),
     ),

@@ -191,7 +191,7 @@ def _attend(queries, keys, values, heads):
     def split(x):
         return x.astype(wide).reshape(len(x), heads, width // heads).transpose(1, 0, 2)
 
-    mixed = layers.attend(split(queries), split(keys).transpose(0, 2, 1), split(values))
+    mixed, _ = layers.attend(split(queries), split(keys).transpose(0, 2, 1), split(values))
     return mixed.transpose(1, 0, 2).reshape(rows, width)
 
 

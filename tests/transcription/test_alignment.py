@@ -14,7 +14,6 @@ from minwhisper.model.decoder import decode
 from minwhisper.model.layers import attend, softmax
 from minwhisper.transcription.alignment import (
     alignment_matrix,
-    attention_scores,
     check_alignment_heads,
     cross_attention_scores,
 )
@@ -27,8 +26,8 @@ SMALL = WhisperConfig(51865, 80, 64, 1, 2, 64, 3, 2, 64)
 
 def test_scores_are_what_attention_weighs_with(rng):
     queries, keys = rng.standard_normal((2, 5, 16)), rng.standard_normal((2, 16, 7))
-    mixed = attend(queries[None], keys[None], np.eye(7)[None, None].repeat(2, axis=1))  # the weights themselves
-    np.testing.assert_allclose(softmax(attention_scores(queries, keys)), mixed[0], rtol=1e-12)
+    mixed, scores = attend(queries[None], keys[None], np.eye(7)[None, None].repeat(2, axis=1))  # the weights themselves
+    np.testing.assert_allclose(softmax(scores), mixed, rtol=1e-12)
 
 
 def test_looking_inside_changes_nothing(rng):

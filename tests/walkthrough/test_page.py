@@ -98,7 +98,7 @@ Y &= A V = \hat y_1 + \hat y_2 + \hat y_3 + \hat y_4 + \hat y_5 + \hat y_6 + \ha
 \end{{aligned}}
 $$
 
-{listing("model.layers.matmul")}
+{listing("model.numerics.matmul")}
 {listing("audio.mel.log_mel_spectrogram")}
 ```python
 draw(attention)
@@ -278,7 +278,7 @@ def test_a_listing_says_where_it_is_from_and_is_the_source(reader):
 
 
 def test_a_long_listing_can_be_folded_and_is_open(reader):
-    assert len(source_of("model.layers.matmul").splitlines()) < LONG_LISTING
+    assert len(source_of("model.numerics.matmul").splitlines()) < LONG_LISTING
     assert len(source_of("audio.mel.log_mel_spectrogram").splitlines()) < LONG_LISTING
     assert not reader.find("details", class_="listing")
     long = "\n".join(["x = 1"] * (LONG_LISTING + 1))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ...common.backend import Array, array_module
-from ...model.decoder import KV
+from ...model.layers import KV
 
 GROWTH = 64  # tokens by which the capacity grows; also the initial capacity
 

@@ -166,7 +166,7 @@ def unembed(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
 def decoder_block(
     x: Array, number: int, items: Sequence[BatchItem], block: DecoderBlock, heads: int, pool: Pool
 ) -> None:
-    """Compute :func:`minwhisper.model.decoder.decoder_block_cached` of all rows, in place: x (N, D).
+    """Compute :func:`minwhisper.model.decoder.decoder_block` of all rows, in place: x (N, D).
 
     The rows of a step pass through it together. Those of a long prompt are cut into tiles, as in the encoder.
     """

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...common.backend import Array, address
-from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
+from ...model.layers import Weights
+from ...model.numerics import GELU_COEFFICIENTS, GELU_LIMIT
 from .threads import Workspace
 
 TILE = 125  # positions; the 1,500 of a window are twelve tiles, which 2, 3, 4 and 6 threads share evenly
@@ -67,7 +68,7 @@ def concat_weights(weights: Sequence[Array]) -> Array:
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
-    """Compute :func:`minwhisper.model.layers.matmul` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
+    """Compute :func:`minwhisper.model.numerics.matmul` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
     inner = a.shape[-1]
     if a.shape[-2] == 1 or inner <= SUM_BLOCK:
         return np.matmul(a, b, out=out)

@@ -136,7 +136,7 @@ def panel_matmul(x: Array, panels: Panels, pool: Pool, out: Array | None = None)
 def multiply_panels(x: Array, panels: Array, out: Array) -> None:
     """Multiply x (R, I) by each of the panels (P, I, PANEL_WIDTH) into ``out`` (P, R, PANEL_WIDTH).
 
-    As in :func:`minwhisper.model.layers.matmul`, the inner sum is split into blocks if there is more than one row.
+    As in :func:`minwhisper.model.numerics.matmul`, the inner sum is split into blocks if there is more than one row.
     All blocks go through one call.
     """
     count, inputs, width = panels.shape

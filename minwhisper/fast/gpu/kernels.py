@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...common.backend import Array
-from ...model.layers import GELU_COEFFICIENTS, GELU_LIMIT, Weights
+from ...model.layers import Weights
+from ...model.numerics import GELU_COEFFICIENTS, GELU_LIMIT
 from ..devices import is_gpu_out_of_memory
 from .table import HEADER, ROWS_PER_PASS, Field, HeaderAt, Kind, RowTable
 
