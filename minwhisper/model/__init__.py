@@ -1,9 +1,10 @@
-"""Chapters 2 to 4: the network. A spectrogram and tokens become logits.
+"""Chapters 2 to 4, the network: from a spectrogram and tokens to logits.
 
 In: log-mel spectrogram (B, M, 3000), token ids (B, S). Out: features (B, 1500, D), logits (B, S, V).
 
-Read ``config`` (the hyperparameters), ``layers``, ``encoder`` and ``decoder`` in this order. ``engine`` is the
-interface through which the following chapters use them; ``weight_names`` and ``weights`` say which tensors there are.
+Read ``config`` (the hyperparameters), ``layers``, ``encoder`` and ``decoder``, in this order. ``numerics`` has the
+products and functions that the layers are written with, ``weight_names`` and ``weights`` the tensors and their layout.
+``engine`` is the interface that the following chapters use.
 
 Walkthrough: sections 4 to 6 and 8 to 10.
 """

@@ -1,8 +1,9 @@
-"""The numbers that define a Whisper model, and those of the published ones.
+"""Hyperparameters: the shape of a Whisper model, and the shapes of the published ones.
 
-A model is an encoder that turns a log-mel spectrogram into features and a decoder that turns features and the
-tokens so far into the next token. Both are stacks of the same block; all sizes differ only in the numbers below.
-(Radford et al., 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", table 1.)
+A model is an encoder that turns a log-mel spectrogram into features, and a decoder that turns the features and the
+tokens so far into logits for the next token. Both are stacks of blocks. The sizes, from tiny to large, differ only in
+the hyperparameters below. (Radford et al., 2022, "Robust Speech Recognition via Large-Scale Weak Supervision",
+table 1.)
 
 Walkthrough: section 1.
 """
@@ -28,25 +29,24 @@ LIMITS = {
     "max_source_positions": 30_000,
     "max_target_positions": 30_000,
 }
-"""The most that a configuration may state: many times what any published model has, and little enough that names and
-shapes of such a model can be listed at once."""
+"""Upper limits of a configuration: far above any published model, and low enough to list all names and shapes."""
 
 
 @dataclass(frozen=True)
 class WhisperConfig:
-    """The shape of a Whisper model. Names are those of Hugging Face's ``config.json``."""
+    """The hyperparameters of a Whisper model, with the names of Hugging Face's ``config.json``."""
 
-    vocab_size: int  # V: tokens, special ones included
-    num_mel_bins: int  # M: rows of the spectrogram
-    d_model: int  # D: width of the residual stream, in both halves
+    vocab_size: int  # V: number of tokens, including special tokens
+    num_mel_bins: int  # M: number of rows of the spectrogram
+    d_model: int  # D: width of the residual stream in encoder and decoder
     encoder_layers: int
-    encoder_attention_heads: int  # H; each head is d_model / H wide
-    encoder_ffn_dim: int  # F: width of the MLP's hidden layer
+    encoder_attention_heads: int  # H: number of heads, each of width K = D / H
+    encoder_ffn_dim: int  # F: hidden width of the MLP
     decoder_layers: int
     decoder_attention_heads: int
     decoder_ffn_dim: int
-    max_source_positions: int = 1500  # T: audio positions, two spectrogram frames each: 30 s
-    max_target_positions: int = 448  # S: text positions, the prompt included
+    max_source_positions: int = 1500  # T: audio positions, one per two frames of the spectrogram: 30 s
+    max_target_positions: int = 448  # S: text positions, including the prompt
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -61,9 +61,9 @@ class WhisperConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read the keys that matter from a Hugging Face ``config.json``; others are left alone.
+        """Read the hyperparameters from a Hugging Face ``config.json``; other keys are ignored.
 
-        Raises :class:`ConfigError` naming the keys that are missing, or a setting that Whisper never has.
+        Raises :class:`ConfigError` for missing keys, or for a setting that Whisper does not have.
         """
         names = {field.name for field in fields(cls)}
         optional = {"max_source_positions", "max_target_positions"}
@@ -77,14 +77,14 @@ class WhisperConfig:
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether the vocabulary is one of the multilingual ones; the English one is the smallest."""
+        """True for a multilingual vocabulary; the English-only vocabulary is smaller."""
         return self.vocab_size >= 51865
 
 
 def _published(
     vocab: int, mels: int, width: int, layers: int, heads: int, decoder_layers: int | None = None
 ) -> WhisperConfig:
-    """A published shape: the same width, heads and 4 × MLP in both halves."""
+    """Return a published configuration: encoder and decoder have the same width and heads, and F = 4 D."""
     return WhisperConfig(
         vocab_size=vocab,
         num_mel_bins=mels,
@@ -112,7 +112,7 @@ PUBLISHED: dict[str, WhisperConfig] = {
     "large-v3": _published(51866, 128, 1280, 32, 20),
     "large-v3-turbo": _published(51866, 128, 1280, 32, 20, decoder_layers=4),
 }
-"""The configurations that OpenAI published, by the short name that :func:`minwhisper.load_model` takes."""
+"""The models that OpenAI published, by the name that :func:`minwhisper.load_model` accepts."""
 
 ALIASES: dict[str, str] = {"large": "large-v3", "turbo": "large-v3-turbo"}
-"""Second names of published models, as openai-whisper has them."""
+"""Other names of published models, as in openai-whisper."""

@@ -81,15 +81,17 @@ class Cache(NamedTuple):
         return self._replace(self_attention=tuple(kv.reorder(rows) for kv in self.self_attention))
 
 
-def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
-    """Return the cache before the first token: no text, and the audio's keys and values. features (B, T, D)."""
-    heads = config.decoder_attention_heads
+def cross_keys_and_values(features: Array, block: Weights, heads: int) -> KV:
+    """Project the keys and values of the audio for one block: features (B, T, D) -> (B, H, K, T) and (B, H, T, K)."""
     # Every step reads all of it, so it is made contiguous once: matmul would copy it each time.
-    audio = [
-        KV(*map(ascontiguousarray, keys_and_values(features, block["cross_attention"], heads)))
-        for block in weights["blocks"]
-    ]
-    return Cache(tuple(kv.empty() for kv in audio), tuple(audio))
+    return KV(*map(ascontiguousarray, keys_and_values(features, block["cross_attention"], heads)))
+
+
+def new_cache(features: Array, weights: Weights, config: WhisperConfig) -> Cache:
+    """Return the cache before the first token: no text, and the keys and values of the audio. features (B, T, D)."""
+    heads = config.decoder_attention_heads
+    audio = tuple(cross_keys_and_values(features, block, heads) for block in weights["blocks"])
+    return Cache(tuple(kv.empty() for kv in audio), audio)
 
 
 def decode_cached(

@@ -1,7 +1,7 @@
-"""Chapter 4, for use: the model's computations behind one interface, however they are scheduled.
+"""Engines: one interface to the model, for several implementations.
 
-What comes after this chapter says what is to be computed and not how. :class:`PlainEngine` computes with the readable
-layers, on any device; :mod:`minwhisper.fast` has others for CPUs and for GPUs, with the same results but for rounding.
+The following chapters call an :class:`Engine`. :class:`PlainEngine` runs the readable layers on any device;
+:mod:`minwhisper.fast` has faster engines for CPUs and GPUs, with the same results up to rounding.
 
 Walkthrough: section 10.
 """
@@ -20,53 +20,53 @@ from .layers import Weights
 
 
 class KVCache(Protocol):
-    """What a search needs to know of a cache: :class:`~minwhisper.model.decoder.Cache` is one."""
+    """A key-value cache as a search uses it, such as :class:`minwhisper.model.decoder.Cache`."""
 
     @property
     def rows(self) -> int:
-        """How many texts are in it."""
+        """The number of sequences."""
 
     def reorder(self, rows: Sequence[int]) -> Self:
-        """The cache with these of its texts, in this order; one may come several times."""
+        """Return the cache with these of its sequences, in this order; a sequence may appear several times."""
 
 
 class DecoderInput(NamedTuple):
-    """Tokens that texts go on with."""
+    """The next tokens of the sequences of a cache."""
 
-    tokens: Sequence[Sequence[int]]  # (R, S), a row for each text of the cache
-    cache: Any  # a Memory of the engine that is fed
-    wanted: Sequence[int] | None = None  # the positions of S whose logits are asked for, all by default
+    tokens: Sequence[Sequence[int]]  # (B, S), one row per sequence of the cache
+    cache: Any  # a cache of the same engine
+    wanted: Sequence[int] | None = None  # the positions of S whose logits are returned, by default all
 
 
 class Engine(Protocol):
-    """A model that computes."""
+    """An implementation of the model's computations."""
 
     @property
     def config(self) -> WhisperConfig:
-        """The model's numbers."""
+        """The model's hyperparameters."""
 
     @property
     def decoder_weights(self) -> Weights:
         """The "decoder" branch of the weights as the layers take them, for word alignment; to be used once."""
 
     def session(self) -> AbstractContextManager[Any]:
-        """A context in which it computes best: to be entered around many calls; a single one needs none."""
+        """Return a context for many calls, which makes them faster; single calls do not need one."""
 
     def encode(self, mel: Array) -> Array:
-        """:func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, T, D)."""
+        """Encode windows as :func:`minwhisper.model.encoder.encode` does: mel (B, M, frames) -> (B, T, D)."""
 
     def new_cache(self, features: Array) -> Any:
-        """:func:`minwhisper.model.decoder.new_cache`: the memory of texts about these windows, features (B, T, D)."""
+        """Return an empty cache as :func:`minwhisper.model.decoder.new_cache` does: features (B, T, D)."""
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
-        """:func:`minwhisper.model.decoder.decode_cached` for each of several caches: logits (R, S, V), the new cache.
+        """Decode each input as :func:`minwhisper.model.decoder.decode_cached` does.
 
-        What they have in common, the weights, may be read once for all.
+        Returns logits (B, S, V) and the new cache for each. An engine may read the weights once for all inputs.
         """
 
 
 class PlainEngine(NamedTuple):
-    """An :class:`Engine` that computes with the layers as they are written, on the device of its weights."""
+    """An :class:`Engine` that runs the readable layers on the device of its weights."""
 
     weights: Weights  # {"encoder": …, "decoder": …}
     config: WhisperConfig
@@ -79,7 +79,7 @@ class PlainEngine(NamedTuple):
         return decoder
 
     def session(self) -> AbstractContextManager[Any]:
-        """The device of the weights is CuPy's current one."""
+        """Return a context in which the device of the weights is CuPy's current device."""
         return on_device(self.device)
 
     def encode(self, mel: Array) -> Array:
@@ -91,7 +91,7 @@ class PlainEngine(NamedTuple):
         return new_cache(features, self.weights["decoder"], self.config)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
-        """See :class:`Engine`: one after the other."""
+        """See :class:`Engine`; one input after the other."""
         return [self._decode(feed) for feed in feeds]
 
     def _decode(self, feed: DecoderInput) -> tuple[Array, Any]:
@@ -100,9 +100,9 @@ class PlainEngine(NamedTuple):
 
 
 def place_tokens(tokens: Sequence[Sequence[int]], like: Array) -> Array:
-    """Tokens (R, S) as an array on the device of another.
+    """Return tokens (B, S) as an array on the device of ``like``.
 
-    A single one for each text gets to a GPU as a number that a kernel is called with, which is quicker than a transfer.
+    With one token per sequence, each reaches the GPU as an argument of a kernel, which is faster than a transfer.
     """
     if len(tokens[0]) > 1 or isinstance(like, np.ndarray):
         return asarray_like([list(row) for row in tokens], like)

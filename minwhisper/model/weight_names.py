@@ -1,8 +1,8 @@
-"""One name for one tensor: what a configuration expects, and what two file formats call the same things.
+"""Names and shapes of the tensors, and their names in two checkpoint formats.
 
-Inside this package a weight is found by walking a nested mapping, ``weights["decoder"]["blocks"][3]["mlp"]["fc1"]``;
-in messages and tables the same path is written with dots, ``decoder.blocks.3.mlp.fc1.weight``. Hugging Face's
-safetensors and CTranslate2's ``model.bin`` each have names of their own, and are translated here and nowhere else.
+In this package the weights are a nested mapping: ``weights["decoder"]["blocks"][3]["mlp"]["fc1"]["weight"]``. In
+messages and tables the same path is written with dots: ``decoder.blocks.3.mlp.fc1.weight``. The names in Hugging Face's
+safetensors and in CTranslate2's ``model.bin`` are translated here and nowhere else.
 
 Walkthrough: section 7.
 """
@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 
 def expected_shapes(config: WhisperConfig) -> dict[str, Shape]:
-    """Every tensor of a model of this configuration, with its shape, in the order in which sound meets them."""
+    """Return the shape of every tensor of a model, by name, in the order of the forward pass."""
     width = config.d_model
     shapes: dict[str, Shape] = {}
 
@@ -88,7 +88,7 @@ def nest(flat: Mapping[str, Array]) -> Weights:
 
 
 def flatten(weights: Weights, prefix: str = "") -> Iterator[tuple[str, Array]]:
-    """The reverse of :func:`nest`: every array with its dotted name."""
+    """Yield every array with its dotted name: the inverse of :func:`nest`."""
     for key, value in weights.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -99,7 +99,7 @@ def flatten(weights: Weights, prefix: str = "") -> Iterator[tuple[str, Array]]:
             yield prefix + key, value
 
 
-# In order: a longer name comes before one that it contains.
+# The order matters: a longer name comes before one that it contains.
 _HUGGING_FACE = (
     (".layers.", ".blocks."),
     (".self_attn_layer_norm.", ".attention_norm."),
@@ -116,7 +116,7 @@ _HUGGING_FACE = (
     (".fc2.", ".mlp.fc2."),
     (".embed_positions.weight", ".positions"),
     (".embed_tokens.weight", ".token_embedding"),
-    ("proj_out.weight", "decoder.token_embedding"),  # "tied": the output projection is the embedding table
+    ("proj_out.weight", "decoder.token_embedding"),  # tied: the output projection is the token embedding
 )
 
 _CTRANSLATE2 = (
@@ -135,7 +135,7 @@ _CTRANSLATE2 = (
     ("decoder.projection.weight", "decoder.token_embedding"),
 )
 
-# CTranslate2 stacks the projections that share an input along the rows of one matrix.
+# CTranslate2 stacks the rows of projections that share an input in one matrix.
 _CTRANSLATE2_STACKS = {
     ".attention.linear_0.": ("query", "key", "value"),
     ".attention.linear_1.": ("out",),
@@ -144,7 +144,7 @@ _CTRANSLATE2_STACKS = {
     ".cross_attention.linear_2.": ("out",),
 }
 
-# Scalars that stand among CTranslate2's tensors and are no weights.
+# Scalars among CTranslate2's tensors: settings, not weights.
 _CTRANSLATE2_SETTINGS = re.compile(
     r"(encoder|decoder)/(num_heads|pre_norm|activation|alibi|alignment_heads|alignment_layer"
     r"|scale_embeddings|start_from_zero_embedding|scale_alibi)"
@@ -152,7 +152,7 @@ _CTRANSLATE2_SETTINGS = re.compile(
 
 
 def from_hugging_face(name: str) -> tuple[str, ...]:
-    """What this package calls a tensor of a Hugging Face checkpoint.
+    """Translate the name of a tensor of a Hugging Face checkpoint.
 
     >>> from_hugging_face("model.decoder.layers.3.fc1.weight")
     ('decoder.blocks.3.mlp.fc1.weight',)
@@ -164,9 +164,9 @@ def from_hugging_face(name: str) -> tuple[str, ...]:
 
 
 def from_ctranslate2(name: str) -> tuple[str, ...]:
-    """What this package calls the tensors stacked in one of CTranslate2's, from the first rows to the last.
+    """Translate the name of a CTranslate2 tensor to those of the tensors stacked in it, in the order of their rows.
 
-    None at all for a setting, which is no weight.
+    The result is empty for a setting.
 
     >>> from_ctranslate2("decoder/layer_3/attention/linear_1/bias")
     ('decoder.blocks.3.cross_attention.key.bias', 'decoder.blocks.3.cross_attention.value.bias')

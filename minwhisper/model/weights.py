@@ -1,4 +1,4 @@
-"""Chapter 5. Where the numbers of a model lie in memory, and those of a model that nobody has trained.
+"""The layout of weights in memory, and random weights for an untrained model.
 
 Walkthrough: section 7.
 """
@@ -17,7 +17,7 @@ from .layers import Weights
 from .weight_names import Shape, expected_shapes, flatten, nest
 
 DTYPES = ("float16", "float32", "float64")
-"""What weights may be stored as. Arithmetic is float32 for the first two, float64 for the last."""
+"""The dtypes in which weights may be stored. Arithmetic is in float32 for the first two, in float64 for the last."""
 
 WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
 """A function from tensor shapes and a dtype to one empty buffer per tensor on the CPU: an array, or an object with a
@@ -25,23 +25,23 @@ method ``load_into``, like :class:`minwhisper.fast.cpu.panels.Panels`."""
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise :class:`OptionError` for a dtype that weights are not stored as."""
+    """Raise :class:`OptionError` for a dtype that is not in :data:`DTYPES`."""
     if dtype not in DTYPES:
         raise OptionError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
 
 
 def by_columns(name: str, shape: Shape, dtype: str) -> Array:
-    """An array for a tensor, with anything in it, laid out in memory as the products of the layers want it.
+    """Return an uninitialised array for a tensor, in the memory layout that matmul needs.
 
-    A matrix W (O, I) is used as x Wᵀ. With Wᵀ (I, O) row by row in memory the outputs of one input lie side by side;
-    the other way round, a product first has to rearrange it, and one of a single x takes up to twice as long.
+    A matrix W (O, I) is used as x Wᵀ, so Wᵀ (I, O) is stored row by row. In the other order, BLAS would rearrange W
+    first, and the product with a single row would take up to twice as long.
     """
-    matrix = len(shape) == 2 and not name.endswith("positions")  # of which rows are added, as they are
+    matrix = len(shape) == 2 and not name.endswith("positions")  # rows of the position tables are added as they are
     return np.empty(shape[::-1], dtype).T if matrix else np.empty(shape, dtype)
 
 
 def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]:
-    """An array for each tensor, with anything in it: what the layers compute with on a CPU."""
+    """Return an uninitialised array for each tensor: the default :data:`WeightLayout`."""
     return {name: by_columns(name, shape, dtype) for name, shape in expected.items()}
 
 
@@ -68,10 +68,10 @@ def random_weights(
     device: str = "cpu",
     layout: WeightLayout | None = None,
 ) -> Weights:
-    """Weights of an untrained model, for touring the architecture without a download.
+    """Return the weights of an untrained model, to explore the architecture without a download.
 
-    Matrices are normal with standard deviation 0.02, biases 0, norms 1 and 0, the encoder's positions its sines.
-    The same seed gives the same model. ``layout`` allocates the arrays on the CPU, :func:`empty_weights` by default.
+    Matrices are normally distributed with standard deviation 0.02, biases are 0, norms are 1 and 0, and the encoder's
+    positions are its sinusoids. The same seed gives the same model. ``layout`` allocates the arrays on the CPU, :func:`empty_weights` by default.
     Raises :class:`OptionError` for a ``dtype`` that is not in :data:`DTYPES`.
     """
     check_dtype(dtype)
@@ -97,11 +97,11 @@ def random_weights(
 
 
 def pool_bytes(expected: Mapping[str, Shape], dtype: str) -> int:
-    """How much of a GPU's memory tensors of these shapes take: CuPy's pool rounds each up to whole 512 bytes."""
+    """Return the bytes of GPU memory for tensors of these shapes; CuPy's pool rounds each up to 512 bytes."""
     size = np.dtype(dtype).itemsize
     return sum(math.ceil(size * math.prod(shape) / 512) * 512 for shape in expected.values())
 
 
 def count_parameters(weights: Weights) -> int:
-    """How many numbers there are in (a branch of) the weights."""
+    """Return the number of parameters in the weights, or in a branch of them."""
     return sum(array.size for _, array in flatten(weights))

@@ -19,8 +19,8 @@ import numpy as np
 from ..common.backend import Array, array_module, asarray_like, to_numpy
 from ..errors import OptionError, ShapeError
 from ..model.config import WhisperConfig
-from ..model.decoder import check_tokens, decoder_block, embed, unembed
-from ..model.layers import Weights, keys_and_values, softmax
+from ..model.decoder import check_tokens, cross_keys_and_values, decoder_block, embed, unembed
+from ..model.layers import Weights, softmax
 from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
 from ..tokenizer.tokenizer import Tokenizer
 from .alignment_tools import dynamic_time_warping, median_filter
@@ -59,7 +59,7 @@ def cross_attention_scores(
     found: dict[tuple[int, int], Array] = {}
     x = embed(tokens, weights, features.dtype)  # (1, S, D)
     for number, block in enumerate(weights["blocks"]):
-        cross_kv = keys_and_values(features, block["cross_attention"], config.decoder_attention_heads)
+        cross_kv = cross_keys_and_values(features, block, config.decoder_attention_heads)
         x, _, scores = decoder_block(x, cross_kv.empty(), cross_kv, block, config.decoder_attention_heads)
         for head in {head for owner, head in heads if owner == number}:
             found[number, head] = scores[0, head].copy()  # (S, T); a view would keep the scores of all heads
