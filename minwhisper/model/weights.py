@@ -71,8 +71,8 @@ def random_weights(
     """Return the weights of an untrained model, to explore the architecture without a download.
 
     Matrices are normally distributed with standard deviation 0.02, biases are 0, norms are 1 and 0, and the encoder's
-    positions are its sinusoids. The same seed gives the same model. ``layout`` allocates the arrays on the CPU, :func:`empty_weights` by default.
-    Raises :class:`OptionError` for a ``dtype`` that is not in :data:`DTYPES`.
+    positions are its sinusoids. The same seed gives the same model. ``layout`` allocates the arrays on the CPU, by
+    default :func:`empty_weights`. Raises :class:`OptionError` for a ``dtype`` that is not in :data:`DTYPES`.
     """
     check_dtype(dtype)
     rng = np.random.default_rng(seed)
