@@ -10,97 +10,95 @@ import numpy as np
 from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, WrongAnswer, as_pair
 
 TASK = """\
-Write beam_search(score, start, end, size, longest) -> (tokens, sum_logprob): the best text that a beam of `size` finds.
+Write beam_search(score, start, end, beam_size, max_tokens) -> (tokens, sum_logprob): the best text of a beam search.
 
-score(tokens) takes a list of tokens, `start` included, and gives the log-probabilities (V,) of the next one. `start`
-is a list that every text begins with; `end` is the token that ends one. A hypothesis is a text and the sum of the
-log-probabilities of what was said in it, the end included once it is said. At first there is one, with nothing said.
-- In each of at most `longest` rounds, go through all ways to go on of all hypotheses, a token each, the likeliest sum
-  first; one of -inf is no way. Where the token is the end, set the hypothesis aside as ended; the others make up the
-  next beam. Stop going through them as soon as there are `size` of these.
-- The rounds are over when `size` hypotheses have ended, or more, or none is left to go on.
-- If fewer than `size` have ended then, the likeliest of those that have not fill up to `size`.
-- Of all these the best has the highest sum divided by the number of its tokens (by 1 if it has none).
-tokens is the list of what was said, without `start` and without the end."""
+score(tokens) takes a list of tokens, `start` included, and returns the log-probabilities (V,) of the next one. `start`
+is a list that every text begins with; `end` is the token that ends a text. A hypothesis is a text and the sum of the
+log-probabilities of its tokens, including that of the end once it is reached. At first there is one: the empty text.
+- In each of at most `max_tokens` rounds, rank all continuations of all hypotheses by one token, the largest sum first,
+  without those of -inf, and go through them. If the token is the end, the hypothesis is finished: set it aside. The
+  others are the next beam. Stop as soon as it has `beam_size` hypotheses.
+- The rounds are over when `beam_size` or more hypotheses have finished, or the beam is empty.
+- If fewer than `beam_size` have finished then, the most likely of the beam fill up to `beam_size`.
+- The best of all these has the largest sum divided by the number of its tokens (by 1 if it has none).
+tokens is the list of generated tokens, without `start` and the end."""
 
 SKELETON = '''\
 import numpy as np
 
 
-def beam_search(score, start, end, size, longest):
+def beam_search(score, start, end, beam_size, max_tokens):
     """score(tokens) -> (V,); start a list of tokens, end one -> (tokens without both, sum of log-probabilities)."""
     tokens, sum_logprob = [], ...
     return tokens, sum_logprob
 '''
 
 MISTAKES = {
-    "greedy": "That is what greedy search finds: the beam is only one wide. Keep the `size` likeliest of each round.",
+    "greedy": "The result is that of greedy search, a beam of one hypothesis. Keep the `beam_size` best of each round.",
     "ended forgotten": (
-        "Hypotheses that have ended are forgotten, and the best of those that have not is returned. Keep them in a "
-        "list of their own."
+        "Finished hypotheses are lost, and the best unfinished one is returned. Keep the finished ones in a list of "
+        "their own."
     ),
     "ends take up room": (
-        "A hypothesis that ends takes up room in the beam, which shrinks. Go on through the ways until `size` that "
-        "have not ended are found."
+        "A hypothesis that finishes takes a place in the beam, which shrinks. Go through the continuations until "
+        "`beam_size` unfinished ones are found."
     ),
     "ends beyond the beam": (
-        "Hypotheses that end are set aside however unlikely they are. Stop going through the ways as soon as `size` "
-        "others are found."
+        "Hypotheses finish however unlikely they are. Stop going through the continuations as soon as `beam_size` "
+        "unfinished ones are found."
     ),
-    "best by the sum": (
-        "The best is chosen by the sum, which favours short texts. Divide by the number of tokens before you compare."
-    ),
+    "best by the sum": "The best is chosen by the sum, which favours short texts. Compare sum / number of tokens.",
     "end counted": "In the mean, the end is counted as a token. Divide by the number of tokens without it.",
-    "empty text never": "The mean of a text without tokens is a division by 0. Divide its sum by 1: max(1, length).",
+    "empty text never": "The mean of an empty text is a division by 0. Divide its sum by 1: max(1, length).",
     "mean returned": "The second result is the mean. Compare means, but return the sum.",
-    "last token only": (
-        "Only the log-probability of the last token counts. Add it to the sum of the hypothesis that it follows."
-    ),
+    "last token only": "The sum is that of the last token only. Add its log-probability to the sum of the hypothesis.",
     "end for free": "The log-probability of the end is not in the sum. Add it like that of every token.",
-    "stops at the first end": "The search is over as soon as one hypothesis has ended. It is over when `size` have.",
+    "stops at the first end": (
+        "The search stops as soon as one hypothesis has finished. Continue until `beam_size` have finished."
+    ),
     "takes the first end": (
-        "The search is over with the first hypothesis that ends, and that one is returned. It is over when `size` have "
-        "ended; then the best by the mean is returned."
+        "The search stops and returns the first hypothesis that finishes. Continue until `beam_size` have finished; "
+        "then return the best by the mean."
     ),
-    "never stops early": (
-        "The search goes on although `size` hypotheses have ended. What ends later does not count any more."
-    ),
+    "never stops early": "The search continues after `beam_size` hypotheses have finished. Stop there.",
     "beam for each hypothesis": (
-        "The `size` best ways are kept of each hypothesis, and the beam grows. Keep the `size` best of all together."
+        "The `beam_size` best continuations of each hypothesis are kept, and the beam grows. Keep the best of all "
+        "together."
     ),
     "one way for each hypothesis": (
-        "Each hypothesis goes on in its one likeliest way. All ways of all hypotheses compete; two may come from one."
+        "Each hypothesis gets only its best continuation. All continuations of all hypotheses compete; two may come "
+        "from one."
     ),
-    "-inf taken": "A token of log-probability -inf was taken. It cannot be said: leave it out of the ways.",
+    "-inf taken": "A token of log-probability -inf was chosen. Leave it out of the continuations.",
     "unended left out": (
-        "Hypotheses that have not ended are left out although fewer than `size` have. They fill up to `size`."
+        "Unfinished hypotheses are left out although fewer than `beam_size` have finished. They fill up to `beam_size`."
     ),
     "unended always count": (
-        "Hypotheses that have not ended count although `size` have. They only fill up what is missing."
+        "Unfinished hypotheses count although `beam_size` have finished. They only fill up what is missing."
     ),
-    "one round too many": "There is one round too many: at most `longest` tokens are said, the end being one of them.",
-    "one round too few": "There is one round too few: `longest` tokens may be said.",
-    "end in the tokens": "The end is among the tokens. Leave it out.",
-    "start in the tokens": "The tokens of `start` are among those returned. Leave them out.",
+    "one round too many": "There is one round too many: at most `max_tokens` tokens, the end included.",
+    "one round too few": "There is one round too few: up to `max_tokens` tokens are allowed.",
+    "end in the tokens": "The end is among the tokens. Omit it.",
+    "start in the tokens": "The tokens of `start` are among those returned. Omit them.",
 }
 
 
 def solution(
-    score: Any, start: list[int], end: int, size: int, longest: int, mistakes: frozenset[str] = NO_MISTAKES
+    score: Any, start: list[int], end: int, beam_size: int, max_tokens: int, mistakes: frozenset[str] = NO_MISTAKES
 ) -> tuple[list[int], float]:
-    """The best text and its sum of log-probabilities, with these mistakes."""
-    going: list[tuple[list[int], float]] = [([], 0.0)]
-    ended: list[tuple[list[int], float]] = []
-    enough = 1 if {"greedy", "stops at the first end", "takes the first end"} & mistakes else size
-    for _ in range(longest + ("one round too many" in mistakes) - ("one round too few" in mistakes)):
-        going, new = _widen(score, start, going, end, 1 if "greedy" in mistakes else size, mistakes)
-        ended += new
-        if not going or (len(ended) >= enough and "never stops early" not in mistakes):
+    """Return the best text and its sum of log-probabilities, with these mistakes."""
+    active: list[tuple[list[int], float]] = [([], 0.0)]
+    finished: list[tuple[list[int], float]] = []
+    max_finished = 1 if {"greedy", "stops at the first end", "takes the first end"} & mistakes else beam_size
+    for _ in range(max_tokens + ("one round too many" in mistakes) - ("one round too few" in mistakes)):
+        active, new = _next_beam(score, start, active, end, 1 if "greedy" in mistakes else beam_size, mistakes)
+        finished += new
+        if not active or (len(finished) >= max_finished and "never stops early" not in mistakes):
             break
-    if "ended forgotten" in mistakes and going:
-        ended = []
-    rest = going if "unended always count" in mistakes else going[: max(0, size - len(ended))]
-    if ended and {"unended left out", "takes the first end", "greedy"} & mistakes:
+    if "ended forgotten" in mistakes and active:
+        finished = []
+    rest = active if "unended always count" in mistakes else active[: max(0, beam_size - len(finished))]
+    if finished and {"unended left out", "takes the first end", "greedy"} & mistakes:
         rest = []
 
     def mean(hypothesis: tuple[list[int], float]) -> float:
@@ -108,73 +106,75 @@ def solution(
             return hypothesis[1]
         if "empty text never" in mistakes and not hypothesis[0]:
             return -math.inf
-        return hypothesis[1] / max(1, len(hypothesis[0]) + ("end counted" in mistakes and hypothesis in ended))
+        return hypothesis[1] / max(1, len(hypothesis[0]) + ("end counted" in mistakes and hypothesis in finished))
 
-    best = max(ended + rest, key=mean)
-    tokens = [*best[0], end] if "end in the tokens" in mistakes and best in ended else best[0]
+    best = max(finished + rest, key=mean)
+    tokens = [*best[0], end] if "end in the tokens" in mistakes and best in finished else best[0]
     return [*start, *tokens] if "start in the tokens" in mistakes else tokens, (
         mean(best) if "mean returned" in mistakes else best[1]
     )
 
 
-def _widen(score: Any, start: list[int], going: Any, end: int, size: int, mistakes: frozenset[str]) -> Any:
-    """The next beam, and the hypotheses that end on the way to it, each (tokens, sum)."""
-    ways: list[tuple[float, list[int], int]] = []
-    for said, total in going:
+def _next_beam(score: Any, start: list[int], active: Any, end: int, beam_size: int, mistakes: frozenset[str]) -> Any:
+    """Return the next beam and the hypotheses that finish in this round, each (tokens, sum)."""
+    continuations: list[tuple[float, list[int], int]] = []
+    for generated, total in active:
         own = []
-        for token, logprob in enumerate(score(start + said).tolist()):
+        for token, logprob in enumerate(score(start + generated).tolist()):
             if logprob == -math.inf and "-inf taken" not in mistakes:
                 continue
             total_with = logprob if "last token only" in mistakes else total + logprob
             if token == end and "end for free" in mistakes:
                 total_with = total
-            own.append((total_with, said, token))
-        own.sort(key=lambda way: -way[0])
-        ways += own[:1] if "one way for each hypothesis" in mistakes and len(going) > 1 else own
+            own.append((total_with, generated, token))
+        own.sort(key=lambda continuation: -continuation[0])
+        continuations += own[:1] if "one way for each hypothesis" in mistakes and len(active) > 1 else own
         if "beam for each hypothesis" in mistakes:
-            ways[-len(own) :] = own[:size]
-    ways.sort(key=lambda way: -way[0])
+            continuations[-len(own) :] = own[:beam_size]
+    continuations.sort(key=lambda continuation: -continuation[0])
     if "ends take up room" in mistakes:
-        ways = ways[:size]
-    unended, ended = [], []
-    for total, said, token in ways:
+        continuations = continuations[:beam_size]
+    unfinished, finished = [], []
+    for total, generated, token in continuations:
         if token == end:
-            ended.append((said, total))
+            finished.append((generated, total))
         else:
-            unended.append(([*said, token], total))
-        full = len(unended) >= size and "beam for each hypothesis" not in mistakes
+            unfinished.append(([*generated, token], total))
+        full = len(unfinished) >= beam_size and "beam for each hypothesis" not in mistakes
         if full and "ends beyond the beam" not in mistakes:
             break
-    return (unended if "beam for each hypothesis" in mistakes else unended[:size]), ended
+    return (unfinished if "beam for each hypothesis" in mistakes else unfinished[:beam_size]), finished
 
 
-# ------------------------------------------------------------------------------------------ what is tried
+# ------------------------------------------------------------------------------------------ test cases
 
 Table = Callable[[tuple[int, ...]], Any]
 START = [7, 8]
 
 
-def _ask(function: Answer, table: Table, end: int, size: int, longest: int) -> Any:
-    """What a function finds in a table, checked for its form: (tokens, sum)."""
+def _ask(function: Answer, table: Table, end: int, beam_size: int, max_tokens: int) -> Any:
+    """Run a function on a table and check the form of its result: (tokens, sum)."""
     calls = 0
 
     def score(tokens: Sequence[int]) -> Any:
         nonlocal calls
         calls += 1
         tokens = [int(token) for token in tokens]
-        said = tuple(tokens[len(START) :])
+        generated = tuple(tokens[len(START) :])
         if tokens[: len(START)] != START:
-            raise WrongAnswer(f"score was asked about {tokens}, which does not begin with start, {START}")
-        if end in said:
-            raise WrongAnswer(f"score was asked about {list(said)} after start, which has ended: {end} is the end")
-        if len(said) > longest or calls > 10_000:
+            raise WrongAnswer(f"score was called with {tokens}, which does not begin with start, {START}")
+        if end in generated:
             raise WrongAnswer(
-                f"score was asked about {len(said)} tokens after start, and {calls:,} times in all; longest is "
-                f"{longest} and size {size}. Do the rounds end?"
+                f"score was called with {list(generated)} after start, which is finished: {end} is the end"
             )
-        return table(said).copy()
+        if len(generated) > max_tokens or calls > 10_000:
+            raise WrongAnswer(
+                f"score was called with {len(generated)} tokens after start, and {calls:,} times in all; max_tokens is "
+                f"{max_tokens} and beam_size {beam_size}. Does the loop end?"
+            )
+        return table(generated).copy()
 
-    tokens, total = as_pair(function(score, list(START), end, size, longest), "tokens", "sum_logprob")
+    tokens, total = as_pair(function(score, list(START), end, beam_size, max_tokens), "tokens", "sum_logprob")
     try:
         return [int(token) for token in tokens], float(total)
     except (TypeError, ValueError):
@@ -182,13 +182,13 @@ def _ask(function: Answer, table: Table, end: int, size: int, longest: int) -> A
 
 
 def _search(*problems: tuple[Table, int, int, int]) -> Any:
-    """A step that solves several problems (table, end, size, longest)."""
+    """Return a test case of several problems (table, end, beam_size, max_tokens)."""
 
     def run(function: Answer) -> Results:
         outcome: Results = []
-        for number, (table, end, size, longest) in enumerate(problems):
-            tokens, total = _ask(function, table, end, size, longest)
-            case = f" (size {size}, longest {longest}, case {number + 1})"
+        for number, (table, end, beam_size, max_tokens) in enumerate(problems):
+            tokens, total = _ask(function, table, end, beam_size, max_tokens)
+            case = f" (beam_size {beam_size}, max_tokens {max_tokens}, case {number + 1})"
             outcome += [("the text" + case, tokens), ("the sum" + case, total)]
         return outcome
 
@@ -198,11 +198,11 @@ def _search(*problems: tuple[Table, int, int, int]) -> Any:
 def _random(
     seed: int, count: int = 5, sharp: float = 2.0, end_bonus: float = 0.0, forbid: float = 0.0, end: int = 0
 ) -> Table:
-    """Log-probabilities (V,) that depend on the whole text, the end's shifted, and some of them -inf."""
+    """Return a table of random log-probabilities (V,), the end's shifted by a bonus and some of them -inf."""
 
     @cache
-    def table(said: tuple[int, ...]) -> Any:
-        rng = np.random.default_rng([seed, len(said), *said])
+    def table(generated: tuple[int, ...]) -> Any:
+        rng = np.random.default_rng([seed, len(generated), *generated])
         logits = rng.standard_normal(count) * sharp
         logits[end] += end_bonus
         logits[rng.random(count) < forbid] = -np.inf
@@ -214,18 +214,18 @@ def _random(
 
 
 def _by_hand(probabilities: Mapping[tuple[int, ...], Sequence[float]], otherwise: Sequence[float]) -> Table:
-    def table(said: tuple[int, ...]) -> Any:
+    def table(generated: tuple[int, ...]) -> Any:
         with np.errstate(divide="ignore"):
-            return np.log(np.array(probabilities.get(said, otherwise)))
+            return np.log(np.array(probabilities.get(generated, otherwise)))
 
     return table
 
 
-# 0 is the end. Greedy says 1, behind which nothing is likely; 2 is followed by something nearly certain.
+# 0 is the end. Greedy search chooses 1, after which nothing is likely; after 2 the end is nearly certain.
 _TRAP = _by_hand({(): [0.0, 0.55, 0.45], (1,): [0.3, 0.36, 0.34], (2,): [0.9, 0.04, 0.06]}, [0.4, 0.35, 0.25])
-# Nothing else can be said than 2, 1, and the end.
+# The only text is 2, 1, and the end.
 _NARROW = _by_hand({(): [0.0, 0.0, 1.0], (2,): [0.0, 1.0, 0.0]}, [0.7, 0.0, 0.3])
-# One way only, with no other token than the end to fill the beam with.
+# Each round has one continuation, so the beam never fills.
 _LINE = _by_hand({(): [0.0, 1.0], (1,): [0.0, 1.0], (1, 1): [0.0, 1.0]}, [0.6, 0.4])
 _ENDLESS = _random(90, end_bonus=-50.0)
 
@@ -243,24 +243,24 @@ EXERCISE = Exercise(
     },
     cases=(
         Case(
-            "size 1, which is greedy search",
+            "beam_size 1, which is greedy search",
             _search(*((_random(seed), 0, 1, 6) for seed in range(4))),
-            "With size 1, take the likeliest token each round until it is the end; the sum has the end's "
-            "log-probability in it. An end that is not the likeliest token is not reached.",
+            "With beam_size 1, take the most likely token each round until it is the end; the sum includes the end's "
+            "log-probability. An end that is not the most likely token is not chosen.",
         ),
         Case(
-            "a table in which greedy search goes astray",
+            "a table in which greedy search misses the best text",
             _search((_TRAP, 0, 2, 5)),
-            "Write down the rounds: after the first the beam is [1] and [2]; the likeliest way on is the end behind 2.",
+            "Write down the rounds: after the first the beam is [1] and [2]; the best continuation is the end after 2.",
         ),
         Case(
             "random tables",
             _search(*((_random(100 + n, 5, 2.0, 1.0, end=n % 5), n % 5, 2 + n % 3, 6) for n in range(24))),
-            "Write a round on paper: all ways, sorted by their sums; ends go aside, the first `size` others go on. At "
-            "the end compare sum / number of tokens.",
+            "Write a round on paper: all continuations, sorted by their sums; ends go aside, the first `beam_size` "
+            "others are the next beam. At the end compare sum / number of tokens.",
         ),
         Case(
-            "tokens that cannot be said",
+            "tokens of log-probability -inf",
             _search(
                 (_LINE, 0, 2, 5),
                 (_LINE, 0, 3, 6),
@@ -268,8 +268,8 @@ EXERCISE = Exercise(
                 (_NARROW, 0, 3, 3),
                 *((_random(200 + n, 5, 2.0, 0.5, 0.5), 0, 3, 5) for n in range(4)),
             ),
-            "A way of log-probability -inf is no way, even where fewer than `size` others are there. The beam may be "
-            "narrower, or empty.",
+            "A token of log-probability -inf is never chosen, even if fewer than `beam_size` others are left. The beam "
+            "may be smaller, or empty.",
         ),
         Case(
             "texts that do not end",
@@ -278,12 +278,12 @@ EXERCISE = Exercise(
                 (_ENDLESS, 0, 3, 1),
                 *((_random(300 + n, 5, 2.0, -1.0, end=4), 4, 3, 3) for n in range(6)),
             ),
-            "After `longest` rounds the hypotheses that have not ended fill up where fewer than `size` have.",
+            "After `max_tokens` rounds, unfinished hypotheses fill up if fewer than `beam_size` have finished.",
         ),
         Case(
             "texts that end at once",
             _search(*((_random(400 + seed, 6, 2.0, 4.0), 0, 2 + seed % 3, 5) for seed in range(8))),
-            "A text may be empty: its sum is the end's log-probability, and it is divided by 1.",
+            "A text may be empty: its sum is the end's log-probability, divided by 1.",
         ),
     ),
 )
