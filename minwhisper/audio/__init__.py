@@ -20,5 +20,9 @@ How ``load`` reads a file:
 10. ``resampling``: converts frames to mono samples at 16 kHz.
 11. ``sample_store``: stores the samples, in memory or in a temporary file.
 
+A truncated file is an error if its format states how much audio it has (WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM,
+MP3 with a Xing header). Other formats (Ogg, raw AAC, AMR, WMA …) end where the file ends, with a warning if the last
+packet is damaged.
+
 Walkthrough: section 2.
 """

@@ -7,5 +7,9 @@ Start with ``sources`` (which files a name refers to) and ``load`` (from these f
 them: ``files``, ``hub`` and ``checksums`` find, download and verify the files; ``tensor_files``, ``ctranslate2`` and
 ``storage`` read their tensors; ``configuration`` and ``tensor_matching`` check them against what the model expects.
 
+A checkpoint is untrusted input: sizes are bounded before memory is allocated, all values must be finite, and files with
+a known sha256 (the weight packages, large files of the hub) must match it. To replace a model in use, write the new
+file beside the old one and rename it.
+
 Walkthrough: section 7.
 """
