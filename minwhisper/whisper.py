@@ -20,7 +20,14 @@ from .checkpoints.tensor_matching import LoadReport
 from .common.backend import Array, Array2D, Array3D, on_device, to_device, to_numpy
 from .common.finite import error_context
 from .common.option_checks import check_count, check_generator, check_names, check_seed
-from .decoding.decode import DecodingResult, WindowRequest, check_supported, decode_windows, language_probabilities
+from .decoding.decode import (
+    DecodingResult,
+    WindowRequest,
+    check_supported,
+    decode_windows,
+    language_probabilities,
+    warn_of_prefix,
+)
 from .decoding.keywords import DecodingKeywords, TranscriptionKeywords
 from .decoding.options import DecodingOptions
 from .errors import (
@@ -308,6 +315,8 @@ class Whisper:
         check_generator(generator)
         chosen = replace(DecodingOptions() if options is None else options, **changes)
         check_supported(chosen, self.tokenizer, self.config)
+        if mel.shape[-1] != self.config.d_model:  # a transcription decodes features, and has already warned
+            warn_of_prefix(chosen, stacklevel=2)
         generator = generator or np.random.default_rng(0)
         with self.engine.session():
             requests = [

@@ -185,8 +185,13 @@ def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Arr
     >>> pad_or_trim(np.array([1, 2, 3]), 5)
     array([1, 2, 3, 0, 0])
     """
-    if not hasattr(array, "shape"):
-        raise AudioError(f"pad_or_trim: expected an array, got {array!r}; load_audio returns one for a file")
+    kind = type(array)
+    if not isinstance(array, np.ndarray) and kind.__module__.partition(".")[0] != "cupy":
+        name = f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
+        raise AudioError(
+            f"pad_or_trim: expected an array of NumPy or CuPy, got {name}; load_audio reads a file, numpy.asarray "
+            "converts a list, and .numpy() a tensor"
+        )
     xp = array_module(array)
     present = array.shape[axis]
     if present > length:

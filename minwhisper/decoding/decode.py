@@ -6,6 +6,7 @@ after ``<|startoftranscript|>`` names it.
 Walkthrough: section 11.
 """
 
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,6 +146,16 @@ def check_supported(options: DecodingOptions, tokenizer: Tokenizer, config: Whis
     """
     initial_tokens(options, "en" if options.language is None else options.language, tokenizer, config)
     logit_filters_for(options, tokenizer)
+
+
+def warn_of_prefix(options: DecodingOptions, stacklevel: int) -> None:
+    """Warn of a prefix with timestamps, naming the line ``stacklevel`` calls above."""
+    if options.prefix and not options.without_timestamps:
+        warnings.warn(
+            "prefix: with timestamps, the text after it must begin with one, so often nothing follows; "
+            "use without_timestamps=True",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def initial_tokens(

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 from ..audio.load import FRAMES_PER_SECOND
 from ..checkpoints.configuration import WINDOW_POSITIONS, short_window_limits
-from ..decoding.decode import DecodingResult, check_supported
+from ..decoding.decode import DecodingResult, check_supported, warn_of_prefix
 from ..errors import ConfigError, OptionError
 from .alignment import check_alignment_heads
 from .model import SpeechModel
@@ -82,6 +82,7 @@ def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel:
     # A prefix must fit behind the longest prompt that a window may get.
     prompt = [0] * max_prompt_tokens(model) if options.condition_on_previous_text else options.initial_prompt
     check_supported(replace(first, prompt=prompt), model.tokenizer, model.config)
+    warn_of_prefix(first, stacklevel)
     limit, count = max_prompt_tokens(model), len(initial_prompt_tokens(options, model))
     if count > limit:
         if options.carry_initial_prompt:

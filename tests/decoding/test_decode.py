@@ -265,6 +265,16 @@ def test_tokens_said_are_those_after_the_prefix(tiny_en, jfk):
     assert rest.no_speech_prob == pytest.approx(whole.no_speech_prob, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("always")
+def test_prefix_with_timestamps_warns_once_that_often_nothing_follows(tiny_en, recwarn):
+    mel = window_mel(clip_samples(), 80)[0]
+    assert tiny_en.decode(mel, prefix="And so my").text == ""
+    tiny_en.transcribe(clip_samples(), prefix="And so my", temperature=0)
+    tiny_en.decode(mel, prefix="And so my", without_timestamps=True, sample_len=1)
+    messages = [str(warning.message) for warning in recwarn]
+    assert [message.partition(":")[0] for message in messages] == ["prefix", "prefix"]
+
+
 def test_an_earlier_text_sets_the_style_and_not_the_words(tiny_en, jfk):
     # Alone, the clip comes out without a full stop; after a text that is punctuated it has its punctuation.
     plain = say(tiny_en, jfk).text
