@@ -280,18 +280,10 @@ def test_pad_or_trim(shape, length, data):
     assert not common[keep:].any()
 
 
-<<<<<<< HEAD
-def test_what_is_no_array_cannot_be_padded():
-    with pytest.raises(
-        AudioError, match=r"^pad_or_trim: expected an array, got 'talk\.mp3'; load_audio returns one for a file$"
-    ):
-        pad_or_trim("talk.mp3")
-=======
 @pytest.mark.parametrize(("value", "name"), [("talk.mp3", "str"), ([1, 2], "list"), (Tensor(), "torch.Tensor")])
 def test_pad_or_trim_rejects_other_types(value, name):
     with pytest.raises(AudioError, match=f"^pad_or_trim: expected an array of NumPy or CuPy, got {name}; "):
         pad_or_trim(value)
->>>>>>> b255704 (Warn of a prefix with timestamps; say what pad_or_trim takes)
 
 
 def test_pad_or_trim_default():
