@@ -39,7 +39,7 @@ LONG_WORD = 100  # bytes; from here on merge_long is used: merge takes seconds f
 
 
 class Tokenizer:
-    """Encode text to tokens, decode tokens to text, and look up special tokens by name.
+    """Whisper's tokenizer: encodes text, decodes tokens, and has the ids of the special tokens.
 
     The text pieces alone define a tokenizer. The special tokens and merges in its files are checked, so that a file of
     another model is an error instead of producing nonsense.

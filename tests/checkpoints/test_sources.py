@@ -182,16 +182,6 @@ def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources.default_model() == ("tiny.en", "it is installed (package p 1)")
 
 
-@pytest.mark.parametrize("name", ["tiny.en", "base"])
-def test_installed_packages(name: str) -> None:
-    files = packaged_model(name)
-    if files is None:
-        pytest.skip("the weight package is not installed")
-    verify_checksums(files)
-    assert (files.folder / "tokenizer.json").is_file()
-    assert files.config["alignment_heads"]
-
-
 def test_huggingface_hub_is_not_imported_for_a_folder(tmp_path: Path) -> None:
     folder_of(tmp_path, "model.safetensors", "config.json")
     code = (

@@ -2,7 +2,6 @@
 
 import json
 import struct
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from minwhisper.checkpoints.sources import CheckpointFiles, packaged_model
+from minwhisper.checkpoints.sources import CheckpointFiles
 from minwhisper.checkpoints.tensor_files import open_tensors
 from minwhisper.errors import WeightsError
 from test_ctranslate2 import model_bin
@@ -94,6 +93,8 @@ WHOLE = save({"weight": np.ones((4, 4), np.float32)})
         (WHOLE[:-1], "incomplete or damaged"),
         (WHOLE + b"x", "incomplete or damaged"),
         (WHOLE[:20], "incomplete or damaged"),
+        (WHOLE[:5], "this is an unknown file"),
+        (WHOLE[:8], "this is an unknown file"),
         (WHOLE.replace(b"[4,4]", b"[4,5]"), "incomplete or damaged"),
         (b"", "this is an empty file"),
         (b"PK\x03\x04" + bytes(100), r"this is a PyTorch file \(a zip"),
@@ -128,32 +129,3 @@ def test_missing_tensor_and_closed_file(tmp_path: Path) -> None:
             tensors.dtype("bias")
     with pytest.raises(ValueError, match="already closed"):
         tensors.read("weight", "float32")
-
-
-def test_reading_makes_no_second_copy(tmp_path: Path) -> None:
-    big = np.ones((2000, 3000), np.float16)
-    source = safetensors(tmp_path, save({"big": big}))
-    del big
-    tracemalloc.start()
-    try:
-        with open_tensors(source) as tensors:
-            opened = tracemalloc.get_traced_memory()[1]
-            read = tensors.read("big", "float32")
-            peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert opened < 2_000_000
-    assert peak < read.nbytes + 4_000_000  # one block more; a copy would be 12 million bytes
-
-
-def test_all_values_of_tiny_en_are_finite() -> None:
-    found = packaged_model("tiny.en")
-    if found is None:
-        pytest.skip("the weight package is not installed")
-    with open_tensors(found) as tensors:
-        shapes = tensors.shapes()
-        assert sum(np.prod(shape, dtype=int) for name, shape in shapes.items() if "projection" not in name) > 37_000_000
-        for name, shape in shapes.items():
-            array = tensors.read(name, "float32")
-            assert array.shape == shape
-            assert np.isfinite(array).all()

@@ -77,13 +77,7 @@ def test_missing_folder_and_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as JSON"),
         (b'{"model": {"vocab": {"a": 0', "cannot be read as JSON.*complete"),
-        (b"\xff\xfe{}", "cannot be read as text"),
-        (b"[1, 2]", "expected a JSON object, got list"),
-        (b"[" * 100_000, r"cannot be read as JSON \(nested too deeply\)"),
-        (b'{"model": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
-        (b'{"model": NaN}', "NaN is not a JSON number"),
         (
             b'{"model": {"vocab": {"a": 0}, "merges": []}, "added_tokens": [{"content": "\\u001b]0;", "id": [[[1]]]}]}',
             r"\\x1b\]0; is token \[\[\[1\]\]\]",
