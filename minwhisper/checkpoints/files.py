@@ -96,7 +96,9 @@ def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str
         return "ctranslate2", parts
     pickles = sorted(filter(is_pickle, names))
     if pickles:
-        raise ModelNotFoundError(f"{where}: no {SAFETENSORS}: {explain_pickle(pickles[0])}")
+        raise ModelNotFoundError(
+            f"{where}: no {SAFETENSORS}, and {printable(pickles[0], 80)} is {explain_pickle(pickles[0])}"
+        )
     raise ModelNotFoundError(
         f"{where}: found no weights; expected {SAFETENSORS}, {INDEX}, {MODEL_BIN} or {MODEL_BIN}.part1: is this the "
         "right folder or repository?"
@@ -109,19 +111,20 @@ def is_pickle(name: str) -> bool:
 
 
 def explain_pickle(name: str) -> str:
-    """Say that a file of pickled weights is not read, and how to get the weights as safetensors.
+    """Say that a pickle is not read, and how to get its weights as safetensors.
 
-    >>> explain_pickle("base.pt")
-    "base.pt is a pickle, which can run code and is not read; use 'base', the published model as safetensors"
+    >>> print("mine.pt is", explain_pickle("mine.pt"))
+    mine.pt is a pickle, which can run code and is not read; convert it with convert_openai_to_hf.py of Transformers
     """
     stem, ending = os.path.splitext(os.path.basename(name))
+    script = "convert_openai_to_hf.py of Transformers"
     if stem in PUBLISHED or stem in ALIASES:
-        remedy = f"use {stem!r}, the published model as safetensors"
+        remedy = f"use {stem!r}, the published model as safetensors, or convert a model of your own with {script}"
     elif ending == ".pt":
-        remedy = "convert it to safetensors with the script convert_openai_to_hf.py of Transformers"
+        remedy = f"convert it with {script}"
     else:
         remedy = "convert it to safetensors with from_pretrained and save_pretrained of Transformers"
-    return f"{printable(name, 300)} is a pickle, which can run code and is not read; {remedy}"
+    return f"a pickle, which can run code and is not read; {remedy}"
 
 
 def read_shard_index(index: Path) -> list[str]:

@@ -34,12 +34,12 @@ def fetch_from_hub(repository: str, label: str, revision: str | None, local_only
         at = f" at {revision}" if revision else ""
         raise DownloadError(f"{label}{at}: not on this machine, and downloads are off (local_only); {_OFFLINE}")
     try:
-        folder = _download(repository, revision)
+        folder = _download_snapshot(repository, revision)
     except MinWhisperError:
         raise
     except Exception as error:  # the client's errors, its HTTP library's, and the operating system's
         raise _explain(error, label, repository, revision) from error
-    return _snapshot(folder, label, repository)
+    return _checkpoint_in_snapshot(folder, label, repository)
 
 
 def find_in_cache(repository: str, label: str, revision: str | None) -> CheckpointFiles | None:
@@ -52,7 +52,7 @@ def find_in_cache(repository: str, label: str, revision: str | None) -> Checkpoi
         if not isinstance(config, str):
             return None
         folder = Path(config).parent  # a snapshot, which is named by its commit
-        found = _snapshot(folder, label, repository)
+        found = _checkpoint_in_snapshot(folder, label, repository)
     except (MinWhisperError, HFValidationError):
         return None
     tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -60,7 +60,7 @@ def find_in_cache(repository: str, label: str, revision: str | None) -> Checkpoi
     return found if complete else None
 
 
-def _snapshot(folder: Path, label: str, repository: str) -> CheckpointFiles:
+def _checkpoint_in_snapshot(folder: Path, label: str, repository: str) -> CheckpointFiles:
     """Return the checkpoint in a snapshot of the cache, with the known checksums of its files."""
     found = checkpoint_from_folder(folder, label, f"hub {repository} at {folder.name}")
     others = [folder / "config.json", folder / "tokenizer.json"]
@@ -68,7 +68,7 @@ def _snapshot(folder: Path, label: str, repository: str) -> CheckpointFiles:
     return replace(found, checksums=tuple((path, sha256) for path, sha256 in sums if sha256))
 
 
-def _fetch(repository: str, name: str, revision: str | None) -> Path:
+def _download_file(repository: str, name: str, revision: str | None) -> Path:
     """Download one file into the cache and return its path there, after checking its sha256.
 
     A damaged file is removed, so that the next attempt downloads it again. Raises :class:`DownloadError`.
@@ -88,7 +88,7 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path:
     )
 
 
-def _download(repository: str, revision: str | None) -> Path:
+def _download_snapshot(repository: str, revision: str | None) -> Path:
     """Download the needed files of a repository, the weights last, and return their folder in the cache.
 
     The list of files comes first: one request without retries, which fails at once if the hub cannot be reached or if
@@ -108,9 +108,9 @@ def _download(repository: str, revision: str | None) -> Path:
     wanted += ["vocabulary.txt", "vocabulary.json"] if kind == "ctranslate2" else []
     # The first file is requested by the revision's name, which records the commit of that name in the cache; the others
     # are requested by the commit, so that all come from the same one.
-    folder = _fetch(repository, "config.json", revision).parent
+    folder = _download_file(repository, "config.json", revision).parent
     for name in [name for name in wanted if name in names] + weights:
-        _fetch(repository, name, folder.name)
+        _download_file(repository, name, folder.name)
     if weights == [INDEX]:
         for name in read_shard_index(folder / INDEX):
             if name not in names:
@@ -118,7 +118,7 @@ def _download(repository: str, revision: str | None) -> Path:
                     f"{repository}: {INDEX} lists {printable(name, 80)}, which the repository lacks; report it to the "
                     "owner"
                 )
-            _fetch(repository, name, folder.name)
+            _download_file(repository, name, folder.name)
     return folder
 
 

@@ -52,8 +52,8 @@ def load_checkpoint(
     :class:`OptionError`.
     """
     check_dtype(dtype)
-    with ThreadPoolExecutor(1) as meanwhile:
-        verified = meanwhile.submit(verify_checksums, files)
+    with ThreadPoolExecutor(1) as background:
+        verified = background.submit(verify_checksums, files)
         try:
             with open_tensors(files) as tensors:
                 config = checkpoint_config(files, tensors)

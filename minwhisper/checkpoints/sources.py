@@ -113,7 +113,7 @@ def find_checkpoint(
     if text not in ALIASES and text not in PUBLISHED:
         if text and os.path.isdir(text):
             return _from_folder(text, revision)
-        if os.path.isfile(text) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        if os.path.isfile(text) or is_pickle(text) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
             raise ModelNotFoundError(_explain_name(text))
     if short and revision is None:
         packaged = packaged_model(short)
@@ -177,9 +177,9 @@ def _from_folder(text: str, revision: str | None) -> CheckpointFiles:
     folder = expand_path(text)
     if revision is not None:
         raise OptionError(f"revision {short_repr(revision)}: only a hub id has revisions, a folder has none; omit it")
-    if os.path.isfile(folder):  # unlike the methods of Path, those of os.path do not raise for an impossible name
-        raise ModelNotFoundError(_explain_name(str(folder)))
-    if not os.path.isdir(folder):
+    if not os.path.isdir(folder):  # unlike the methods of Path, those of os.path do not raise for an impossible name
+        if os.path.isfile(folder) or is_pickle(text):
+            raise ModelNotFoundError(_explain_name(str(folder)))
         raise ModelNotFoundError(f"folder {short_repr(text, 300)} does not exist; expected a folder with {_CONTENTS}")
     return checkpoint_from_folder(folder, text, f"folder {text}")
 
@@ -194,7 +194,7 @@ def short_name(name: str) -> str:
 def _explain_name(name: str) -> str:
     """Return the error for a string that is not a short name, a folder or a hub id."""
     if is_pickle(name):
-        return f"model {short_repr(name, 300)}: {explain_pickle(os.path.basename(name))}"
+        return f"model {short_repr(name, 300)} is {explain_pickle(name)}"
     if os.path.isfile(name):
         return f"model {short_repr(name, 300)} is a file; expected its folder, with {_CONTENTS}"
     plain = name.lower().removeprefix("openai").lstrip("-/").removeprefix("whisper-")

@@ -75,7 +75,11 @@ def test_damaged_index(tmp_path: Path, index: str, message: str) -> None:
             ModelNotFoundError,
             r"pytorch_model\.bin is a pickle.*save_pretrained",
         ),
-        (["tiny.pt"], ModelNotFoundError, r"no model\.safetensors: tiny\.pt is a pickle, .* is not read; use 'tiny'"),
+        (
+            ["tiny.pt"],
+            ModelNotFoundError,
+            r"no model\.safetensors, and tiny\.pt is a pickle, .* is not read; use 'tiny'",
+        ),
         (["model.safetensors"], ModelNotFoundError, r"config\.json is missing"),
         (["model.bin.part1", "model.bin.part3"], WeightsError, r"model\.bin\.part2 missing"),
         (["model.bin.part1000000000"], WeightsError, r"model\.bin\.part1 missing"),  # without counting to a billion

@@ -334,7 +334,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path, tensors: Tensors) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Explosive(tmp_path / "mark")))
     check_error(
         folder,
-        "no model.safetensors: pytorch_model.bin is a pickle",
+        "no model.safetensors, and pytorch_model.bin is a pickle",
         "convert it to safetensors with from_pretrained",
         error=ModelNotFoundError,
     )

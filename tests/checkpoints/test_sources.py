@@ -91,8 +91,10 @@ def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Tiny.EN", "did you mean 'tiny.en'"),
         ("large-v4", "did you mean 'large-v3'"),
         ("whisper-small", "did you mean 'small'"),
-        ("base.pt", r"'base.pt': base.pt is a pickle, .* not read; use 'base', the published model as safetensors"),
-        ("mine.pt", r"mine.pt is a pickle, .* convert it to safetensors with the script convert_openai_to_hf"),
+        ("base.pt", r"model 'base.pt' is a pickle, .* not read; use 'base', the published model as safetensors"),
+        ("models/base.pt", r"model 'models/base.pt' is a pickle"),
+        ("./base.pt", r"model 'base.pt' is a pickle"),
+        ("mine.pt", r"'mine.pt' is a pickle, .* not read; convert it with convert_openai_to_hf.py of Transformers"),
         ("zzz", "known models: tiny.en, tiny, .*turbo; a hub id is written 'owner/name', a folder './name'"),
         ("", "known models: tiny.en"),
         ("a/b/c", "a hub id is written 'owner/name'"),
@@ -111,7 +113,7 @@ def test_a_file_is_not_a_folder(asked: Asked, tmp_path: Path, monkeypatch: pytes
         with pytest.raises(ModelNotFoundError, match=r"model\.safetensors' is a file; expected its folder"):
             find_checkpoint(name)
     for name in ("models/base.pt", "./models/base.pt", tmp_path / "models/base.pt"):
-        with pytest.raises(ModelNotFoundError, match=r"base\.pt is a pickle, which can run code .*; use 'base'"):
+        with pytest.raises(ModelNotFoundError, match=r"base\.pt' is a pickle, which can run code .*; use 'base'"):
             find_checkpoint(name)
     assert not asked
 
