@@ -70,11 +70,11 @@ def test_sizes_in_a_header_do_not_take_memory():
         at = content.index(name) + 4
         content[at : at + 4] = size.to_bytes(4, "little")
     pytest.importorskip("resource")  # not on Windows
-    from audio_fuzzing import most_memory
+    from audio_fuzzing import peak_memory
 
-    before = most_memory()
+    before = peak_memory()
     assert_rejected(bytes(content), "FFmpeg")
-    assert most_memory() < before + (100 << 20)
+    assert peak_memory() < before + (100 << 20)
 
 
 class Interrupted(io.BytesIO):

@@ -1,7 +1,7 @@
-"""Make ffmpeg_samples.npz: every 97th 16-bit sample of each clip in tests/data, as the ffmpeg command decodes it.
+"""Write ffmpeg_samples.npz: every 97th 16-bit sample of each clip in tests/data, decoded by the ffmpeg command.
 
-Run from the repository's root: ``python tests/golden/make_ffmpeg_samples.py``, with imageio-ffmpeg installed.
-Keys are file names, with ``.length`` appended for the number of samples; ``version`` is ffmpeg's first line.
+Run ``python tests/golden/make_ffmpeg_samples.py`` in the root of the repository, with imageio-ffmpeg installed.
+Keys are file names; with ``.length`` appended, the number of samples; ``version`` is ffmpeg's first line of output.
 """
 
 import subprocess
@@ -11,13 +11,13 @@ import imageio_ffmpeg
 import numpy as np
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-STEP = 97  # prime to every frame and block length in use, so all positions within one get their turn
+STEP = 97  # coprime to all frame and block lengths, so that it reaches every position within them
 TESTS = Path(__file__).parent.parent
 CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
 
 
 def ffmpeg_samples(path: Path) -> np.ndarray:
-    """What the command line makes of a file: (N,) int16 at 16 kHz."""
+    """Decode a file with the ffmpeg command: (N,) int16 at 16 kHz."""
     command = [FFMPEG, "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<i2")
 

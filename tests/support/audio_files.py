@@ -1,4 +1,4 @@
-"""Sound files made on the spot, as bytes, and how they are judged: by the ffmpeg command and by refusals."""
+"""Small audio files, encoded on the spot, and ways to check how they load: the ffmpeg command and expected errors."""
 
 import contextlib
 import io
@@ -14,14 +14,14 @@ import pytest
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
 
-av = pytest.importorskip("av")  # without it, modules that import this one are skipped, and the others collected
+av = pytest.importorskip("av")  # without PyAV, test modules that import this one are skipped
 
-# Samples are equal where FFmpeg is the same; a little leeway for versions that PyAV may come with.
+# Samples are equal if the FFmpeg version is; the tolerance is for the version that comes with PyAV.
 FFMPEG_TOLERANCE = 3.01 / 32768
 
 
 def add_video_stream(out):
-    """A stream of small pictures in an open container."""
+    """Add a stream of small pictures to an open container."""
     stream = out.add_stream("mpeg4", rate=10)
     stream.width = stream.height = 32
     stream.pix_fmt = "yuv420p"
@@ -29,7 +29,7 @@ def add_video_stream(out):
 
 
 def encode_video(out, stream, count):
-    """As many black pictures, and the end of their stream."""
+    """Write black pictures and the end of their stream."""
     for number in range(count):
         picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
         picture.pts = number
@@ -40,9 +40,9 @@ def encode_video(out, stream, count):
 def encode_audio(
     pcm, container, codec, *, rate=16000, video=False, layout=None, start=0.0, keep=lambda _time: True, **options
 ):
-    """A sound file's bytes, made of (N,) or (N, channels) int16 samples.
+    """Encode (N,) or (N, channels) int16 samples; return the bytes of the file.
 
-    The audio begins at ``start`` seconds, and packets are left out whose time in seconds is not ``keep``.
+    The audio starts at ``start`` seconds. Packets are left out if ``keep`` is false for their time in seconds.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options) as out:
@@ -58,7 +58,7 @@ def encode_audio(
 
 
 def encode_tracks(container, codec, tracks, rate=16000):
-    """The bytes of a file with several audio tracks, each of samples (N,), which may be none, and a language."""
+    """Return the bytes of a file with several audio tracks, each of samples (N,), possibly none, and a language."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         streams = [out.add_stream(codec, rate=rate, layout="mono") for _ in tracks]
@@ -81,7 +81,7 @@ def _packets(out, pcm, codec, rate, layout, start, stream=None):
 
 
 def wav_bytes(samples, *, rate=16000, width=2):
-    """A PCM WAV of (N, channels) integers that fill ``width`` bytes."""
+    """Return the bytes of a PCM WAV of (N, channels) integers of ``width`` bytes."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(samples.shape[1])
@@ -93,7 +93,7 @@ def wav_bytes(samples, *, rate=16000, width=2):
 
 
 def video_without_audio():
-    """An MP4 of three pictures without a sound track."""
+    """Return the bytes of an MP4 of three pictures without an audio track."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
         encode_video(out, add_video_stream(out), 3)
@@ -101,7 +101,7 @@ def video_without_audio():
 
 
 def assert_rejected(source, *parts, **options):
-    """Assert that loading fails with one line that holds all parts."""
+    """Assert that loading fails with a message of one line that contains all parts; return the message."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(AudioError) as caught:
@@ -114,23 +114,27 @@ def assert_rejected(source, *parts, **options):
 
 
 def ffmpeg_command() -> str | None:
-    """The ffmpeg of imageio-ffmpeg, or the one installed; before version 7 it resampled in 16 bits, 4 of 32768 off."""
+    """Return the path of imageio-ffmpeg's ffmpeg or of the installed one, None if there is none.
+
+    Versions before 7 resample in 16 bits, with errors of up to 4 of 32768, and are not used.
+    """
     with contextlib.suppress(ImportError):
         import imageio_ffmpeg
 
         return imageio_ffmpeg.get_ffmpeg_exe()
-    found = shutil.which("ffmpeg")
-    if found is None:
+    path = shutil.which("ffmpeg")
+    if path is None:
         return None
-    version = subprocess.run([found, "-version"], capture_output=True, check=True, text=True).stdout
+    version = subprocess.run([path, "-version"], capture_output=True, check=True, text=True).stdout
     number = re.match(r"ffmpeg version n?(\d+)", version)
-    return found if number and int(number[1]) >= 7 else None
+    return path if number and int(number[1]) >= 7 else None
 
 
 FFMPEG = ffmpeg_command()
-needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="there is no ffmpeg of version 7 or later here")
+needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg 7 or later is not installed")
 
 
 def ffmpeg(path):
+    """Decode a file with the ffmpeg command: (N,) at 16 kHz."""
     command = [FFMPEG, "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<i2") / 32768.0

@@ -1,7 +1,7 @@
-"""A fuzzer of audio files: damaged headers and cut files must give samples or an error of this package, and soon.
+"""A fuzzer of audio files: a damaged file must give samples or an AudioError, in little time and memory.
 
-``python audio_fuzzing.py FIRST COUNT SECONDS`` loads the cases with these numbers, in a process of its own since it may
-be killed by one, and ends after so many seconds. It prints the number of each case before it is loaded.
+``python audio_fuzzing.py FIRST COUNT SECONDS`` loads the cases with these numbers until the time is over. It prints the
+number of a case before it loads it. It is a program of its own because a case can crash the process.
 """
 
 import random
@@ -18,10 +18,10 @@ from audio_files import av, encode_audio
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
 
-HANG = 5.0  # seconds of processor for a case
-MEMORY = 500 << 20  # bytes more than before
-ADDRESSES = 8 << 30  # bytes, so that a case that takes all memory does not take the machine with it
-PYOBJECT_SIZE = 400  # bytes at the front of a file in which most changes are made
+HANG = 5.0  # seconds of CPU time per case
+MEMORY = 500 << 20  # bytes on top of those at the start
+ADDRESSES = 8 << 30  # bytes, so that a case cannot take all memory of the machine
+PYOBJECT_SIZE = 400  # bytes at the start of a file, where most changes are made
 FORMATS = [
     *[("wav", "pcm_s16le", "mono", {}), ("wav", "adpcm_ms", "mono", {}), ("wav", "pcm_f32le", "stereo", {})],
     *[("flac", "flac", "mono", {}), ("flac", "flac", "5.1", {}), ("mp3", "libmp3lame", "mono", {})],
@@ -37,7 +37,7 @@ NUMBERS = [0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x3FFF, 0xFFFF, 1 << 24, 0x7FFFFFFF, 0x
 
 @cache
 def original(number):
-    """A healthy file of a third of a second."""
+    """Return an undamaged file of a third of a second."""
     container, codec, layout, options = FORMATS[number]
     channels, rate = av.AudioLayout(layout).nb_channels, 48000
     noise = np.random.default_rng(number).integers(-3000, 3000, (rate // 3, channels)).astype(np.int16)
@@ -45,7 +45,7 @@ def original(number):
 
 
 def case(number):
-    """The damaged file of a number: always the same."""
+    """Return the damaged file with a number, always the same."""
     chance = random.Random(number)
     content = bytearray(original(number % len(FORMATS)))
     for _ in range(chance.choice([1, 1, 1, 2, 3, 8])):
@@ -57,7 +57,7 @@ def _change(content, chance):
     size = len(content)
     at = chance.randrange(min(size, PYOBJECT_SIZE) if chance.random() < 0.8 else size)
     if chance.random() < 0.15:
-        at = max(0, size - 1 - chance.randrange(PYOBJECT_SIZE))  # where some formats have their tables
+        at = max(0, size - 1 - chance.randrange(PYOBJECT_SIZE))  # some formats have their tables here
     kind = chance.random()
     if kind < 0.3:
         content[at] = chance.randrange(256)
@@ -84,7 +84,7 @@ def main(first, count, seconds):
         original(number)
     load_audio(original(0))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-    allowed, end = most_memory() + MEMORY, time.monotonic() + seconds
+    allowed, end = peak_memory() + MEMORY, time.monotonic() + seconds
     for number in range(first, first + count):
         if time.monotonic() > end:
             break
@@ -94,7 +94,7 @@ def main(first, count, seconds):
 
 
 def _problem(number, allowed):
-    """Load a case; return what is wrong if it does anything but succeed or be refused, with little time and memory."""
+    """Load a case; return a description of the problem, empty if it loads or is rejected in little time and memory."""
     content, before = case(number), time.process_time()
     try:
         load_audio(content, timeline=number % 2 == 0)
@@ -105,12 +105,12 @@ def _problem(number, allowed):
         return traceback.format_exc()
     if (taken := time.process_time() - before) > HANG:
         return f"{taken:.1f} s"
-    return "" if most_memory() <= allowed else f"{most_memory() >> 20} MiB of memory"
+    return "" if peak_memory() <= allowed else f"{peak_memory() >> 20} MiB of memory"
 
 
-def most_memory():
-    """The most memory in bytes that this process has taken so far."""
-    try:  # getrusage counts that of the process which started this one, too
+def peak_memory():
+    """Return the peak memory of this process in bytes."""
+    try:  # getrusage includes the parent process
         with open("/proc/self/status") as file:
             return 1024 * int(next(line for line in file if line.startswith("VmHWM")).split()[1])
     except (OSError, StopIteration):
