@@ -1,12 +1,14 @@
-"""Sound files: that the samples are ffmpeg's, where files come from, and what is said of those that are broken."""
+"""Audio files: samples equal to ffmpeg's, all kinds of sources, and the errors and warnings for bad files."""
 
 import builtins
 import io
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,16 +46,16 @@ def level(samples):
 
 
 def alike(one, other, *, slack=0):
-    """How well two recordings agree, 1 being perfectly, when one may lag by up to slack samples."""
+    """The correlation of two recordings, at most 1, of which one may lag by up to ``slack`` samples."""
     size = min(len(one), len(other)) - slack
     return max(np.corrcoef(one[lag : size + lag], other[:size])[0, 1] for lag in range(slack + 1))
 
 
-# --- The numbers
+# --- Samples
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
-def test_samples_are_those_of_ffmpeg(clip):
+def test_samples_are_the_stored_ones_of_ffmpeg(clip):
     golden = np.load(TESTS / "golden" / "ffmpeg_samples.npz")
     samples = load_audio(clip)
     assert samples.dtype == np.float32
@@ -64,7 +66,7 @@ def test_samples_are_those_of_ffmpeg(clip):
 @pytest.mark.parity
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["LJ001-0002.wav", "french.aiff", "jfk.flac", "audio-stereo-24-bit-44100Hz.wav"])
-def test_ffmpeg_itself(name):
+def test_samples_are_those_of_the_ffmpeg_command(name):
     path = TESTS / "data" / name
     expected = ffmpeg(path)
     samples = load_audio(path)
@@ -84,14 +86,14 @@ def test_channels_are_mixed_as_ffmpeg_does(channels, tmp_path):
 
 @pytest.mark.parity
 @needs_ffmpeg
-def test_two_tracks_as_ffmpeg_chooses(tmp_path):
+def test_of_two_tracks_the_default_is_that_of_ffmpeg(tmp_path):
     path = tmp_path / "two.mkv"
     tone = (8000 * np.sin(np.arange(16000) / 5)).astype(np.int16)
     with av.open(path, "w") as out:
-        sounds = {"mono": tone, "stereo": np.repeat(tone // 4, 2)}
-        streams = [out.add_stream("pcm_s16le", rate=16000, layout=layout) for layout in sounds]
-        for stream, (layout, sound) in zip(streams, sounds.items(), strict=True):
-            frame = av.AudioFrame.from_ndarray(sound[None], "s16", layout)
+        tracks = {"mono": tone, "stereo": np.repeat(tone // 4, 2)}
+        streams = [out.add_stream("pcm_s16le", rate=16000, layout=layout) for layout in tracks]
+        for stream, (layout, pcm) in zip(streams, tracks.items(), strict=True):
+            frame = av.AudioFrame.from_ndarray(pcm[None], "s16", layout)
             frame.sample_rate, frame.pts = 16000, 0
             out.mux(stream.encode(frame))
     assert np.abs(load_audio(path) - ffmpeg(path)).max() <= FFMPEG_TOLERANCE
@@ -119,9 +121,9 @@ def test_wav_widths(width):
     ],
 )
 def test_formats(container, codec, rate, video, speech, tmp_path):
-    sound = speech if rate == 16000 else np.repeat(speech, 3)
-    path = tmp_path / "sound"
-    path.write_bytes(encode_audio(sound, container, codec, rate=rate, video=video))
+    pcm = speech if rate == 16000 else np.repeat(speech, 3)
+    path = tmp_path / "file"
+    path.write_bytes(encode_audio(pcm, container, codec, rate=rate, video=video))
     loaded = load_audio(path)
     assert abs(loaded.size - speech.size) <= 2 * 1024  # a packet of padding at either end
     assert alike(loaded, speech, slack=0 if codec != "aac" or container in ("ipod", "mp4") else 1024) > 0.98
@@ -136,77 +138,67 @@ def test_stereo_keeps_its_level(container, codec, speech):
     assert level(loaded[: mean.size]) / level(mean) == pytest.approx(1, abs=0.02)
 
 
-def test_joined_files_of_different_rates(speech):
+def test_concatenated_files_of_different_rates(speech):
     parts = [encode_audio(speech, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the second file's header is no sound
+        warnings.simplefilter("ignore")  # the second file's header is not audio
         loaded = load_audio(b"".join(parts))
     assert loaded.size == pytest.approx(speech.size * 1.5, rel=0.05)
 
 
-def test_a_second_load_is_the_same():
-    assert np.array_equal(load_audio(SHORT), load_audio(SHORT))
+# --- Sources
 
 
-# --- Where it comes from
-
-
-def test_path_bytes_file_and_standard_input_agree(monkeypatch, tmp_path):
-    expected = load_audio(str(SHORT))
-    content = SHORT.read_bytes()
-    assert np.array_equal(load_audio(SHORT), expected)
-    assert np.array_equal(load_audio(content), expected)
-    assert np.array_equal(load_audio(io.BytesIO(content)), expected)
-    with open(SHORT, "rb") as file:
-        assert np.array_equal(load_audio(file), expected)
-        assert not file.closed
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert np.array_equal(load_audio("-"), expected)
-
-
-def test_a_pipe_as_file():
-    command = [sys.executable, "-c", f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert np.array_equal(load_audio(process.stdout), load_audio(SHORT))
-
-
-def test_all_of_them_can_be_read_piece_by_piece(monkeypatch):
+def test_sources_agree_at_once_and_piece_by_piece(monkeypatch):
     expected = load_audio(SHORT)
     content = SHORT.read_bytes()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    command = [sys.executable, "-c", f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"]
-    with open(SHORT, "rb") as file, subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        for source in (SHORT, str(SHORT), content, bytearray(content), file, process.stdout, "-"):
-            with open_audio(source) as sound:
-                assert sound.size == expected.size
-                assert np.array_equal(sound.read(20000, sound.size), expected[20000:])
-                assert np.array_equal(sound.read(0, 20000), expected[:20000])
+    program = f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"
+    shifted = io.BytesIO(b"skip me" + content)
+    for opener in (load_audio, open_audio):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        shifted.seek(7)  # a file is read from its current position
+        with (
+            open(SHORT, "rb") as file,
+            subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process,
+        ):
+            for source in (SHORT, str(SHORT), content, bytearray(content), file, shifted, process.stdout, "-"):
+                if opener is load_audio:
+                    assert np.array_equal(load_audio(source), expected)
+                    continue
+                with open_audio(source) as audio:
+                    assert audio.size == expected.size
+                    assert np.array_equal(audio.read(20000, audio.size), expected[20000:])
+                    assert np.array_equal(audio.read(0, 20000), expected[:20000])
+            assert not file.closed
 
 
-def test_a_file_is_decoded_when_it_is_opened_and_not_again(tmp_path):
-    path = tmp_path / "sound.wav"
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as threads:
+        threads.submit(pipe.write_bytes, SHORT.read_bytes())
+        assert np.array_equal(load_audio(pipe), load_audio(SHORT))
+
+
+def test_an_opened_file_is_not_read_again(tmp_path):
+    path = tmp_path / "short.wav"
     shutil.copy(SHORT, path)
-    with open_audio(path) as sound:
+    with open_audio(path) as audio:
         path.write_bytes(b"")
-        assert np.array_equal(sound.read(0, sound.size), load_audio(SHORT))
-
-
-def test_a_file_is_read_from_where_it_stands():
-    file = io.BytesIO(b"skip me" + SHORT.read_bytes())
-    file.seek(7)
-    assert np.array_equal(load_audio(file), load_audio(SHORT))
+        assert np.array_equal(audio.read(0, audio.size), load_audio(SHORT))
 
 
 NAMES = ["with space.wav", "日本語 é.wav", "a:b.wav", "concat:a.wav", "file:x.wav", "-x.wav", "%03d.wav", "pipe:0", "x"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_names_of_files(name, tmp_path, monkeypatch):
+def test_any_name_is_that_of_a_local_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
         shutil.copy(SHORT, tmp_path / name)
     except OSError:
-        pytest.skip("this file system cannot have such a name")
+        pytest.skip("this file system does not allow the name")
     expected = load_audio(SHORT)
     assert np.array_equal(load_audio(name), expected)
     assert np.array_equal(load_audio(Path(name)), expected)
@@ -220,10 +212,10 @@ def test_tags_need_not_be_utf8(speech):
     assert load_audio(content).size == speech.size
 
 
-# --- What is no sound
+# --- Errors
 
 
-def test_missing_folder_and_address(tmp_path):
+def test_missing_files_folders_and_urls(tmp_path):
     assert_rejected(tmp_path / "nope.wav", "nope.wav", "no such file", "spelling")
     assert_rejected(tmp_path / "two\nlines.wav", "no such file")
     assert_rejected(SHORT / "x.wav", "no such file")
@@ -241,8 +233,8 @@ def test_no_permission(monkeypatch):
     assert_rejected(str(SHORT), SHORT.name, "no permission", "change")
 
 
-class Sick(io.BytesIO):
-    """A file of a disk from which some bytes can be read and others cannot."""
+class BadDisk(io.BytesIO):
+    """A file of which only the first bytes can be read."""
 
     def __init__(self, content, readable):
         super().__init__(content)
@@ -257,12 +249,12 @@ class Sick(io.BytesIO):
 @pytest.mark.parametrize("readable", [0, 4000, 40_000])
 def test_a_disk_that_fails_while_it_is_read(monkeypatch, readable):
     content = SHORT.read_bytes()
-    monkeypatch.setattr(builtins, "open", lambda *_: Sick(content, readable))
+    monkeypatch.setattr(builtins, "open", lambda *_: BadDisk(content, readable))
     assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
 
 
 def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
-    class Pipe(Sick):
+    class Pipe(BadDisk):
         def seekable(self):
             return False
 
@@ -273,22 +265,25 @@ def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
     assert_rejected("-", "standard input: cannot be read (Input/output error)")
 
 
-def test_empty(tmp_path, monkeypatch):
+def test_empty_files(tmp_path, monkeypatch):
     (tmp_path / "empty.mp3").touch()
     assert_rejected(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")
     assert_rejected(b"", "0 bytes")
     assert_rejected(io.BytesIO(), "0 bytes")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     assert_rejected("-", "standard input", "0 bytes")
+    assert_rejected(wav_bytes(np.zeros((0, 1))), "no audio samples")
+    assert_rejected(video_without_audio(), "no audio track", "only video", "a file with audio")
 
 
 @pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"\0", b"RIFF", b"ID3", b"fLaC", b"\xff\xfb"])
-def test_not_a_sound(content, capfd):
+def test_bytes_that_are_not_audio(content, capfd):
     assert_rejected(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
-    assert capfd.readouterr() == ("", "")  # FFmpeg itself is silent
+    assert capfd.readouterr() == ("", "")  # nothing from FFmpeg
 
 
-def test_playlists_open_nothing(tmp_path):
+def test_playlists_cannot_open_other_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shutil.copy(SHORT, tmp_path / "a.wav")
     for name, text in (
         ("a.m3u8", f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{tmp_path}/a.wav\n#EXT-X-ENDLIST\n"),
@@ -298,20 +293,12 @@ def test_playlists_open_nothing(tmp_path):
         assert_rejected(tmp_path / name, name)
 
 
-def test_no_samples():
-    assert_rejected(wav_bytes(np.zeros((0, 1))), "no audio samples")
-
-
-def test_film_without_sound():
-    assert_rejected(video_without_audio(), "no audio track", "only video", "a file with audio")
-
-
-def test_text_files_and_other_things(tmp_path):
+def test_text_files_and_other_types(tmp_path):
     text = tmp_path / "a.txt"
-    text.write_text("no sound")
+    text.write_text("text")
     with open(text) as file:
         assert_rejected(file, "a.txt", "'rb'")
-    assert_rejected(io.StringIO("no sound"), "'rb'")
+    assert_rejected(io.StringIO("text"), "'rb'")
     assert_rejected([0.0, 1.0], "list", "numpy.asarray")
     assert_rejected(None, "NoneType", "path")
     assert_rejected(3, "int")
@@ -320,7 +307,7 @@ def test_text_files_and_other_things(tmp_path):
 # --- Damage
 
 
-@pytest.mark.parametrize("rest", [0.3, 0.5, 0.77, 0.9])
+@pytest.mark.parametrize("rest", [0.3, 0.9])
 @pytest.mark.parametrize(
     ("container", "codec", "options"),
     [
@@ -332,7 +319,7 @@ def test_text_files_and_other_things(tmp_path):
         ("ipod", "aac", {"movflags": "frag_keyframe+empty_moov"}),
     ],
 )
-def test_a_missing_end_is_refused(container, codec, options, rest, speech, tmp_path, capfd):
+def test_truncated_files_are_rejected_with_their_length(container, codec, options, rest, speech, tmp_path, capfd):
     content = encode_audio(speech, container, codec, **options)
     path = tmp_path / "cut"
     path.write_bytes(content[: int(rest * len(content))])
@@ -344,48 +331,38 @@ def test_a_missing_end_is_refused(container, codec, options, rest, speech, tmp_p
     assert capfd.readouterr() == ("", "")
 
 
-def mp3_packets(content):
-    """The size of each packet of sound in an MP3."""
-    with av.open(io.BytesIO(content)) as container:
-        return [packet.size for packet in container.demux(audio=0) if packet.size]
-
-
-def test_an_mp3_cut_between_two_packets_is_refused(speech):
+def test_an_mp3_truncated_between_two_packets_is_rejected(speech):
     content = encode_audio(speech, "mp3", "libmp3lame")
-    assert_rejected(content[: -sum(mp3_packets(content)[-20:])], "of 1.90 seconds", "missing")
+    with av.open(io.BytesIO(content)) as container:
+        packets = [packet.size for packet in container.demux(audio=0) if packet.size]
+    assert_rejected(content[: -sum(packets[-20:])], "of 1.90 seconds", "missing")
 
 
-def test_a_broken_last_packet_is_no_refusal_without_a_stated_length(speech):
-    with pytest.warns(UserWarning, match="the last packet is broken and was left out; the end") as caught:
-        loaded = load_audio(encode_audio(speech, "adts", "aac")[:-1000])
-    assert len(caught) == 1
-    assert loaded.size / 16000 == pytest.approx(1.79, abs=0.01)
-
-
-def test_a_broken_packet_in_the_middle_is_left_out(speech):
+def test_a_broken_packet_is_left_out_with_one_warning(speech):
     content = bytearray(encode_audio(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
     content[9000:9400] = np.random.default_rng(0).bytes(400)
-    with pytest.warns(UserWarning, match=r"broken audio was left out at \d place.*first at 0\.\d\d s") as caught:
-        loaded = load_audio(bytes(content))
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    assert speech.size - 5000 < loaded.size < speech.size + 1024
-
-
-def test_opening_warns_once_and_reading_never(speech):
-    content = bytearray(encode_audio(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
-    content[9000:9400] = np.random.default_rng(0).bytes(400)
-    with pytest.warns(UserWarning, match="broken audio was left out") as caught:
-        sound = open_audio(bytes(content))
-    assert [warning.filename for warning in caught] == [__file__]
-    with sound, warnings.catch_warnings():
+    for opener in (load_audio, open_audio):
+        with pytest.warns(UserWarning, match=r"broken audio was left out at \d place.*first at 0\.\d\d s") as caught:
+            loaded = opener(bytes(content))
+        assert [warning.filename for warning in caught] == [__file__]
+        assert speech.size - 5000 < loaded.size < speech.size + 1024
+    with loaded, warnings.catch_warnings():
         warnings.simplefilter("error")
-        sound.read(0, sound.size)
+        loaded.read(0, loaded.size)
+
+
+def test_a_broken_flac_packet_is_left_out(speech):
+    content = bytearray(encode_audio(speech, "flac", "flac"))
+    content[20000:20600] = bytes(600)
+    with pytest.warns(UserWarning, match=r"the first at 0\.\d\d s"):
+        loaded = load_audio(bytes(content))
+    # FFmpeg drops some packets of 1,152 samples around the break: four in version 8.1, five in 8.0.
+    assert speech.size - 5 * 1152 <= loaded.size < speech.size
 
 
 @needs_proc
 @pytest.mark.parametrize("opener", [open_audio, load_audio])
-def test_what_is_refused_leaves_no_temporary_file(opener, speech, tmp_path, monkeypatch):
+def test_errors_leave_no_temporary_file(opener, speech, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
     content = encode_audio(speech, "wav", "pcm_s16le")
@@ -395,70 +372,22 @@ def test_what_is_refused_leaves_no_temporary_file(opener, speech, tmp_path, monk
     assert temporary_files(tmp_path) == []
     with pytest.raises(AudioError, match="the end is broken or missing") as caught:
         opener(content[: len(content) // 2])
-    assert caught.tb is not None  # it holds what the functions held, so nothing is closed by being forgotten
+    assert caught.tb is not None  # it keeps the local variables alive, so nothing is closed by garbage collection
     assert temporary_files(tmp_path) == []
 
 
-def test_no_room_for_the_samples(tmp_path, monkeypatch):
+def test_a_missing_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nope"))
-    load_audio(SHORT)  # few samples need no folder
+    load_audio(SHORT)  # short audio needs no folder
     monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
     assert_rejected(SHORT, str(tmp_path / "nope"), "115 MB of free space", "TMPDIR")
 
 
-def test_a_broken_packet_in_the_middle_of_flac_is_left_out(speech):
-    content = bytearray(encode_audio(speech, "flac", "flac"))
-    content[20000:20600] = bytes(600)
-    with pytest.warns(UserWarning, match=r"the first at 0\.\d\d s"):
-        loaded = load_audio(bytes(content))
-    # FFmpeg gives up a few packets of 1,152 samples around the break: four in version 8.1, five in 8.0.
-    assert speech.size - 5 * 1152 <= loaded.size < speech.size
+def test_a_track_that_starts_late(speech):
+    from minwhisper.audio.timeline import Timeline  # needs PyAV
+    from minwhisper.audio.track_decoder import TrackDecoder
 
-
-def unknown_length(wav_file, size):
-    at = wav_file.index(b"data") + 4
-    return wav_file[:4] + size + wav_file[8:at] + size + wav_file[at + 4 :]
-
-
-def test_no_false_alarms(speech):
-    mp3 = encode_audio(speech, "mp3", "libmp3lame")
-    bare = encode_audio(speech, "mp3", "libmp3lame", write_xing="0")
-    speech_after_silence = np.concatenate([np.zeros(160000, np.int16), speech, speech])
-    tag = b"TAG" + bytes(125)
-    pcm = encode_audio(speech, "wav", "pcm_s16le")
-    flac = bytearray(encode_audio(speech, "flac", "flac"))
-    flac[21:26] = bytes([flac[21] & 0xF0, 0, 0, 0, 0])  # the count of samples: unknown
-    healthy = {
-        "mp3": mp3,
-        "mp3 without header": bare,
-        "mp3 without header, variable rate": encode_audio(
-            speech_after_silence, "mp3", "libmp3lame", write_xing="0", compression_level="0"
-        ),
-        "mp3 with a tag at the end": mp3 + tag,
-        "mp3 without header, with tags": b"ID3\x04\0\0\0\0\x10\0" + bytes(2048) + bare + tag,
-        "wav of unknown length": unknown_length(pcm, b"\xff\xff\xff\xff"),
-        "wav of length 0": unknown_length(pcm, bytes(4)),
-        "flac of unknown length": bytes(flac),
-        "flac with a tag at the end": encode_audio(speech, "flac", "flac") + tag,
-        "stream": encode_audio(speech, "mpegts", "aac"),
-        "live": encode_audio(speech, "matroska", "aac", live="1"),
-        "longer video": encode_audio(speech[:3000], "matroska", "aac", video=True),
-        "low rate": encode_audio(speech, "matroska", "aac", rate=8000),
-        "low rate m4a": encode_audio(speech, "ipod", "aac", rate=8000),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for name, content in healthy.items():
-            assert load_audio(content).size >= 3000, name
-        for clip in CLIPS:
-            load_audio(clip)
-
-
-def test_a_track_that_turns_up_late(speech):
-    from minwhisper.audio.timeline import Timeline
-    from minwhisper.audio.track_decoder import TrackDecoder  # cannot be imported without PyAV
-
-    # PyAV raises IndexError after the last packet when a stream was added while it was reading.
+    # PyAV raises IndexError after the last packet if a stream was added while it was reading.
     with av.open(io.BytesIO(encode_audio(speech, "wav", "pcm_s16le"))) as container:
         stream = container.streams.audio[0]
 
@@ -466,6 +395,6 @@ def test_a_track_that_turns_up_late(speech):
             yield from container.demux(wanted)
             raise IndexError("list index out of range")
 
-        container_with_late_track = SimpleNamespace(format=container.format, demux=demux)
-        frames = list(TrackDecoder("late", container_with_late_track, stream, Timeline("wav", None, 600)).frames())
+        late = SimpleNamespace(format=container.format, demux=demux)
+        frames = list(TrackDecoder("late", late, stream, Timeline("wav", None, 600)).frames())
     assert sum(frame.samples for frame, _, _ in frames) == speech.size

@@ -15,8 +15,17 @@ from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
 
 # Some containers turn them into custom layouts, which PyAV cannot write directly.
-LAYOUTS = ["mono", "stereo", "2.1", "3.0", "3.0(back)", "4.0", "quad", "quad(side)", "3.1", "5.0", "5.0(side)", "4.1", "5.1", "5.1(side)", "6.0", "6.0(front)", "3.1.2", "hexagonal", "6.1", "6.1(back)", "6.1(front)", "7.0", "7.0(front)", "7.1", "7.1(wide)", "7.1(wide-side)", "5.1.2", "octagonal", "cube", "5.1.4", "7.1.2", "7.1.4", "7.2.3", "9.1.4", "hexadecagonal", "downmix", "22.2"]
-CONTAINERS = ["wav/pcm_s16le", "caf/pcm_s16be", "aiff/pcm_s16be", "mov/pcm_s16le", "mov/alac", "ipod/aac", "ipod/alac", "mp4/flac", "matroska/pcm_s16le", "flac/flac", "au/pcm_s16be", "avi/pcm_s16le", "ogg/libopus", "mpegts/ac3", "wv/wavpack", "nut/pcm_s16le"]
+NAMES = """
+mono stereo 2.1 3.0 3.0(back) 4.0 quad quad(side) 3.1 5.0 5.0(side) 4.1 5.1 5.1(side) 6.0 6.0(front) 3.1.2 hexagonal 6.1
+6.1(back) 6.1(front) 7.0 7.0(front) 7.1 7.1(wide) 7.1(wide-side) 5.1.2 octagonal cube 5.1.4 7.1.2 7.1.4 7.2.3 9.1.4
+hexadecagonal downmix 22.2
+"""
+LAYOUTS = NAMES.split()
+FORMATS = """
+wav/pcm_s16le caf/pcm_s16be aiff/pcm_s16be mov/pcm_s16le mov/alac ipod/aac ipod/alac mp4/flac matroska/pcm_s16le
+flac/flac au/pcm_s16be avi/pcm_s16le ogg/libopus mpegts/ac3 wv/wavpack nut/pcm_s16le
+"""
+CONTAINERS = FORMATS.split()
 FRAMES = 1600
 
 
