@@ -1,4 +1,4 @@
-"""Files that are whole and look cut, and files that are cut: only a statement about bytes or samples is evidence."""
+"""Truncated files are rejected, complete ones are not, whatever their headers state."""
 
 import io
 import warnings
@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_files import FFMPEG_TOLERANCE, assert_rejected, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
+from audio_files import FFMPEG_TOLERANCE, assert_rejected, av, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
 from minwhisper.audio.load import load_audio
 
-SHORT = Path(__file__).parents[1] / "data" / "LJ001-0002.wav"  # 1.9 s
-PCM = np.round(load_audio(SHORT) * 32768).astype(np.int16)
+CLIP = Path(__file__).parents[1] / "data" / "LJ001-0002.wav"  # 1.9 s
+PCM = np.round(load_audio(CLIP) * 32768).astype(np.int16)
+LATER = np.concatenate([np.zeros(160000, np.int16), PCM, PCM])  # an MP3 of variable rate has a low one at first
+ID3, ID3V1 = b"ID3\x04\0\0\0\0\x10\0" + bytes(2048), b"TAG" + bytes(125)
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "500000"}
 
 
@@ -20,7 +22,7 @@ def patched(content, at, new):
 
 
 def flac_of(samples):
-    """A FLAC file that states this many samples, in the 36 bits before its MD5 sum."""
+    """Return a FLAC file that states this number of samples, in the 36 bits before its MD5 sum."""
     content = encode_audio(PCM, "flac", "flac")
     return patched(content, 21, bytes([content[21] & 0xF0 | samples >> 32]) + (samples & 0xFFFFFFFF).to_bytes(4, "big"))
 
@@ -45,7 +47,7 @@ def caf_of(size):
 
 
 def boxes(content):
-    """Where each box of an MP4 begins, with its name."""
+    """Yield the position and the name of each box of an MP4."""
     at = 0
     while at < len(content):
         yield at, content[at + 4 : at + 8]
@@ -53,14 +55,14 @@ def boxes(content):
 
 
 def late_fragments():
-    """A fragmented MP4 without its first fragment, as a player of a live stream saves it."""
+    """Return a fragmented MP4 without its first fragment, like a saved live stream."""
     content = encode_audio(PCM, "mp4", "aac", **FRAGMENTED)
     first, second = [at for at, name in boxes(content) if name == b"moof"][:2]
     return content[:first] + content[second:]
 
 
 def mp4_with_a_long_last_sample():
-    """An MP4 whose tables say that the last sample lasts five seconds longer."""
+    """Return an MP4 whose tables state that the last sample is five seconds longer."""
     content = encode_audio(PCM, "mp4", "aac")
     for name, at, scale in (("mvhd", 16, 1000), ("tkhd", 20, 1000), ("elst", 8, 1000), ("mdhd", 16, 16000)):
         begin = content.index(name.encode()) + 4 + at
@@ -71,7 +73,20 @@ def mp4_with_a_long_last_sample():
     return patched(content, last, (int.from_bytes(content[last : last + 4], "big") + 80000).to_bytes(4, "big"))
 
 
-WHOLE = {
+COMPLETE = {
+    "mp3": lambda: encode_audio(PCM, "mp3", "libmp3lame"),
+    "mp3 without Xing header": lambda: encode_audio(PCM, "mp3", "libmp3lame", write_xing="0"),
+    "mp3 of variable rate": lambda: encode_audio(LATER, "mp3", "libmp3lame", write_xing="0", compression_level="0"),
+    "mp3 with a tag at the end": lambda: encode_audio(PCM, "mp3", "libmp3lame") + ID3V1,
+    "mp3 with two tags": lambda: ID3 + encode_audio(PCM, "mp3", "libmp3lame", write_xing="0") + ID3V1,
+    "flac with a tag at the end": lambda: encode_audio(PCM, "flac", "flac") + ID3V1,
+    "flac of unknown length": lambda: flac_of(0),
+    "wav of unknown length": lambda: wav_of(0xFFFFFFFF, 0xFFFFFFFF),
+    "wav of length 0": lambda: wav_of(0, 0),
+    "mpegts": lambda: encode_audio(PCM, "mpegts", "aac"),
+    "live matroska": lambda: encode_audio(PCM, "matroska", "aac", live="1"),
+    "matroska of a low rate": lambda: encode_audio(PCM, "matroska", "aac", rate=8000),
+    "video after the end of the audio": lambda: encode_audio(PCM[:3000], "matroska", "aac", video=True),
     "flac from a pipe": lambda: flac_of(0x3FFFFFFF),
     "flac of twice the length": lambda: flac_of(2 * PCM.size),
     "flac of the most samples": lambda: flac_of((1 << 36) - 1),
@@ -86,7 +101,7 @@ WHOLE = {
     "mp3 and zeros": lambda: encode_audio(PCM, "mp3", "libmp3lame") + bytes(200_000),
     "caf of size 0": lambda: caf_of(0),
     "caf of size -1": lambda: caf_of(-1),
-    "caf that is too short to be cut": lambda: caf_of(2 * PCM.size + 4),
+    "caf with a size 4 bytes too large": lambda: caf_of(2 * PCM.size + 4),
     "chained ogg flac": lambda: 2 * encode_audio(PCM, "ogg", "flac"),
     "chained ogg opus": lambda: 2 * encode_audio(np.repeat(PCM, 3), "ogg", "libopus", rate=48000),
     "adts of two rates": lambda: (
@@ -95,38 +110,38 @@ WHOLE = {
 }
 
 
-@pytest.fixture(scope="module", params=WHOLE)
-def whole(request):
-    return WHOLE[request.param]()
+@pytest.fixture(scope="module", params=COMPLETE)
+def complete(request):
+    return COMPLETE[request.param]()
 
 
-def test_a_whole_file_is_neither_refused_nor_warned_about(whole, capfd):
+def test_a_complete_file_loads_without_warning(complete, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loaded, placed = load_audio(whole), load_audio(whole, timeline=True)
-    assert loaded.size >= PCM.size - 16000  # one of them lacks a fragment of a second
+        loaded, placed = load_audio(complete), load_audio(complete, timeline=True)
+    assert loaded.size >= 3000
     assert np.array_equal(loaded, placed)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parity
 @needs_ffmpeg
-def test_the_samples_of_a_whole_file_are_those_of_ffmpeg(whole, tmp_path):
-    path = tmp_path / "whole"
-    path.write_bytes(whole)
+def test_a_complete_file_loads_as_with_ffmpeg(complete, tmp_path):
+    path = tmp_path / "complete"
+    path.write_bytes(complete)
     expected, samples = ffmpeg(path), load_audio(path)
     assert samples.shape == expected.shape
     assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
 
 
-CUT = {
+TRUNCATED = {
     "mp4 with less media than its table": lambda: encode_audio(PCM, "mp4", "aac", moov_size="5000")[:-5000],
     "mp3 of 90 %": lambda: encode_audio(PCM, "mp3", "libmp3lame")[:-760],
-    "flac with a torn end": lambda: encode_audio(PCM, "flac", "flac")[:-2000],
+    "flac of 2,000 bytes less": lambda: encode_audio(PCM, "flac", "flac")[:-2000],
     "flac without its last byte": lambda: encode_audio(PCM, "flac", "flac")[:-1],
     "wav shorter than its data": lambda: wav_of()[:-10000],
     "wav with an exact RIFF size": lambda: wav_of(0xFFFFFFFF)[:-10000],
-    "wav without sizes but in the data": lambda: wav_of(0)[:-10000],
+    "wav with a size in its data chunk only": lambda: wav_of(0)[:-10000],
     "aiff": lambda: encode_audio(PCM, "aiff", "pcm_s16be")[:-10000],
     "au": lambda: encode_audio(PCM, "au", "pcm_s16be")[:-10000],
     "caf": lambda: encode_audio(PCM, "caf", "pcm_s16be")[:-10000],
@@ -137,14 +152,14 @@ CUT = {
 }
 
 
-@pytest.mark.parametrize("kind", CUT)
+@pytest.mark.parametrize("kind", TRUNCATED)
 @pytest.mark.parametrize("timeline", [False, True])
-def test_a_file_that_is_cut_is_refused(kind, timeline, capfd):
-    assert_rejected(CUT[kind](), "seconds can be read", "the end is broken or missing", timeline=timeline)
+def test_a_truncated_file_is_rejected(kind, timeline, capfd):
+    assert_rejected(TRUNCATED[kind](), "seconds can be read", "the end is broken or missing", timeline=timeline)
     assert capfd.readouterr() == ("", "")
 
 
-TORN = {
+NO_LENGTH = {
     "aac": lambda: encode_audio(PCM, "adts", "aac"),
     "latm": lambda: encode_audio(PCM, "latm", "aac"),
     "mp2": lambda: encode_audio(PCM, "mp2", "mp2"),
@@ -158,9 +173,9 @@ TORN = {
 }
 
 
-@pytest.mark.parametrize("kind", TORN)
+@pytest.mark.parametrize("kind", NO_LENGTH)
 def test_a_format_that_states_no_length_ends_where_it_ends(kind):
-    content = TORN[kind]()
+    content = NO_LENGTH[kind]()
     whole, last = load_audio(content).size, 0
     for keep in (len(content) * 2 // 3, len(content) - 700, len(content) - 30):
         with warnings.catch_warnings(record=True) as caught:
@@ -171,15 +186,15 @@ def test_a_format_that_states_no_length_ends_where_it_ends(kind):
         for warning in caught:
             assert "the last packet is broken and was left out; the end may be missing" in str(warning.message)
         last = size
-    assert last > whole - 16000  # of an Ogg page, which is a second, all of it is lost
+    assert last > whole - 16000  # an incomplete Ogg page, about a second, is left out
 
 
 @pytest.mark.parity
 @needs_ffmpeg
-@pytest.mark.parametrize("kind", TORN)
-def test_what_is_torn_is_read_as_ffmpeg_reads_it(kind, tmp_path):
-    path = tmp_path / "torn"
-    path.write_bytes(TORN[kind]()[:-30])
+@pytest.mark.parametrize("kind", NO_LENGTH)
+def test_a_format_without_a_length_loads_as_with_ffmpeg(kind, tmp_path):
+    path = tmp_path / "truncated"
+    path.write_bytes(NO_LENGTH[kind]()[:-30])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples = load_audio(path)
@@ -188,27 +203,41 @@ def test_what_is_torn_is_read_as_ffmpeg_reads_it(kind, tmp_path):
     assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
 
 
-@pytest.mark.parametrize("kind", ["aac", "latm", "ogg", "mpegts"])
+BROKEN_END = {name: NO_LENGTH[name] for name in ("aac", "latm", "ogg", "mpegts")} | {
+    "flac of unknown length": lambda: flac_of(0xFFFFFFFFF),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_END)
 @pytest.mark.parametrize("timeline", [False, True])
-def test_a_torn_last_packet_is_named(kind, timeline):
+def test_a_broken_last_packet_gives_a_warning(kind, timeline):
     with pytest.warns(UserWarning, match="the last packet is broken and was left out; the end may be missing"):
-        load_audio(TORN[kind]()[:-30], timeline=timeline)
+        load_audio(BROKEN_END[kind]()[:-30], timeline=timeline)
 
 
-def test_ogg_that_is_cut_between_pages_is_not_torn():
+def test_a_flac_frame_is_complete_if_its_checksum_is_right():
+    from minwhisper.audio.track_decoder import is_complete_flac_frame  # needs PyAV
+
+    with av.open(io.BytesIO(encode_audio(PCM, "flac", "flac"))) as container:
+        frame = bytes(next(container.demux(audio=0)))
+    assert is_complete_flac_frame(frame)
+    assert is_complete_flac_frame(frame + ID3V1)
+    assert not is_complete_flac_frame(frame[:-1])
+    assert not is_complete_flac_frame(frame[:100] + bytes([frame[100] ^ 1]) + frame[101:])
+
+
+def test_ogg_truncated_between_pages_loads_without_warning():
     content = encode_audio(np.repeat(np.tile(PCM, 3), 3), "ogg", "libopus", rate=48000)
-    cut = content.rindex(b"OggS")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load_audio(content[:cut]).size > 8000
+        assert load_audio(content[: content.rindex(b"OggS")]).size > 8000
 
 
-def test_placeholders_next_to_sizes():
-    """A size of a real file is believed even if it is large: 1 GiB is a placeholder, 0.9 GiB is not."""
+def test_a_large_size_that_is_not_a_placeholder():
     assert_rejected(wav_of(data=900 << 20), "of 29491.20 seconds")
 
 
-def test_the_position_of_an_open_file_does_not_matter():
+def test_a_file_in_the_middle_of_another_is_complete():
     file = io.BytesIO(b"x" * 1001 + wav_of())
     file.seek(1001)
     assert load_audio(file).size == PCM.size

@@ -1,4 +1,4 @@
-"""Audio tracks: which one is read by default, and how another one is chosen."""
+"""Audio tracks: the default, and the selection of another one."""
 
 import warnings
 from pathlib import Path
@@ -16,32 +16,21 @@ TRACKS = [(PCM, "eng"), (PCM // 4, "fre"), (PCM // 16, "deu")]
 FILE = encode_tracks("matroska", "pcm_s16le", TRACKS)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "divisor"),
-    [
-        (None, 1),
-        (1, 1),
-        (2, 4),
-        ("3", 16),
-        (np.int64(3), 16),
-        ("en", 1),
-        ("fr", 4),
-        ("fra", 4),
-        ("fre", 4),
-        (" DE ", 16),
-    ],
-)
-def test_a_track_is_chosen_by_number_or_language(wanted, divisor):
+SELECTIONS = [(None, 1), (1, 1), (2, 4), ("3", 16), (np.int64(3), 16), ("en", 1), ("fr", 4), ("fra", 4), (" DE ", 16)]
+
+
+@pytest.mark.parametrize(("wanted", "divisor"), SELECTIONS)
+def test_a_track_is_selected_by_number_or_language(wanted, divisor):
     assert np.array_equal(load_audio(FILE, track=wanted) * 32768, PCM // divisor)
 
 
 @pytest.mark.parametrize("wanted", [4, "it", "2nd", 99999999, "9" * 80])
-def test_a_track_that_is_not_there(wanted):
+def test_a_missing_track(wanted):
     assert_rejected(FILE, f"no audio track {wanted!r}", "expected one of: 1 (eng), 2 (fre), 3 (deu)", track=wanted)
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "", b"en", 10**9, "e" * 101])
-def test_what_cannot_name_a_track(wanted):
+def test_invalid_track_arguments(wanted):
     assert_rejected(FILE, "track: expected a number, 1 for the first audio track, or a language's code", track=wanted)
 
 
@@ -50,35 +39,35 @@ def test_an_array_has_no_tracks():
         load_audio(np.zeros(5, np.float32), track=1)
 
 
-def test_a_line_says_which_track_is_read_where_there_are_several():
-    with open_audio(FILE) as sound:
-        assert sound.track == "reading audio track 1 of 3 (eng); option audio_track selects another"
-    with open_audio(FILE, track="de") as sound:
-        assert sound.track.startswith("reading audio track 3 of 3 (deu)")
-    with open_audio(encode_audio(PCM, "matroska", "pcm_s16le")) as sound:
-        assert sound.track is None
+def test_a_message_names_the_track_if_there_are_several():
+    with open_audio(FILE) as audio:
+        assert audio.track == "reading audio track 1 of 3 (eng); option audio_track selects another"
+    with open_audio(FILE, track="de") as audio:
+        assert audio.track.startswith("reading audio track 3 of 3 (deu)")
+    with open_audio(encode_audio(PCM, "matroska", "pcm_s16le")) as audio:
+        assert audio.track is None
 
 
-def test_the_title_of_a_track_cannot_change_the_terminal():
+def test_the_message_is_printable_and_short():
     content = encode_tracks("matroska", "pcm_s16le", [(PCM, "e\x1b[31m\n"), (PCM, "x" * 300)])
-    with open_audio(content) as sound:
-        assert sound.track.isprintable()
-        assert len(sound.track) < 200
+    with open_audio(content) as audio:
+        assert audio.track.isprintable()
+        assert len(audio.track) < 200
 
 
 @pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("avi", "libmp3lame"), ("mpegts", "aac")])
 @pytest.mark.parametrize("empty", [1, 3])
-def test_a_track_without_packets_is_passed_over(container, codec, empty):
+def test_tracks_without_packets_are_skipped(container, codec, empty):
     content = encode_tracks(container, codec, [*[(EMPTY, "eng")] * empty, (PCM, "fra")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with open_audio(content) as sound:
-            assert sound.track.startswith(f"reading audio track {empty + 1} of {empty + 1} ")
-            assert sound.size >= PCM.size
+        with open_audio(content) as audio:
+            assert audio.track.startswith(f"reading audio track {empty + 1} of {empty + 1} ")
+            assert audio.size >= PCM.size
     assert_rejected(content, "no audio samples", track=1)
 
 
-def test_tracks_that_are_all_empty():
+def test_a_file_of_empty_tracks():
     assert_rejected(encode_tracks("avi", "libmp3lame", [(EMPTY, "eng"), (EMPTY, "fra")]), "no audio samples")
 
 
