@@ -1,4 +1,4 @@
-"""The sound and its spectrogram against openai-whisper, and both against the same formula in float64."""
+"""Samples and spectrogram compared with openai-whisper, and both with the same formula in float64."""
 
 import shutil
 from pathlib import Path
@@ -22,10 +22,10 @@ def samples():
 
 
 def exact_log_mel(samples, n_mels):
-    """PyTorch's transform and openai-whisper's filters, in float64 throughout."""
-    sound = torch.from_numpy(samples).double()
+    """The spectrogram from PyTorch's transform and openai-whisper's filters, all in float64."""
+    audio = torch.from_numpy(samples).double()
     window = torch.hann_window(400, dtype=torch.float64)
-    energy = torch.stft(sound, 400, 160, window=window, return_complex=True)[:, :-1].abs() ** 2
+    energy = torch.stft(audio, 400, 160, window=window, return_complex=True)[:, :-1].abs() ** 2
     logs = (whisper_audio.mel_filters("cpu", n_mels).double() @ energy).clamp(min=1e-10).log10()
     return ((torch.maximum(logs, logs.max() - 8) + 4) / 4).numpy()
 
@@ -40,7 +40,7 @@ def test_mel_filters(n_mels):
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])
-def test_log_mel_is_nearer_to_the_exact_one(n_mels, samples):
+def test_log_mel_is_closer_to_the_exact_one(n_mels, samples):
     exact = exact_log_mel(samples, n_mels)
     theirs = whisper_audio.log_mel_spectrogram(samples, n_mels).numpy()
     ours = log_mel_spectrogram(samples, n_mels)
@@ -53,7 +53,7 @@ def test_log_mel_is_nearer_to_the_exact_one(n_mels, samples):
 
 
 @pytest.mark.parametrize(("size", "padding"), [(201, 0), (1000, 0), (1000, 480000), (0, 480000), (100, 300)])
-def test_short_sounds(size, padding, samples):
+def test_short_audio(size, padding, samples):
     short = samples[8000 : 8000 + size]
     theirs = whisper_audio.log_mel_spectrogram(short, padding=padding).numpy()
     ours = log_mel_spectrogram(short, padding=padding)
@@ -62,7 +62,7 @@ def test_short_sounds(size, padding, samples):
 
 
 @pytest.mark.parametrize("size", [1, 100, 200])
-def test_too_short_is_too_short_for_both(size, samples):
+def test_too_short_audio_is_an_error_for_both(size, samples):
     with pytest.raises(RuntimeError):
         whisper_audio.log_mel_spectrogram(samples[:size])
     with pytest.raises(ValueError, match="too short"):

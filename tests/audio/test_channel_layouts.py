@@ -1,6 +1,6 @@
-"""No channel layout of any container kills the process, and all are mixed as the ffmpeg command does.
+"""Channel layouts of all containers: none crashes the process, and all are mixed as by the ffmpeg command.
 
-PyAV copies a layout of channels in an order of their own without the list that it points to, and frees the list twice.
+PyAV frees the list of channels of a custom layout twice; see minwhisper/audio/resampling.py.
 """
 
 import os
@@ -15,12 +15,12 @@ from audio_files import FFMPEG_TOLERANCE, av, ffmpeg, needs_ffmpeg
 from channel_layouts import CONTAINERS, FRAMES, LAYOUTS
 
 TESTS = Path(__file__).parents[1]
-# The layout is wrong in these files; the ffmpeg command cannot read them either.
-REFUSED = {("aiff/pcm_s16be", "7.2.3"), ("aiff/pcm_s16be", "22.2")}
+# The layout in these files is wrong; the ffmpeg command cannot read them either.
+REJECTED = {("aiff/pcm_s16be", "7.2.3"), ("aiff/pcm_s16be", "22.2")}
 
 
-def loaded_in_a_child(*arguments):
-    """Load a file of each layout in a process of its own; return what it printed on each, by container and layout."""
+def load_in_child(*arguments):
+    """Load a file of each layout in a child process; return its results by container and layout."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "support")])}
     command = [sys.executable, str(TESTS / "support" / "channel_layouts.py"), *arguments]
     child = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
@@ -30,15 +30,15 @@ def loaded_in_a_child(*arguments):
 
 
 @pytest.mark.parametrize("first", range(0, len(CONTAINERS), 4))
-def test_every_layout_is_loaded_and_the_process_lives(first):
+def test_every_layout_loads_without_a_crash(first):
     kinds = CONTAINERS[first : first + 4]
-    loaded = loaded_in_a_child("", *kinds)
+    loaded = load_in_child("", *kinds)
     assert {kind for kind, _ in loaded} == set(kinds)
     if "mov/pcm_s16le" in kinds:
         assert sum(kind == "mov/pcm_s16le" for kind, _ in loaded) == len(LAYOUTS)
     for found, values in loaded.items():
-        if values == ["refused"]:
-            assert found in REFUSED
+        if values == ["rejected"]:
+            assert found in REJECTED
             continue
         size, most = map(float, values)
         assert size >= FRAMES // 3, found
@@ -48,8 +48,8 @@ def test_every_layout_is_loaded_and_the_process_lives(first):
 @pytest.mark.parity
 @needs_ffmpeg
 @pytest.mark.parametrize("kind", ["mov/pcm_s16le", "caf/pcm_s16be", "ipod/alac"])
-def test_every_layout_is_mixed_as_ffmpeg_does(kind, tmp_path):
-    loaded_in_a_child(str(tmp_path), kind)
+def test_every_layout_is_mixed_as_by_ffmpeg(kind, tmp_path):
+    load_in_child(str(tmp_path), kind)
     files = sorted(tmp_path.glob(f"*.{kind.partition('/')[0]}"))
     assert files
     for path in files:
@@ -60,9 +60,9 @@ def test_every_layout_is_mixed_as_ffmpeg_does(kind, tmp_path):
 
 @pytest.mark.parametrize("name", ["7.1", "5.1(side)", "mono", "FR+FL", "FL+FR+BC+LFE", "12 channels"])
 @pytest.mark.parametrize("known", [True, False])
-def test_a_layout_is_described_as_filters_read_it(name, known, monkeypatch):
-    """Also where PyAV's objects are not as they are known; then layouts are kept instead of changed."""
-    from minwhisper.audio import resampling  # cannot be imported without PyAV
+def test_a_layout_is_described_as_by_ffmpeg(name, known, monkeypatch):
+    """If PyAV's objects have an unknown structure, layouts are never freed."""
+    from minwhisper.audio import resampling  # needs PyAV
 
     assert resampling._LAYOUT_IS_KNOWN
     monkeypatch.setattr(resampling, "_LAYOUT_IS_KNOWN", known)

@@ -1,6 +1,6 @@
-"""Damaged audio files: samples or an error of this package, without a crash, a long wait or much memory.
+"""Damaged audio files: samples or an AudioError, without a crash, a long wait or much memory.
 
-``pytest tests/audio/test_fuzz_audio.py --fuzz 60 -s`` goes on for a minute and prints how many cases ran.
+``pytest tests/audio/test_fuzz_audio.py --fuzz 60 -s`` runs for a minute and prints the number of cases.
 """
 
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("av")
-pytest.importorskip("resource")  # how much memory a process takes; not on Windows
+pytest.importorskip("resource")  # peak memory; not on Windows
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "support")])}
 FEW, MANY = 1500, 10**9
-PATIENCE = 60.0  # seconds in which the few must be done, on a slow machine too
+TIME_LIMIT = 60.0  # seconds for the few, enough on a slow machine
 
 
 def fuzz(first: int, count: int, seconds: float) -> "subprocess.CompletedProcess[str]":
@@ -24,26 +24,26 @@ def fuzz(first: int, count: int, seconds: float) -> "subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=seconds + 60)
 
 
-def test_damaged_files_give_samples_or_one_line(pytestconfig: pytest.Config) -> None:
+def test_damaged_files_give_samples_or_an_error(pytestconfig: pytest.Config) -> None:
     seconds = pytestconfig.getoption("fuzz")
-    child = fuzz(0, MANY if seconds else FEW, seconds or PATIENCE)
+    child = fuzz(0, MANY if seconds else FEW, seconds or TIME_LIMIT)
     numbers = child.stdout.split()
     print(f"{len(numbers)} damaged audio files")
     last = numbers[-1] if numbers else "none"
     assert child.returncode == 0, f"ended with {child.returncode} at case {last}: {child.stderr[-3000:]}"
-    assert child.stderr == ""  # nothing of FFmpeg's or PyAV's is printed
+    assert child.stderr == ""  # FFmpeg and PyAV print nothing
     assert len(numbers) >= (FEW if not seconds else 1)
 
 
-def test_the_fuzzer_notices_what_it_looks_for() -> None:
-    """An error of another kind, much memory, much time and an end of the process are all failures."""
-    breaking = {  # statements, what is said of them, and seconds until they hang
+def test_the_fuzzer_finds_each_kind_of_problem() -> None:
+    """Another error, much memory, much time and the end of the process are all failures."""
+    breaking = {  # statement: the report, and the time limit in seconds
         "raise KeyError(1)": ("KeyError: 1", 60),
         "np.ones(20 << 20)": ("MiB of memory", 60),
         "sum(range(10**7))": (" s", 0.01),
         "os.abort()": ("", 60),
     }
-    for statement, (named, hang) in breaking.items():
+    for statement, (report, hang) in breaking.items():
         code = (
             f"import os, numpy as np, audio_fuzzing as f; f.HANG, f.MEMORY = {hang}, 50 << 20\n"
             f"def broken(content, **options): {statement}\n"
@@ -53,4 +53,4 @@ def test_the_fuzzer_notices_what_it_looks_for() -> None:
         )
         child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
         assert child.returncode != 0, statement
-        assert named in child.stderr, f"{statement}: {child.returncode}, {child.stderr}"
+        assert report in child.stderr, f"{statement}: {child.returncode}, {child.stderr}"

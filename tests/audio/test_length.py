@@ -134,9 +134,17 @@ def test_a_complete_file_loads_as_with_ffmpeg(complete, tmp_path):
     assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
 
 
+def mp3_without_packets():
+    content = encode_audio(PCM, "mp3", "libmp3lame")
+    with av.open(io.BytesIO(content)) as container:
+        packets = [packet.size for packet in container.demux(audio=0) if packet.size]
+    return content[: -sum(packets[-20:])]
+
+
 TRUNCATED = {
     "mp4 with less media than its table": lambda: encode_audio(PCM, "mp4", "aac", moov_size="5000")[:-5000],
     "mp3 of 90 %": lambda: encode_audio(PCM, "mp3", "libmp3lame")[:-760],
+    "mp3 without its last 20 packets": mp3_without_packets,
     "flac of 2,000 bytes less": lambda: encode_audio(PCM, "flac", "flac")[:-2000],
     "flac without its last byte": lambda: encode_audio(PCM, "flac", "flac")[:-1],
     "wav shorter than its data": lambda: wav_of()[:-10000],
@@ -152,10 +160,29 @@ TRUNCATED = {
 }
 
 
-@pytest.mark.parametrize("kind", TRUNCATED)
+FIRST_THIRD = {
+    "a third of mp3": lambda: encode_audio(PCM, "mp3", "libmp3lame"),
+    "a third of flac": lambda: encode_audio(PCM, "flac", "flac"),
+    "a third of wav": wav_of,
+    "a third of matroska": lambda: encode_audio(PCM, "matroska", "aac"),
+    "a third of m4a": lambda: encode_audio(PCM, "ipod", "aac", movflags="frag_keyframe+empty_moov"),
+}
+
+
+@pytest.mark.parametrize("kind", [*TRUNCATED, *FIRST_THIRD])
 @pytest.mark.parametrize("timeline", [False, True])
-def test_a_truncated_file_is_rejected(kind, timeline, capfd):
-    assert_rejected(TRUNCATED[kind](), "seconds can be read", "the end is broken or missing", timeline=timeline)
+def test_a_truncated_file_is_rejected_with_its_length(kind, timeline, capfd):
+    parts = "seconds can be read", "the end is broken or missing", "copy or download"
+    content = TRUNCATED[kind]() if kind in TRUNCATED else FIRST_THIRD[kind]()
+    if kind in FIRST_THIRD:
+        content = content[: len(content) // 3]
+    message = assert_rejected(content, *parts, timeline=timeline)
+    read, total = map(float, message.partition(": ")[2].partition(" seconds")[0].split(" of "))
+    assert 0 < read < total
+    if kind != "mp4 in fragments":  # only the fragments that are there state their length
+        assert total == pytest.approx(PCM.size / 16000, abs=0.07)
+    if kind in FIRST_THIRD:
+        assert read == pytest.approx(total / 3, abs=0.35)
     assert capfd.readouterr() == ("", "")
 
 

@@ -307,37 +307,6 @@ def test_text_files_and_other_types(tmp_path):
 # --- Damage
 
 
-@pytest.mark.parametrize("rest", [0.3, 0.9])
-@pytest.mark.parametrize(
-    ("container", "codec", "options"),
-    [
-        ("mp3", "libmp3lame", {}),
-        ("flac", "flac", {}),
-        ("wav", "pcm_s16le", {}),
-        ("aiff", "pcm_s16be", {}),
-        ("matroska", "aac", {}),
-        ("ipod", "aac", {"movflags": "frag_keyframe+empty_moov"}),
-    ],
-)
-def test_truncated_files_are_rejected_with_their_length(container, codec, options, rest, speech, tmp_path, capfd):
-    content = encode_audio(speech, container, codec, **options)
-    path = tmp_path / "cut"
-    path.write_bytes(content[: int(rest * len(content))])
-    message = assert_rejected(path, "cut", "seconds can be read", "the end is broken or missing", "copy or download")
-    read, total = message.partition(": ")[2].partition(" seconds")[0].split(" of ")
-    assert float(total) == pytest.approx(speech.size / 16000, abs=0.07)
-    assert 0 < float(read) < float(total)
-    assert float(read) == pytest.approx(float(total) * rest, abs=0.35)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_an_mp3_truncated_between_two_packets_is_rejected(speech):
-    content = encode_audio(speech, "mp3", "libmp3lame")
-    with av.open(io.BytesIO(content)) as container:
-        packets = [packet.size for packet in container.demux(audio=0) if packet.size]
-    assert_rejected(content[: -sum(packets[-20:])], "of 1.90 seconds", "missing")
-
-
 def test_a_broken_packet_is_left_out_with_one_warning(speech):
     content = bytearray(encode_audio(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
     content[9000:9400] = np.random.default_rng(0).bytes(400)

@@ -50,7 +50,7 @@ def main(folder, *kinds):
                 samples = load_audio(content, timeline=True)
                 assert np.array_equal(load_audio(content), samples)
             except AudioError:  # the ffmpeg command cannot read it either
-                print("refused", flush=True)
+                print("rejected", flush=True)
                 continue
             gc.collect()
             print(samples.size, f"{np.abs(samples).max():.3f}", flush=True)
