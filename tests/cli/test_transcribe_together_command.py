@@ -84,7 +84,7 @@ def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command
 def test_a_prompt_that_is_too_long_is_told_once(command, tmp_path):
     result = command("missing.wav", tmp_path, "--initial_prompt", "so " * 300, *TOGETHER)
     told, *errors = result.err.splitlines()
-    assert told.startswith("minwhisper: warning: initial_prompt: of its 3")
+    assert told.startswith("minwhisper: warning: initial_prompt: only the last 223 of its 3")
     missing, folder = errors
     assert "'missing.wav': no such file; " in missing
     assert f"'{tmp_path}': a folder; " in folder

@@ -60,25 +60,25 @@ def told(model, language="en", **options) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("options", [{}, {"prompt": ""}, {"prompt": []}, {"prefix": ""}, {"prefix": ()}], ids=str)
-def test_without_more_it_is_told_how_to_begin(model, options):
+def test_the_prompt_is_the_start_sequence_by_default(model, options):
     t = model.tokenizer
     assert told(model, **options) == t.sot_sequence("en", "transcribe", timestamps=True)
     assert told(model, without_timestamps=True, **options)[-1] == t.no_timestamps
 
 
-def test_language_and_task_are_told(base):
+def test_the_prompt_has_language_and_task(base):
     t = base.tokenizer
     assert told(base, "French", task="translate") == (t.sot, t.language_token("fr"), t.translate)
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (5, 5), (222, 222), (223, 223), (224, 223), (300, 223)])
-def test_of_what_came_before_the_last_223_tokens_are_told(tiny_en, count, kept):
+def test_only_the_last_223_tokens_of_a_prompt_are_used(tiny_en, count, kept):
     t = tiny_en.tokenizer
     ids = list(range(1000, 1000 + count))
     assert told(tiny_en, prompt=ids) == (t.sot_prev, *ids[-kept:], t.sot)
 
 
-def test_text_is_told_as_tokens_with_one_space_before_it(tiny_en):
+def test_text_is_encoded_with_one_space_before_it(tiny_en):
     t = tiny_en.tokenizer
     words = t.encode(" And so")
     for text in ("And so", "  And so\n"):
@@ -96,7 +96,7 @@ def test_text_is_told_as_tokens_with_one_space_before_it(tiny_en):
 @pytest.mark.parametrize(
     ("sample_len", "kept"), [(None, 100), (1, 100), (124, 100), (125, 99), (174, 50), (223, 1), (224, 100), (448, 100)]
 )
-def test_a_prefix_leaves_room_for_what_is_to_be_said_in_a_half(tiny_en, sample_len, kept):
+def test_a_prefix_leaves_room_for_sample_len_in_half_of_the_positions(tiny_en, sample_len, kept):
     # Where that half is all for what is to be said there is no room to keep to, and the prefix stays whole.
     ids = list(range(1000, 1100))
     assert told(tiny_en, prefix=ids, sample_len=sample_len) == (tiny_en.tokenizer.sot, *ids[-kept:])
@@ -104,13 +104,13 @@ def test_a_prefix_leaves_room_for_what_is_to_be_said_in_a_half(tiny_en, sample_l
 
 @pytest.mark.parametrize("wrong", [-1, 51864, np.int64(60000)])
 @pytest.mark.parametrize("name", ["prompt", "prefix"])
-def test_ids_that_the_vocabulary_has_not_are_refused(tiny_en, name, wrong):
+def test_ids_outside_the_vocabulary_are_rejected(tiny_en, name, wrong):
     with pytest.raises(OptionError, match=f"{name}: expected token ids from 0 to 51863, got {wrong}$"):
         told(tiny_en, **{name: [1, wrong]})
     assert 51863 in told(tiny_en, **{name: [0, 51863]})
 
 
-def test_a_prefix_with_no_room_for_it_is_refused(tiny_en):
+def test_a_prefix_that_does_not_fit_is_rejected(tiny_en):
     assert len(told(tiny_en, prefix=[1] * 447)) == 448
     with pytest.raises(OptionError, match=r"prefix: expected at most 447 tokens, .* got 448"):
         told(tiny_en, prefix=[1] * 448)
@@ -131,21 +131,21 @@ def first_allowed(t, **options) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("latest", "steps"), [(0.0, 0), (0.02, 1), (1.0, 50), (0.99, 50), (30, 1500), (None, 1500)])
-def test_the_first_time_is_at_most_max_initial_timestamp(tiny_en, latest, steps):
+def test_the_first_timestamp_is_at_most_max_initial_timestamp(tiny_en, latest, steps):
     t = tiny_en.tokenizer
     expected = np.arange(t.timestamp_begin, t.timestamp_begin + steps + 1)
     np.testing.assert_array_equal(first_allowed(t, max_initial_timestamp=latest), expected)
 
 
 @pytest.mark.parametrize("blank", [True, False])
-def test_a_blank_beginning_is_forbidden_only_if_asked(tiny_en, blank):
+def test_suppress_blank_suppresses_a_blank_beginning(tiny_en, blank):
     t = tiny_en.tokenizer
     allowed = first_allowed(t, suppress_blank=blank, without_timestamps=True)
     for token in (t.eot, *t.encode(" ")):
         assert (token not in allowed) == blank
 
 
-def test_suppressed_tokens_are_forbidden_with_times_and_without(tiny_en):
+def test_suppress_tokens_works_with_timestamps_and_without(tiny_en):
     t = tiny_en.tokenizer
     allowed = first_allowed(t, suppress_tokens=[7], without_timestamps=True, suppress_blank=False)
     assert set(range(t.vocab_size)) - set(allowed.tolist()) == {7, *t.prompt_only_tokens}
@@ -184,7 +184,7 @@ def test_a_beam_search_keeps_its_size_and_ends_with_patience(generator, size, pa
 
 
 @pytest.mark.parametrize(("best_of", "count"), [(None, 1), (1, 1), (4, 4), (np.int32(4), 4)])
-def test_sampling_draws_so_many_candidates_to_their_end(generator, best_of, count):
+def test_sampling_has_best_of_candidates(generator, best_of, count):
     sampler = sampler_for(DecodingOptions(temperature=np.float32(0.5), best_of=best_of), 9, generator)
     assert sampler[1:4] == (count, count, count)
     assert sampler.kernel_sampler == KernelSampler(one_choice_each, 1, 0.5, generator)
@@ -196,7 +196,7 @@ def test_sampling_draws_so_many_candidates_to_their_end(generator, best_of, coun
 # ------------------------------------------------------------------------------------------ what comes of it
 
 
-def test_a_window_becomes_all_there_is_to_say_of_it(tiny_en, jfk):
+def test_a_result_has_every_field(tiny_en, jfk):
     result = say(tiny_en, jfk)
     t = tiny_en.tokenizer
     assert result.text.startswith("And so my fellow Americans")
@@ -230,7 +230,7 @@ def fixed(monkeypatch, candidates) -> dict:
     return asked
 
 
-def test_the_average_counts_the_end_even_if_it_was_not_reached(tiny_en, jfk, monkeypatch):
+def test_avg_logprob_counts_the_end_even_if_it_was_not_reached(tiny_en, jfk, monkeypatch):
     # As openai-whisper has it: its thresholds are set for this average.
     for tokens, average in (((1, 2, 3), -0.5), ((), -2.0)):
         fixed(monkeypatch, [Candidate(tokens, -2.0)])
@@ -249,14 +249,14 @@ def test_the_length_penalty_chooses_among_the_candidates(tiny_en, jfk, monkeypat
 
 
 @pytest.mark.parametrize(("sample_len", "most"), [(None, 224), (1, 1), (300, 300)])
-def test_by_default_half_of_the_positions_are_said_at_most(tiny_en, jfk, monkeypatch, sample_len, most):
+def test_sample_len_is_half_of_the_positions_by_default(tiny_en, jfk, monkeypatch, sample_len, most):
     asked = fixed(monkeypatch, [Candidate((), 0.0)])
     say(tiny_en, jfk, sample_len=sample_len, prompt="And", prefix="so")
     assert asked["max_tokens"] == most
     assert asked["prompt"] == told(tiny_en, prompt="And", prefix="so", sample_len=sample_len)
 
 
-def test_tokens_said_are_those_after_the_prefix(tiny_en, jfk):
+def test_the_result_does_not_contain_the_prefix(tiny_en, jfk):
     t = tiny_en.tokenizer
     whole = say(tiny_en, jfk, without_timestamps=True)
     rest = say(tiny_en, jfk, without_timestamps=True, prefix=whole.tokens[:6])
@@ -266,7 +266,7 @@ def test_tokens_said_are_those_after_the_prefix(tiny_en, jfk):
 
 
 @pytest.mark.filterwarnings("always")
-def test_prefix_with_timestamps_warns_once_that_often_nothing_follows(tiny_en, recwarn):
+def test_a_prefix_with_timestamps_warns_once(tiny_en, recwarn):
     mel = window_mel(clip_samples(), 80)[0]
     assert tiny_en.decode(mel, prefix="And so my").text == ""
     tiny_en.transcribe(clip_samples(), prefix="And so my", temperature=0)
@@ -275,7 +275,7 @@ def test_prefix_with_timestamps_warns_once_that_often_nothing_follows(tiny_en, r
     assert [message.partition(":")[0] for message in messages] == ["prefix", "prefix"]
 
 
-def test_an_earlier_text_sets_the_style_and_not_the_words(tiny_en, jfk):
+def test_a_prompt_sets_the_style_and_not_the_words(tiny_en, jfk):
     # Alone, the clip comes out without a full stop; after a text that is punctuated it has its punctuation.
     plain = say(tiny_en, jfk).text
     styled = say(tiny_en, jfk, prompt="The president spoke, and I listened to what he said.").text
@@ -307,23 +307,23 @@ def test_a_generator_makes_sampling_reproducible(tiny_en, jfk):
     ],
     ids=["prompt", "prefix", "suppress_tokens", "language", "empty language"],
 )
-def test_what_the_model_has_not_is_refused_before_any_work(model, options, error, message):
+def test_unsupported_options_are_rejected_before_any_work(model, options, error, message):
     with pytest.raises(error, match=message):
         model.decode("no mel, and none is looked at", **options)
 
 
-def test_an_english_model_speaks_english_only(tiny_en):
+def test_an_english_only_model_rejects_other_languages(tiny_en):
     with pytest.raises(LanguageError, match="this model is English only"):
         say(tiny_en, None, language="fr")
 
 
 @pytest.mark.parametrize("text", ["", "a", "And so my fellow Americans", ALICE * 5, "♪ Ça va ? ♪"])
-def test_the_compression_ratio_is_of_the_bytes(text):
+def test_the_compression_ratio_is_that_of_the_bytes(text):
     data = text.encode("utf-8")
     assert compression_ratio(text) == len(data) / len(zlib.compress(data))
 
 
-def test_a_text_that_repeats_itself_is_above_the_threshold_and_others_are_below():
+def test_only_repetitive_text_exceeds_the_threshold():
     assert compression_ratio(ALICE) < 2.4 < compression_ratio(ALICE * 4)
 
 
@@ -334,7 +334,7 @@ def heard(model, features) -> list[dict[str, float]]:
     return language_probabilities(features, model.engine, model.tokenizer)
 
 
-def test_languages_are_read_off_the_first_position_with_all_else_left_out(base):
+def test_language_probabilities_are_a_softmax_over_the_language_tokens(base):
     features = base.encode(window_mel(clip_samples(), 80)[:, :, :300])
     (found,) = heard(base, features)
     logits = base.logits([[base.tokenizer.sot]], features)[0, 0].astype(np.float64)
@@ -343,7 +343,7 @@ def test_languages_are_read_off_the_first_position_with_all_else_left_out(base):
     assert found == pytest.approx({code: weight / sum(weights.values()) for code, weight in weights.items()}, rel=1e-4)
 
 
-def test_a_language_that_is_not_given_is_heard_and_told(base, monkeypatch):
+def test_the_language_is_detected_if_not_given(base, monkeypatch):
     features = base.encode(window_mel(clip_samples(), 80)[:, :, :300])
     likely = dict.fromkeys(base.tokenizer.languages, 0.0) | {"en": 0.3, "cy": 0.7}
     monkeypatch.setattr(chapter, "language_probabilities", lambda *_arguments: [likely])
@@ -357,7 +357,7 @@ def test_a_language_that_is_not_given_is_heard_and_told(base, monkeypatch):
         assert asked["prompt"] == told(base, "de")
 
 
-def test_rules_and_ways_are_those_of_the_options(base, monkeypatch):
+def test_filters_and_sampler_follow_the_options(base, monkeypatch):
     asked = fixed(monkeypatch, [Candidate((), 0.0)])
     features = np.zeros((1, 10, base.config.d_model), np.float32)
     say(base, features, language="en", beam_size=3, without_timestamps=True, suppress_blank=False)

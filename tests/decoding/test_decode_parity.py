@@ -88,7 +88,7 @@ def task(pytorch, model, **options):
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_the_decoder_is_told_the_same_of_what_came_before(model, pytorch, words, length):
+def test_prompts_are_the_same(model, pytorch, words, length):
     for more in ({}, {"without_timestamps": True}, {"prefix": words[:7]}):
         options = {"prompt": words[:length], **more}
         expected = task(pytorch, model, **options)._get_initial_tokens()
@@ -97,13 +97,13 @@ def test_the_decoder_is_told_the_same_of_what_came_before(model, pytorch, words,
 
 @pytest.mark.parametrize("sample_len", [None, 1, 100, 200, 219, 223, 224])
 @pytest.mark.parametrize("prefix", [" And so ", [50], 5, 24, 124, 200], ids=str)
-def test_the_decoder_is_told_the_same_beginning(tiny_en, pytorch, words, prefix, sample_len):
+def test_prefixes_are_the_same(tiny_en, pytorch, words, prefix, sample_len):
     options = {"prefix": words[:prefix] if isinstance(prefix, int) else prefix, "sample_len": sample_len}
     expected = task(pytorch, tiny_en, **options)._get_initial_tokens()
     assert initial_tokens(DecodingOptions(**options), "en", tiny_en.tokenizer, tiny_en.config) == expected
 
 
-def test_a_prefix_stays_whole_where_more_than_half_may_be_said(tiny_en, pytorch, words):
+def test_a_prefix_is_not_cut_if_sample_len_exceeds_half(tiny_en, pytorch, words):
     # openai-whisper cuts off as many tokens in front as sample_len is above 224, which leaves no more room than before.
     options = {"prefix": words[:100], "sample_len": 300}
     assert task(pytorch, tiny_en, **options)._get_initial_tokens()[1:] == tuple(words[76:100])
@@ -114,12 +114,12 @@ def test_a_prefix_stays_whole_where_more_than_half_may_be_said(tiny_en, pytorch,
 
 
 @pytest.mark.parametrize("clip", ["jfk.flac", SENTENCE, SHORT, "noise"])
-def test_a_window_is_decoded_alike(heard, pytorch, tiny_en, clip):
+def test_greedy_decoding_is_the_same(heard, pytorch, tiny_en, clip):
     check(heard, pytorch, tiny_en, clip)
 
 
 @pytest.mark.parametrize("clip", ["jfk.flac", SHORT])
-def test_a_window_is_searched_alike(heard, pytorch, tiny_en, clip):
+def test_beam_search_is_the_same(heard, pytorch, tiny_en, clip):
     check(heard, pytorch, tiny_en, clip, beam_size=5)
 
 
@@ -145,25 +145,25 @@ def test_options_mean_the_same(heard, pytorch, tiny_en, options):
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_a_prompt_is_heeded_alike(heard, pytorch, tiny_en, words, length):
+def test_decoding_with_a_prompt_is_the_same(heard, pytorch, tiny_en, words, length):
     check(heard, pytorch, tiny_en, SHORT, prompt=words[:length])
 
 
-def test_text_is_heeded_as_its_tokens_are(heard, pytorch, tiny_en):
+def test_a_prompt_as_text_equals_its_tokens(heard, pytorch, tiny_en):
     text = "A talk on printing, for readers of The Times."
     result = check(heard, pytorch, tiny_en, SENTENCE, prompt=text)
     assert result == tiny_en.decode(heard(tiny_en, SENTENCE)[0], prompt=tiny_en.tokenizer.encode(" " + text))
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"sample_len": 200}], ids=str)
-def test_a_prefix_is_continued_alike(heard, pytorch, tiny_en, options):
+def test_decoding_with_a_prefix_is_the_same(heard, pytorch, tiny_en, options):
     ids = tiny_en.tokenizer.encode(" Printing, in the only sense")
     for prefix in ("Printing, in the only sense", ids):
         result = check(heard, pytorch, tiny_en, SENTENCE, prefix=prefix, without_timestamps=True, **options)
     assert result.text.startswith("with which we are")
 
 
-def test_a_batch_is_decoded_alike_from_mels_and_from_features(heard, pytorch, tiny_en, mel):
+def test_batches_of_mels_and_features_are_decoded_the_same(heard, pytorch, tiny_en, mel):
     clips = ("jfk.flac", SHORT)
     mels = np.stack([mel(clip) for clip in clips])
     asked = whisper.DecodingOptions(language="en", fp16=False)
@@ -176,7 +176,7 @@ def test_a_batch_is_decoded_alike_from_mels_and_from_features(heard, pytorch, ti
             same(ours, other)
 
 
-def test_one_mel_is_decoded_alike(pytorch, tiny_en, mel):
+def test_a_single_mel_is_decoded_the_same(pytorch, tiny_en, mel):
     asked = whisper.DecodingOptions(language="en", fp16=False)
     same(tiny_en.decode(mel(SHORT)), pytorch(tiny_en).decode(torch.tensor(mel(SHORT)), asked))
 
@@ -185,7 +185,7 @@ def test_one_mel_is_decoded_alike(pytorch, tiny_en, mel):
 
 
 @pytest.mark.parametrize("options", [{}, {"task": "translate"}, {"beam_size": 2}], ids=str)
-def test_french_is_heard_written_and_translated_alike(heard, pytorch, base, options):
+def test_french_is_detected_transcribed_and_translated_the_same(heard, pytorch, base, options):
     result = check(heard, pytorch, base, "french", language=None, **options)
     assert result.language == "fr"
     _, expected = pytorch(base).detect_language(heard(base, "french")[1])
@@ -200,7 +200,7 @@ def test_french_is_heard_written_and_translated_alike(heard, pytorch, base, opti
 @pytest.mark.parametrize("best_of", [1, 3])
 @pytest.mark.parametrize("temperature", [0.4, 1.0])
 @pytest.mark.parametrize("clip", [SHORT, "noise"])
-def test_by_the_same_numbers_the_same_is_drawn(heard, pytorch, tiny_en, clip, temperature, best_of):
+def test_sampling_is_the_same_with_the_same_random_numbers(heard, pytorch, tiny_en, clip, temperature, best_of):
     mine, other = heard(tiny_en, clip)
     options = {"temperature": temperature, "best_of": best_of, "language": "en", "sample_len": 30}
     asked = whisper.DecodingOptions(fp16=False, **options)
@@ -222,5 +222,5 @@ def test_without_a_generator_the_seed_is_0(heard, pytorch, tiny_en):
 
 
 @pytest.mark.parametrize("text", ["", "a", "And so my fellow Americans", "ha " * 100, "Ça va ? ♪"])
-def test_texts_are_compressed_alike(text):
+def test_compression_ratios_are_the_same(text):
     assert compression_ratio(text) == whisper.utils.compression_ratio(text)

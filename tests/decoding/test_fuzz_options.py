@@ -176,7 +176,7 @@ def show(*things: Any) -> str:
     return " ".join(short_repr(thing) for thing in things)
 
 
-def test_options_are_taken_or_refused(cases):
+def test_options_are_accepted_or_rejected(cases):
     outcomes = {True: 0, False: 0}
     for chance in cases(3000):
         kind = chance.choice([DecodingOptions, TranscriptionOptions, SubtitleOptions])
@@ -226,7 +226,7 @@ def arguments_of(chance: random.Random, flags: list[str]) -> list[str]:
     return arguments
 
 
-def test_command_lines_are_taken_or_refused(cases, monkeypatch, tmp_path):
+def test_command_lines_are_accepted_or_rejected(cases, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "o" / "a.txt").mkdir(parents=True)
@@ -285,7 +285,7 @@ def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(3).standard_normal(round(16000 * seconds)).astype(np.float32) / 10
 
 
-def test_windows_are_decoded_or_refused(cases, small_model, heard):
+def test_windows_are_decoded_or_rejected(cases, small_model, heard):
     outcomes = {True: 0, False: 0}
     for chance in cases(25):
         options = {"sample_len": 4, **options_of(WINDOW, chance, wild=0.15)}
@@ -297,7 +297,7 @@ def test_windows_are_decoded_or_refused(cases, small_model, heard):
     assert min(outcomes.values()) > 0
 
 
-def test_audio_is_transcribed_or_refused(cases, small_model):
+def test_audio_is_transcribed_or_rejected(cases, small_model):
     outcomes = {True: 0, False: 0}
     for chance in cases(25):
         options = {"sample_len": 4, **options_of([*WINDOW, *WHOLE, *RUNNING], chance, wild=0.1)}

@@ -54,7 +54,7 @@ def allowed(said: list[int], scores: np.ndarray | None = None, rule=times_in_pai
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("said", [[], [time(1)], [time(1), 5], [time(1), 5, time(4)]])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rule_is_pure_and_holds_the_dtype(rule, said, dtype, rng):
+def test_a_filter_is_pure_and_keeps_the_dtype(rule, said, dtype, rng):
     logits = rng.standard_normal((1, SIZE)).astype(dtype)
     before = logits.copy()
     logits.flags.writeable = False
@@ -68,7 +68,7 @@ def test_a_rule_is_pure_and_holds_the_dtype(rule, said, dtype, rng):
 
 
 @pytest.mark.parametrize("rule", [rule for name, rule in RULES.items() if name != "allow_eot_if_all_suppressed"])
-def test_a_rule_forbids_and_changes_no_other_score(rule, rng):
+def test_a_filter_suppresses_and_changes_no_other_logit(rule, rng):
     logits = rng.standard_normal((4, SIZE)).astype("float32")
     result = rule(logits, [[], [time(1)], [time(1), 5], [time(1), 5, time(4)]])
     kept = result > -np.inf
@@ -77,7 +77,7 @@ def test_a_rule_forbids_and_changes_no_other_score(rule, rng):
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_rows_of_a_batch_do_not_see_each_other(rule, rng):
+def test_rows_of_a_batch_are_independent(rule, rng):
     logits = (3 * rng.standard_normal((5, SIZE))).astype("float32")
     said = [[], [time(1)], [time(1), 5], [time(1), 5, time(4)], [time(1), 5, time(4), time(4)]]
     together = rule(logits, said)
@@ -85,22 +85,22 @@ def test_rows_of_a_batch_do_not_see_each_other(rule, rng):
     np.testing.assert_array_equal(together, apart)
 
 
-def test_suppressed_tokens_are_never_said():
+def test_suppress_tokens_suppresses_everywhere():
     rule = RULES["suppress_tokens"]
     assert allowed([], rule=rule) == allowed([1, 2], rule=rule) == set(range(SIZE)) - {2, 4}
 
 
-def test_no_suppressed_tokens_forbid_nothing():
+def test_suppress_tokens_without_ids_changes_nothing():
     assert allowed([], rule=partial(suppress_tokens, ids=())) == set(range(SIZE))
 
 
-def test_blank_and_end_are_forbidden_only_at_the_beginning():
+def test_suppress_blank_applies_only_at_the_beginning():
     rule = RULES["suppress_blank"]
     assert allowed([], rule=rule) == set(range(SIZE)) - {3, EOT}
     assert allowed([5], rule=rule) == set(range(SIZE))
 
 
-def test_blank_is_forbidden_only_in_rows_that_begin():
+def test_suppress_blank_applies_only_to_rows_without_tokens():
     result = suppress_blank(np.zeros((2, SIZE), "float32"), [[7], []], ids=(3, EOT))
     assert (result[0] == 0).all()
     assert np.flatnonzero(result[1] == -np.inf).tolist() == [3, EOT]
@@ -110,35 +110,35 @@ def test_blank_is_forbidden_only_in_rows_that_begin():
 
 
 @pytest.mark.parametrize("latest", [0, 3, 16, 500])
-def test_the_first_token_is_a_time_no_later_than_asked(latest):
+def test_the_first_token_is_a_timestamp_up_to_max_initial_index(latest):
     rule = partial(times_in_pairs, max_initial_index=latest)
     assert allowed([], rule=rule) == set(TIMES[: latest + 1])
 
 
-def test_the_first_segment_may_open_at_any_time_if_nothing_is_asked():
+def test_the_first_token_is_any_timestamp_without_max_initial_index():
     assert allowed([], rule=partial(times_in_pairs, max_initial_index=None)) == set(TIMES)
 
 
-def test_the_latest_start_binds_the_first_segment_only():
+def test_max_initial_index_applies_to_the_first_segment_only():
     after = allowed([time(1), 5, time(9)])
     assert set(range(time(9), SIZE)) <= after
 
 
-def test_no_timestamps_is_never_said():
+def test_no_timestamps_is_suppressed_everywhere():
     for said in ([], [time(1)], [time(1), 5], [time(1), 5, time(4)], [time(1), 5, time(4), time(4)]):
         assert NO_TIMESTAMPS not in allowed(said)
 
 
-def test_text_or_the_end_follows_the_opening_time():
+def test_text_or_the_end_follows_an_opening_timestamp():
     # The end is how a model says that it hears nothing: <|0.00|><|endoftext|>.
     assert allowed([time(0)]) == {*TEXT, EOT, *SPECIAL}
 
 
-def test_text_or_the_end_follows_a_later_opening_time():
+def test_text_or_the_end_follows_a_later_opening_timestamp():
     assert allowed([time(0), 5, time(4), time(6)]) == {*TEXT, EOT, *SPECIAL}
 
 
-def test_the_next_opening_or_the_end_follows_a_closing_time():
+def test_an_opening_timestamp_or_the_end_follows_a_closing_one():
     # It may open at the very time, and the end may come without another opening; text may not.
     assert allowed([time(0), 5, time(4)]) == {EOT, *SPECIAL, *range(time(4), SIZE)}
 
@@ -148,16 +148,16 @@ def test_a_segment_closes_later_than_it_opened(said):
     assert allowed(said) == {*TEXT, EOT, *SPECIAL, *range(time(3), SIZE)}
 
 
-def test_a_time_is_measured_against_the_last_one_said():
+def test_a_timestamp_is_compared_with_the_last_one():
     # Hand-made tokens that go back from 9 to 4: what follows is held to 4.
     assert allowed([time(9), 5, time(4), 5]) == {*TEXT, EOT, *SPECIAL, *range(time(5), SIZE)}
 
 
-def test_after_the_last_time_of_the_window_the_segment_opens_there_or_all_ends():
+def test_after_the_last_timestamp_of_a_window_a_segment_opens_there_or_the_end_follows():
     assert allowed([time(0), 5, time(16)]) == {EOT, *SPECIAL, time(16)}
 
 
-def test_a_segment_opened_at_the_last_time_cannot_close():
+def test_a_segment_opened_at_the_last_timestamp_cannot_close():
     assert allowed([time(0), 5, time(16), time(16), 5]) == {*TEXT, EOT, *SPECIAL}
 
 
@@ -173,16 +173,16 @@ def in_text(best_text: float, times: dict[int, float]) -> set[int]:
     return allowed([time(0), 5], scores)
 
 
-def test_times_that_are_likelier_together_than_the_best_text_forbid_text():
+def test_text_is_suppressed_if_all_timestamps_together_are_more_likely():
     # No single time is likelier than the text, but 3 × exp(1.0) > exp(2.0).
     assert in_text(2.0, {4: 1.0, 5: 1.0, 6: 1.0}) == {time(4), time(5), time(6)}
 
 
-def test_times_that_are_less_likely_together_than_the_best_text_forbid_nothing():
+def test_text_is_allowed_if_all_timestamps_together_are_less_likely():
     assert in_text(2.0, {4: 1.0, 5: 1.0}) == {7, time(4), time(5)}
 
 
-def test_times_are_held_to_the_best_text_and_not_to_all_text():
+def test_timestamps_are_compared_with_the_best_text_token_only():
     scores = np.full((1, SIZE), -np.inf, "float32")
     scores[0, :10] = 2.0  # ten pieces of text, together far likelier than the times
     scores[0, [time(4), time(5)]] = 1.5
@@ -201,29 +201,29 @@ def test_a_tie_leaves_text_allowed():
     assert in_text(2.0, {4: 2.0}) == {7, time(4)}
 
 
-def test_forbidden_times_lend_no_probability():
+def test_suppressed_timestamps_do_not_count():
     # Times 1 and 2 have passed: they must be forbidden before the rest is weighed against the text.
     scores = np.full((1, SIZE), -np.inf, "float32")
     scores[0, [7, time(1), time(2), time(4)]] = 2.0, 9.0, 9.0, 1.0
     assert allowed([time(2), 5], scores) == {7, time(4)}
 
 
-def test_no_time_left_forbids_no_text():
+def test_text_is_allowed_if_no_timestamp_is_left():
     assert in_text(-50.0, {}) == {7}
 
 
-def test_no_text_left_forbids_no_time():
+def test_timestamps_are_allowed_if_no_text_is_left():
     assert in_text(-math.inf, {4: -50.0}) == {time(4)}
 
 
 @pytest.mark.filterwarnings("error")
-def test_nothing_left_is_no_error():
+def test_suppressing_everything_is_not_an_error():
     assert in_text(-math.inf, {}) == set()
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4])
-def test_only_differences_of_scores_matter(shift):
+def test_a_constant_added_to_the_logits_changes_nothing(shift):
     # Large scores would overflow in exp() if the largest were not taken off first.
     assert in_text(2.0 + shift, {4: 1.0 + shift, 5: 1.0 + shift, 6: 1.0 + shift}) == {time(4), time(5), time(6)}
     assert in_text(2.0 + shift, {4: 1.0 + shift}) == {7, time(4)}
@@ -258,7 +258,7 @@ def say(seed: int, spread: float, steps: int, latest: int | None) -> list[int]:
     spread=st.sampled_from([0.0, 0.5, 3.0, 30.0]),
     latest=st.none() | st.integers(0, len(TIMES)),
 )
-def test_whatever_is_said_reads_as_segments_in_order(seed, spread, latest):
+def test_random_tokens_form_segments_in_order(seed, spread, latest):
     said = say(seed, spread, 40, latest)
     ended = said[-1] == EOT
     body = said[:-1] if ended else said
@@ -290,7 +290,7 @@ def test_whatever_is_said_reads_as_segments_in_order(seed, spread, latest):
 # ------------------------------------------------------------------------------------------ allow_eot_if_all_suppressed
 
 
-def test_only_who_may_say_nothing_else_may_say_the_end():
+def test_the_end_is_allowed_only_in_rows_without_another_token():
     scores = np.full((3, SIZE), -np.inf, np.float32)
     scores[1] = 1.0
     scores[2, 5] = -7.0

@@ -30,7 +30,7 @@ def test_the_same_tokens_are_suppressed(model, pytorch, suppressed):
 
 
 @pytest.mark.parametrize("nothing", ["", None, []], ids=str)
-def test_with_nothing_suppressed_the_prompts_tokens_are_forbidden_here_only(model, pytorch, nothing):
+def test_prompt_only_tokens_are_always_suppressed_here(model, pytorch, nothing):
     # openai-whisper leaves the whole filter out, and the model might say <|startoftranscript|>. Its own method that
     # lists the tokens means to keep the special ones in even then; here they are.
     task = task_of(pytorch, model, suppress_tokens=nothing)
@@ -46,7 +46,7 @@ def test_with_nothing_suppressed_the_prompts_tokens_are_forbidden_here_only(mode
     latest=st.sampled_from([None, 0.5, 1.0, 30.0]),
     without=st.booleans(),
 )
-def test_the_rules_forbid_the_same_tokens_step_by_step(tiny_en, pytorch, seed, lift, latest, without):
+def test_the_filters_suppress_the_same_tokens_step_by_step(tiny_en, pytorch, seed, lift, latest, without):
     options = {"without_timestamps": without, "max_initial_timestamp": latest}
     task = task_of(pytorch, tiny_en, **options)
     rules = logit_filters_for(DecodingOptions(**options), tiny_en.tokenizer)
@@ -66,7 +66,7 @@ def test_the_rules_forbid_the_same_tokens_step_by_step(tiny_en, pytorch, seed, l
 
 
 @pytest.mark.parametrize("clip", ["jfk.flac", "french.aiff"])
-def test_languages_are_as_likely(base, pytorch, clip):
+def test_language_probabilities_are_the_same(base, pytorch, clip):
     samples = minwhisper.load_audio(DATA / clip)
     mel = minwhisper.log_mel_spectrogram(samples, padding=30 * RATE)[:, :3000]
     token, probabilities = base.detect_language(mel)

@@ -17,7 +17,6 @@ from minwhisper.decoding.decode import logit_filters_for
 from minwhisper.decoding.logit_filters import allow_eot_if_all_suppressed, suppress_tokens
 from minwhisper.decoding.search import (
     Candidate,
-    Choice,
     Sampler,
     beam_step,
     best_candidate,
@@ -134,7 +133,7 @@ def test_greedy_follows_the_best_token_to_the_end(seed):
     assert candidate.sum_logprob == pytest.approx(worth(scores, expected, ended=len(expected) < 6), abs=1e-5)
 
 
-def test_the_prompt_is_fed_once_and_then_a_token_at_a_time_and_the_end_never():
+def test_the_decoder_gets_the_prompt_and_then_single_tokens_without_the_end():
     scores = {(): 2, (2,): 0, (2, 0): 1, (2, 0, 1): EOT}
     (candidate,), _, fed = run(
         lambda text: 9.0 * (np.arange(SIZE) == scores.get(text[3:])), Sampler(greedy), prompt=(1, SOT, 3), max_tokens=10
@@ -146,7 +145,7 @@ def test_the_prompt_is_fed_once_and_then_a_token_at_a_time_and_the_end_never():
 @pytest.mark.parametrize(
     ("max_tokens", "positions", "said"), [(3, 50, 3), (100, 5, 4), (100, 2, 1), (4, 5, 4), (1, 2, 1)]
 )
-def test_there_is_a_most_and_there_are_so_many_positions(max_tokens, positions, said):
+def test_max_tokens_and_max_context_limit_the_tokens(max_tokens, positions, said):
     # The last token said needs no position: it is never fed back.
     candidates, _, fed = run(
         lambda text: np.eye(SIZE)[1], Sampler(greedy), max_tokens=max_tokens, prompt=(0, SOT), positions=positions
@@ -155,7 +154,7 @@ def test_there_is_a_most_and_there_are_so_many_positions(max_tokens, positions, 
     assert len(fed) == said
 
 
-def test_no_speech_is_as_likely_as_after_the_start_and_before_any_rule():
+def test_no_speech_prob_is_from_the_unfiltered_logits_of_the_start():
     scores = by_chance(5)
     for prompt in ((SOT,), (1, 2, SOT, 3, 0)):
         _, no_speech, _ = run(scores, Sampler(greedy), prompt=prompt)
@@ -164,7 +163,7 @@ def test_no_speech_is_as_likely_as_after_the_start_and_before_any_rule():
         assert type(no_speech) is float
 
 
-def test_rules_see_what_each_candidate_has_said_and_not_the_prompt():
+def test_filters_get_the_tokens_of_each_candidate_without_the_prompt():
     seen = []
 
     def watching(logits, tokens):
@@ -182,7 +181,7 @@ def test_rules_see_what_each_candidate_has_said_and_not_the_prompt():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_beam_that_is_wide_enough_finds_every_sequence_and_the_best_of_all(seed):
+def test_a_beam_wide_enough_finds_every_sequence(seed):
     scores = by_chance(seed)
     candidates, _, _ = run(scores, beam(1000), max_tokens=3)
     all_there_are = everything(scores, 3)
@@ -227,7 +226,7 @@ def plain_beam(scores, size: int, max_finished: int, max_tokens: int) -> list[tu
     max_tokens=st.integers(1, 6),
     end=st.sampled_from([-2.0, 0.0, 2.0]),
 )
-def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, max_tokens, end):
+def test_beam_search_equals_a_plain_one(seed, size, patience, max_tokens, end):
     def scores(text):
         return by_chance(seed)(text) + end * (np.arange(SIZE) == EOT)
 
@@ -238,14 +237,7 @@ def test_a_beam_keeps_what_ranking_every_way_on_keeps(seed, size, patience, max_
     assert [candidate.sum_logprob for candidate in found] == pytest.approx([total for _, total in expected], abs=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_beam_of_one_is_greedy(seed):
-    # Unless a beam that saw the end, second best, were to go on: it ends when one candidate has ended.
-    scores = by_chance(seed, spread=6.0)
-    assert as_dict(run(scores, beam(1), max_tokens=5)[0]) == as_dict(run(scores, Sampler(greedy), max_tokens=5)[0])
-
-
-def test_what_begins_best_need_not_end_best():
+def test_the_best_first_token_need_not_lead_to_the_best_text():
     # After 0 nothing is likely, after 1 the end is certain.
     def scores(text):
         row = np.full(SIZE, -9.0)
@@ -262,7 +254,7 @@ def test_what_begins_best_need_not_end_best():
 
 
 @pytest.mark.parametrize("max_finished", [1, 2, 3, 5, 8])
-def test_so_many_that_have_ended_end_the_search(max_finished):
+def test_the_search_ends_with_max_finished(max_finished):
     # The end is always second best, so each step ends one candidate and more.
     def scores(text):
         return np.array([3.0, 1.0, 0.5, 0.0, 2.0, 0, 0])
@@ -278,20 +270,10 @@ def test_so_many_that_have_ended_end_the_search(max_finished):
     assert len(fed) <= max_finished  # not to the 30 tokens there may be
 
 
-def test_texts_that_go_on_take_their_past_with_them():
-    # Scores depend on the whole text, so a row whose past were another's would be scored otherwise.
-    scores = by_chance(11, spread=1.0)
-    candidates, _, fed = run(scores, beam(4, 12), max_tokens=6)
-    assert max(len(step) for step in fed) == 4
-    for candidate in candidates:
-        both = [worth(scores, candidate.tokens, ended) for ended in (True, False)]
-        assert min(abs(candidate.sum_logprob - value) for value in both) < 1e-4
-
-
 # ------------------------------------------------------------------------------------------ made up: sampling
 
 
-def test_candidates_that_end_leave_the_batch():
+def test_finished_candidates_leave_the_batch():
     candidates, _, fed = run(by_chance(1), sampling(6), max_tokens=12)
     assert len(candidates) == 6
     rows = [len(step) for step in fed]
@@ -305,7 +287,7 @@ def test_candidates_that_end_leave_the_batch():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_sum_of_a_drawn_text_is_of_the_models_probabilities_at_any_temperature(seed):
+def test_sum_logprob_does_not_depend_on_the_temperature(seed):
     scores = by_chance(seed)
     for temperature in (0.3, 1.0, 5.0):
         candidates, _, _ = run(scores, sampling(4, temperature, seed), max_tokens=5)
@@ -314,7 +296,7 @@ def test_the_sum_of_a_drawn_text_is_of_the_models_probabilities_at_any_temperatu
             assert candidate.sum_logprob == pytest.approx(worth(scores, candidate.tokens, ended), abs=1e-4)
 
 
-def test_the_same_seed_draws_the_same_texts_and_another_draws_others():
+def test_the_seed_determines_the_samples():
     def drawn(seed):
         return run(by_chance(2, spread=0.5), sampling(5, seed=seed), max_tokens=8)[0]
 
@@ -322,7 +304,7 @@ def test_the_same_seed_draws_the_same_texts_and_another_draws_others():
     assert drawn(3) != drawn(4)
 
 
-def test_those_that_did_not_end_come_last_and_the_likeliest_first():
+def test_unfinished_candidates_come_last_the_most_likely_first():
     candidates, _, _ = run(by_chance(3, spread=0.5), sampling(12), max_tokens=3)
     lengths = [len(candidate.tokens) for candidate in candidates]
     unfinished = [c.sum_logprob for c in candidates if len(c.tokens) == 3]
@@ -351,7 +333,7 @@ LAST_RESORT = partial(allow_eot_if_all_suppressed, eot=EOT)
 
 
 @pytest.mark.parametrize("sampler", [Sampler(greedy), beam(3), sampling(3)], ids=["greedy", "beam", "sampling"])
-def test_where_everything_is_forbidden_the_end_is_said(sampler):
+def test_the_end_follows_if_everything_is_suppressed(sampler):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         candidates, no_speech, fed = run(by_chance(0), sampler, rules=(never_after(()), LAST_RESORT))
@@ -366,7 +348,7 @@ def test_where_everything_is_forbidden_the_end_is_said(sampler):
             assert candidate.sum_logprob == pytest.approx(worth(lambda text: scores, candidate.tokens, False), abs=1e-4)
 
 
-def test_where_one_candidate_is_stuck_the_others_go_on():
+def test_one_candidate_without_tokens_does_not_stop_the_others():
     scores = np.array([2.0, 2.0, -30.0, -30.0, -30.0, 0.0, 0.0])  # 0 or 1 without end
     for sampler in (beam(2), sampling(8)):
         rules = (*RULES, never_after((0,)), LAST_RESORT)
@@ -379,7 +361,7 @@ def test_where_one_candidate_is_stuck_the_others_go_on():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_scores_that_are_no_numbers_end_the_search_with_an_error(sampler, bad, everywhere):
+def test_logits_that_are_not_finite_raise_an_error(sampler, bad, everywhere):
     for length, what in ((1, "the probability of no speech"), (2, "the log-probability of a token")):
 
         def scores(text, length=length):
@@ -394,12 +376,12 @@ def test_scores_that_are_no_numbers_end_the_search_with_an_error(sampler, bad, e
             run(scores, sampler)
 
 
-def test_suppressed_tokens_are_no_numbers_that_are_refused():
+def test_suppressed_logits_of_the_model_are_accepted():
     for sampler in (Sampler(greedy), beam(4), sampling(2)):
         assert run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), sampler, max_tokens=2)[0]
 
 
-def test_a_row_among_others_that_is_not_finite_is_found():
+def test_a_single_row_that_is_not_finite_raises_an_error():
     """In a beam a hypothesis whose log-probabilities are NaN must not just lose its place."""
 
     def scores(text):
@@ -416,7 +398,7 @@ def going(count: int, total: float = 0.0) -> list[Candidate]:
     return [Candidate((), total)] * count
 
 
-def test_the_likeliest_goes_on_in_every_row():
+def test_greedy_takes_the_most_likely_token_of_each_row():
     scores = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)) + 3.0
     choices = greedy(scores, [Candidate((7,), -1.0), Candidate((8,), -2.0)])
     assert [(c.row, c.token) for c in choices] == [(0, 0), (1, 2)]
@@ -425,7 +407,7 @@ def test_the_likeliest_goes_on_in_every_row():
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
-def test_what_is_drawn_is_as_frequent_as_it_is_likely(temperature):
+def test_samples_follow_the_distribution(temperature):
     count = 20_000
     scores = np.array([1.0, 0.0, -0.5, -math.inf, 2.0, 1.0, -3.0], np.float32)
     choices = sample(
@@ -446,7 +428,7 @@ def test_what_is_drawn_is_as_frequent_as_it_is_likely(temperature):
     seed=st.integers(0, 1000),
     scale=st.sampled_from([1e-3, 1.0, 1e4, 1e37]),
 )
-def test_what_is_forbidden_is_never_drawn_at_any_temperature(temperature, seed, scale):
+def test_suppressed_tokens_are_never_sampled(temperature, seed, scale):
     rng = np.random.default_rng(seed)
     scores = (scale * rng.standard_normal((40, SIZE))).astype(np.float32)
     scores[:, [0, 2, 6]] = -math.inf
@@ -456,7 +438,7 @@ def test_what_is_forbidden_is_never_drawn_at_any_temperature(temperature, seed, 
     assert {choice.token for choice in choices} <= {1, 3, 4, 5}
 
 
-def test_next_to_no_temperature_is_greedy_and_a_huge_one_asks_for_no_opinion(rng):
+def test_a_tiny_temperature_is_greedy_and_a_huge_one_uniform(rng):
     scores = rng.standard_normal((3000, 4)).astype(np.float32)
     for temperature in (5e-324, 1e-300, 1e-9):
         assert sample(scores, going(3000), temperature=temperature, generator=rng) == greedy(scores, going(3000))
@@ -467,14 +449,14 @@ def test_next_to_no_temperature_is_greedy_and_a_huge_one_asks_for_no_opinion(rng
 @pytest.mark.parametrize(
     ("number", "token"), [(0.0, 1), (0.2499, 1), (0.2501, 3), (0.7499, 3), (0.7501, 4), (1 - 2**-53, 4)]
 )
-def test_a_number_stands_for_the_first_token_at_which_the_probabilities_exceed_it(number, token):
+def test_a_sample_is_the_first_token_whose_cumulative_probability_exceeds_the_number(number, token):
     with np.errstate(divide="ignore"):
         scores = np.log(np.array([[0, 0.25, 0, 0.5, 0.25, 0, 0]], np.float32))
     generator = SimpleNamespace(random=lambda shape: np.full(shape, number))
     assert sample(scores, going(1), temperature=1.0, generator=generator)[0].token == token
 
 
-def test_the_largest_number_stands_for_the_last_token_also_where_rounding_has_the_sum_below_1(rng):
+def test_the_largest_number_samples_the_last_token_despite_rounding(rng):
     scores = rng.standard_normal((200, SIZE)).astype(np.float32)
     scores[:, [0, 6]] = -math.inf
     reached = softmax(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)).cumsum(axis=-1)[:, -1]
@@ -484,7 +466,7 @@ def test_the_largest_number_stands_for_the_last_token_also_where_rounding_has_th
     assert set(drawn) == {5}
 
 
-def test_each_row_is_drawn_with_a_number_of_its_own_in_order():
+def test_each_row_is_sampled_with_its_own_number():
     scores = np.zeros((5, 10), np.float32)
     choices = sample(scores, going(5), temperature=1.0, generator=np.random.default_rng(9))
     numbers = np.random.default_rng(9).random(5)
@@ -499,7 +481,7 @@ def widened(probabilities, totals, size) -> list[tuple[int, int]]:
     return [(row, token) for row, token, _ in choices]
 
 
-def test_the_likeliest_ways_on_of_all_candidates_are_kept_with_the_ends_among_them():
+def test_beam_step_keeps_the_best_continuations_and_the_ends_among_them():
     first = [0.4, 0.05, 0.05, 0.1, 0.3, 0.05, 0.05]
     second = [0.02, 0.6, 0.1, 0.05, 0.2, 0.02, 0.01]
     # ranked: (0, 0) .4, (0, EOT) .3; of the second, at half: (1, 1) .3, (0, 3) .1, (1, EOT) .1, (1, 2) .05 …
@@ -510,12 +492,12 @@ def test_the_likeliest_ways_on_of_all_candidates_are_kept_with_the_ends_among_th
     assert widened([first, second], [math.log(0.45), 0.0], 2) == [(1, 1), (1, EOT), (0, 0)]
 
 
-def test_one_candidate_can_crowd_out_the_others():
+def test_one_candidate_can_fill_the_beam():
     sure, unsure = [0.3, 0.25, 0.2, 0.1, 0.05, 0.05, 0.05], [0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01]
     assert widened([unsure, sure], [-9.0, 0.0], 3) == [(1, 0), (1, 1), (1, 2)]
 
 
-def test_a_beam_wider_than_the_vocabulary_takes_what_there_is():
+def test_a_beam_may_be_wider_than_the_vocabulary():
     with np.errstate(divide="ignore"):
         scores = np.log(np.array([[0.5, 0, 0, 0.25, 0.25, 0, 0]], np.float32))
     for size in (3, 6, 7, 50):
@@ -523,23 +505,17 @@ def test_a_beam_wider_than_the_vocabulary_takes_what_there_is():
         assert sorted(choice.token for choice in choices) == [0, 3, EOT]
 
 
-def test_choices_are_plain_numbers():
-    (choice, *_) = beam_step(np.zeros((1, SIZE), np.float32), going(1), beam_size=2, eot=EOT)
-    assert isinstance(choice, Choice)
-    assert [type(part) for part in choice] == [int, int, float]
-
-
 # ------------------------------------------------------------------------------------------ the best candidate
 
 
-def test_by_default_the_mean_decides_and_the_end_is_not_counted():
+def test_candidates_compare_by_the_mean_without_the_end():
     short, long = Candidate((1, 2), -2.0), Candidate((1, 2, 3, 4), -3.0)
     assert best_candidate([short, long]) is long
     assert best_candidate([short, Candidate((1, 2, 3), -3.0)]) is short  # of equals the first
     assert best_candidate([Candidate((1, 2, 3), -3.0), short]).tokens == (1, 2, 3)
 
 
-def test_a_text_of_no_tokens_counts_as_one():
+def test_an_empty_text_counts_as_one_token():
     nothing = Candidate((), -1.5)
     assert best_candidate([nothing]) is nothing
     assert best_candidate([nothing, Candidate((1,), -1.6)]) is nothing
@@ -552,7 +528,7 @@ def test_a_text_of_no_tokens_counts_as_one():
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.3, 0.6, 1.0])
-def test_a_penalty_is_that_of_the_formula(penalty):
+def test_the_length_penalty_follows_its_formula(penalty):
     # (5 + 7) / 6 is 2: seven tokens may be 2^α times as unlikely as one.
     one = Candidate((0,), -1.0)
     for nearly, expected in ((0.999, 7), (1.001, 1)):
@@ -603,7 +579,7 @@ def jfk(tiny_en, heard) -> np.ndarray:
     return heard(tiny_en)
 
 
-def test_greedy_says_the_tokens_of_the_reference(model, heard):
+def test_greedy_search_generates_the_reference_tokens(model, heard):
     reference = load_reference(model.name)
     assert reference is not None
     said, _ = say(model, heard(model), model.tokenizer.sot_sequence("en", "transcribe", timestamps=True))
@@ -612,9 +588,7 @@ def test_greedy_says_the_tokens_of_the_reference(model, heard):
 
 @pytest.mark.parametrize("context", [False, True])
 @pytest.mark.parametrize("timestamps", [False, True])
-def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_probabilities(
-    tiny_en, jfk, timestamps, context
-):
+def test_greedy_tokens_and_sum_follow_from_the_plain_decoder(tiny_en, jfk, timestamps, context):
     t = tiny_en.tokenizer
     options = DecodingOptions(without_timestamps=not timestamps)
     prompt = t.sot_sequence(None, "transcribe", timestamps=timestamps)
@@ -636,7 +610,7 @@ def test_every_token_is_the_plain_decoders_best_and_the_sum_is_of_their_log_prob
 
 
 @pytest.mark.parametrize("way", ["beam", "sampling"])
-def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tiny_en, jfk, way):
+def test_sum_logprob_follows_from_the_plain_decoder(tiny_en, jfk, way):
     t = tiny_en.tokenizer
     sampler = (
         Sampler(partial(beam_step, beam_size=3, eot=t.eot), group_size=3, max_finished=3)
@@ -661,18 +635,8 @@ def test_the_sum_of_every_candidate_is_what_the_plain_decoder_gives_its_text(tin
         assert candidate.sum_logprob == pytest.approx(total, abs=1e-3)
 
 
-@pytest.mark.parametrize("timestamps", [False, True])
-def test_the_transcript_is_text_and_times_only(tiny_en, jfk, timestamps):
-    t = tiny_en.tokenizer
-    options = DecodingOptions(without_timestamps=not timestamps)
-    said, _ = say(tiny_en, jfk, t.sot_sequence(None, "transcribe", timestamps=timestamps), options)
-    assert all(token < t.eot or token >= t.timestamp_begin for token in said.tokens)
-    assert any(token >= t.timestamp_begin for token in said.tokens) == timestamps
-    assert "ask not what your country can do for you" in t.decode(said.tokens)
-
-
 @pytest.mark.parametrize("max_tokens", [1, 2, 7])
-def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk, max_tokens):
+def test_max_tokens_cuts_the_text_short(tiny_en, jfk, max_tokens):
     prompt = tiny_en.tokenizer.sot_sequence(None, "transcribe", timestamps=True)
     whole, no_speech = say(tiny_en, jfk, prompt)
     assert len(whole.tokens) > 7
@@ -682,13 +646,8 @@ def test_no_more_tokens_are_said_than_asked_and_those_are_the_first(tiny_en, jfk
     assert whole.sum_logprob < part.sum_logprob < 0
 
 
-def test_more_tokens_than_needed_change_nothing(tiny_en, jfk):
-    prompt = tiny_en.tokenizer.sot_sequence(None, "transcribe", timestamps=True)
-    assert say(tiny_en, jfk, prompt, max_tokens=10_000) == say(tiny_en, jfk, prompt)
-
-
 @pytest.mark.parametrize(("prompt_length", "said"), [(445, 4), (448, 1)])
-def test_it_stops_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, said):
+def test_the_search_ends_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, said):
     # The last token needs no position of its own, because it is never fed back.
     t = tiny_en.tokenizer
     prompt = t.sot_sequence(None, "transcribe", timestamps=False)
@@ -698,7 +657,7 @@ def test_it_stops_when_the_positions_are_used_up(tiny_en, jfk, prompt_length, sa
     assert len(say(tiny_en, jfk, prompt, endless(tiny_en), max_tokens=1000)[0].tokens) == said
 
 
-def test_no_speech_is_probable_in_silence_and_not_in_speech(model, heard):
+def test_no_speech_is_probable_in_silence_only(model, heard):
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     silence = model.encode(window_mel(np.zeros(160_000, np.float32), model.config.num_mel_bins))
     assert 0 <= say(model, heard(model), prompt, max_tokens=1)[1] < 0.2

@@ -1,10 +1,10 @@
-"""Where the words of a text are in a window, by a whole model."""
+"""Word alignment of a text with a window, by a whole model."""
 
 from minwhisper.transcription.alignment import find_alignment
 
 
 def aligned(model, mel, frames, text, language="en"):
-    """The words of a text, given as tokens, in a window's mel (M, 3000) of which ``frames`` are sound."""
+    """Align the tokens of a text with a window's mel (M, 3000), of which ``frames`` hold audio."""
     return find_alignment(
         text,
         model.encode(mel[None]),

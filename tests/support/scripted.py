@@ -1,4 +1,4 @@
-"""A model that says what a test wants, for what happens around the model."""
+"""A model with scripted output, to test the code around the model."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from vocabularies import PIECE_COUNTS, made_up_pieces
 
 DATA = Path(__file__).parents[1] / "data"
 RATE = 16000
-HOP = 160  # samples a frame
+HOP = 160  # samples per frame
 GAP = np.zeros(RATE // 4, np.float32)
 JFK = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country"
 ENGLISH, MULTILINGUAL = 51864, 51865  # vocabularies
@@ -37,8 +37,8 @@ def made_up_tokenizer(size: int) -> Tokenizer:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a scripted model says in a window: texts, and times in seconds from the window's start."""
+class Output:
+    """The output of a scripted model in a window: texts, and timestamps in seconds from the start of the window."""
 
     parts: tuple[str | float, ...] = ()
     average: float = -0.1
@@ -53,8 +53,8 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Any ids at all, as a scripted model may say them."""
+class OutputTokens:
+    """Output of arbitrary token ids."""
 
     ids: tuple[int, ...]
     average: float = -0.1
@@ -65,16 +65,16 @@ class Tokens:
         return list(self.ids)
 
 
-def said(*parts: str | float, **scores: float) -> Said:
-    return Said(parts, **scores)
+def output(*parts: str | float, **scores: float) -> Output:
+    return Output(parts, **scores)
 
 
 def timestamp(tokenizer: Tokenizer, seconds: float) -> int:
     return tokenizer.timestamp_begin + round(seconds / 0.02)
 
 
-class Numbered:
-    """Stands for a spectrogram: every frame holds its own number, counted from 1, and behind the sound a minus."""
+class NumberedSpectrogram:
+    """A fake spectrogram: every frame holds its own number, counted from 1, negative in the padding."""
 
     def __init__(self, sound: Any, n_mels: int) -> None:
         self.content_frames = sound.size // HOP
@@ -91,19 +91,19 @@ class Numbered:
 
 @dataclass
 class Scripted:
-    """A model without weights that says what its script says, and writes down what it was asked.
+    """A model without weights that returns scripted output, and records the calls.
 
-    The script is a list of what is said at each call (or raised), or a function of (options, window) that says it.
+    The script is a list with the output (or exception) of each call of ``decode``, or a function of (options, window).
     """
 
     script: Iterable[Any] | Callable[..., Any]
     tokenizer: Tokenizer = field(default_factory=lambda: made_up_tokenizer(ENGLISH))
-    heard: list[dict[str, float]] = field(default_factory=list)  # languages, window by window
+    language_probs: list[dict[str, float]] = field(default_factory=list)  # per window
     alignment_heads: tuple[tuple[int, int], ...] = ((0, 0),)
-    windows: list[tuple[int, int]] = field(default_factory=list)  # encoded: first frame, frames of sound
-    asked: list[DecodingOptions] = field(default_factory=list)  # of decode
+    windows: list[tuple[int, int]] = field(default_factory=list)  # encoded: first frame, frames of audio
+    calls: list[DecodingOptions] = field(default_factory=list)  # options of decode
     generators: list[np.random.Generator | None] = field(default_factory=list)
-    listened: list[int] = field(default_factory=list)  # detect_language: first frames
+    detected_at: list[int] = field(default_factory=list)  # first frames of detect_language
 
     name: ClassVar[str] = "scripted"
     device: ClassVar[str] = "cpu"
@@ -132,39 +132,39 @@ class Scripted:
 
     def decode(self, features: np.ndarray, options: DecodingOptions, *, generator=None) -> DecodingResult:
         assert features.shape == (1500, 384)
-        self.asked.append(options)
+        self.calls.append(options)
         self.generators.append(generator)
-        answer = self.script(options, self.windows[-1]) if callable(self.script) else next(self.script)
-        if isinstance(answer, Exception):
-            raise answer
-        tokens = answer.tokens(self.tokenizer)
+        result = self.script(options, self.windows[-1]) if callable(self.script) else next(self.script)
+        if isinstance(result, Exception):
+            raise result
+        tokens = result.tokens(self.tokenizer)
         return DecodingResult(
             features,
             options.language,
             tokens=tokens,
             text=self.tokenizer.decode(tokens).strip(),
-            avg_logprob=answer.average,
-            no_speech_prob=answer.no_speech,
+            avg_logprob=result.average,
+            no_speech_prob=result.no_speech,
             temperature=options.temperature,
-            compression_ratio=answer.ratio,
+            compression_ratio=result.ratio,
         )
 
     def detect_language(self, mel: np.ndarray) -> tuple[int, dict[str, float]]:
         assert mel.shape == (80, 3000)
-        self.listened.append(int(abs(mel[0, 0])) - 1)
-        probabilities = dict.fromkeys(self.tokenizer.languages, 0.0) | self.heard[len(self.listened) - 1]
+        self.detected_at.append(int(abs(mel[0, 0])) - 1)
+        probabilities = dict.fromkeys(self.tokenizer.languages, 0.0) | self.language_probs[len(self.detected_at) - 1]
         return self.tokenizer.language_token(max(probabilities, key=probabilities.get)), probabilities
 
-    # ---- what tests look at
+    # ---- for assertions
 
     @property
     def seeks(self) -> list[int]:
         return [seek for seek, _ in self.windows]
 
     @property
-    def told(self) -> list[str]:
-        """The prompt of each call, times by name."""
-        return [self.tokenizer.decode_with_timestamps(options.prompt) for options in self.asked]
+    def prompts(self) -> list[str]:
+        """The prompt of each call as text."""
+        return [self.tokenizer.decode_with_timestamps(options.prompt) for options in self.calls]
 
 
 def quiet(samples: int) -> np.ndarray:
@@ -172,45 +172,45 @@ def quiet(samples: int) -> np.ndarray:
 
 
 def start(model: Scripted, frames: int, *, more: int = 0, **options: Any) -> chapter.Transcription:
-    """A transcription of so many frames, and ``more`` samples that do not fill one."""
-    with patch.object(chapter, "Spectrogram", Numbered):
+    """Start a transcription of this many frames and ``more`` samples that do not fill one."""
+    with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         return model.stream(quiet(frames * HOP + more), **options)
 
 
 def run(model: Scripted, frames: int, **options: Any) -> dict[str, Any]:
-    """The transcript of so many frames."""
+    """Transcribe this many frames."""
     with start(model, frames, **options) as running:
         list(running)
         return running.transcript
 
 
 def places(result: dict[str, Any]) -> list[tuple[int, float, float, str]]:
-    """Of each segment: first frame of its window, start, end, text."""
+    """Return (first frame of the window, start, end, text) of each segment."""
     return [(s["seek"], round(s["start"], 6), round(s["end"], 6), s["text"]) for s in result["segments"]]
 
 
-# ------------------------------------------------------------------------------------------ things it may say
+# ------------------------------------------------------------------------------------------ common outputs
 
 FINE, REPETITIVE, IMPROBABLE = {}, {"ratio": 2.41}, {"average": -1.01}
-ONE = said(0.0, " one", 5.0, 5.0, " two", 29.0)
-ONE_TOLD = "<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"
-THREE = said(0.0, " three", 29.0)
-THREE_TOLD = "<|0.00|> three<|29.00|>"
-SILENT = said(0.0, " you", 5.0, average=-1.5, no_speech=0.9)
+ONE = output(0.0, " one", 5.0, 5.0, " two", 29.0)
+ONE_PROMPT = "<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"
+THREE = output(0.0, " three", 29.0)
+THREE_PROMPT = "<|0.00|> three<|29.00|>"
+SILENT = output(0.0, " you", 5.0, average=-1.5, no_speech=0.9)
 
 
 def prompt_of(count: int) -> str:
-    """A text of so many tokens."""
+    """Return a text of this many tokens."""
     text = "" if count == 1 else "a" + " a" * (count // 2 - 1) + "!" * (count % 2)  # a space is a token of its own here
     assert len(made_up_tokenizer(ENGLISH).encode(" " + text)) == count
     return text
 
 
 @st.composite
-def any_tokens(draw: st.DrawFn) -> Tokens:
+def any_tokens(draw: st.DrawFn) -> OutputTokens:
     first = made_up_tokenizer(ENGLISH).timestamp_begin
     kinds = st.integers(0, 300) | st.integers(first, first + 1500) | st.sampled_from([first, first + 1, first - 1])
-    return Tokens(
+    return OutputTokens(
         tuple(draw(st.lists(kinds, max_size=6))),
         draw(st.sampled_from([-0.1, -1.5, float("nan")])),
         draw(st.sampled_from([0.0, 0.9])),

@@ -24,13 +24,13 @@ SMALL = WhisperConfig(51865, 80, 64, 1, 2, 64, 3, 2, 64)
 # ------------------------------------------------------------------------------------------ scores and their matrix
 
 
-def test_scores_are_what_attention_weighs_with(rng):
+def test_the_softmax_of_attention_scores_is_the_attention(rng):
     queries, keys = rng.standard_normal((2, 5, 16)), rng.standard_normal((2, 16, 7))
     mixed, scores = attend(queries[None], keys[None], np.eye(7)[None, None].repeat(2, axis=1))  # the weights themselves
     np.testing.assert_allclose(softmax(scores), mixed, rtol=1e-12)
 
 
-def test_looking_inside_changes_nothing(rng):
+def test_logits_are_those_of_the_plain_decoder(rng):
     model = minwhisper.Whisper.random(SMALL)
     tokens = np.array([[50258, 1, 2, 3]])
     features = rng.standard_normal((1, 30, 64)).astype(np.float32)
@@ -49,13 +49,13 @@ def test_looking_inside_changes_nothing(rng):
 @pytest.mark.parametrize(
     ("tokens", "features"), [((2, 4), (2, 30, 64)), ((1, 4), (2, 30, 64)), ((4,), (1, 30, 64)), ((1, 4), (30, 64))]
 )
-def test_scores_are_of_one_window(tokens, features):
+def test_several_windows_are_rejected(tokens, features):
     weights = minwhisper.Whisper.random(SMALL).weights["decoder"]
     with pytest.raises(ShapeError, match="of one window"):
         cross_attention_scores(np.zeros(tokens, int), np.zeros(features, np.float32), weights, SMALL, [(0, 0)])
 
 
-def test_the_matrix_hears_only_the_sound(rng):
+def test_the_matrix_ignores_padding(rng):
     scores = rng.standard_normal((3, 6, 40)).astype(np.float32)
     louder = scores.copy()
     louder[:, :, 25:] += 30.0
@@ -73,7 +73,7 @@ def test_the_matrix_is_normalised_over_tokens_then_filtered_then_averaged(rng):
     np.testing.assert_allclose(alignment_matrix(scores, 30), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_tiny_weights_count_as_much_as_others(rng):
+def test_tiny_attention_weights_do_not_underflow(rng):
     # Next to a position that gets nearly all attention of all tokens alike, the others get next to none: e**-60 is
     # 1e-26, whose square float32 does not have. Normalised, they are what they would be without it.
     scores = rng.standard_normal((1, 5, 30)).astype(np.float32)
@@ -86,11 +86,11 @@ def test_tiny_weights_count_as_much_as_others(rng):
     np.testing.assert_allclose(matrix[:, 4:-4], expected[:, 4:-4], rtol=1e-4)
 
 
-def test_one_position_says_nothing(rng):
+def test_a_single_position_carries_no_information(rng):
     np.testing.assert_array_equal(alignment_matrix(rng.standard_normal((2, 5, 30)), 1), np.zeros((5, 1)))
 
 
-def test_without_alignment_heads_there_are_no_times():
+def test_a_model_without_alignment_heads_is_rejected():
     check_alignment_heads([(1, 0)], "some/model")
     with pytest.raises(OptionError, match=r"^word_timestamps: some/model has no alignment heads.*published.*\[\["):
         check_alignment_heads((), "some/model")
@@ -131,13 +131,13 @@ def test_words_are_those_of_the_text_in_order(jfk_words, model):
     ("word", "occurrence", "middle"),
     [(" Americans", 0, 1.9), (" country", 0, 6.2), (" ask", 1, 8.45), (" country", 1, 10.3)],
 )
-def test_words_are_where_they_are_heard(jfk_words, word, occurrence, middle):
+def test_words_are_where_they_are_spoken(jfk_words, word, occurrence, middle):
     timing = [timing for timing in jfk_words if timing.word == word][occurrence]
     assert timing.start < middle < timing.end
     assert timing.end - timing.start < 1.5
 
 
-def test_words_that_were_said_are_likelier_than_others(tiny_en, speech):
+def test_spoken_words_are_more_probable_than_others(tiny_en, speech):
     said = align(tiny_en, speech["jfk.flac"], " ask not what your country can do")
     other = align(tiny_en, speech["jfk.flac"], " ask not what your banana can do")
     assert said[4].probability > 0.5
@@ -160,7 +160,7 @@ def test_no_text_has_no_words(tiny_en, speech):
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 3])
-def test_words_of_hardly_any_sound_have_times_all_the_same(tiny_en, speech, frames):
+def test_words_in_a_window_of_three_frames_have_times(tiny_en, speech, frames):
     words = align(tiny_en, speech["jfk.flac"], " Oh no.", frames=frames)
     assert [(timing.word, timing.start, timing.end) for timing in words] == [
         (" Oh", 0.0, 0.0),
@@ -171,7 +171,7 @@ def test_words_of_hardly_any_sound_have_times_all_the_same(tiny_en, speech, fram
 
 
 @pytest.mark.parametrize("frames", [60, 400, 1100])
-def test_words_are_looked_for_in_the_sound_only(tiny_en, speech, frames):
+def test_words_are_not_aligned_with_padding(tiny_en, speech, frames):
     words = align(tiny_en, speech["jfk.flac"], JFK, frames=frames)
     assert words[-1].end <= frames / 100
 

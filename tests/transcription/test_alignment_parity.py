@@ -100,18 +100,18 @@ def check_same_split(tokenizers, tokens):
 
 @UNHURRIED
 @given(text=TEXT)
-def test_text_is_split_alike(tokenizers, text):
+def test_text_is_split_the_same(tokenizers, text):
     check_same_split(tokenizers, tokenizers[0].encode(text))
 
 
 @pytest.mark.parametrize("tokens", [[8404, 871, 287, 6, 246, 526, 3210, 20378], [246, 246, 6], [50364, 843, 50500]])
-def test_tokens_are_split_alike(tokens):
+def test_tokens_are_split_the_same(tokens):
     check_same_split((Tokenizer.from_folder(*installed("base")), their_tokenizer(True, "en")), tokens)
 
 
 @settings(UNHURRIED, max_examples=400)
 @given(data=st.data())
-def test_bytes_that_are_no_characters_are_split_alike(tokenizers, data):
+def test_invalid_bytes_are_split_the_same(tokenizers, data):
     ours, theirs = tokenizers
     byte = st.integers(94, 255)  # most of the tokens of one byte that is no ASCII
     tokens = data.draw(st.lists(byte | st.integers(0, ours.eot - 1) | st.integers(ours.eot, ours.vocab_size - 1)))
@@ -128,7 +128,7 @@ def test_bytes_that_are_no_characters_are_split_alike(tokenizers, data):
 
 
 @pytest.mark.parametrize("language", [*reference.LANGUAGES][:99])
-def test_every_language_is_split_alike(language):
+def test_every_language_is_split_the_same(language):
     ours, theirs = Tokenizer.from_folder(*installed("base")), their_tokenizer(True, language)
     tokens = ours.encode(" l'été, 我是 สวัสดี (x)")
     words, word_tokens = theirs.split_to_word_tokens(tokens)
@@ -161,7 +161,7 @@ def spoken(draw, least=0, most=12):
 
 @settings(UNHURRIED, max_examples=500)
 @given(timings=spoken(), prepend=MARKS, append=MARKS)
-def test_marks_join_the_same_words(timings, prepend, append):
+def test_punctuation_is_merged_the_same(timings, prepend, append):
     theirs = theirs_of(timings)
     timing.merge_punctuations(theirs, prepend, append)
     expected = [WordTiming(t.word, tuple(t.tokens), t.start, t.end, t.probability) for t in theirs if t.word]
@@ -344,7 +344,7 @@ def test_words_of_a_broken_character_have_the_same_times(base, pytorch, speech):
 
 
 @pytest.mark.parametrize("frames", [4, 7, 20, 300])
-def test_words_of_little_sound_have_the_same_times(tiny_en, pytorch, speech, frames):
+def test_words_of_short_audio_have_the_same_times(tiny_en, pytorch, speech, frames):
     mel, _ = window_of(speech["jfk.flac"])
     text = tiny_en.tokenizer.encode(" And so, my fellow Americans")
     raw = timing.find_alignment(pytorch(tiny_en), their_tokenizer(False, "en"), text, torch.tensor(mel), frames)
@@ -483,6 +483,6 @@ def scripted_window(draw):
     content=st.sampled_from([1500, 3000, 3700, 9000]),
     threshold=st.sampled_from([0.5, 2.0, 5.0]),
 )
-def test_the_same_windows_are_heard_and_the_same_segments_kept(monkeypatch, script, content, threshold):
+def test_the_same_windows_are_transcribed_and_the_same_segments_kept(monkeypatch, script, content, threshold):
     theirs = their_windows(monkeypatch, script, content, threshold)
     assert our_windows(script, content, threshold) == theirs

@@ -82,7 +82,7 @@ SCRIPTS = st.lists(st.lists(st.integers(1, 5) | st.sampled_from("abc"), max_size
 
 
 @given(scripts=SCRIPTS, batch_size=st.integers(1, 5))
-def test_all_segments_come_once_and_never_too_many_are_decoded(scripts, batch_size):
+def test_all_segments_come_once_and_batches_are_not_exceeded(scripts, batch_size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(together, "DecodingBatch", Windows)
         taken = []
@@ -108,13 +108,13 @@ def test_in_order_keeps_the_order_of_the_jobs(scripts, batch_size):
     assert seen == [text for script in scripts for text in segments_of(script)]
 
 
-def test_windows_take_their_steps_together(begin):
+def test_windows_advance_together(begin):
     found, made = begin([job(number, [4]) for number in range(6)], 3)
     assert texts(found) == [(number, None) for number in range(6)]
     assert (made[0].steps, made[0].most, len(made)) == (8, 3, 1)
 
 
-def test_a_job_begins_when_another_ends(begin):
+def test_a_job_starts_when_another_ends(begin):
     log = []
     found, made = begin((job(number, [steps], log) for number, steps in enumerate([5, 2, 2, 1, 3])), 2)
     assert texts(found) == [(1, None), (2, None), (0, None), (3, None), (4, None)]
@@ -125,7 +125,7 @@ def test_a_job_begins_when_another_ends(begin):
     assert made[0].most == 2
 
 
-def test_a_job_is_taken_only_when_there_is_room(begin):
+def test_a_job_is_taken_only_when_a_place_is_free(begin):
     taken = []
     jobs = (taken.append(number) or job(number, [2, "a"]) for number in range(5))
     found, _ = begin(jobs, 2)
@@ -135,20 +135,20 @@ def test_a_job_is_taken_only_when_there_is_room(begin):
     assert taken == [0, 1, 2, 3, 4]
 
 
-def test_jobs_without_requests_take_no_room(begin):
+def test_jobs_without_requests_take_no_place(begin):
     found, made = begin([job(0, [3, "x"]), job(1, ["a", "b"]), job(2, []), job(3, [1, "c"])], 2)
     assert texts(found) == [(1, "a"), (1, "b"), (1, None), (2, None), (3, "c"), (3, None), (0, "x"), (0, None)]
     assert made[0].most == 2
 
 
-def test_without_jobs_nothing_comes(begin):
+def test_no_jobs_yield_nothing(begin):
     found, made = begin([], 3)
     assert list(found) == []
     assert made[0].steps == 0
     assert list(in_order([], {})) == []
 
 
-def test_segments_between_requests_come_as_soon_as_they_are_found(begin):
+def test_segments_between_requests_are_yielded_at_once(begin):
     found, made = begin([job(0, ["a", 2, "b", "c", 1])], 1)
     assert (next(found), made[0].steps) == ((0, {"text": "a"}), 0)
     assert (next(found), made[0].steps) == ((0, {"text": "b"}), 2)
@@ -157,7 +157,7 @@ def test_segments_between_requests_come_as_soon_as_they_are_found(begin):
     assert next(found, "end") == "end"
 
 
-def test_in_order_passes_on_at_once_whose_turn_it_is():
+def test_in_order_yields_segments_of_the_current_job_at_once():
     given = iter([(1, {"text": "b"}), (0, {"text": "a"}), (1, None), (0, {"text": "A"}), (0, None), (2, None)])
     ordered = in_order(given, {})
     assert next(ordered)["text"] == "a"
@@ -196,7 +196,7 @@ def test_an_error_of_a_job_closes_all_others(begin, script, error):
     assert inspect.GEN_SUSPENDED not in states(jobs)
 
 
-def test_an_error_in_taking_jobs_closes_those_under_way(begin):
+def test_an_error_in_taking_jobs_closes_the_running_ones(begin):
     def jobs():
         yield first
         raise OSError("no more")
@@ -209,7 +209,7 @@ def test_an_error_in_taking_jobs_closes_those_under_way(begin):
 
 
 @pytest.mark.parametrize("taken", range(1, 9))
-def test_closing_closes_all_jobs_under_way(begin, taken):
+def test_closing_closes_all_running_jobs(begin, taken):
     jobs = [job(0, ["a", 2, "b", 3]), job(1, [2, "c", 1, "d"]), job(2, [2, "e", "f"])]
     found, _ = begin(jobs, 3)
     for _ in range(taken):
@@ -218,7 +218,7 @@ def test_closing_closes_all_jobs_under_way(begin, taken):
     assert inspect.GEN_SUSPENDED not in states(jobs)
 
 
-def test_closing_what_has_not_begun_takes_no_job(begin):
+def test_closing_before_the_start_takes_no_job(begin):
     found, _ = begin((pytest.fail("taken") for _ in range(3)), 2)
     found.close()
 
@@ -243,7 +243,7 @@ class Decoder:
         return f"answer {len(self.asked)}"
 
 
-def test_one_by_one_asks_the_model_for_each_window():
+def test_run_sequential_calls_the_model_for_each_window():
     def steps():
         yield {"text": "a"}
         assert (yield WindowRequest(["first"], "one", "random")) == "answer 1"
@@ -257,7 +257,7 @@ def test_one_by_one_asks_the_model_for_each_window():
     assert model.asked == [("first", "one", "random"), ("second", "two", None), ("third", "three", None)]
 
 
-def test_one_by_one_closes_its_job_when_it_is_closed():
+def test_run_sequential_closes_its_job_when_closed():
     steps = job(0, ["a", "b"])
     running = run_sequential(steps, Decoder())
     next(running)
@@ -265,7 +265,7 @@ def test_one_by_one_closes_its_job_when_it_is_closed():
     assert states([steps]) == [inspect.GEN_CLOSED]
 
 
-def test_one_by_one_closes_its_job_when_the_model_fails():
+def test_run_sequential_closes_its_job_when_the_model_fails():
     steps = job(0, [1])
     with pytest.raises(AttributeError):
         list(run_sequential(steps, None))

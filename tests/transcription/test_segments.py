@@ -81,29 +81,29 @@ CUTS = {
 
 
 @pytest.mark.parametrize(("tokens", "pieces", "advance", "single_timestamp_ending"), CUTS.values(), ids=CUTS)
-def test_a_full_window_is_cut_where_two_times_meet(tokens, pieces, advance, single_timestamp_ending):
+def test_a_window_is_split_between_two_timestamps(tokens, pieces, advance, single_timestamp_ending):
     assert split_window(tokens, FIRST, 3000) == WindowSplit(pieces, advance, single_timestamp_ending)
 
 
 @pytest.mark.parametrize("size", [1, 2, 19, 20, 965])
-def test_a_segment_without_an_end_lasts_to_the_end_of_the_sound(size):
+def test_a_segment_without_an_end_lasts_to_the_end_of_the_audio(size):
     # A window that is shorter than 30 s can have an odd number of frames, half of a timestamp's step.
     assert split_window([time(0), A], FIRST, size) == WindowSplit([piece(0, size, (time(0), A))], size, False)
 
 
-def test_a_time_behind_the_sound_is_kept_but_no_frame_behind_it_is_skipped():
+def test_a_timestamp_beyond_the_audio_is_kept_but_the_advance_is_limited():
     # The model hears zeros there and may place an end in them; openai-whisper reports it as it is.
     tokens = [time(0), A, time(100), time(100), B]
     assert split_window(tokens, FIRST, 20) == WindowSplit([piece(0, 200, (time(0), A, time(100)))], 20, False)
 
 
 @pytest.mark.parametrize(("size", "advance"), [(3000, 2), (1, 1)])
-def test_a_window_that_ends_where_it_begins_is_moved_on_from(size, advance):
+def test_the_advance_is_at_least_one_frame(size, advance):
     # The rules allow no such tokens; without rules they must not mean an endless loop.
     assert split_window([time(0), time(0), A], FIRST, size).advance == advance
 
 
-def test_text_before_the_first_time_is_heard_from_the_start_of_the_window():
+def test_text_before_the_first_timestamp_starts_with_the_window():
     pieces = split_window([A, B, time(100), time(100), C], FIRST, 3000).parts
     assert pieces == [piece(0, 200, (A, B, time(100)))]
 
@@ -129,7 +129,7 @@ def allowed_tokens(draw: st.DrawFn) -> list[int]:
 
 @settings(deadline=None, max_examples=300)
 @given(tokens=allowed_tokens(), size=st.integers(1, 3000))
-def test_allowed_tokens_give_segments_in_order_and_a_way_on(tokens, size):
+def test_tokens_that_follow_the_rules_give_segments_in_order(tokens, size):
     pieces, advance, single_timestamp_ending = split_window(tokens, FIRST, size)
     assert 1 <= advance <= size
     assert single_timestamp_ending == (len(tokens) > 1 and tokens[-1] >= FIRST > tokens[-2])
@@ -150,7 +150,7 @@ def test_allowed_tokens_give_segments_in_order_and_a_way_on(tokens, size):
     tokens=st.lists(st.integers(0, FIRST - 1) | st.integers(FIRST, FIRST + 1500), max_size=12),
     size=st.integers(1, 3000),
 )
-def test_any_tokens_at_all_give_a_way_on(tokens, size):
+def test_arbitrary_tokens_give_an_advance(tokens, size):
     # Without timestamps no rule holds the times back, should the model say some.
     pieces, advance, single_timestamp_ending = split_window(tokens, FIRST, size)
     assert 1 <= advance <= size

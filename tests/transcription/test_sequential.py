@@ -6,7 +6,7 @@ import pytest
 from minwhisper.decoding.decode import DecodingResult, WindowRequest
 from minwhisper.transcription.options import TranscriptionOptions
 from minwhisper.transcription.sequential import SequentialTranscription
-from scripted import HOP, REPETITIVE, SILENT, Numbered, Scripted, quiet, said
+from scripted import HOP, REPETITIVE, NumberedSpectrogram, Scripted, output, quiet
 
 
 def answer(model, request, what):
@@ -26,7 +26,7 @@ def answer(model, request, what):
 def begin(frames, **options):
     """A passage in so many frames, its model and the list of its reports."""
     model, reports = Scripted([]), []
-    mel = Numbered(quiet(frames * HOP), 80)
+    mel = NumberedSpectrogram(quiet(frames * HOP), 80)
     generator = np.random.default_rng(5)
     passage = SequentialTranscription(
         model, mel, TranscriptionOptions.named(**options), "en", generator, reports.append
@@ -53,7 +53,7 @@ def follow(steps, model, script):
     return requests, seen
 
 
-def test_a_window_is_asked_for_and_its_answer_becomes_segments():
+def test_a_request_is_yielded_and_its_result_becomes_segments():
     passage, model, reports, generator = begin(700)
     steps = passage.run(0, 700)
     request = next(steps)
@@ -61,7 +61,7 @@ def test_a_window_is_asked_for_and_its_answer_becomes_segments():
     assert request.features.shape == (1, 1500, 384)
     assert request.generator is generator
     assert (request.options.language, tuple(request.options.prompt), request.options.temperature) == ("en", (), 0.0)
-    first = steps.send(answer(model, request, said(0.0, " one", 2.0, 2.0, " two", 6.0, average=-0.5)))
+    first = steps.send(answer(model, request, output(0.0, " one", 2.0, 2.0, " two", 6.0, average=-0.5)))
     assert (first["start"], first["end"], first["text"], first["avg_logprob"]) == (0.0, 2.0, " one", -0.5)
     assert reports == []  # a window is done when its segments are taken
     assert next(steps)["text"] == " two"
@@ -70,9 +70,9 @@ def test_a_window_is_asked_for_and_its_answer_becomes_segments():
     assert reports == [700]
 
 
-def test_the_next_window_begins_where_the_last_segment_ended_and_is_told_it():
+def test_the_next_window_starts_at_the_last_segments_end_and_is_prompted_with_it():
     passage, model, reports, _ = begin(9000)
-    script = [said(0.0, " one", 20.0, 20.0), said(0.0, " two", 25.0)]
+    script = [output(0.0, " one", 20.0, 20.0), output(0.0, " two", 25.0)]
     requests, seen = follow(passage.run(1000, 6000), model, script)
     assert model.windows == [(1000, 3000), (3000, 3000)]
     assert seen == [None, " one", None, " two"]
@@ -81,25 +81,25 @@ def test_the_next_window_begins_where_the_last_segment_ended_and_is_told_it():
     assert reports == [2000, 3000]
 
 
-def test_what_was_said_is_remembered_in_the_next_stretch():
+def test_the_text_of_one_run_prompts_the_next():
     passage, model, _, _ = begin(4000)
-    follow(passage.run(0, 500), model, [said(0.0, " one", 5.0)])
-    requests, _ = follow(passage.run(2000, 2500), model, [said(0.0, " two", 5.0)])
+    follow(passage.run(0, 500), model, [output(0.0, " one", 5.0)])
+    requests, _ = follow(passage.run(2000, 2500), model, [output(0.0, " two", 5.0)])
     assert model.tokenizer.decode_with_timestamps(requests[0].options.prompt) == "<|0.00|> one<|5.00|>"
     assert model.windows == [(0, 500), (2000, 500)]
 
 
-def test_two_passages_know_nothing_of_each_other():
+def test_two_transcriptions_are_independent():
     first, model, _, _ = begin(4000)
     second = begin(4000)[0]
-    follow(first.run(0, 500), model, [said(0.0, " one", 5.0)])
-    requests, _ = follow(second.run(500, 1000), model, [said(0.0, " two", 5.0)])
+    follow(first.run(0, 500), model, [output(0.0, " one", 5.0)])
+    requests, _ = follow(second.run(500, 1000), model, [output(0.0, " two", 5.0)])
     assert tuple(requests[0].options.prompt) == ()
 
 
-def test_a_window_is_asked_for_again_until_the_answer_will_do():
+def test_a_window_is_requested_again_until_its_result_is_accepted():
     passage, model, reports, _ = begin(500, temperature=(0.0, 0.5, 1.0))
-    script = [said(0.0, " a a a", 5.0, **REPETITIVE), said(0.0, " b", 5.0)]
+    script = [output(0.0, " a a a", 5.0, **REPETITIVE), output(0.0, " b", 5.0)]
     requests, seen = follow(passage.run(0, 500), model, script)
     assert [request.options.temperature for request in requests] == [0.0, 0.5]
     assert seen == [None, None, " b"]
@@ -107,27 +107,14 @@ def test_a_window_is_asked_for_again_until_the_answer_will_do():
     assert reports == [500]
 
 
-def test_the_last_answer_has_to_do():
-    passage, model, _, _ = begin(500, temperature=(0.0, 1.0))
-    _, seen = follow(passage.run(0, 500), model, [said(" a", **REPETITIVE), said(" b", **REPETITIVE)])
-    assert seen == [None, None, " b"]
-
-
-def test_silence_becomes_no_segment():
-    passage, model, reports, _ = begin(4000)
-    _, seen = follow(passage.run(0, 4000), model, [SILENT, said(0.0, " one", 5.0)])
-    assert seen == [None, None, " one"]
-    assert reports == [3000, 1000]
-
-
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (300, 300), (300, 200)])
-def test_an_empty_stretch_asks_for_nothing(start, end):
+def test_an_empty_range_yields_nothing(start, end):
     passage, model, reports, _ = begin(500)
     assert list(passage.run(start, end)) == []
     assert model.windows == reports == []
 
 
-def test_a_passage_can_be_closed_while_it_waits():
+def test_a_run_can_be_closed_while_it_waits():
     passage, model, reports, _ = begin(500)
     steps = passage.run(0, 500)
     next(steps)

@@ -24,15 +24,15 @@ from scripted import (
     RATE,
     REPETITIVE,
     SILENT,
-    Numbered,
+    NumberedSpectrogram,
+    OutputTokens,
     Scripted,
-    Tokens,
     any_tokens,
     made_up_tokenizer,
+    output,
     places,
     quiet,
     run,
-    said,
     start,
     timestamp,
 )
@@ -42,58 +42,62 @@ from scripted import (
 WINDOWS = {
     "closed by a single time": (
         4000,
-        [said(0.0, " one", 9.0), said(0.0, " two", 10.0)],
+        [output(0.0, " one", 9.0), output(0.0, " two", 10.0)],
         [(0, 3000), (3000, 1000)],
         [(0, 0, 9, " one"), (3000, 30, 40, " two")],
     ),
     "times that meet": (
         4500,
-        [said(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"), said(0.2, " three", 10.0), said(0.0, " four", 5.0)],
+        [
+            output(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"),
+            output(0.2, " three", 10.0),
+            output(0.0, " four", 5.0),
+        ],
         [(0, 3000), (1000, 3000), (4000, 500)],
         [(0, 0, 5, " one"), (0, 5.2, 10, " two"), (1000, 10, 20, " three"), (4000, 40, 45, " four")],
     ),
     "no times": (
         3500,
-        [said(" one"), said(" two")],
+        [output(" one"), output(" two")],
         [(0, 3000), (3000, 500)],
         [(0, 0, 30, " one"), (3000, 30, 35, " two")],
     ),
-    "nothing said": (3001, [said(), said()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
+    "nothing said": (3001, [output(), output()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
     "times that go nowhere": (
         5,
-        [said(0.0, 0.0), said(0.0, 0.0), said(0.0, 0.0)],
+        [output(0.0, 0.0), output(0.0, 0.0), output(0.0, 0.0)],
         [(0, 5), (2, 3), (4, 1)],
         [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
     ),
     "times beyond the sound": (
         500,
-        [said(0.0, " one", 4.0, 7.0, " two", 8.0, 8.0, " thr")],
+        [output(0.0, " one", 4.0, 7.0, " two", 8.0, 8.0, " thr")],
         [(0, 500)],
         [(0, 0, 4, " one"), (0, 7, 8, " two")],
     ),
-    "an end beyond the sound": (500, [said(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
+    "an end beyond the sound": (500, [output(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
     "a few frames behind the window's end": (
         3007,
-        [said(0.0, " one", 29.5), said(0.0, " two")],
+        [output(0.0, " one", 29.5), output(0.0, " two")],
         [(0, 3000), (3000, 7)],
         [(0, 0, 29.5, " one"), (3000, 30, 30.07, " two")],
     ),
-    "a window exactly": (3000, [said(0.0, " one", 29.0)], [(0, 3000)], [(0, 0, 29, " one")]),
+    "a window exactly": (3000, [output(0.0, " one", 29.0)], [(0, 3000)], [(0, 0, 29, " one")]),
     "a frame more": (
         3001,
-        [said(0.0, " one", 29.0), said(0.0, " two")],
+        [output(0.0, " one", 29.0), output(0.0, " two")],
         [(0, 3000), (3000, 1)],
         [(0, 0, 29, " one"), (3000, 30, 30.01, " two")],
     ),
-    "text before the first time": (300, [said(" one", 1.0, 1.0, " two", 2.0)], [(0, 300)], [
+    "text before the first time": (300, [output(" one", 1.0, 1.0, " two", 2.0)], [(0, 300)], [
         (0, 0, 1, " one"), (0, 1, 2, " two")
     ]),
     "a segment of no length is kept empty": (
-        300, [said(0.0, " one", 1.0, 1.0, 1.0, " two", 2.0)], [(0, 300)],
+        300, [output(0.0, " one", 1.0, 1.0, 1.0, " two", 2.0)], [(0, 300)],
         [(0, 0, 1, " one"), (0, 1, 1, ""), (0, 1, 2, " two")],
     ),
     "a segment of no text is kept empty": (
-        300, [said(0.0, "  ", 1.0, 1.0, " two", 2.0)], [(0, 300)], [(0, 0, 1, ""), (0, 1, 2, " two")],
+        300, [output(0.0, "  ", 1.0, 1.0, " two", 2.0)], [(0, 300)], [(0, 0, 1, ""), (0, 1, 2, " two")],
     ),
 }  # fmt: skip
 
@@ -110,7 +114,7 @@ def test_windows_follow_each_other(frames, script, windows, segments):
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159])
-def test_a_sound_shorter_than_a_frame_has_no_window(samples):
+def test_audio_shorter_than_a_frame_has_no_window(samples):
     model = Scripted([])
     reports: list[tuple[float, float]] = []
     running = model.stream(quiet(samples), progress=lambda *report: reports.append(report))
@@ -120,10 +124,10 @@ def test_a_sound_shorter_than_a_frame_has_no_window(samples):
     assert model.windows == reports == []
 
 
-def test_what_is_encoded_is_the_spectrogram_followed_by_zeros(rng):
+def test_windows_are_padded_with_zeros(rng):
     samples = (0.1 * rng.standard_normal(45 * RATE + 100)).astype(np.float32)
     mels: list[np.ndarray] = []
-    model = Scripted([said(0.0, " one", 20.0, 20.0), said(" two")])
+    model = Scripted([output(0.0, " one", 20.0, 20.0), output(" two")])
     model.windows.append((0, 0))
     model.encode = lambda mel: mels.append(mel) or np.zeros((1, 1500, 384), np.float32)
     assert model.transcribe(samples)["text"] == " one two"
@@ -134,8 +138,8 @@ def test_what_is_encoded_is_the_spectrogram_followed_by_zeros(rng):
     assert [mel.shape for mel in mels] == [(1, 80, 3000)] * 2
 
 
-def test_a_segment_has_the_windows_numbers_and_openai_whispers_keys():
-    model = Scripted([said(0.0, " one", 1.0, 1.0, " ", 2.0, average=-0.5, no_speech=0.25, ratio=1.5)])
+def test_a_segment_has_openai_whispers_keys_and_the_windows_values():
+    model = Scripted([output(0.0, " one", 1.0, 1.0, " ", 2.0, average=-0.5, no_speech=0.25, ratio=1.5)])
     first, second = run(model, 300)["segments"]
     assert list(first) == list(second) == KEYS
     t = model.tokenizer
@@ -154,16 +158,16 @@ def test_a_segment_has_the_windows_numbers_and_openai_whispers_keys():
     assert second["tokens"] == []
 
 
-def test_only_text_is_a_segments_text():
+def test_special_tokens_are_not_in_a_segments_text():
     t = made_up_tokenizer(ENGLISH)
-    model = Scripted([Tokens((timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1)))])
+    model = Scripted([OutputTokens((timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1)))])
     (segment,) = run(model, 300)["segments"]
     assert segment["text"] == " one"
     assert t.sot_lm in segment["tokens"]
 
 
 @pytest.mark.parametrize("with_words", [False, True])
-def test_clearing_a_segment_clears_its_words_where_it_has_any(with_words):
+def test_clearing_a_segment_clears_its_words(with_words):
     segment = dict.fromkeys(KEYS, 0) | {"text": " one", "tokens": [1], "start": 1.0, "end": 1.0}
     if with_words:
         segment["words"] = [{"word": " one", "start": 1.0, "end": 1.0, "probability": 1.0}]
@@ -193,9 +197,9 @@ def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
     answers=st.lists(any_tokens(), min_size=1, max_size=8),
     threshold=st.sampled_from([0.6, None]),
 )
-def test_whatever_is_said_every_window_moves_on_and_the_clips_are_covered(layout, answers, threshold):
+def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answers, threshold):
     frames, bounds = layout
-    said_so_far: list[Tokens] = []
+    said_so_far: list[OutputTokens] = []
 
     def script(_options, _window):
         said_so_far.append(answers[len(said_so_far) % len(answers)])
@@ -208,7 +212,7 @@ def test_whatever_is_said_every_window_moves_on_and_the_clips_are_covered(layout
     edges = bounds or [0]
     edges = edges if len(edges) % 2 == 0 else [*edges, frames]
     clips = list(zip(edges[::2], edges[1::2], strict=True))
-    assert len(model.asked) == len(model.windows) <= sum(end - begin for begin, end in clips)
+    assert len(model.calls) == len(model.windows) <= sum(end - begin for begin, end in clips)
     for begin, end in clips:
         windows = [(seek, size) for seek, size in model.windows if begin <= seek < end]
         assert [seek for seek, _ in windows][:1] == [begin]
@@ -238,7 +242,7 @@ def speech_times(draw: st.DrawFn) -> list[tuple[int, int, str]]:
 
 @settings(deadline=None, max_examples=60)
 @given(utterances=speech_times(), rest=st.integers(0, 4000), silent=st.booleans())
-def test_a_model_that_hears_well_is_written_down_without_loss_or_repetition(utterances, rest, silent):
+def test_a_perfect_model_gives_a_transcript_without_loss_or_repetition(utterances, rest, silent):
     def hear(_options, window):
         seek, size = window
         parts: list[str | float] = []
@@ -248,7 +252,7 @@ def test_a_model_that_hears_well_is_written_down_without_loss_or_repetition(utte
                 if 2 * end > seek + size:
                     break  # cut off: it is opened, and never closed
                 parts.append((2 * end - seek) / 100)
-        return said(*parts, no_speech=0.0 if parts or not silent else 0.9)
+        return output(*parts, no_speech=0.0 if parts or not silent else 0.9)
 
     result = run(Scripted(hear), 2 * utterances[-1][1] + rest, no_speech_threshold=0.6, logprob_threshold=None)
     spoken = [s for s in result["segments"] if s["text"]]
@@ -277,20 +281,20 @@ CLIPS = {  # clips, frames, windows
 
 
 @pytest.mark.parametrize(("clips", "frames", "windows"), CLIPS.values(), ids=CLIPS)
-def test_clips_are_windows_of_their_own(clips, frames, windows):
-    model = Scripted(lambda _options, window: said(f" {window[0]}"))
+def test_each_clip_has_its_own_windows(clips, frames, windows):
+    model = Scripted(lambda _options, window: output(f" {window[0]}"))
     result = run(model, frames, clip_timestamps=clips)
     assert model.windows == windows
     assert places(result) == [(seek, seek / 100, (seek + size) / 100, f" {seek}") for seek, size in windows]
 
 
-def test_a_clip_may_end_where_the_sound_does_within_a_frame():
-    model = Scripted([said(" one")])
+def test_a_clip_may_end_with_the_audio_within_a_frame():
+    model = Scripted([output(" one")])
     assert places(run(model, 4000, more=159, clip_timestamps=[39, 40 + 159 / RATE])) == [(3900, 39, 40, " one")]
 
 
 @pytest.mark.parametrize("clips", ["0,40.1", [41], [10, 41], [5, 4], [40], [30, 35, 1, 2], [0, 10, 5, 15]])
-def test_a_clip_past_the_end_backwards_or_in_another_is_refused_before_anything_is_heard(clips):
+def test_invalid_clips_are_rejected_before_any_work(clips):
     model = Scripted([])
     with (
         patch.object(chapter, "open_audio", side_effect=remembered(opened := [])),
@@ -320,19 +324,26 @@ def is_closed(sound: Any) -> bool:
     return False
 
 
-def test_what_came_before_is_told_across_clips():
-    model = Scripted([said(0.0, " one", 1.0), said(0.0, " two", 1.0)])
+def test_a_clip_is_prompted_with_the_text_of_the_previous_one():
+    model = Scripted([output(0.0, " one", 1.0), output(0.0, " two", 1.0)])
     run(model, 4000, clip_timestamps=[1, 2, 30, 35])
-    assert model.told == ["", "<|0.00|> one<|1.00|>"]
+    assert model.prompts == ["", "<|0.00|> one<|1.00|>"]
 
 
 PROGRESS = {  # clips, frames, more samples, script, seconds done after each window, in all
-    "windows": ([], 4500, 0, [said(0.0, " a", 20.0, 20.0), said(" b")], [20.0, 45.0], 45.0),
-    "silence too": ([], 4500, 0, [SILENT, said(" b")], [30.0, 45.0], 45.0),
-    "the rest of a frame": ([], 4500, 100, [said(" a"), said(" b")], [30 * 45.00625 / 45, 45.00625], 45.00625),
-    "clips": ([1, 2, 5, 40, 43, 44], 4500, 0, [said(" a")] * 4, [1.0, 31.0, 36.0, 37.0], 37.0),
-    "beyond a clip's end": ([1, 2, 5, 6], 4500, 0, [said(0.0, " a", 9.0, 9.0), said(" b")], [1.0, 2.0], 2.0),
-    "much less than a frame": ([0, 0.006, 1, 1.006, 2, 2.006], 300, 0, [said(" a")] * 3, [0.006, 0.012, 0.018], 0.018),
+    "windows": ([], 4500, 0, [output(0.0, " a", 20.0, 20.0), output(" b")], [20.0, 45.0], 45.0),
+    "silence too": ([], 4500, 0, [SILENT, output(" b")], [30.0, 45.0], 45.0),
+    "the rest of a frame": ([], 4500, 100, [output(" a"), output(" b")], [30 * 45.00625 / 45, 45.00625], 45.00625),
+    "clips": ([1, 2, 5, 40, 43, 44], 4500, 0, [output(" a")] * 4, [1.0, 31.0, 36.0, 37.0], 37.0),
+    "beyond a clip's end": ([1, 2, 5, 6], 4500, 0, [output(0.0, " a", 9.0, 9.0), output(" b")], [1.0, 2.0], 2.0),
+    "much less than a frame": (
+        [0, 0.006, 1, 1.006, 2, 2.006],
+        300,
+        0,
+        [output(" a")] * 3,
+        [0.006, 0.012, 0.018],
+        0.018,
+    ),
 }
 
 
@@ -349,22 +360,22 @@ def test_progress_counts_the_seconds_of_the_clips(clips, frames, more, script, d
 
 
 @pytest.mark.parametrize("language", ["fr", "French", " FRENCH "])
-def test_a_language_that_is_given_is_not_heard(language):
-    model = Scripted([said(**REPETITIVE), said()], made_up_tokenizer(MULTILINGUAL))
+def test_a_given_language_is_not_detected(language):
+    model = Scripted([output(**REPETITIVE), output()], made_up_tokenizer(MULTILINGUAL))
     running = start(model, 300, language=language, task="translate")
     assert running.language == "fr"
     list(running)
-    assert (running.language_probs, model.listened) == (None, [])
-    assert [(asked.language, asked.task) for asked in model.asked] == [("fr", "translate")] * 2
+    assert (running.language_probs, model.detected_at) == (None, [])
+    assert [(options.language, options.task) for options in model.calls] == [("fr", "translate")] * 2
     assert running.transcript["language"] == "fr"
 
 
-def test_an_english_only_model_hears_english():
-    model = Scripted([said()])
+def test_an_english_only_model_transcribes_english():
+    model = Scripted([output()])
     running = start(model, 300, language_detection_windows=3)
     list(running)
-    assert (running.language, running.language_probs, model.listened) == ("en", None, [])
-    assert model.asked[0].language == "en"
+    assert (running.language, running.language_probs, model.detected_at) == ("en", None, [])
+    assert model.calls[0].language == "en"
 
 
 HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1}, {"de": 1.0}]
@@ -382,17 +393,17 @@ HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1},
         (1, 1, [0], {"fr": 0.6, "de": 0.4}),
     ],
 )
-def test_the_language_is_heard_in_the_first_windows(frames, windows, listened, expected):
-    model = Scripted(lambda *_: said(), made_up_tokenizer(MULTILINGUAL), HEARD)
+def test_the_language_is_detected_in_the_first_windows(frames, windows, listened, expected):
+    model = Scripted(lambda *_: output(), made_up_tokenizer(MULTILINGUAL), HEARD)
     # Heard is the beginning of the sound, whichever clips there are.
     clips = [frames / 200, frames / 100] if frames > 2 else []
     running = start(model, frames, language_detection_windows=windows, clip_timestamps=clips)
-    assert model.listened == listened
+    assert model.detected_at == listened
     assert {code: p for code, p in running.language_probs.items() if p} == pytest.approx(expected)
     assert list(running.language_probs) == list(model.tokenizer.languages)
     assert running.language == max(expected, key=expected.get)
     list(running)
-    assert {asked.language for asked in model.asked} <= {running.language}
+    assert {options.language for options in model.calls} <= {running.language}
     assert running.transcript["language"] == running.language
 
 
@@ -417,17 +428,17 @@ def test_the_language_is_heard_in_the_first_windows(frames, windows, listened, e
         (ENGLISH, {"beam_size": 2, "temperature": 0.5}, OptionError, "beam_size"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(size, options, error, match):
+def test_invalid_options_are_rejected_before_any_work(size, options, error, match):
     model = Scripted([], made_up_tokenizer(size))
     for call in (model.stream, model.transcribe):
         with pytest.raises(error, match=match):
             call("/no/such/file", **options)  # not even the file was looked for
-    assert model.windows == model.listened == []
+    assert model.windows == model.detected_at == []
 
 
 # ------------------------------------------------------------------------------------------ the stream
 
-TALK = [said(0.0, " one", 5.0, 5.0, " two", 29.0), said(0.0, " three", 29.0), said(0.0, " four", 1.0)]
+TALK = [output(0.0, " one", 5.0, 5.0, " two", 29.0), output(0.0, " three", 29.0), output(0.0, " four", 1.0)]
 
 
 def test_segments_come_as_soon_as_their_window_is_done():
@@ -437,21 +448,21 @@ def test_segments_come_as_soon_as_their_window_is_done():
     assert iter(running) is running
     seen = []
     for segment in running:
-        seen.append((segment["text"], len(model.asked), len(running.segments)))
+        seen.append((segment["text"], len(model.calls), len(running.segments)))
     assert seen == [(" one", 1, 1), (" two", 1, 2), (" three", 2, 3), (" four", 3, 4)]
     assert next(running, None) is None  # and no more
 
 
 def test_a_stream_and_a_transcript_are_the_same():
     streamed = list(start(Scripted(TALK), 6100))
-    with patch.object(chapter, "Spectrogram", Numbered):
+    with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         result = Scripted(TALK).transcribe(quiet(6100 * HOP))
     assert streamed == result["segments"]
     assert list(result) == ["text", "segments", "language"]
     assert result["text"] == " one two three four"
 
 
-def test_a_transcript_is_of_its_moment():
+def test_transcript_is_a_snapshot():
     running = start(Scripted(TALK), 6100)
     assert running.transcript == {"text": "", "segments": [], "language": "en"}
     next(running)
@@ -473,10 +484,10 @@ def test_a_stream_can_be_closed_at_any_time(taken):
     assert next(running, None) is None
     running.close()  # twice does no harm
     assert [s["text"] for s in running.transcript["segments"]] == [" one", " two", " three", " four"][:taken]
-    assert len(model.asked) == [0, 1, 1, 2, 3][taken]
+    assert len(model.calls) == [0, 1, 1, 2, 3][taken]
 
 
-def test_a_stream_closes_the_sound_at_its_end():
+def test_a_stream_closes_the_audio_at_its_end():
     with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
         running = start(Scripted(TALK), 6100)
     list(running)
@@ -485,7 +496,7 @@ def test_a_stream_closes_the_sound_at_its_end():
 
 
 @pytest.mark.parametrize("error", [RuntimeError("decode"), KeyboardInterrupt()], ids=repr)
-def test_an_error_leaves_what_was_found(error):
+def test_an_error_of_progress_keeps_the_segments_so_far(error):
     def fail(*_report):
         raise error
 
@@ -499,7 +510,7 @@ def test_an_error_leaves_what_was_found(error):
     assert next(running, None) is None
 
 
-def test_an_error_in_a_window_leaves_what_was_found():
+def test_an_error_in_a_window_keeps_the_segments_so_far():
     with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
         running = start(Scripted([TALK[0], RuntimeError("no memory")]), 6100)
         found = []
@@ -509,16 +520,16 @@ def test_an_error_in_a_window_leaves_what_was_found():
     assert [s["text"] for s in running.transcript["segments"]] == [" one", " two"]
 
 
-def test_an_error_while_the_language_is_heard_closes_the_sound():
+def test_an_error_in_language_detection_closes_the_audio():
     model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # heard is an empty list
     with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])), pytest.raises(IndexError):
         start(model, 100)
     assert is_closed(opened[0])
 
 
-def test_one_generator_draws_for_the_whole_sound():
+def test_one_generator_samples_for_all_windows():
     def drawn(generator: np.random.Generator | None) -> list[float]:
-        model = Scripted(lambda *_: said(" x", **REPETITIVE))
+        model = Scripted(lambda *_: output(" x", **REPETITIVE))
         run(model, 3500, generator=generator, temperature=(0.2, 0.4))
         (only,) = {id(g): g for g in model.generators}.values()
         assert len(model.generators) == 4
@@ -533,14 +544,14 @@ def test_nothing_is_shared_between_transcriptions():
     first, second = start(model, 6000), start(model, 6000)
     for _ in range(3):
         assert next(first)["text"] == next(second)["text"]
-    assert model.told == ["", "", *["<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"] * 2]
+    assert model.prompts == ["", "", *["<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"] * 2]
 
 
 def test_the_options_reach_the_decoder():
-    model = Scripted([said()])
+    model = Scripted([output()])
     given = {"sample_len": 7, "prefix": "so", "suppress_tokens": "1,2", "suppress_blank": False,
              "without_timestamps": True, "max_initial_timestamp": None}  # fmt: skip
     run(model, 100, **given)
-    (asked,) = model.asked
+    (asked,) = model.calls
     expected = DecodingOptions(language="en", prompt=[], **given)
     assert all(getattr(asked, f.name) == getattr(expected, f.name) for f in fields(DecodingOptions))

@@ -109,7 +109,7 @@ def page_cut(tiny_en, page):
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(13, marks=pytest.mark.grid)])
-def test_each_of_many_files_becomes_what_it_would_alone(tiny_en, alone, count):
+def test_many_files_give_the_transcripts_of_each_alone(tiny_en, alone, count):
     results = tiny_en.transcribe_many(SPEECH[:count], **GREEDY)
     assert len(results) == count
     for path, result in zip(SPEECH[:count], results, strict=True):
@@ -117,13 +117,13 @@ def test_each_of_many_files_becomes_what_it_would_alone(tiny_en, alone, count):
 
 
 @pytest.mark.parametrize(("batch_size", "files"), [(1, SHORT[:2]), (3, [*SHORT, SPEECH[0]])], ids=["1", "3"])
-def test_each_becomes_the_same_however_many_are_decoded_together(tiny_en, alone, batch_size, files):
+def test_transcripts_do_not_depend_on_the_batch_size(tiny_en, alone, batch_size, files):
     for path, result in zip(files, tiny_en.transcribe_many(files, batch_size=batch_size, **GREEDY), strict=True):
         check_same(result, alone(path))
 
 
 @pytest.mark.grid
-def test_a_long_sound_beside_short_ones(tiny_en, alone, book, book_alone):
+def test_a_long_recording_beside_short_ones(tiny_en, alone, book, book_alone):
     sounds = [book, SHORT[0], SHORT[1].read_bytes()]
     results = tiny_en.transcribe_many(iter(sounds), batch_size=2, **GREEDY)
     for result, expected in zip(results, [book_alone, *(alone(path) for path in SHORT[:2])], strict=True):
@@ -131,33 +131,33 @@ def test_a_long_sound_beside_short_ones(tiny_en, alone, book, book_alone):
 
 
 @pytest.mark.parametrize("options", [{"beam_size": 2}, {"word_timestamps": True}], ids=lambda given: next(iter(given)))
-def test_options_hold_for_each(tiny_en, options):
+def test_options_apply_to_each_recording(tiny_en, options):
     results = tiny_en.transcribe_many(SHORT[:2], **GREEDY, **options)
     for path, result in zip(SHORT, results, strict=False):
         check_same(result, tiny_en.transcribe(path, **GREEDY, **options))
         assert ("words" in result["segments"][0]) == ("word_timestamps" in options)
 
 
-def test_each_is_drawn_with_the_numbers_that_it_would_have_alone(tiny_en):
+def test_each_recording_is_sampled_as_if_alone(tiny_en):
     results = tiny_en.transcribe_many(SHORT[:2], seed=3, temperature=0.9)
     for path, result in zip(SHORT, results, strict=False):
         generator = np.random.default_rng(3)
         check_same(result, tiny_en.transcribe(path, generator=generator, temperature=0.9))
 
 
-def test_no_sounds_give_no_transcripts(tiny_en):
+def test_no_recordings_give_no_transcripts(tiny_en):
     assert tiny_en.transcribe_many([]) == []
     assert list(tiny_en.stream_many(iter([]))) == []
 
 
-def test_a_sound_without_a_window_among_others(tiny_en, alone):
+def test_empty_audio_among_others(tiny_en, alone):
     empty = np.zeros(100, np.float32)
     first, second, third = tiny_en.transcribe_many([empty, SHORT[0], empty], **GREEDY)
     assert first == third == {"text": "", "segments": [], "language": "en"}
     check_same(second, alone(SHORT[0]))
 
 
-def test_finished_transcriptions_come_in_the_order_of_the_sounds(tiny_en, alone, tmp_path):
+def test_transcriptions_come_in_the_order_of_the_recordings(tiny_en, alone, tmp_path):
     files = [SHORT[0], tmp_path / "missing.wav", SHORT[1]]
     first, error, third = tiny_en.stream_many(files, **GREEDY)
     assert isinstance(first, Transcription)
@@ -171,7 +171,7 @@ def test_finished_transcriptions_come_in_the_order_of_the_sounds(tiny_en, alone,
 # ------------------------------------------------------------------------------------------ what goes wrong
 
 
-def test_those_that_cannot_be_read_are_named_and_the_others_are_there(tiny_en, alone, tmp_path):
+def test_unreadable_files_are_named_and_the_others_transcribed(tiny_en, alone, tmp_path):
     (tmp_path / "broken.flac").write_bytes((DATA / "jfk.flac").read_bytes()[:50_000])
     files = [SHORT[0], tmp_path / "missing.wav", SHORT[1], tmp_path / "broken.flac"]
     with pytest.raises(SomeFailedError) as caught:
@@ -191,7 +191,7 @@ def test_those_that_cannot_be_read_are_named_and_the_others_are_there(tiny_en, a
     check_same(error.transcripts[2], alone(SHORT[1]))
 
 
-def test_a_single_error_is_told_without_others(tiny_en, tmp_path):
+def test_the_message_of_a_single_error(tiny_en, tmp_path):
     with pytest.raises(SomeFailedError, match=r"^1 of 1 sounds .*number 1: .*missing\.wav.*no such file") as caught:
         tiny_en.transcribe_many([tmp_path / "missing.wav"])
     assert "more)" not in str(caught.value)
@@ -220,7 +220,7 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
         ({"clip_timestamps": [2, 1]}, OptionError, "clip_timestamps"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypatch, options, error, match):
+def test_invalid_options_are_rejected_before_any_audio_is_opened(tiny_en, monkeypatch, options, error, match):
     monkeypatch.setattr(chapter, "open_audio", lambda *_, **__: pytest.fail("opened"))
     sounds = (pytest.fail("asked for") for _ in range(2))
     for call in (tiny_en.transcribe_many, tiny_en.stream_many):
@@ -229,7 +229,7 @@ def test_what_cannot_be_is_refused_before_any_sound_is_opened(tiny_en, monkeypat
 
 
 @pytest.mark.parametrize(("untimed", "shortest"), [(False, 2000), (True, 2500)])
-def test_without_times_parts_are_longer(tiny_en, page, monkeypatch, untimed, shortest):
+def test_chunks_are_longer_without_timestamps(tiny_en, page, monkeypatch, untimed, shortest):
     asked = []
     monkeypatch.setattr(chapter, "chunk_at_silence", lambda mel, *how: asked.append(how) or [])
     result = tiny_en.transcribe(page, batch_size=8, without_timestamps=untimed, **GREEDY)
@@ -238,13 +238,13 @@ def test_without_times_parts_are_longer(tiny_en, page, monkeypatch, untimed, sho
 
 
 @pytest.mark.parametrize("batch_size", [0, -3, 2.0, "8", None])
-def test_a_batch_size_that_makes_no_sense_is_refused_before_anything_is_heard(tiny_en, batch_size):
+def test_an_invalid_batch_size_is_rejected_before_any_work(tiny_en, batch_size):
     for call in (tiny_en.transcribe, tiny_en.stream):
         with pytest.raises(OptionError, match="batch_size"):
             call("/no/such/file", batch_size=batch_size)
 
 
-def test_what_is_closed_half_way_leaves_no_sound_open(tiny_en, monkeypatch):
+def test_closing_early_closes_all_audio(tiny_en, monkeypatch):
     opened = []
     monkeypatch.setattr(chapter, "open_audio", remembered(opened))
     running = tiny_en.stream_many([SHORT[1], SPEECH[0], SPEECH[1], SHORT[0]], batch_size=2, **GREEDY)
@@ -258,7 +258,7 @@ def test_what_is_closed_half_way_leaves_no_sound_open(tiny_en, monkeypatch):
     assert next(running, None) is None
 
 
-def test_sounds_are_closed_when_they_end_and_when_the_work_breaks_off(tiny_en, monkeypatch):
+def test_audio_is_closed_at_its_end_and_after_an_error(tiny_en, monkeypatch):
     opened = []
     monkeypatch.setattr(chapter, "open_audio", remembered(opened))
 
@@ -310,23 +310,23 @@ def check_words(cut, whole):
     assert count <= 0.02 * len(expected), f"{count} of {len(expected)} words: {differing}"
 
 
-def test_the_words_of_a_sound_that_is_cut_are_nearly_the_same(book_cut, book_alone):
+def test_chunking_changes_few_words(book_cut, book_alone):
     check_words(book_cut, book_alone)
 
 
 @pytest.mark.parametrize(("first", "last"), [pytest.param(0, 12, marks=pytest.mark.grid)])
-def test_the_words_of_a_larger_model_are_nearly_the_same(base, clips, first, last):
+def test_chunking_changes_few_words_of_a_larger_model(base, clips, first, last):
     sound = np.concatenate(clips[first:last])
     cut = base.transcribe(sound, batch_size=8, language="en", **GREEDY)
     check_words(cut, base.transcribe(sound, language="en", **GREEDY))
     check_segments(cut, sound.size / RATE)
 
 
-def test_the_segments_of_a_sound_that_is_cut_are_in_order(book_cut, book):
+def test_segments_of_chunks_are_in_order(book_cut, book):
     check_segments(book_cut, book.size / RATE)
 
 
-def test_a_sound_that_is_cut_is_heard_to_its_end(book_cut, book):
+def test_chunked_audio_is_transcribed_to_its_end(book_cut, book):
     assert len({segment["seek"] for segment in book_cut["segments"]}) >= 4
     assert book.size / RATE - 1 < book_cut["segments"][-1]["end"]
     assert words(book_cut["text"])[-3:] == ["printing", "beautiful", "letters"]
@@ -340,7 +340,7 @@ def test_progress_rises_to_the_end(book_cut, reports, book):
     assert {report[1] for report in reports} == {book.size / RATE}
 
 
-def test_the_same_sound_gives_the_same_again(tiny_en, page, page_cut):
+def test_the_same_audio_gives_the_same_transcript_again(tiny_en, page, page_cut):
     assert tiny_en.transcribe(page, batch_size=8, **GREEDY) == page_cut
 
 
@@ -349,23 +349,23 @@ def test_the_same_sound_gives_the_same_again(tiny_en, page, page_cut):
     [(2, {"threads": 1}), (8, {"threads": 2}), (8, {"plain": True})],
     ids=["one thread", "two threads", "the readable layers"],
 )
-def test_the_same_sound_gives_the_same_however_it_is_computed(tiny_en, page, page_cut, batch_size, machine):
+def test_the_transcript_does_not_depend_on_threads_or_batch_size(tiny_en, page, page_cut, batch_size, machine):
     model = minwhisper.load_model("tiny.en", **machine)
     check_same(model.transcribe(page, batch_size=batch_size, **GREEDY), page_cut)
 
 
 @pytest.mark.parametrize("path", [SHORT[0], SPEECH[0]], ids=lambda path: path.name)
-def test_a_sound_that_a_window_holds_is_not_cut(tiny_en, alone, path):
+def test_audio_that_fits_a_window_is_not_cut(tiny_en, alone, path):
     check_same(tiny_en.transcribe(path, batch_size=8, **GREEDY), alone(path))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159])
-def test_a_sound_shorter_than_a_frame_gives_no_text(tiny_en, samples):
+def test_audio_shorter_than_a_frame_gives_no_text(tiny_en, samples):
     result = tiny_en.transcribe(np.zeros(samples, np.float32), batch_size=8)
     assert result == {"text": "", "segments": [], "language": "en"}
 
 
-def test_clips_are_heard_and_nothing_else(tiny_en, book):
+def test_only_the_clips_are_transcribed(tiny_en, book):
     asked = {"clip_timestamps": [0, 9.7, 50.2, 52.2], "progress": lambda *report: reports.append(report)}
     reports = []
     result = tiny_en.transcribe(book, batch_size=8, **asked, **GREEDY)
@@ -389,7 +389,7 @@ def test_segments_come_one_by_one_and_a_stream_can_be_closed(tiny_en, page, page
     assert first["text"] == page_cut["segments"][0]["text"]
 
 
-def test_each_part_draws_numbers_of_its_own(tiny_en, page):
+def test_each_chunk_is_sampled_with_its_own_generator(tiny_en, page):
     draw = lambda seed: tiny_en.transcribe(  # noqa: E731
         page, batch_size=4, temperature=1.0, sample_len=6, generator=np.random.default_rng(seed)
     )
@@ -398,7 +398,7 @@ def test_each_part_draws_numbers_of_its_own(tiny_en, page):
     assert len({segment["seek"] for segment in first["segments"]}) == 2
 
 
-def test_a_prompt_that_is_too_long_is_told_once(tiny_en):
+def test_a_prompt_that_is_too_long_warns_once(tiny_en):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         with pytest.raises(SomeFailedError):
@@ -409,7 +409,7 @@ def test_a_prompt_that_is_too_long_is_told_once(tiny_en):
 # ------------------------------------------------------------------------------------------ what is there early
 
 
-def test_the_first_parts_are_decoded_before_the_others_are_cut(tiny_en, book, monkeypatch):
+def test_the_first_chunks_are_decoded_before_the_others_are_cut(tiny_en, book, monkeypatch):
     cuts = []
 
     def watched(mel, start, end, shortest):
@@ -425,7 +425,7 @@ def test_the_first_parts_are_decoded_before_the_others_are_cut(tiny_en, book, mo
     assert early <= 4 < len(cuts)
 
 
-def test_segments_that_wait_for_an_earlier_part_can_be_kept_after_an_interruption(tiny_en, page, page_cut, monkeypatch):
+def test_held_segments_can_be_kept_after_an_interruption(tiny_en, page, page_cut, monkeypatch):
     first, *later = page_cut["segments"]
 
     def interrupted(*_):
@@ -446,7 +446,7 @@ def test_segments_that_wait_for_an_earlier_part_can_be_kept_after_an_interruptio
     assert running.transcript["text"] == first["text"] + later[0]["text"] + later[-1]["text"]
 
 
-def test_the_spectrogram_of_a_long_sound_keeps_no_other_core_busy(tiny_en, monkeypatch):
+def test_the_spectrogram_is_computed_within_a_session(tiny_en, monkeypatch):
     # Threads of the library of products would wait for the next of many small ones by spinning.
     seen = []
 
@@ -460,7 +460,7 @@ def test_the_spectrogram_of_a_long_sound_keeps_no_other_core_busy(tiny_en, monke
     assert set(seen) == {1}
 
 
-def test_one_of_several_for_which_memory_does_not_suffice_does_not_stop_the_others(tiny_en, monkeypatch):
+def test_running_out_of_memory_for_one_recording_does_not_stop_the_others(tiny_en, monkeypatch):
     real = chapter.open_audio
     monkeypatch.setattr(chapter, "open_audio", lambda audio, **how: real(audio, **how) if audio == SHORT[0] else fail())
 

@@ -150,19 +150,19 @@ def test_the_same_words_at_the_same_times(name, sound, mode, request, pytorch, s
 
 
 @pytest.mark.parametrize("samples", [0, 100], ids=["none", "100"])
-def test_next_to_no_sound_is_transcribed_alike(samples, tiny_en, pytorch, sounds):
+def test_very_short_audio_is_transcribed_the_same(samples, tiny_en, pytorch, sounds):
     sound = sounds["book"][:samples]
     check_same(tiny_en.transcribe(sound), whisper.transcribe(pytorch(tiny_en), sound, fp16=False))
 
 
 @pytest.mark.parametrize("seconds", [10, 30])
-def test_digital_silence_is_treated_alike(seconds, tiny_en, pytorch):
+def test_digital_silence_is_transcribed_the_same(seconds, tiny_en, pytorch):
     # Of 10 s both say nothing; of 30 s both say " you", likely enough not to be taken for silence.
     sound = np.zeros(seconds * RATE, np.float32)
     check_same(tiny_en.transcribe(sound), whisper.transcribe(pytorch(tiny_en), sound, fp16=False))
 
 
-def test_the_modes_do_what_they_are_there_for(tiny_en, sounds):
+def test_the_clips_exercise_the_modes(tiny_en, sounds):
     """The grid would prove nothing of fallback and sampling if no window came to them."""
     samples = sounds["LJ001-0002.wav"]
     result = tiny_en.transcribe(samples, **options_of("strict", "LJ001-0002.wav", samples, tiny_en.tokenizer))

@@ -49,7 +49,7 @@ def check_transcript(result, seconds: float) -> None:
         before, window = segment["end"], segment["seek"]
 
 
-def test_the_jfk_clip_is_understood(model, speech):
+def test_the_jfk_clip_is_transcribed(model, speech):
     result = model.transcribe(speech["jfk.flac"])
     assert words(result["text"]) == words(JFK)
     assert result["language"] == "en"
@@ -69,7 +69,7 @@ def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
 @pytest.mark.parametrize(
     "samples", [3200, 154481, 480000, 480320, 976000], ids=["0.2s", "9.66s", "30.00s", "30.02s", "61s"]
 )
-def test_sound_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
+def test_audio_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
     reports: list[tuple[float, float]] = []
     sound = book[:samples]
     result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
@@ -104,21 +104,12 @@ def test_digital_silence_gives_no_text(tiny_en):
     assert tiny_en.transcribe(silence) == {"text": "", "segments": [], "language": "en"}
 
 
-@pytest.mark.parametrize("samples", [0, 1, 159])
-def test_a_sound_shorter_than_a_frame_gives_no_text(tiny_en, samples):
-    reports: list[tuple[float, float]] = []
-    sound = np.zeros(samples, np.float32)
-    result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
-    assert result == {"text": "", "segments": [], "language": "en"}
-    assert reports == []  # there is no window to report
-
-
-def test_no_bytes_at_all_are_an_error(tiny_en):
+def test_an_empty_file_is_an_error(tiny_en):
     with pytest.raises(AudioError, match="empty, 0 bytes"):
         tiny_en.transcribe(b"")
 
 
-def test_the_language_is_heard(base):
+def test_the_language_is_detected(base):
     heard = base.transcribe(DATA / "french.aiff")
     assert heard["language"] == "fr"
     assert {"dictée", "numéro"} <= set(heard["text"].replace(".", "").split())

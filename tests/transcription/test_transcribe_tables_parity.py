@@ -18,7 +18,7 @@ from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription import sequential as passage
 from minwhisper.transcription import transcribe as chapter
 from minwhisper.transcription.words import WordTiming
-from scripted import HOP, Numbered, Scripted, Tokens, quiet, said
+from scripted import HOP, NumberedSpectrogram, OutputTokens, Scripted, output, quiet
 from vocabularies import installed
 
 pytestmark = pytest.mark.parity
@@ -46,7 +46,7 @@ def tokenizer() -> Tokenizer:
 class Theirs:
     """The model that openai-whisper's loop gets: it says what a script says, and writes down what it was asked."""
 
-    script: Any  # (options, window) -> Tokens
+    script: Any  # (options, window) -> OutputTokens
     probabilities: dict[str, float] = field(default_factory=dict)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -115,7 +115,7 @@ class Aligner:
 
 
 def numbered_mel(frames: int) -> Any:
-    mel = Numbered(SimpleNamespace(size=frames * HOP), 80).read(0, frames + 3000)
+    mel = NumberedSpectrogram(SimpleNamespace(size=frames * HOP), 80).read(0, frames + 3000)
     return torch.from_numpy(mel)
 
 
@@ -150,7 +150,7 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
 
     model.decode = remember
     with (
-        patch.object(chapter, "Spectrogram", Numbered),
+        patch.object(chapter, "Spectrogram", NumberedSpectrogram),
         patch.object(passage, "find_alignment", align),
         warnings.catch_warnings(),
     ):
@@ -158,7 +158,7 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
         result = model.transcribe(quiet(frames * HOP), **options)
     calls = [
         (*window, asked.temperature, list(asked.prompt)[-PROMPT:])
-        for window, asked in zip(windows, model.asked, strict=True)
+        for window, asked in zip(windows, model.calls, strict=True)
     ]
     return result, calls
 
@@ -197,7 +197,7 @@ def check_same_words(mine: list[Any], other: list[Any]) -> None:
 
 
 @st.composite
-def answer(draw: st.DrawFn) -> Tokens:
+def answer(draw: st.DrawFn) -> OutputTokens:
     """What a window may be heard as: segments in order or not, open or closed, or any mixture of texts and times."""
     t = tokenizer()
     text = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=5).map("".join)
@@ -213,13 +213,13 @@ def answer(draw: st.DrawFn) -> Tokens:
             parts += [now / 50, *draw(st.lists(text, max_size=1))]
     else:
         parts = draw(st.lists(text | steps.map(lambda step: step / 50), max_size=6))
-    tokens = said(*parts).tokens(t)
+    tokens = output(*parts).tokens(t)
     times = [token >= t.timestamp_begin for token in tokens]
     pair = any(one and other for one, other in pairwise(times))
     # Text before the first time begins with the window here, and at a negative time there: a test of its own.
     assume(not (pair and not times[0]))
     good = draw(st.booleans())
-    return Tokens(
+    return OutputTokens(
         tuple(tokens),
         -0.3 if good else draw(st.sampled_from([-0.3, -0.9, -1.0, -1.01, -2.0])),
         0.1 if good else draw(st.sampled_from([0.1, 0.6, 0.61, 0.95])),
@@ -257,7 +257,7 @@ def test_the_tokens_are_those_of_openai_whisper():
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data(), answers=ANSWERS, frames=FRAMES, temperature=TEMPERATURES, thresholds=THRESHOLDS)
-def test_windows_and_attempts_are_the_same(data, answers, frames, temperature, thresholds):
+def test_windows_and_fallbacks_are_the_same(data, answers, frames, temperature, thresholds):
     clips = data.draw(clips_of(frames))
     check_same(answers, frames, language="en", temperature=temperature, clip_timestamps=clips, **thresholds)
 
@@ -271,7 +271,7 @@ def test_windows_and_attempts_are_the_same(data, answers, frames, temperature, t
     carry=st.booleans(),
     condition=st.booleans(),
 )
-def test_windows_are_told_the_same(answers, frames, temperature, initial, carry, condition):
+def test_prompts_of_windows_are_the_same(answers, frames, temperature, initial, carry, condition):
     carry = carry and initial is not None
     # What is carried leaves at least one token of room: without, openai-whisper tells all that was said.
     assume(not carry or len(tokenizer().encode(" " + initial.strip())) < PROMPT)
@@ -311,33 +311,33 @@ def test_words_move_the_windows_the_same_way(data, answers, frames, temperature,
 
 
 @pytest.mark.parametrize("probabilities", [{"fr": 0.7, "de": 0.3}, {"fr": 0.2, "de": 0.8}])
-def test_the_language_is_heard_the_same(probabilities):
+def test_the_language_is_detected_the_same(probabilities):
     heard = dict.fromkeys(tokenizer().languages, 0.0) | probabilities
-    result = check_same([said(" one")], 4000, probabilities=heard)
+    result = check_same([output(" one")], 4000, probabilities=heard)
     assert result["language"] == max(probabilities, key=probabilities.get)
 
 
 # ------------------------------------------------------------------------------------------ where they differ
 
 
-def test_text_before_the_first_time_is_not_before_the_sound():
-    script = [said(" one", 1.0, 1.0, " two", 2.0)]
+def test_text_before_the_first_timestamp_does_not_start_before_the_audio():
+    script = [output(" one", 1.0, 1.0, " two", 2.0)]
     (expected, _), (result, _) = theirs(Script(script), 300, language="en"), ours(Script(script), 300, language="en")
     assert [s["text"] for s in result["segments"]] == [s["text"] for s in expected["segments"]] == [" one", " two"]
     assert expected["segments"][0]["start"] < 0
     assert result["segments"][0]["start"] == 0
 
 
-def test_times_that_go_nowhere_end_here_only():
-    script = [said(0.0, 0.0)]
+def test_timestamps_without_progress_end_here_only():
+    script = [output(0.0, 0.0)]
     with pytest.raises(Stuck):
         theirs(Script(script), 300, language="en")
     _, calls = ours(Script(script), 300, language="en")
     assert len(calls) == 150
 
 
-def test_a_carried_prompt_that_leaves_no_room_does_not_let_all_in():
-    script = [said(" one")]
+def test_a_carried_prompt_of_full_length_leaves_no_history():
+    script = [output(" one")]
     asked = {"language": "en", "initial_prompt": " a" * 223, "carry_initial_prompt": True}
     (_, expected), (_, calls) = theirs(Script(script), 6000, **asked), ours(Script(script), 6000, **asked)
     told = tokenizer().encode(" a") * 223

@@ -21,7 +21,7 @@ def pcm(speech) -> np.ndarray:
     return np.round(speech["jfk.flac"] * 32768).astype(np.int16)
 
 
-def said(segments) -> str:
+def output(segments) -> str:
     return " ".join(re.findall(r"[a-z]+", " ".join(segment["text"] for segment in segments).lower()))
 
 
@@ -32,7 +32,7 @@ def test_a_late_start_moves_all_times(tiny_en, pcm, container):
         late = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert len(caught) == 1
     first = tiny_en.transcribe(encode_audio(pcm, container, "aac"), word_timestamps=True, **GREEDY)["segments"]
-    assert said(late) == said(first) == said([{"text": JFK}])
+    assert output(late) == output(first) == output([{"text": JFK}])
     moved = [later["end"] - early["end"] for later, early in zip(_words(late), _words(first), strict=True)]
     assert np.median(moved) == pytest.approx(3.98, abs=0.1)
     assert late[0]["start"] > 3.5
@@ -50,7 +50,7 @@ def test_nothing_is_decoded_before_the_audio_begins(tiny_en, pcm, batch_size):
     found = transcribe_late(tiny_en, content, batch_size=batch_size, progress=lambda *done: reported.append(done))
     assert found[0]["start"] == 4.0
     assert found[0]["seek"] == 400
-    assert said(found) == said([{"text": JFK}])
+    assert output(found) == output([{"text": JFK}])
     assert reported[-1] == (15.0, 15.0)
     assert transcribe_late(tiny_en, content, batch_size=batch_size, clip_timestamps="0,3") == []
     clipped = transcribe_late(tiny_en, content, batch_size=batch_size, clip_timestamps="0,3,3.5,12")
@@ -66,7 +66,7 @@ def test_a_gap_moves_what_follows_and_streams_do_the_same(tiny_en, pcm):
     content = encode_audio(np.repeat(pcm, 3), "matroska", "libopus", rate=48000, keep=lambda time: not 2.5 < time < 5.5)
     with pytest.warns(UserWarning, match=r"missing audio was replaced by silence: 3\.0\d s at 2\.5\d s"):
         found = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
-    assert said(found).endswith("ask what you can do for your country")
+    assert output(found).endswith("ask what you can do for your country")
     assert _words(found)[-1]["end"] == pytest.approx(10.5, abs=0.3)  # as without the gap
     with pytest.warns(UserWarning, match="audio is missing"):
         running = tiny_en.stream(content, word_timestamps=True, **GREEDY)
@@ -97,7 +97,7 @@ def test_the_track_is_chosen_and_named(tiny_en, pcm):
         assert chosen.seconds == 11.0
     with tiny_en.stream(content) as first:
         assert first.audio_track.startswith("reading audio track 1 of 2 (eng)")
-    assert said(tiny_en.transcribe(content, audio_track=2, **GREEDY)["segments"]) == said([{"text": JFK}])
+    assert output(tiny_en.transcribe(content, audio_track=2, **GREEDY)["segments"]) == output([{"text": JFK}])
     with tiny_en.stream(pcm / np.float32(32768)) as array:
         assert array.audio_track is None
 

@@ -20,18 +20,18 @@ from scripted import (
     KEYS,
     MULTILINGUAL,
     ONE,
-    ONE_TOLD,
+    ONE_PROMPT,
     REPETITIVE,
     SILENT,
     THREE,
+    OutputTokens,
     Scripted,
-    Tokens,
     any_tokens,
     made_up_tokenizer,
+    output,
     places,
     prompt_of,
     run,
-    said,
     timestamp,
 )
 
@@ -64,43 +64,44 @@ def run_with_words(model: Scripted, frames: int, aligned: Aligned, **options: An
         return run(model, frames, word_timestamps=True, **options)
 
 
-OPEN = said(0.0, " one", 5.0, 5.0, " two", 9.0, 9.0, " thr")
+OPEN = output(0.0, " one", 5.0, 5.0, " two", 9.0, 9.0, " thr")
 REST = [*[SILENT] * 4]
 FOLLOWING = {  # what is said, its words, hallucination_silence_threshold, where the next window starts
     "behind the last word of an open one": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 820),
     "behind a closed one": (
-        said(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
+        output(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
     ),
-    "behind a closed one of one segment": (said(0.0, " one", 5.0), [(" one", 1.0, 2.0)], None, 3000),
-    "behind the last word without times": (said(" one"), [(" one", 1.0, 2.5)], None, 250),
-    "where the last segment ends if there are no words": (said(0.0, " ", 5.0, 5.0, " ", 6.0, 6.0), [], None, 600),
+    "behind a closed one of one segment": (output(0.0, " one", 5.0), [(" one", 1.0, 2.0)], None, 3000),
+    "behind the last word without times": (output(" one"), [(" one", 1.0, 2.5)], None, 250),
+    "where the last segment ends if there are no words": (output(0.0, " ", 5.0, 5.0, " ", 6.0, 6.0), [], None, 600),
     "where it would if the last word ends at once": (OPEN, [(" one", 0.0, 0.0), (" two", 0.0, 0.0)], None, 900),
     "behind the last word with much left": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], 2.0, 820),
     "behind the window with little left": (
-        said(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"), [(" one", 13.0, 14.0), (" two", 27.0, 28.0)], 2.0, 3000
+        output(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"),
+        [(" one", 13.0, 14.0), (" two", 27.0, 28.0)], 2.0, 3000
     ),
     "behind the last word with just more left": (
-        said(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"),
+        output(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"),
         [(" one", 13.0, 14.0), (" two", 27.0, 27.98)], 2.0, 2798
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("speech", "timings", "threshold", "following"), FOLLOWING.values(), ids=FOLLOWING)
-def test_with_words_the_next_window_starts_behind_the_last_one(speech, timings, threshold, following):
+def test_the_next_window_starts_after_the_last_word(speech, timings, threshold, following):
     model = Scripted([speech, *REST])
     run_with_words(model, 6000, Aligned(timings), hallucination_silence_threshold=threshold)
     assert model.seeks[:2] == [0, following]
 
 
-def test_what_is_left_of_a_window_is_counted_as_if_it_were_full():
+def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
     # As openai-whisper does: behind the word are 3 s of 30, though there is sound for 28.5 s.
-    model = Scripted([said(0.0, " one", 28.0, 28.0), SILENT])
+    model = Scripted([output(0.0, " one", 28.0, 28.0), SILENT])
     run_with_words(model, 2850, Aligned([(" one", 25.5, 27.0)]), hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 2850), (2700, 150)]
 
 
-def test_words_are_looked_for_in_the_text_alone():
+def test_only_text_tokens_are_aligned():
     t = made_up_tokenizer(ENGLISH)
     text = t.encode(" one")
     asked: list[list[int]] = []
@@ -109,7 +110,7 @@ def test_words_are_looked_for_in_the_text_alone():
         asked.append(list(tokens))
         return []
 
-    model = Scripted([Tokens((timestamp(t, 0), t.sot_lm, *text, t.no_speech, timestamp(t, 1)))])
+    model = Scripted([OutputTokens((timestamp(t, 0), t.sot_lm, *text, t.no_speech, timestamp(t, 1)))])
     with patch.object(chapter, "find_alignment", align):
         run(model, 300, word_timestamps=True)
     assert asked == [text]
@@ -118,7 +119,7 @@ def test_words_are_looked_for_in_the_text_alone():
 def test_segments_have_words_and_their_times():
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 6.5), (",", 6.5, 6.5)], [(" three", 0.25, 1.0)])
     model = Scripted(
-        [said(0.0, " one", 5.0, 5.0, " two,", 9.0), said(0.0, " three", 1.0)], made_up_tokenizer(MULTILINGUAL)
+        [output(0.0, " one", 5.0, 5.0, " two,", 9.0), output(0.0, " three", 1.0)], made_up_tokenizer(MULTILINGUAL)
     )
     result = run_with_words(model, 3200, aligned, language="german", task="transcribe")
     assert places(result) == [(0, 1, 2, " one"), (0, 6, 6.5, " two,"), (3000, 30.25, 31, " three")]
@@ -142,20 +143,20 @@ def test_segments_have_words_and_their_times():
         }
 
 
-def test_marks_belong_to_words_as_asked():
+def test_punctuation_options_choose_the_marks():
     aligned = Aligned([(" one", 1.0, 2.0), (",", 2.0, 2.1), (" (", 2.1, 2.2), (" two", 2.2, 3.0)])
-    model = Scripted([said(0.0, " one, ( two", 5.0)])
+    model = Scripted([output(0.0, " one, ( two", 5.0)])
     options = {"prepend_punctuations": "", "append_punctuations": ","}
     (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
     assert [word["word"] for word in segment["words"]] == [" one,", " (", " two"]
     aligned = Aligned([(" one", 1.0, 2.0), (",", 2.0, 2.1), (" (", 2.1, 2.2), (" two", 2.2, 3.0)])
-    model = Scripted([said(0.0, " one, ( two", 5.0)])
+    model = Scripted([output(0.0, " one, ( two", 5.0)])
     options = {"prepend_punctuations": "(", "append_punctuations": ""}
     (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
     assert [word["word"] for word in segment["words"]] == [" one", ",", " ( two"]
 
 
-def test_a_window_knows_where_the_last_word_before_it_ended():
+def test_last_speech_end_is_passed_to_the_next_window():
     told: list[float] = []
     add_word_timestamps = chapter.add_word_timestamps
 
@@ -163,8 +164,8 @@ def test_a_window_knows_where_the_last_word_before_it_ended():
         told.append(last_speech_end)
         return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
 
-    empty = said(0.0, " ", 5.0)  # no words: a segment's end counts
-    model = Scripted([OPEN, SILENT, said(0.0, " one", 29.0), empty, said(0.0, " two", 1.0)])
+    empty = output(0.0, " ", 5.0)  # no words: a segment's end counts
+    model = Scripted([OPEN, SILENT, output(0.0, " one", 29.0), empty, output(0.0, " two", 1.0)])
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" one", 1.0, 2.0)], [], [(" two", 0.0, 1.0)])
     with patch.object(chapter, "add_word_timestamps", remember):
         run_with_words(model, 12820, aligned)
@@ -175,75 +176,78 @@ def test_a_window_knows_where_the_last_word_before_it_ended():
 ODD = 0.1  # a probability at which a single word is taken for invented
 
 
-def test_silence_before_doubtful_words_is_skipped_and_nothing_kept():
+def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
     model = Scripted(
-        [ONE, *[said(0.0, " what", 9.0, **REPETITIVE)] * 3, said(0.0, " what", 9.0), THREE], made_up_tokenizer(ENGLISH)
+        [ONE, *[output(0.0, " what", 9.0, **REPETITIVE)] * 3, output(0.0, " what", 9.0), THREE],
+        made_up_tokenizer(ENGLISH),
     )
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" what", 5.0, 6.0, ODD)], [(" three", 0.0, 1.0)])
     result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 3000), (3000, 3000), (3500, 2500)]
     assert [s["text"] for s in result["segments"]] == [" one", " two", " three"]
     # Nothing was heard, so nothing is forgotten, though it was drawn at 0.6.
-    assert model.asked[4].temperature == 0.6
-    assert model.told[-1] == ONE_TOLD
+    assert model.calls[4].temperature == 0.6
+    assert model.prompts[-1] == ONE_PROMPT
 
 
 def test_silence_no_longer_than_the_threshold_is_not_skipped():
-    model = Scripted([said(0.0, " what", 9.0)])
+    model = Scripted([output(0.0, " what", 9.0)])
     aligned = Aligned([(" what", 5.0, 6.0, ODD)])
     result = run_with_words(model, 3000, aligned, hallucination_silence_threshold=30.0)
-    assert len(model.asked) == 1
+    assert len(model.calls) == 1
     assert [s["text"] for s in result["segments"]] == [" what"]
 
 
-def test_doubtful_words_amid_silence_are_dropped_and_heard_again():
-    model = Scripted([said(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), said(0.0, " three", 1.0), *REST])
+def test_doubtful_words_amid_silence_are_dropped_and_transcribed_again():
+    model = Scripted(
+        [output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), output(0.0, " three", 1.0), *REST]
+    )
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)], [(" three", 0.0, 1.0)])
     result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
     assert model.seeks[:2] == [0, 1200]
     assert [s["text"] for s in result["segments"]] == [" one", " three"]
-    assert model.told[1] == "<|0.00|> one<|5.00|>"  # of what was kept only
+    assert model.prompts[1] == "<|0.00|> one<|5.00|>"  # of what was kept only
     # Drawn at a low temperature; a high one would have been forgotten:
-    model = Scripted([said(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), *REST])
+    model = Scripted([output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), *REST])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)])
     run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, temperature=0.8)
-    assert model.told[1] == ""
+    assert model.prompts[1] == ""
 
 
-def test_doubtful_words_soon_after_the_last_of_the_window_before_are_kept():
-    second = said(3.0, " what", 4.0, 9.0, " two", 29.0)
-    model = Scripted([said(0.0, " one", 29.0), second])
+def test_doubtful_words_soon_after_the_previous_window_are_kept():
+    second = output(3.0, " what", 4.0, 9.0, " two", 29.0)
+    model = Scripted([output(0.0, " one", 29.0), second])
     aligned = Aligned([(" one", 28.5, 29.5)], [(" what", 3.0, 4.0, ODD), (" two", 9.0, 10.0)])
     result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=4.0)
     assert [s["text"] for s in result["segments"]] == [" one", " what", " two"]
 
 
-def test_behind_doubtful_words_the_silence_lasts_to_the_end_of_the_sound_and_not_of_the_window():
-    model = Scripted([said(0.0, " one", 2.0, 5.0, " what", 7.0)])
+def test_silence_after_doubtful_words_ends_with_the_audio():
+    model = Scripted([output(0.0, " one", 2.0, 5.0, " what", 7.0)])
     aligned = Aligned([(" one", 0.2, 1.0), (" what", 5.0, 6.0, ODD)])
     result = run_with_words(model, 800, aligned, hallucination_silence_threshold=3.0)
     assert [s["text"] for s in result["segments"]] == [" one", " what"]  # 2 s of silence are not enough
 
 
-def test_doubtful_words_near_the_end_end_the_sound():
-    model = Scripted([said(0.0, " one", 5.0, 27.0, " what", 29.0)])
+def test_doubtful_words_near_the_end_end_the_transcription():
+    model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0)])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
     result = run_with_words(model, 2950, aligned, hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 2950)]
     assert [s["text"] for s in result["segments"]] == [" one"]
     # A clip that ends before the sound goes on in the sound: what counts is the sound.
-    model = Scripted([said(0.0, " one", 5.0, 27.0, " what", 29.0), SILENT, SILENT])
+    model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0), SILENT, SILENT])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
     run_with_words(model, 9000, aligned, hallucination_silence_threshold=2.0, clip_timestamps=[0, 29.5])
     assert model.seeks == [0, 2720]
 
 
-def test_after_words_that_end_at_once_a_window_moves_on_all_the_same():
+def test_a_window_advances_even_if_its_words_end_at_once():
     def at_once(segments, *_given, **_named):
         word = {"word": " one", "start": 0.0, "end": segments[0]["seek"] / 100 + 0.004, "probability": 0.9}
         return [segment | {"words": [word]} for segment in segments]
 
-    model = Scripted(lambda *_: said(" one"))
+    model = Scripted(lambda *_: output(" one"))
     with patch.object(chapter, "add_word_timestamps", at_once):
         run_with_words(model, 3, Aligned([], [], []))
     assert model.windows == [(0, 3), (1, 2), (2, 1)]
@@ -251,7 +255,7 @@ def test_after_words_that_end_at_once_a_window_moves_on_all_the_same():
 
 def test_progress_does_not_go_beyond_a_clip():
     reports: list[tuple[float, float]] = []
-    model = Scripted([said(0.0, " one", 5.0, 27.0, " what", 29.0), said(" two")])
+    model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0), output(" two")])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)], [(" two", 0.0, 0.4)])
     # The sound ends so soon after the doubtful words that the rest of it is left out, and the second clip is not.
     asked = {"clip_timestamps": [0, 29.4, 29.5, 29.9], "progress": lambda *report: reports.append(report)}
@@ -262,7 +266,7 @@ def test_progress_does_not_go_beyond_a_clip():
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), frames=st.integers(1, 400) | st.integers(2990, 3400))
-def test_with_any_words_every_window_moves_on(data, frames):
+def test_every_window_advances_with_arbitrary_words(data, frames):
     threshold = data.draw(st.sampled_from([None, 0.0, 0.5, 2.0]))
 
     def align(tokens, _features, size, **_named):
@@ -275,18 +279,18 @@ def test_with_any_words_every_window_moves_on(data, frames):
     model = Scripted(lambda *_: data.draw(any_tokens()))
     with patch.object(chapter, "find_alignment", align):
         run(model, frames, word_timestamps=True, hallucination_silence_threshold=threshold, temperature=0.0)
-    assert len(model.asked) <= frames
+    assert len(model.calls) <= frames
     assert all(before < after for before, after in pairwise(model.seeks))
     assert all(size == min(3000, frames - seek) for seek, size in model.windows)
 
 
-def test_words_need_alignment_heads_before_any_work():
+def test_missing_alignment_heads_are_rejected_before_any_work():
     model = Scripted([], alignment_heads=())
     with pytest.raises(MinWhisperError, match="scripted"):
         model.stream("/no/such/file", word_timestamps=True)
 
 
-def test_words_of_a_translation_are_warned_of():
+def test_word_timestamps_of_a_translation_warn():
     model = Scripted([SILENT], made_up_tokenizer(MULTILINGUAL))
     with pytest.warns(UserWarning, match="word_timestamps: the times of words") as caught:
         run_with_words(model, 300, Aligned(), task="translate", language="fr")
@@ -297,7 +301,7 @@ def test_words_of_a_translation_are_warned_of():
         run(Scripted([SILENT], made_up_tokenizer(MULTILINGUAL)), 300, task="translate", language="fr")
 
 
-def test_a_warning_names_the_line_that_asked():
+def test_a_warning_names_the_callers_line():
     model = Scripted([SILENT])
     with pytest.warns(UserWarning, match="initial_prompt") as caught:
         model.stream(GAP, initial_prompt=prompt_of(300))

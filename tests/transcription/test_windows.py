@@ -1,31 +1,30 @@
 """What a window is told, whether its outcome will do and what is kept, by way of the loop on scripted answers."""
 
 import warnings
-from dataclasses import replace
 
 import pytest
 
 from minwhisper.decoding.decode import DecodingResult
 from minwhisper.errors import OptionError
 from minwhisper.transcription.options import TranscriptionOptions
-from minwhisper.transcription.windows import is_silence, needs_fallback
+from minwhisper.transcription.windows import is_silence
 from scripted import (
     ENGLISH,
     FINE,
     GAP,
     IMPROBABLE,
     ONE,
-    ONE_TOLD,
+    ONE_PROMPT,
     REPETITIVE,
     SILENT,
     THREE,
-    THREE_TOLD,
+    THREE_PROMPT,
     Scripted,
     made_up_tokenizer,
+    output,
     places,
     prompt_of,
     run,
-    said,
 )
 
 # ------------------------------------------------------------------------------------------ silence and second tries
@@ -72,32 +71,32 @@ ATTEMPTS = {  # options, what each attempt comes to, temperatures tried
 
 
 @pytest.mark.parametrize(("options", "outcomes", "temperatures"), ATTEMPTS.values(), ids=ATTEMPTS)
-def test_a_window_is_decoded_again_until_it_will_do(options, outcomes, temperatures):
+def test_fallback_until_a_result_is_accepted(options, outcomes, temperatures):
     texts = [f" try{number}" for number in range(len(outcomes))]
-    model = Scripted([said(0.0, text, 2.0, **scores) for text, scores in zip(texts, outcomes, strict=True)])
+    model = Scripted([output(0.0, text, 2.0, **scores) for text, scores in zip(texts, outcomes, strict=True)])
     result = run(model, 300, **options)
-    assert [asked.temperature for asked in model.asked] == temperatures
+    assert [options.temperature for options in model.calls] == temperatures
     assert model.windows == [(0, 300)]  # encoded once only
-    last = said(**outcomes[-1])
+    last = output(**outcomes[-1])
     silent = last.no_speech > 0.6 and not last.average > options.get("logprob_threshold", -1.0)
     assert [(s["text"], s["temperature"]) for s in result["segments"]] == (
         [] if silent else [(texts[-1], temperatures[-1])]
     )
 
 
-def test_every_window_begins_with_the_first_temperature_again():
-    bad = said(0.0, " one", 29.0, **REPETITIVE)
-    model = Scripted([bad, said(0.0, " one", 29.0), bad, bad, said(0.0, " two", 29.0)])
+def test_every_window_starts_with_the_first_temperature():
+    bad = output(0.0, " one", 29.0, **REPETITIVE)
+    model = Scripted([bad, output(0.0, " one", 29.0), bad, bad, output(0.0, " two", 29.0)])
     result = run(model, 6000)
-    assert [asked.temperature for asked in model.asked] == [0.0, 0.2, 0.0, 0.2, 0.4]
+    assert [options.temperature for options in model.calls] == [0.0, 0.2, 0.0, 0.2, 0.4]
     assert [s["temperature"] for s in result["segments"]] == [0.2, 0.4]
 
 
-def test_a_beam_searches_at_temperature_0_and_candidates_are_drawn_above():
-    model = Scripted([said(**REPETITIVE), said()])
+def test_beam_search_at_temperature_0_and_sampling_above():
+    model = Scripted([output(**REPETITIVE), output()])
     run(model, 300, beam_size=4, patience=1.5, best_of=3, length_penalty=0.5, language="en")
-    assert [(a.beam_size, a.patience, a.best_of) for a in model.asked] == [(4, 1.5, None), (None, None, 3)]
-    assert {(a.length_penalty, a.language, a.task) for a in model.asked} == {(0.5, "en", "transcribe")}
+    assert [(a.beam_size, a.patience, a.best_of) for a in model.calls] == [(4, 1.5, None), (None, None, 3)]
+    assert {(a.length_penalty, a.language, a.task) for a in model.calls} == {(0.5, "en", "transcribe")}
 
 
 SILENCE = [  # no_speech_prob, avg_logprob, no_speech_threshold, logprob_threshold, silent?
@@ -117,11 +116,11 @@ SILENCE = [  # no_speech_prob, avg_logprob, no_speech_threshold, logprob_thresho
 
 
 @pytest.mark.parametrize(("no_speech", "average", "threshold", "logprob", "silent"), SILENCE)
-def test_silence_is_no_speech_with_an_unlikely_text(no_speech, average, threshold, logprob, silent):
+def test_silence_is_no_speech_with_an_improbable_text(no_speech, average, threshold, logprob, silent):
     options = TranscriptionOptions.named(no_speech_threshold=threshold, logprob_threshold=logprob)
     decoded = DecodingResult(GAP, "en", avg_logprob=average, no_speech_prob=no_speech, compression_ratio=1.0)
     assert is_silence(decoded, options) is silent
-    model = Scripted([said(0.0, " you", 1.0, 1.0, " are", average=average, no_speech=no_speech), said(" here")])
+    model = Scripted([output(0.0, " you", 1.0, 1.0, " are", average=average, no_speech=no_speech), output(" here")])
     asked = {"no_speech_threshold": threshold, "logprob_threshold": logprob, "temperature": 0.0}
     if silent:  # passed over as a whole
         assert places(run(model, 4000, **asked)) == [(3000, 30, 40, " here")]
@@ -131,35 +130,25 @@ def test_silence_is_no_speech_with_an_unlikely_text(no_speech, average, threshol
 
 
 @pytest.mark.parametrize("clips", [[], [1.0, 2.0, 5.0, 60.0]])
-def test_a_sound_of_nothing_but_silence_has_no_segments(clips):
-    model = Scripted(lambda *_: said(0.0, " you", 1.0, average=-1.5, no_speech=0.9))
+def test_silent_audio_has_no_segments(clips):
+    model = Scripted(lambda *_: output(0.0, " you", 1.0, average=-1.5, no_speech=0.9))
     assert run(model, 7007, clip_timestamps=clips)["segments"] == []
     expected = [(100, 100), (500, 3000), (3500, 2500)] if clips else [(0, 3000), (3000, 3000), (6000, 1007)]
     assert model.windows == expected
-    assert len(model.asked) == len(expected)
-
-
-def test_failing_is_repeating_or_being_improbable_but_not_silence():
-    options = TranscriptionOptions.named()
-    fine = DecodingResult(GAP, "en", avg_logprob=-0.1, no_speech_prob=0.1, compression_ratio=1.0)
-    assert not needs_fallback(fine, options)
-    assert needs_fallback(replace(fine, compression_ratio=2.5), options)
-    assert needs_fallback(replace(fine, avg_logprob=-1.5), options)
-    assert not needs_fallback(replace(fine, avg_logprob=-1.5, no_speech_prob=0.9), options)
-    assert needs_fallback(replace(fine, compression_ratio=2.5, no_speech_prob=0.9), options)
+    assert len(model.calls) == len(expected)
 
 
 # ------------------------------------------------------------------------------------------ what windows are told
 
 KEPT = "<|0.00|> one<|1.00|><|2.00|> two<|9.00|>"
 PROMPTS = {  # options, what is said, what the windows are told
-    "what came before": ({}, [ONE, THREE, THREE], ["", ONE_TOLD, ONE_TOLD + THREE_TOLD]),
+    "what came before": ({}, [ONE, THREE, THREE], ["", ONE_PROMPT, ONE_PROMPT + THREE_PROMPT]),
     "nothing": ({"condition_on_previous_text": False}, [ONE, THREE, THREE], ["", "", ""]),
-    "the same through silence": ({}, [ONE, SILENT, THREE], ["", ONE_TOLD, ONE_TOLD]),
+    "the same through silence": ({}, [ONE, SILENT, THREE], ["", ONE_PROMPT, ONE_PROMPT]),
     "an initial prompt, and on": (
         {"initial_prompt": " Say. "},
         [ONE, THREE, THREE],
-        [" Say.", " Say." + ONE_TOLD, " Say." + ONE_TOLD + THREE_TOLD],
+        [" Say.", " Say." + ONE_PROMPT, " Say." + ONE_PROMPT + THREE_PROMPT],
     ),
     "an initial prompt and nothing else": (
         {"initial_prompt": "Say.", "condition_on_previous_text": False},
@@ -174,7 +163,7 @@ PROMPTS = {  # options, what is said, what the windows are told
     "an initial prompt carried": (
         {"initial_prompt": "Say.", "carry_initial_prompt": True},
         [ONE, THREE, THREE],
-        [" Say.", " Say." + ONE_TOLD, " Say." + ONE_TOLD + THREE_TOLD],
+        [" Say.", " Say." + ONE_PROMPT, " Say." + ONE_PROMPT + THREE_PROMPT],
     ),
     "an initial prompt carried and nothing else": (
         {"initial_prompt": "Say.", "carry_initial_prompt": True, "condition_on_previous_text": False},
@@ -182,64 +171,66 @@ PROMPTS = {  # options, what is said, what the windows are told
         [" Say.", " Say.", " Say."],
     ),
     "an empty initial prompt is a space": ({"initial_prompt": ""}, [ONE, THREE, THREE], [
-        " ", " " + ONE_TOLD, " " + ONE_TOLD + THREE_TOLD
+        " ", " " + ONE_PROMPT, " " + ONE_PROMPT + THREE_PROMPT
     ]),
     "only what was kept": (
         {},
-        [said(0.0, " one", 1.0, 1.0, " ", 2.0, 2.0, 2.0, " two", 9.0), said(0.0, " cut", 4.0, 4.0, " c"), THREE],
+        [output(0.0, " one", 1.0, 1.0, " ", 2.0, 2.0, 2.0, " two", 9.0), output(0.0, " cut", 4.0, 4.0, " c"), THREE],
         ["", KEPT, KEPT + "<|0.00|> cut<|4.00|>"],
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "script", "told"), PROMPTS.values(), ids=PROMPTS)
-def test_what_a_window_is_told(options, script, told):
+def test_prompts_of_windows(options, script, told):
     model = Scripted([*script, *[SILENT] * 3])
     run(model, 9000, **options)
-    assert model.told[:3] == told
+    assert model.prompts[:3] == told
 
 
 @pytest.mark.parametrize(
     ("temperature", "kept"), [(0.0, True), (0.4, True), (0.5, True), (0.6, False), (0.8, False)], ids=str
 )
 @pytest.mark.parametrize("carried", [False, True])
-def test_a_text_drawn_above_half_is_forgotten_with_all_before_it(temperature, kept, carried):
+def test_text_sampled_above_the_reset_temperature_clears_the_prompt(temperature, kept, carried):
     temperatures = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8)
     tries = temperatures.index(temperature) + 1
-    wild = [said(0.0, " three", 29.0, **REPETITIVE)] * (tries - 1) + [THREE]  # nothing will do before this temperature
+    wild = [output(0.0, " three", 29.0, **REPETITIVE)] * (tries - 1) + [
+        THREE
+    ]  # nothing will do before this temperature
     model = Scripted([ONE, *wild, THREE, SILENT])
     initial = {"initial_prompt": "Say.", "carry_initial_prompt": True} if carried else {"initial_prompt": "Say."}
     run(model, 12000, temperature=temperatures, **initial)
-    assert model.told[0] == " Say."
-    assert model.told[1 : tries + 1] == [" Say." + ONE_TOLD] * tries  # each attempt is told the same
+    assert model.prompts[0] == " Say."
+    assert model.prompts[1 : tries + 1] == [" Say." + ONE_PROMPT] * tries  # each attempt is told the same
     forgotten = " Say." if carried else ""
-    before = " Say." + ONE_TOLD + THREE_TOLD if kept else forgotten
-    assert model.told[tries + 1 :] == [before, before + THREE_TOLD]
+    before = " Say." + ONE_PROMPT + THREE_PROMPT if kept else forgotten
+    assert model.prompts[tries + 1 :] == [before, before + THREE_PROMPT]
 
 
-def test_silence_heard_at_a_high_temperature_forgets_nothing():
-    model = Scripted([ONE, *[said(average=-1.5)] * 3, SILENT, THREE])
+def test_silence_at_a_high_temperature_keeps_the_prompt():
+    model = Scripted([ONE, *[output(average=-1.5)] * 3, SILENT, THREE])
     run(model, 9000)
-    assert model.asked[4].temperature == 0.6
-    assert model.told[-1] == ONE_TOLD
+    assert model.calls[4].temperature == 0.6
+    assert model.prompts[-1] == ONE_PROMPT
 
 
 @pytest.mark.parametrize("count", [1, 100, 222, 223])
-def test_a_carried_prompt_leaves_its_room_to_what_was_said_last(count):
+def test_a_carried_prompt_leaves_the_rest_to_the_last_text(count):
     t = made_up_tokenizer(ENGLISH)
-    speech = said(0.0, " b" * 400, 29.0)
+    speech = output(0.0, " b" * 400, 29.0)
     model = Scripted([speech, speech, speech])
     run(model, 9000, initial_prompt=prompt_of(count), carry_initial_prompt=True)
     history = speech.tokens(t)
     carried = t.encode(" " + prompt_of(count))
     room = 223 - count
-    assert list(model.asked[0].prompt) == carried
-    assert list(model.asked[1].prompt) == carried + history[len(history) - room :]
-    assert list(model.asked[2].prompt) == carried + (history + history)[2 * len(history) - room :]
-    assert len(model.asked[2].prompt) == 223
+    assert list(model.calls[0].prompt) == carried
+    assert list(model.calls[1].prompt) == carried + history[len(history) - room :]
+    assert list(model.calls[2].prompt) == carried + (history + history)[2 * len(history) - room :]
+    assert len(model.calls[2].prompt) == 223
 
 
-def test_a_carried_prompt_without_room_is_refused_before_any_work():
+def test_a_carried_prompt_that_is_too_long_is_rejected_before_any_work():
     model = Scripted([])
     expected = "carry_initial_prompt: expected an initial_prompt of at most 223 tokens, got 224"
     with pytest.raises(OptionError, match=expected):
@@ -247,7 +238,7 @@ def test_a_carried_prompt_without_room_is_refused_before_any_work():
 
 
 @pytest.mark.parametrize("count", [223, 300])
-def test_of_a_long_initial_prompt_the_end_is_told_with_a_warning(count):
+def test_only_the_end_of_a_long_initial_prompt_is_used_with_a_warning(count):
     t = made_up_tokenizer(ENGLISH)
     model = Scripted([THREE, THREE])
     text = prompt_of(count)
@@ -257,12 +248,12 @@ def test_of_a_long_initial_prompt_the_end_is_told_with_a_warning(count):
     told = [str(warning.message) for warning in caught]
     assert told == (["initial_prompt: only the last 223 of its 300 tokens are used"] if count == 300 else [])
     history = t.encode(" " + text)[-223:] + THREE.tokens(t)
-    assert [list(asked.prompt) for asked in model.asked] == [history[:223], history[-223:]]
+    assert [list(options.prompt) for options in model.calls] == [history[:223], history[-223:]]
 
 
 @pytest.mark.parametrize(("condition", "initial", "room"), [(True, None, 223), (False, None, 447), (False, "a a", 442)])
-def test_a_prefix_has_to_fit_behind_the_longest_prompt(condition, initial, room):
-    model = Scripted([said()])
+def test_a_prefix_must_fit_behind_the_longest_prompt(condition, initial, room):
+    model = Scripted([output()])
     options = {"condition_on_previous_text": condition, "initial_prompt": initial}
     run(model, 10, prefix=[5] * room, **options)
     with pytest.raises(OptionError, match=f"prefix: expected at most {room} tokens"):

@@ -76,7 +76,7 @@ def times(words) -> list[tuple[float, float]]:
     ],
     ids=str,
 )
-def test_the_usual_duration(durations, usual):
+def test_median_duration(durations, usual):
     assert median_duration([timing("a", 1.0, 1.0 + duration) for duration in durations]) == usual
 
 
@@ -102,7 +102,7 @@ def test_words_at_the_ends_of_sentences_are_shortened(words, expected):
     assert [word.word for word in shortened] == [word for word, _, _ in words]
 
 
-def test_words_are_shared_by_their_tokens():
+def test_words_are_assigned_by_their_tokens():
     timings = [
         timing(" a", 0.0, 0.104, (1, 2)),
         timing(" b.", 0.106, 1.0, (3, 4)),
@@ -144,7 +144,7 @@ def test_words_after_a_pause_are_shortened(words, last_speech_end, expected):
     assert before == kept
 
 
-def test_at_the_very_start_the_boundary_is_half_way_to_the_second_words_end():
+def test_at_the_start_the_boundary_is_half_of_the_second_words_end():
     # max(end / 2, end - longest): half of 1.8 is later than 1.8 - 1.4. And no word starts before 0.
     shortened = shorten_after_pause([said("a", 0.0, 0.2), said("b", 0.2, 1.8), said("c", 1.8, 9.0)], -9.0, 0.7)
     assert times(shortened) == [(0.0, 0.2), (0.2, 1.8), (1.8, 9.0)]  # together not long enough
@@ -176,7 +176,7 @@ def test_at_the_very_start_the_boundary_is_half_way_to_the_second_words_end():
     ],
     ids=str,
 )
-def test_segment_and_words_agree_on_the_times(given_times, words, segment_times, word_times):
+def test_segment_and_words_get_equal_times(given_times, words, segment_times, word_times):
     before = segment(*given_times)
     spoken = [said("a", *word) for word in words]
     kept = deepcopy((before, spoken))
@@ -186,7 +186,7 @@ def test_segment_and_words_agree_on_the_times(given_times, words, segment_times,
     assert (before, spoken) == kept
 
 
-def test_no_word_starts_before_the_sound():
+def test_no_word_starts_before_the_audio():
     fitted = reconcile_times(segment(0.3, 5.0), [said("a", -0.4, 0.4), said("b", 0.4, 5.0)], 0.7)
     assert fitted["words"][0]["start"] == 0.0
 
@@ -222,7 +222,7 @@ def test_segments_get_their_words(tokenizer):
         assert set(after) == {*before, "words"}
 
 
-def test_the_end_of_speech_is_handed_from_segment_to_segment(tokenizer):
+def test_last_speech_end_is_passed_from_segment_to_segment(tokenizer):
     [a] = tokenizer.encode("a")
     segments = [segment(0.0, 3.0, tokens=[a, a, a]), segment(3.0, 9.0, tokens=[a])]
 
@@ -237,19 +237,6 @@ def test_the_end_of_speech_is_handed_from_segment_to_segment(tokenizer):
     # A segment without words ends at 4.0, but speech does not.
     silent = [segments[0], segment(1.5, 4.0), segments[1]]
     assert last_words(silent, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]
-
-
-def test_which_marks_join_is_the_callers_to_say(tokenizer):
-    segments = [segment(0.0, 3.0, tokens=[1, 1, 1])]
-    timings = [timing(" (", 0.0, 1.0), timing("a", 1.0, 2.0), timing(")", 2.0, 3.0)]
-
-    def words(**marks):
-        [done] = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0, **marks)
-        return [word["word"] for word in done["words"]]
-
-    assert words() == [" (a)"]
-    assert words(prepend="") == [" (", "a)"]
-    assert words(append="") == [" (a", ")"]
 
 
 def test_no_segments_and_no_words(tokenizer):
@@ -346,7 +333,7 @@ def test_the_end_of_the_last_word(segments, end):
         (0.033, 0.1, 2.5),
     ],
 )
-def test_what_is_odd_about_a_word(duration, probability, anomaly):
+def test_word_anomaly_score(duration, probability, anomaly):
     assert word_anomaly_score(said(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
 
 
@@ -371,11 +358,11 @@ GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: an
     ],
     ids=str,
 )
-def test_what_is_odd_about_a_segment(words, anomalous):
+def test_is_segment_anomaly(words, anomalous):
     assert is_segment_anomaly(segment(0, 9, [said(" a", 0.0, *word) for word in words])) == anomalous
 
 
-def test_marks_do_not_tell():
+def test_marks_are_not_judged():
     odd_marks = [said(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
     assert not is_segment_anomaly(segment(0, 9, [*odd_marks, said(" a", 0.0, 0.5)]))
     assert is_segment_anomaly(segment(0, 9, [said(" a.", 0.0, 0.0, 0.0), said(".", 0.0, 0.5)]))
@@ -407,7 +394,7 @@ def wordless(start, end):
     ],
     ids=["none", "odd", "small gap", "fine", "wordless first", "fine first"],
 )
-def test_silence_before_something_odd_is_skipped(segments, restart):
+def test_skip_leading_silence(segments, restart):
     assert skip_leading_silence(segments, seek=1000, threshold=2.0) == restart
 
 
@@ -447,7 +434,7 @@ def test_silence_before_something_odd_is_skipped(segments, restart):
         ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
     ],
 )
-def test_something_odd_between_silences_is_cut(segments, kept, restart, options):
+def test_skip_hallucinations(segments, kept, restart, options):
     options = {"seek": 1000, "size": 3000, "content": 9000, "threshold": 2.0, "last_speech_end": 9.0, **options}
     before = deepcopy(segments)
     remaining, frame = skip_hallucinations(segments, **options)
@@ -455,7 +442,7 @@ def test_something_odd_between_silences_is_cut(segments, kept, restart, options)
     assert segments == before
 
 
-def test_at_the_start_of_the_sound_there_is_silence_before_everything():
+def test_the_start_of_the_audio_counts_as_silence():
     # segment["start"] < threshold: seconds of the sound, not of the window
     segments = [fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)]
     for threshold, kept in ((4.1, 1), (3.9, 3)):

@@ -51,14 +51,14 @@ def texts(words) -> list[str]:
     ],
     ids=repr,
 )
-def test_text_falls_into_characters_and_words(multilingual, text, pieces, words):
+def test_text_is_split_into_characters_and_words(multilingual, text, pieces, words):
     tokens = [token for piece in pieces for token in multilingual.encode(piece)]
     assert multilingual.decode(tokens) == text
     assert texts(split_tokens_on_unicode(multilingual, tokens)) == pieces
     assert texts(split_tokens_on_spaces(multilingual, tokens)) == words
 
 
-def test_bytes_that_are_no_character_are_words_of_their_own(multilingual):
+def test_invalid_bytes_are_separate_words(multilingual):
     tokens = [8404, 871, 287, 6, 246, 526, 3210, 20378]
     pieces = split_tokens_on_unicode(multilingual, tokens)
     assert texts(pieces) == [" elle", " est", " l", "'", "\ufffd", "é", "rit", "oire"]
@@ -66,26 +66,26 @@ def test_bytes_that_are_no_character_are_words_of_their_own(multilingual):
     assert texts(split_tokens_on_spaces(multilingual, tokens)) == [" elle", " est", " l", "'\ufffdéritoire"]
 
 
-def test_a_character_of_several_tokens_is_not_cut(multilingual):
+def test_a_character_of_several_tokens_stays_whole(multilingual):
     tokens = multilingual.encode("\N{SNOWMAN}\N{GRINNING FACE}")
     assert len(tokens) > 2
     assert texts(split_tokens_on_unicode(multilingual, tokens)) == ["\N{SNOWMAN}", "\N{GRINNING FACE}"]
 
 
-def test_special_tokens_are_words_of_their_own(multilingual):
+def test_special_tokens_are_separate_words(multilingual):
     tokens = [*multilingual.encode("a"), multilingual.timestamp_begin + 5, *multilingual.encode(" b"), multilingual.eot]
     assert texts(split_tokens_on_spaces(multilingual, tokens)) == ["a", "<|0.10|>", " b", "<|endoftext|>"]
 
 
 @pytest.mark.parametrize("language", ["zh", "ja", "th", "lo", "my", "yue"])
-def test_languages_without_spaces_are_cut_at_characters(multilingual, language):
+def test_languages_without_spaces_are_split_on_characters(multilingual, language):
     tokens = multilingual.encode("我是美国人")
     assert len(split_to_word_tokens(multilingual, tokens, language)) > 1
     assert split_to_word_tokens(multilingual, tokens, language) == split_tokens_on_unicode(multilingual, tokens)
 
 
 @pytest.mark.parametrize("language", ["en", "ko", "fr", None])
-def test_other_languages_are_cut_at_spaces(multilingual, language):
+def test_other_languages_are_split_on_spaces(multilingual, language):
     tokens = multilingual.encode("so not我是美国人")
     assert split_to_word_tokens(multilingual, tokens, language) == split_tokens_on_spaces(multilingual, tokens)
     assert len(split_to_word_tokens(multilingual, tokens, language)) == 2
@@ -93,7 +93,7 @@ def test_other_languages_are_cut_at_spaces(multilingual, language):
 
 @settings(deadline=None)
 @given(text=TEXT)
-def test_words_are_the_text(made_up, text):
+def test_words_joined_are_the_text(made_up, text):
     tokens = made_up.encode(text)
     for split in (split_tokens_on_unicode, split_tokens_on_spaces):
         words = split(made_up, tokens)
@@ -150,11 +150,11 @@ def timed(*words: str) -> list[WordTiming]:
     ],
     ids=repr,
 )
-def test_marks_join_their_words(words, merged):
+def test_merge_punctuations(words, merged):
     assert [timing.word for timing in merge_punctuations(timed(*words), PREPEND, APPEND)] == merged
 
 
-def test_which_marks_join_is_the_callers_to_say():
+def test_the_marks_to_merge_are_arguments():
     words = timed(" (", "a", ")", ".")
     assert [timing.word for timing in merge_punctuations(words, "", ".")] == [" (", "a", ")."]
     assert [timing.word for timing in merge_punctuations(words, "(", "!")] == [" (a", ")", "."]
