@@ -147,6 +147,7 @@ LATE = model_bin({"first": np.zeros(3, np.float16), "second": np.zeros((5, 2), n
         (model_bin(ONE, {"a": "nowhere"}), "a cannot be an alias of nowhere"),
         (model_bin(ONE, {"w": "w"}), "w cannot be an alias of w"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
 )
 def test_damaged_file(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(WeightsError, match=message):

@@ -512,25 +512,6 @@ def test_installed_models(installed: CheckpointFiles) -> None:
         assert array.any(), name
 
 
-def test_installed_weights_are_exact_in_float16(installed: CheckpointFiles) -> None:
-    single = dict(flatten(load_checkpoint(installed).weights))
-    for dtype in ("float16", "float64"):
-        other = load_checkpoint(installed, dtype=dtype)
-        for name, array in flatten(other.weights):
-            assert array.dtype == dtype
-            assert np.array_equal(array, single[name]), name
-
-
-def test_both_formats_give_the_same_weights(tmp_path: Path) -> None:
-    files = package("tiny.en")
-    expected = load_checkpoint(files)
-    flat = dict(flatten(expected.weights))
-    write(tmp_path, hugging_face(flat), "float16", shards=2, **dataclasses.asdict(expected.config))
-    checkpoint = load(tmp_path)
-    assert checkpoint.config == expected.config
-    check_weights(checkpoint, flat)
-
-
 def test_a_flipped_bit(tmp_path: Path) -> None:
     files = package("tiny.en")
     data = bytearray(files.weights[0].read_bytes())
