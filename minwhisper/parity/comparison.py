@@ -1,16 +1,16 @@
-"""How exact this package is, stage by stage: against stored reference outputs, and against PyTorch if it is there.
+"""Measure the error of every stage against a stored reference, and against PyTorch if it is installed.
 
-The reference for ``tiny.en`` and ``base`` comes with the package: a clip of speech, and for every stage some of
-what openai-whisper's graph gives in float64, with how far PyTorch itself is from them in float32. So the question
-"is this as exact as PyTorch?" has an answer without PyTorch. Where openai-whisper is installed, every stage is also
-compared with it as a whole. (This is the one module that imports PyTorch, and only if asked to compare.)
+The references for ``tiny.en`` and ``base`` come with the package. They hold, for a clip of speech, some values of every
+stage of openai-whisper's model in float64, and the relative error of its float32. So this package can be compared with
+PyTorch without PyTorch. If openai-whisper is installed, all values of every stage are compared as well. Only this
+module imports PyTorch, and only in the functions that need it.
 
 Walkthrough: section 15.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..audio.load import N_FRAMES, N_SAMPLES, load_audio, pad_or_trim
 from ..audio.mel import log_mel_spectrogram
 from ..common.backend import Array, on_device, to_device, to_numpy
-from ..decoding.decode import DecodingResult
+from ..compat.model import dimensions
 from ..errors import ModelNotFoundError
 from ..model.config import PUBLISHED
 from ..model.decoder import decoder_block, embed, new_cache, unembed
@@ -31,58 +31,58 @@ from ..model.weight_names import flatten
 from ..whisper import Whisper
 
 REFERENCE_FOLDER = files(__package__) / "reference"
-CLIP = "jfk.flac"  # 11 s at 16 kHz, so that no resampler is part of the comparison
-COLUMN_STRIDE = 7  # of a stored row every seventh number is kept,
-VOCABULARY_STRIDE = 131  # and of a row of logits, which is long, every 131st
-TOLERANCE = 1e-5  # the relative difference a stage may have; PyTorch itself shows up to 4e-6
+CLIP = "jfk.flac"  # 11 s at 16 kHz, so that no resampler affects the comparison
+COLUMN_STRIDE = 7  # of a stored row, every seventh value is kept
+VOCABULARY_STRIDE = 131  # of a row of logits, which is longer, every 131st
+TOLERANCE = 1e-5  # largest accepted relative difference of a stage; PyTorch reaches 4e-6
 Stages = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model should give for the clip."""
+    """Reference values of a model for the clip."""
 
-    rows: dict[str, NDArray[np.intp]]  # for each stage, the positions that were stored
-    exact: dict[str, NDArray[np.float64]]  # their values in float64
-    pytorch: dict[str, float]  # relative difference of PyTorch's float32 from them
-    tokens: list[int]  # what greedy decoding says
+    rows: dict[str, NDArray[np.intp]]  # by stage: the positions that are stored
+    exact: dict[str, NDArray[np.float64]]  # by stage: their values in float64
+    pytorch: dict[str, float]  # by stage: the relative difference of PyTorch's float32
+    tokens: list[int]  # the output of greedy decoding
 
 
 @dataclass(frozen=True)
 class StageComparison:
-    """One stage of the comparison. Differences are from the exact values unless they say otherwise."""
+    """The errors of one stage. Without a stored reference the first three are None."""
 
     stage: str
     shape: tuple[int, ...]
-    max_error: float | None  # absolute; None where nothing is stored for the stage
+    max_error: float | None  # max |ours - exact|
     relative_error: float | None  # ‖ours - exact‖ / ‖exact‖
-    pytorch_error: float | None  # the same of PyTorch
-    from_pytorch: float | None  # ‖ours - PyTorch's‖ / ‖PyTorch's‖; None where it is not installed
+    pytorch_error: float | None  # ‖PyTorch's - exact‖ / ‖exact‖
+    from_pytorch: float | None  # ‖ours - PyTorch's‖ / ‖PyTorch's‖; None if PyTorch is not installed
 
 
 def relative_difference(ours: Array, reference: Array) -> float:
-    """‖ours - reference‖ / ‖reference‖, in float64."""
+    """Return ‖ours - reference‖ / ‖reference‖, computed in float64."""
     wide = np.asarray(reference, np.float64)
     return float(np.linalg.norm(np.asarray(ours, np.float64) - wide) / np.linalg.norm(wide))
 
 
 def clip_samples() -> NDArray[np.float32]:
-    """The clip that comes with the package: 11 s of J. F. Kennedy, 1961, at 16 kHz."""
+    """Return the clip that comes with the package: 11 s of J. F. Kennedy, 1961, at 16 kHz, (176000,)."""
     return load_audio((REFERENCE_FOLDER / CLIP).read_bytes())
 
 
 def window_mel(samples: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]:
-    """The mel of a sound's first window as transcription sees it: samples (N,) -> (1, M, 3000)."""
+    """Return the mel of the first window as transcription computes it: samples (N,) -> (1, M, 3000)."""
     return _first_window(log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES))
 
 
 def _first_window(mel: Array) -> Array:
-    """Of the mel of a sound and 30 s of silence behind it the first window, zeros beyond the sound: (1, M, 3000)."""
+    """Return the first window, (1, M, 3000), of the mel of audio and 30 s of silence; the silence becomes zeros."""
     return pad_or_trim(mel[:, : min(N_FRAMES, mel.shape[1] - N_FRAMES)], N_FRAMES)[None]
 
 
 def load_reference(name: str) -> Reference | None:
-    """The stored reference of a model by its published name, if there is one."""
+    """Return the stored reference of a model, given its published name, or None."""
     path = REFERENCE_FOLDER / f"{name}.npz"
     if name not in PUBLISHED or not path.is_file():
         return None
@@ -98,7 +98,7 @@ def load_reference(name: str) -> Reference | None:
 
 
 def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Iterator[tuple[str, Array]]:
-    """Every stage of the model in order: its name, and the array (1, T, D), (1, S, D) or (1, S, V) it gives."""
+    """Yield the name and the output of each stage: (1, T, D) in the encoder, (1, S, D) in the decoder, (1, S, V)."""
     config, encoder, decoder = model.config, model.weights["encoder"], model.weights["decoder"]
     x = stem(to_device(np.asarray(mel, model.compute_dtype), model.device), encoder)
     yield "stem", x
@@ -116,22 +116,21 @@ def stages(model: Whisper, mel: Array, tokens: Sequence[Sequence[int]]) -> Itera
 
 
 def generated_tokens(model: Whisper, mel: Array) -> list[int]:
-    """What greedy decoding says of a window, mel (1, M, 3000), in English where there is a choice."""
-    result: DecodingResult = model.decode(mel[0], language="en")
-    return result.tokens
+    """Return the tokens of greedy decoding in English, given the mel of a window, (1, M, 3000)."""
+    return model.decode(mel[0], language="en").tokens
 
 
 def subsample(stage: str, array: Array, rows: NDArray[np.intp]) -> Array:
-    """What a reference stores of a stage's array: some rows, and of these some numbers."""
+    """Return the values of a stage's array (1, rows, columns) that a reference stores: these rows, some columns."""
     return array[0, rows, :: VOCABULARY_STRIDE if stage == "logits" else COLUMN_STRIDE]
 
 
 def check_comparable(name: str) -> None:
-    """Raise :class:`ModelNotFoundError` where neither a stored reference nor PyTorch is there to compare with."""
+    """Raise :class:`ModelNotFoundError` if there is neither a stored reference nor PyTorch to compare with."""
     if load_reference(name) is None and not _has_pytorch():
         raise ModelNotFoundError(
-            f"no reference is stored for {name!r} (there is one for tiny.en and base), and PyTorch and openai-whisper "
-            "are not installed to compare with: pip install torch openai-whisper"
+            f"{name}: only tiny.en and base have a stored reference; to compare another model with PyTorch, run "
+            "pip install torch openai-whisper"
         )
 
 
@@ -140,9 +139,10 @@ def _has_pytorch() -> bool:
 
 
 def compare(model: Whisper, name: str) -> tuple[list[StageComparison], list[tuple[str, bool]]]:
-    """Compare every stage on the clip: a line a stage, and for the tokens, against whom and whether equal.
+    """Compare every stage, and the generated tokens, on the clip.
 
-    Raises :class:`ModelNotFoundError` where neither a stored reference nor PyTorch is there to compare with.
+    Returns a :class:`StageComparison` per stage, and whether the tokens equal those of each reference, by its name.
+    Raises the error of :func:`check_comparable`.
     """
     check_comparable(name)
     reference, with_pytorch = load_reference(name), _has_pytorch()
@@ -150,37 +150,37 @@ def compare(model: Whisper, name: str) -> tuple[list[StageComparison], list[tupl
     mel = window_mel(samples, model.config.num_mel_bins)
     tokens = generated_tokens(model, mel)
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
-    spoken = [[*prompt, *(reference.tokens if reference else tokens)]]
+    sequences = [[*prompt, *(reference.tokens if reference else tokens)]]
     theirs: Stages = {}
-    verdicts = []
+    token_checks = []
     if reference is not None:
-        verdicts.append(("the stored ones", tokens == reference.tokens))
+        token_checks.append(("the stored ones", tokens == reference.tokens))
     if with_pytorch:
-        theirs = pytorch_stages(model, samples, spoken)
-        verdicts.append(("those of PyTorch", tokens == pytorch_tokens(model, theirs["mel"])))
-    lines = []
+        theirs = pytorch_stages(model, samples, sequences)
+        token_checks.append(("those of PyTorch", tokens == pytorch_tokens(model, theirs["mel"])))
+    comparisons = []
     with on_device(model.device):
-        ours_by_stage = [("mel", mel), *((stage, to_numpy(array)) for stage, array in stages(model, mel, spoken))]
-    for stage, ours in ours_by_stage:
-        largest = relative = None
+        outputs = [("mel", mel), *((stage, to_numpy(array)) for stage, array in stages(model, mel, sequences))]
+    for stage, ours in outputs:
+        max_error = relative_error = None
         if reference is not None:
             part, exact = subsample(stage, ours, reference.rows[stage]), reference.exact[stage]
-            largest, relative = float(abs(part - exact).max()), relative_difference(part, exact)
-        lines.append(
+            max_error, relative_error = float(abs(part - exact).max()), relative_difference(part, exact)
+        comparisons.append(
             StageComparison(
                 stage,
                 ours.shape,
-                largest,
-                relative,
+                max_error,
+                relative_error,
                 None if reference is None else reference.pytorch[stage],
                 relative_difference(ours, theirs[stage]) if theirs else None,
             )
         )
-    return lines, verdicts
+    return comparisons, token_checks
 
 
 def openai_name(name: str) -> str:
-    """What openai-whisper calls a weight of this package.
+    """Return openai-whisper's name of a weight of this package.
 
     >>> openai_name("decoder.blocks.3.cross_attention_norm.weight")
     'decoder.blocks.3.cross_attn_ln.weight'
@@ -201,31 +201,19 @@ def openai_name(name: str) -> str:
 
 
 def pytorch_model(model: Whisper, double: bool = False) -> Any:
-    """openai-whisper's model with the same weights and alignment heads, in float32 or float64.
+    """Return openai-whisper's model with the same weights and alignment heads, in float32 or float64.
 
-    Its layer norm always calculates in float32; in float64 it is replaced by PyTorch's own.
+    Its layer norm always computes in float32, so PyTorch's own replaces it in float64.
     """
     import torch
     import whisper
 
-    c = model.config
-    dimensions = whisper.model.ModelDimensions(
-        n_mels=c.num_mel_bins,
-        n_audio_ctx=c.max_source_positions,
-        n_audio_state=c.d_model,
-        n_audio_head=c.encoder_attention_heads,
-        n_audio_layer=c.encoder_layers,
-        n_vocab=c.vocab_size,
-        n_text_ctx=c.max_target_positions,
-        n_text_state=c.d_model,
-        n_text_head=c.decoder_attention_heads,
-        n_text_layer=c.decoder_layers,
-    )
-    theirs = whisper.model.Whisper(dimensions)
+    config = model.config
+    theirs = whisper.model.Whisper(whisper.model.ModelDimensions(**asdict(dimensions(config))))
     theirs.load_state_dict(
         {openai_name(name): torch.tensor(np.asarray(to_numpy(w), np.float32)) for name, w in flatten(model.weights)}
     )
-    heads = torch.zeros(c.decoder_layers, c.decoder_attention_heads, dtype=torch.bool)
+    heads = torch.zeros(config.decoder_layers, config.decoder_attention_heads, dtype=torch.bool)
     for block, head in model.alignment_heads:
         heads[block, head] = True
     theirs.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
@@ -240,7 +228,7 @@ def pytorch_model(model: Whisper, double: bool = False) -> Any:
 def pytorch_stages(
     model: Whisper, samples: NDArray[np.float32], tokens: Sequence[Sequence[int]], double: bool = False
 ) -> Stages:
-    """The same stages as :func:`stages`, and the mel, from openai-whisper's graph in float32 or float64."""
+    """Return the mel and the outputs of :func:`stages`, computed by openai-whisper in float32 or float64."""
     import torch
     import whisper
 
@@ -263,20 +251,19 @@ def pytorch_stages(
         lambda _module, inputs: outputs.__setitem__("stem", inputs[0].numpy())
     )
     with torch.no_grad():
-        # The float32 network is given the same mel as ours, so that each stage shows its own rounding and what
-        # came before, and not another spectrogram's.
+        # In float32 it gets this package's mel, so that the stages do not show the rounding of its own spectrogram.
         given = mel if double else window_mel(samples, model.config.num_mel_bins)
         features = theirs.encoder(torch.tensor(given))
         normed: dict[str, Any] = {}
         theirs.decoder.ln.register_forward_hook(lambda _module, _inputs, output: normed.update(out=output))
         theirs.decoder(torch.tensor(tokens), features)
-        # Its decoder rounds the logits to float32 at the end, so the last product is repeated here.
+        # Its decoder rounds the logits to float32, so the last matmul is repeated here.
         outputs["logits"] = (normed["out"] @ theirs.decoder.token_embedding.weight.T).numpy()
     return outputs
 
 
 def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Array:
-    """openai-whisper's formula for the mel of a window, evaluated in float64 by PyTorch."""
+    """Return the mel of the first window by openai-whisper's formula, computed by PyTorch in float64."""
     import torch
     import whisper
 
@@ -289,7 +276,7 @@ def _float64_mel(samples: NDArray[np.float32], n_mels: int) -> Array:
 
 
 def pytorch_tokens(model: Whisper, mel: Array) -> list[int]:
-    """What openai-whisper says of a window by greedy decoding in float32."""
+    """Return the tokens of openai-whisper's greedy decoding in float32, given the mel of a window, (1, M, 3000)."""
     import torch
     import whisper
 

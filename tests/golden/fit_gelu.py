@@ -3,8 +3,8 @@
 Run: python tests/golden/fit_gelu.py [degree] [limit]
 
 GELU is x/2 (1 + erf(x/√2)). We want erf(x/√2) = tanh(x p(x²)), so p(u) = artanh(erf(√u/√2)) / √u, which is smooth.
-A weighted least-squares fit in Chebyshev polynomials, with weights raised again and again where the error is largest
-(Lawson's algorithm), approaches the polynomial whose largest error in GELU itself is smallest.
+A least-squares fit in Chebyshev polynomials, whose weights are raised repeatedly where the error is largest (Lawson's
+algorithm), approaches the polynomial with the smallest maximal error of GELU itself.
 """
 
 import math
@@ -15,12 +15,12 @@ from numpy.polynomial import Chebyshev, Polynomial, chebyshev
 
 
 def fit(degree: int, limit: float, points: int = 4000, rounds: int = 300) -> tuple[float, np.ndarray]:
-    """The largest error of GELU in exact arithmetic, and the coefficients of 1, x², x⁴ … up to x² = limit."""
+    """Return the largest error of GELU in exact arithmetic and the coefficients of 1, x², x⁴ …, up to x² = limit."""
     t = -np.cos(np.pi * (np.arange(points) + 0.5) / points)  # Chebyshev points of [-1, 1]
     x = np.sqrt((t + 1) / 2 * limit)
     erf = np.vectorize(math.erf)(x / math.sqrt(2))
     goal = np.arctanh(np.minimum(erf, 1 - 1e-16)) / x
-    sensitivity = np.maximum(x / 2 * (1 - erf**2) * x, 1e-9)  # how much GELU moves when p does
+    sensitivity = np.maximum(x / 2 * (1 - erf**2) * x, 1e-9)  # the derivative of GELU by p
     basis = chebyshev.chebvander(t, degree)
     weight = sensitivity / sensitivity.max()
     best_error, best = math.inf, np.zeros(degree + 1)

@@ -1,9 +1,9 @@
-"""Make what `minwhisper parity` and the golden tests compare with. Needs the extras `offline` and `parity`.
+"""Make the references of `minwhisper parity` and the golden tests. Needs the extras `offline` and `parity`.
 
-Run: python tests/golden/make_reference.py
+Run: python tests/golden/make_reference.py [MODEL …]
 
-For every stage of the model on the clip: some numbers of openai-whisper's graph in float64, how far PyTorch's float32
-is from them, and the tokens that openai-whisper says in float32.
+A reference holds, for every stage on the clip, some values of openai-whisper's model in float64 and the relative
+difference of its float32 from them, and the tokens that openai-whisper generates in float32.
 """
 
 import json
@@ -19,15 +19,15 @@ ROWS = 24
 
 
 def make(name: str, folder: Path) -> None:
-    """Write the reference of one model."""
+    """Write the reference of a model to ``folder``."""
     model = minwhisper.load_model(name)
     samples = parity.clip_samples()
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     mel = parity.pytorch_stages(model, samples, [list(prompt)])["mel"]
     tokens = parity.pytorch_tokens(model, mel)
-    spoken = [[*prompt, *tokens]]
-    exact = parity.pytorch_stages(model, samples, spoken, double=True)
-    single = parity.pytorch_stages(model, samples, spoken)
+    sequences = [[*prompt, *tokens]]
+    exact = parity.pytorch_stages(model, samples, sequences, double=True)
+    single = parity.pytorch_stages(model, samples, sequences)
     rng = np.random.default_rng(0)
     arrays, pytorch = {}, {}
     for stage, values in exact.items():

@@ -1,7 +1,4 @@
-"""Both real models on the clip that comes with the package, stage by stage, against stored float64 numbers.
-
-No PyTorch is needed: what its float32 shows over the same numbers is stored beside them.
-"""
+"""Both real models on the package's clip, stage by stage, against the stored float64 values. PyTorch is not needed."""
 
 from pathlib import Path
 
@@ -11,17 +8,10 @@ import pytest
 from minwhisper.common.backend import to_numpy
 from minwhisper.parity import comparison as parity
 
-LIMIT = 1e-5  # of the relative difference; PyTorch itself shows up to 4e-6
-
 
 @pytest.fixture(scope="module")
-def name(model):
-    return model.name
-
-
-@pytest.fixture(scope="module")
-def reference(name):
-    return parity.load_reference(name)
+def reference(model):
+    return parity.load_reference(model.name)
 
 
 @pytest.fixture(scope="module")
@@ -31,41 +21,35 @@ def mel(model):
 
 @pytest.fixture(scope="module")
 def differences(model, reference, mel):
-    """Of every stage of ours from the stored numbers, relative to their norm."""
+    """The relative difference of each stage from the stored values."""
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
-    every = {"mel": mel, **dict(parity.stages(model, mel, [[*prompt, *reference.tokens]]))}
-    parts = {stage: parity.subsample(stage, to_numpy(array), reference.rows[stage]) for stage, array in every.items()}
+    outputs = {"mel": mel, **dict(parity.stages(model, mel, [[*prompt, *reference.tokens]]))}
+    parts = {stage: parity.subsample(stage, to_numpy(x), reference.rows[stage]) for stage, x in outputs.items()}
     return {stage: parity.relative_difference(part, reference.exact[stage]) for stage, part in parts.items()}
 
 
-def test_every_stage_is_within_rounding_of_the_exact_one(model, reference, differences):
+def test_every_stage_is_as_close_to_the_exact_values_as_pytorch(model, reference, differences):
     blocks = [f"encoder.blocks.{i}" for i in range(model.config.encoder_layers)]
     blocks += [f"decoder.blocks.{i}" for i in range(model.config.decoder_layers)]
     assert set(differences) == {"mel", "stem", "encoder", "logits", *blocks} == set(reference.exact)
-    assert {stage: far for stage, far in differences.items() if not far <= LIMIT} == {}
+    limits = {stage: min(parity.TOLERANCE, reference.pytorch[stage]) for stage in differences}
+    assert {stage: difference for stage, difference in differences.items() if not difference <= limits[stage]} == {}
 
 
-def test_no_stage_is_further_from_the_exact_one_than_pytorchs(reference, differences):
-    assert {stage: far for stage, far in differences.items() if not far <= reference.pytorch[stage]} == {}
-
-
-def test_the_same_tokens_are_said(model, reference, mel):
+def test_greedy_decoding_generates_the_stored_tokens(model, reference, mel):
     assert parity.generated_tokens(model, mel) == reference.tokens
     assert "ask not what your country can do for you" in model.tokenizer.decode(reference.tokens)
 
 
-def test_the_reference_is_of_what_it_says(reference):
+def test_reference_holds_float64_values_and_pytorchs_rounding(reference, model):
     for stage, exact in reference.exact.items():
         assert exact.dtype == np.float64
         assert np.isfinite(exact).all()
         assert len(exact) == len(reference.rows[stage]) > 0
-        # Stored wrongly, PyTorch's own figure would not be that of rounding to single precision.
-        assert 1e-8 < reference.pytorch[stage] < LIMIT
+        # The rounding of float32; values that were stored wrongly would differ by more, or by nothing.
+        assert 1e-8 < reference.pytorch[stage] < parity.TOLERANCE
+    assert Path(str(parity.REFERENCE_FOLDER / f"{model.name}.npz")).stat().st_size < 350_000
 
 
-def test_the_reference_is_small(name):
-    assert Path(str(parity.REFERENCE_FOLDER / f"{name}.npz")).stat().st_size < 350_000
-
-
-def test_a_model_without_a_reference_has_none():
+def test_other_models_have_no_reference():
     assert parity.load_reference("small") is None
