@@ -1,4 +1,4 @@
-"""The page in a browser: all of it is there, fits the window, and asks for nothing."""
+"""The page in a browser: it is complete, fits the window, and requests nothing."""
 
 import base64
 import re
@@ -45,14 +45,14 @@ READY = "async () => { await Promise.all([...document.images].map((image) => ima
 
 
 class Opened:
-    """A page in a window, with what it complained about and asked for."""
+    """A page in a window, with its errors and requests."""
 
     def __init__(self, browser, path, width=1280, scheme="light"):
-        self.complaints, self.requests = [], []
+        self.problems, self.requests = [], []
         self.tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        self.tab.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url[:100]}"))
+        self.tab.on("console", lambda message: self.problems.append(f"{message.type}: {message.text}"))
+        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.tab.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url[:100]}"))
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.goto(path.as_uri())
         self.tab.evaluate(READY)
@@ -63,7 +63,7 @@ class Opened:
     def __exit__(self, *_):
         self.tab.close()
 
-    def ask(self, script):
+    def evaluate(self, script):
         return self.tab.evaluate(script)
 
 
@@ -77,7 +77,7 @@ def browser():
 
 @pytest.fixture(scope="module", params=["sample", "walkthrough.md"])
 def path(request, tmp_path_factory):
-    """The page of a text that holds everything, and that of the real one as it is stored."""
+    """The page of a sample with all kinds of content, and that of the stored walkthrough."""
     text, pictures = SAMPLE, PICTURES
     if request.param != "sample":
         text = (ROOT / request.param).read_text(encoding="utf-8")
@@ -92,33 +92,33 @@ def path(request, tmp_path_factory):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_fits_the_window(browser, path, width, scheme):
     with Opened(browser, path, width, scheme) as opened:
-        assert opened.ask("document.documentElement.scrollWidth <= innerWidth")
-        assert opened.ask(STICKING_OUT) == []
-        assert opened.complaints == []
+        assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert opened.evaluate(STICKING_OUT) == []
+        assert opened.problems == []
 
 
-def test_what_sticks_out_would_be_found(browser, tmp_path):
-    """The test above can fail."""
+def test_an_element_that_sticks_out_is_found(browser, tmp_path):
+    """Check that the test above can fail."""
     file = tmp_path / "wide.html"
     wide = '<p style="width: 2000px">wide</p>'
     file.write_text(f'<main>{wide}<div style="overflow-x: auto">{wide}</div></main>')
     with Opened(browser, file) as opened:
-        assert len(opened.ask(STICKING_OUT)) == 1
-        assert not opened.ask("document.documentElement.scrollWidth <= innerWidth")
+        assert len(opened.evaluate(STICKING_OUT)) == 1
+        assert not opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_nothing_but_the_file_is_asked_for(browser, path):
+def test_only_the_file_is_requested(browser, path):
     with Opened(browser, path) as opened:
         opened.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
-        opened.tab.wait_for_timeout(200)  # a request that comes late
-        asked = [url for url in opened.requests if not url.startswith("data:")]
-        assert asked == [path.as_uri()]
-        assert opened.complaints == []
+        opened.tab.wait_for_timeout(200)  # a late request
+        requested = [url for url in opened.requests if not url.startswith("data:")]
+        assert requested == [path.as_uri()]
+        assert opened.problems == []
 
 
 def test_every_picture_is_drawn(browser, path):
     with Opened(browser, path) as opened:
-        sizes = opened.ask(
+        sizes = opened.evaluate(
             "[...document.images].map((i) => [i.complete, i.naturalWidth, i.clientWidth, i.clientHeight])"
         )
         assert sizes
@@ -133,21 +133,21 @@ def test_a_picture_follows_the_colour_scheme(browser, path):
     seen = {}
     for scheme in SCHEMES:
         with Opened(browser, path, scheme=scheme) as opened:
-            opened.ask("document.body.style.background = '#808080'")  # the same paper for both: only ink can differ
+            opened.evaluate("document.body.style.background = '#808080'")  # only the ink can differ
             seen[scheme] = opened.tab.locator(".picture img").first.screenshot()
     assert seen["light"] != seen["dark"]
 
 
-def test_the_sound_can_be_played(browser, path):
+def test_the_audio_can_be_played(browser, path):
     with Opened(browser, path) as opened:
         opened.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
-        assert opened.ask("document.querySelector('audio').duration") == pytest.approx(11, abs=0.05)
-        assert opened.ask("document.querySelector('audio').error") is None
+        assert opened.evaluate("document.querySelector('audio').duration") == pytest.approx(11, abs=0.05)
+        assert opened.evaluate("document.querySelector('audio').error") is None
 
 
-def test_every_formula_has_a_size_and_none_shows_an_error(browser, path):
+def test_every_formula_is_rendered(browser, path):
     with Opened(browser, path) as opened:
-        shapes = opened.ask(
+        shapes = opened.evaluate(
             "[...document.querySelectorAll('main math')].map((m) => [m.getBoundingClientRect().width, "
             "m.getBoundingClientRect().height, m.namespaceURI, m.querySelectorAll('merror').length])"
         )
@@ -160,7 +160,7 @@ def test_every_formula_has_a_size_and_none_shows_an_error(browser, path):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_line_of_the_contents_leads_to_its_section(browser, path, width):
+def test_every_entry_of_the_contents_leads_to_its_section(browser, path, width):
     with Opened(browser, path, width) as opened:
         tab = opened.tab
         assert tab.locator(".contents details").evaluate("(details) => details.open") == (width == 1280)
@@ -182,7 +182,7 @@ def test_every_line_of_the_contents_leads_to_its_section(browser, path, width):
                 assert [marked.nth(i).get_attribute("href") for i in range(marked.count())] == [f"#{anchor}"]
 
 
-def test_a_heading_shows_a_link_to_itself_when_pointed_at(browser, path):
+def test_a_heading_shows_its_link_on_hover(browser, path):
     with Opened(browser, path) as opened:
         heading = opened.tab.locator("h2").first
         own = heading.locator(".anchor")
@@ -191,14 +191,14 @@ def test_a_heading_shows_a_link_to_itself_when_pointed_at(browser, path):
         assert own.evaluate("(link) => getComputedStyle(link).opacity") == "1"
 
 
-def test_in_print_there_are_no_contents(browser, path):
+def test_the_contents_are_not_printed(browser, path):
     with Opened(browser, path) as opened:
         opened.tab.emulate_media(media="print")
         assert not opened.tab.locator(".contents").is_visible()
         assert opened.tab.locator("h1").is_visible()
 
 
-def test_the_page_can_be_read_without_its_script(browser, path):
+def test_the_page_works_without_its_script(browser, path):
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
     tab = context.new_page()
     tab.goto(path.as_uri())
@@ -213,4 +213,4 @@ def test_the_icon_is_a_picture(browser, path, tmp_path):
     (tmp_path / "icon.svg").write_bytes(base64.b64decode(icon))
     file.write_text('<img src="icon.svg" width="16">')
     with Opened(browser, file) as opened:
-        assert opened.ask("document.images[0].naturalWidth") > 0
+        assert opened.evaluate("document.images[0].naturalWidth") > 0

@@ -1,4 +1,4 @@
-"""Outputs are compared so that rounding passes and a wrong number does not."""
+"""The comparison of outputs accepts rounding, and rejects wrong values."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from minwhisper.walkthrough.compare_outputs import first_difference, same_line
         ("' And' 0.692 rather than ' and'", "' And' 0.692 rather than ' and'"),
     ],
 )
-def test_what_says_the_same(expected, actual):
+def test_lines_that_match(expected, actual):
     assert same_line(expected, actual)
     assert first_difference(expected, actual) is None
 
@@ -62,15 +62,15 @@ def test_what_says_the_same(expected, actual):
         ("conv1", "conv2"),
     ],
 )
-def test_what_does_not(expected, actual):
+def test_lines_that_differ(expected, actual):
     assert not same_line(expected, actual)
     assert first_difference(expected, actual) == f"expected {expected!r}, got {actual!r}"
 
 
-def test_the_first_line_that_differs_is_named():
+def test_the_first_difference_is_reported():
     assert first_difference("one\ntwo\nthree", "one\n2\n3") == "expected 'two', got '2'"
 
 
 @pytest.mark.parametrize(("expected", "actual"), [("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")])
-def test_a_line_too_many_is_named(expected, actual):
+def test_an_additional_line_is_reported(expected, actual):
     assert "'two'" in first_difference(expected, actual)

@@ -1,4 +1,4 @@
-"""What a picture of the walkthrough is: theme, size, sameness, and what it says of itself."""
+"""Pictures of the walkthrough: theme, size, reproducibility, and their data as text."""
 
 import itertools
 import re
@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from contrast import contrast, linear_rgb
 from minwhisper.errors import MinWhisperError, MissingExtraError
 from minwhisper.walkthrough import drawing
 from minwhisper.walkthrough.drawing import DARK_INK, INK, LIGHT_INK, PALETTE, Drawing, Sheet, facts_of, summary
@@ -27,16 +28,6 @@ def example(scale: float = 1.0) -> Drawing:
     return sheet.drawing
 
 
-def linear(colour: str) -> np.ndarray:
-    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
-    return (high + 0.05) / (low + 0.05)
-
-
 def lab(light: np.ndarray) -> np.ndarray:
     """CIE L*a*b* of linear RGB."""
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -44,8 +35,8 @@ def lab(light: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-# How linear RGB looks to eyes without one of the three cones (Machado, Oliveira and Fernandes, 2009, severity 1).
-EYES = {
+# Linear RGB as seen without one of the three cones (Machado, Oliveira and Fernandes, 2009, severity 1).
+VISION = {
     "all three": np.eye(3),
     "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
@@ -55,36 +46,34 @@ EYES = {
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("colour", PALETTE)
-def test_data_can_be_seen_on_a_light_and_on_a_dark_page(colour, page):
+def test_data_is_visible_on_light_and_dark_pages(colour, page):
     assert contrast(colour, page) >= 3
 
 
 @pytest.mark.parametrize(("ink", "page"), [(LIGHT_INK, PAGES[0]), (DARK_INK, PAGES[1])])
-def test_text_can_be_read_on_a_light_and_on_a_dark_page(ink, page):
+def test_text_is_readable_on_light_and_dark_pages(ink, page):
     assert contrast(ink, page) >= 7
 
 
-@pytest.mark.parametrize("eyes", EYES)
-def test_colours_are_told_apart_by_all_eyes(eyes):
-    seen = [lab(np.asarray(EYES[eyes]) @ linear(colour)) for colour in PALETTE]
+@pytest.mark.parametrize("vision", VISION)
+def test_colour_blind_readers_can_tell_colours_apart(vision):
+    seen = [lab(np.asarray(VISION[vision]) @ linear_rgb(colour)) for colour in PALETTE]
     for (i, one), (j, other) in itertools.combinations(enumerate(seen), 2):
         assert np.linalg.norm(one - other) > 18, (PALETTE[i], PALETTE[j])
 
 
-def test_ink_follows_the_theme_and_nothing_of_the_placeholder_is_left():
+def test_a_picture_follows_the_theme_and_describes_itself():
     svg = example().svg
     assert INK not in svg
     assert svg.count("currentColor") > 20
     for part in (LIGHT_INK, DARK_INK, "@media (prefers-color-scheme: dark)"):
         assert part in svg
     for other_ink in ("#000000", "#ffffff", "black", "white"):
-        assert other_ink not in svg  # nothing that would vanish on one of the pages
-
-
-def test_a_picture_says_what_it_is():
-    root = ElementTree.fromstring(example().svg)
+        assert other_ink not in svg  # invisible on one of the pages
+    for part in ("<text", "font-family", "<metadata"):  # text is drawn as paths, and no date is stored
+        assert part not in svg
+    root = ElementTree.fromstring(svg)
     space = "{http://www.w3.org/2000/svg}"
-    assert root.tag == f"{space}svg"
     assert root.get("role") == "img"
     assert root.find(f"{space}title").text == "An <example> & more"
     assert root.find(f"{space}desc").text == example().facts
@@ -92,15 +81,7 @@ def test_a_picture_says_what_it_is():
     assert root.get("width") == "518.4pt"
 
 
-def test_text_is_drawn_as_paths_and_no_date_is_kept():
-    svg = example().svg
-    assert "<text" not in svg
-    assert "font-family" not in svg
-    assert "<metadata" not in svg
-    assert re.search(r"20\d\d-", svg) is None
-
-
-def test_everything_that_is_used_is_defined():
+def test_every_reference_has_a_definition():
     svg = example().svg
     used = set(re.findall(r'xlink:href="#([^"]*)"', svg)) | set(re.findall(r"url\(#([^)]*)\)", svg))
     defined = re.findall(r' id="([^"]*)"', svg)
@@ -109,13 +90,13 @@ def test_everything_that_is_used_is_defined():
     assert len(defined) == len(set(defined))
 
 
-def test_the_same_numbers_give_the_same_bytes_and_others_do_not():
+def test_the_same_data_gives_the_same_bytes():
     assert example().svg == example().svg
     assert example(2.0).svg != example().svg
     assert example(2.0).facts != example().facts
 
 
-def test_the_readers_own_settings_neither_matter_nor_change():
+def test_the_readers_matplotlib_settings_have_no_effect_and_are_restored():
     plain = example()
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "xtick.major.size": 30}):
         before = dict(matplotlib.rcParams)
@@ -148,12 +129,11 @@ def test_only_small_images_show_their_pixels(rows, sharp):
     assert ("pixelated" in sheet.drawing.svg) == sharp
 
 
-def test_numbers_in_paths_are_rounded_to_a_fiftieth_of_a_pixel():
-    assert drawing._compact_path("M 1.23456 -0.00123 \nL 2 3.5 \nz\n") == "M1.23 -0L2 3.5z"
+def test_numbers_in_paths_have_at_most_two_decimals():
     assert not re.search(r' d="[^"]*\d\.\d{3}', example().svg)
 
 
-def test_a_notebook_is_given_the_file():
+def test_a_notebook_displays_the_file():
     picture = example()
     assert picture._repr_svg_() == picture.svg
     assert re.fullmatch(r"<Drawing, \d+ kB>", repr(picture))
@@ -163,15 +143,12 @@ def test_a_summary_is_mean_deviation_and_range():
     assert summary(np.array([1.0, 2.0, 3.0, 6.0]), "~") == "mean ~3.000, std ~1.871, min ~1.000, max ~6.000"
     assert summary([np.nan, 1.0]) == "mean 1.000, std 0.000, min 1.000, max 1.000"
     assert summary([np.inf]) == "nothing"
-
-
-def test_what_cannot_be_seen_is_nothing_unless_the_axis_is_logarithmic():
-    assert "min 0.000, " in summary([9e-4, 1.0])
+    assert "min 0.000, " in summary([9e-4, 1.0])  # too small to be seen
     assert "min 0.001100, " in summary([1.1e-3, 1.0])
     assert "min 0.0009000, " in summary([9e-4, 1.0], log=True)
 
 
-def test_facts_tell_of_everything_that_is_drawn():
+def test_facts_cover_everything_that_is_drawn():
     with Sheet("all kinds", 3.0) as sheet:
         left, right = sheet.figure.subplots(1, 2)
         left.plot([1, 2], [10.0, 30.0], label="a line")
@@ -214,14 +191,14 @@ def test_facts_of_a_logarithmic_axis_keep_small_numbers():
         assert "y mean 0.5000, std 0.5000, min 1.000e-09, max 1.000" in facts_of(sheet.figure)
 
 
-def test_without_matplotlib_the_error_names_the_way_out(monkeypatch):
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # importing it raises ImportError
     with pytest.raises(MissingExtraError, match=r"pictures need matplotlib.* pip install 'minwhisper\[walkthrough\]'"):
         example()
     assert issubclass(MissingExtraError, MinWhisperError)
 
 
-def test_matplotlib_is_imported_only_when_something_is_drawn_and_pyplot_never():
+def test_matplotlib_is_imported_on_first_use_and_pyplot_never():
     code = (
         "import sys, minwhisper.walkthrough.drawings as d; assert 'matplotlib' not in sys.modules;"
         "d.work([1e6, 2e6], [1e6, 1e6]);"

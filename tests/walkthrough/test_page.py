@@ -1,4 +1,4 @@
-"""The page: what is in it, that nothing outside of it is needed, and that it can be read."""
+"""The page: its content, that it needs nothing else, and that it is readable."""
 
 import base64
 import html
@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from contrast import contrast
 from minwhisper.errors import MissingExtraError, WalkthroughError
 from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import LONG_LISTING, page, slug
@@ -21,7 +22,7 @@ for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
 
 ROOT = Path(__file__).parents[2]
 CSS = (files("minwhisper.walkthrough") / "page.css").read_text(encoding="utf-8")
-SOUND = (REFERENCE_FOLDER / CLIP).read_bytes()
+CLIP_BYTES = (REFERENCE_FOLDER / CLIP).read_bytes()
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="576" height="216" viewBox="0 0 576 216"><style>svg{color:#1f2328}'
     "@media (prefers-color-scheme: dark){svg{color:#e6edf3}}</style>"
@@ -34,7 +35,7 @@ def listing(name):
     return f"<!-- source: {name} -->\n```python .noeval\n{source_of(name)}\n```\n"
 
 
-# Everything that a walkthrough can hold, with lines, tables and formulas too wide for a telephone.
+# All kinds of content, with lines, tables and formulas too wide for a phone.
 SAMPLE = rf"""# Sound & text
 
 What this is. <!-- nobody sees this -->
@@ -115,7 +116,7 @@ VOID = {"meta", "link", "img", "br", "hr"}
 
 
 class Reader(HTMLParser):
-    """The elements of a page in order, as (path of tags, attributes, text); it must close what it opens."""
+    """A parser that lists elements as (path of tags, attributes, text), and checks that all are closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -151,11 +152,11 @@ class Reader(HTMLParser):
 
 
 def made(text, pictures=PICTURES):
-    return page(parse(text), pictures, SOUND)
+    return page(parse(text), pictures, CLIP_BYTES)
 
 
 def prose(markdown):
-    """The part of a page that this prose becomes."""
+    """Return the HTML of this prose."""
     text = made(f"# Title\n\nFirst.\n\n{markdown}\n")
     return re.search(r"</figure>\n(.*)\n</main>", text, re.DOTALL)[1].strip()
 
@@ -173,7 +174,7 @@ def reader(text):
 # ------------------------------------------------------------------------------------------ the whole
 
 
-def test_the_page_loads_nothing_from_outside_of_itself(text, reader):
+def test_the_page_loads_nothing(text, reader):
     for element in reader.elements:
         for attribute in ("src", "srcset", "data", "poster", "action"):
             assert element.get(attribute, "data:").startswith("data:"), element
@@ -186,7 +187,7 @@ def test_the_page_loads_nothing_from_outside_of_itself(text, reader):
     assert "http" not in policy["content"]
 
 
-def test_it_has_the_landmarks_that_a_screen_reader_goes_by(reader):
+def test_the_page_has_landmarks_for_screen_readers(reader):
     assert reader.find("html", lang="en")
     assert [element["text"] for element in reader.find("title")] == ["Sound & text"]
     assert [element["text"] for element in reader.find("h1")] == ["Sound & text"]
@@ -195,13 +196,13 @@ def test_it_has_the_landmarks_that_a_screen_reader_goes_by(reader):
     assert reader.find("meta", name="viewport", content="width=device-width, initial-scale=1")
 
 
-def test_a_title_may_hold_anything():
+def test_titles_are_escaped():
     text = made("# 1 < 2 & `</title>`\n")
     assert "<title>1 &lt; 2 &amp; &lt;/title&gt;</title>" in text
     assert '<h1 id="1--2--title">1 &lt; 2 &amp; <code>&lt;/title&gt;</code></h1>' in text
 
 
-def test_ids_are_unique_and_every_link_within_the_page_leads_to_one(reader):
+def test_ids_are_unique_and_internal_links_lead_to_one(reader):
     ids = [element["id"] for element in reader.elements if "id" in element]
     assert len(ids) == len(set(ids))
     targets = [link["href"] for link in reader.find("a") if link["href"].startswith("#")]
@@ -211,7 +212,7 @@ def test_ids_are_unique_and_every_link_within_the_page_leads_to_one(reader):
     assert set(labels) <= set(ids)
 
 
-def test_the_contents_name_every_section(reader):
+def test_the_contents_list_every_section(reader):
     entries = [element for element in reader.find("a") if "li" in element["path"] and "nav" in element["path"]]
     assert [(entry["href"], entry["text"].split()[0]) for entry in entries] == [
         ("#1-the-mel-scale-log_energy-and-n-more", "1."),
@@ -219,16 +220,16 @@ def test_the_contents_name_every_section(reader):
     ]
 
 
-def test_the_sound_stands_behind_the_first_paragraph(text, reader):
+def test_the_audio_player_follows_the_first_paragraph(text, reader):
     (audio,) = reader.find("audio")
     kind, content = audio["src"].split(";base64,")
     assert kind == "data:audio/flac"
-    assert base64.b64decode(content) == SOUND
+    assert base64.b64decode(content) == CLIP_BYTES
     assert text.index("What this is.") < text.index("<audio") < text.index("More of it")
     assert "public domain" in reader.find("figure", class_="clip")[0]["text"]
 
 
-def test_an_introduction_without_a_paragraph_still_gets_the_sound():
+def test_an_introduction_without_a_paragraph_has_a_player():
     assert "<audio" in made("# Title\n\n```python\n1\n```\n")
     assert "<audio" in made("# Title\n")
 
@@ -243,22 +244,22 @@ def test_an_introduction_without_a_paragraph_still_gets_the_sound():
         ("100 %?", "100-"),
     ],
 )
-def test_anchors_are_those_that_github_gives(heading, anchor):
+def test_anchors_are_those_of_github(heading, anchor):
     assert slug(heading.replace("`", ""), set()) == anchor
 
 
-def test_an_anchor_that_is_taken_gets_the_next_number():
+def test_repeated_anchors_are_numbered():
     taken = {"try-this", "try-this-1"}
     assert [slug("Try this", taken) for _ in range(2)] == ["try-this-2", "try-this-3"]
 
 
-def test_headings_of_sections_and_of_prose_are_counted_together(reader):
+def test_anchors_of_sections_and_prose_are_numbered_together(reader):
     found = [element["id"] for element in reader.elements if element["tag"] in ("h1", "h2", "h3")]
     first = "1-the-mel-scale-log_energy-and-n-more"
     assert found == ["sound--text", first, "try-this", "exercise-1-a-window", "2-attention", "try-this-1"]
 
 
-def test_tries_and_exercises_are_boxes_that_end_at_the_next_heading(reader):
+def test_boxes_end_at_the_next_heading(reader):
     tries, (exercise,) = reader.find("section", class_="try"), reader.find("section", class_="exercise")
     assert [box["text"].split()[0] for box in tries] == ["Try", "Try"]
     assert "(20, 201)" in tries[0]["text"]
@@ -271,13 +272,13 @@ def test_tries_and_exercises_are_boxes_that_end_at_the_next_heading(reader):
 # ------------------------------------------------------------------------------------------ code
 
 
-def test_a_listing_says_where_it_is_from_and_is_the_source(reader):
+def test_a_listing_shows_its_file_and_source(reader):
     figure, *_ = reader.find("figure", class_="listing")
     assert figure["text"].startswith("minwhisper/audio/mel.py · scale")
     assert figure["text"].endswith(source_of("audio.mel.scale"))
 
 
-def test_a_long_listing_can_be_folded_and_is_open(reader):
+def test_a_long_listing_can_be_folded(reader):
     assert len(source_of("model.numerics.matmul").splitlines()) < LONG_LISTING
     assert len(source_of("audio.mel.log_mel_spectrogram").splitlines()) < LONG_LISTING
     assert not reader.find("details", class_="listing")
@@ -288,7 +289,7 @@ def test_a_long_listing_can_be_folded_and_is_open(reader):
     assert folded.find("summary")[1]["text"] == "minwhisper/a.py · b"
 
 
-def test_an_output_stands_right_below_its_code_as_it_was_printed(text, reader):
+def test_an_output_follows_its_code_unchanged(text, reader):
     first = reader.find("div", class_="cell")[0]
     assert "<one> &&&&&&&&&&&&&&&&&&&&\ntwo" in first["text"]
     assert '</code></pre><pre class="output"' in text
@@ -297,26 +298,23 @@ def test_an_output_stands_right_below_its_code_as_it_was_printed(text, reader):
     assert len(reader.find("samp")) == 2  # the third cell shows none
 
 
-def test_code_is_highlighted_and_says_the_same(text, reader):
+def test_code_is_highlighted(text, reader):
     assert '<span class="k">for</span>' in text
     code = reader.find("code")
+    blank_first = Reader(made("# T\n\n```python\n\nx\n```\n")).find("div", class_="cell")[0]
+    assert blank_first["text"] == "\nx"
     assert any(element["text"].startswith('for name in ["<one>", "two"]:') for element in code)
 
 
 @pytest.mark.parametrize("fence", ["sh", "", "nonsense", "python .noeval"])
-def test_fences_of_any_language_are_code(fence):
+def test_blocks_of_any_language_are_code(fence):
     assert Reader(prose(f"```{fence}\nif a < b\n```")).find("code")[0]["text"] == "if a < b"
-
-
-def test_blank_lines_at_the_start_of_code_are_kept():
-    cell = Reader(made("# T\n\n```python\n\nx\n```\n")).find("div", class_="cell")[0]
-    assert cell["text"] == "\nx"
 
 
 # ------------------------------------------------------------------------------------------ pictures
 
 
-def test_a_picture_is_inside_the_page_with_its_words_below(reader):
+def test_a_picture_is_embedded_with_its_caption(reader):
     (image,) = reader.find("img")
     kind, content = image["src"].split(";base64,")
     assert kind == "data:image/svg+xml"
@@ -325,12 +323,12 @@ def test_a_picture_is_inside_the_page_with_its_words_below(reader):
     assert [figure["text"] for figure in reader.find("figure", class_="picture")] == ['How "loud" it is']
 
 
-def test_a_picture_that_is_missing_leaves_a_note(reader):
+def test_a_missing_picture_leaves_a_note(reader):
     (note,) = reader.find("p", class_="missing")
     assert note["text"] == "Who looks at whom (picture omitted: matplotlib is not installed)"
 
 
-def test_a_picture_within_prose_is_never_loaded_from_elsewhere():
+def test_a_picture_in_prose_is_embedded_or_dropped():
     assert prose("![a & b](https://example.org/a.png)") == "<p><em>a &amp; b</em></p>"
     assert '<img src="data:image/svg+xml;base64,' in prose("See ![it](minwhisper/walkthrough/pictures/here.svg) here.")
 
@@ -355,24 +353,24 @@ def test_a_picture_within_prose_is_never_loaded_from_elsewhere():
         ("$a$5 and $ b $", "$a$5 and $ b $"),
     ],
 )
-def test_prose_is_markdown_without_raw_html_or_links_to_files(markdown, expected):
+def test_prose_is_markdown_without_html_or_links_to_files(markdown, expected):
     assert prose(markdown) == f"<p>{expected}</p>"
 
 
-def test_blocks_of_html_are_shown_as_text_and_comments_not_at_all():
+def test_html_is_shown_as_text_and_comments_are_dropped():
     assert prose('<div onclick="a()">\nb\n</div>') == "<p>&lt;div onclick=&quot;a()&quot;&gt;\nb\n&lt;/div&gt;</p>"
     assert prose("<!-- a\n\nb -->") == ""
     assert prose("<!-- a --> c <script>b</script>") == "<p>c &lt;script&gt;b&lt;/script&gt;</p>"
 
 
-def test_only_the_script_of_the_page_is_a_script(reader):
+def test_the_text_adds_no_script(reader):
     assert len(reader.find("script")) == 1
     assert not reader.find("b", onclick="alert(1)")
     assert not any(name.startswith("on") for element in reader.elements for name in element if name != "onclick")
     assert not any("onclick" in element for element in reader.elements)
 
 
-def test_a_table_has_a_box_of_its_own_to_scroll_in(reader):
+def test_a_table_scrolls_in_its_own_box(reader):
     (table,) = reader.find("table")
     assert table["path"][-2] == "div"
     assert len(reader.find("div", class_="table")) == 1
@@ -384,7 +382,7 @@ def test_a_table_has_a_box_of_its_own_to_scroll_in(reader):
     ]
 
 
-def test_the_line_that_names_the_files_is_set_apart(reader):
+def test_the_line_of_files_has_its_own_style(reader):
     (where,) = reader.find("p", class_="where")
     assert where["text"] == "In the package: mel.py, layers.py."
 
@@ -393,7 +391,7 @@ def test_the_line_that_names_the_files_is_set_apart(reader):
 
 
 def formula(tex, display=False):
-    """A formula of a page without its wrapping and its original."""
+    """Return the MathML of a formula, without its wrapper."""
     sign = "$$" if display else "$"
     (math,) = re.findall(r"<math.*?</math>", prose(f"{sign}{tex}{sign}"), re.DOTALL)
     element = ElementTree.fromstring(math)
@@ -401,7 +399,7 @@ def formula(tex, display=False):
     return re.sub(r"</?math[^>]*>", "", math).removeprefix("<mrow>").removesuffix("</mrow>")
 
 
-def test_formulas_become_mathml_and_money_stays_money(reader):
+def test_formulas_become_mathml_but_prices_do_not(reader):
     assert [math["display"] for math in reader.find("math")] == [
         *["inline"] * 5,  # one in the contents and in the heading each
         *["block"] * 2,
@@ -438,21 +436,21 @@ def test_formulas_become_mathml_and_money_stays_money(reader):
         ("`a`", "<mi>a</mi>"),
     ],
 )
-def test_a_formula_is_set_as_tex_would(tex, expected):
+def test_a_formula_is_converted_as_in_tex(tex, expected):
     if tex == "`a`":  # GitHub's other way to write one
         assert prose(f"${tex}$") == prose("$a$")
     else:
         assert formula(tex).startswith(expected) or expected in formula(tex)
 
 
-def test_aligned_lines_are_a_table():
+def test_aligned_equations_are_a_table():
     shown = prose("$$\n\\begin{aligned}\na &= b \\\\\nc &= d\n\\end{aligned}\n$$")
     assert shown.startswith('<div class="math"><math')
     assert shown.count("<mtr>") == 2
     assert shown.count('<mtd columnalign="right">') == 2
 
 
-def test_a_fence_of_math_is_a_formula_and_so_are_two_dollars_within_a_line():
+def test_other_notations_of_formulas():
     assert prose("```math\na\n```").startswith('<div class="math"><math')
     assert '<span class="math"><math' in prose("so $$a$$ it is")
 
@@ -460,11 +458,11 @@ def test_a_fence_of_math_is_a_formula_and_so_are_two_dollars_within_a_line():
 @pytest.mark.parametrize(
     "tex", [r"\foo", r"a_", r"\frac{a}", r"a & b", r"\begin{aligned} a", r"\operatorname*{arg\,max}_t"]
 )
-def test_a_formula_that_cannot_be_shown_is_refused_with_its_line(tex):
+def test_an_unsupported_formula_is_an_error_with_its_line(tex):
     with pytest.raises(
         WalkthroughError, match=r"walkthrough\.md, line 6: the formula .* cannot be converted: .+"
     ) as error:
-        page(Walkthrough("Title", (Prose(f"Text\n\n- more\n  and ${tex}$.", 3),), ()), {}, SOUND)
+        page(Walkthrough("Title", (Prose(f"Text\n\n- more\n  and ${tex}$.", 3),), ()), {}, CLIP_BYTES)
     assert f"'{tex}'" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -481,7 +479,7 @@ def test_a_formula_that_cannot_be_shown_is_refused_with_its_line(tex):
         ("latex2mathml.converter", "latex2mathml"),
     ],
 )
-def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch, module, name):
+def test_a_missing_library_is_named_with_its_installation(monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"needs {name}, which is not .*install 'minwhisper\[walkthrough\]'"):
         made(SAMPLE)
@@ -491,32 +489,15 @@ def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch, 
 
 
 def colours(dark):
-    """The colours of the style, by name."""
+    """Return the colours of the style, by name."""
     light, night = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
     found = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light + (night if dark else "")))
     assert set(re.findall(r"--([\w-]+): #", light)) == set(re.findall(r"--([\w-]+): #", night))
     return found
 
 
-def contrast(one, other):
-    """The ratio of the Web Content Accessibility Guidelines, 1 to 21."""
-
-    def luminance(colour):
-        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
-
-    low, high = sorted([luminance(one), luminance(other)])
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_contrast_is_that_of_the_guidelines():
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_every_colour_of_text_can_be_read_wherever_it_stands(dark):
+def test_text_is_readable_on_every_background(dark):
     style = colours(dark)
     writing = [name for name in style if name.startswith("code") or name in ("ink", "muted", "accent")]
     assert len(writing) == 10
@@ -525,8 +506,8 @@ def test_every_colour_of_text_can_be_read_wherever_it_stands(dark):
             assert contrast(style[name], style[ground]) >= 4.5, (name, ground)
 
 
-def test_every_kind_of_word_in_the_package_has_a_colour_or_is_plain():
-    """Plain are names, signs and spaces; a kind that is neither plain nor in the style was forgotten."""
+def test_every_kind_of_code_token_has_a_colour_or_is_plain():
+    """Names, signs and spaces are plain. Any other kind of token needs a colour in the style."""
     code = "\n".join(f"```python\n{path.read_text()}\n```" for path in (ROOT / "minwhisper").glob("*.py"))
     used = set(re.findall(r'<span class="(\w+)">', made(f"# T\n\n{code}\n")))
     coloured = set(re.findall(r"\.(\w+)(?=[^{}]*\{ color)", CSS))
@@ -535,7 +516,7 @@ def test_every_kind_of_word_in_the_package_has_a_colour_or_is_plain():
     assert used <= coloured | plain, used - coloured - plain
 
 
-def test_the_style_follows_the_colour_scheme_of_the_reader(text):
+def test_the_style_follows_the_readers_colour_scheme(text):
     assert "color-scheme: light dark;" in CSS
     assert html.escape('"light dark"', quote=False) in text
 
@@ -543,7 +524,7 @@ def test_the_style_follows_the_colour_scheme_of_the_reader(text):
 # ------------------------------------------------------------------------------------------ the real one
 
 
-def test_the_walkthrough_itself_becomes_a_page_whose_links_lead_somewhere():
+def test_the_links_of_the_real_page_lead_somewhere():
     pictures = {
         path.relative_to(ROOT).as_posix(): path.read_text()
         for path in ROOT.glob("minwhisper/walkthrough/pictures/*.svg")

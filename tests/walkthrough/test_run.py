@@ -1,4 +1,4 @@
-"""The runner, on small texts: what a cell shows, how a failure is told, what the command does."""
+"""The runner and the command, on small texts: outputs, errors, updates, and the page."""
 
 import pytest
 
@@ -29,33 +29,33 @@ def results(text: str, tmp_path, **options):
 DRAW = "from minwhisper.walkthrough.drawing import Drawing\nDrawing('<svg><desc>mean 0.5</desc></svg>', 'mean 0.5')"
 
 
-def test_a_cell_shows_what_it_prints_and_its_last_value(tmp_path):
+def test_an_output_is_what_a_cell_prints_and_its_last_value(tmp_path):
     found = results(
         text_of(fence("print('a')\n1 + 1"), fence("x = 3"), fence("x"), fence("None"), fence("'s'")), tmp_path
     )
     assert [result.output for result in found] == ["a\n2", "", "3", "", "'s'"]
 
 
-def test_cells_share_a_namespace_and_see_no_other(tmp_path):
+def test_cells_share_one_namespace_of_their_own(tmp_path):
     with pytest.raises(WalkthroughError, match="NameError: name 'fence' is not defined"):
         results(text_of(fence("fence")), tmp_path)
     assert results(text_of(fence("def f(): return x"), fence("x = 5\nf()")), tmp_path)[1].output == "5"
 
 
-def test_parameters_are_those_given(tmp_path):
+def test_parameters_replace_those_of_the_text(tmp_path):
     text = text_of(fence("MODEL"))
     assert results(text, tmp_path)[0].output == "'tiny.en'"
     assert results(text, tmp_path, parameters={"MODEL": "base"})[0].output == "'base'"
 
 
-def test_sections_behind_the_last_one_do_not_run(tmp_path):
+def test_sections_after_the_last_do_not_run(tmp_path):
     text = text_of(fence("1")) + "\n## 2. Two\n\n" + fence("1 / 0") + "\n"
     assert len(results(text, tmp_path, last=1)) == 1
     with pytest.raises(WalkthroughError, match="ZeroDivisionError"):
         results(text, tmp_path)
 
 
-def test_an_output_is_held_against_the_text(tmp_path):
+def test_outputs_are_compared_with_the_text(tmp_path):
     found = results(text_of(fence("0.5", "0.5"), fence("0.5", "0.6"), fence("0.5"), fence("x = 0", "0")), tmp_path)
     assert [result.difference for result in found] == [
         None,
@@ -74,7 +74,7 @@ def pictures(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_picture_is_held_against_the_stored_one(tmp_path, pictures):
+def test_pictures_are_compared_with_the_stored_ones(tmp_path, pictures):
     (pictures / "same.svg").write_text("<svg><desc>mean 0.5</desc><g/></svg>")
     (pictures / "other.svg").write_text("<svg><desc>mean 0.7</desc></svg>")
     cells = [fence(DRAW, picture=name) for name in ("same", "other", "missing")]
@@ -89,14 +89,14 @@ def test_a_picture_is_held_against_the_stored_one(tmp_path, pictures):
     ]
 
 
-def test_without_matplotlib_a_picture_is_left_out_and_the_rest_runs(tmp_path):
+def test_without_matplotlib_pictures_are_omitted(tmp_path):
     code = "from minwhisper.errors import MissingExtraError\nprint('before')\nraise MissingExtraError('no matplotlib')"
     found = results(text_of(fence(code, "before", "any"), fence("1", "1")), tmp_path)
     assert [(o.output, o.note, o.difference) for o in found] == [("before", "no matplotlib", None), ("1", "", None)]
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     [
         ("x = 1\ny = x / 0", "line 12, `y = x / 0`: ZeroDivisionError: division by zero"),
         ("x = 1\n1 / 0", "line 12, `1 / 0`: ZeroDivisionError: division by zero"),
@@ -106,10 +106,10 @@ def test_without_matplotlib_a_picture_is_left_out_and_the_rest_runs(tmp_path):
         ("x = 1\n  y = 2", "line 12, `y = 2`: IndentationError"),
     ],
 )
-def test_a_failure_names_section_cell_and_line(tmp_path, code, told):
+def test_an_error_names_section_cell_and_line(tmp_path, code, expected):
     with pytest.raises(WalkthroughError) as caught:
         results(text_of(fence(code)), tmp_path)
-    assert str(caught.value).startswith(f"section 1, cell 1, walkthrough.md {told}")
+    assert str(caught.value).startswith(f"section 1, cell 1, walkthrough.md {expected}")
 
 
 # ------------------------------------------------------------------------------------------ the command
@@ -117,7 +117,7 @@ def test_a_failure_names_section_cell_and_line(tmp_path, code, told):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, pictures):
-    """A checkout whose walkthrough is given by calling this."""
+    """Make a checkout; call the fixture to set its walkthrough."""
     (tmp_path / "pyproject.toml").touch()
     file = tmp_path / "walkthrough.md"
     monkeypatch.setattr(command, "find_walkthrough", lambda: file)
@@ -146,7 +146,7 @@ def test_the_command_shows_prose_code_and_output(here, capsys):
     assert "all outputs match the text" in shown.err
 
 
-def test_a_difference_is_told_and_is_a_failure(here, capsys):
+def test_a_difference_is_reported_with_status_1(here, capsys):
     here(fence("42", "43"))
     assert main(["walkthrough"]) == 1
     shown = capsys.readouterr()
@@ -154,19 +154,19 @@ def test_a_difference_is_told_and_is_a_failure(here, capsys):
     assert "section 1, cell 1, line 11: expected '43', got '42'" in shown.err
 
 
-def test_a_stale_listing_is_told_and_is_a_failure(here, capsys):
+def test_a_stale_listing_is_reported_with_status_1(here, capsys):
     here("<!-- source: audio.mel.scale -->\n```python .noeval\nno\n```")
     assert main(["walkthrough"]) == 1
     assert "line 12: the listing of audio.mel.scale differs from the source" in capsys.readouterr().err
 
 
-def test_a_failing_cell_ends_it_with_one_line(here, capsys):
+def test_a_failing_cell_ends_the_run_with_status_2(here, capsys):
     here(fence("1 / 0"))
     assert main(["walkthrough"]) == 2
     assert capsys.readouterr().err.startswith("minwhisper: section 1, cell 1, walkthrough.md line 11, `1 / 0`")
 
 
-def test_one_section_is_shown_alone_and_those_before_it_run(here, capsys):
+def test_with_section_the_earlier_ones_run_unseen(here, capsys):
     here(fence("x = 1\nprint('first')", "first"), TWO, fence("x + 1", "2"), "## 3. Three", fence("1 / 0"))
     assert main(["walkthrough", "--section", "2"]) == 0
     shown = capsys.readouterr().out
@@ -175,7 +175,7 @@ def test_one_section_is_shown_alone_and_those_before_it_run(here, capsys):
     assert "1. One" not in shown
 
 
-def test_another_model_is_run_and_not_compared(here, capsys):
+def test_outputs_of_another_model_are_not_compared(here, capsys):
     here(fence("MODEL", "'tiny.en'"))
     assert main(["walkthrough", "--model", "base"]) == 0
     shown = capsys.readouterr()
@@ -183,7 +183,7 @@ def test_another_model_is_run_and_not_compared(here, capsys):
     assert "outputs not compared: the text shows those of tiny.en" in shown.err
 
 
-def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
+def test_update_rewrites_only_what_differs(here, pictures, capsys):
     varies = fence("print('took ≈ 1 s')", "took ≈ 2 s")
     listing = "<!-- source: audio.mel.scale -->\n```python .noeval\nno\n```"
     file = here("Prose.", fence("0.5", "0.6"), varies, fence("1"), listing, fence(DRAW, picture="new"))
@@ -201,7 +201,7 @@ def test_update_rewrites_what_changed_and_nothing_else(here, pictures, capsys):
     assert "all outputs match" in capsys.readouterr().err
 
 
-def test_update_leaves_everything_alone_if_a_cell_fails(here, pictures):
+def test_update_changes_nothing_if_a_cell_fails(here, pictures):
     file = here(fence("0.5", "0.6"), fence(DRAW, picture="new"), fence("1 / 0"))
     before = file.read_text()
     assert main(["walkthrough", "--update"]) == 2
@@ -209,7 +209,7 @@ def test_update_leaves_everything_alone_if_a_cell_fails(here, pictures):
     assert list(pictures.iterdir()) == []
 
 
-def test_update_asks_for_a_link_where_there_is_none(here, capsys):
+def test_update_rejects_a_picture_without_a_link(here, capsys):
     file = here(fence("0.5", "0.6"), fence(DRAW))
     before = file.read_text()
     assert main(["walkthrough", "--update"]) == 2
@@ -218,7 +218,7 @@ def test_update_asks_for_a_link_where_there_is_none(here, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--section", "2"], "--section 2: expected a section from 1 to 1"),
         (["--section", "0"], "--section 0: expected a section from 1 to 1"),
@@ -232,22 +232,22 @@ def test_update_asks_for_a_link_where_there_is_none(here, capsys):
         (["--model", "small"], "--model small: expected tiny.en or base"),
     ],
 )
-def test_bad_options_are_refused_before_anything_runs(here, arguments, told, capsys):
+def test_invalid_options_are_rejected_before_anything_runs(here, arguments, expected, capsys):
     here(fence("print('ran')"))
     assert main(["walkthrough", *arguments]) == 2
     shown = capsys.readouterr()
-    assert told in shown.err
+    assert expected in shown.err
     assert "ran" not in shown.out
 
 
-def test_an_installed_copy_is_not_rewritten(here, capsys):
+def test_an_installed_copy_is_not_updated(here, capsys):
     file = here(fence("0.5", "0.6"))
     (file.parent / "pyproject.toml").unlink()
     assert main(["walkthrough", "--update"]) == 2
     assert "is an installed copy" in capsys.readouterr().err
 
 
-def test_the_page_has_what_came_out(here, pictures, tmp_path, capsys):
+def test_the_page_shows_the_new_outputs(here, pictures, tmp_path, capsys):
     here(fence("print('fresh', 0.123)", "stale"), fence(DRAW, picture="new"))
     page = tmp_path / "page.html"
     assert main(["walkthrough", "--html", str(page)]) == 1  # the output differs
@@ -258,7 +258,7 @@ def test_the_page_has_what_came_out(here, pictures, tmp_path, capsys):
     assert f"wrote {page}" in capsys.readouterr().err
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(here, tmp_path, monkeypatch, capsys):
+def test_a_page_that_cannot_be_written_keeps_the_old_one(here, tmp_path, monkeypatch, capsys):
     here(fence("1", "1"))
     page = tmp_path / "page.html"
     page.write_text("old")
@@ -277,7 +277,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(here, tmp_path, monkey
     ]
 
 
-def test_without_the_libraries_of_the_page_nothing_runs(here, monkeypatch, capsys):
+def test_without_the_pages_libraries_nothing_runs(here, monkeypatch, capsys):
     here(fence("print('ran')"))
 
     def missing():
@@ -290,7 +290,7 @@ def test_without_the_libraries_of_the_page_nothing_runs(here, monkeypatch, capsy
     assert "ran" not in shown.out
 
 
-def test_colours_are_for_terminals(here, monkeypatch, capsys):
+def test_colours_are_used_only_on_terminals(here, monkeypatch, capsys):
     here(fence("1", "1"))
     main(["walkthrough"])
     assert "\033[" not in capsys.readouterr().out

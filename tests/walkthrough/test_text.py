@@ -1,4 +1,4 @@
-"""The walkthrough's Markdown becomes parts and is the same Markdown again."""
+"""The walkthrough's Markdown is parsed into parts and written back unchanged."""
 
 import inspect
 
@@ -82,37 +82,31 @@ def parsed():
     return parse(TEXT)
 
 
-def test_a_text_has_a_head_a_title_and_sections(parsed):
-    assert parsed.head == "<!-- a head -->"
-    assert parsed.title == "A title"
+def test_a_text_has_a_title_and_sections_of_parts(parsed):
+    assert (parsed.head, parsed.title) == ("<!-- a head -->", "A title")
     assert [(section.number, section.title) for section in parsed.sections] == [
         (1, "First things"),
         (2, "Second things"),
     ]
-
-
-def test_parts_come_in_order(parsed):
     assert [type(part) for part in parsed.introduction] == [Prose, Cell]
     assert [type(part) for part in parsed.sections[0].parts] == [Prose, Listing, Cell, Prose]
     assert [type(part) for part in parsed.sections[1].parts] == [Cell, Prose]
+    assert [cell.code for cell in parsed.cells()] == ["x = 1", "print(x)\n\nx", "y = 2"]
 
 
-def test_a_cell_has_its_output_and_its_picture(parsed):
-    cell = parsed.sections[0].parts[2]
+def test_a_cell_has_the_output_and_the_picture_that_follow_it(parsed):
+    before, listing, cell, after = parsed.sections[0].parts
     assert cell.code == "print(x)\n\nx"
     assert cell.output == "1\n1"
     assert cell.picture == PictureLink("A picture of [one](x)", "minwhisper/walkthrough/pictures/one.svg")
     assert parsed.introduction[1] == Cell("x = 1", line=8)
     assert parsed.sections[1].parts[0].output == ""
+    assert "no output, since" in before.text
+    assert "two.svg" in after.text
+    assert (listing.file, listing.name) == ("minwhisper/model/layers.py", "softmax")
 
 
-def test_only_what_is_right_behind_a_cell_is_its_own(parsed):
-    prose = parsed.sections[0].parts
-    assert "no output, since" in prose[0].text
-    assert "two.svg" in prose[3].text
-
-
-def test_lines_are_those_of_the_file(parsed):
+def test_parts_know_their_line_numbers(parsed):
     lines = TEXT.splitlines()
     for part in parsed.parts():
         first = part.text if isinstance(part, Prose) else part.code
@@ -121,27 +115,23 @@ def test_lines_are_those_of_the_file(parsed):
         assert lines[section.line - 1] == f"## {section.number}. {section.title}"
 
 
-def test_cells_are_found_wherever_they_are(parsed):
-    assert [cell.code for cell in parsed.cells()] == ["x = 1", "print(x)\n\nx", "y = 2"]
-
-
 def test_writing_gives_the_text_back(parsed):
     assert write(parsed) == TEXT
     assert parse(write(parsed)) == parsed
 
 
-def test_a_section_in_a_fence_is_none():
+def test_a_heading_in_a_code_block_starts_no_section():
     text = "# T\n\n````md\n## 1. One\n```\n## 2. Two\n````\n"
     assert parse(text).sections == ()
     assert write(parse(text)) == text
 
 
-def test_the_last_line_may_be_a_section():
+def test_a_section_may_be_empty():
     assert parse("# T\n\n## 1. Empty").sections == (Section(1, "Empty", (), 3),)
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("", "walkthrough.md: expected a title"),
         ("no title\n", "walkthrough.md: expected a title"),
@@ -152,13 +142,13 @@ def test_the_last_line_may_be_a_section():
         ("# T\n\n<!-- source: model.layers.gelu -->", "walkthrough.md, line 4: expected '```python .noeval'"),
     ],
 )
-def test_what_is_not_as_it_should_be_is_named_with_its_line(text, complaint):
+def test_a_wrong_structure_is_an_error_with_its_line(text, message):
     with pytest.raises(WalkthroughError) as caught:
         parse(text)
-    assert str(caught.value).startswith(complaint)
+    assert str(caught.value).startswith(message)
 
 
-def test_sources_are_those_of_the_package():
+def test_source_of_returns_functions_methods_and_classes():
     assert source_of("model.layers.softmax") == inspect.getsource(layers.softmax).rstrip("\n")
     assert source_of("model.decoder.Cache.reorder").startswith("def reorder(")  # not indented
     assert '"""' in source_of("model.decoder.Cache.reorder")
@@ -175,7 +165,7 @@ def test_sources_are_those_of_the_package():
         "audio.mel_stream.Spectrogram.x",
     ],
 )
-def test_a_source_that_is_none_is_named(name):
+def test_an_unknown_source_is_an_error(name):
     with pytest.raises(WalkthroughError, match=name):
         source_of(name)
 

@@ -1,4 +1,4 @@
-"""The walkthrough itself: all of it runs and shows what it says, and leads to the code and back."""
+"""The walkthrough itself: its cells run and give the outputs in the text, and it links to the code."""
 
 import ast
 import re
@@ -28,16 +28,16 @@ def prose(section) -> str:
 
 
 @pytest.fixture(scope="module")
-def results(tiny_en, base):  # for their skips
+def results(tiny_en, base):  # skips without these models
     return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
 
 
-def test_every_cell_runs_and_shows_what_the_text_says(results):
+def test_every_cell_gives_the_output_in_the_text(results):
     assert len(results) == len(list(WALKTHROUGH.cells())) > 50
     assert [result.difference for result in results if result.difference] == []
 
 
-def test_any_wrong_digit_would_be_found(results):
+def test_any_wrong_digit_is_found(results):
     tried = 0
     for result in results:
         shown = result.output
@@ -58,7 +58,7 @@ def test_every_picture_is_drawn(results):
     assert [result.note for result in results if result.note] == []
 
 
-def test_listings_are_what_the_package_has():
+def test_listings_are_the_package_source():
     assert stale_listings(WALKTHROUGH) == []
     listings = [part for section in SECTIONS for part in section.parts if isinstance(part, Listing)]
     assert len(listings) >= len(SECTIONS)
@@ -67,13 +67,13 @@ def test_listings_are_what_the_package_has():
     assert stale_listings(replace(WALKTHROUGH, sections=sections)) == [spoiled]
 
 
-def test_code_and_outputs_fit_the_width_of_a_page():
+def test_code_and_outputs_fit_the_page():
     for cell in WALKTHROUGH.cells():
         for line in (*cell.code.splitlines(), *cell.output.splitlines()):
             assert len(line) <= 88, line
 
 
-def test_the_text_comes_with_the_package():
+def test_the_text_is_part_of_the_package():
     assert find_walkthrough().read_text("utf-8") == TEXT
 
 
@@ -82,7 +82,7 @@ def test_writing_the_text_changes_nothing():
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
-def test_a_section_has_all_it_should(section):
+def test_a_section_is_complete(section):
     text = prose(section)
     assert text.startswith("*In the package: ")
     assert "### Try this" in text
@@ -91,7 +91,7 @@ def test_a_section_has_all_it_should(section):
     assert any(isinstance(part, Cell) and part.output for part in section.parts)
 
 
-def test_pictures_are_all_there_small_and_used():
+def test_pictures_are_stored_small_and_linked():
     folder = ROOT / "minwhisper" / "walkthrough" / "pictures"
     linked = [cell.picture for cell in WALKTHROUGH.cells() if cell.picture]
     assert sorted(ROOT / picture.path for picture in linked) == stored_pictures()
@@ -108,7 +108,7 @@ def test_the_picture_in_the_readme_is_up_to_date(tiny_en):
     assert first_difference(Drawing.from_svg(stored.read_text("utf-8")).facts, draw_overview().facts) is None
 
 
-def test_chapters_name_their_sections_and_sections_their_modules():
+def test_modules_and_sections_refer_to_each_other():
     named = {}
     for section in SECTIONS:
         for name in MENTIONED.findall(prose(section).split("\n\n")[0]):
@@ -121,14 +121,14 @@ def test_chapters_name_their_sections_and_sections_their_modules():
     assert says == named
 
 
-def test_exercises_stand_in_their_sections():
+def test_exercises_are_in_their_sections():
     for exercise in EXERCISES:
         assert f"### Exercise {exercise.number}: " in prose(SECTIONS[exercise.section - 1])
         assert f"minwhisper exercise {exercise.number}" in prose(SECTIONS[exercise.section - 1])
     assert len(re.findall(r"^### Exercise", TEXT, re.M)) == len(EXERCISES)
 
 
-def test_files_that_are_linked_exist():
+def test_linked_files_exist():
     targets = re.findall(r"\]\((?!https://)([^)#]+)\)", TEXT)
     assert targets
     assert [target for target in targets if not (ROOT / target).is_file()] == []
