@@ -11,14 +11,15 @@ from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_arra
 TASK = """\
 Write log_mel_spectrogram(samples, filters) -> mel, with nothing but NumPy.
 
-samples (N,) float32 is sound at 16 kHz; filters (80, 201) holds, a row each mel bin, the weights of the 201
-frequencies. The result is (80, N // 160), what minwhisper.log_mel_spectrogram gives:
-- Mirror 200 samples outwards at both ends, without repeating the end sample.
-- Cut frames of 400 samples, one each 160. Leave out the last, the one that is centred behind the end.
-- Multiply each by the periodic Hann window, 0.5 - 0.5 cos(2 pi n / 400), and take its Fourier transform (np.fft.rfft).
-- Square the absolute values, pool them with the filters, raise what is below 1e-10 to it, take log10.
-- Raise what lies more than 8 below the largest of the whole result, add 4, divide by 4.
-Float32 or float64, as you like: 0.001 is near enough."""
+samples (N,) float32 is audio at 16 kHz. filters (80, 201) contains the weights of the 201 frequencies, one row per mel
+bin. The result is (80, N // 160), the same as minwhisper.log_mel_spectrogram returns:
+- Mirror 200 samples at both ends, without repeating the end samples.
+- Split them into frames of 400 samples, one every 160. Leave out the last one, which is centred on the end.
+- Multiply each frame by the periodic Hann window, 0.5 - 0.5 cos(2 pi n / 400), and take its Fourier transform
+  (np.fft.rfft).
+- Square the absolute values, pool them with the filters, raise values below 1e-10 to 1e-10, take log10.
+- Raise values more than 8 below the maximum of the whole result to that level, add 4, divide by 4.
+Use float32 or float64; an error of 0.001 is allowed."""
 
 SKELETON = '''\
 import numpy as np
@@ -31,56 +32,57 @@ def log_mel_spectrogram(samples, filters):
 
 MISTAKES = {
     "symmetric window": (
-        "These are the numbers of a symmetric Hann window, as np.hanning(400) gives. Its last sample is a zero that "
-        "belongs to the next period: divide by 400, not by 399, or take np.hanning(401)[:-1]."
+        "The values are those of a symmetric Hann window, as np.hanning(400) returns. Its last sample is 0, which "
+        "belongs to the next period. Divide by 400, not by 399, or use np.hanning(401)[:-1]."
     ),
-    "no window": "The frames are not multiplied by the Hann window: their ends click, and each frequency smears.",
-    "Hamming window": "That is a Hamming window, 0.54 - 0.46 cos; Hann is 0.5 - 0.5 cos, and is 0 at the start.",
+    "no window": "The frames are not multiplied by the Hann window, so their ends jump and each frequency smears.",
+    "Hamming window": "The window is a Hamming window, 0.54 - 0.46 cos. Hann is 0.5 - 0.5 cos and starts at 0.",
     "not centred": (
-        "The first frame starts at sample 0. It should be centred on it: mirror 200 samples outwards at both ends "
-        "before you cut frames."
+        "The first frame starts at sample 0. It should be centred on it: mirror 200 samples at both ends before you "
+        "split the samples into frames."
     ),
-    "zeros outside": "The sound is continued with zeros at its ends. Mirror it: np.pad(samples, 200, mode='reflect').",
+    "zeros outside": "The audio is padded with zeros at its ends. Mirror it: np.pad(samples, 200, mode='reflect').",
     "end sample repeated": (
-        "The mirror stands behind the end sample and so repeats it (NumPy's mode 'symmetric'). It stands on it: "
-        "… 3 2 1 0 1 2 3 …, mode 'reflect'."
+        "The mirrored audio repeats the end sample, as NumPy's mode 'symmetric' does. Use mode 'reflect': "
+        "… 3 2 1 0 1 2 3 …"
     ),
-    "ends held": "The end samples are held (mode 'edge'). Mirror the sound: np.pad(samples, 200, mode='reflect').",
-    "last frame kept": "One frame too many: the last is centred behind the last sample, and Whisper leaves it out.",
-    "first frame left out": "The first frame is left out in place of the last: each column is 10 ms early.",
-    "frames end to end": "The frames start 400 samples apart, so they do not overlap. A new one starts each 160.",
+    "ends held": "The audio is padded with its end samples. Mirror it: np.pad(samples, 200, mode='reflect').",
+    "last frame kept": "One frame too many: the last one is centred on the end of the audio. Leave it out.",
+    "first frame left out": "The first frame is left out instead of the last, so each column is 10 ms early.",
+    "frames end to end": "The frames start 400 samples apart and do not overlap. Start one every 160 samples.",
     "magnitude": "The absolute values are not squared: energy is |X|², real² + imaginary².",
-    "real part only": "Only the real part is squared, so that it matters where a wave starts. Take real² + imaginary².",
+    "real part only": "Only the real part is squared, so the result depends on the phase. Use real² + imaginary².",
     "divided by 400": (
-        "The energy is divided by 400, as norm='ortho' does: every number is too low by the same. Whisper leaves "
-        "the transform as it is."
+        "The energy is divided by 400, as with norm='ortho', so every value is too low by the same amount. Whisper "
+        "does not scale the transform."
     ),
     "divided by 160000": (
-        "The transform is divided by 400 (norm='forward'), so the energy by 160,000. Whisper leaves it as it is."
+        "The transform is divided by 400, as with norm='forward', so the energy by 160,000. Whisper does not scale the "
+        "transform."
     ),
-    "log before pooling": "The logarithm comes after the filters: energies are pooled, not their logarithms.",
-    "natural logarithm": "np.log is the natural logarithm. Powers of ten are meant: np.log10.",
-    "decibels": "These are decibels, 10 log10(energy). Leave out the 10: clamp and scaling expect powers of ten.",
+    "log before pooling": "The logarithm comes before the filters. Pool the energies, then take the logarithm.",
+    "natural logarithm": "np.log is the natural logarithm. Use np.log10, the logarithm to base 10.",
+    "decibels": "The values are decibels, 10 log10(energy). Omit the 10: clamp and scaling expect powers of ten.",
     "no floor": (
-        "The logarithm of zero is -inf: silence has no energy at all. Raise the energies to 1e-10 before it, with "
+        "The logarithm of zero is -inf: digital silence has an energy of 0. Raise the energies to 1e-10 first, with "
         "np.maximum."
     ),
     "floor added": "1e-10 is added to every energy. It is a floor: np.maximum(energy, 1e-10).",
     "no clamp": (
-        "Nothing is clamped. Raise everything to the largest number minus 8, before you add 4 and divide by 4. (With "
-        "80, as for decibels, or after the scaling, the clamp has no effect.)"
+        "Nothing is clamped. Raise everything to the maximum minus 8, before you add 4 and divide by 4. (With 80, as "
+        "for decibels, or after the scaling, the clamp has no effect.)"
     ),
-    "clamp by frame": "The clamp is measured from the largest number of each frame. It is one for the whole sound.",
-    "clamp by bin": "The clamp is measured from the largest number of each mel bin. It is one for the whole sound.",
-    "fixed clamp": "The clamp is at -8. It is at the largest number of the sound minus 8.",
+    "clamp by frame": "The clamp is relative to the maximum of each frame. Use the maximum of the whole result.",
+    "clamp by bin": "The clamp is relative to the maximum of each mel bin. Use the maximum of the whole result.",
+    "fixed clamp": "The clamp is at -8. It should be at the maximum minus 8.",
     "not scaled": "The last step is missing: add 4, then divide by 4.",
-    "scaled in the wrong order": "That is x / 4 + 4. Add 4 first, then divide by 4.",
-    "transposed": "The result is (frames, bins). Its transpose is wanted: a row each mel bin, a column each frame.",
+    "scaled in the wrong order": "The scaling is x / 4 + 4. Add 4 first, then divide by 4.",
+    "transposed": "The result is (frames, bins). Return its transpose: one row per mel bin, one column per frame.",
 }
 
 
 def solution(samples: Any, filters: Any, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
-    """Sound (N,) and filters (80, 201) -> (80, N // 160), with these mistakes."""
+    """Compute the spectrogram with these mistakes: samples (N,), filters (80, 201) -> (80, N // 160)."""
     modes = {"end sample repeated": "symmetric", "zeros outside": "constant", "ends held": "edge"}
     mode: Any = next((modes[name] for name in modes if name in mistakes), "reflect")
     padded = np.pad(samples.astype(np.float64), 0 if "not centred" in mistakes else 200, mode=mode)
@@ -126,7 +128,7 @@ def _log(energy: Any, mistakes: frozenset[str]) -> Any:
 
 
 def synthetic_audio(length: int, level: float = 1.0) -> Any:
-    """Sound with what the mistakes need to show: (N,) float32, loud at first and quiet later, and noise below."""
+    """Return audio that reveals each mistake: (N,) float32, tones that are loud first and quiet later, and noise."""
     rng = np.random.default_rng(length)
     seconds = np.arange(length) / 16000
     tones = np.cos(2 * np.pi * 440 * seconds) + 0.5 * np.cos(2 * np.pi * (700 + 3000 * seconds) * seconds + 1)
@@ -135,9 +137,9 @@ def synthetic_audio(length: int, level: float = 1.0) -> Any:
     return (level * fading * (0.3 * tones + 1e-4 * noise)).astype(np.float32)
 
 
-def _call_with(sound: Any, filters: Any) -> Any:
+def _call_with(samples: Any, filters: Any) -> Any:
     def run(function: Answer) -> Results:
-        return [("the result", as_real_array(function(sound.copy(), filters.copy())))]
+        return [("the result", as_real_array(function(samples.copy(), filters.copy())))]
 
     return run
 
@@ -154,30 +156,30 @@ EXERCISE = Exercise(
     tolerance=1e-3,
     cases=(
         Case(
-            "half a second of sound",
+            "half a second of audio",
             _call_with(synthetic_audio(8000), mel_filters(80)),
-            "Go through the task line by line, and compare with section 2: mirror, frames, window, transform, square, "
-            "filters, log10, clamp, scale. Where only the first and last columns are off, it is the mirror.",
+            "Go through the task line by line and compare with section 2: mirror, frames, window, transform, square, "
+            "filters, log10, clamp, scale. If only the first and last columns are wrong, the mirroring is.",
         ),
         Case(
-            "5,037 samples, no multiple of 160",
+            "5,037 samples, not a multiple of 160",
             _call_with(synthetic_audio(5037), mel_filters(80)),
-            "There are N // 160 frames: 31 here. The rest of 77 samples begins no frame of its own.",
+            "There are N // 160 frames, here 31. The remaining 77 samples do not get a frame.",
         ),
         Case(
-            "other filters than Whisper's",
+            "filters other than Whisper's",
             _call_with(synthetic_audio(4000), mel_filters(80)[::-1].copy()),
-            "Pool with the filters that are given, not with others.",
+            "Pool with the filters that are given as an argument.",
         ),
         Case(
             "digital silence",
             _call_with(np.zeros(3200, np.float32), mel_filters(80)),
-            "In silence every energy is 0 and becomes 1e-10, its logarithm -10, and the result -1.5 everywhere.",
+            "In digital silence every energy is 0 and becomes 1e-10, so the result is -1.5 everywhere.",
         ),
         Case(
-            "sound that is hardly there",
+            "very quiet audio",
             _call_with(synthetic_audio(3200, 3e-6), mel_filters(80)),
-            "The floor is 1e-10, and it belongs to the energies in the mel bins: after the filters, before log10.",
+            "The floor of 1e-10 applies to the energies in the mel bins: after the filters, before log10.",
         ),
     ),
 )

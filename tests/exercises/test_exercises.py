@@ -210,10 +210,10 @@ WRONG = {
     "mel: no eps": (MEL, [("np.maximum(mel, 1e-10)", "mel")], "logarithm of zero"),
     "mel: another eps": (MEL, [("1e-10", "1e-8")], "every energy is 0 and becomes 1e-10"),
     "mel: 80 dB": (MEL, [("- 8.0", "- 80.0")], "has no effect"),
-    "mel: axis": (MEL, [("log.max()", "log.max(axis=0)")], "one for the whole sound"),
+    "mel: axis": (MEL, [("log.max()", "log.max(axis=0)")], "maximum of the whole result"),
     "mel: scale": (MEL, [("(log + 4.0) / 4.0", "log")], "add 4, then divide by 4"),
     "mel: extra frame": (MEL, [("len(samples) // HOP)", "len(samples) // HOP + 1)")], "One frame too many"),
-    "mel: ceil": (MEL, [("len(samples) // HOP", "-(-len(samples) // HOP)")], "no multiple of 160"),
+    "mel: ceil": (MEL, [("len(samples) // HOP", "-(-len(samples) // HOP)")], "not a multiple of 160"),
     "mel: own filters": (MEL, [("filters @", "FILTERS @"), ("HOP, L", "from minwhisper.audio.mel import mel_filters\n"
                                 "FILTERS = mel_filters(80)\nHOP, L")], "filters that are given"),
     "mel: in place": (MEL, [("    window =", "    samples *= 2\n    window =")], "modifies its argument samples"),
