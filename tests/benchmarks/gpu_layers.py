@@ -172,7 +172,7 @@ class Setting:
             """Compute the readable layer: keys and values (R or 1, 2, T, D) -> (R, D)."""
             wide = np.broadcast_to(keys_values.astype(np.float32), (ROWS, *keys_values.shape[1:]))
             keys, values = (readable.split_heads(wide[:, number], heads) for number in (0, 1))
-            found = readable.attend(readable.split_heads(queries[:, None], heads), keys.swapaxes(2, 3), values)
+            found, _ = readable.attend(readable.split_heads(queries[:, None], heads), keys.swapaxes(2, 3), values)
             return readable.merge_heads(found)[:, 0]
 
         def self_attention() -> tuple[Any, Any]:

@@ -71,7 +71,7 @@ class NumPyKernels:
             its = _of(x)[: rows.shape[1]]
             if norm is not None:
                 its = layers.layer_norm(its, _of(norm.weight), _of(norm.bias))
-            out = layers.linear(its, _of(weight), None if bias is None else _of(bias))
+            out = layers.linear(its, _of(weight), 0.0 if bias is None else _of(bias))
             out = layers.gelu(out) if gelu else out
             return out if residual is None else out + _of(residual)[: len(out)]
 
