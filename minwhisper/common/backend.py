@@ -1,8 +1,8 @@
-"""Which array library an array belongs to, and how arrays come to a device and back.
+"""Arrays on a device: their library, and how they are moved.
 
-Every layer asks its own arguments for ``xp``, the library to compute with: NumPy for an array on the CPU, CuPy for
-one on a GPU. There is no global switch, so a CPU model and a GPU model live in one process, and there is one
-function each way, :func:`to_device` and :func:`to_numpy`, by which numbers cross between the two.
+The functions of ``model/numerics.py`` ask their arguments for ``xp``, the library to compute with: NumPy for an array on
+the CPU, CuPy for one on a GPU. There is no global switch, so models on a CPU and on GPUs can be used in one process.
+Arrays move between the two by :func:`to_device` and :func:`to_numpy` alone.
 
 Walkthrough: section 14.
 """
@@ -24,42 +24,42 @@ Array3D: TypeAlias = np.ndarray[tuple[int, int, int], Any]
 
 
 def array_module(*arrays: Array) -> ModuleType:
-    """The library that computes on these arrays, by convention called ``xp``.
+    """Return the library of these arrays, NumPy or CuPy, by convention called ``xp``.
 
     >>> array_module(np.zeros(3)).__name__
     'numpy'
     """
     for array in arrays:
         if not isinstance(array, np.ndarray | np.generic):
-            # cupy.ndarray lives in the module "cupy" or below it: the first word names the library.
+            # cupy.ndarray is defined in the module "cupy" or below it: the first part of its name is the library.
             return sys.modules[type(array).__module__.partition(".")[0]]
     return np
 
 
 def to_numpy(array: Array) -> Array:
-    """The array as a NumPy array: itself if it is one, downloaded if it is on a GPU."""
-    if isinstance(array, np.ndarray | np.generic):  # a reduction gives a scalar of NumPy's
+    """Return a NumPy array unchanged, and download an array that is on a GPU."""
+    if isinstance(array, np.ndarray | np.generic):  # a reduction returns a NumPy scalar
         return np.asarray(array)
-    return array.get()  # CuPy's way down
+    return array.get()  # CuPy
 
 
 def to_device(array: Array, device: str) -> Array:
-    """The array on a device named as :func:`~minwhisper.fast.devices.resolve_device` returns it.
+    """Move an array to a device, named as :func:`~minwhisper.fast.devices.resolve_device` returns it.
 
-    An array that is there already is returned as it is, never copied.
+    An array that is already on the device is returned unchanged, never copied.
     """
     if device == "cpu":
         return to_numpy(array)
     import cupy
 
-    # CuPy would keep columns in order where they lie so, and the kernels read rows.
+    # CuPy would keep an array in column-major order, but the kernels read row-major arrays.
     rows = np.ascontiguousarray(array) if isinstance(array, np.ndarray) and array.ndim else array
     with on_device(device):
         return cupy.asarray(rows)
 
 
 def pinned(size: int, dtype: Any, like: Array) -> Array:
-    """Return an array (size,) in memory of this side from which a GPU, that of ``like``, can copy by itself."""
+    """Allocate an array (size,) in pinned host memory, which the GPU of ``like`` can copy from by itself."""
     if isinstance(like, np.ndarray):
         return np.empty(size, dtype)
     import cupy
@@ -69,9 +69,9 @@ def pinned(size: int, dtype: Any, like: Array) -> Array:
 
 
 def send(here: Array, there: Array) -> Any:
-    """Copy pinned memory to an array on a GPU, in the order of CuPy's current stream.
+    """Copy pinned memory to an array on a GPU, in CuPy's current stream.
 
-    Until the event that is returned has happened, ``here`` has to stay as it is. Of NumPy's arrays it is a plain copy.
+    ``here`` must not change until the returned event has happened. Between NumPy arrays it is a plain copy.
     """
     if isinstance(there, np.ndarray):
         there[...] = here
@@ -79,32 +79,32 @@ def send(here: Array, there: Array) -> Any:
     import cupy
 
     stream = cupy.cuda.get_current_stream()
-    there.set(here, stream=stream)  # CuPy's
+    there.set(here, stream=stream)  # CuPy
     return stream.record(cupy.cuda.Event(disable_timing=True))
 
 
 def address(array: Array) -> int:
-    """Return where an array begins in the memory of its device, as kernels see it."""
+    """Return the address of an array in the memory of its device, as kernels need it."""
     if isinstance(array, np.ndarray):
         return int(array.ctypes.data)
-    return int(array.data.ptr)  # CuPy's
+    return int(array.data.ptr)  # CuPy
 
 
 def reserve(size: int, device: str) -> None:
-    """Have CuPy's pool take so many bytes of a GPU in one piece, and cut from it what is made next.
+    """Let CuPy's pool allocate ``size`` bytes of GPU memory in one piece, for the arrays that follow.
 
-    The driver gives out pages of 2 MiB: of many arrays that are taken one by one, each wastes the rest of its last.
+    The driver allocates pages of 2 MiB, so arrays that are allocated one by one each waste part of their last page.
     """
     if device == "cpu":
         return
     import cupy
 
-    with on_device(device), suppress(cupy.cuda.memory.OutOfMemoryError):  # where that is too much, piece by piece
+    with on_device(device), suppress(cupy.cuda.memory.OutOfMemoryError):  # if it does not fit, piece by piece
         cupy.empty(size, "uint8")
 
 
 def synchronize(device: str) -> None:
-    """Wait until all is on the GPU that was sent, and give back the memory on this side that it was sent from."""
+    """Wait until all copies to the GPU are done, and free the host memory that they came from."""
     if device == "cpu":
         return
     import cupy
@@ -115,24 +115,24 @@ def synchronize(device: str) -> None:
 
 
 def device_of(array: Array) -> str:
-    """Where an array is: ``"cpu"``, ``"cuda:0"``, ``"cuda:1"`` and so on."""
+    """Return the device of an array: ``"cpu"``, ``"cuda:0"``, ``"cuda:1"`` and so on."""
     return "cpu" if isinstance(array, np.ndarray | np.generic) else f"cuda:{array.device.id}"
 
 
 def asarray_like(values: Any, like: Array) -> Array:
-    """Values, in a list or an array, as an array on the device of another."""
+    """Return values, a list or an array, as an array on the device of ``like``."""
     return to_device(values if hasattr(values, "dtype") else np.asarray(values), device_of(like))
 
 
 def device_constant(values: tuple[int, ...], like: Array) -> Array:
-    """Numbers that never change, to index an array with on its own device: sent there once and remembered."""
+    """Return constant indices as an array on the device of ``like``; they are sent there once and cached."""
     return _device_constant(values, device_of(like))
 
 
 @lru_cache(maxsize=64)
 def _device_constant(values: tuple[int, ...], device: str) -> Array:
     there = to_device(np.array(values, np.int64), device)
-    if device != "cpu":  # whoever uses it next may do so in another stream
+    if device != "cpu":  # the next use may be in another stream
         import cupy
 
         cupy.cuda.get_current_stream().synchronize()
@@ -140,9 +140,9 @@ def _device_constant(values: tuple[int, ...], device: str) -> Array:
 
 
 def on_device(device: str) -> AbstractContextManager[Any]:
-    """A context in which CuPy makes new arrays and runs kernels on this device; on the CPU it does nothing.
+    """Return a context in which this device is CuPy's current one; on the CPU it does nothing.
 
-    CuPy has a current device, GPU 0 unless told otherwise, and refuses to compute with arrays of another.
+    CuPy allocates arrays and runs kernels on its current device, by default GPU 0, and rejects arrays of another.
     """
     if device == "cpu":
         return nullcontext()
