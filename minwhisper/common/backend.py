@@ -1,8 +1,8 @@
 """Arrays on a device: their library, and how they are moved.
 
-The functions of ``model/numerics.py`` ask their arguments for ``xp``, the library to compute with: NumPy for an array on
-the CPU, CuPy for one on a GPU. There is no global switch, so models on a CPU and on GPUs can be used in one process.
-Arrays move between the two by :func:`to_device` and :func:`to_numpy` alone.
+The functions of ``model/numerics.py`` ask their arguments for ``xp``, the library to compute with: NumPy for an array
+on the CPU, CuPy for one on a GPU. There is no global switch, so models on a CPU and on GPUs can be used in one
+process. Arrays move between the two by :func:`to_device` and :func:`to_numpy` alone.
 
 Walkthrough: section 14.
 """

@@ -1,4 +1,4 @@
-"""Arrays on a machine of any kind: a library that is not installed here is played by a module of its name."""
+"""Arrays of NumPy and of another library, which is simulated by a module of its name."""
 
 import sys
 import types
@@ -11,11 +11,11 @@ from minwhisper.common.backend import array_module, to_device, to_numpy
 
 def test_array_module_of_numpy():
     assert array_module(np.zeros(3)) is np
-    assert array_module(np.float32(3)) is np  # what a reduction of an array gives
+    assert array_module(np.float32(3)) is np  # the result of a reduction
     assert array_module() is np
 
 
-def test_array_module_is_the_library_of_whichever_array_is_not_numpys(monkeypatch):
+def test_array_module_is_the_library_of_an_array_that_is_not_numpys(monkeypatch):
     library = types.ModuleType("elsewhere")
     monkeypatch.setitem(sys.modules, "elsewhere", library)
     array = type("ndarray", (), {"__module__": "elsewhere._core.core"})()
@@ -24,13 +24,13 @@ def test_array_module_is_the_library_of_whichever_array_is_not_numpys(monkeypatc
 
 
 @pytest.mark.parametrize("move", [to_numpy, lambda array: to_device(array, "cpu")])
-def test_an_array_that_is_there_is_not_copied(move):
+def test_an_array_that_is_already_there_is_not_copied(move):
     for array in (np.zeros((2, 3), np.float16), np.zeros((4, 4)).T, np.zeros(0)):
         assert move(array) is array
 
 
 @pytest.mark.parametrize("move", [to_numpy, lambda array: to_device(array, "cpu")])
-def test_an_array_of_a_gpu_comes_down_once(move):
+def test_an_array_on_a_gpu_is_downloaded(move):
     here = np.arange(3)
     there = types.SimpleNamespace(get=lambda: here)
     assert move(there) is here

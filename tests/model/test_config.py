@@ -1,4 +1,4 @@
-"""The configuration: what is refused, what is read from config.json, and the sizes that were published."""
+"""The configuration: invalid values, config.json, and the published sizes."""
 
 import dataclasses
 import math
@@ -31,7 +31,7 @@ TINY_JSON = {
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(WhisperConfig)])
 @pytest.mark.parametrize("value", [0, -4, 4.0, "4", None, True, float("nan"), 10**9, 2**63])
-def test_only_positive_whole_numbers_of_a_possible_size(field, value):
+def test_values_are_positive_integers_within_limits(field, value):
     with pytest.raises(ConfigError, match=rf"^{field}: expected a whole number from 1 to \d+, got {value!r}$"):
         dataclasses.replace(TINY, **{field: value})
 
@@ -47,7 +47,7 @@ def test_the_width_must_be_even():
         dataclasses.replace(TINY, d_model=385, encoder_attention_heads=5, decoder_attention_heads=5)
 
 
-def test_it_cannot_be_changed():
+def test_a_configuration_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TINY.d_model = 512
 
@@ -57,18 +57,18 @@ def test_read_from_config_json():
 
 
 @pytest.mark.parametrize("key", ["max_source_positions", "max_target_positions", "activation_function"])
-def test_what_old_files_leave_out_is_what_whisper_always_has(key):
+def test_keys_that_old_files_lack_have_defaults(key):
     assert WhisperConfig.from_dict({k: v for k, v in TINY_JSON.items() if k != key}) == TINY
 
 
-def test_missing_keys_are_named_all_at_once():
+def test_all_missing_keys_are_named():
     rest = {key: value for key, value in TINY_JSON.items() if key not in ("d_model", "vocab_size")}
     with pytest.raises(ConfigError, match="lacks d_model, vocab_size: is this a Whisper checkpoint"):
         WhisperConfig.from_dict(rest)
 
 
 @pytest.mark.parametrize(("key", "value"), [("activation_function", "relu"), ("scale_embedding", True)])
-def test_a_setting_that_whisper_never_has(key, value):
+def test_settings_that_whisper_does_not_have_are_rejected(key, value):
     with pytest.raises(ConfigError, match=rf"^{key}: Whisper has .*, this config.json says {value!r}$"):
         WhisperConfig.from_dict(TINY_JSON | {key: value})
 
@@ -91,7 +91,7 @@ def test_a_setting_that_whisper_never_has(key, value):
         ("large-v3-turbo", 808_878_080),
     ],
 )
-def test_parameters_of_the_published_models(name, parameters):
+def test_parameter_counts_of_the_published_models(name, parameters):
     c = PUBLISHED[name]
     v, m, d, f = c.vocab_size, c.num_mel_bins, c.d_model, c.encoder_ffn_dim
     norm = 2 * d
@@ -109,13 +109,13 @@ def test_published_heads_are_64_wide():
         assert config.d_model == 64 * config.encoder_attention_heads == 64 * config.decoder_attention_heads
 
 
-def test_english_models_are_those_with_the_smallest_vocabulary():
+def test_models_with_the_smallest_vocabulary_are_english_only():
     assert {name for name, config in PUBLISHED.items() if not config.is_multilingual} == {
         name for name in PUBLISHED if name.endswith(".en")
     }
 
 
-def test_second_names_lead_to_published_models():
+def test_aliases_name_published_models():
     assert PUBLISHED[ALIASES["large"]].decoder_layers == 32
     assert PUBLISHED[ALIASES["turbo"]].decoder_layers == 4
     assert not set(ALIASES) & set(PUBLISHED)

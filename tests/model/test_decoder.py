@@ -29,7 +29,7 @@ def features(tiny_en) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tokens(tiny_en) -> np.ndarray:
-    """The first tokens of the clip's transcript: (1, 6)."""
+    """Return the first tokens of the clip's transcript: (1, 6)."""
     prompt = tiny_en.tokenizer.sot_sequence("en", "transcribe", timestamps=False)
     return np.array([[*prompt, *tiny_en.tokenizer.encode(" And so my fellow")]])[:, :LENGTH]
 
@@ -41,7 +41,7 @@ def logits(tiny_en, tokens, features) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def exact(tokens, features) -> Callable[..., np.ndarray]:
-    """The last logits of the tokens and an ending in float64, computed all at once."""
+    """Return a function that computes the last logits of the tokens and an ending in float64."""
     model = real_model("tiny.en", dtype="float64")
     return lambda ending, positions: model.logits([[*tokens[0], *ending]], features)[0, -positions:]
 
@@ -190,7 +190,7 @@ ENDINGS = np.array([[11, 13], [290, 356], [837, 257], [11, 290]])  # continuatio
 
 @pytest.fixture(scope="module")
 def begun(tiny_en, tokens, features) -> Cache:
-    """The cache of one sequence after the first tokens of the clip."""
+    """Return the cache of one sequence after the first tokens of the clip."""
     return step(tokens, begin(tiny_en, features), tiny_en)[1]
 
 

@@ -1,4 +1,4 @@
-"""The encoder: the table of positions, the stem's reach, shapes, sizes and dtypes; its numbers are held elsewhere."""
+"""The encoder: the position table, the receptive field of the stem, shapes, sizes and dtypes."""
 
 import numpy as np
 import pytest
@@ -30,17 +30,17 @@ def test_sines_fill_the_first_half_and_cosines_the_second():
     assert np.allclose(table[:, :192] ** 2 + table[:, 192:] ** 2, 1)
 
 
-def test_the_first_wavelength_is_2_pi_and_the_last_10000_times_that():
+def test_wavelengths_grow_geometrically_from_2_pi_to_20000_pi():
     table, position = sinusoids(1500, 384), np.arange(1500)
     assert np.allclose(table[:, 0], np.sin(position))
     assert np.allclose(table[:, 192], np.cos(position))
     assert np.allclose(table[:, 191], np.sin(position / 10000))
     assert np.allclose(table[:, 383], np.cos(position / 10000))
     rates = np.arcsin(table[1, :192])
-    assert np.allclose(rates[1:] / rates[:-1], 10000 ** (-1 / 191))  # geometric in between
+    assert np.allclose(rates[1:] / rates[:-1], 10000 ** (-1 / 191))
 
 
-def test_the_published_table_is_the_same_as_far_as_float16_goes(tiny_en):
+def test_the_published_position_table_is_the_same_rounded_to_float16(tiny_en):
     error = np.abs(tiny_en.weights["encoder"]["positions"] - sinusoids(1500, 384))
     assert error.max() <= 2**-11
 
@@ -49,8 +49,8 @@ def test_the_published_table_is_the_same_as_far_as_float16_goes(tiny_en):
 
 
 @pytest.mark.parametrize("frame", [0, 1, 2, 9, 10, 18, 19])
-def test_position_t_hears_the_frames_around_2t(tiny, frame):
-    # Padding one side only, as "same" with stride 2 would, shifts this by a frame.
+def test_position_t_reads_the_frames_around_2t(tiny, frame):
+    # Padding on one side only, as "same" padding with stride 2 does, would shift this by a frame.
     mel = noise(1, 80, 20)
     other = mel.copy()
     other[..., frame] += 1
@@ -60,18 +60,18 @@ def test_position_t_hears_the_frames_around_2t(tiny, frame):
 
 
 @pytest.mark.parametrize(("frames", "positions"), [(1, 1), (2, 1), (3, 2), (199, 100), (200, 100)])
-def test_two_frames_become_a_position(tiny, frames, positions):
+def test_two_frames_become_one_position(tiny, frames, positions):
     assert tiny.encode(noise(1, 80, frames)).shape == (1, positions, 384)
 
 
 # --- Encoder
 
 
-def test_200_frames_through_tiny(tiny):
+def test_features_are_normalised(tiny):
     features = tiny.encode(noise(1, 80, 200))
     assert features.shape == (1, 100, 384)
     assert features.dtype == np.float32
-    # The last layer is a norm, untrained: every position has mean 0 and variance 1.
+    # The last layer is an untrained norm: every position has mean 0 and variance 1.
     assert np.allclose(features.mean(axis=-1), 0, atol=1e-5)
     assert np.allclose(features.var(axis=-1), 1, atol=1e-3)
 
@@ -87,15 +87,15 @@ def test_parameters_of_each_half_of_tiny(tiny):
     )
 
 
-def test_windows_of_a_batch_do_not_mix(tiny_en):
+def test_windows_of_a_batch_are_independent(tiny_en):
     mel = noise(2, 80, 200)
     both = tiny_en.encode(mel)
     for i in range(2):
         assert relative_difference(both[i], tiny_en.encode(mel[i : i + 1])[0]) < 2e-6
 
 
-def test_positions_are_told_apart(tiny):
-    # Without the table, self-attention could not tell one order of the same sounds from another.
+def test_equal_frames_get_different_features(tiny):
+    # Without the position table, self-attention would not depend on the order of the frames.
     features = tiny.encode(np.zeros((1, 80, 40), np.float32))[0]
     gaps = np.linalg.norm(features[2:-1, None] - features[None, 2:-1], axis=-1)
     assert gaps[~np.eye(len(gaps), dtype=bool)].min() > 1
@@ -104,14 +104,14 @@ def test_positions_are_told_apart(tiny):
 @pytest.mark.parametrize(
     "shape", [(80, 200), (1, 200, 80), (1, 128, 200), (1, 80, 0), (1, 80, 3001), (1, 1, 80, 200)], ids=str
 )
-def test_a_mel_of_another_shape_is_refused(tiny, shape):
+def test_a_mel_of_another_shape_is_rejected(tiny, shape):
     with pytest.raises(ValueError, match=r"mel: expected \(batch, 80, 1 to 3000 frames\), got ") as caught:
         tiny.encode(np.zeros(shape, np.float32))
     assert str(caught.value).endswith(str(shape))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_dtype_of_the_mel_is_held(tiny, dtype):
+def test_features_have_the_dtype_of_the_mel(tiny, dtype):
     mel, encoder = noise(1, 80, 40).astype(dtype), tiny.weights["encoder"]
     x = stem(mel, encoder)
     assert x.dtype == dtype
@@ -121,14 +121,14 @@ def test_the_dtype_of_the_mel_is_held(tiny, dtype):
     assert relative_difference(features, encode(mel.astype(np.float64), encoder, tiny.config)) < 1e-6
 
 
-def test_a_model_of_double_precision_calculates_in_it():
+def test_a_float64_model_computes_in_float64():
     tiny = minwhisper.Whisper.random("tiny", dtype="float64")
     features = tiny.encode(noise(1, 80, 20))
     assert features.dtype == np.float64
     assert tiny.logits([[1, 2]], features).dtype == np.float64
 
 
-def test_weights_kept_as_published_in_half_precision_change_nothing(tiny_en):
+def test_float16_weights_give_the_same_results_as_float32_weights(tiny_en):
     half = minwhisper.load_model("tiny.en", dtype="float16")
     assert half.weights["encoder"]["conv1"]["weight"].dtype == np.float16
     mel = window_mel(clip_samples(), 80)
@@ -137,11 +137,11 @@ def test_weights_kept_as_published_in_half_precision_change_nothing(tiny_en):
     assert np.array_equal(half.logits([[50257, 50363]], features), tiny_en.logits([[50257, 50363]], features))
 
 
-def test_weights_and_mel_are_only_read(tiny):
+def test_weights_and_mel_are_not_modified(tiny):
     mel = noise(1, 80, 20)
     mel.flags.writeable = False
     for _, weight in flatten(tiny.weights):
-        weight.flags.writeable = False  # NumPy refuses to write from here on
+        weight.flags.writeable = False  # NumPy now rejects writes
     features = tiny.encode(mel)
     features.flags.writeable = False
     assert np.isfinite(tiny.logits([[1, 2, 3]], features)).all()

@@ -1,4 +1,4 @@
-"""The plain engine says what the functions say that it names, and leaves its caches as they are."""
+"""The plain engine returns what the functions of the model return, and leaves its caches unchanged."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_new_cache(engine, features):
 
 @pytest.mark.parametrize("wanted", [None, [0], [-1], [2, 0]], ids=str)
 @pytest.mark.parametrize("form", [list, tuple, np.array], ids=["list", "tuple", "array"])
-def test_one_cache_is_fed(engine, features, wanted, form):
+def test_tokens_of_one_cache(engine, features, wanted, form):
     cache, tokens = engine.new_cache(features), [[1, 2, 3], [4, 5, 6]]
     ((logits, longer),) = engine.decode_batch([DecoderInput(form(tokens), cache, wanted)])
     expected, after = step(engine, tokens, cache, wanted)
@@ -57,7 +57,7 @@ def test_one_cache_is_fed(engine, features, wanted, form):
     assert (cache.length, longer.length) == (0, 3)
 
 
-def test_several_caches_are_fed_in_their_order(engine, features):
+def test_tokens_of_several_caches(engine, features):
     first, second = (engine.new_cache(features[row : row + 1]) for row in range(2))
     ((_, second),) = engine.decode_batch([DecoderInput([[7, 8]], second)])
     feeds = [
@@ -71,15 +71,15 @@ def test_several_caches_are_fed_in_their_order(engine, features):
         assert same(longer, after)
 
 
-def test_nothing_is_fed(engine):
+def test_no_tokens_at_all(engine):
     assert engine.decode_batch([]) == []
 
 
-def test_tokens_that_do_not_fit(engine, features):
+def test_one_row_of_tokens_per_sequence(engine, features):
     with pytest.raises(ShapeError, match="tokens: expected a batch of 2"):
         engine.decode_batch([DecoderInput([[1]], engine.new_cache(features))])
 
 
-def test_at_work_on_a_cpu(engine, features):
+def test_a_session_on_the_cpu(engine, features):
     with engine.session():
         assert engine.new_cache(features).rows == 2

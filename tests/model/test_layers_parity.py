@@ -1,4 +1,4 @@
-"""Each layer and block against PyTorch's with random weights in float32, and both against PyTorch in float64."""
+"""Layers and blocks against PyTorch in float32 with random weights, and both against PyTorch in float64."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.parity
 F = torch.nn.functional
 WIDTH, HEADS, HIDDEN = 384, 6, 1536  # those of tiny
 
-# Two correct float32 programs add in different orders, so each is nearer to the exact answer now and then: ours by up
-# to 1.17 times further (a convolution of 80 channels), mostly 0.75. A wrong eps, a tanh approximation or half
-# precision somewhere is further off by a factor of ten and more.
+# Two correct float32 programs add in different orders, so either may be closer to the exact result. Our error is mostly
+# 0.75 times PyTorch's, at most 1.17 times (a convolution of 80 channels). With a wrong eps, a tanh approximation or
+# half precision somewhere it would be at least ten times as large.
 FACTOR = 1.5
 
 
 class Case(NamedTuple):
     ours: Callable[..., Any]
-    theirs: Callable[..., Any]  # the same of PyTorch's tensors, in their dtype
+    theirs: Callable[..., Any]  # the same on PyTorch tensors, in their dtype
     arguments: tuple[Any, ...]
 
 
@@ -71,10 +71,10 @@ def block_weights(*attentions: str) -> dict[str, Any]:
 
 
 def with_weights(module: Any, weights: Mapping[str, Any]) -> Any:
-    """A module of openai-whisper with these weights, in their dtype."""
+    """Load weights into a module of openai-whisper, in their dtype."""
     module.load_state_dict({openai_name(name): tensor for name, tensor in flatten(weights)}, assign=True)
     for norm in module.modules():
-        if isinstance(norm, whisper.model.LayerNorm):  # which would calculate in float32 whatever it is given
+        if isinstance(norm, whisper.model.LayerNorm):  # which would otherwise always compute in float32
             norm.forward = torch.nn.LayerNorm.forward.__get__(norm)
     return module.eval()
 
@@ -133,7 +133,7 @@ CASES = {
         lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b),
         (random(2, 50, WIDTH, scale=5) + 2, *norm_weights().values()),
     ),
-    "layer_norm of little": Case(  # where eps is most of the variance
+    "layer_norm of small values": Case(  # eps is most of the variance
         layer_norm,
         lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b),
         (random(2, 50, WIDTH, scale=1e-3), *norm_weights().values()),
@@ -184,7 +184,7 @@ def tensors(tree: Any, dtype: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_it_is_pytorchs_and_as_exact(case):
+def test_layer_equals_pytorchs_and_is_as_exact(case):
     ours = case.ours(*case.arguments)
     with torch.no_grad():
         theirs, exact = (
@@ -198,12 +198,12 @@ def test_it_is_pytorchs_and_as_exact(case):
     assert relative_difference(ours, exact) <= FACTOR * relative_difference(theirs, exact)
 
 
-def test_embedding_is_pytorchs_to_the_bit():
+def test_embedding_equals_pytorchs_bit_for_bit():
     table, tokens = random(100, WIDTH), np.array([[0, 99, 5], [5, 5, 1]])
     assert np.array_equal(embedding(tokens, table), F.embedding(torch.tensor(tokens), torch.tensor(table)).numpy())
 
 
-def test_gelu_is_nearer_than_pytorchs_everywhere():
+def test_gelu_is_closer_to_exact_than_pytorchs():
     x = np.linspace(-10, 10, 200_001, dtype=np.float32)
     exact = F.gelu(torch.tensor(x, dtype=torch.float64)).numpy()
     ours, theirs = np.abs(gelu(x) - exact).max(), np.abs(F.gelu(torch.tensor(x)).numpy() - exact).max()

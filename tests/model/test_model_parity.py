@@ -1,4 +1,4 @@
-"""Whole models against openai-whisper and Transformers, and against openai-whisper's graph in float64."""
+"""Whole models against openai-whisper and Transformers, and against openai-whisper in float64."""
 
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,20 @@ pytest.importorskip("whisper")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
-LIMIT = 1e-5  # of the relative difference between two float32 programs; each is some 1e-6 from the exact answer
+LIMIT = 1e-5  # relative difference between two float32 programs; each is about 1e-6 from the exact result
 
 
-# --- openai-whisper, on thirteen clips; with base, which takes long, on one of them unless all are asked for
+# --- openai-whisper, on thirteen clips; base, which is slow, on one of them unless --grid is given
 
 CLIPS = [path.name for path in SPEECH]
-SOME = ["LJ001-0007.wav"]  # where a block loses most
+SOME = ["LJ001-0007.wav"]  # the clip with the largest error of a block
 CASES = [("tiny.en", clip) for clip in CLIPS] + [
     pytest.param("base", clip, marks=[] if clip in SOME else [pytest.mark.grid]) for clip in CLIPS
 ]
 
 
 class Recorded:
-    """openai-whisper's model, and what every stage of it gave the last time it ran."""
+    """An openai-whisper model that records the output of every stage."""
 
     def __init__(self, model: minwhisper.Whisper, double: bool = False) -> None:
         self.module = pytorch_model(model, double)
@@ -47,7 +47,7 @@ class Recorded:
             for i, block in enumerate(getattr(self.module, half).blocks):
                 name = f"{half}.blocks.{i}"
                 block.register_forward_hook(lambda _module, _inputs, output, name=name: self.keep(name, output))
-        # The product with the embeddings again, because its own result is rounded to float32 whatever the model is.
+        # The logits are computed again here, because openai-whisper always rounds them to float32.
         table = decoder.token_embedding.weight
         decoder.ln.register_forward_hook(lambda _module, _inputs, output: self.keep("logits", output @ table.T))
 
@@ -71,7 +71,7 @@ def double(model) -> Recorded:
 
 
 @pytest.mark.parametrize(("model", "clip"), CASES, indirect=["model"])
-def test_every_stage_is_pytorchs_and_the_outputs_are_nearer_to_exact(model, single, double, speech, clip):
+def test_every_stage_equals_pytorchs_and_the_outputs_are_more_exact(model, single, double, speech, clip):
     mel = window_mel(speech[clip], model.config.num_mel_bins)
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     tokens = [[*prompt, *generated_tokens(model, mel)]]
@@ -83,8 +83,8 @@ def test_every_stage_is_pytorchs_and_the_outputs_are_nearer_to_exact(model, sing
     for stage, array in ours.items():
         assert exact[stage].dtype == np.float64
         assert our_error[stage] <= LIMIT, stage
-        # Two programs that are both as inexact as PyTorch may be twice its error apart: in the residual stream of
-        # base, where a few numbers outweigh all others, one block of one clip comes to 1.04e-5.
+        # Two programs with PyTorch's error may differ by twice that error: in the residual stream of base, where a
+        # few values outweigh all others, one block of one clip reaches 1.04e-5.
         assert relative_difference(array, theirs[stage]) <= max(LIMIT, 2 * their_error[stage]), stage
     for stage in ("encoder", "logits"):
         assert relative_difference(ours[stage], theirs[stage]) <= LIMIT
@@ -96,7 +96,7 @@ def test_every_stage_is_pytorchs_and_the_outputs_are_nearer_to_exact(model, sing
 
 
 def their_config(config: WhisperConfig) -> Any:
-    """The configuration as Transformers has it: the same names, and special tokens that any vocabulary has."""
+    """Return the configuration for Transformers: the same names, and special tokens that fit any vocabulary."""
     shape = {name: getattr(config, name) for name in config.__dataclass_fields__}
     tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0)
     return transformers.WhisperConfig(**shape, **tokens, begin_suppress_tokens=None)
@@ -107,19 +107,19 @@ def their_model(config: WhisperConfig) -> Any:
 
 
 def our_name(theirs: str) -> str:
-    """What we call their tensor, of which the output projection is the embedding again."""
+    """Translate the name of a tensor of theirs; their output projection is our token embedding."""
     return "decoder.token_embedding" if theirs == "proj_out.weight" else from_hugging_face(theirs)[0]
 
 
 def run(theirs: Any, mel: np.ndarray, tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Features and logits of their model."""
+    """Return the features and logits of their model."""
     with torch.no_grad():
         features = theirs.model.encoder(torch.tensor(mel)).last_hidden_state
         logits = theirs(encoder_outputs=(features,), decoder_input_ids=torch.tensor(tokens)).logits
     return features.numpy(), logits.numpy()
 
 
-def test_transformers_agree_on_speech(model, speech):
+def test_logits_equal_those_of_transformers(model, speech):
     theirs = their_model(model.config)
     ours = dict(flatten(model.weights))
     theirs.load_state_dict({name: torch.tensor(ours[our_name(name)]) for name in theirs.state_dict()})
@@ -133,7 +133,7 @@ def test_transformers_agree_on_speech(model, speech):
 
 
 def shape(**changes: int) -> WhisperConfig:
-    """A small Whisper in which no two sizes are equal that need not be."""
+    """Return a small configuration whose sizes all differ where they may."""
     sizes = {
         "vocab_size": 300,
         "num_mel_bins": 80,
@@ -151,7 +151,7 @@ def shape(**changes: int) -> WhisperConfig:
 
 
 def randomised(config: WhisperConfig) -> Any:
-    """Their model with every number random but the sines: an untrained one has biases of 0, which hide a mix-up."""
+    """Return their model with all parameters random except the sinusoids: biases of 0 would hide a mix-up."""
     theirs = their_model(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -164,8 +164,8 @@ def randomised(config: WhisperConfig) -> Any:
     return theirs
 
 
-def check_what_was_saved(folder: Path, theirs: Any, config: WhisperConfig) -> None:
-    """Load their folder as ours, and compare on random sound and text."""
+def check_saved_model(folder: Path, theirs: Any, config: WhisperConfig) -> None:
+    """Load the folder of their model with minwhisper, and compare both on random input."""
     checkpoint = load_checkpoint(find_checkpoint(folder))
     assert checkpoint.config == config
     assert {name: array.shape for name, array in flatten(checkpoint.weights)} == expected_shapes(config)
@@ -194,31 +194,31 @@ def check_what_was_saved(folder: Path, theirs: Any, config: WhisperConfig) -> No
 def test_a_model_that_transformers_saved(config, tmp_path):
     theirs = randomised(config)
     theirs.save_pretrained(tmp_path)
-    check_what_was_saved(tmp_path, theirs, config)
+    check_saved_model(tmp_path, theirs, config)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_model_saved_in_half_precision(dtype, tmp_path):
     theirs = randomised(shape()).to(getattr(torch, dtype))
     theirs.save_pretrained(tmp_path)
-    check_what_was_saved(tmp_path, theirs.float(), shape())
+    check_saved_model(tmp_path, theirs.float(), shape())
 
 
 def test_a_model_saved_in_shards(tmp_path):
     theirs = randomised(shape())
     theirs.save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    check_what_was_saved(tmp_path, theirs, shape())
+    check_saved_model(tmp_path, theirs, shape())
 
 
 @pytest.mark.parametrize(
     "moved", ["fc1.bias", "self_attn.v_proj.bias", "encoder_attn.out_proj.bias", "final_layer_norm.bias"]
 )
-def test_a_bias_out_of_place_would_show(moved, tmp_path):
+def test_a_misplaced_bias_is_detected(moved, tmp_path):
     theirs = randomised(shape())
     theirs.save_pretrained(tmp_path)
     with torch.no_grad():
         bias = theirs.get_parameter(f"model.decoder.layers.0.{moved}")
         bias.copy_(bias.roll(1))
     with pytest.raises(AssertionError, match="<= 1e-05"):
-        check_what_was_saved(tmp_path, theirs, shape())
+        check_saved_model(tmp_path, theirs, shape())

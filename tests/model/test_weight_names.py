@@ -1,4 +1,4 @@
-"""One name for one tensor: what a configuration expects, and what two file formats call the same things."""
+"""Names and shapes of the tensors, and their names in two checkpoint formats."""
 
 from dataclasses import replace
 from math import prod
@@ -19,7 +19,7 @@ ONE_LAYER = replace(
     SMALL, decoder_layers=1, decoder_attention_heads=2, max_source_positions=1500, max_target_positions=448
 )
 
-# Every tensor of a model of one block in each half, as Transformers names them, and what it is called here.
+# Every tensor of a model with one block each in encoder and decoder: its name in Transformers, and here.
 HUGGING_FACE = {
     "model.encoder.conv1.weight": "encoder.conv1.weight",
     "model.encoder.conv1.bias": "encoder.conv1.bias",
@@ -75,26 +75,14 @@ HUGGING_FACE = {
 
 
 @pytest.mark.parametrize(
-    ("name", "tensors", "parameters"),
-    [
-        # What the paper's table 1 rounds to 39, 74, 244, 769 and 1550 million; position tables included.
-        ("tiny", 167, 37_760_640),
-        ("tiny.en", 167, 37_760_256),
-        ("base", 245, 72_593_920),
-        ("small", 479, 241_734_912),
-        ("medium", 947, 763_857_920),
-        ("large-v2", 1259, 1_543_304_960),
-        ("large-v3", 1259, 1_543_490_560),
-        ("large-v3-turbo", 587, 808_878_080),
-    ],
+    ("name", "tensors"),
+    [("tiny", 167), ("base", 245), ("small", 479), ("medium", 947), ("large-v3", 1259), ("large-v3-turbo", 587)],
 )
-def test_published_models_have_the_parameters_that_they_are_known_for(name: str, tensors: int, parameters: int) -> None:
-    shapes = expected_shapes(PUBLISHED[name])
-    assert len(shapes) == tensors
-    assert sum(map(prod, shapes.values())) == parameters
+def test_number_of_tensors_of_the_published_models(name: str, tensors: int) -> None:
+    assert len(expected_shapes(PUBLISHED[name])) == tensors
 
 
-def test_a_small_model_counted_by_hand() -> None:
+def test_parameter_count_of_a_small_model() -> None:
     norm = 2 * 8
     attention = norm + 4 * 8 * 8 + 3 * 8  # the keys have no bias
     encoder = (8 * 5 * 3 + 8) + (8 * 8 * 3 + 8) + 12 * 8 + norm
@@ -106,7 +94,7 @@ def test_a_small_model_counted_by_hand() -> None:
     assert by_half == {"enc": encoder, "dec": decoder}
 
 
-def test_shapes_are_output_by_input() -> None:
+def test_shapes_are_outputs_by_inputs() -> None:
     shapes = expected_shapes(SMALL)
     assert shapes["encoder.conv1.weight"] == (8, 5, 3)
     assert shapes["encoder.positions"] == (12, 8)
@@ -117,7 +105,7 @@ def test_shapes_are_output_by_input() -> None:
     assert shapes["decoder.positions"] == (7, 8)
 
 
-def test_no_key_has_a_bias_and_everything_else_that_is_affine_has_one() -> None:
+def test_all_projections_except_keys_have_a_bias() -> None:
     shapes = expected_shapes(SMALL)
     weights = {name.removesuffix(".weight") for name in shapes if name.endswith(".weight")}
     biases = {name.removesuffix(".bias") for name in shapes if name.endswith(".bias")}
@@ -126,7 +114,7 @@ def test_no_key_has_a_bias_and_everything_else_that_is_affine_has_one() -> None:
     assert not biases - weights
 
 
-def test_nested_weights_flatten_to_what_they_were() -> None:
+def test_flatten_is_the_inverse_of_nest() -> None:
     flat = {name: np.empty(shape) for name, shape in expected_shapes(SMALL).items()}
     nested = nest(flat)
     back = dict(flatten(nested))
@@ -137,23 +125,23 @@ def test_nested_weights_flatten_to_what_they_were() -> None:
 
 
 @given(st.permutations(range(12)))
-def test_blocks_stand_in_the_order_of_their_numbers(order: list[int]) -> None:
+def test_blocks_are_sorted_by_number(order: list[int]) -> None:
     nested: Any = nest({f"blocks.{number}.weight": number for number in order})  # type: ignore[misc]
     assert nested == {"blocks": tuple({"weight": number} for number in range(12))}
 
 
-def test_names_of_hugging_face_lead_to_exactly_the_expected_tensors() -> None:
+def test_hugging_face_names_cover_the_expected_tensors() -> None:
     assert {name: from_hugging_face(name) for name in HUGGING_FACE} == {k: (v,) for k, v in HUGGING_FACE.items()}
     assert set(HUGGING_FACE.values()) == set(expected_shapes(ONE_LAYER))
     assert len(set(HUGGING_FACE.values())) == len(HUGGING_FACE)
 
 
-def test_names_of_hugging_face_may_lack_the_prefix() -> None:
+def test_hugging_face_names_without_the_prefix() -> None:
     for theirs, ours in HUGGING_FACE.items():
         assert from_hugging_face(theirs.removeprefix("model.")) == (ours,)
 
 
-def test_the_names_that_the_tests_write_are_those_of_hugging_face() -> None:
+def test_the_names_that_the_tests_write_are_hugging_faces() -> None:
     assert {hugging_face_name(ours): ours for ours in expected_shapes(ONE_LAYER)} == HUGGING_FACE
 
 
@@ -186,12 +174,12 @@ def test_unknown_names_stay_unknown(translate: Any, name: str) -> None:
     assert not set(names) & set(expected_shapes(ONE_LAYER))
 
 
-def test_both_formats_have_a_second_name_for_the_tied_table() -> None:
+def test_both_formats_have_a_second_name_for_the_tied_embedding() -> None:
     assert from_hugging_face("proj_out.weight") == ("decoder.token_embedding",)
     assert from_ctranslate2("decoder/projection/weight") == ("decoder.token_embedding",)
 
 
-def test_stacks_are_taken_apart_in_order() -> None:
+def test_stacked_tensors_are_split_in_order() -> None:
     assert from_ctranslate2("encoder/layer_10/self_attention/linear_0/weight") == (
         "encoder.blocks.10.attention.query.weight",
         "encoder.blocks.10.attention.key.weight",
@@ -202,22 +190,22 @@ def test_stacks_are_taken_apart_in_order() -> None:
         assert from_ctranslate2(name) == (f"decoder.blocks.0.cross_attention.{ours}.bias",)
 
 
-def test_settings_are_no_weights() -> None:
+def test_settings_are_not_weights() -> None:
     assert from_ctranslate2("encoder/num_heads") == from_ctranslate2("decoder/alignment_heads") == ()
 
 
 @pytest.mark.parametrize("model", ["tiny.en", "base"])
-def test_names_of_ctranslate2_lead_to_exactly_the_expected_tensors(model: str) -> None:
+def test_ctranslate2_names_cover_the_expected_tensors(model: str) -> None:
     files = packaged_model(model)
     if files is None:
-        pytest.skip("its package of weights is not installed")
+        pytest.skip("its weight package is not installed")
     with open_tensors(files) as tensors:
         shapes = tensors.shapes()
     expected = expected_shapes(PUBLISHED[model])
     reached = [name for theirs in shapes if theirs != "decoder/projection/weight" for name in from_ctranslate2(theirs)]
     assert len(set(reached)) == len(reached)
-    biases_of_keys = {name.replace(".weight", ".bias") for name in expected if name.endswith(".key.weight")}
-    assert set(reached) == set(expected) | biases_of_keys
+    key_biases = {name.replace(".weight", ".bias") for name in expected if name.endswith(".key.weight")}
+    assert set(reached) == set(expected) | key_biases
     settings = [name for name in shapes if not from_ctranslate2(name)]
     assert {shapes[name] for name in settings} == {()}
     assert {"encoder/num_heads", "decoder/num_heads"} <= set(settings)
