@@ -1,6 +1,6 @@
-"""The same code on a GPU gives, up to rounding, the CPU's values. Skipped only where no GPU works.
+"""On a real GPU, the package gives the CPU's values up to rounding. Skipped if no GPU works.
 
-Where one works, a test that lacks weights, clips or PyAV fails and says what is missing. They may be in a folder that
+If one works, a test without weights, clips or PyAV fails and says what is missing. They can be in the folder that
 MINWHISPER_MODELS names: see carried.py.
 """
 
@@ -25,7 +25,7 @@ except DeviceError as error:
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not DEVICE, reason=WHY_NOT)]
 
-WAYS = pytest.mark.parametrize(
+OPTIONS = pytest.mark.parametrize(
     "options",
     [{}, {"beam_size": 5, "word_timestamps": True}, {"temperature": 0.4, "best_of": 3}],
     ids=["greedy", "beam and words", "sampled"],
@@ -34,7 +34,7 @@ WAYS = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module", autouse=True)
 def _carried_clip():
-    """Give the package its own clip as samples where PyAV cannot decode it."""
+    """Replace the package's clip by its samples if PyAV is not installed to decode it."""
     with pytest.MonkeyPatch.context() as patch:
         if find_spec("av") is None:
             patch.setattr(parity, "clip_samples", carried.reference_clip)
@@ -65,7 +65,7 @@ def segment_tokens(transcript):
     return [segment["tokens"] for segment in transcript["segments"]]
 
 
-def test_features_and_logits_are_those_of_the_cpu(on_cpu, on_gpu, mel):
+def test_features_and_logits_equal_the_cpus(on_cpu, on_gpu, mel):
     features = on_cpu.encode(mel)
     assert parity.relative_difference(to_numpy(on_gpu.encode(mel)), features) < 1e-5
     prompt = [on_cpu.tokenizer.sot_sequence("en", "transcribe", timestamps=True)]
@@ -73,8 +73,8 @@ def test_features_and_logits_are_those_of_the_cpu(on_cpu, on_gpu, mel):
     assert parity.relative_difference(to_numpy(on_gpu.logits(prompt, features)), expected) < 1e-5
 
 
-@WAYS
-def test_the_text_is_that_of_the_cpu(on_cpu, on_gpu, samples, options):
+@OPTIONS
+def test_tokens_equal_the_cpus(on_cpu, on_gpu, samples, options):
     here, there = on_cpu.transcribe(samples, **options), on_gpu.transcribe(samples, **options)
     assert segment_tokens(there) == segment_tokens(here)
     for mine, other in zip(there["segments"], here["segments"], strict=True):
@@ -82,7 +82,7 @@ def test_the_text_is_that_of_the_cpu(on_cpu, on_gpu, samples, options):
             assert (word["word"], word["start"]) == (its["word"], pytest.approx(its["start"], abs=0.0201))
 
 
-def test_windows_decoded_together_give_the_text_of_each_alone(on_gpu, samples):
+def test_batched_windows_give_the_same_tokens(on_gpu, samples):
     clips = [samples, samples[: samples.size // 2], np.zeros(16_000, np.float32)]
     together = on_gpu.transcribe_many(clips, batch_size=3, temperature=0.0)
     assert [segment_tokens(one) for one in together] == [
@@ -90,13 +90,13 @@ def test_windows_decoded_together_give_the_text_of_each_alone(on_gpu, samples):
     ]
 
 
-def test_weights_in_float16_give_the_text_of_float32(on_cpu, samples):
+def test_float16_gives_the_same_tokens(on_cpu, samples):
     narrow = carried.load_model("tiny.en", DEVICE, "float16")
     here = on_cpu.transcribe(samples, temperature=0.0)
     assert segment_tokens(narrow.transcribe(samples, temperature=0.0)) == segment_tokens(here)
 
 
-def test_the_readable_layers_give_the_text_of_the_fast_ones(on_gpu, samples):
+def test_plain_gives_the_same_tokens(on_gpu, samples):
     plain = carried.load_model("tiny.en", DEVICE, plain=True)
     there = on_gpu.transcribe(samples, temperature=0.0)
     assert segment_tokens(plain.transcribe(samples, temperature=0.0)) == segment_tokens(there)
@@ -108,14 +108,14 @@ def test_every_stage_is_exact(on_gpu):
     assert all(equal for _, equal in verdicts)
 
 
-def test_the_walkthrough_shows_the_same():
+def test_the_walkthrough_gives_the_same_outputs():
     for name in ("tiny.en", "base"):
-        assert carried.find_weights(name) == name, carried.why_no_weights(name)  # it loads them by name
+        assert carried.find_weights(name) == name, carried.why_no_weights(name)  # the walkthrough loads them by name
     file = find_walkthrough()
     results = [o for _, _, o in run(parse(file.read_text("utf-8")), file, {"DEVICE": DEVICE}) if o]
     assert [(o.place, o.difference) for o in results if o.difference] == []
 
 
-def test_a_gpu_that_is_not_there_is_named():
+def test_a_missing_gpu_is_named():
     with pytest.raises(DeviceError, match="cuda:97"):
         minwhisper.load_model("tiny.en", "cuda:97")

@@ -1,4 +1,4 @@
-"""The encoder over threads against the readable one, and the same bit by bit however many threads there are."""
+"""The encoder on threads equals the readable one, and is identical bit by bit for any number of threads."""
 
 from dataclasses import replace
 
@@ -37,23 +37,15 @@ def plain(mel, model):
     return PlainEngine(model.weights, model.config).encode(mel)
 
 
-# --- Its parts
+# --- Stem and blocks
 
 
 @pytest.mark.parametrize("frames", FRAMES)
-def test_the_stem(tiny_en, mel, pool, frames):
-    weights = tiny_en.weights["encoder"]
+def test_the_stem(model, mel, pool, frames):
+    weights = model.weights["encoder"]
     expected = encoder.stem(mel[..., :frames], weights)[0]
     out = np.full_like(expected, np.nan)
     cpu_encoder.stem(mel[0, :, :frames], EncoderWeights.of(weights), out, pool)
-    assert relative_difference(out, expected) <= BOUND
-
-
-def test_the_stem_of_base(base, mel, pool):
-    weights = base.weights["encoder"]
-    expected = encoder.stem(mel, weights)[0]
-    out = np.full_like(expected, np.nan)
-    cpu_encoder.stem(mel[0], EncoderWeights.of(weights), out, pool)
     assert relative_difference(out, expected) <= BOUND
 
 
@@ -69,7 +61,7 @@ def test_a_convolution(tiny_en, mel, stride):
 
 
 def check_blocks(model, mel, pool):
-    """Each block, given what the readable ones before it gave."""
+    """Compare each block, given the output of the readable blocks before it."""
     weights, heads = model.weights["encoder"], model.config.encoder_attention_heads
     x = encoder.stem(mel, weights)
     for block in weights["blocks"]:
@@ -85,26 +77,27 @@ def test_every_block(model, speech, pool, clip):
     check_blocks(model, window_mel(speech[clip], 80), pool)
 
 
-# --- The whole
+# --- The whole encoder
 
 
 @pytest.mark.parametrize("frames", FRAMES)
-def test_as_many_frames_as_there_are(tiny_en, mel, pool, frames):
-    sound = mel[..., 300 : 300 + frames] if frames < 1000 else mel[..., :frames]
-    ours, theirs = fast(sound, tiny_en, pool), plain(sound, tiny_en)
+def test_any_number_of_frames(tiny_en, mel, pool, frames):
+    window = mel[..., 300 : 300 + frames] if frames < 1000 else mel[..., :frames]
+    ours, theirs = fast(window, tiny_en, pool), plain(window, tiny_en)
     assert ours.shape == theirs.shape == (1, (frames + 1) // 2, 384)
     assert ours.dtype == np.float32
-    check_blocks(tiny_en, sound, pool)
-    assert relative_difference(ours, theirs) <= 5e-6  # of four blocks together, which make a rounding larger
+    check_blocks(tiny_en, window, pool)
+    assert relative_difference(ours, theirs) <= 5e-6  # over four blocks, which amplify rounding
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 199, 1000])
-def test_every_block_of_base_on_little_sound(base, mel, pool, frames):
-    # Its fourth block turns a difference of 4e-7 into one of up to 4e-6 for so little sound, whoever computes it.
+def test_blocks_of_base_on_short_windows(base, mel, pool, frames):
+    # With so little audio, its fourth block amplifies a difference of 4e-7 to 4e-6 in any implementation.
     check_blocks(base, mel[..., 300 : 300 + frames], pool)
 
 
 def test_two_windows(tiny_en, speech, pool):
+    assert fast(np.zeros((0, 80, 200), np.float32), tiny_en, pool).shape == (0, 100, 384)
     windows = np.concatenate([window_mel(speech[clip], 80) for clip in ("jfk.flac", "LJ001-0001.wav")])
     ours = fast(windows, tiny_en, pool)
     assert relative_difference(ours, plain(windows, tiny_en)) <= BOUND
@@ -112,27 +105,23 @@ def test_two_windows(tiny_en, speech, pool):
         assert np.array_equal(ours[number], fast(windows[number : number + 1], tiny_en, pool)[0])
 
 
-def test_no_window(tiny_en, pool):
-    assert fast(np.zeros((0, 80, 200), np.float32), tiny_en, pool).shape == (0, 100, 384)
-
-
-def test_the_mel_and_the_features_of_before_are_left_alone(tiny_en, mel, pool):
-    sound = mel[..., :500].copy()
-    sound.flags.writeable = False
-    first = fast(sound, tiny_en, pool)
+def test_arguments_and_previous_results_are_not_overwritten(tiny_en, mel, pool):
+    window = mel[..., :500].copy()
+    window.flags.writeable = False
+    first = fast(window, tiny_en, pool)
     kept = first.copy()
-    fast(sound[:, ::-1], tiny_en, pool)
+    fast(window[:, ::-1], tiny_en, pool)
     assert np.array_equal(first, kept)
 
 
-def test_a_mel_that_does_not_lie_row_by_row(tiny_en, mel, pool):
-    sound = mel[..., :500]
-    expected = fast(np.ascontiguousarray(sound), tiny_en, pool)
-    assert np.array_equal(fast(np.asfortranarray(sound), tiny_en, pool), expected)
+def test_a_mel_in_column_order(tiny_en, mel, pool):
+    window = mel[..., :500]
+    expected = fast(np.ascontiguousarray(window), tiny_en, pool)
+    assert np.array_equal(fast(np.asfortranarray(window), tiny_en, pool), expected)
 
 
-def test_attention_that_is_sure_of_itself(tiny_en, mel, pool):
-    """Queries ten times as long: no maximum may be left out now, though there is no such model."""
+def test_large_scores_do_not_overflow(tiny_en, mel, pool):
+    """Queries are ten times as long, so that the maximum has to be subtracted."""
     blocks = []
     for block in tiny_en.weights["encoder"]["blocks"]:
         query = {name: 10 * array for name, array in block["attention"]["query"].items()}
@@ -146,25 +135,20 @@ def test_attention_that_is_sure_of_itself(tiny_en, mel, pool):
             encoder_blocks(ours, [EncoderBlock.of(block)], buffers, pool)
         exact = encoder.encoder_block(x.astype(np.float64), block, heads)[0]
         x = encoder.encoder_block(x, block, heads)
-        # Scores ten times as large are ten times as far off, in the readable one too.
+        # Errors are ten times as large, too, also in the readable block.
         assert relative_difference(ours, exact) <= max(BOUND, 1.3 * relative_difference(x[0], exact))
 
 
-@pytest.mark.parametrize("frames", [7, 250, 3000])
-def test_bit_by_bit_the_same_with_any_number_of_threads_and_every_time(tiny_en, mel, frames):
-    sound = mel[..., :frames]
-    expected = fast(sound, tiny_en, Pool(1))
-    for threads in (1, 2, 2, 3, 4):
-        assert np.array_equal(fast(sound, tiny_en, Pool(threads)), expected)
+@pytest.mark.parametrize("frames", [7, 3000])
+def test_threads_change_no_bit(model, mel, frames):
+    window = mel[..., :frames]
+    expected = fast(window, model, Pool(1))
+    for threads in (1, 2, 2, 3):
+        assert np.array_equal(fast(window, model, Pool(threads)), expected)
 
 
-def test_bit_by_bit_the_same_with_base(base, mel):
-    expected = fast(mel, base, Pool(1))
-    assert np.array_equal(fast(mel, base, Pool(3)), expected)
-
-
-def test_weights_that_do_not_lie_side_by_side(pool, rng):
-    """As those of a model that nobody has laid out for speed."""
+def test_separate_weight_matrices(pool, rng):
+    """Matrices that are not adjacent are copied."""
     config = replace(PUBLISHED["tiny"], encoder_layers=2)
     weights = random_weights(config)["encoder"]
 
@@ -179,7 +163,7 @@ def test_weights_that_do_not_lie_side_by_side(pool, rng):
 
 
 @pytest.mark.parametrize("shape", [(80, 3000), (1, 79, 3000), (1, 80, 0), (1, 80, 3001), (1, 1, 80, 200)], ids=str)
-def test_what_is_no_mel(tiny_en, pool, shape):
+def test_invalid_mels(tiny_en, pool, shape):
     wrong = np.zeros(shape, np.float32)
     with pytest.raises(ShapeError) as theirs:
         plain(wrong, tiny_en)

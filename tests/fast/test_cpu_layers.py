@@ -1,4 +1,4 @@
-"""Each layer for speed against the readable one of its name, on what flows through tiny.en when it hears speech."""
+"""Each fast layer equals the readable one of the same name, on the activations of tiny.en for real speech."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,8 @@ import pytest
 
 from minwhisper.fast.cpu.layers import (
     MAX_SAFE_SCORE,
+    ROW_SUM_BLOCK,
+    SUM_BLOCK,
     TILE,
     Linear,
     attend,
@@ -21,7 +23,6 @@ from minwhisper.fast.cpu.layers import (
 from minwhisper.model import layers
 from minwhisper.model.encoder import encoder_block, stem
 from minwhisper.model.layers import causal_mask, keys_and_values, split_heads
-from minwhisper.model.numerics import INNER_BLOCK
 from minwhisper.model.numerics import matmul as model_matmul
 from minwhisper.parity.comparison import relative_difference, window_mel
 
@@ -30,11 +31,11 @@ ROWS = pytest.mark.parametrize("rows", [1, 2, 3, 8, TILE], ids=lambda rows: f"{r
 
 
 class Flow(NamedTuple):
-    """What goes through a block of the encoder."""
+    """Activations in a block of the encoder."""
 
     x: np.ndarray  # (T, D), into the block
     normed: np.ndarray  # (T, D), into attention
-    thought: np.ndarray  # (T, F), into GELU
+    hidden: np.ndarray  # (T, F), into GELU
     weights: layers.Weights
 
 
@@ -46,13 +47,13 @@ def flow(request, tiny_en, speech) -> Flow:
         x = encoder_block(x, block, heads)
     block = encoder["blocks"][request.param]
     normed = layers.layer_norm(x, **block["attention_norm"])
-    thought = layers.linear(layers.layer_norm(x, **block["mlp_norm"]), **block["mlp"]["fc1"])
-    return Flow(x[0], normed[0], thought[0], block)
+    hidden = layers.linear(layers.layer_norm(x, **block["mlp_norm"]), **block["mlp"]["fc1"])
+    return Flow(x[0], normed[0], hidden[0], block)
 
 
 @pytest.fixture(scope="module")
-def asked(flow):
-    """Queries (H, S, K), keys (H, K, T), values (H, T, K) of a block's attention; the queries as they are."""
+def qkv(flow):
+    """Return unscaled queries (H, S, K), keys (H, K, T) and values (H, T, K) of a block's attention."""
     weights = flow.weights["attention"]
     queries = split_heads(layers.linear(flow.normed[None], **weights["query"]), 6)
     keys, values = keys_and_values(flow.normed[None], weights, 6)
@@ -63,14 +64,14 @@ def scaled(queries):
     return queries * np.float32(queries.shape[-1] ** -0.5)
 
 
-def largest_score(queries, keys) -> float:
-    """By the lengths of queries and keys."""
+def score_bound(queries, keys) -> float:
+    """Return a bound on the scores by the norms of queries and keys."""
     lengths = np.linalg.norm(scaled(queries), axis=-1).max() * np.linalg.norm(keys, axis=-2).max()
     return float(lengths) * 1.001
 
 
-def anything(*shape):
-    """Room in which something was before."""
+def uninitialised(*shape):
+    """Return an uninitialised buffer, as far as a layer can tell."""
     return np.full(shape, np.nan, np.float32)
 
 
@@ -85,10 +86,10 @@ def test_tiles_cover_every_row_once():
 
 
 @ROWS
-@pytest.mark.parametrize("inner", [1, INNER_BLOCK, INNER_BLOCK + 1, 384])
+@pytest.mark.parametrize("inner", [1, SUM_BLOCK, SUM_BLOCK + 1, 384])
 def test_product(flow, rows, inner):
     a, b = flow.normed[:rows, :inner], flow.weights["attention"]["query"]["weight"].T[:inner]
-    out = anything(rows, b.shape[1])
+    out = uninitialised(rows, b.shape[1])
     assert matmul(a, b, out) is out
     assert relative_difference(out, model_matmul(a, b)) <= BOUND
 
@@ -97,22 +98,22 @@ def test_product(flow, rows, inner):
 @pytest.mark.parametrize("name", ["query", "key", "out"])
 def test_linear(flow, rows, name):
     weights = flow.weights["attention"][name]
-    out = anything(rows, 384)
+    out = uninitialised(rows, 384)
     assert linear(flow.normed[:rows], *Linear.of(weights), out=out) is out
     assert relative_difference(out, layers.linear(flow.normed[:rows], **weights)) <= BOUND
 
 
 @ROWS
-def test_linear_maps_of_one_x_side_by_side(flow, rows):
+def test_concatenated_linear_maps(flow, rows):
     maps = [flow.weights["attention"][name] for name in ("query", "key", "value")]
-    out = linear(flow.normed[:rows], *Linear.of(*maps), out=anything(rows, 3 * 384))
+    out = linear(flow.normed[:rows], *Linear.of(*maps), out=uninitialised(rows, 3 * 384))
     expected = [layers.linear(flow.normed[:rows], **weights) for weights in maps]
     for ours, theirs in zip(np.split(out, 3, axis=1), expected, strict=True):
         assert relative_difference(ours, theirs) <= BOUND
 
 
-def whole(rng):
-    """Three weights (4, 5) as they lie in a loaded model."""
+def adjacent(rng):
+    """Return three adjacent weights (4, 5), as in a loaded model."""
     return [part.T for part in np.split(rng.standard_normal((5, 12), np.float32), 3, axis=1)]
 
 
@@ -130,8 +131,8 @@ def whole(rng):
     ],
     ids=["another order", "one twice", "the first", "the last", "one elsewhere", "rows", "backwards", "of no array"],
 )
-def test_weights_that_lie_otherwise_are_copied(rng, arrange):
-    weights = arrange(whole(rng))
+def test_weights_that_are_not_adjacent_are_copied(rng, arrange):
+    weights = arrange(adjacent(rng))
     before = [weight.copy() for weight in weights]
     together = concat_weights(weights)
     assert together.flags.c_contiguous
@@ -139,8 +140,8 @@ def test_weights_that_lie_otherwise_are_copied(rng, arrange):
     assert not any(np.shares_memory(together, weight) for weight in weights)
 
 
-def test_weights_of_which_another_array_is_the_base_are_found(rng):
-    weights = whole(rng)
+def test_adjacent_weights_are_not_copied(rng):
+    weights = adjacent(rng)
     assert concat_weights(weights) is weights[0].base
 
 
@@ -151,24 +152,20 @@ def test_weights_of_which_another_array_is_the_base_are_found(rng):
 def test_layer_norm(flow, rows):
     weights, x = flow.weights["attention_norm"], flow.x[:rows].copy()
     expected = layers.layer_norm(x, **weights)
-    out = anything(*x.shape)
+    out = uninitialised(*x.shape)
     assert layer_norm(x, **weights, out=out) is out
     assert relative_difference(out, expected) <= BOUND
     assert np.array_equal(x, flow.x[:rows])
     assert np.array_equal(layer_norm(x, **weights, out=x), out)  # in place
-
-
-def test_layer_norm_of_a_constant_is_the_shift(flow):
-    weights = flow.weights["attention_norm"]
-    out = layer_norm(np.full((2, 384), 5, np.float32), **weights, out=anything(2, 384))
-    assert np.array_equal(out, np.stack([weights["bias"]] * 2))
+    constant = layer_norm(np.full((2, 384), 5, np.float32), **weights, out=uninitialised(2, 384))
+    assert np.array_equal(constant, np.stack([weights["bias"]] * 2))
 
 
 @ROWS
 def test_gelu(flow, rows):
-    x = flow.thought[:rows].copy()
+    x = flow.hidden[:rows].copy()
     assert gelu(x) is x
-    assert relative_difference(x, layers.gelu(flow.thought[:rows])) <= BOUND
+    assert relative_difference(x, layers.gelu(flow.hidden[:rows])) <= BOUND
 
 
 def test_gelu_far_from_zero():
@@ -181,7 +178,7 @@ def test_mlp(flow, rows):
     weights = flow.weights["mlp"]
     x = layers.layer_norm(flow.x[:rows], **flow.weights["mlp_norm"])
     before = x.copy()
-    out = anything(*x.shape)
+    out = uninitialised(*x.shape)
     assert mlp(x, Linear.of(weights["fc1"]), Linear.of(weights["fc2"]), out=out) is out
     assert relative_difference(out, layers.mlp(before, weights)) <= BOUND
     assert np.array_equal(x, before)
@@ -191,40 +188,39 @@ def test_mlp(flow, rows):
 
 
 @ROWS
-@pytest.mark.parametrize("positions", [1, 95, INNER_BLOCK, 97, 124, TILE, 126, 250, 1499, 1500])
-def test_attend(asked, rows, positions):
-    queries, keys, values = asked
+@pytest.mark.parametrize("positions", [1, 97, TILE, 126, ROW_SUM_BLOCK, 376, 1499, 1500])
+def test_attend(qkv, rows, positions):
+    queries, keys, values = qkv
     queries, keys, values = queries[:, :rows], keys[:, :, :positions], values[:, :positions]
     expected, _ = layers.attend(queries, keys, values)
     assert relative_difference(attend(scaled(queries), keys, values), expected) <= BOUND
 
 
 @pytest.mark.parametrize("positions", [1, 97, 126, 1500])
-def test_attend_of_one_head_into_a_part_of_the_width(asked, positions):
-    queries, keys, values = asked
-    out = anything(TILE, 6 * 64)
+def test_attend_writes_one_head_into_a_part_of_the_width(qkv, positions):
+    queries, keys, values = qkv
+    out = uninitialised(TILE, 6 * 64)
     for head in range(6):
         its = (queries[head, :TILE], keys[head, :, :positions], values[head, :positions])
-        bound = largest_score(*its[:2])
+        bound = score_bound(*its[:2])
         mine = out[:, 64 * head : 64 * (head + 1)]
         attend(scaled(its[0]), *its[1:], out=mine, max_score=bound)
         assert relative_difference(mine, layers.attend(*its)[0]) <= BOUND
 
 
-def test_attend_where_no_score_is_large_needs_no_maximum(asked):
-    queries, keys, values = asked
-    small = queries[:, :TILE] * np.float32(20 / largest_score(queries[:, :TILE], keys))
-    bound = largest_score(small, keys)
+def test_attend_without_the_maximum_for_small_scores(qkv):
+    queries, keys, values = qkv
+    small = queries[:, :TILE] * np.float32(20 / score_bound(queries[:, :TILE], keys))
+    bound = score_bound(small, keys)
     assert 19 < bound < MAX_SAFE_SCORE
     expected, _ = layers.attend(small, keys, values)
     assert relative_difference(attend(scaled(small), keys, values, max_score=bound), expected) <= BOUND
     assert relative_difference(attend(scaled(small), keys, values), expected) <= BOUND
 
 
-@pytest.mark.parametrize("length", [1, 2, 6, 64, TILE])
-@pytest.mark.parametrize("past", [0, 1, 60, 100])
-def test_attend_to_what_came_before(asked, length, past):
-    queries, keys, values = asked
+@pytest.mark.parametrize(("length", "past"), [(1, 0), (1, 100), (2, 1), (6, 60), (TILE, 0), (TILE, 100)])
+def test_attend_with_a_causal_mask(qkv, length, past):
+    queries, keys, values = qkv
     queries, keys, values = queries[:, :length], keys[:, :, : past + length], values[:, : past + length]
     mask = causal_mask(length, past, queries)
     expected, _ = layers.attend(queries, keys, values, mask)
@@ -234,16 +230,16 @@ def test_attend_to_what_came_before(asked, length, past):
 @pytest.mark.parametrize("bound", ["unknown", "known"])
 @pytest.mark.parametrize("rows", [1, TILE])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_attend_with_scores_that_exp_cannot_take(rng, bound, rows, sign):
+def test_attend_with_scores_too_large_for_exp(rng, bound, rows, sign):
     queries = np.abs(rng.standard_normal((2, rows, 64), np.float32)) * 30
     keys = np.abs(rng.standard_normal((2, 64, 1500), np.float32)) * sign
     values = rng.standard_normal((2, 1500, 64), np.float32)
     plain, scores = layers.attend(queries, keys, values)
-    assert np.abs(scores).max() > 89  # exp of it is no float32
-    bound_given = {"max_score": largest_score(queries, keys)} if bound == "known" else {}
+    assert np.abs(scores).max() > 89  # exp of it overflows float32
+    bound_given = {"max_score": score_bound(queries, keys)} if bound == "known" else {}
     with np.errstate(all="raise", under="ignore"):
         ours = attend(scaled(queries), keys, values, **bound_given)
-    # Scores of hundreds are known to no more than 1e-5 here, so both are held to what float64 finds.
+    # Scores of hundreds are exact to 1e-5 only, so both are compared with float64.
     exact, _ = layers.attend(*(array.astype(np.float64) for array in (queries, keys, values)))
     assert np.isfinite(ours).all()
     assert relative_difference(ours, exact) <= 1.3 * relative_difference(plain, exact)
@@ -252,7 +248,7 @@ def test_attend_with_scores_that_exp_cannot_take(rng, bound, rows, sign):
 @pytest.mark.parametrize("rows", [1, TILE])
 @pytest.mark.parametrize("score", [-0.99 * MAX_SAFE_SCORE, 0.99 * MAX_SAFE_SCORE], ids=["low", "high"])
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
-def test_attend_without_a_maximum_at_the_edge_of_what_is_safe(rng, rows, score, size):
+def test_attend_without_the_maximum_at_the_largest_safe_score(rng, rows, score, size):
     queries, keys = np.zeros((rows, 64), np.float32), np.zeros((64, 1500), np.float32)
     queries[:, 0], keys[0] = 1, score
     values = ((1 + rng.random((1500, 64))) * size).astype(np.float32)

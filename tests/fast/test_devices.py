@@ -1,13 +1,13 @@
-"""Devices by name on a machine of any kind: a CuPy that is not installed here is played by a module of its name.
+"""Device names, and the messages if a GPU cannot be used. A fake module replaces CuPy.
 
-The errors that it plays have the names and words of CuPy 14's and 13's, seen in environments that lack one thing
-each, or read in its source.
+Its errors have the names and words of CuPy 13 and 14, seen in environments that lack one thing each, or in its source.
 """
 
 import linecache
 import sys
 import types
 import warnings
+from functools import partial
 from importlib import metadata
 
 import numpy as np
@@ -19,7 +19,7 @@ from minwhisper.fast.devices import DeviceFacts, describe_device, resolve_device
 
 
 class CUDARuntimeError(RuntimeError):
-    """CuPy's, of which only the name and the words count."""
+    """CuPy's error; only its name and its words matter."""
 
 
 class CUBLASError(RuntimeError): ...
@@ -86,7 +86,7 @@ MISMATCH = CUDARuntimeError(
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
-    """Nothing of this machine: no GPU in sight or hidden, no CuPy package, nothing that was found to work before."""
+    """Hide this machine: no GPU, no CuPy package, no device that passed the probe."""
     monkeypatch.setattr(devices, "_working", set())
     monkeypatch.setattr(devices, "_DRIVER_FILES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -94,7 +94,7 @@ def elsewhere(monkeypatch):
 
 
 def packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
-    """Let pip's books list these CuPy packages and no other."""
+    """Make pip list these CuPy packages and no others."""
 
     def version(name: str) -> str:
         if name in installed:
@@ -114,9 +114,9 @@ def pretend_cupy(
     driver: int = 12020,
     cuda: int = 12090,
 ) -> types.ModuleType:
-    """Install a CuPy that finds so many GPUs, or fails to look, and whose 2×2 product of twos sums to ``total``.
+    """Install a fake CuPy with that many GPUs, whose 2×2 product of twos sums to ``total``.
 
-    Its first kernel, its product or its sums of rows may fail; ``used`` lists the GPUs that have computed.
+    Counting the GPUs, the first kernel, the product and the sums of rows can fail. ``used`` lists the GPUs used.
     """
 
     class Square:
@@ -186,7 +186,7 @@ def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cupy_that_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Let ``import cupy`` raise this."""
+    """Make ``import cupy`` raise this error."""
 
     class Finder:
         @staticmethod
@@ -198,17 +198,17 @@ def cupy_that_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
 
 
-def a_gpu_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+def show_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_DRIVER_FILES", ("/nowhere/nvidia[0-9]*", __file__))
 
 
-def test_the_cpu_needs_nothing(monkeypatch):
+def test_the_cpu_works_without_cupy(monkeypatch):
     without_cupy(monkeypatch)
     assert resolve_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda0", "auto:1", "mps"])
-def test_a_name_that_means_nothing_is_an_error_that_lists_those_that_do(name, monkeypatch):
+def test_unknown_names(name, monkeypatch):
     pretend_cupy(monkeypatch, gpus=8)
     with pytest.raises(DeviceError, match=r"unknown device .*'cpu', 'cuda', 'cuda:1' .* 'auto'") as caught:
         resolve_device(name)
@@ -216,37 +216,98 @@ def test_a_name_that_means_nothing_is_an_error_that_lists_those_that_do(name, mo
 
 
 @pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:0", "cuda:0"), ("cuda:1", "cuda:1")])
-def test_a_gpu_is_named_with_its_number(name, device, monkeypatch):
+def test_gpus_have_a_number(name, device, monkeypatch):
     cupy = pretend_cupy(monkeypatch, gpus=2)
     assert resolve_device(name) == device
-    assert cupy.used == [int(device[-1])]  # it is that one that was tried
+    assert cupy.used == [int(device[-1])]  # the probe ran on this GPU
 
 
-def test_auto_is_the_first_gpu_that_works(monkeypatch, recwarn):
+def test_auto_uses_the_first_gpu(monkeypatch, recwarn):
     pretend_cupy(monkeypatch, gpus=2)
     assert resolve_device("auto") == "cuda:0"
     assert not recwarn
 
 
-# What is wrong, and what the message has to say about it.
+def break_cupy(how: dict[str, object], words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pretend_cupy(monkeypatch, **how)
+    return words
 
 
+# What is broken: arguments of pretend_cupy, and words that the message must contain.
+FAULTS = {
+    "no driver": ({"gpus": NO_DRIVER, "driver": 0}, ["no NVIDIA driver found", "--gpus all"]),
+    "no libcuda": ({"kernel": LIBCUDA_GONE, "driver": 0}, ["no NVIDIA driver"]),
+    "old driver": (
+        {"gpus": NO_DRIVER, "driver": 11080},
+        ["driver is too old", "up to 11.8", "needs CUDA 12", "update the driver"],
+    ),
+    "driver of cuda 12": (
+        {"gpus": NO_DRIVER, "driver": 12020, "cuda": 13020},
+        ["up to 12.2", "needs CUDA 13", "uninstall -y cupy-cuda13x and then pip install 'minwhisper[gpu]'"],
+    ),
+    "no gpu": ({"gpus": NO_DEVICE}, ["finds no GPU: check with nvidia-smi"]),
+    "none counted": ({"gpus": 0}, ["finds no GPU"]),
+    "no compiler": ({"kernel": NO_NVRTC}, ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]),
+    "no compiler for cupy 13": ({"kernel": NO_NVRTC_13}, ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]),
+    "half a compiler": ({"kernel": NO_BUILTINS}, ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]),
+    "no products": ({"product": NO_CUBLAS, "cuda": 13020}, ["cannot find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"]),
+    "products of another cuda": ({"product": OTHER_CUBLAS}, ["cannot find cuBLAS", "pip install 'cupy-cuda12x[ctk]'"]),
+    "no headers": ({"kernel": NO_HEADERS}, ["cannot find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"]),
+    "no headers for cupy 13": ({"kernel": NO_HEADERS_13}, ["cannot find CUDA's headers"]),
+    "half the headers": ({"kernel": HALF_THE_HEADERS}, ["cannot find CUDA's headers"]),
+    "no runtime": ({"kernel": NO_CUDART}, ["cannot find a library of CUDA", "pip install 'cupy-cuda12x[ctk]'"]),
+    "old gpu": (
+        {"kernel": OLD_GPU, "cuda": 13020},
+        ["older than Turing", "pip uninstall -y cupy-cuda13x, then pip install 'minwhisper[gpu]'"],
+    ),
+    "full": ({"kernel": OUT_OF_MEMORY}, ["memory is full (3 of 1872 MiB are free)", "nvidia-smi"]),
+    "full from the start": ({"gpus": NO_CONTEXT}, ["memory is full: stop"]),
+    "full for cublas": ({"product": CUBLAS_FULL}, ["memory is full (3 of 1872 MiB are free)"]),
+    "idle cublas": ({"product": CUBLAS_IDLE}, ["cuBLAS cannot start", "3 of 1872 MiB"]),
+    "wrong product": ({"total": 31.0}, ["a wrong 2×2 product (31 instead of 32)"]),
+    "wrong rows": ({"rows": 2047.0}, ["a wrong sum (2047 for 2,048 ones)"]),
+    "headers of another cuda": (
+        {"rows": OTHER_HEADERS, "cuda": 13000},
+        ["NVRTC cannot compile CuPy's kernels", "identifier", "pip install --force-reinstall 'cupy-cuda13x[ctk]'"],
+    ),
+    "no number": ({"total": float("nan")}, ["a wrong 2×2 product (nan instead of 32)"]),
+    "another error": (
+        {"gpus": MISMATCH},
+        ["does not work here (cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver"],
+    ),
+    "wordless": ({"gpus": RuntimeError()}, ["does not work here (RuntimeError())"]),
+}
+
+
+BROKEN = [pytest.param(partial(break_cupy, *fault), id=name) for name, fault in FAULTS.items()]
+
+
+def broken_by(function):
+    """Register a function that breaks something and returns what the message must contain."""
+    BROKEN.append(function)
+    return function
+
+
+@broken_by
 def no_cupy(monkeypatch):
     without_cupy(monkeypatch)
     return ["CuPy is not installed", "pip install 'minwhisper[gpu]'", "cupy-cuda12x", "never install both"]
 
 
-def no_files(monkeypatch):  # pip uninstall of one of two
+@broken_by
+def no_files(monkeypatch):  # after pip uninstall of one of two packages
     without_cupy(monkeypatch)
     packages(monkeypatch, "cupy-cuda12x")
     return ["CuPy's files are missing", "pip install --force-reinstall cupy-cuda12x"]
 
 
+@broken_by
 def no_pathfinder(monkeypatch):
     cupy_that_raises(monkeypatch, ModuleNotFoundError("No module named 'cuda'", name="cuda"))
     return ["cannot be imported (No module named 'cuda')"]
 
 
+@broken_by
 def framed(monkeypatch):  # as cupy/__init__.py frames what its extension modules raise
     cause = ImportError("/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found")
     frame = "\n================\nFailed to import CuPy.\n\nOriginal error:\n  ImportError: …\n================\n"
@@ -256,249 +317,74 @@ def framed(monkeypatch):  # as cupy/__init__.py frames what its extension module
     return ["cannot be imported (/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found)"]
 
 
-def no_driver(monkeypatch):
-    pretend_cupy(monkeypatch, NO_DRIVER, driver=0)
-    return ["no NVIDIA driver found", "--gpus all"]
-
-
-def no_libcuda(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=LIBCUDA_GONE, driver=0)
-    return ["no NVIDIA driver"]
-
-
-def old_driver(monkeypatch):
-    pretend_cupy(monkeypatch, NO_DRIVER, driver=11080)
-    return ["driver is too old", "up to 11.8", "needs CUDA 12", "update the driver"]
-
-
-def driver_of_cuda_12(monkeypatch):
-    pretend_cupy(monkeypatch, NO_DRIVER, driver=12020, cuda=13020)
-    return ["up to 12.2", "needs CUDA 13", "uninstall -y cupy-cuda13x and then pip install 'minwhisper[gpu]'"]
-
-
-def no_gpu(monkeypatch):
-    pretend_cupy(monkeypatch, NO_DEVICE)
-    return ["finds no GPU: check with nvidia-smi"]
-
-
-def none_counted(monkeypatch):
-    pretend_cupy(monkeypatch, 0)
-    return ["finds no GPU"]
-
-
+@broken_by
 def shut_out(monkeypatch):
     pretend_cupy(monkeypatch, NO_DEVICE)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     return ["finds no GPU", "CUDA_VISIBLE_DEVICES='7' is set, which hides GPUs"]
 
 
-def no_compiler(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_NVRTC)
-    return ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
-
-
-def no_compiler_for_cupy_13(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_NVRTC_13)
-    return ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
-
-
-def half_a_compiler(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_BUILTINS)
-    return ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]
-
-
-def no_products(monkeypatch):
-    pretend_cupy(monkeypatch, product=NO_CUBLAS, cuda=13020)
-    return ["cannot find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"]
-
-
-def products_of_another_cuda(monkeypatch):
-    pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
-    return ["cannot find cuBLAS", "pip install 'cupy-cuda12x[ctk]'"]
-
-
+@broken_by
 def no_products_in_conda(monkeypatch):
     pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
     packages(monkeypatch, "cupy")
     return ["cannot find cuBLAS", "install CUDA 12 from the same source as CuPy"]
 
 
-def no_headers(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_HEADERS)
-    return ["cannot find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"]
-
-
-def no_headers_for_cupy_13(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_HEADERS_13)
-    return ["cannot find CUDA's headers"]
-
-
-def half_the_headers(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=HALF_THE_HEADERS)
-    return ["cannot find CUDA's headers"]
-
-
-def no_runtime(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_CUDART)
-    return ["cannot find a library of CUDA", "pip install 'cupy-cuda12x[ctk]'"]
-
-
-def old_gpu(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=OLD_GPU, cuda=13020)
-    return ["older than Turing", "pip uninstall -y cupy-cuda13x, then pip install 'minwhisper[gpu]'"]
-
-
-def full(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=OUT_OF_MEMORY)
-    return ["memory is full (3 of 1872 MiB are free)", "nvidia-smi"]
-
-
-def full_from_the_start(monkeypatch):
-    pretend_cupy(monkeypatch, NO_CONTEXT)
-    return ["memory is full: stop"]
-
-
-def full_for_cublas(monkeypatch):
-    pretend_cupy(monkeypatch, product=CUBLAS_FULL)
-    return ["memory is full (3 of 1872 MiB are free)"]
-
-
-def idle_cublas(monkeypatch):
-    pretend_cupy(monkeypatch, product=CUBLAS_IDLE)
-    return ["cuBLAS cannot start", "3 of 1872 MiB"]
-
-
-def wrong_product(monkeypatch):
-    pretend_cupy(monkeypatch, total=31.0)
-    return ["a wrong 2×2 product (31 instead of 32)"]
-
-
-def wrong_rows(monkeypatch):
-    pretend_cupy(monkeypatch, rows=2047.0)
-    return ["a wrong sum (2047 for 2,048 ones)"]
-
-
-def headers_of_another_cuda(monkeypatch):
-    """Found where only a reduction over rows includes CUB's headers."""
-    pretend_cupy(monkeypatch, rows=OTHER_HEADERS, cuda=13000)
-    return [
-        "NVRTC cannot compile CuPy's kernels",
-        "identifier",
-        "pip install --force-reinstall 'cupy-cuda13x[ctk]'",
-    ]
-
-
-def no_number(monkeypatch):
-    pretend_cupy(monkeypatch, total=float("nan"))
-    return ["a wrong 2×2 product (nan instead of 32)"]
-
-
-def another_error(monkeypatch):
-    pretend_cupy(monkeypatch, MISMATCH)
-    return ["does not work here (cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver"]
-
-
-def wordless(monkeypatch):
-    pretend_cupy(monkeypatch, RuntimeError())
-    return ["does not work here (RuntimeError())"]
-
-
+@broken_by
 def nothing_but_a_folder(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
     return ["does not work here (module 'cupy' has no attribute 'cuda')"]
 
 
+@broken_by
 def two_cupys(monkeypatch):
     pretend_cupy(monkeypatch, kernel=NO_NVRTC)
     packages(monkeypatch, "cupy-cuda12x", "cupy-cuda13x")
     return ["cannot find NVRTC", "both installed", "pip uninstall -y cupy-cuda12x cupy-cuda13x"]
 
 
-BROKEN = [
-    no_cupy,
-    no_files,
-    no_pathfinder,
-    framed,
-    no_driver,
-    no_libcuda,
-    old_driver,
-    driver_of_cuda_12,
-    no_gpu,
-    none_counted,
-    shut_out,
-    no_compiler,
-    no_compiler_for_cupy_13,
-    half_a_compiler,
-    no_products,
-    products_of_another_cuda,
-    no_products_in_conda,
-    no_headers,
-    no_headers_for_cupy_13,
-    half_the_headers,
-    no_runtime,
-    old_gpu,
-    full,
-    full_from_the_start,
-    full_for_cublas,
-    idle_cublas,
-    wrong_product,
-    wrong_rows,
-    headers_of_another_cuda,
-    no_number,
-    another_error,
-    wordless,
-    nothing_but_a_folder,
-    two_cupys,
-]
-
-
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_gpu_that_was_asked_for_never_becomes_the_cpu(broken, monkeypatch, recwarn):
-    said = broken(monkeypatch)
+def test_a_requested_gpu_never_falls_back_to_the_cpu(broken, monkeypatch, recwarn):
+    expected = broken(monkeypatch)
     with pytest.raises(DeviceError) as caught:
         resolve_device("cuda")
     message = str(caught.value)
-    assert all(words in message for words in said), message
+    assert all(words in message for words in expected), message
     assert message.startswith("device 'cuda': ")
     assert message.endswith("; or use device 'cpu' or 'auto'")  # the way out
     assert "\n" not in message
     assert isinstance(caught.value, MinWhisperError)
-    assert not recwarn
-
-
-@pytest.mark.parametrize("broken", BROKEN)
-def test_auto_is_the_cpu_where_no_gpu_works_and_silent_where_none_is_in_sight(broken, monkeypatch, recwarn):
-    broken(monkeypatch)
     assert resolve_device("auto") == "cpu"
-    assert not recwarn
+    assert not recwarn  # silent, because there seems to be no GPU
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_auto_says_why_it_leaves_a_gpu_that_is_in_sight(broken, monkeypatch):
-    said = broken(monkeypatch)
-    a_gpu_in_sight(monkeypatch)
+def test_auto_warns_if_a_gpu_cannot_be_used(broken, monkeypatch):
+    expected = broken(monkeypatch)
+    show_a_gpu(monkeypatch)
     with pytest.warns(UserWarning, match="device 'auto' uses the CPU although there is a GPU: ") as warned:
         assert resolve_device("auto") == "cpu"
     (warning,) = warned
-    assert all(words in str(warning.message) for words in said)
+    assert all(words in str(warning.message) for words in expected)
     assert "\n" not in str(warning.message)
 
 
 @pytest.mark.parametrize("shown", ["", "-1"])
-def test_auto_is_silent_about_gpus_that_were_hidden_on_purpose(shown, monkeypatch, recwarn):
+def test_auto_does_not_warn_about_hidden_gpus(shown, monkeypatch, recwarn):
     pretend_cupy(monkeypatch, NO_DEVICE)
-    a_gpu_in_sight(monkeypatch)
+    show_a_gpu(monkeypatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
     assert resolve_device("auto") == "cpu"
     assert not recwarn
 
 
-def test_the_warning_points_at_the_call_of_the_function_that_asked(monkeypatch):
+def test_the_warning_points_at_the_callers_line(monkeypatch):
     def load_model() -> str:
         return resolve_device("auto")
 
     without_cupy(monkeypatch)
-    a_gpu_in_sight(monkeypatch)
+    show_a_gpu(monkeypatch)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         load_model()
@@ -507,45 +393,46 @@ def test_the_warning_points_at_the_call_of_the_function_that_asked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "said"), [(1, "this machine has 1 GPU, numbered from 0"), (2, "this machine has 2 GPUs, numbered from 0")]
+    ("gpus", "message"),
+    [(1, "has 1 GPU, numbered from 0"), (2, "has 2 GPUs, numbered from 0")],
 )
-def test_a_gpu_beyond_the_last_is_an_error(gpus, said, monkeypatch):
+def test_the_number_of_a_gpu_is_too_large(gpus, message, monkeypatch):
     pretend_cupy(monkeypatch, gpus)
-    with pytest.raises(DeviceError, match=f"device 'cuda:2': {said}; or use"):
+    with pytest.raises(DeviceError, match=f"device 'cuda:2': this machine {message}; or use"):
         resolve_device("cuda:2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(DeviceError, match="but CUDA_VISIBLE_DEVICES='0' is set, which hides GPUs"):
         resolve_device("cuda:2")
 
 
-def test_a_gpu_is_tried_once(monkeypatch):
+def test_a_gpu_is_probed_once(monkeypatch):
     cupy = pretend_cupy(monkeypatch, gpus=2)
     for name in ("cuda", "cuda:0", "auto", "cuda:1", "cuda:1"):
         resolve_device(name)
     assert cupy.used == [0, 1]
 
 
-def test_a_gpu_that_failed_is_tried_again(monkeypatch):
+def test_a_gpu_that_failed_is_probed_again(monkeypatch):
     pretend_cupy(monkeypatch, kernel=OUT_OF_MEMORY)
     with pytest.raises(DeviceError, match="full"):
         resolve_device("cuda")
-    pretend_cupy(monkeypatch)  # what filled its memory has ended
+    pretend_cupy(monkeypatch)  # the memory is free again
     assert resolve_device("cuda") == "cuda:0"
 
 
-def test_the_facts_about_a_gpu(monkeypatch):
+def test_properties_of_a_gpu(monkeypatch):
     cupy = pretend_cupy(monkeypatch, gpus=2)
     assert describe_device("cuda:1") == DeviceFacts("NVIDIA T400", (7, 5), total=1872 << 20, free=3 << 20)
-    assert cupy.used == [1]  # the memory is that of the current device
+    assert cupy.used == [1]  # memory is measured on the current device
 
 
 @pytest.mark.parametrize("name", ["cpu", "auto", "cuda", "cuda:x"])
-def test_only_a_gpu_with_its_number_can_be_described(name):
+def test_describe_device_needs_the_number_of_a_gpu(name):
     with pytest.raises(DeviceError, match=f"device '{name}': expected the number of a GPU, 'cuda:0'"):
         describe_device(name)
 
 
-def test_a_gpu_that_does_not_answer_cannot_be_described(monkeypatch):
+def test_describe_device_explains_what_is_missing(monkeypatch):
     pretend_cupy(monkeypatch, NO_DEVICE)
     with pytest.raises(DeviceError, match="device 'cuda:0': the NVIDIA driver finds no GPU"):
         describe_device("cuda:0")
@@ -558,9 +445,9 @@ def test_a_gpu_that_does_not_answer_cannot_be_described(monkeypatch):
         describe_device("cuda:0")
 
 
-def test_the_real_cupy_where_no_gpu_works(monkeypatch):
+def test_the_real_cupy_without_a_gpu(monkeypatch):
     cupy = pytest.importorskip("cupy")
-    monkeypatch.undo()  # this machine, as it is
+    monkeypatch.undo()  # use this machine as it is
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError:

@@ -1,7 +1,7 @@
-"""The engine for GPUs, on pretended ones: the numbers of the CPU, what crosses over, what is recorded, what it takes.
+"""The GPU engine on simulated GPUs: the values of the CPU, transfers, captured graphs and memory.
 
-The arrays are those of tests/support/refusing_cupy.py, which refuse every hidden transfer. Kernels are played by
-NumPy where nothing else is said: in tests/fast/test_gpu_kernels.py they run.
+Arrays are those of tests/support/refusing_cupy.py, which reject every hidden transfer. Unless stated otherwise, NumPy
+replaces the kernels; test_gpu_kernels.py runs the real ones.
 """
 
 from collections import Counter
@@ -44,19 +44,19 @@ def close(mine, exact, bound=1e-5) -> None:
     assert parity.relative_difference(to_numpy(mine), exact) < bound
 
 
-# ------------------------------------------------------------------------------------------ the same numbers
+# ------------------------------------------------------------------------------------------ the same values
 
 
-def test_features_logits_and_steps_are_those_of_the_layers(tiny_en, gpus, mel):
+def test_features_and_logits_equal_the_readable_layers(tiny_en, gpus, mel):
     there = real_model("tiny.en", device="cuda")
     plain = PlainEngine(tiny_en.weights, tiny_en.config)
     features = plain.encode(mel)
     mine = there.encode(mel)
     close(mine, features, 2e-6)
-    said = [tiny_en.tokenizer.sot, *parity.load_reference("tiny.en").tokens]
+    text = [tiny_en.tokenizer.sot, *parity.load_reference("tiny.en").tokens]
     cache, other = there.engine.new_cache(mine), plain.new_cache(features)
     with there.engine.session():
-        for new, wanted in ([said[:5], [0, 4]], *([[token], [0]] for token in said[5:12]), [said[12:14], None]):
+        for new, wanted in ([text[:5], [0, 4]], *([[token], [0]] for token in text[5:12]), [text[12:14], None]):
             ((logits, cache),) = there.engine.decode_batch([DecoderInput([new], cache, wanted)])
             ((expected, other),) = plain.decode_batch([DecoderInput([new], other, wanted)])
             assert logits.shape == expected.shape
@@ -64,7 +64,7 @@ def test_features_logits_and_steps_are_those_of_the_layers(tiny_en, gpus, mel):
     assert cache.length == 14
 
 
-def test_texts_that_fork_and_windows_side_by_side_are_each_as_alone(there, tiny_en, mel):
+def test_forked_sequences_and_batched_windows(there, tiny_en, mel):
     plain, engine = PlainEngine(tiny_en.weights, tiny_en.config), there.engine
     windows = [mel, mel[..., ::-1].copy()]
     features = [plain.encode(window) for window in windows]
@@ -98,7 +98,7 @@ def test_texts_that_fork_and_windows_side_by_side_are_each_as_alone(there, tiny_
         pytest.param({"temperature": 0.4, "best_of": 3}, id="sampled", marks=pytest.mark.grid),
     ],
 )
-def test_the_text_is_that_of_the_cpu(options, tiny_en, gpus):
+def test_tokens_equal_the_cpus(options, tiny_en, gpus):
     here, away = tiny_en.transcribe(JFK, **options), real_model("tiny.en", device="cuda").transcribe(JFK, **options)
     assert tokens(away) == tokens(here)
     assert [s.get("words") and [w["start"] for w in s["words"]] for s in away["segments"]] == [
@@ -111,13 +111,13 @@ def test_the_text_is_that_of_the_cpu(options, tiny_en, gpus):
 )
 @pytest.mark.parametrize("size", ["tiny.en", pytest.param("base", marks=pytest.mark.grid)])
 @pytest.mark.parametrize("dtype", ["float16", pytest.param("float32", marks=pytest.mark.grid)])
-def test_weights_and_memory_in_half_precision_say_the_same(size, dtype, name, gpus, speech):
+def test_float16_gives_the_same_tokens(size, dtype, name, gpus, speech):
     here, there = real_model(size), real_model(size, device="cuda", dtype=dtype)
-    said = [model.transcribe(speech[name], language="en", temperature=0.0) for model in (here, there)]
-    assert tokens(said[1]) == tokens(said[0])
+    transcripts = [model.transcribe(speech[name], language="en", temperature=0.0) for model in (here, there)]
+    assert tokens(transcripts[1]) == tokens(transcripts[0])
 
 
-def test_a_language_is_detected(gpus, base):
+def test_language_detection(gpus, base):
     mel = parity.window_mel(parity.clip_samples(), 80)[0]
     token, probabilities = real_model("base", device="cuda").detect_language(mel)
     expected_token, expected = base.detect_language(mel)
@@ -125,7 +125,7 @@ def test_a_language_is_detected(gpus, base):
     assert probabilities == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
-def test_models_on_the_cpu_and_on_two_gpus_live_in_one_process(tiny_en, gpus, mel):
+def test_models_on_the_cpu_and_two_gpus_in_one_process(tiny_en, gpus, mel):
     first, second = real_model("tiny.en", device="cuda:0"), real_model("tiny.en", device="cuda:1")
     here = tiny_en.encode(mel)
     for model in (second, first, second):
@@ -136,59 +136,52 @@ def test_models_on_the_cpu_and_on_two_gpus_live_in_one_process(tiny_en, gpus, me
 
 
 @pytest.mark.grid
-def test_several_sounds_at_a_time(there, tiny_en, speech):
+def test_transcribe_many(there, tiny_en, speech):
     sounds = [speech["LJ001-0002.wav"], speech["LJ001-0008.wav"], speech["LJ001-0005.wav"]]
     away, here = (model.transcribe_many(sounds, batch_size=2) for model in (there, tiny_en))
     assert [tokens(one) for one in away] == [tokens(one) for one in here]
 
 
 @pytest.mark.grid
-def test_the_command_transcribes_on_a_gpu(gpus, capsys):
+def test_the_command_line_on_a_gpu(gpus, capsys):
     arguments = ["transcribe", str(JFK), "--model", "tiny.en", "--device", "cuda:1", "--fp16", "True"]
     assert main([*arguments, "--beam_size", "2"]) == 0
     assert "ask what you can do for your country" in capsys.readouterr().out
     assert (1, 80, 3000) in [crossed.shape for crossed in gpus.transfers if crossed.up]
 
 
-# ------------------------------------------------------------------------------------------ what crosses over
+# ------------------------------------------------------------------------------------------ transfers
 
 
-def test_a_greedy_token_sends_nothing_and_brings_down_eight_bytes(there, gpus):
-    there.transcribe(JFK)  # the filters are sent once
+def test_a_greedy_token_downloads_eight_bytes_and_uploads_nothing(there, gpus):
+    there.transcribe(JFK)  # sends the filters, once
     gpus.transfers.clear()
     generated = [token for segment in there.transcribe(JFK, temperature=0.0)["segments"] for token in segment["tokens"]]
     up = [(crossed.shape, crossed.nbytes) for crossed in gpus.transfers if crossed.up]
     down = Counter(crossed.nbytes for crossed in gpus.transfers if not crossed.up)
     assert up[0] == ((1, 80, 3000), 960_000)
-    assert len(up) == 3  # the mel, the table of the prompt, that of the first step
+    assert len(up) == 3  # the mel, the tables of the prompt and of the first step
     assert all(size < 40_000 for _, size in up[1:])
-    # With the prompt's choice comes the probability of no speech; at last, the end.
+    # The prompt's choice comes with the probability of no speech; the last token is the end.
     assert down == {16: 1, 8: len(generated)}
 
 
-def test_a_step_of_a_beam_sends_one_table_and_brings_down_its_best_tokens(there, gpus):
+def test_a_beam_step_uploads_one_table_and_downloads_its_best_tokens(there, gpus):
     there.transcribe(JFK)
     gpus.transfers.clear()
     there.transcribe(JFK, temperature=0.0, beam_size=3)
     up = [crossed.nbytes for crossed in gpus.transfers if crossed.up]
     down = [crossed.nbytes for crossed in gpus.transfers if not crossed.up]
-    assert len(up) == 1 + len(down)  # a mel, and a table for each that comes down
+    assert len(up) == 1 + len(down)  # a mel, and a table per download
     assert max(up[1:]) < 40_000
-    assert down[0] == 2 * 4 * 8  # four tokens of one text, beside the probability of no speech
+    assert down[0] == 2 * 4 * 8  # four tokens, and the probability of no speech
     assert set(down[1:]) <= {rows * 4 * 8 for rows in (1, 2, 3)}
 
 
-def test_a_window_that_is_prompted_with_previous_text_sends_no_more(there, gpus):
-    there.transcribe(JFK)
-    gpus.transfers.clear()
-    there.transcribe(JFK, initial_prompt="A speech.", temperature=0.0)
-    assert sum(crossed.up for crossed in gpus.transfers) == 3
-
-
-def test_weights_are_sent_one_by_one_and_are_there_once(gpus):
+def test_weights_are_uploaded_one_by_one_and_stored_once(gpus):
     model = real_model("tiny.en", device="cuda", dtype="float16")
     crossed = Counter(transfer.up for transfer in gpus.transfers)
-    assert crossed == {True: 167, False: 3}  # the probe's answers, and the positions, which are looked at
+    assert crossed == {True: 167, False: 3}  # the results of the probe, and the positions, which are checked
     numbers = sum(transfer.nbytes for transfer in gpus.transfers if transfer.up)
     assert numbers <= gpus.alive <= numbers + 512 * 167
     assert gpus.peak <= gpus.alive + 512
@@ -211,7 +204,7 @@ def test_weights_are_sent_one_by_one_and_are_there_once(gpus):
         lambda x: np.exp(x),
     ],
 )
-def test_the_pretended_gpu_refuses_what_would_cross_over_in_silence(hidden, gpus):
+def test_the_simulated_gpu_rejects_hidden_transfers(hidden, gpus):
     x = to_device(np.arange(3, dtype=np.float32), "cuda:0")
     with pytest.raises(TypeError):
         hidden(x)
@@ -220,22 +213,22 @@ def test_the_pretended_gpu_refuses_what_would_cross_over_in_silence(hidden, gpus
         to_device(np.zeros(3), "cuda:1") + 1
 
 
-# ------------------------------------------------------------------------------------------ recorded steps
+# ------------------------------------------------------------------------------------------ captured graphs
 
 
-def test_a_step_is_recorded_once_for_all_windows(there, mel, monkeypatch):
-    recorded, record = [], gpu_graph._capture
-    monkeypatch.setattr(gpu_graph, "_capture", lambda launch: recorded.append(launch) or record(launch))
+def test_a_step_is_captured_once_for_all_windows(there, mel, monkeypatch):
+    captured, capture = [], gpu_graph._capture
+    monkeypatch.setattr(gpu_graph, "_capture", lambda launch: captured.append(launch) or capture(launch))
     for _ in range(2):
         assert there.decode(mel[0]).tokens == parity.load_reference("tiny.en").tokens
-    assert len(recorded) == 1
+    assert len(captured) == 1
     there.decode(mel[0], beam_size=3)
-    assert len(recorded) == 2  # for up to four rows, which three windows are, too
+    assert len(captured) == 2  # for up to four rows, so also for three windows
     there.decode(np.concatenate([mel, mel, mel]))
-    assert len(recorded) == 2
+    assert len(captured) == 2
 
 
-def test_if_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypatch):
+def test_steps_without_graphs(there, tiny_en, monkeypatch):
     def fails(_):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 
@@ -245,7 +238,7 @@ def test_if_nothing_can_be_recorded_steps_are_launched(there, tiny_en, monkeypat
     assert len(caught) == 1
 
 
-def test_the_graph_changes_nothing(there, mel):
+def test_a_graph_gives_the_same_bits(there, mel):
     engine = there.engine._engine
     with engine.session():
         caches = [engine.new_cache(there.encode(mel)) for _ in range(2)]
@@ -258,11 +251,11 @@ def test_the_graph_changes_nothing(there, mel):
             assert np.array_equal(*found)
 
 
-# ------------------------------------------------------------------------------------------ the kernels themselves
+# ------------------------------------------------------------------------------------------ the real kernels
 
 
 def stepped(model, plain, mel, prompt, steps):
-    """Logits of a prompt and of steps after it, the latter recorded, beside the layers'."""
+    """Yield features and logits of a prompt and of captured steps after it, each with the readable layers' values."""
     features, exact = model.encode(mel), plain.encode(mel)
     yield features, exact
     cache, other = model.engine.new_cache(features), plain.new_cache(exact)
@@ -274,9 +267,9 @@ def stepped(model, plain, mel, prompt, steps):
 
 
 @pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not() or "-")
-@pytest.mark.filterwarnings("error")  # there is one where the kernels do not compile
+@pytest.mark.filterwarnings("error")  # there is a warning if the kernels do not compile
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_small_model_with_the_kernels_that_run_on_a_gpu(dtype, gpus, monkeypatch):
+def test_a_small_model_with_the_real_kernels(dtype, gpus, monkeypatch):
     monkeypatch.setattr(gpu, "load_kernels", load_kernels)
     here = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
     there = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
@@ -284,12 +277,12 @@ def test_a_small_model_with_the_kernels_that_run_on_a_gpu(dtype, gpus, monkeypat
     close(there.encode(mel), here.encode(mel))
     found = list(stepped(there, PlainEngine(here.weights, here.config), mel[:1], [1, 2, 3, 4], [5, 6, 7, 8]))
     for mine, exact in found:
-        close(mine, exact, 1e-5 if dtype == "float32" else 1e-3)  # remembered in float16
+        close(mine, exact, 1e-5 if dtype == "float32" else 1e-3)  # keys and values in float16
 
 
 @pytest.mark.grid
 @pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not() or "-")
-def test_real_speech_with_the_kernels_that_run_on_a_gpu(tiny_en, gpus, mel, monkeypatch):
+def test_real_speech_with_the_real_kernels(tiny_en, gpus, mel, monkeypatch):
     monkeypatch.setattr(gpu, "load_kernels", load_kernels)
     there = real_model("tiny.en", device="cuda")
     plain = PlainEngine(tiny_en.weights, tiny_en.config)
@@ -301,8 +294,8 @@ def test_real_speech_with_the_kernels_that_run_on_a_gpu(tiny_en, gpus, mel, monk
 
 
 def window_peaks(model, ledger) -> tuple[int, int]:
-    """The peaks of encoding a window and of decoding it with the longest prompt, over the weights."""
-    engine = model.engine  # which reserves what is foretold, once
+    """Return the peaks of encoding a window and of decoding it with the longest prompt, without the weights."""
+    engine = model.engine  # reserves the predicted memory, once
     before = ledger.peak = ledger.alive
     features = model.encode(np.zeros((1, model.config.num_mel_bins, 3000), np.float32))
     encoder, ledger.peak = ledger.peak - before, ledger.alive
@@ -324,23 +317,23 @@ def window_peaks(model, ledger) -> tuple[int, int]:
         pytest.param("medium", "float16", marks=pytest.mark.grid),
     ],
 )
-def test_the_memory_foretold_is_what_is_taken(name, dtype, gpus):
-    gpus.limit = int(1.7 * 2**30)  # what a card of 2 GiB leaves to arrays
+def test_memory_is_as_predicted(name, dtype, gpus):
+    gpus.limit = int(1.7 * 2**30)  # what a card of 2 GiB leaves for arrays
     model = minwhisper.Whisper.random(name, device="cuda", dtype=dtype)
     predicted = device_memory(PUBLISHED[name], dtype)
     assert gpus.alive == predicted.weights
     tile = model.engine._engine._tile
     assert (
         predicted.peak <= device_memory(PUBLISHED[name], dtype, tile=tile).peak < gpus.limit
-    )  # larger if there is room
+    )  # tiles are larger if there is memory
     predicted = device_memory(PUBLISHED[name], dtype, tile=tile)
     encoder, decoder = window_peaks(model, gpus)
     assert encoder == pytest.approx(predicted.encoder, rel=0.03)
     assert decoder == pytest.approx(predicted.buffers + predicted.cache + predicted.decoder, rel=0.03)
 
 
-@pytest.mark.parametrize("said", [1, 60, 250])
-def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
+@pytest.mark.parametrize("length", [1, 60, 250])
+def test_predicted_memory_suffices_for_a_beam(length, gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     engine, before = model.engine, gpus.alive
     predicted = device_memory(PUBLISHED["tiny"], "float16", sequences=5)
@@ -348,7 +341,7 @@ def test_the_memory_foretold_for_a_beam_suffices(said, gpus):
         features = model.encode(np.zeros((1, 80, 3000), np.float32))
         gpus.peak = gpus.alive
         first = engine.new_cache(features)
-        ((_, cache),) = engine.decode_batch([DecoderInput([[1] * said], first, [0])])
+        ((_, cache),) = engine.decode_batch([DecoderInput([[1] * length], first, [0])])
         for rows in ([0] * 5, [1, 0, 2, 4, 3], [4, 4, 0, 1, 2]):
             ((logits, cache),) = engine.decode_batch([DecoderInput([[5]] * 5, cache.reorder(rows), [0])])
     assert logits.shape == (5, 1, 51865)
@@ -359,12 +352,12 @@ def test_memory_is_reserved_in_one_piece(gpus):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     assert gpus.alive == device_memory(PUBLISHED["tiny"], "float16").weights
     predicted = device_memory(PUBLISHED["tiny"], "float16", tile=model.engine._engine._tile)
-    assert predicted.weights < gpus.alive <= predicted.weights + predicted.buffers + 4096  # made with the engine
-    assert 0 <= gpus.peak - predicted.peak - MARGIN < 512  # what an array's size is rounded up to
+    assert predicted.weights < gpus.alive <= predicted.weights + predicted.buffers + 4096  # allocated with the engine
+    assert 0 <= gpus.peak - predicted.peak - MARGIN < 512  # sizes are rounded up
 
 
 @pytest.mark.grid
-def test_no_array_holds_all_scores_and_memory_is_flat_over_windows(there, gpus):
+def test_memory_does_not_grow_over_windows(there, gpus):
     sound = np.tile(minwhisper.load_audio(JFK), 9)  # 99 s
     alive, peaks = [], []
 

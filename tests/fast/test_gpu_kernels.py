@@ -1,4 +1,4 @@
-"""The GPU's kernels against the readable layers, on a CPU (see cuda_on_cpu.py); and that nvcc takes them for a T400."""
+"""The GPU kernels, run on a CPU (see cuda_on_cpu.py), equal the readable layers; nvcc compiles them for a T400."""
 
 import re
 import shutil
@@ -37,10 +37,10 @@ from minwhisper.model.engine import DecoderInput
 from minwhisper.parity.comparison import relative_difference, window_mel
 
 LAYER = 1e-6
-STEP = 2.5e-6  # of all blocks together
-MARGIN = 1.5e-4  # with keys and values kept in float16
+STEP = 2.5e-6  # over all blocks
+FLOAT16_KV = 1.5e-4  # with keys and values in float16
 ROWS = [1, 2, 5, 8, 9]
-GUARD = 64  # numbers on either side of an array that no kernel may touch
+GUARD = 64  # values on either side of an array that no kernel may touch
 
 on_cpu = pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not())
 
@@ -61,11 +61,11 @@ def kernels(request) -> Kernels:
 
 
 @pytest.fixture
-def placed():
-    """Copies of arrays among numbers that are wrong to read, NaN, and to write, which is looked at afterwards."""
+def guarded():
+    """Return a function that copies an array between guards: reading them gives NaN, and writing them is detected."""
     buffers = []
 
-    def place(array, dtype=np.float32):
+    def guard_array(array, dtype=np.float32):
         array = np.asarray(array)
         guard = -(2**31) if np.dtype(dtype).kind == "i" else np.nan
         buffer = np.full(array.size + 2 * GUARD, guard, dtype)
@@ -74,16 +74,16 @@ def placed():
         mine[...] = array
         return mine
 
-    yield place
+    yield guard_array
     for buffer, before in buffers:
         for end in (slice(GUARD), slice(len(buffer) - GUARD, None)):
-            assert np.array_equal(buffer[end].view(np.uint8), before[end].view(np.uint8)), "written outside of an array"
+            assert np.array_equal(buffer[end].view(np.uint8), before[end].view(np.uint8)), "out of bounds"
 
 
 @pytest.fixture
-def draw(rng, placed):
+def draw(rng, guarded):
     def some(*shape, dtype=np.float32):
-        return placed(rng.standard_normal(shape), dtype)
+        return guarded(rng.standard_normal(shape), dtype)
 
     return some
 
@@ -97,12 +97,12 @@ def close(ours, expected, tolerance=LAYER):
     assert relative_difference(ours, expected) < tolerance
 
 
-# ------------------------------------------------------------------------------------------ what really comes
+# ------------------------------------------------------------------------------------------ real activations
 
 
 @pytest.fixture(scope="module")
 def real(tiny_en, speech):
-    """A window's features, a text, and what goes through the first block for it."""
+    """Return a window's features, its tokens, and the activations of the first block."""
     weights, config = tiny_en.weights["decoder"], tiny_en.config
     features = tiny_en.encode(window_mel(speech["jfk.flac"], 80))
     prompt = tiny_en.tokenizer.sot_sequence("en", "transcribe", timestamps=False)
@@ -119,26 +119,19 @@ def real(tiny_en, speech):
 # ------------------------------------------------------------------------------------------ around large products
 
 
-def test_layer_norm(kernels, real, placed):
-    weight, bias = (placed(real.block["attention_norm"][name], kernels.dtype) for name in ("weight", "bias"))
-    x, out = placed(real.x), placed(np.zeros_like(real.x))
-    kernels.layer_norm(x, weight, bias, out)
-    close(out, layers.layer_norm(real.x, wide(weight), wide(bias)))
-
-
 @pytest.mark.parametrize("width", [1, 4, 16, 33, 255, 257, 1280])
-def test_layer_norm_of_any_width_and_in_place(kernels, draw, width):
+def test_layer_norm_of_any_width_in_place(kernels, draw, width):
     x, weight, bias = draw(3, width), draw(width, dtype=kernels.dtype), draw(width, dtype=kernels.dtype)
     x += 10
     expected = layers.layer_norm(x, wide(weight), wide(bias))
     kernels.layer_norm(x, weight, bias, x)
-    close(x, expected, 5e-6)  # what is left when 10 is taken away is less exact in either
+    close(x, expected, 5e-6)  # subtracting 10 loses precision in both
 
 
 @pytest.mark.parametrize(("gelu", "biased", "added"), list(product([False, True], repeat=3)))
-def test_finish_adds_bias_and_residual_around_the_gelu(kernels, draw, gelu, biased, added):
+def test_epilogue_adds_bias_and_residual_around_the_gelu(kernels, draw, gelu, biased, added):
     x, bias, residual = draw(7, 37), draw(37, dtype=kernels.dtype), draw(7, 37, dtype=kernels.dtype)
-    x *= 8  # beyond where the polynomial ends
+    x *= 8  # beyond the range of the polynomial
     expected = x + wide(bias) if biased else x.copy()
     expected = layers.gelu(expected) if gelu else expected
     expected = expected + wide(residual) if added else expected
@@ -157,7 +150,7 @@ def test_softmax_of_any_shape(kernels, draw, rows, columns):
 
 @pytest.mark.parametrize(("length", "stride"), [(1, 1), (8, 1), (7, 2), (8, 2)])
 @pytest.mark.parametrize("by_time", [True, False])
-def test_a_product_with_what_is_unfolded_is_the_convolution(kernels, draw, length, stride, by_time):
+def test_im2col_and_a_product_are_a_convolution(kernels, draw, length, stride, by_time):
     x = draw(length, 5) if by_time else draw(5, length).T
     weight, bias = draw(6, 5, 3), np.zeros(6, np.float32)
     columns = draw(-(-length // stride), 5, 3)
@@ -168,7 +161,7 @@ def test_a_product_with_what_is_unfolded_is_the_convolution(kernels, draw, lengt
     )
 
 
-def test_weights_are_widened_and_values_stored_in_the_dtype_of_the_weights(kernels, draw):
+def test_conversions_to_and_from_the_dtype_of_the_weights(kernels, draw):
     weight, copy = draw(5, 70, dtype=kernels.dtype), draw(5, 70)
     kernels.widen_weight(weight, copy)
     assert np.array_equal(copy, wide(weight))
@@ -185,54 +178,54 @@ def test_weights_are_widened_and_values_stored_in_the_dtype_of_the_weights(kerne
 POSITIONS = 12  # of text
 
 
-def table_of(capacity, rows, places=None, positions=POSITIONS) -> RowTable:
-    """A table of rows (token, position, sequence) and of where their sequences are, (sequences, positions)."""
+def table_of(capacity, rows, addresses=None, positions=POSITIONS) -> RowTable:
+    """Return a table with rows (token, position, sequence) and slot addresses (sequences, positions)."""
     table = RowTable(capacity, positions, np.zeros(1))
     table.header[HeaderAt.ROWS_AT] = len(rows)
     for number, row in enumerate(rows):
         table.fields[[Field.TOKEN, Field.POSITION, Field.SEQUENCE], number] = row
-    if places is not None:
-        table.slot_addresses[: len(places)] = places
+    if addresses is not None:
+        table.slot_addresses[: len(addresses)] = addresses
     table.send(capacity)
     return table
 
 
-def test_embed_takes_each_rows_token_and_position_and_leaves_other_rows(kernels, real, placed):
+def test_embed(kernels, real, guarded):
     tokens = real.weights["token_embedding"].astype(kernels.dtype, order="C")
-    positions = placed(real.weights["positions"], kernels.dtype)
-    x = placed(np.full((4, real.config.d_model), 7.0))
+    positions = guarded(real.weights["positions"], kernels.dtype)
+    x = guarded(np.full((4, real.config.d_model), 7.0))
     kernels.embed(table_of(4, [(50257, 447, 0), (0, 3, 0), (51863, 0, 1)]), tokens, positions, x)
     assert np.array_equal(x[:3], wide(tokens)[[50257, 0, 51863]] + wide(positions)[[447, 3, 0]])
     assert (x[3] == 7.0).all()
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_linear_maps_of_a_block(kernels, real, placed, rows):
-    """One after the other as in a step."""
+def test_linear_maps_of_a_block(kernels, real, guarded, rows):
+    """One after the other, as in a step."""
     cross, mlp, capacity = real.block["cross_attention"], real.block["mlp"], 16
     table = table_of(capacity, [(0, 0, 0)] * rows)
-    x = placed(np.full((capacity, real.config.d_model), np.nan))
+    x = guarded(np.full((capacity, real.config.d_model), np.nan))
     x[:rows] = real.x[:rows]
-    norm = Norm(*(placed(real.block["mlp_norm"][name], kernels.dtype) for name in ("weight", "bias")))
+    norm = Norm(*(guarded(real.block["mlp_norm"][name], kernels.dtype) for name in ("weight", "bias")))
     normed = layers.layer_norm(x[:rows], wide(norm.weight), wide(norm.bias))
-    weight, bias = (placed(cross["query"][name], kernels.dtype) for name in ("weight", "bias"))
-    y = placed(np.full_like(x, 7.0))
+    weight, bias = (guarded(cross["query"][name], kernels.dtype) for name in ("weight", "bias"))
+    y = guarded(np.full_like(x, 7.0))
     kernels.linear(x, weight, bias, y, table=table, norm=norm)
     close(y[:rows], layers.linear(normed, wide(weight), wide(bias)))
     assert (y[rows:] == 7.0).all()
 
-    weight, bias = (placed(mlp["fc1"][name], kernels.dtype) for name in ("weight", "bias"))
-    hidden = placed(np.full((capacity, len(weight)), np.nan))
+    weight, bias = (guarded(mlp["fc1"][name], kernels.dtype) for name in ("weight", "bias"))
+    hidden = guarded(np.full((capacity, len(weight)), np.nan))
     kernels.linear(x, weight, bias, hidden, table=table, norm=norm, gelu=True)
     close(hidden[:rows], layers.gelu(layers.linear(normed, wide(weight), wide(bias))))
 
-    weight, bias = (placed(mlp["fc2"][name], kernels.dtype) for name in ("weight", "bias"))
+    weight, bias = (guarded(mlp["fc2"][name], kernels.dtype) for name in ("weight", "bias"))
     expected = x[:rows] + layers.linear(hidden[:rows], wide(weight), wide(bias))
     kernels.linear(hidden, weight, bias, x, table=table, residual=x)
     close(x[:rows], expected)
 
 
-@pytest.mark.parametrize("multiprocessors", [1, 132])  # few blocks, and many whose warps share the sums
+@pytest.mark.parametrize("multiprocessors", [1, 132])  # few blocks, or many whose warps share the sums
 @pytest.mark.parametrize(
     ("rows", "inner", "outer"),
     [
@@ -253,7 +246,7 @@ def test_linear_of_any_shape(kernels, draw, rows, inner, outer, multiprocessors,
 
 
 @pytest.mark.parametrize("offset", [1, 2, 4])
-def test_linear_of_a_weight_that_begins_anywhere_and_of_one_row_without_a_table(kernels, draw, offset):
+def test_linear_with_unaligned_weights_and_without_a_table(kernels, draw, offset):
     x, long, y = draw(1, 40), draw(offset + 12 * 40, dtype=kernels.dtype), draw(1, 12)
     weight = long[offset:].reshape(12, 40)
     kernels.linear(x, weight, None, y)
@@ -261,19 +254,19 @@ def test_linear_of_a_weight_that_begins_anywhere_and_of_one_row_without_a_table(
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 132])
-def test_projections_keep_keys_and_values_of_each_row_in_its_place(kernels, draw, multiprocessors, monkeypatch):
+def test_projections_write_keys_and_values_to_the_slots(kernels, draw, multiprocessors, monkeypatch):
     monkeypatch.setattr(kernels, "multiprocessors", multiprocessors)
     width, blocks, layer = 24, 3, 1
     slots = [np.full((blocks, 2, POSITIONS, width), 9.0, kernels.dtype) for _ in range(2)]
-    places = np.array([[address(slots[0])] * POSITIONS, [address(slots[1])] * POSITIONS])
-    places[1, :4] = address(slots[0])  # where the second sequence began
+    addresses = np.array([[address(slots[0])] * POSITIONS, [address(slots[1])] * POSITIONS])
+    addresses[1, :4] = address(slots[0])  # the second sequence continues the first
     rows = [(0, 5, 0), (0, 5, 1), (0, 6, 1)]
     weights = {
         name: {"weight": draw(width, width, dtype=kernels.dtype), "bias": draw(width, dtype=kernels.dtype)}
         for name in ("query", "key", "value")
     }
     norm = Norm(draw(width, dtype=kernels.dtype), draw(width, dtype=kernels.dtype))
-    x, queries, table = draw(3, width), draw(3, width), table_of(4, rows, places)
+    x, queries, table = draw(3, width), draw(3, width), table_of(4, rows, addresses)
     kernels.project_qkv(table, x, weights, norm, queries, layer)
     normed = layers.layer_norm(x, wide(norm.weight), wide(norm.bias))
     query, value = (
@@ -301,30 +294,30 @@ def test_projections_keep_keys_and_values_of_each_row_in_its_place(kernels, draw
 
 
 def expected_attention(queries, keys, values, heads):
-    """The readable layer: queries (R, D), keys, values (T, D) -> (R, D)."""
+    """Compute the readable layer: queries (R, D), keys, values (T, D) -> (R, D)."""
     split = [layers.split_heads(wide(x)[None], heads) for x in (queries, keys, values)]
     mixed, _ = layers.attend(split[0], split[1].swapaxes(2, 3), split[2])
     return layers.merge_heads(mixed)[0]
 
 
-def attention_buffers(rows, heads, positions, size, placed):
-    partial = placed(np.full(Kernels.partial_shape(rows, heads, positions, size), np.nan))
-    return partial, placed(np.zeros(rows * heads), np.int32)
+def attention_buffers(rows, heads, positions, size, guarded):
+    partial = guarded(np.full(Kernels.partial_shape(rows, heads, positions, size), np.nan))
+    return partial, guarded(np.zeros(rows * heads), np.int32)
 
 
 @pytest.mark.parametrize(
     ("heads", "size", "positions", "past"),
     [(2, 64, 448, (447, 300, CHUNK - 1)), (3, 4, 8, (7, 0, 3)), (2, 12, 3 * CHUNK + 5, (CHUNK, 2 * CHUNK - 1, 1))],
 )
-def test_text_is_attended_to_wherever_its_parts_are(kernels, draw, placed, heads, size, positions, past):
+def test_self_attention_over_several_slots(kernels, draw, guarded, heads, size, positions, past):
     width, blocks, layer = heads * size, 2, 1
     slots = [draw(blocks, 2, positions, width, dtype=kernels.dtype) for _ in range(3)]
     which = np.random.default_rng(5).integers(0, 3, (len(past), positions))
-    places = np.array([address(slot) for slot in slots])[which]
-    table = table_of(4, [(0, position, number) for number, position in enumerate(past)], places, positions)
-    queries, out = draw(4, width), placed(np.full((4, width), 7.0))
-    partial, counters = attention_buffers(4, heads, positions, size, placed)
-    for _ in range(2):  # counters are as they were
+    addresses = np.array([address(slot) for slot in slots])[which]
+    table = table_of(4, [(0, position, number) for number, position in enumerate(past)], addresses, positions)
+    queries, out = draw(4, width), guarded(np.full((4, width), 7.0))
+    partial, counters = attention_buffers(4, heads, positions, size, guarded)
+    for _ in range(2):  # counters are 0 again
         kernels.self_attention(table, queries, partial, counters, out, heads, layer)
         for row, last in enumerate(past):
             seen = range(last + 1)
@@ -338,20 +331,20 @@ def test_text_is_attended_to_wherever_its_parts_are(kernels, draw, placed, heads
     ("heads", "positions", "size"),
     [(2, 1, 4), (4, 448, 4), (2, CHUNK, 8), (3, CHUNK + 1, 12), (1, 33, 64), (2, 100, 20)],
 )
-def test_each_group_of_rows_attends_to_its_window(kernels, draw, placed, heads, positions, size):
+def test_cross_attention_of_groups(kernels, draw, guarded, heads, positions, size):
     width, blocks, layer, groups = heads * size, 2, 1, [(0, 1), (1, 8), (9, 1), (10, 3)]
     windows = [draw(blocks, 2, positions, width, dtype=kernels.dtype) for _ in range(3)]
-    queries, out, table = draw(16, width), placed(np.full((16, width), 7.0)), table_of(16, [(0, 0, 0)] * 13)
-    queries *= 20  # so that the chunks' highest scores lie far apart
-    heard = [0, 1, 1, 2]
-    for group, ((first, count), window) in enumerate(zip(groups, heard, strict=True)):
+    queries, out, table = draw(16, width), guarded(np.full((16, width), 7.0)), table_of(16, [(0, 0, 0)] * 13)
+    queries *= 20  # so that the chunks' highest scores differ a lot
+    windows_of_groups = [0, 1, 1, 2]
+    for group, ((first, count), window) in enumerate(zip(groups, windows_of_groups, strict=True)):
         table.fields[[Field.CROSS_KV, Field.FIRST_ROW, Field.ROW_COUNT], group] = address(windows[window]), first, count
     table.header[HeaderAt.GROUPS_AT] = len(groups)
     table.send(0)
-    partial, counters = attention_buffers(16, heads, positions, size, placed)
+    partial, counters = attention_buffers(16, heads, positions, size, guarded)
     for _ in range(2):
         kernels.cross_attention(table, queries, partial, counters, out, heads, layer, positions)
-        for (first, count), window in zip(groups, heard, strict=True):
+        for (first, count), window in zip(groups, windows_of_groups, strict=True):
             rows, (keys, values) = slice(first, first + count), windows[window][layer]
             close(out[rows], expected_attention(queries[rows], keys, values, heads), 3e-6)  # large scores
         assert (out[13:] == 7.0).all()
@@ -361,7 +354,7 @@ def test_each_group_of_rows_attends_to_its_window(kernels, draw, placed, heads, 
 # ------------------------------------------------------------------------------------------ choices
 
 
-VOCABULARY, END, FIRST = 700, 500, 600  # of tokens, and the ids of the end and of the first timestamp
+VOCABULARY, END, FIRST = 700, 500, 600  # size, and the ids of <|endoftext|> and of the first timestamp
 SUPPRESSED = (3, 8, 590, 591, 599)
 FILTERS = {
     "text": LogitFilters(END, SUPPRESSED, (5, END)),
@@ -399,9 +392,9 @@ def choices_table(kind, filters, texts, **more) -> tuple[RowTable, np.ndarray]:
     return table, array
 
 
-def choose(kernels, table, logits, choices, placed):
+def choose(kernels, table, logits, choices, guarded):
     top = int(table.header[HeaderAt.TOP_AT])
-    out, counters = placed(np.full(2 * top * choices, -9), np.int32), placed(np.zeros(choices), np.int32)
+    out, counters = guarded(np.full(2 * top * choices, -9), np.int32), guarded(np.zeros(choices), np.int32)
     slices = np.full(Kernels.slices_shape(choices), -1, np.int32)
     kernels.choose_tokens(table, logits, slices, counters, out, choices)
     assert not counters.any()
@@ -414,20 +407,20 @@ def filtered(filters, logits):
 
 
 @pytest.fixture
-def scores(rng, placed):
-    """For each text logits of which, in some rows, timestamps or ends are likely."""
+def scores(rng, guarded):
+    """Return logits per text; in some rows timestamps or the end are likely."""
     logits = 3 * rng.standard_normal((len(TEXTS), VOCABULARY))
     logits[1::3, FIRST:] += 4
     logits[2::3, END] += 9
-    logits[:, 20] = logits[:, 30]  # the first of equal ones counts
-    return placed(logits)
+    logits[:, 20] = logits[:, 30]  # of equal logits, the first token wins
+    return guarded(logits)
 
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("top", [1, 6, MAX_TOP])
-def test_the_most_likely_tokens_are_those_of_filters_and_log_softmax(kernels, scores, placed, name, top):
+def test_top_tokens_equal_those_of_filters_and_log_softmax(kernels, scores, guarded, name, top):
     table, _kept = choices_table(Kind.TOP_K, FILTERS[name], TEXTS, top=top)
-    tokens, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
+    tokens, logprobs = choose(kernels, table, scores, len(TEXTS), guarded)
     exact = filtered(FILTERS[name], scores)
     for row, (its, values) in enumerate(zip(tokens, logprobs, strict=True)):
         expected = np.argsort(-exact[row], kind="stable")[:top]
@@ -438,44 +431,44 @@ def test_the_most_likely_tokens_are_those_of_filters_and_log_softmax(kernels, sc
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("temperature", [0.01, 0.7, 30.0])
-def test_a_sample_is_the_token_at_its_share_of_the_sum(kernels, scores, placed, rng, name, temperature):
+def test_a_sample_is_the_token_at_its_part_of_the_sum(kernels, scores, guarded, rng, name, temperature):
     exact = filtered(FILTERS[name], scores)
     for shares in (rng.random(len(TEXTS)), np.zeros(len(TEXTS)), np.full(len(TEXTS), 1 - 2.0**-53)):
         table, _kept = choices_table(Kind.SAMPLE, FILTERS[name], TEXTS, temperature=temperature, shares=shares)
-        tokens, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
+        tokens, logprobs = choose(kernels, table, scores, len(TEXTS), guarded)
         with np.errstate(over="ignore"):
             heated = np.exp((exact.astype(np.float64) - exact.max(axis=1, keepdims=True)) / temperature)
         reached = np.cumsum(heated, axis=1)
         for row, token in enumerate(tokens[:, 0]):
             assert np.isfinite(exact[row, token])
-            near = 1e-4 * reached[row, -1]  # the kernel's logits are not those rounded by log_softmax
+            near = 1e-4 * reached[row, -1]  # log_softmax rounds, the kernel does not
             before = reached[row, token] - heated[row, token]
             assert before - near <= shares[row] * reached[row, -1] <= reached[row, token] + near
             assert logprobs[row, 0] == pytest.approx(exact[row, token], abs=3e-6)
 
 
-def test_a_probe_is_a_probability_among_all_tokens(kernels, scores, placed):
+def test_a_probe_ignores_the_filters(kernels, scores, guarded):
     table, _kept = choices_table(Kind.PROBE, FILTERS["nothing left"], TEXTS)
-    tokens, probabilities = choose(kernels, table, scores, len(TEXTS), placed)
+    tokens, probabilities = choose(kernels, table, scores, len(TEXTS), guarded)
     assert (tokens == 42).all()
     close(probabilities[:, 0], layers.softmax(scores)[:, 42], 2e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_logit_that_is_not_a_number_makes_no_certainty(kernels, scores, placed, value):
+def test_nan_and_infinite_logits_are_not_hidden(kernels, scores, guarded, value):
     scores[0, 100] = value
     scores[1] = value
     table, _kept = choices_table(Kind.TOP_K, FILTERS["text"], TEXTS)
-    _, logprobs = choose(kernels, table, scores, len(TEXTS), placed)
+    _, logprobs = choose(kernels, table, scores, len(TEXTS), guarded)
     assert not np.isfinite(logprobs[:2]).any()
     assert np.isfinite(logprobs[2:]).all()
 
 
-def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, placed):
+def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, guarded):
     table, _kept = choices_table(Kind.TOP_K, FILTERS["times"], TEXTS, advance=1)
     fields = table.device_array[HEADER : HEADER + len(Field) * table.capacity].reshape(len(Field), -1)
     before = fields.copy()
-    tokens, _ = choose(kernels, table, scores, len(TEXTS), placed)
+    tokens, _ = choose(kernels, table, scores, len(TEXTS), guarded)
     after = fields[:, : len(TEXTS)]
     assert after[Field.TOKEN].tolist() == after[Field.LAST].tolist() == tokens[:, 0].tolist()
     assert (
@@ -490,10 +483,10 @@ def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, plac
 
 
 @on_cpu
-@pytest.mark.filterwarnings("error")  # there is one where the kernels do not compile
-@pytest.mark.parametrize(("dtype", "texts", "count", "most"), [("float32", 2, 3, STEP), ("float16", 1, 1, MARGIN)])
-def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real, gpus, monkeypatch):
-    """The engine's own, with kernels that run. In float16 keys and values are rounded."""
+@pytest.mark.filterwarnings("error")  # there is a warning if the kernels do not compile
+@pytest.mark.parametrize(("dtype", "texts", "count", "most"), [("float32", 2, 3, STEP), ("float16", 1, 1, FLOAT16_KV)])
+def test_steps_equal_the_readable_decoder(dtype, texts, count, most, real, gpus, monkeypatch):
+    """With the real kernels. In float16, keys and values are rounded."""
     monkeypatch.setattr(gpu, "load_kernels", load_kernels)
     engine = real_model("tiny.en", device="cuda", dtype=dtype).engine
     cache = engine.new_cache(to_device(real.features, "cuda:0"))
@@ -503,7 +496,7 @@ def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real
     cache, other = cache.reorder([0] * texts), other.reorder([0] * texts)
     assert cache.slots[0].array.dtype == dtype
     for column in range(2, 2 + count):
-        tokens = np.array([real.tokens[0, column : column + texts]]).T  # another one for each text
+        tokens = np.array([real.tokens[0, column : column + texts]]).T  # a different token for each sequence
         ((logits, cache),) = engine.decode_batch([DecoderInput(tokens.tolist(), cache, [0])])
         expected, other = decoder.decode_cached(tokens, other, real.weights, real.config)
         close(to_numpy(logits), expected, most)
@@ -511,7 +504,7 @@ def test_steps_are_those_of_the_readable_decoder(dtype, texts, count, most, real
 
 @on_cpu
 @pytest.mark.filterwarnings("error")
-def test_steps_of_several_windows_together(gpus, rng, monkeypatch):
+def test_steps_of_several_windows(gpus, rng, monkeypatch):
     monkeypatch.setattr(gpu, "load_kernels", load_kernels)
     here, there = (Whisper.random(SMALL, seed=3, device=device) for device in ("cpu", "cuda"))
     weights, engine = here.weights["decoder"], there.engine
@@ -535,8 +528,8 @@ def test_steps_of_several_windows_together(gpus, rng, monkeypatch):
 # ------------------------------------------------------------------------------------------ threads, arguments
 
 
-def test_the_order_of_threads_and_blocks_changes_nothing(kernels, rng, scores, placed, monkeypatch):
-    """Where a kernel reads what a thread has yet to write, it does."""
+def test_the_order_of_threads_changes_nothing(kernels, rng, scores, guarded, monkeypatch):
+    """It changes results if a kernel reads a value before another thread writes it."""
     heads, size, positions, width = 2, 8, 3 * CHUNK, 16
 
     def some(*shape, dtype=np.float32):
@@ -557,8 +550,8 @@ def test_the_order_of_threads_and_blocks_changes_nothing(kernels, rng, scores, p
     def compute(backward):
         monkeypatch.setattr(RawModule, "backward", backward)
         its = {name: array.copy() for name, array in given.items()}
-        places = np.full((2, positions), address(its["slot"]))
-        table = table_of(2, [(1, positions - 2, 0), (3, positions - 1, 1)], places, positions)
+        addresses = np.full((2, positions), address(its["slot"]))
+        table = table_of(2, [(1, positions - 2, 0), (3, positions - 1, 1)], addresses, positions)
         for group in range(2):
             table.fields[[Field.CROSS_KV, Field.FIRST_ROW, Field.ROW_COUNT], group] = address(its["audio"]), group, 1
         table.header[HeaderAt.GROUPS_AT] = 2
@@ -574,7 +567,7 @@ def test_the_order_of_threads_and_blocks_changes_nothing(kernels, rng, scores, p
         kernels.softmax(its["scores"])
         for kind in Kind:
             choices, _kept = choices_table(kind, FILTERS["times"], TEXTS, top=1, shares=0.4)
-            its[kind.name] = np.concatenate(choose(kernels, choices, scores, len(TEXTS), placed), axis=1)
+            its[kind.name] = np.concatenate(choose(kernels, choices, scores, len(TEXTS), guarded), axis=1)
         return its
 
     forward, backward = compute(False), compute(True)
@@ -582,7 +575,7 @@ def test_the_order_of_threads_and_blocks_changes_nothing(kernels, rng, scores, p
         assert array.tobytes() == backward[name].tobytes(), name
 
 
-def test_what_does_not_fit_is_refused(kernels, draw, placed):
+def test_invalid_arguments(kernels, draw, guarded):
     x, weight, y, table = draw(2, 16), draw(8, 16, dtype=kernels.dtype), draw(2, 8), table_of(2, [(0, 0, 0)] * 2)
     other = np.float16 if kernels.dtype == np.float32 else np.float32
     with pytest.raises(AssertionError, match="got"):
@@ -592,19 +585,19 @@ def test_what_does_not_fit_is_refused(kernels, draw, placed):
     with pytest.raises(AssertionError):
         kernels.linear(x, weight, None, draw(2, 9), table=table)
     with pytest.raises(AssertionError):
-        kernels.linear(x, weight, None, y)  # two rows, and no table
+        kernels.linear(x, weight, None, y)  # two rows without a table
     for width, heads, words in ((3, 1, "multiple of 4"), (68, 1, "at most 64")):
-        buffers = attention_buffers(2, heads, POSITIONS, width, placed)
+        buffers = attention_buffers(2, heads, POSITIONS, width, guarded)
         with pytest.raises(AssertionError, match=words):
             kernels.self_attention(table, draw(2, width), *buffers, draw(2, width), heads, 0)
-    partial, counters = attention_buffers(2, 4, CHUNK, 4, placed)
+    partial, counters = attention_buffers(2, 4, CHUNK, 4, guarded)
     with pytest.raises(AssertionError):
         kernels.cross_attention(table, draw(2, 16), partial, counters, draw(2, 16), 4, 0, CHUNK + 1)
-    kernels.epilogue(draw(0, 16))  # nothing to do
+    kernels.epilogue(draw(0, 16))  # an empty array
 
 
 def refusing(error):
-    """A CuPy that compiles nothing."""
+    """Return a CuPy whose compiler raises this error."""
 
     def refuse(**_):
         raise error
@@ -614,7 +607,7 @@ def refusing(error):
     return cupy
 
 
-def test_where_kernels_do_not_compile_there_are_none(monkeypatch):
+def test_kernels_that_do_not_compile(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", refusing(RuntimeError("kernels.cu(7): error: no\nand more")))
     with pytest.warns(UserWarning, match=r"cannot compile the GPU kernels.*kernels.cu\(7\): error: no$"):
         assert load_kernels(np.float32) is None
@@ -625,7 +618,7 @@ def test_where_kernels_do_not_compile_there_are_none(monkeypatch):
 @pytest.mark.parametrize(
     "error", [refusing_cupy.OutOfMemoryError("Out of memory"), RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")]
 )
-def test_that_memory_is_full_is_not_a_fault_of_the_kernels(error, monkeypatch):
+def test_out_of_memory_while_compiling_is_raised(error, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", refusing(error))
     with pytest.raises(type(error), match=r"(?i)out.of.memory"):
         load_kernels(np.float32)
@@ -637,12 +630,12 @@ def test_kernels_are_loaded(monkeypatch):
     assert load_kernels("float16").dtype == np.float16
 
 
-# ------------------------------------------------------------------------------------------ the compiler, a stand-in
+# ------------------------------------------------------------------------------------------ compilers
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc to compile the GPU's kernels with")
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.grid), "float16"])
-def test_nvcc_compiles_them_for_a_t400(tmp_path, dtype):
+def test_nvcc_compiles_for_a_t400(tmp_path, dtype):
     file = tmp_path / "kernels.cu"
     file.write_text(gpu_kernels.source(), "utf-8")
     command = ["nvcc", "-arch=sm_75", "-cubin", "-Werror", "all-warnings", "-Xptxas", "-v", *gpu_kernels.options(dtype)]
@@ -661,7 +654,7 @@ def test_nvcc_compiles_them_for_a_t400(tmp_path, dtype):
     for name, (used, spilled) in registers.items():
         assert spilled == (0, 0), name
         blocks = {"linear": gpu_kernels.LINEAR_BLOCKS, "choose_tokens": 1}.get(name, 4)
-        assert used * gpu_kernels.THREADS * blocks <= 65_536, name  # so many blocks fit into a multiprocessor
+        assert used * gpu_kernels.THREADS * blocks <= 65_536, name  # this number of blocks fits into a multiprocessor
 
 
 TINY = """
@@ -683,7 +676,7 @@ extern "C" __global__ void too_far(float* x) { shared[threadIdx.x + 1] = 0.0f; }
 
 @on_cpu
 @pytest.mark.parametrize("switch", ["", "-DUSE_UCONTEXT"], ids=["by hand", "by ucontext"])
-def test_the_stand_in_runs_threads_and_sees_what_is_wrong(switch):
+def test_kernels_on_a_cpu_detect_faults(switch):
     module = RawModule(code=TINY, options=(switch,) if switch else ())
 
     def run(name, *arguments, count=64):

@@ -1,4 +1,4 @@
-"""What fits into a GPU, and what happens where something does not: on pretended GPUs, which can run out of memory."""
+"""Predicted memory and out-of-memory errors, on simulated GPUs with limited memory."""
 
 import gc
 import sys
@@ -13,7 +13,6 @@ from conftest import DATA, SMALL, real_model
 from minwhisper.common.backend import to_numpy
 from minwhisper.errors import DeviceError, DeviceMemoryError, SomeFailedError
 from minwhisper.fast import devices
-from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.fast.gpu.cache import GpuCache
 from minwhisper.fast.gpu.decoder import Decoder
 from minwhisper.fast.gpu.memory import CONTEXT, GPU_DTYPES, T400, Card, device_memory, measure_card, models_for
@@ -27,7 +26,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def uncollected():
-    """Memory has to be set free without the collector of cycles, which comes when it pleases."""
+    """Disable garbage collection: memory has to be freed at once."""
     gc.collect()
     gc.disable()
     yield
@@ -47,10 +46,10 @@ def tokens(transcript) -> list[list[int]]:
     return [segment["tokens"] for segment in transcript["segments"]]
 
 
-# ------------------------------------------------------------------------------------------ what is foretold
+# ------------------------------------------------------------------------------------------ predictions
 
 
-def test_larger_sizes_take_more_and_float16_about_half():
+def test_larger_models_need_more_and_float16_about_half():
     for dtype in GPU_DTYPES:
         needed = [device_memory(PUBLISHED[name], dtype) for name in ("tiny", "base", "small", "medium", "large-v3")]
         for smaller, larger in pairwise(needed):
@@ -64,7 +63,7 @@ def test_larger_sizes_take_more_and_float16_about_half():
         assert device_memory(config, "float32", sequences=5).peak > single.peak
 
 
-def test_the_small_card_takes_what_is_promised():
+def test_models_that_fit_a_t400():
     assert Card(2048 * MIB, CONTEXT) == T400
     assert models_for(T400.available, multilingual=True) == [
         ("large-v3-turbo", "float16"),
@@ -82,12 +81,12 @@ def test_the_small_card_takes_what_is_promised():
     assert models_for(50 * MIB, multilingual=True) == []
 
 
-def test_a_card_is_measured(gpus):
+def test_measure_card(gpus):
     gpus.outside = 300 * MIB
     assert devices.resolve_device("cuda") == "cuda:0"
     card = measure_card("cuda:0")
     assert card == Card(2048 * MIB, 300 * MIB, 0)
-    assert gpus.kept > gpus.alive  # what the pool keeps for itself is no other's
+    assert gpus.kept > gpus.alive  # blocks that the pool keeps are not used by others
     assert card.available == 1748 * MIB
     sys.modules["cupy"].get_default_memory_pool().set_limit(size=1000 * MIB)
     assert measure_card("cuda:0").available == 1000 * MIB
@@ -98,12 +97,12 @@ def test_a_card_is_measured(gpus):
 # ------------------------------------------------------------------------------------------ loading
 
 
-def test_weights_that_do_not_fit_leave_nothing_behind(gpus, uncollected):
+def test_weights_that_do_not_fit_are_freed(gpus, uncollected):
     devices.resolve_device("cuda")
     gpus.limit = 120 * MIB
     with pytest.raises(DeviceMemoryError) as caught:
         real_model("tiny.en", device="cuda")
-    assert gpus.alive == gpus.kept == 0  # at once, though the traceback is still here
+    assert gpus.alive == gpus.kept == 0  # at once, although the traceback still exists
     assert str(caught.value) == (
         "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; "
         "models that fit: tiny.en in float16; load one of them, or stop other programs that use this GPU (nvidia-smi "
@@ -113,7 +112,7 @@ def test_weights_that_do_not_fit_leave_nothing_behind(gpus, uncollected):
     assert type(caught.value.__cause__).__name__ == "OutOfMemoryError"
 
 
-def test_a_smaller_one_can_be_loaded_where_the_error_is_handled(gpus, uncollected, tiny_en):
+def test_a_smaller_model_can_be_loaded_in_the_except_block(gpus, uncollected, tiny_en):
     gpus.limit = 120 * MIB
     try:
         model = real_model("tiny.en", device="cuda")
@@ -121,13 +120,13 @@ def test_a_smaller_one_can_be_loaded_where_the_error_is_handled(gpus, uncollecte
         model = real_model("tiny.en", device="cuda", dtype="float16")
     assert tokens(model.transcribe(SHORT, temperature=0.0)) == tokens(tiny_en.transcribe(SHORT, temperature=0.0))
     del model
-    assert gpus.alive < 8192  # the rules' constants
+    assert gpus.alive < 8192  # the filters
     gpus.limit = 1
 
 
-def test_others_that_would_fit_are_named(gpus, uncollected, monkeypatch):
+def test_the_message_names_models_that_fit(gpus, uncollected, monkeypatch):
     gpus.limit = 1000 * MIB
-    # A large model's weights, of which the first is too large already.
+    # A stand-in for the weights of a large model, too large for the card.
     monkeypatch.setattr("minwhisper.whisper.random_weights", lambda *_: sys.modules["cupy"].zeros(250 * MIB))
     with pytest.raises(DeviceMemoryError) as caught:
         minwhisper.Whisper.random("medium", device="cuda")
@@ -144,7 +143,7 @@ def test_others_that_would_fit_are_named(gpus, uncollected, monkeypatch):
         minwhisper.Whisper.random("medium.en", device="cuda")
 
 
-def test_a_second_model_beside_a_first(gpus, uncollected):
+def test_a_second_model_that_does_not_fit(gpus, uncollected):
     first = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     gpus.limit = gpus.alive + 110 * MIB
     with pytest.raises(
@@ -154,14 +153,14 @@ def test_a_second_model_beside_a_first(gpus, uncollected):
     assert gpus.alive == device_memory(first.config, "float16").weights
 
 
-def test_a_limit_of_the_pool_is_told(gpus, uncollected):
+def test_the_message_names_the_limit_of_the_pool(gpus, uncollected):
     sys.modules["cupy"].get_default_memory_pool().set_limit(size=60 * MIB)
     with pytest.raises(DeviceMemoryError, match=r"60 MiB were free \(CuPy's pool is limited to 60 MiB\); no model"):
         minwhisper.Whisper.random("tiny", device="cuda")
     assert gpus.alive == gpus.kept == 0
 
 
-def test_what_is_no_lack_of_the_gpus_memory_is_left_alone(gpus, monkeypatch):
+def test_other_errors_are_unchanged(gpus, monkeypatch):
     for error in (MemoryError("of the CPU's"), ValueError("something else")):
 
         def fails(*_, error=error):
@@ -172,7 +171,7 @@ def test_what_is_no_lack_of_the_gpus_memory_is_left_alone(gpus, monkeypatch):
             minwhisper.Whisper.random(SMALL, device="cuda")
 
 
-def test_what_cudas_libraries_say_is_understood(there, monkeypatch):
+def test_out_of_memory_errors_of_cuda_libraries(there, monkeypatch):
     def fails(*_):
         raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -181,7 +180,7 @@ def test_what_cudas_libraries_say_is_understood(there, monkeypatch):
         there.encode(small_mel())
 
 
-# ------------------------------------------------------------------------------------------ at work
+# ------------------------------------------------------------------------------------------ computing
 
 
 def decoded(model, new, cache):
@@ -208,31 +207,31 @@ STAGES = {
 
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_that_fails_says_so_and_can_be_done_again(stage, plain, gpus, uncollected):
-    said, work = STAGES[stage]
+def test_each_stage_explains_and_can_be_repeated(stage, plain, gpus, uncollected):
+    expected_message, work = STAGES[stage]
     model = replace(minwhisper.Whisper.random(SMALL, seed=3, device="cuda"), plain=plain)
     expected = to_numpy(work(model, features := model.encode(small_mel()), model.engine.new_cache(features)))
     cache = model.engine.new_cache(features)
-    before, enough = gpus.alive, gpus.limit
-    for room in (0, 512, 2048):  # the first array finds no room, or one after it
+    before, limit = gpus.alive, gpus.limit
+    for room in (0, 512, 2048):  # there is no memory for the first array, or for a later one
         gpus.limit = before + room
-        with pytest.raises(DeviceMemoryError, match=f"while {said} untrained in float32: ") as caught:
+        with pytest.raises(DeviceMemoryError, match=f"while {expected_message} untrained in float32: ") as caught:
             work(model, features, cache)
-        assert gpus.alive == gpus.kept == before  # at once, though the traceback is still here
+        assert gpus.alive == gpus.kept == before  # at once, although the traceback still exists
         needs = "its weights alone need 0 MiB" if plain else "it needs 9 MiB"
         assert f"{needs}, 0 MiB were free beside 0 MiB of CuPy's arrays; " in str(caught.value)
-    gpus.limit = enough
+    gpus.limit = limit
     np.testing.assert_array_equal(to_numpy(work(model, features, cache)), expected)
 
 
-def test_what_else_is_computed_is_told_too(there, gpus):
+def test_other_computations_explain(there, gpus):
     engine = there.engine
     gpus.limit = gpus.alive
     with pytest.raises(DeviceMemoryError, match="while computing with untrained"), engine.session():
         sys.modules["cupy"].zeros(1000)
 
 
-def test_where_one_text_would_fit_fewer_are_the_way_out(gpus, uncollected):
+def test_a_smaller_batch_is_suggested_if_one_sequence_fits(gpus, uncollected):
     model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     assert model.engine
     before, gpus.limit = gpus.alive, 110 * MIB
@@ -245,7 +244,7 @@ def test_where_one_text_would_fit_fewer_are_the_way_out(gpus, uncollected):
     assert gpus.alive == before
 
 
-def test_a_loaded_model_that_does_not_suffice_could_give_way_to_another(gpus, uncollected):
+def test_smaller_models_are_suggested_in_place_of_the_loaded_one(gpus, uncollected):
     model = minwhisper.Whisper.random("base", device="cuda")
     gpus.limit = 290 * MIB
     with pytest.raises(DeviceMemoryError) as caught:
@@ -264,22 +263,18 @@ def test_a_loaded_model_that_does_not_suffice_could_give_way_to_another(gpus, un
         replace(model, plain=True).encode(np.zeros((1, 80, 3000), np.float32))
 
 
-def test_a_model_that_is_forgotten_is_gone(gpus, uncollected):
+def test_a_deleted_model_is_freed(gpus, uncollected):
     model = minwhisper.Whisper.random(SMALL, device="cuda")
     model.encode(small_mel())
     del model
     assert gpus.alive == 0
 
 
-def test_on_the_cpu_nothing_is_in_the_way(tiny_en):
-    assert isinstance(tiny_en.engine, CpuEngine)
-
-
 # ------------------------------------------------------------------------------------------ transcribing
 
 
 @pytest.mark.parametrize(
-    ("room", "said"),
+    ("room", "expected_message"),
     [
         pytest.param(
             *(
@@ -292,43 +287,43 @@ def test_on_the_cpu_nothing_is_in_the_way(tiny_en):
     ],
     ids=["encoding", "decoding"],
 )
-def test_a_transcription_that_fails_can_be_done_again(room, said, gpus, uncollected, monkeypatch):
+def test_a_failed_transcription_can_be_repeated(room, expected_message, gpus, uncollected, monkeypatch):
     model = real_model("tiny.en", device="cuda", dtype="float16")
-    expected = tokens(model.transcribe(SHORT, temperature=0.0))  # the rules' constants are sent once
-    before, enough = gpus.alive, gpus.limit
+    expected = tokens(model.transcribe(SHORT, temperature=0.0))  # sends the filters, once
+    before, limit = gpus.alive, gpus.limit
     gpus.limit = before + room * MIB
 
     new_cache = DecoderRunner.new_cache
 
-    def the_last(*args):
+    def limit_afterwards(*args):
         made = new_cache(*args)
         gpus.limit = gpus.alive + MIB // 4
         return made
 
-    monkeypatch.setattr(DecoderRunner, "new_cache", the_last)
-    with pytest.raises(DeviceMemoryError, match=said):
+    monkeypatch.setattr(DecoderRunner, "new_cache", limit_afterwards)
+    with pytest.raises(DeviceMemoryError, match=expected_message):
         model.transcribe(SHORT, temperature=0.0, beam_size=5)
-    assert gpus.alive <= before + 2 * MIB  # and the buffers of a step of five rows
-    gpus.limit = enough
+    assert gpus.alive <= before + 2 * MIB  # the buffers of a step of five rows stay
+    gpus.limit = limit
     monkeypatch.setattr(DecoderRunner, "new_cache", new_cache)
     assert tokens(model.transcribe(SHORT, temperature=0.0)) == expected
 
 
 @pytest.mark.grid
-def test_several_sounds_that_find_no_room(gpus, uncollected, monkeypatch):
+def test_transcribe_many_out_of_memory(gpus, uncollected, monkeypatch):
     model = real_model("tiny.en", device="cuda", dtype="float16")
     expected = tokens(model.transcribe(SHORT, temperature=0.0))
-    before, enough = gpus.alive, gpus.limit
+    before, limit = gpus.alive, gpus.limit
     gpus.limit = before + 10 * MIB
     with pytest.raises(SomeFailedError, match=r"^2 of 2 sounds could not.*cuda:0 ran out of memory while encoding.*$"):
         model.transcribe_many([SHORT, SHORT], temperature=0.0)
     assert gpus.alive == before
     gpus.limit = before + 29 * MIB
-    with pytest.raises(SomeFailedError, match=r"^1 of 2 sounds") as caught:  # beside the first, there is no room
+    with pytest.raises(SomeFailedError, match=r"^1 of 2 sounds") as caught:  # there is no memory beside the first
         model.transcribe_many([SHORT, SHORT], temperature=0.0)
     assert tokens(caught.value.transcripts[0]) == expected
     del caught
-    gpus.limit = enough
+    gpus.limit = limit
 
     forward = Decoder.forward
 
@@ -341,5 +336,5 @@ def test_several_sounds_that_find_no_room(gpus, uncollected, monkeypatch):
         with pytest.raises(DeviceMemoryError, match=r"while decoding with tiny\.en in float16"):
             model.transcribe_many([SHORT, SHORT], temperature=0.0)
     assert gpus.alive == before
-    gpus.limit = enough
+    gpus.limit = limit
     assert [tokens(one) for one in model.transcribe_many([SHORT, SHORT], temperature=0.0)] == [expected, expected]

@@ -1,7 +1,7 @@
-"""The whole GPU path with the real CuPy, on a GPU that is pretended: see tests/support/pretended_cuda.
+"""The whole GPU path with the real CuPy, on a simulated GPU: see tests/support/pretended_cuda.
 
-Kernels are executed on the CPU, from the source that a GPU compiles, and streams as late as CUDA allows. So what is
-held to the CPU's tokens here is everything but the speed: kernels, products, graphs, copies, and their order.
+Kernels run on the CPU, compiled from the same source as for a GPU, and streams run as late as CUDA allows. So this
+tests everything except speed: kernels, products, graphs, copies, and their order.
 """
 
 import threading
@@ -22,7 +22,7 @@ from vocabularies import made_up_tokenizer
 pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]
 
 SHORT, SHORTER = DATA / "LJ001-0002.wav", DATA / "LJ001-0008.wav"
-# A window's worth of positions and a real vocabulary, and little else, so that kernels on a CPU take a second.
+# Full length and a real vocabulary, but otherwise small, so that kernels on a CPU take a second.
 NARROW = replace(SMALL, vocab_size=51864, num_mel_bins=80)
 
 
@@ -36,7 +36,7 @@ def small_mel(seed=0, bins=8, frames=300):
 
 @pytest.fixture(scope="module")
 def encoded_once():
-    """Each window of a model is encoded once in this module: that takes seconds, on a CPU."""
+    """Cache the features of each window, since encoding takes seconds on a CPU."""
     original, kept = gpu_encoder.encode, {}
 
     def encode(mel, weights, *rest):
@@ -60,12 +60,12 @@ def narrow(**where) -> minwhisper.Whisper:
     return replace(minwhisper.Whisper.random(NARROW, seed=4, **where), tokenizer=tokenizer)
 
 
-# ------------------------------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------------------------------ values
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("backward", [False, True])
-def test_features_prompts_and_steps_are_those_of_the_layers(backward, dtype, pretended_gpu):
+def test_features_prompts_and_steps_equal_the_readable_layers(backward, dtype, pretended_gpu):
     here = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
     there = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
     plain, bound = PlainEngine(here.weights, here.config), 1e-5 if dtype == "float32" else 1e-3  # keys, values: float16
@@ -73,13 +73,13 @@ def test_features_prompts_and_steps_are_those_of_the_layers(backward, dtype, pre
         mine, exact = there.encode(small_mel()), plain.encode(small_mel())
         assert parity.relative_difference(to_numpy(mine), exact) < 1e-5
         cache, other = there.engine.new_cache(mine), plain.new_cache(exact)
-        for new in ([1, 2, 3, 4], [5], [6], [7, 8, 9], list(range(20)), [10]):  # of few rows, and of many
+        for new in ([1, 2, 3, 4], [5], [6], [7, 8, 9], list(range(20)), [10]):  # few rows, and many
             ((logits, cache),) = there.engine.decode_batch([DecoderInput([new], cache)])
             ((expected, other),) = plain.decode_batch([DecoderInput([new], other)])
             assert parity.relative_difference(to_numpy(logits), expected) < bound
 
 
-def test_a_graph_gives_the_bits_of_its_kernels_launched_one_by_one(pretended_gpu):
+def test_a_graph_gives_the_same_bits_as_single_launches(pretended_gpu):
     there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
     found = []
     for use_graph in (True, False):
@@ -108,7 +108,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_untrained_models_tokens_are_those_of_the_cpu(way, pretended_gpu):
+def test_tokens_of_an_untrained_model_equal_the_cpus(way, pretended_gpu):
     mels = np.concatenate([small_mel(seed, 80, 3000) for seed in range(2)])
     options = {"sample_len": 9, **WAYS[way]}
     here, there = (
@@ -129,7 +129,7 @@ def test_an_untrained_models_tokens_are_those_of_the_cpu(way, pretended_gpu):
         pytest.param({"temperature": 0.4, "best_of": 2}, id="sampled"),
     ],
 )
-def test_a_transcript_is_that_of_the_cpu(options, tiny_en, tiny_en_there):
+def test_a_transcript_equals_the_cpus(options, tiny_en, tiny_en_there):
     here, there = (model.transcribe(SHORTER, **options) for model in (tiny_en, tiny_en_there))
     assert tokens(there) == tokens(here)
     assert len(tokens(here)[0]) > 5
@@ -138,13 +138,13 @@ def test_a_transcript_is_that_of_the_cpu(options, tiny_en, tiny_en_there):
         assert mine["no_speech_prob"] == pytest.approx(exact["no_speech_prob"], rel=1e-3, abs=1e-9)
 
 
-def test_clips_decoded_together_give_the_transcripts_of_the_cpu(tiny_en, tiny_en_there):
+def test_batched_transcripts_equal_the_cpus(tiny_en, tiny_en_there):
     clips = [SHORTER, SHORT]
     here, there = (model.transcribe_many(clips, batch_size=2, temperature=0.0) for model in (tiny_en, tiny_en_there))
     assert [tokens(one) for one in there] == [tokens(one) for one in here]
 
 
-def test_words_get_the_times_that_they_get_on_the_cpu(tiny_en, tiny_en_there):
+def test_word_timestamps_equal_the_cpus(tiny_en, tiny_en_there):
     here, there = (
         model.transcribe(SHORTER, temperature=0.0, word_timestamps=True)["segments"]
         for model in (tiny_en, tiny_en_there)
@@ -158,7 +158,7 @@ def test_words_get_the_times_that_they_get_on_the_cpu(tiny_en, tiny_en_there):
 # ------------------------------------------------------------------------------------------ streams
 
 
-def test_work_on_another_stream_waits_for_the_work_before_it(pretended_gpu):
+def test_streams_wait_for_earlier_work(pretended_gpu):
     import cupy
 
     there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
@@ -175,15 +175,15 @@ def test_work_on_another_stream_waits_for_the_work_before_it(pretended_gpu):
                 found.append(engine.decode_batch([DecoderInput([[token]], cache)])[0][0])
         for stream, logits, exact in reversed(list(zip(streams, found, expected, strict=True))):
             with stream:
-                np.testing.assert_array_equal(to_numpy(logits), exact)  # the later one is read first
+                np.testing.assert_array_equal(to_numpy(logits), exact)  # the later result is read first
     order = [line.split()[0] if line.startswith("stream") else line.split(" event")[0] for line in log]
-    first = order.index("record")  # what was done on the first stream,
+    first = order.index("record")  # work on the first stream
     waits = [place for place, word in enumerate(order) if word == "stream" and place > first]
     second = [place for place, line in enumerate(log) if "graph" in line][1]
     assert any(first < place < second for place in waits)
 
 
-def test_threads_that_share_a_model_get_what_each_gets_alone(pretended_gpu):
+def test_threads_share_a_model(pretended_gpu):
     import cupy
 
     there = narrow(device="cuda")

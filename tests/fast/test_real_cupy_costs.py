@@ -1,6 +1,6 @@
-"""Launches, transfers, device memory and registers of the GPU path, with the real CuPy on a pretended GPU.
+"""Launches, transfers, device memory and registers of the GPU path, with the real CuPy on a simulated GPU.
 
-Of the kernels only the one that chooses tokens is executed here, so the largest models are as quick as the small ones.
+Only the kernel that chooses tokens runs here, so the largest models are as fast as the smallest.
 """
 
 import gc
@@ -25,14 +25,14 @@ from vocabularies import made_up_tokenizer
 pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]
 
 CARD = 2048 * MIB
-PAGES = 3 * 2 * MIB  # weights, the rest and one odd array: each ends inside of a page
-PROMPT = list(range(300))  # longer than the half of a text that is kept
+PAGES = 3 * 2 * MIB  # weights, the rest and one other array: each ends inside a page
+PROMPT = list(range(300))  # longer than the half of the context that is used
 REGISTERS = 65536  # of a multiprocessor
-STACK = {"choose_tokens": 32, "linear": 0}  # bytes of local memory that some kernels may need; the others none
+STACK = {"choose_tokens": 32, "linear": 0}  # bytes of local memory that these kernels may use; the others none
 
 
 def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
-    """Return a model whose weights are anything, which takes no time."""
+    """Return a model with uninitialised weights, quickly."""
     import cupy
 
     config = PUBLISHED[name]
@@ -54,14 +54,14 @@ def decode(model, *windows: int, **options):
 
 @pytest.fixture
 def choosing(pretended_gpu, monkeypatch):
-    """The pretended GPU, with an empty pool, on which kernels only choose tokens: all are equally likely."""
+    """Return the simulated GPU with an empty pool, where only token choices run; all tokens are equally likely."""
     gc.collect()
     memory_pool().free_all_blocks()
     original = Decoder.logits
 
     def logits(self, rows, out, *rest):
         original(self, rows, out, *rest)
-        out.data.memset_async(0, out.nbytes)  # not a kernel, so it is executed
+        out.data.memset_async(0, out.nbytes)  # not a kernel, so it runs
 
     monkeypatch.setattr(Decoder, "logits", logits)
     with pretended_gpu.without_computing(but="choose_tokens"):
@@ -70,8 +70,8 @@ def choosing(pretended_gpu, monkeypatch):
 
 @pytest.fixture
 def small_card(choosing):
-    """A card of 2 GiB, of which CUDA's context takes 256 MiB."""
-    assert choosing.taken == 0, "a test that failed keeps its model"
+    """Limit the GPU to 2 GiB, of which CUDA's context takes 256 MiB."""
+    assert choosing.taken == 0, "a failed test still holds its model"
     choosing.card(CARD)
     return choosing
 
@@ -80,7 +80,7 @@ def small_card(choosing):
 
 
 @pytest.mark.parametrize(("name", "encoder", "step"), [("tiny", 71, 35), ("base", 103, 51), ("small", 199, 99)])
-def test_an_encoder_and_a_step_take_few_kernels(name, encoder, step, choosing):
+def test_number_of_launches(name, encoder, step, choosing):
     model = hollow(name)
     mel = to_device(silence(model, 1), model.device)
     choosing.forget_counts()
@@ -91,9 +91,9 @@ def test_an_encoder_and_a_step_take_few_kernels(name, encoder, step, choosing):
 
 
 def cost_of_a_token(gpu, model, *windows: int, **options) -> dict[str, tuple[float, float]]:
-    """Return calls and bytes per token, of those calls that are made for each token."""
+    """Return the calls and bytes per token, for calls that are made for each token."""
     found = []
-    decode(model, *windows, **options)  # what happens once happens here
+    decode(model, *windows, **options)  # do what is done only once
     for length in (4, 8):
         gpu.forget_counts()
         decode(model, *windows, sample_len=length, **options)
@@ -104,7 +104,7 @@ def cost_of_a_token(gpu, model, *windows: int, **options) -> dict[str, tuple[flo
     return {name: tuple(cost) for name, cost in costs.items() if cost != [0, 0] and "Event" not in name}
 
 
-def test_a_greedy_token_is_one_launch_and_brings_down_eight_bytes(choosing):
+def test_a_greedy_token_is_one_launch_and_eight_bytes(choosing):
     assert cost_of_a_token(choosing, hollow("tiny.en")) == {
         "cudaGraphLaunch": (1, 0),
         "download": (1, 8),
@@ -112,7 +112,7 @@ def test_a_greedy_token_is_one_launch_and_brings_down_eight_bytes(choosing):
     }
 
 
-def test_windows_that_are_decoded_together_share_the_launch_of_a_token(choosing):
+def test_batched_windows_share_the_launch_of_a_token(choosing):
     assert cost_of_a_token(choosing, hollow("tiny.en"), 5) == {
         "cudaGraphLaunch": (1, 0),
         "download": (1, 5 * 8),
@@ -121,15 +121,15 @@ def test_windows_that_are_decoded_together_share_the_launch_of_a_token(choosing)
 
 
 @pytest.mark.parametrize("options", [{"beam_size": 2}, {"temperature": 0.5, "best_of": 3}], ids=["beam", "samples"])
-def test_beams_and_samples_send_a_table_and_launch_once_per_token(options, choosing):
+def test_beams_and_samples_upload_a_table_and_launch_once_per_token(options, choosing):
     cost = cost_of_a_token(choosing, hollow("tiny.en"), generator=np.random.default_rng(0), **options)
     assert cost["cudaGraphLaunch"] == (1, 0)
     assert cost["upload"][0] == cost["download"][0] == 1
-    assert cost["upload"][1] < 4 * 8 * (448 + 32)  # a place for each position of four rows, and what else they are
+    assert cost["upload"][1] < 4 * 8 * (448 + 32)  # the slot addresses of four rows, and the fields
     assert set(cost) == {"cudaGraphLaunch", "download", "upload", "cudaStreamSynchronize"}
 
 
-def test_a_step_is_recorded_once_for_each_capacity(choosing):
+def test_a_step_is_captured_once_per_capacity(choosing):
     model = hollow("tiny.en")
     for _ in range(2):
         decode(model)
@@ -141,7 +141,7 @@ def test_a_step_is_recorded_once_for_each_capacity(choosing):
     assert choosing.count("cudaGraphInstantiate").calls == 3
 
 
-def test_a_window_sends_its_mel_and_its_prompt(choosing):
+def test_a_window_uploads_its_mel_and_its_prompt(choosing):
     model = hollow("tiny.en")
     decode(model, prompt=PROMPT)
     choosing.forget_counts()
@@ -163,7 +163,7 @@ FITTING = [
 
 
 def predicted(name: str, dtype: str, texts: int = 1) -> int:
-    """Return the peak for the tiles that the engine takes on the card as it is, empty but for the weights."""
+    """Return the predicted peak, with the tiles that the engine uses on this card."""
     config = PUBLISHED[name]
     weights = device_memory(config, dtype).weights
     tile = tile_bytes(config, dtype, measure_card("cuda:0").available + memory_pool().used_bytes() - weights)
@@ -171,7 +171,7 @@ def predicted(name: str, dtype: str, texts: int = 1) -> int:
 
 
 @pytest.mark.parametrize(("name", "dtype"), FITTING)
-def test_window_after_window_takes_the_memory_that_is_foretold(name, dtype, small_card):
+def test_memory_of_windows_is_as_predicted(name, dtype, small_card):
     expected = predicted(name, dtype)
     assert expected < CARD - 256 * MIB
     model = hollow(name, dtype)
@@ -182,15 +182,15 @@ def test_window_after_window_takes_the_memory_that_is_foretold(name, dtype, smal
 
 
 @pytest.mark.parametrize(("name", "dtype"), [one for one in FITTING if one[0] != "medium"])
-def test_a_beam_of_five_takes_the_memory_that_is_foretold(name, dtype, small_card):
+def test_memory_of_a_beam_is_as_predicted(name, dtype, small_card):
     config, expected = PUBLISHED[name], predicted(name, dtype, 5)
     model = hollow(name, dtype)
     held = []
     for _ in range(3):
         decode(model, prompt=PROMPT, beam_size=5)
         held.append(memory_pool().total_bytes())
-    assert held[1:] == held[-1:] * 2  # nothing grows after the second window
-    # The steps' buffers divide what was reserved. Where the card has room for it, all scores get a piece of their own.
+    assert held[1:] == held[-1:] * 2  # no growth after the second window
+    # Step buffers split the reserved block. If the card has enough memory, all scores get a block of their own.
     scores = 4 * config.encoder_attention_heads * config.max_source_positions**2
     assert held[-1] <= 1.03 * expected + (scores if 2 * expected < CARD else 0)
 
@@ -208,7 +208,7 @@ def test_a_beam_that_does_not_fit_is_an_error_and_the_next_window_works(small_ca
 
 @pytest.mark.parametrize("capability", [75, 90])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_kernels_compile_for_old_and_new_gpus_and_keep_their_values_in_registers(dtype, capability):
+def test_kernels_compile_for_old_and_new_gpus_without_spilling(dtype, capability):
     from cupy.cuda.compiler import compile_using_nvrtc
 
     flags = ("-std=c++17", *options(dtype), *(f"-I{folder}" for folder in headers()))
