@@ -1,7 +1,7 @@
-"""minwhisper: OpenAI's Whisper written from scratch in NumPy, in the order in which sound becomes text.
+"""minwhisper: OpenAI's Whisper written from scratch in NumPy. The folders are chapters, from audio to text.
 
-``walkthrough.md`` goes through all of it with a real recording; the docstring of each chapter names its section there.
-``minwhisper walkthrough`` runs that text.
+``walkthrough.md`` is an executable document that explains all of it with a real recording: ``minwhisper walkthrough``
+runs it. The docstring of each chapter names its section there.
 """
 
 from importlib import import_module
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .transcription.options import TranscriptionOptions
     from .transcription.transcribe import Transcription
     from .whisper import Whisper, load_model
+    from .writers.files import write_transcript
+    from .writers.render import render
 
 __version__ = "0.1.0"
 
@@ -36,6 +38,8 @@ __all__ = [
     "load_model",
     "log_mel_spectrogram",
     "pad_or_trim",
+    "render",
+    "write_transcript",
 ]
 
 _MODULES = {
@@ -52,11 +56,13 @@ _MODULES = {
     "load_model": "whisper",
     "log_mel_spectrogram": "audio.mel",
     "pad_or_trim": "audio.load",
+    "render": "writers.render",
+    "write_transcript": "writers.files",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the command handles signals before it imports NumPy."""
+    """Import a public name on first use, so that the command can handle signals before NumPy is imported."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,7 +1,7 @@
-"""Print text to standard output, and messages and a progress bar to standard error.
+"""The command's output: text on standard output, messages on standard error, and a progress bar in a terminal.
 
-The progress bar is on the last line of the terminal. It is erased before a line is printed and drawn again below it, so
-that lines and bar never mix.
+The bar is on the last line of the terminal. It is cleared before a line is printed and drawn again below it, so that
+the two never mix.
 """
 
 import io
@@ -9,30 +9,25 @@ import os
 import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from ..printable import printable
 
-BAR_WIDTH = 30  # columns of the bar, if they fit
-MIN_BAR_WIDTH = 10  # a shorter bar is omitted
-NAME_WIDTH = 40  # columns of the file name before the bar, if they fit
-MIN_NAME_WIDTH = 8
-ERASE = "\r\033[K"  # move to the start of the line, and clear it
+BAR_WIDTH = 30  # columns
 
 
 class OutputError(Exception):
-    """An error of standard output, which ends the command: the text would be lost."""
+    """Standard output cannot be written to: the work ends, since its text would be lost."""
 
 
 class OutputClosedError(OutputError):
-    """A closed standard output, as after ``| head``."""
+    """The reader of standard output has closed it, as ``head`` does after its last line."""
 
 
 def prepare_streams() -> None:
-    """Make standard output and error escape characters that their encoding lacks; discard the output of closed ones."""
+    """Escape characters that the terminal's encoding lacks, and discard what is written to a closed stream."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -41,14 +36,14 @@ def prepare_streams() -> None:
 
 
 def write_text(text: str) -> None:
-    """Write text to standard output and flush it.
+    """Write text on standard output and flush it.
 
-    Raises :class:`OutputError` if that fails, and discards the text, which Python would otherwise write again at exit.
+    Raises :class:`OutputError` if that fails, and drops the text: otherwise Python would try again when it exits.
     """
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        _drop(sys.stdout)
+        _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise OutputClosedError from error
         reason = error.strerror or error
@@ -56,15 +51,15 @@ def write_text(text: str) -> None:
 
 
 def write_message(text: str) -> None:
-    """Write a message to standard error and flush it. If that fails, the message is lost but the command continues."""
+    """Write a message on standard error and flush it. A failure is ignored: it must not stop the text."""
     try:
         print(text, end="", file=sys.stderr, flush=True)
     except OSError:
-        _drop(sys.stderr)
+        _discard(sys.stderr)
 
 
-def _drop(stream: TextIO) -> None:
-    """Discard the stream's buffer and everything that is written to it from now on."""
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream to the null device, with what it still buffers."""
     with suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -72,123 +67,99 @@ def _drop(stream: TextIO) -> None:
         stream.flush()
 
 
+class _Messages:
+    """Standard error as a file for the bar, whose failures are ignored like those of other messages."""
+
+    def write(self, text: str) -> None:
+        write_message(text)
+
+    def flush(self) -> None:
+        pass
+
+
 class Console:
-    """Standard output and standard error, with a progress bar."""
+    """The two output streams and the progress bar."""
 
     def __init__(self) -> None:
-        """Start without a progress bar."""
-        self._bar: str | None = None  # the current line of the bar
+        """Start without a bar."""
+        self._bar: Any = None  # a tqdm
 
     def text(self, line: str) -> None:
-        """Write a line to standard output at once, since another program may be reading it."""
-        with self._bar_aside():
+        """Write a line of text on standard output, flushed: a program may be reading it from a pipe."""
+        with self._bar_cleared():
             write_text(f"{line}\n")
 
     def note(self, message: object) -> None:
-        """Write a message to standard error."""
-        with self._bar_aside():
+        """Write a message on standard error: an error, or what was done."""
+        with self._bar_cleared():
             write_message(f"minwhisper: {printable(message)}\n")
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Write a warning to standard error without its source line; a replacement for ``warnings.showwarning``."""
+        """Write a warning without its place in the code; a replacement for ``warnings.showwarning``."""
         self.note(f"warning: {message}")
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, float], None] | None]:
-        """Yield a callback (seconds done, total seconds) that draws the bar; None without a terminal."""
+        """Show a bar, and yield a callback for (seconds done, total seconds); None if there is no terminal."""
         if not sys.stderr.isatty():
             yield None
             return
+        from threading import RLock
+
+        from tqdm import tqdm  # imported only here: it takes as long as the rest of this module and its imports
+
+        tqdm.monitor_interval = 0  # no thread, and no lock that other processes could share
+        tqdm.set_lock(RLock())
         started = time.monotonic()
-        title = _as_encoded(printable(title))
+        title = _as_shown(printable(title))
+        marks = "░█" if _as_shown("░█") == "░█" else "-#"
+        layout = f"{{desc}} {{bar:{BAR_WIDTH}}} {title.replace('{', '{{').replace('}', '}}')}"
 
         def columns() -> int:
-            return shutil.get_terminal_size().columns
+            return max(1, shutil.get_terminal_size().columns - 1)  # a full line would wrap in some terminals
 
         def update(done: float, total: float) -> None:
-            self._bar = bar_line(title, done, total, time.monotonic() - started, columns())
-            self._draw()
+            bar.desc, bar.bar_format = progress_figures(done, total, time.monotonic() - started), layout
+            bar.n, bar.total = (min(done, total), total) if total else (1.0, 1.0)
+            bar.ncols = columns()
+            bar.refresh()
 
-        self._bar = truncate(title, max(1, columns() - 1))  # until the audio has been read
+        # Only the title, while the audio is opened.
+        bar = tqdm(desc=title, bar_format="{desc}", file=_Messages(), ncols=columns(), ascii=marks, leave=False)
+        self._bar = bar
         try:
-            self._draw()
             yield update
-        finally:  # also after Ctrl-C, so that the next message starts on a clean line
+        finally:  # also after Ctrl-C: the next output starts on a clean line
             self._bar = None
-            write_message(ERASE)
+            bar.close()
 
     @contextmanager
-    def _bar_aside(self) -> Iterator[None]:
+    def _bar_cleared(self) -> Iterator[None]:
         if self._bar is not None:
-            write_message(ERASE)
+            self._bar.clear()
         yield
-        self._draw()
-
-    def _draw(self) -> None:
         if self._bar is not None:
-            write_message(ERASE + self._bar)
+            self._bar.refresh()
 
 
-def bar_line(title: str, done: float, total: float, elapsed: float, columns: int) -> str:
-    """Return a progress bar of fewer than ``columns`` columns: file name, bar, seconds of audio, speed, time left.
+def progress_figures(done: float, total: float, elapsed: float) -> str:
+    """Describe the progress: seconds of audio done and in total, the speed, and the time that is left.
 
-    ``done`` and ``total`` are seconds of audio, ``elapsed`` is in seconds. In a narrow terminal the name is truncated
-    first, then the bar is omitted, then the name.
+    They come before the bar and the file name, so that a narrow terminal cuts these off first.
+
+    >>> progress_figures(37.0, 3700.0, 2.5)
+    '37.0 of 3700.0 s, 14.8x, 04:07 left'
     """
     figures = f"{done:.1f} of {total:.1f} s"
     if done > 0 and elapsed > 0:
-        left = max(0.0, total - done) * elapsed / done
-        figures += f", {done / elapsed:.1f}x, {format_duration(left)} left"
-    columns -= 1  # some terminals start a new line after a full one
-    full, empty = ("█", "░") if _as_encoded("█░") == "█░" else ("#", "-")
-    available = columns - len(figures) - 2  # for the name and the bar, with a space after each
-    if available >= MIN_NAME_WIDTH + MIN_BAR_WIDTH:
-        name = truncate(title, min(NAME_WIDTH, available - MIN_BAR_WIDTH))
-        width = min(BAR_WIDTH, available - display_width(name))
-        filled = round(width * min(1.0, done / total)) if total else width
-        return f"{name} {full * filled}{empty * (width - filled)} {figures}"
-    if available + 1 >= MIN_NAME_WIDTH:
-        return f"{truncate(title, available + 1)} {figures}"
-    return figures[: max(0, columns)]
+        from tqdm import tqdm
+
+        left = tqdm.format_interval(max(0.0, total - done) * elapsed / done)
+        figures += f", {done / elapsed:.1f}x, {left} left"
+    return figures
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration as minutes and seconds, with hours if there are any.
-
-    >>> format_duration(65.4), format_duration(3725)
-    ('1:05', '1:02:05')
-    """
-    whole_minutes, rest = divmod(round(seconds), 60)
-    hours, whole_minutes = divmod(whole_minutes, 60)
-    return f"{hours}:{whole_minutes:02}:{rest:02}" if hours else f"{whole_minutes}:{rest:02}"
-
-
-def truncate(text: str, columns: int) -> str:
-    """Shorten a text to at most ``columns`` columns; an ellipsis shows that some of it is omitted.
-
-    >>> truncate("interview.mp3", 10)
-    'interview…'
-    """
-    if display_width(text) <= columns:
-        return text
-    mark = "…" if _as_encoded("…") == "…" else "~"
-    while display_width(text) > columns - 1:
-        text = text[:-1]
-    return text + mark
-
-
-def display_width(text: str) -> int:
-    """Return the columns of a text in a terminal: two per wide East Asian character, none per combining character.
-
-    >>> display_width("talk"), display_width("講演"), display_width("e\u0301")
-    (4, 4, 1)
-    """
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
-
-
-def _as_encoded(text: str) -> str:
-    """Return a text as standard error shows it, with the characters that its encoding lacks escaped."""
+def _as_shown(text: str) -> str:
+    """Return what standard error shows of a text: characters that its encoding lacks are escaped, which is wider."""
     encoding = sys.stderr.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""The console: lines and a progress bar that never mix on the terminal."""
+"""The command's output in a terminal: lines and a bar that never mix."""
 
 import sys
 
@@ -7,49 +7,46 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minwhisper.common import console
-from minwhisper.common.console import (
-    Console,
-    OutputClosedError,
-    OutputError,
-    bar_line,
-    display_width,
-    format_duration,
-    truncate,
-)
-from screen import Screen, look_at
+from minwhisper.common.console import Console, OutputError, OutputClosedError, printable, progress_figures
+from screen import Screen, use_screen
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the clock by one that the test sets."""
+    """A clock that only the test advances."""
     now = [50.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_lines_are_printed_above_the_bar(monkeypatch, clock):
-    screen = look_at(monkeypatch)
+# ------------------------------------------------------------------------------------------ lines and bar
+
+
+def test_lines_appear_above_the_bar(monkeypatch, clock):
+    screen = use_screen(monkeypatch)
     shown = Console()
     with shown.progress("talk.mp3") as progress:
         assert screen.rows() == ["talk.mp3"]
+        shown.text("before any progress")
         clock[0] += 2
         progress(20.0, 60.0)
-        bar = "talk.mp3 ██████████░░░░░░░░░░░░░░░░░░░░ 20.0 of 60.0 s, 10.0x, 0:04 left"
-        assert screen.rows() == [bar]
+        bar = "20.0 of 60.0 s, 10.0x, 00:04 left ██████████░░░░░░░░░░░░░░░░░░░░ talk.mp3"
+        assert screen.rows() == ["before any progress", bar]
         shown.text("the first words")
-        assert screen.rows() == ["the first words", bar]
         shown.note("a remark")
         shown.warn(UserWarning("take care"))
-        assert screen.rows() == ["the first words", "minwhisper: a remark", "minwhisper: warning: take care", bar]
-        progress(6.0, 60.0)  # a shorter line replaces a longer one completely
-        assert screen.rows()[-1].endswith(" 6.0 of 60.0 s, 3.0x, 0:18 left")
-    assert screen.rows()[3:] == [""]
+        lines = ["the first words", "minwhisper: a remark", "minwhisper: warning: take care"]
+        assert screen.rows()[1:] == [*lines, bar]
+        progress(6.0, 60.0)  # a shorter line leaves nothing of the longer one
+        assert screen.rows()[-1].startswith("6.0 of 60.0 s, 3.0x, 00:18 left ███░")
+        assert screen.rows()[-1].endswith("░ talk.mp3")
+    assert screen.rows()[4:] == [""]
     shown.text("after it")
-    assert screen.rows()[3:] == ["after it", ""]
+    assert screen.rows()[4:] == ["after it", ""]
 
 
-def test_the_bar_is_erased_after_an_interruption(monkeypatch):
-    screen = look_at(monkeypatch)
+def test_an_interruption_clears_the_bar(monkeypatch):
+    screen = use_screen(monkeypatch)
     shown = Console()
 
     def work():
@@ -64,7 +61,8 @@ def test_the_bar_is_erased_after_an_interruption(monkeypatch):
     assert screen.rows() == ["minwhisper: interrupted", ""]
 
 
-def test_a_line_is_flushed_before_the_bar_is_drawn_again(monkeypatch):
+def test_each_line_is_flushed_between_clearing_and_drawing_the_bar(monkeypatch):
+    # The two streams are buffered separately: unflushed text would appear after the bar.
     order = []
     out, err = Screen(), Screen()
     out.flush = lambda: order.append("line")
@@ -76,10 +74,11 @@ def test_a_line_is_flushed_before_the_bar_is_drawn_again(monkeypatch):
         progress(1.0, 2.0)
         order.clear()
         shown.text("words")
-        assert order == ["bar", "line", "bar"]
+        changes = [kind for kind, before in zip(order, [None, *order], strict=False) if kind != before]
+        assert changes == ["bar", "line", "bar"]
 
 
-def test_no_bar_without_a_terminal(capfd):
+def test_without_a_terminal_there_is_no_bar(capfd):
     shown = Console()
     with shown.progress("talk.mp3") as progress:
         assert progress is None
@@ -87,24 +86,20 @@ def test_no_bar_without_a_terminal(capfd):
     assert capfd.readouterr() == ("words\n", "")
 
 
-def test_a_long_name_is_truncated(monkeypatch):
-    screen = look_at(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "20")
-    with Console().progress("a long name of a file.wav"):
-        assert screen.rows() == ["a long name of a f…"]
-
-
-def test_ascii_terminal(monkeypatch):
-    screen = look_at(monkeypatch)
+def test_an_encoding_without_blocks_gets_ascii(monkeypatch):
+    screen = use_screen(monkeypatch)
     monkeypatch.setattr(screen, "encoding", "ascii", raising=False)
-    with Console().progress("dictée\n.wav") as progress:
+    with Console().progress("dictée {n}\n.wav") as progress:
         progress(30.0, 60.0)
-        assert screen.rows()[0].startswith("dict\\xe9e\\n.wav ###############--------------- 30.0 of 60.0 s")
-        assert truncate("interview.mp3", 10) == "interview~"
+        assert screen.rows()[0].startswith("30.0 of 60.0 s, ")
+        assert screen.rows()[0].endswith(f" {'#' * 15}{'-' * 15} dict\\xe9e {{n}}\\n.wav")
+
+
+# ------------------------------------------------------------------------------------------ streams that fail
 
 
 class Broken(Screen):
-    """A stream on which every write fails."""
+    """A stream that cannot be written to."""
 
     def __init__(self, error):
         super().__init__()
@@ -114,8 +109,11 @@ class Broken(Screen):
         raise self.error
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")])
-def test_an_error_of_standard_error_does_not_stop_the_text(monkeypatch, error):
+FULL, BROKEN = OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("error", [FULL, BROKEN])
+def test_messages_that_cannot_be_written_do_not_stop_the_text(monkeypatch, error):
     out = Screen()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", Broken(error))
@@ -127,11 +125,8 @@ def test_an_error_of_standard_error_does_not_stop_the_text(monkeypatch, error):
     assert out.rows() == ["words", ""]
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [(OSError(28, "No space left"), OutputError), (BrokenPipeError(32, "Broken pipe"), OutputClosedError)],
-)
-def test_an_error_of_standard_output(monkeypatch, error, kind):
+@pytest.mark.parametrize(("error", "kind"), [(FULL, OutputError), (BROKEN, OutputClosedError)])
+def test_text_that_cannot_be_written_is_an_error(monkeypatch, error, kind):
     monkeypatch.setattr(sys, "stdout", Broken(error))
     with pytest.raises(OutputError) as caught:
         Console().text("words")
@@ -142,50 +137,56 @@ def test_an_error_of_standard_output(monkeypatch, error, kind):
     ("done", "elapsed", "figures"),
     [
         (0.0, 3.0, "0.0 of 3700.0 s"),  # the speed is not known yet
-        (37.0, 3.0, "37.0 of 3700.0 s, 12.3x, 4:57 left"),
+        (37.0, 3.0, "37.0 of 3700.0 s, 12.3x, 04:57 left"),
         (10.0, 20.0, "10.0 of 3700.0 s, 0.5x, 2:03:00 left"),
-        (3700.0, 100.0, "3700.0 of 3700.0 s, 37.0x, 0:00 left"),
+        (3700.0, 100.0, "3700.0 of 3700.0 s, 37.0x, 00:00 left"),
     ],
 )
-def test_speed_and_time_left(done, elapsed, figures):
-    assert bar_line("talk", done, 3700.0, elapsed, 200).endswith(f" {figures}")
+def test_figures(done, elapsed, figures):
+    assert progress_figures(done, 3700.0, elapsed) == figures
+
+
+def last_row(name, done, total, elapsed, columns):
+    """Return the bar that a terminal of this width shows."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        screen = use_screen(monkeypatch)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        now = [0.0]
+        monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+        with Console().progress(name) as progress:
+            now[0] = elapsed
+            progress(done, total)
+            return screen.getvalue().rpartition("\r")[2].rstrip()
 
 
 @pytest.mark.parametrize(
     ("columns", "line"),
     [
-        (60, "interview-with-a-… █████░░░░░ 3.0 of 6.0 s, 1.0x, 0:03 left"),
-        (50, "intervi… █████░░░░░ 3.0 of 6.0 s, 1.0x, 0:03 left"),
-        (40, "intervie… 3.0 of 6.0 s, 1.0x, 0:03 left"),
-        (30, "3.0 of 6.0 s, 1.0x, 0:03 left"),
+        (80, "3.0 of 6.0 s, 1.0x, 00:03 left ███████████████░░░░░░░░░░░░░░░ interview-with-a-"),
+        (50, "3.0 of 6.0 s, 1.0x, 00:03 left ███████████████░░░"),
+        (30, "3.0 of 6.0 s, 1.0x, 00:03 lef"),
         (10, "3.0 of 6."),
     ],
 )
-def test_bar_in_a_narrow_terminal(columns, line):
-    assert bar_line("interview-with-a-long-name.mp3", 3.0, 6.0, 3.0, columns) == line
+def test_a_narrow_terminal_cuts_off_the_name_then_the_bar_then_the_figures(columns, line):
+    assert last_row("interview-with-a-long-name.mp3", 3.0, 6.0, 3.0, columns) == line
 
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Cf", "Cn", "Co"]), max_size=60)
 
 
-@given(NAMES, st.just(0.0) | st.floats(0.01, 1e6), st.floats(0, 1e6), st.floats(0, 1e5), st.integers(1, 200))
+@given(NAMES, st.just(0.0) | st.floats(0.01, 1e6), st.floats(0, 1e6), st.floats(0, 1e5), st.integers(2, 200))
 @example("講演" * 30, 1.0, 2.0, 1.0, 81)
 def test_the_bar_never_fills_the_line(name, done, total, elapsed, columns):
-    assert display_width(bar_line(name, done, total, elapsed, columns)) <= columns - 1
+    from tqdm.utils import disp_len
+
+    assert disp_len(last_row(name, done, total, elapsed, columns)) <= columns - 1
 
 
-def test_filled_part_of_the_bar():
-    filled = [bar_line("a", done, 8.0, 1.0, 120).count("█") for done in (0.0, 2.0, 4.0, 8.0, 9.0)]
-    assert filled == [0, 8, 15, 30, 30]
-    assert bar_line("a", 0.0, 0.0, 1.0, 120).count("█") == 30  # full for empty audio
+def test_the_bar_is_proportional_to_the_work_done():
+    assert [last_row("a", done, 8.0, 1.0, 120).count("█") for done in (0.0, 2.0, 4.0, 8.0, 9.0)] == [0, 7, 15, 30, 30]
+    assert last_row("a", 0.0, 0.0, 1.0, 120).count("█") == 30  # an empty recording is finished at once
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36000, "10:00:00")])
-def test_durations(seconds, shown):
-    assert format_duration(seconds) == shown
-
-
-def test_wide_characters_count_two_columns():
-    assert truncate("講演.mp3", 8) == "講演.mp3"
-    assert truncate("講演.mp3", 4) == "講…"
-    assert truncate("講演.mp3", 1) == "…"
+def test_control_characters_are_escaped():
+    assert printable("a\nb\x1b[31m é\udcff") == "a\\nb\\x1b[31m é\\udcff"

@@ -1,4 +1,4 @@
-"""A terminal that tests look at."""
+"""A terminal whose contents tests can read."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 
 class Screen(io.StringIO):
-    """A terminal that both streams write to."""
+    """A terminal that both output streams write to."""
 
     encoding = "utf-8"
 
@@ -15,29 +15,20 @@ class Screen(io.StringIO):
         return True
 
     def rows(self) -> list[str]:
-        """What can be read on it: a carriage return goes back to overwrite, ESC [K clears what follows."""
-        lines, column = [""], 0
-        text = self.getvalue()
-        while text:
-            if text.startswith("\033[K"):
-                lines[-1], text = lines[-1][:column], text[3:]
-                continue
-            char, text = text[0], text[1:]
-            if char == "\r":
-                column = 0
-            elif char == "\n":
-                lines.append("")
-                column = 0
-            else:
-                lines[-1] = lines[-1][:column] + char + lines[-1][column + 1 :]
-                column += 1
+        """Return the visible lines. A carriage return moves to the start of a line, where text is overwritten."""
+        lines = []
+        for line in self.getvalue().split("\n"):
+            shown = ""
+            for part in line.split("\r"):
+                shown = part + shown[len(part) :]
+            lines.append(shown.rstrip())
         return lines
 
 
-def look_at(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """Both streams are on a screen from here on. This is no fixture: pytest sets the streams anew after those."""
-    terminal = Screen()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(sys, "stderr", terminal)
+def use_screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Replace both output streams by a screen. Not a fixture: pytest replaces the streams after its fixtures."""
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", "100")
-    return terminal
+    return screen
