@@ -27,7 +27,7 @@ from ..transcription.transcribe import Transcription
 from ..transcription.windows import check_options
 from ..whisper import Whisper, load_model
 from ..writers.files import write_transcript
-from ..writers.render import clock
+from ..writers.render import format_timestamp
 from .interrupts import Stopped, interruption
 from .request import Outputs, Request, check_arguments, output_name, unwritable
 
@@ -223,7 +223,9 @@ class _Job:
         text = " ".join(line.strip() for line in segment["text"].strip().splitlines())
         if self._verbose is False or not text:
             return
-        times = f"[{clock(segment['start'])} --> {clock(segment['end'])}]  " if self._verbose else ""
+        times = (
+            f"[{format_timestamp(segment['start'])} --> {format_timestamp(segment['end'])}]  " if self._verbose else ""
+        )
         self._console.text(times + text)
 
     def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:

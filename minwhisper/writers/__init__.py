@@ -1,4 +1,7 @@
-"""A transcript as text: ``render`` makes txt, vtt, srt, tsv and json of it, ``files`` writes them.
+"""Writers: a transcript → txt, vtt, srt, tsv and json.
+
+In: a transcript, ``{"text": …, "segments": […], "language": …}``. Out: the text of each format (``render``) and files
+(``files``). Read ``render`` first.
 
 Walkthrough: section 13.
 """

@@ -1,4 +1,4 @@
-"""A transcript in files: one for each format, each complete or absent.
+"""Write a transcript to files: one per format, each complete or absent.
 
 Walkthrough: section 13.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from ..common.atomic_write import check_replaceable, remove_stale_files, replace_file, temporary_file
 from ..errors import OptionError
 from ..transcription.segments import Transcript
-from .render import FORMATS, SEGMENTS_AS_THEY_ARE, SubtitleOptions, check_format, render
+from .render import DEFAULT_SUBTITLES, FORMATS, SubtitleOptions, check_format, render
 
 
 def write_transcript(
@@ -19,67 +19,66 @@ def write_transcript(
     folder: str | os.PathLike[str],
     name: str,
     format: str = "all",
-    options: SubtitleOptions = SEGMENTS_AS_THEY_ARE,
+    options: SubtitleOptions = DEFAULT_SUBTITLES,
 ) -> list[Path]:
-    """Write ``folder/name.format``, for "all" in each of :data:`FORMATS`, and return the paths of the files.
+    """Write ``folder/name.format``, or all of :data:`FORMATS` for "all", and return the paths.
 
-    The text is UTF-8 and a line ends in a line feed, on every platform. A file is complete or absent: until the new one
-    is complete, the old one stays. The folder is made if it does not exist. If a file cannot be written, the others
-    still are. Raises :class:`OptionError` for another format, for a name that is not a file's, and for each file that
-    could not be written.
+    Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
+    The folder is created if necessary. If a file cannot be written, the others are still written. Raises
+    :class:`OptionError` for an unknown format, for a name that is not a file name, and for files that cannot be
+    written.
     """
     check_format(format, (*FORMATS, "all"))
     paths = _paths(folder, name, format)
-    # All of them before the first is written: what cannot be rendered must not leave half of a set.
+    # Render all formats before writing any: an error must not leave half of a set.
     contents = {path: render(transcript, path.suffix[1:], options) for path in paths}
-    with _made(folder):
-        # Half of a surrogate pair, which UTF-8 cannot hold, becomes "?" and does not cost the transcript.
-        _each(paths, lambda path: replace_file(path, contents[path].encode("utf-8", "replace")), folder)
+    with _created(folder):
+        # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
+        _for_each(paths, lambda path: replace_file(path, contents[path].encode("utf-8", "replace")), folder)
     return paths
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Make the folder if it does not exist, and a file in it that is removed again: to know before hours of work.
+    """Check a folder before hours of work: create it if necessary, and write and remove a file in it.
 
-    Temporary files of processes that were killed are removed. Raises :class:`OptionError` if the folder cannot be
-    written to.
+    Temporary files of killed processes are removed. Raises :class:`OptionError` if the folder cannot be written to.
     """
-    with _made(folder):
+    with _created(folder):
         remove_stale_files(Path(folder))
         with temporary_file(Path(folder)) as trial:
             trial.write(b"\n")
 
 
 def check_file_names(folder: str | os.PathLike[str], name: str, format: str) -> None:
-    """Raise :class:`OptionError` if a file that :func:`write_transcript` would write could not get its name."""
-    _each(_paths(folder, name, format), check_replaceable, folder)
+    """Raise :class:`OptionError` if :func:`write_transcript` could not create or replace one of its files."""
+    _for_each(_paths(folder, name, format), check_replaceable, folder)
 
 
 def _paths(folder: str | os.PathLike[str], name: str, format: str) -> list[Path]:
     if not name or Path(name).name != name:
-        raise OptionError(f"name: expected that of a file, without folder and format, got {name!r}")
+        raise OptionError(f"name: expected a file name without folder and format, got {name!r}")
     return [Path(folder, f"{name}.{one}") for one in (FORMATS if format == "all" else (format,))]
 
 
-def _each(paths: Iterable[Path], work: Callable[[Path], object], folder: str | os.PathLike[str]) -> None:
-    """Call ``work`` on each path, on the others also if it fails; then raise one error for all that failed."""
-    reasons: dict[str, list[str]] = {}  # names by what the system says
+def _for_each(paths: Iterable[Path], action: Callable[[Path], object], folder: str | os.PathLike[str]) -> None:
+    """Call ``action`` with every path, even if one fails; then raise one error for all that failed."""
+    reasons: dict[str, list[str]] = {}  # file names by the system's error message
     for path in paths:
         try:
-            work(path)
+            action(path)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reasons.setdefault(str(getattr(error, "strerror", None) or error), []).append(repr(path.name))
     if reasons:
         failed = "; ".join(f"{' and '.join(names)}: {reason}" for reason, names in reasons.items())
         raise OptionError(
-            f"output_dir {os.fspath(folder)!r}: cannot write {failed}; make room there, rename what is in the way, or "
-            "name another folder"
+            f"output_dir {os.fspath(folder)!r}: cannot write {failed}; free some space there, rename what is in the way, "
+            "or choose another folder"
         )
 
 
 @contextmanager
-def _made(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Make the folder; whatever the system refuses in it from then on becomes an :class:`OptionError`."""
+def _created(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Create the folder, and turn system errors, here and in the block, into an :class:`OptionError`."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         yield
@@ -87,6 +86,6 @@ def _made(folder: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, OptionError):  # which is a ValueError
             raise
         raise OptionError(
-            f"output_dir {os.fspath(folder)!r}: expected a folder that can be written to, but the system says "
-            f"{str(getattr(error, 'strerror', None) or error)!r}; make room there, or name another folder"
+            f"output_dir {os.fspath(folder)!r}: expected a writable folder, but the system reports "
+            f"{str(getattr(error, 'strerror', None) or error)!r}; free some space there, or choose another folder"
         ) from error

@@ -1,17 +1,16 @@
-"""The contents of a transcript's files: plain text, subtitles, a table, or everything there is.
+"""Render a transcript as plain text, subtitles, a table or JSON.
 
 ===== ============================================================================================
-txt   one line a segment
-vtt   WebVTT subtitles, for the web: https://www.w3.org/TR/webvtt1/
-srt   SubRip subtitles, for players
-tsv   a table of start and end, both in whole milliseconds, and text
+txt   one line per segment
+vtt   WebVTT subtitles for the web: https://www.w3.org/TR/webvtt1/
+srt   SubRip subtitles for video players
+tsv   a table of start and end in whole milliseconds, and text
 json  the transcript itself
 ===== ============================================================================================
 
-Each is byte for byte what openai-whisper makes of the same transcript and options, except that a line break in a text
-does not break the file, nor does an arrow or a NUL; ``&`` and ``<``, with which WebVTT's markup begins, are escaped
-there; no subtitle ends before it starts; blank words are left out; and a segment without words among others with words
-is kept, whole.
+The output is byte for byte that of openai-whisper, with these exceptions: line breaks, arrows and NULs in the text do
+not break the file; WebVTT escapes ``&`` and ``<``; no subtitle ends before it starts; blank words are omitted; and a
+segment without words, among others with words, is kept as one subtitle.
 
 Walkthrough: section 13.
 """
@@ -29,31 +28,31 @@ from ..printable import short_repr
 from ..transcription.segments import Segment, Transcript
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
-LONG_PAUSE = 3.0  # seconds from the start of a word to that of the next, above which a new subtitle begins
-_UNLIMITED = 1000  # words a subtitle or characters a line where nothing is asked, as in openai-whisper
-_LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # wherever str.splitlines() would cut
-_ARROW = re.compile("-{2,}>")  # stands between the times of a subtitle, so it may not be in its text
+LONG_PAUSE = 3.0  # seconds from the start of one word to the next; a new subtitle begins after a longer pause
+_UNLIMITED = 1000  # default words per subtitle and characters per line, as in openai-whisper
+_LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # all that str.splitlines() splits at
+_ARROW = re.compile("-{2,}>")  # separates the times of a subtitle, so it must not occur in its text
 
-_WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters with which its markup begins
+_WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters that start markup
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SubtitleOptions:
-    """How words become subtitles. Names and defaults are openai-whisper's.
+    """How words are grouped into subtitles. Names and defaults are openai-whisper's.
 
-    Without word times in the transcript a segment is a subtitle, whatever is asked. With them, a subtitle holds words
-    of one segment, unless both ``max_line_width`` and ``max_line_count`` are given: then it is filled over the
-    segments' ends up to the next long pause, and ``max_words_per_line`` is not looked at.
+    If the transcript has no word timestamps, each segment is one subtitle. If it has, a subtitle contains words of one
+    segment; with both ``max_line_width`` and ``max_line_count``, subtitles are filled across segments up to the next
+    long pause, and ``max_words_per_line`` is ignored.
 
-    Raises :class:`OptionError` for a value that makes no sense.
+    Raises :class:`OptionError` for an invalid value.
     """
 
-    max_line_width: int | None = None  # characters a line, if no single word is longer
-    max_line_count: int | None = None  # lines a subtitle
+    max_line_width: int | None = None  # characters per line; a longer word gets its own line
+    max_line_count: int | None = None  # lines per subtitle
     highlight_words: bool = False  # underline each word while it is spoken
-    max_words_per_line: int | None = None  # words a subtitle
+    max_words_per_line: int | None = None  # words per subtitle
 
     def __post_init__(self) -> None:
         for name in ("max_line_width", "max_line_count", "max_words_per_line"):
@@ -65,7 +64,7 @@ class SubtitleOptions:
             raise OptionError(f"highlight_words: expected True or False, got {short_repr(self.highlight_words)}")
 
 
-SEGMENTS_AS_THEY_ARE = SubtitleOptions()
+DEFAULT_SUBTITLES = SubtitleOptions()
 
 
 class TimedText(NamedTuple):
@@ -77,17 +76,17 @@ class TimedText(NamedTuple):
 
 
 Lines: TypeAlias = Sequence[Sequence[TimedText]]
-"""The words of a subtitle, line by line."""
+"""The words of a subtitle, by line."""
 
 
 # ------------------------------------------------------------------------------------------ formats
 
 
-def render(transcript: Transcript, format: str, options: SubtitleOptions = SEGMENTS_AS_THEY_ARE) -> str:
-    """The contents of a file of one of :data:`FORMATS`. ``options`` are for vtt and srt.
+def render(transcript: Transcript, format: str, options: SubtitleOptions = DEFAULT_SUBTITLES) -> str:
+    """Render a transcript in one of :data:`FORMATS`. ``options`` apply to vtt and srt.
 
-    Raises :class:`OptionError` for another format, for a time that is negative or no number, and for any number in JSON
-    that is not finite.
+    Raises :class:`OptionError` for an unknown format, for a negative or non-finite time, and, in JSON, for any
+    non-finite number.
     """
     check_format(format, FORMATS)
     segments = transcript["segments"]
@@ -98,35 +97,35 @@ def render(transcript: Transcript, format: str, options: SubtitleOptions = SEGME
         return "WEBVTT\n\n" + "".join(cues)
     if format == "srt":
         timed = enumerate(subtitles(transcript, options), start=1)
-        return "".join(f"{number}\n{_cue(subtitle, hours=True, mark=',')}" for number, subtitle in timed)
+        return "".join(f"{number}\n{_cue(subtitle, True, ',')}" for number, subtitle in timed)
     if format == "tsv":
         return "start\tend\ttext\n" + "".join(_table_row(segment) for segment in segments)
     try:
         return json.dumps(transcript, allow_nan=False)
     except ValueError:
         raise OptionError(
-            "the transcript: expected finite numbers, it has NaN or infinity, which JSON cannot hold; transcribe again"
+            "the transcript: expected finite numbers, got NaN or infinity, which JSON cannot represent; transcribe again"
         ) from None
 
 
 def check_format(format: str, known: Sequence[str]) -> None:
-    """Raise :class:`OptionError` if the format is not a known one."""
+    """Raise :class:`OptionError` for an unknown format."""
     if not isinstance(format, str) or format not in known:
         raise OptionError(f"output_format: expected one of {', '.join(known)}, got {short_repr(format)}")
 
 
-def clock(seconds: float, *, hours: bool = False, mark: str = ".") -> str:
-    """A time as subtitles show it, to the millisecond. The hours are there if asked for, or if there are any.
+def format_timestamp(seconds: float, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
+    """Format a time as in subtitles, rounded to milliseconds. Hours are omitted if they are 0, unless asked for.
 
-    >>> clock(83.4567), clock(83.4567, hours=True, mark=","), clock(360_000)
+    >>> format_timestamp(83.4567), format_timestamp(83.4567, True, ","), format_timestamp(360_000)
     ('01:23.457', '00:01:23,457', '100:00:00.000')
 
-    Raises :class:`OptionError` for a time that is negative or no number.
+    Raises :class:`OptionError` for a negative or non-finite time.
     """
     minutes, milliseconds = divmod(_milliseconds(seconds), 60_000)
-    full_hours, minutes = divmod(minutes, 60)
-    shown = f"{full_hours:02}:" if hours or full_hours else ""
-    return f"{shown}{minutes:02}:{milliseconds // 1000:02}{mark}{milliseconds % 1000:03}"
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{hours:02}:" if always_include_hours or hours else ""
+    return f"{shown}{minutes:02}:{milliseconds // 1000:02}{decimal_marker}{milliseconds % 1000:03}"
 
 
 def _milliseconds(seconds: float) -> int:
@@ -135,14 +134,14 @@ def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _cue(subtitle: TimedText, *, hours: bool = False, mark: str = ".") -> str:
-    start, end = (clock(seconds, hours=hours, mark=mark) for seconds in (subtitle.start, subtitle.end))
-    text = _ARROW.sub("->", subtitle.text).replace("\0", "\N{REPLACEMENT CHARACTER}")  # a NUL ends many a player's text
+def _cue(subtitle: TimedText, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
+    start, end = (format_timestamp(time, always_include_hours, decimal_marker) for time in subtitle[:2])
+    text = _ARROW.sub("->", subtitle.text).replace("\0", "\N{REPLACEMENT CHARACTER}")  # some players stop at a NUL
     return f"{start} --> {end}\n{text}\n\n"
 
 
 def escape_webvtt(text: str) -> str:
-    """Return the text as WebVTT writes it, where a bare ``<`` opens a tag and ``&`` a character reference.
+    """Escape text for WebVTT, in which ``<`` starts a tag and ``&`` a character reference.
 
     >>> escape_webvtt("<b> & co")
     '&lt;b> &amp; co'
@@ -162,18 +161,18 @@ def _table_row(segment: Segment) -> str:
 def subtitles(
     transcript: Transcript, options: SubtitleOptions, escape: Callable[[str], str] = str
 ) -> Iterator[TimedText]:
-    """Yield each text to be shown, in order, with its times in seconds and a line feed between its lines.
+    """Yield the subtitles in order, with line feeds between the lines of one subtitle.
 
-    Where words are highlighted, the same subtitle comes once for each word with that word in ``<u>…</u>``, and
-    without any for the time between two words. ``escape`` is applied to the text, not to these tags, and after the
-    lines are broken: it does not count for their width.
+    With ``highlight_words`` a subtitle is repeated for each of its words, with that word in ``<u>…</u>``, and without
+    tags for the time between two words. ``escape`` is applied to the text after line breaking, so that it does not
+    affect line widths, and not to the tags.
     """
     segments = transcript["segments"]
     if not any("words" in segment for segment in segments):
         yield from (whole._replace(text=escape(whole.text)) for whole in map(_whole, segments))
         return
-    for passage in _passages(segments, options):
-        broken = _broken_into_lines(passage, options.max_line_width or _UNLIMITED)
+    for group in _word_groups(segments, options):
+        broken = _broken_into_lines(group, options.max_line_width or _UNLIMITED)
         lines = [[word._replace(text=escape(word.text)) for word in line] for line in broken]
         for shown in _in_groups(lines, options.max_line_count or _UNLIMITED):
             if options.highlight_words:
@@ -187,7 +186,7 @@ def _whole(segment: Segment) -> TimedText:
 
 
 def _words(segment: Segment) -> list[TimedText]:
-    """The words that are not blank. The text of a segment without words is one word, so that it is not lost."""
+    """Return the words that are not blank. If a segment has no words, its text counts as one word."""
     words = [TimedText(word["start"], word["end"], word["word"]) for word in segment.get("words", [])]
     words = words or [TimedText(segment["start"], segment["end"], segment["text"])]
     return [word._replace(text=_on_one_line(word.text)) for word in words if word.text.strip()]
@@ -197,8 +196,8 @@ def _on_one_line(text: str) -> str:
     return _LINE_BREAK.sub(" ", text)
 
 
-def _passages(segments: Iterable[Segment], options: SubtitleOptions) -> Iterator[Sequence[TimedText]]:
-    """Runs of words whose ends no subtitle crosses."""
+def _word_groups(segments: Iterable[Segment], options: SubtitleOptions) -> Iterator[Sequence[TimedText]]:
+    """Yield groups of words; no subtitle extends beyond its group."""
     if options.max_line_width is None or options.max_line_count is None:
         for segment in segments:
             yield from _in_groups(_words(segment), options.max_words_per_line or _UNLIMITED)
@@ -210,17 +209,17 @@ def _passages(segments: Iterable[Segment], options: SubtitleOptions) -> Iterator
 
 
 def _broken_into_lines(words: Iterable[TimedText], width: int) -> list[list[TimedText]]:
-    """As many words on each line as there is room for. The first of a line loses the space around it."""
+    """Fill each line with as many words as fit. Spaces around the first word of a line are removed."""
     lines: list[list[TimedText]] = []
-    room = 0
+    space_left = 0
     for word in words:
-        if lines and len(word.text) <= room:
+        if lines and len(word.text) <= space_left:
             lines[-1].append(word)
-            room -= len(word.text)
+            space_left -= len(word.text)
         else:
             first = word._replace(text=word.text.strip())
             lines.append([first])
-            room = width - len(first.text)
+            space_left = width - len(first.text)
     return lines
 
 
@@ -232,7 +231,7 @@ def _highlighted(lines: Lines) -> Iterator[TimedText]:
     words = [*chain.from_iterable(lines)]
     last = words[0].start
     for word in words:
-        # As shown, to the millisecond. Words can overlap: then nothing is between them.
+        # Compare the times as shown, in milliseconds. If the words overlap, there is nothing between them.
         if _milliseconds(last) < _milliseconds(word.start):
             yield TimedText(last, word.start, _text(lines))
         yield TimedText(word.start, word.end, _text(lines, spoken=word))
@@ -240,12 +239,12 @@ def _highlighted(lines: Lines) -> Iterator[TimedText]:
 
 
 def _text(lines: Lines, spoken: TimedText | None = None) -> str:
-    # "is": two words may be equal, but only one of them is being spoken.
+    # Compare with "is": two words of a subtitle may be equal, and only one of them is being spoken.
     marked = ([_underlined(word.text) if word is spoken else word.text for word in line] for line in lines)
     return "\n".join(map("".join, marked))
 
 
 def _underlined(word: str) -> str:
-    """Without the space before it."""
+    """Underline a word, but not the space before it."""
     bare = word.lstrip()
     return f"{word[: len(word) - len(bare)]}<u>{bare}</u>"

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from minwhisper.errors import OptionError
 from minwhisper.transcription.segments import Segment, Transcript, Word
 from minwhisper.writers.files import check_file_names, check_writable, write_transcript
-from minwhisper.writers.render import FORMATS, LONG_PAUSE, SubtitleOptions, TimedText, clock, render, subtitles
+from minwhisper.writers.render import (
+    FORMATS,
+    LONG_PAUSE,
+    SubtitleOptions,
+    TimedText,
+    format_timestamp,
+    render,
+    subtitles,
+)
 
 
 def word(text: str, start: float, end: float) -> Word:
@@ -62,7 +70,7 @@ def shown(talk: Transcript, **options) -> list[str]:
     return [subtitle.text for subtitle in subtitles(talk, SubtitleOptions(**options))]
 
 
-# ------------------------------------------------------------------------------------------ clock
+# ------------------------------------------------------------------------------------------ timestamps
 
 
 @pytest.mark.parametrize(
@@ -83,15 +91,15 @@ def shown(talk: Transcript, **options) -> list[str]:
     ],
 )
 def test_clock(seconds, short, long):
-    assert clock(seconds) == short
-    assert clock(seconds, hours=True) == long
-    assert clock(seconds, hours=True, mark=",") == long.replace(".", ",")
+    assert format_timestamp(seconds) == short
+    assert format_timestamp(seconds, always_include_hours=True) == long
+    assert format_timestamp(seconds, True, ",") == long.replace(".", ",")
 
 
 @given(st.floats(0, 1e6), st.booleans(), st.sampled_from(".,"))
 def test_a_clock_can_be_read_back(seconds, hours, mark):
     read = re.fullmatch(
-        rf"(?:(\d\d+):)?([0-5]\d):([0-5]\d){re.escape(mark)}(\d\d\d)", clock(seconds, hours=hours, mark=mark)
+        rf"(?:(\d\d+):)?([0-5]\d):([0-5]\d){re.escape(mark)}(\d\d\d)", format_timestamp(seconds, hours, mark)
     )
     assert read
     assert (read[1] is not None) == (hours or round(seconds * 1000) >= 3_600_000)
@@ -102,7 +110,7 @@ def test_a_clock_can_be_read_back(seconds, hours, mark):
 @pytest.mark.parametrize("seconds", [-0.001, -5, float("nan"), float("inf"), -float("inf")])
 def test_a_clock_refuses_what_is_no_time(seconds):
     with pytest.raises(OptionError, match=r"expected seconds, 0 or more, got (-|nan|inf)"):
-        clock(seconds)
+        format_timestamp(seconds)
 
 
 @pytest.mark.parametrize("format", ["vtt", "srt", "tsv"])
@@ -530,7 +538,7 @@ def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path
     assert contents(tmp_path) == old
     if raised.type is OptionError:
         assert re.match(
-            r"output_dir '.*': cannot write 'talk\.srt': (No space|Permission denied).*; make room there, ",
+            r"output_dir '.*': cannot write 'talk\.srt': (No space|Permission denied).*; free some space there, ",
             str(raised.value),
         )
     write_transcript(PLAIN, tmp_path, "talk", "srt")  # nothing of it stands in the way of a second try
@@ -539,7 +547,7 @@ def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path
 
 def test_a_folder_where_the_file_should_be_is_named(tmp_path):
     (tmp_path / "talk.srt").mkdir()
-    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': .*[Ii]s a directory; make room there"):
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': .*[Ii]s a directory; free some space there"):
         write_transcript(PLAIN, tmp_path, "talk", "srt")
     assert [path.name for path in tmp_path.iterdir()] == ["talk.srt"]
 
@@ -558,7 +566,7 @@ def test_names_that_cannot_be_written_are_found_beforehand(tmp_path):
     (tmp_path / "talk.txt").write_text("old")
     check_file_names(tmp_path, "talk", "txt")
     check_file_names(tmp_path, "n" * 250, "json")
-    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': there is a folder of this name; make room"):
+    with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': there is a folder of this name; free some space"):
         check_file_names(tmp_path, "talk", "all")
     check_file_names(tmp_path, "n" * 251, "txt")
     with pytest.raises(OptionError, match=r"cannot write 'n+\.json': File name too long"):
@@ -597,7 +605,7 @@ def in_the_way_of_its_parent(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("use", [check_writable, lambda folder: write_transcript(PLAIN, folder, "talk")])
 def test_a_file_in_the_way_is_named_and_kept(use, blocked, tmp_path):
     folder = blocked(tmp_path)
-    with pytest.raises(OptionError, match=rf"^output_dir '{re.escape(str(folder))}': .* name another folder$"):
+    with pytest.raises(OptionError, match=rf"^output_dir '{re.escape(str(folder))}': .* choose another folder$"):
         use(folder)
     assert contents(tmp_path) == {"file": b"mine"}
 
