@@ -104,7 +104,7 @@ def render(transcript: Transcript, format: str, options: SubtitleOptions = DEFAU
         return json.dumps(transcript, allow_nan=False)
     except ValueError:
         raise OptionError(
-            "the transcript: expected finite numbers, got NaN or infinity, which JSON cannot represent; transcribe again"
+            "the transcript: expected finite numbers, got NaN or infinity, which JSON does not have; transcribe again"
         ) from None
 
 
