@@ -71,8 +71,8 @@ def _for_each(paths: Iterable[Path], action: Callable[[Path], object], folder: s
     if reasons:
         failed = "; ".join(f"{' and '.join(names)}: {reason}" for reason, names in reasons.items())
         raise OptionError(
-            f"output_dir {os.fspath(folder)!r}: cannot write {failed}; free some space there, rename what is in the way, or "
-            "choose another folder"
+            f"output_dir {os.fspath(folder)!r}: cannot write {failed}; free some space there, rename what "
+            "is in the way, or choose another folder"
         )
 
 
