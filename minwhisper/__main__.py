@@ -11,16 +11,16 @@ from .errors import OUT_OF_MEMORY, is_out_of_memory
 
 
 def run() -> NoReturn:
-    """Run the command with the process's arguments, and end the process."""
-    handle_signals(exit_at_once)  # importing the libraries takes a while, and so does the end of the process
-    atexit.register(gc.freeze)  # spares Python's last search for reference cycles, 0.04 s
+    """Run the command with the process's arguments, and exit."""
+    handle_signals(exit_at_once)  # importing the libraries and exiting take a while
+    atexit.register(gc.freeze)  # skip the last garbage collection: 0.04 s
     try:
         from .cli.main import main
 
         status = main()
-    except KeyboardInterrupt:  # another one, while the first was reported
+    except KeyboardInterrupt:  # a second one, while the first was being reported
         os._exit(interruption.status)
-    except Exception as error:  # of the import
+    except Exception as error:  # in the import
         if not is_out_of_memory(error):
             raise
         print(f"minwhisper: {OUT_OF_MEMORY}", file=sys.stderr)

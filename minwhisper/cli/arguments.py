@@ -1,170 +1,163 @@
 """The options of ``minwhisper transcribe``: openai-whisper's names, meanings and defaults, and a few more.
 
-:func:`add_arguments` declares them. :mod:`minwhisper.cli.request` checks them.
+:func:`add_arguments` declares them; :mod:`minwhisper.cli.request` checks their values.
 """
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..decoding.options import DecodingOptions
 from ..model.weights import DTYPES
 from ..printable import short_repr
 from ..transcription.options import TranscriptionOptions
 from ..writers.render import FORMATS
+from .help import examples
 
-CANDIDATES = 5  # what beam_size and best_of are, each where it has a meaning
+CANDIDATES = 5  # the default of beam_size at temperature 0, and of best_of above
 DEFAULTS = {field.name: field.default for kind in (DecodingOptions, TranscriptionOptions) for field in fields(kind)}
 
+Group: TypeAlias = "argparse._ActionsContainer"
 
-# ------------------------------------------------------------------------------------------ declared
+
+# ------------------------------------------------------------------------------------------ options
+
+DESCRIPTION = """\
+Transcribe audio and video files, or translate them to English.
+
+The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir.
+Option names, meanings and defaults are those of openai-whisper: the same options give the same text.
+"""
+EXAMPLES = examples(
+    ("minwhisper transcribe talk.mp3", "print the text"),
+    ("minwhisper transcribe talk.mp3 --verbose True", "with times"),
+    ("minwhisper transcribe talk.mp3 -f srt", "write talk.srt"),
+    ("minwhisper transcribe rede.mp3 --model base --task translate", "to English"),
+    ("minwhisper transcribe *.mp3 -f txt --batch_size 8", "8 at a time"),
+    ("cat talk.mp3 | minwhisper transcribe -", "from a pipe"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options, in the groups in which ``--help`` shows them."""
-    parser.usage = "%(prog)s [option …] FILE …"
-    parser.add_argument("files", nargs="+", metavar="FILE", help="anything that holds sound; - for standard input")
-    _add_what(parser.add_argument_group("what to transcribe"))
-    _add_decoding(parser.add_argument_group("how to decode a window of 30 s"))
-    _add_fallback(parser.add_argument_group("when to decode it again (a threshold of None: never for this reason)"))
-    _add_words(parser.add_argument_group("words and subtitles (all but the first need --word_timestamps True)"))
+    """Declare the options in the groups that ``--help`` shows."""
+    parser.usage = "%(prog)s [OPTIONS] FILE..."
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    help = "audio or video file in any format that FFmpeg reads; - for standard input"
+    parser.add_argument("files", nargs="+", metavar="FILE", help=help)
+    _add_input(parser.add_argument_group("input"))
     _add_output(parser.add_argument_group("output"))
-    machine = parser.add_argument_group("machine")
-    add_place(machine, dtype=None)
-    _add(machine, "fp16", true_or_false, "True is --dtype float16, False float32", None, shown="neither")
-    help = "windows decoded together: of several files, or of one that is cut in pauses for it"
-    _add(machine, "batch_size", whole_number, help, 1)
-    add_threads(machine)
-    help = "compute with the layers as they are written: slower, to compare with (default: as fast as it can)"
-    machine.add_argument("--plain", action="store_true", help=help)
-    _add(
-        machine,
-        "model_dir",
-        str,
-        "folder in which downloaded models are kept",
-        None,
-        shown="the hub's cache",
-        metavar="FOLDER",
-    )
+    _add_decoding(parser.add_argument_group("decoding"))
+    _add_fallback(parser.add_argument_group("temperature fallback (None turns an option off)"))
+    _add_words(parser.add_argument_group("words and subtitles (all but the first need --word_timestamps True)"))
+    _add_machine(parser.add_argument_group("machine"))
 
 
-def add_place(group: "argparse._ActionsContainer", dtype: str | None) -> None:
-    """Declare where the model is to run, and as what its weights are stored."""
-    add_device(group)
-    help = "how weights are stored; arithmetic is float32, or float64 if they are"
-    _add(group, "dtype", str, help, dtype, shown="float32", choices=DTYPES)
+def add_device(group: Group) -> None:
+    """Declare ``--device``."""
+    _add(group, "device", str, "cpu, cuda, cuda:1 ..., or auto", "cpu", metavar="DEVICE")
 
 
-def add_device(group: "argparse._ActionsContainer") -> None:
-    """Declare where the model is to run."""
-    _add(group, "device", str, "cpu, cuda, cuda:1 …, or auto", "cpu", metavar="NAME")
+def add_dtype(group: Group, default: str | None) -> None:
+    """Declare ``--dtype``."""
+    help = "storage type of the weights; arithmetic is float32, or float64 for float64"
+    _add(group, "dtype", str, help, default, shown="float32", choices=DTYPES)
 
 
-def add_threads(group: "argparse._ActionsContainer") -> None:
-    """Declare how many threads a CPU is to compute with."""
-    _add(group, "threads", count_or_none, "threads of a CPU; 0: as many as there are cores to use", 0)
+def add_threads(group: Group) -> None:
+    """Declare ``--threads``."""
+    _add(group, "threads", optional_integer, "CPU threads; 0: all cores that the process may use", 0)
 
 
-def _add_what(group: "argparse._ActionsContainer") -> None:
-    _add(
-        group,
-        "model",
-        str,
-        "published name, hub id or folder",
-        None,
-        shown="tiny.en or tiny, by what is here",
-        metavar="NAME",
-    )
-    _add_default(group, "task", str, "translate: say it in English", choices=("transcribe", "translate"))
-    _add(
-        group,
-        "language",
-        str,
-        "code or English name of what is spoken",
-        None,
-        shown="the model hears it",
-        metavar="NAME",
-    )
-    _add_default(group, "language_detection_windows", whole_number, "windows in which the language is heard")
-    _add(
-        group,
-        "clip_timestamps",
-        str,
-        "parts of the sound, in seconds; the last end may be missing",
-        "0",
-        metavar="START,END,…",
-    )
+def _add_input(group: Group) -> None:
+    help, shown = "published name, hub id or folder", "tiny.en if it is installed, else tiny"
+    _add(group, "model", str, help, None, shown=shown, metavar="MODEL")
+    help = "transcribe in the spoken language, or translate to English"
+    _add_default(group, "task", str, help, choices=("transcribe", "translate"))
+    help = "spoken language: a code or an English name"
+    _add(group, "language", str, help, None, shown="detected", metavar="LANGUAGE")
+    _add_default(group, "language_detection_windows", integer, "number of 30 s windows to detect the language from")
+    help = "parts to transcribe, in seconds; the last END may be omitted"
+    _add(group, "clip_timestamps", str, help, "0", metavar="START,END,...")
     help = "audio track of a file with several: a number from 1, or a language"
-    _add_default(group, "audio_track", str, help, shown="as the ffmpeg command chooses", metavar="N|LANGUAGE")
-    _add_default(
-        group, "initial_prompt", str, "text before the first window, for names, spelling and style", shown="none"
-    )
-    _add_default(group, "carry_initial_prompt", true_or_false, "put that text before every window")
-    _add_default(group, "condition_on_previous_text", true_or_false, "tell a window the text of those before it")
+    _add_default(group, "audio_track", str, help, shown="ffmpeg's choice", metavar="TRACK")
+    help = "text that prompts the first window: names, spelling, style"
+    _add_default(group, "initial_prompt", str, help, shown="none")
+    _add_default(group, "carry_initial_prompt", boolean, "prompt every window with --initial_prompt")
+    _add_default(group, "condition_on_previous_text", boolean, "prompt each window with the previous text")
 
 
-def _add_decoding(group: "argparse._ActionsContainer") -> None:
-    _add(group, "temperature", float, "0: the likeliest words; above: drawn at random, more wildly", 0.0, shown="0")
-    # Not in the result unless given: which of the two has a meaning, the temperatures decide.
-    help = "texts that a search at temperature 0 keeps; None: the likeliest token each time"
-    _add(group, "beam_size", count_or_none, help, argparse.SUPPRESS, shown=str(CANDIDATES))
-    help = "texts drawn above temperature 0, of which the best counts"
-    _add(group, "best_of", count_or_none, help, argparse.SUPPRESS, shown=str(CANDIDATES))
-    help = "a search ends with beam_size times this many texts"
-    _add_default(group, "patience", number_or_none, help, shown="1")
-    help = "0 favours short texts, 1 long ones"
-    _add_default(group, "length_penalty", number_or_none, help, shown="a token's mean log-probability decides")
-    _add_default(
-        group, "suppress_tokens", str, "ids never to say, as in =-1,50; -1: whatever is not spoken", metavar="IDS"
-    )
-    _add(group, "seed", whole_number, "where the random numbers of each file start", 0)
-
-
-def _add_fallback(group: "argparse._ActionsContainer") -> None:
-    help = "how much the temperature rises each time, up to 1; None: decode once"
-    _add(group, "temperature_increment_on_fallback", number_or_none, help, 0.2)
-    _add_default(group, "compression_ratio_threshold", number_or_none, "its text repeats itself more than this")
-    _add_default(group, "logprob_threshold", number_or_none, "the mean log-probability of its tokens is below this")
-    help = "but an improbable text is silence if that is likelier than this"
-    _add_default(group, "no_speech_threshold", number_or_none, help)
-
-
-def _add_words(group: "argparse._ActionsContainer") -> None:
-    _add_default(group, "word_timestamps", true_or_false, "find when each word is said")
-    _add_default(group, "prepend_punctuations", str, "marks that go with the word after them", metavar="MARKS")
-    _add_default(group, "append_punctuations", str, "marks that go with the word before them", metavar="MARKS")
-    help = "skip a longer silence around doubtful words, in seconds"
-    _add_default(group, "hallucination_silence_threshold", number_or_none, help, shown="none is skipped")
-    _add(group, "highlight_words", true_or_false, "underline the word that is being said (vtt, srt)", False)
-    _add(group, "max_line_width", count_or_none, "characters a line (vtt, srt)", None, shown="any number")
-    help = "lines a subtitle, with --max_line_width"
-    _add(group, "max_line_count", count_or_none, help, None, shown="any number")
-    help = "words a subtitle, without --max_line_width"
-    _add(group, "max_words_per_line", count_or_none, help, None, shown="any number")
-
-
-def _add_output(group: "argparse._ActionsContainer") -> None:
+def _add_output(group: Group) -> None:
     formats = (*FORMATS, "all")
-    help = f"write files: {', '.join(formats)}"
-    shown = "all if --output_dir is given"
+    help, shown = f"write files: {', '.join(FORMATS)} or all", "all with --output_dir, else none"
     _add(group, "output_format", str, help, None, short="-f", shown=shown, choices=formats, metavar="FORMAT")
-    help = "write files into this folder"
-    shown = "the current one if --output_format is given"
+    help, shown = "folder to write files to", "the current one with --output_format"
     _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
-    help = "True: text with times; False: no text, only a bar"
-    _add(group, "verbose", true_or_false, help, None, shown="text without times")
+    help = "True: show text with timestamps; False: show only a progress bar"
+    _add(group, "verbose", boolean, help, None, shown="text without timestamps")
 
 
-def _add_default(
-    group: "argparse._ActionsContainer", name: str, kind: Callable[[str], Any], help: str, **more: Any
-) -> None:
-    """Declare an option whose default is the library's."""
+def _add_decoding(group: Group) -> None:
+    help = "0: most likely tokens; above 0: sampled tokens, higher is more random"
+    _add(group, "temperature", float, help, 0.0, shown="0")
+    # Suppressed defaults: which of the two options applies depends on the temperatures.
+    help = "beams of the beam search at temperature 0; None: greedy search"
+    _add(group, "beam_size", optional_integer, help, argparse.SUPPRESS, shown=str(CANDIDATES))
+    help = "sequences to sample above temperature 0, to keep the best one"
+    _add(group, "best_of", optional_integer, help, argparse.SUPPRESS, shown=str(CANDIDATES))
+    help = "end a beam search with this many times beam_size finished sequences"
+    _add_default(group, "patience", optional_number, help, shown="1")
+    help = "0 favours short sequences, 1 long ones"
+    _add_default(group, "length_penalty", optional_number, help, shown="rank by mean log-probability")
+    help = "token ids to suppress, as in =-1,50; -1: symbols that are not speech"
+    _add_default(group, "suppress_tokens", str, help, metavar="IDS")
+    _add(group, "seed", integer, "seed of the random numbers of each file", 0)
+
+
+def _add_fallback(group: Group) -> None:
+    help = "raise the temperature by this for each new attempt, up to 1"
+    _add(group, "temperature_increment_on_fallback", optional_number, help, 0.2)
+    help = "decode again if the text repeats itself: compression ratio above this"
+    _add_default(group, "compression_ratio_threshold", optional_number, help)
+    help = "decode again if the mean log-probability of the tokens is below this"
+    _add_default(group, "logprob_threshold", optional_number, help)
+    help = "skip a window as silent if its no-speech probability is above this and its text is improbable"
+    _add_default(group, "no_speech_threshold", optional_number, help)
+
+
+def _add_words(group: Group) -> None:
+    _add_default(group, "word_timestamps", boolean, "find the start and end of each word")
+    _add_default(group, "prepend_punctuations", str, "marks to merge with the next word", metavar="MARKS")
+    _add_default(group, "append_punctuations", str, "marks to merge with the previous word", metavar="MARKS")
+    help = "skip silence of more than this many seconds around a possible hallucination"
+    _add_default(group, "hallucination_silence_threshold", optional_number, help, shown="off")
+    _add(group, "highlight_words", boolean, "underline each word while it is spoken (vtt, srt)", False)
+    _add(group, "max_line_width", optional_integer, "characters per line (vtt, srt)", None, shown="no limit")
+    help = "lines per subtitle, with --max_line_width"
+    _add(group, "max_line_count", optional_integer, help, None, shown="no limit")
+    help = "words per subtitle, without --max_line_width"
+    _add(group, "max_words_per_line", optional_integer, help, None, shown="no limit")
+
+
+def _add_machine(group: Group) -> None:
+    add_device(group)
+    add_dtype(group, None)
+    _add(group, "fp16", boolean, "True: --dtype float16; False: --dtype float32", None, shown="not set")
+    help = "windows decoded together: of several files, or of one that is cut at silence"
+    _add(group, "batch_size", integer, help, 1)
+    add_threads(group)
+    help = "compute with the readable layers: slower, for comparison (default: off)"
+    group.add_argument("--plain", action="store_true", help=help)
+    _add(group, "model_dir", str, "folder for downloaded models", None, shown="the hub's cache", metavar="FOLDER")
+
+
+def _add_default(group: Group, name: str, kind: Callable[[str], Any], help: str, **more: Any) -> None:
+    """Declare an option with the library's default."""
     _add(group, name, kind, help, DEFAULTS[name], **more)
 
 
 def _add(
-    group: "argparse._ActionsContainer",
+    group: Group,
     name: str,
     kind: Callable[[str], Any],
     help: str,
@@ -175,7 +168,7 @@ def _add(
     choices: Iterable[str] | None = None,
     metavar: str | None = None,
 ) -> None:
-    """Declare an option; ``shown`` is what the help says of its default, where that is not the value itself."""
+    """Declare an option; ``shown`` replaces the default in the help."""
     flags = [f"--{name}", *([short] if short else [])]
     help = f"{help} (default: {default if shown is None else shown})"
     metavar = metavar or (None if choices else _METAVARS[kind])
@@ -185,32 +178,32 @@ def _add(
 # ------------------------------------------------------------------------------------------ values
 
 
-def true_or_false(text: str) -> bool:
-    """A flag, in any case of letters."""
+def boolean(text: str) -> bool:
+    """Read True or False, in upper or lower case."""
     flag = {"true": True, "false": False}.get(text.lower())
     if flag is None:
         raise argparse.ArgumentTypeError(f"expected True or False, got {short_repr(text)}")
     return flag
 
 
-def whole_number(text: str) -> int:
-    """A whole number."""
+def integer(text: str) -> int:
+    """Read a whole number."""
     try:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a whole number, got {short_repr(text)}") from None
 
 
-def count_or_none(text: str) -> int | None:
-    """A whole number, or None."""
+def optional_integer(text: str) -> int | None:
+    """Read a whole number or None."""
     try:
         return None if text.lower() == "none" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a whole number or None, got {short_repr(text)}") from None
 
 
-def number_or_none(text: str) -> float | None:
-    """A number, or None."""
+def optional_number(text: str) -> float | None:
+    """Read a number or None."""
     try:
         return None if text.lower() == "none" else float(text)
     except ValueError:
@@ -220,8 +213,8 @@ def number_or_none(text: str) -> float | None:
 _METAVARS: Mapping[Callable[[str], Any], str] = {
     str: "TEXT",
     float: "X",
-    true_or_false: "True|False",
-    whole_number: "N",
-    count_or_none: "N",
-    number_or_none: "X",
+    boolean: "True|False",
+    integer: "N",
+    optional_integer: "N",
+    optional_number: "X",
 }

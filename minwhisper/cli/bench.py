@@ -1,10 +1,11 @@
-"""Where the time goes on a CPU, stage by stage, beside the least that each could take.
+"""The command ``minwhisper bench``: time every stage on a CPU, beside the lowest time that it could take.
 
-A stage cannot be faster than its multiplications at the rate at which this machine multiplies matrices, nor than the
-reading of what it needs at the rate at which its memory is read. Both rates are measured here, with as many threads as
-the model has. Each stage is timed on its own, on the numbers of a real recording.
+A stage cannot be faster than its multiplications at the machine's matmul rate, nor than reading its data at the
+machine's memory bandwidth. Both rates are measured here, with the model's number of threads. Each stage is timed
+separately, on the data of a real recording.
 """
 
+import argparse
 import os
 import platform
 import statistics
@@ -17,6 +18,7 @@ import numpy as np
 from ..audio.load import pad_or_trim
 from ..audio.mel import log_mel_spectrogram
 from ..common.backend import Array
+from ..common.console import Console
 from ..decoding.decode import logit_filters_for
 from ..decoding.options import DecodingOptions
 from ..decoding.search import Candidate, greedy
@@ -28,36 +30,56 @@ from ..fast.cpu.layers import attend, gelu, layer_norm, linear, matmul, tiles, w
 from ..fast.cpu.threads import blas_libraries, one_blas_thread
 from ..model.engine import DecoderInput
 from ..parity.comparison import clip_samples
-from ..whisper import Whisper
+from ..whisper import Whisper, load_model
 
-TOKENS = 100  # in the text when a step is timed
+TOKENS = 100  # tokens before the decoder step that is timed
 ROUNDS = 7
 
 
 class Rates(NamedTuple):
-    """What the machine can do."""
+    """The machine's rates."""
 
-    multiplications: float  # a second, in products of matrices of the encoder's size
-    bytes: float  # a second, read from memory
+    multiplications: float  # per second, in matrix products of the encoder's size
+    bytes: float  # per second, read from memory
 
 
 class Stage(NamedTuple):
-    """A part of the work."""
+    """A stage of the model, timed."""
 
     name: str
-    seconds: float  # of one window, or of one step
-    floor: float  # the least it could take, in seconds; 0 where that is not known
+    seconds: float  # per window, or per decoder step
+    floor: float  # the lowest possible time in seconds; 0 if unknown
 
 
-def check_benchable(model: Whisper) -> CpuEngine:
-    """The engine to be timed. Raises :class:`OptionError` for a model that has none of this kind."""
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print the time of every stage; returns the exit status."""
+    model = load_model(options.model, threads=options.threads)
+    engine = cpu_engine(model)
+    rates = measure_rates(engine)
+    console.text(f"{model.name} on {describe_machine(engine)}")
+    console.text(f"products: {2 * rates.multiplications / 1e9:.0f} GFLOP/s; memory: {rates.bytes / 1e9:.0f} GB/s")
+    console.text("floor: the stage's multiplications and memory reads at these rates; times are medians\n")
+    for title, stages in (
+        ("a window of 30 s", encoder_stages(model, engine, rates)),
+        (f"a step after {TOKENS} tokens", decoder_stages(model, engine, rates)),
+    ):
+        console.text(f"{title:<32} {'ms':>8} {'floor ms':>9} {'times':>6}")
+        for name, seconds, floor in stages:
+            ratio = f"{1e3 * floor:>9.2f} {seconds / floor:>6.1f}" if floor else ""
+            console.text(f"{name:<32} {1e3 * seconds:>8.2f} {ratio}".rstrip())
+        console.text("")
+    return 0
+
+
+def cpu_engine(model: Whisper) -> CpuEngine:
+    """Return the engine to time. Raises :class:`OptionError` for a model with another engine."""
     if not isinstance(model.engine, CpuEngine):
-        raise OptionError(f"{model.name}: expected a model on the CPU in float32, this is {model!r}")
+        raise OptionError(f"{model.name}: expected a float32 model on the CPU, got {model!r}")
     return model.engine
 
 
-def machine(engine: CpuEngine) -> str:
-    """What it runs on, in a line."""
+def describe_machine(engine: CpuEngine) -> str:
+    """Describe the machine in one line."""
     libraries = ", ".join(f"{name} {version}" for name, version in blas_libraries()) or "an unknown library"
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, {engine.pool.count} threads; "
@@ -65,8 +87,8 @@ def machine(engine: CpuEngine) -> str:
     )
 
 
-def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """The median time of some calls, after one that does not count."""
+def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Return the median time of several calls, after one that is not counted."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -76,19 +98,19 @@ def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def measure_rates(engine: CpuEngine) -> Rates:
-    """Multiply matrices of the encoder's size, and read more memory than any cache holds."""
+    """Measure the rates: multiply matrices of the encoder's size, and read more memory than any cache holds."""
     width, length = engine.config.d_model, engine.config.max_source_positions
     x, weight = np.ones((length, width), np.float32), np.ones((width, 4 * width), np.float32)
     out = np.empty((length, 4 * width), np.float32)
-    much = np.ones((64, 500_000), np.float32)  # 128 MB
+    large = np.ones((64, 500_000), np.float32)  # 128 MB
     with one_blas_thread():
-        multiply = seconds(lambda: engine.pool.run(lambda r: np.matmul(x[r], weight, out=out[r]), tiles(length)))
-        read = seconds(lambda: engine.pool.run(lambda row: np.maximum.reduce(row), much))
-    return Rates(length * width * 4 * width / multiply, much.nbytes / read)
+        multiply = median_seconds(lambda: engine.pool.run(lambda r: np.matmul(x[r], weight, out=out[r]), tiles(length)))
+        read = median_seconds(lambda: engine.pool.run(lambda row: np.maximum.reduce(row), large))
+    return Rates(length * width * 4 * width / multiply, large.nbytes / read)
 
 
 def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[Stage]:
-    """The stages of one window, from samples to features, and all of them together."""
+    """Time the stages of one window, from samples to features, and the encoder as a whole."""
     config, pool, weights = model.config, engine.pool, engine.encoder
     T, D, F, H = config.max_source_positions, config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
     layers = config.encoder_layers
@@ -96,19 +118,19 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
     mel = log_mel_spectrogram(samples, config.num_mel_bins)
     block = weights.blocks[0]
 
-    def floor(multiplications: float, numbers: float) -> float:
-        return max(multiplications / rates.multiplications, 4 * numbers / rates.bytes)
+    def floor(multiplications: float, values: float) -> float:
+        return max(multiplications / rates.multiplications, 4 * values / rates.bytes)
 
-    def timed(name: str, work: Callable[[slice], object], multiplications: float, numbers: float) -> Stage:
-        """A stage that each tile of each block goes through."""
-        taken = seconds(lambda: pool.run(work, tiles(T)))
-        return Stage(name, layers * taken, layers * floor(multiplications, numbers))
+    def timed(name: str, work: Callable[[slice], object], multiplications: float, values: float) -> Stage:
+        """Time a stage of every block, tile by tile."""
+        taken = median_seconds(lambda: pool.run(work, tiles(T)))
+        return Stage(name, layers * taken, layers * floor(multiplications, values))
 
     with one_blas_thread():
         x = np.empty((T, D), np.float32)
-        yield Stage("mel", seconds(lambda: log_mel_spectrogram(samples, config.num_mel_bins), 3), 0.0)
+        yield Stage("mel", median_seconds(lambda: log_mel_spectrogram(samples, config.num_mel_bins), 3), 0.0)
         stem = 2 * T * 3 * config.num_mel_bins * D + T * 3 * D * D
-        yield Stage("stem", seconds(lambda: cpu_encoder.stem(mel, weights, x, pool)), floor(stem, 3 * T * D))
+        yield Stage("stem", median_seconds(lambda: cpu_encoder.stem(mel, weights, x, pool)), floor(stem, 3 * T * D))
         qkv = cpu_encoder.QKV.empty("bench", T, D, H)
         pool.run(lambda rows: cpu_encoder.project_qkv(x, rows, block, qkv), tiles(T))
         hidden, out = np.empty((T, F), np.float32), np.empty((T, D), np.float32)
@@ -147,43 +169,43 @@ def encoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[
         yield timed("MLP, products", mlp, 2 * T * D * F, 2 * T * (D + F) + 2 * D * F)
         yield timed("GELU", lambda r: gelu(hidden[r]), 0, 2 * T * F)
     whole = stem + layers * (4 * T * D * D + 2 * T * T * D + 2 * T * D * F)
-    yield Stage("encoder, all of it", seconds(lambda: engine.encode(mel[None])), whole / rates.multiplications)
+    yield Stage("encoder, whole", median_seconds(lambda: engine.encode(mel[None])), whole / rates.multiplications)
 
 
 def decoder_stages(model: Whisper, engine: CpuEngine, rates: Rates) -> Iterator[Stage]:
-    """The stages of one step with so many tokens before it, and what a window costs before the first."""
+    """Time the stages of one decoder step, and the preparation of a window for the first step."""
     config, tokenizer = model.config, model.tokenizer
     T, D, F, V = config.max_source_positions, config.d_model, config.decoder_ffn_dim, config.vocab_size
     features = engine.encode(log_mel_spectrogram(pad_or_trim(clip_samples()), config.num_mel_bins)[None])
     layers = config.decoder_layers
     with engine.session():
         least = 2 * layers * T * D * D / rates.multiplications
-        yield Stage("keys and values of the sound", seconds(lambda: engine.new_cache(features)), least)
+        yield Stage("cross-attention keys and values", median_seconds(lambda: engine.new_cache(features)), least)
         text = [tokenizer.sot, *[tokenizer.encode(" the")[0]] * (TOKENS - 1)]
         before = engine.new_cache(features)
         [(_, cache)] = engine.decode_batch([DecoderInput([text], before, [0])])
         token = [[text[-1]]]
 
         def step() -> Array:
-            # The memory of the text is shared by those who go on from it: give back the place that was taken.
+            # The buffer is shared by all continuations of these tokens: release the position that this step took.
             [(logits, _)] = engine.decode_batch([DecoderInput(token, cache)])
             cache.self_attention.filled = cache.length
             return logits
 
         logits = step()[0]
         matrices = layers * (6 * D * D + 2 * D * F)
-        heard = 2 * layers * (T + TOKENS) * D
-        yield Stage("decoder step", seconds(step, 30), 4 * (matrices + heard + V * D) / rates.bytes)
+        cached = 2 * layers * (T + TOKENS) * D
+        yield Stage("decoder step", median_seconds(step, 30), 4 * (matrices + cached + V * D) / rates.bytes)
         x = np.ones((1, D), np.float32)
-        taken = seconds(lambda: cpu_decoder.unembed(x.copy(), engine.decoder, engine.pool), 30)
-        yield Stage("  of it the logits", taken, 4 * V * D / rates.bytes)
-        rules, said = logit_filters_for(DecodingOptions(), tokenizer), [tuple(text[1:])]
+        taken = median_seconds(lambda: cpu_decoder.unembed(x.copy(), engine.decoder, engine.pool), 30)
+        yield Stage("  of which the logits", taken, 4 * V * D / rates.bytes)
+        filters, sequences = logit_filters_for(DecodingOptions(), tokenizer), [tuple(text[1:])]
 
         def choose() -> object:
             scores = logits
-            for rule in rules:
-                scores = rule(scores, said)
-            return greedy(scores, [Candidate(said[0], 0.0)])
+            for logit_filter in filters:
+                scores = logit_filter(scores, sequences)
+            return greedy(scores, [Candidate(sequences[0], 0.0)])
 
-        yield Stage("rules and choice, Python's part", seconds(choose, 30), 0.0)
-    yield Stage("tokenizer, 100 tokens to text", seconds(lambda: tokenizer.decode(text)), 0.0)
+        yield Stage("logit filters and greedy choice", median_seconds(choose, 30), 0.0)
+    yield Stage("tokenizer: 100 tokens to text", median_seconds(lambda: tokenizer.decode(text)), 0.0)

@@ -1,4 +1,4 @@
-"""The command ``minwhisper info``: the configuration, the parameters and the memory of a model."""
+"""The command ``minwhisper info``: a model's configuration, parameters and memory."""
 
 import argparse
 import re
@@ -20,7 +20,7 @@ from .arguments import CANDIDATES
 def run(options: argparse.Namespace, console: Console) -> int:
     """Describe a model; returns the exit status."""
     name = ALIASES.get(options.model, options.model)
-    known = PUBLISHED.get(short_name(name))  # a published one needs no checkpoint
+    known = PUBLISHED.get(short_name(name))  # published models need no checkpoint
     with wrap_os_errors(name):
         config = known or read_config(find_checkpoint(name))
     lines = describe(name, config)
@@ -31,20 +31,20 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
-    """The lines about a GPU: its own memory where there is one, and a small card's where there is none."""
+    """Describe the memory on a GPU: on this machine's, or, if there is none, on a small card."""
     try:
         place = resolve_device(device)
-        if place == "cpu":  # which is what "auto" has come to
+        if place == "cpu":  # "auto" without a GPU
             return []
         card, facts = measure_card(place), describe_device(place)
     except DeviceError as error:
         if not re.fullmatch(r"cuda(:\d+)?", device):
             raise
-        card, context = T400, "the context: driver, CUDA's libraries (a guess)"
+        card, context = T400, "context: driver, CUDA's libraries (estimated)"
         lines = [str(error)]
-        whose = f"a card of {card.total >> 20:,} MiB, for example"
+        where = f"a card of {card.total >> 20:,} MiB, for example"
     else:
-        context = "outside of it: the context, and other processes' use"
+        context = "outside of the pool: context, other processes"
         major, minor = facts.compute_capability
         lines = [
             f"{place}: {facts.name}, compute capability {major}.{minor}, {facts.total >> 20:,} MiB, "
@@ -52,12 +52,12 @@ def _on_gpu(device: str, config: WhisperConfig) -> list[str]:
         ]
         if card.limit:
             lines.append(f"CuPy's pool is limited to {card.limit >> 20:,} MiB")
-        whose = f"the {card.total >> 20:,} MiB of this GPU"
-    return ["", *lines, "", *describe_on_gpu(config, card, context), "", *describe_fitting(card, whose)]
+        where = f"the {card.total >> 20:,} MiB of this GPU"
+    return ["", *lines, "", *describe_on_gpu(config, card, context), "", *describe_fitting(card, where)]
 
 
 def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str]:
-    """What a model takes on a GPU, in lines; ``context`` says what is taken outside of CuPy's pool."""
+    """Describe a model's memory on a GPU, in lines. ``context`` names what is used outside of CuPy's pool."""
     needed = [device_memory(config, dtype) for dtype in GPU_DTYPES]
     beams = [device_memory(config, dtype, sequences=CANDIDATES).peak for dtype in GPU_DTYPES]
 
@@ -68,21 +68,21 @@ def describe_on_gpu(config: WhisperConfig, card: Card, context: str) -> list[str
         f"{'memory on a GPU, MiB':<59}" + "".join(f"{dtype:>10}" for dtype in GPU_DTYPES),
         line("weights", [one.weights for one in needed]),
         line("buffers of the decoder's steps", [one.buffers for one in needed]),
-        line("while a window is encoded: activations", [one.encoder for one in needed]),
-        line("while it is decoded: keys and values", [one.cache for one in needed]),
-        line("                     activations", [one.decoder for one in needed]),
-        line("peak of CuPy's pool: weights, buffers, the larger of both", [one.peak for one in needed]),
+        line("encoding a window: activations", [one.encoder for one in needed]),
+        line("decoding it: keys and values", [one.cache for one in needed]),
+        line("             activations", [one.decoder for one in needed]),
+        line("peak of CuPy's pool: weights, buffers, the larger of the two", [one.peak for one in needed]),
         line(context, [card.outside for _ in needed]),
-        line("together", [one.peak + card.outside for one in needed]),
-        line(f"and with a beam of {CANDIDATES}, at most", [size + card.outside for size in beams]),
+        line("total", [one.peak + card.outside for one in needed]),
+        line(f"total with {CANDIDATES} beams, at most", [size + card.outside for size in beams]),
     ]
 
 
-def describe_fitting(card: Card, whose: str) -> list[str]:
-    """What each published model takes in all, and whether it fits: in lines."""
-    columns = f"{'pool':>10}{'in all':>8}{'fits':>6}"
+def describe_fitting(card: Card, where: str) -> list[str]:
+    """List the published models with their memory, and whether they fit."""
+    columns = f"{'pool':>10}{'total':>8}{'fits':>6}"
     lines = [
-        f"which models fit into {whose}, decoding greedily: MiB in the pool, and with what is outside of it",
+        f"which models fit into {where}, with greedy decoding: MiB in CuPy's pool, and in total",
         f"  {'':<14}" + "".join(f"{dtype:>24}" for dtype in GPU_DTYPES),
         f"  {'':<14}" + columns * len(GPU_DTYPES),
     ]
@@ -97,7 +97,7 @@ def describe_fitting(card: Card, whose: str) -> list[str]:
 
 
 def describe(name: str, config: WhisperConfig) -> list[str]:
-    """A model in lines: its configuration, where its parameters are, and its memory at each dtype."""
+    """Describe a model's configuration, parameters and memory, in lines."""
     sizes: dict[str, int] = {"encoder": 0, "decoder": 0}
     for weight, shape in expected_shapes(config).items():
         sizes[weight.partition(".")[0]] += prod(shape)
@@ -116,12 +116,13 @@ def describe(name: str, config: WhisperConfig) -> list[str]:
         f"{c.max_target_positions} positions",
         "parameters",
         f"  encoder      {sizes['encoder']:>13,}",
-        f"  decoder      {sizes['decoder']:>13,}  of these {embedding:,} the token embedding, which is also the output",
-        f"  together     {total:>13,}",
+        f"  decoder      {sizes['decoder']:>13,}  of which token embedding, also the output layer: {embedding:,}",
+        f"  total        {total:>13,}",
         "memory of the weights",
     ]
     lines += [f"  {dtype:<12} {total * int(dtype[5:]) // 8 / 2**20:>10,.0f} MiB" for dtype in DTYPES]
-    # While decoding: keys and values, for each decoder block those of the sound and of all text positions.
+    # Keys and values of each decoder block, for all positions of the audio and of the text.
+
     positions = c.max_source_positions + c.max_target_positions
     cache = 2 * c.decoder_layers * positions * c.d_model * 4
     lines.append(f"key-value cache of a window, full, float32: {cache / 2**20:,.0f} MiB")

@@ -1,7 +1,7 @@
-"""Signals that end the command: Ctrl-C, and SIGTERM and SIGHUP, which are treated like it.
+"""Signals that end the command: Ctrl-C (SIGINT), SIGTERM and SIGHUP.
 
-``docker stop``, systemd and ``timeout`` send SIGTERM, a terminal that is closed SIGHUP. During the work each becomes a
-:class:`KeyboardInterrupt`, so that what was found is kept; before and after it the process ends at once and quietly.
+``docker stop``, systemd and ``timeout`` send SIGTERM; closing a terminal sends SIGHUP. During the work each raises
+:class:`KeyboardInterrupt`, so that finished segments are kept. Before and after it, the process exits immediately.
 """
 
 import os
@@ -17,15 +17,15 @@ from typing import Any, TypeAlias
 Handler: TypeAlias = Callable[[int, FrameType | None], None]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-REPEATED = 1.0  # seconds within which another signal is the same: ``timeout`` sends it to a process and to its group
+REPEATED = 1.0  # seconds; a second signal within them is ignored: ``timeout`` sends it to a process and to its group
 
 
 class Stopped(KeyboardInterrupt):
-    """An interruption after which everything has been kept and reported."""
+    """An interruption that has been reported, with the finished segments saved."""
 
 
 class Interruption:
-    """The signal that ended the work, if one came."""
+    """The signal that interrupted the work, if any."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
@@ -33,20 +33,20 @@ class Interruption:
 
     @property
     def status(self) -> int:
-        """The exit status that shells give to a process that a signal has ended: 130 for Ctrl-C."""
+        """The exit status of a process that a signal ended, as in shells: 130 for Ctrl-C."""
         return 128 + (signal.SIGINT if self._signal is None else self._signal)
 
     def check(self) -> None:
         """Raise :class:`KeyboardInterrupt` if a signal came.
 
-        The one that the signal raised may have been lost: in a function that a C library calls, it cannot get out.
+        The exception that the signal raised may be lost: it cannot leave a Python function that a C library calls.
         """
         if self._signal is not None:
             raise KeyboardInterrupt
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Raise :class:`KeyboardInterrupt` when a signal comes, until the end of the block."""
+        """Raise :class:`KeyboardInterrupt` when a signal comes, within the block."""
         self._signal = None
         hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         before = handle_signals(self._interrupt)
@@ -65,7 +65,7 @@ class Interruption:
         raise KeyboardInterrupt
 
     def _unraisable(self, unraisable: Any) -> None:
-        """Be silent about what is reported otherwise: an interruption that was lost, and a lack of memory."""
+        """Suppress Python's message about a lost interruption, which is recorded, and about a lack of memory."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self._signal = signal.SIGINT if self._signal is None else self._signal
         elif not isinstance(unraisable.exc_value, MemoryError):
@@ -73,21 +73,21 @@ class Interruption:
 
 
 interruption = Interruption()
-"""The one of this process, whose signals it is about."""
+"""The interruption of this process."""
 
 
 def exit_at_once(number: int, _frame: FrameType | None) -> None:
-    """Handle a signal before and after the work, when there is nothing to keep: end the process, quietly."""
+    """Handle a signal before and after the work, when there is nothing to save: exit without a message."""
     os._exit(128 + number)
 
 
 def handle_signals(handler: Handler) -> dict[int, Any]:
-    """Have the signals handled so from now on, and return how they were before.
+    """Install a handler for the signals, and return the previous handlers.
 
-    Those that are ignored stay ignored, as ``nohup`` and shells that start a command in the background want it.
+    Ignored signals stay ignored: ``nohup`` and shells that start a background command rely on it.
     """
     before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+    if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
         for number in SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)

@@ -1,39 +1,38 @@
-"""The command: transcribe files, describe a model, prove it, and learn from it.
+"""The command ``minwhisper``: its subcommands and its exit status.
 
-Text goes to standard output, everything else to standard error. A bad input is one line and exit status 2; with
-several files the others are still transcribed. Ctrl-C ends with status 130, SIGTERM with 143, and both keep what is
-finished.
+Text goes to standard output, messages to standard error. Invalid input gives a one-line message and exit status 2; if
+there are several files, the others are still transcribed. Ctrl-C ends with status 130 and SIGTERM with 143; both keep
+what is finished.
 """
 
 import argparse
-import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 import minwhisper
 
-from ..checkpoints.sources import short_name
-from ..common.console import (
-    Console,
-    OutputClosedError,
-    OutputError,
-    prepare_streams,
-    write_message,
-    write_text,
-)
+from ..common.console import Console, OutputClosedError, OutputError, prepare_streams, printable
 from ..errors import OUT_OF_MEMORY, MinWhisperError, is_out_of_memory
-from ..printable import printable
-from ..whisper import load_model
-from . import info as info_command
-from . import transcribe as transcribe_command
-from .arguments import add_arguments, add_device, add_place, add_threads
+from . import completion, info, transcribe
+from .arguments import add_arguments, add_device, add_dtype, add_threads
+from .help import Parser, examples
 from .interrupts import Stopped, interruption
+
+EXAMPLES = (
+    examples(
+        ("minwhisper transcribe talk.mp3", "text to the terminal"),
+        ("minwhisper transcribe talk.mp3 -f srt", "subtitles to talk.srt"),
+        ("minwhisper info turbo --device cuda", "does it fit into my GPU?"),
+        ("minwhisper walkthrough --html out.html", "the tutorial as a web page"),
+    )
+    + "\n\nRun 'minwhisper COMMAND --help' for the options of a command."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments (those of the process by default); returns the exit status."""
+    """Run the command with these arguments, by default those of the process, and return the exit status."""
     prepare_streams()
     console = Console()
     with interruption.watched(), warnings.catch_warnings():
@@ -48,21 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OutputClosedError:
             return 1
         except Exception as error:
-            message = _message_of(error)
+            message = _message(error)
             if message is None:
                 raise
-        console.note(message)  # outside of the handler, whose error holds the memory that is missing
+        console.note(message)  # outside of the handler: the error keeps arrays alive, and memory may be short
         return 2
 
 
 def _run(arguments: Sequence[str] | None, console: Console) -> int:
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     status: int = options.run(options, console)
     return status
 
 
-def _message_of(error: Exception) -> str | None:
-    """Return the line that reports an error, or None for a fault of the program."""
+def _message(error: Exception) -> str | None:
+    """Return the message for an error, or None for a bug in the program."""
     if is_out_of_memory(error):
         return OUT_OF_MEMORY
     if isinstance(error, MinWhisperError | OutputError):
@@ -73,110 +72,93 @@ def _message_of(error: Exception) -> str | None:
     return None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Show one line, and the way to the help; then exit."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        if message:
-            (write_text if file is sys.stdout else write_message)(message)
+# ------------------------------------------------------------------------------------------ the subcommands
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="minwhisper", description="Whisper, written from scratch in NumPy.")
-    parser.add_argument("--version", action="version", version=f"minwhisper {minwhisper.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def make_parser() -> argparse.ArgumentParser:
+    """Declare the subcommands and their options."""
+    parser = Parser(
+        prog="minwhisper",
+        usage="%(prog)s [OPTIONS] COMMAND",
+        description="Speech recognition with OpenAI's Whisper, written from scratch in NumPy.",
+        epilog=EXAMPLES,
+    )
+    version = f"minwhisper {minwhisper.__version__}"
+    parser.add_argument("--version", action="version", version=version, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", prog="minwhisper", required=True, metavar="COMMAND")
 
-    transcribe = commands.add_parser("transcribe", help="turn speech into text")
-    add_arguments(transcribe)
-    transcribe.set_defaults(run=transcribe_command.run)
+    def add(name: str, summary: str, description: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description)
+        return made
 
-    info = commands.add_parser("info", help="the configuration, parameters and memory of a model")
-    info.add_argument("model", metavar="MODEL", help="a published name, or a folder or hub id with a checkpoint")
-    add_device(info)
-    info.set_defaults(run=info_command.run)
+    command = add("transcribe", "transcribe or translate audio and video files", "")
+    add_arguments(command)
+    command.set_defaults(run=transcribe.run)
 
-    parity = commands.add_parser("parity", help="how exact the layers are, stage by stage")
-    parity.add_argument("model", metavar="MODEL", help="tiny.en and base have a stored reference")
-    add_place(parity, dtype="float32")
-    parity.set_defaults(run=_parity)
+    model = "published name, hub id or folder with a checkpoint"
+    description = "Show a model's configuration, parameters and memory; with --device cuda, what fits into the GPU."
+    command = add("info", "show a model's configuration, parameters and memory", description)
+    command.add_argument("model", metavar="MODEL", help=model)
+    add_device(command)
+    command.set_defaults(run=info.run)
 
-    bench = commands.add_parser("bench", help="where the time goes on this machine's CPU, stage by stage")
-    bench.add_argument("model", metavar="MODEL", nargs="?", default="tiny.en", help="tiny.en by default")
-    add_threads(bench)
-    bench.set_defaults(run=_bench)
+    description = "Run the tutorial, from a waveform to words: an executable document, with pictures."
+    command = add("walkthrough", "run the tutorial, from a waveform to words", description)
+    help = "show only this section; the earlier ones run silently"
+    command.add_argument("--section", type=int, metavar="N", help=f"{help} (default: all)")
+    help = "tiny.en, or base, whose outputs are not compared (default: tiny.en)"
+    command.add_argument("--model", default="tiny.en", metavar="MODEL", help=help)
+    help = "also write a web page with pictures, formulas and audio"
+    command.add_argument("--html", type=Path, metavar="OUT.html", help=f"{help} (default: none)")
+    help = "rewrite the document's outputs, listings and pictures (default: compare the outputs)"
+    command.add_argument("--update", action="store_true", help=help)
+    add_device(command)
+    command.set_defaults(run=_walkthrough)
 
-    walkthrough = commands.add_parser("walkthrough", help="the tutorial, from a waveform to words")
-    add_device(walkthrough)
-    walkthrough.add_argument("--section", type=int, metavar="N", help="show only this one; those before it run unseen")
-    walkthrough.add_argument("--model", default="tiny.en", help="tiny.en, or base; its outputs are not compared")
-    walkthrough.add_argument("--html", type=Path, metavar="OUT.html", help="also write a page with everything in it")
-    walkthrough.add_argument("--update", action="store_true", help="rewrite the text's outputs, listings and pictures")
-    walkthrough.set_defaults(run=_walkthrough)
+    description = "List the tutorial's exercises, show one, or check your solution of it."
+    command = add("exercise", "list, show and check the tutorial's exercises", description)
+    command.add_argument("number", nargs="?", type=int, metavar="N", help="the exercise to show (default: list all)")
+    command.add_argument("file", nargs="?", type=Path, metavar="FILE.py", help="the solution to check")
+    command.set_defaults(run=_exercise)
 
-    exercise = commands.add_parser("exercise", help="the exercises of the tutorial: list, show and check them")
-    exercise.add_argument("number", nargs="?", type=int, metavar="N", help="show this one")
-    exercise.add_argument("file", nargs="?", type=Path, metavar="FILE.py", help="check the function in this file")
-    exercise.set_defaults(run=_exercise)
+    description = "Compare every stage of a model, from spectrogram to logits, with stored float64 reference values."
+    command = add("parity", "compare every stage with exact reference values", description)
+    command.add_argument("model", metavar="MODEL", help="tiny.en or base; with PyTorch installed, any model")
+    add_device(command)
+    add_dtype(command, "float32")
+    command.set_defaults(run=_parity)
+
+    description = "Time every stage of a model on this machine's CPU, beside the lowest time that it could take."
+    command = add("bench", "time every stage on this machine's CPU", description)
+    command.add_argument("model", metavar="MODEL", nargs="?", default="tiny.en", help=f"{model} (default: tiny.en)")
+    add_threads(command)
+    command.set_defaults(run=_bench)
+
+    description = "Print a shell completion script."
+    command = add("completion", "print a shell completion script", description)
+    command.epilog = examples(
+        ('eval "$(minwhisper completion bash)"', "in ~/.bashrc"),
+        ('eval "$(minwhisper completion zsh)"', "in ~/.zshrc, after compinit"),
+        ("minwhisper completion fish | source", "in ~/.config/fish/config.fish"),
+    )
+    command.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help="bash, zsh or fish")
+    command.set_defaults(run=partial(completion.run, parser=parser))
     return parser
 
 
-# ------------------------------------------------------------------------------------------ parity
+# Imported only when they are used: transcribing needs none of them.
 
 
 def _parity(options: argparse.Namespace, console: Console) -> int:
-    from ..parity import comparison as parity
+    from .parity import run
 
-    parity.check_comparable(short_name(options.model) or options.model)  # before any download
-    model = load_model(options.model, options.device, options.dtype)
-    lines, verdicts = parity.compare(model, model.name)
-    console.text(f"{model.name} on 11 s of speech, weights in {model.dtype}, {model.device}")
-    console.text("largest, relative: difference from the stored float64 values; PyTorch: its own relative difference")
-    columns = ["largest", "relative", "PyTorch"]
-    if any(line.from_pytorch is not None for line in lines):
-        columns.append("ours-PyTorch")
-        console.text("ours-PyTorch: relative difference between the two, computed here, over the whole stage")
-    console.text(f"\n{'stage':<18} {'shape':<16} " + " ".join(f"{column:>12}" for column in columns))
-    for line in lines:
-        values = (line.max_error, line.relative_error, line.pytorch_error, line.from_pytorch)[: len(columns)]
-        figures = " ".join(f"{'-' if value is None else format(value, '.2e'):>12}" for value in values)
-        console.text(f"{line.stage:<18} {'×'.join(map(str, line.shape)):<16} {figures}")
-    for whom, equal in verdicts:
-        console.text(f"{'tokens':<18} {'equal to' if equal else 'DIFFER from'} {whom}")
-    # Judged by the exact values where there are any: PyTorch's own errors may add to ours.
-    errors = {line.stage: line.from_pytorch if line.relative_error is None else line.relative_error for line in lines}
-    far = [stage for stage, error in errors.items() if error is not None and error > parity.TOLERANCE]
-    for stage in far:
-        console.text(f"{stage} is off by more than {parity.TOLERANCE:g}")
-    return 1 if far or not all(equal for _, equal in verdicts) else 0
-
-
-# ------------------------------------------------------------------------------------------ bench
+    return run(options, console)
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:
-    from . import bench
+    from .bench import run
 
-    model = load_model(options.model, threads=options.threads)
-    engine = bench.check_benchable(model)
-    rates = bench.measure_rates(engine)
-    console.text(f"{model.name} on {bench.machine(engine)}")
-    console.text(f"products: {2 * rates.multiplications / 1e9:.0f} GFLOP/s; memory: {rates.bytes / 1e9:.0f} GB/s")
-    console.text("floor: what the stage multiplies and reads, at those rates; medians\n")
-    for title, stages in (
-        ("a window of 30 s", bench.encoder_stages(model, engine, rates)),
-        (f"a step, {bench.TOKENS} tokens in", bench.decoder_stages(model, engine, rates)),
-    ):
-        console.text(f"{title:<32} {'ms':>8} {'floor ms':>9} {'times':>6}")
-        for name, seconds, floor in stages:
-            least = f"{1e3 * floor:>9.2f} {seconds / floor:>6.1f}" if floor else ""
-            console.text(f"{name:<32} {1e3 * seconds:>8.2f} {least}".rstrip())
-        console.text("")
-    return 0
-
-
-# ------------------------------------------------------------------------------------------ the tutorial
+    return run(options, console)
 
 
 def _walkthrough(options: argparse.Namespace, console: Console) -> int:

@@ -1,6 +1,6 @@
-"""The command ``minwhisper transcribe``: files to text, shown segment by segment, and to files of text.
+"""The command ``minwhisper transcribe``: print the text of audio files segment by segment, and write output files.
 
-What is finished stays: a bad file does not stop the others, and an interruption keeps the segments that were found.
+Finished work is kept: a file that fails does not stop the others, and after Ctrl-C the segments so far are written.
 """
 
 import argparse
@@ -29,55 +29,55 @@ from ..whisper import Whisper, load_model
 from ..writers.files import write_transcript
 from ..writers.render import format_timestamp
 from .interrupts import Stopped, interruption
-from .request import Outputs, Request, check_arguments, output_name, unwritable
+from .request import Outputs, TranscribeRequest, check_arguments, find_unwritable, output_name
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Transcribe the files, and return the exit status: 2 if one of them failed.
 
-    Raises a :class:`MinWhisperError` for what makes the whole command impossible.
+    Raises a :class:`MinWhisperError` for an error that concerns the whole command.
     """
     request = check_arguments(options)
     if options.model_dir is not None:
-        keep_models_in(options.model_dir)
-    refused = unwritable(options.files, request.outputs)
+        set_model_dir(options.model_dir)
+    refused = find_unwritable(options.files, request.outputs)
     for file, error in refused.items():
         console.note(f"{printable(file)}: {error}")
     files = [file for file in options.files if file not in refused]
-    if not any(map(is_there, files)):  # a model may be gigabytes, to be fetched for nothing
-        complain_of(files, console)
+    if not any(map(exists, files)):  # do not download a model, possibly gigabytes, for nothing
+        report_unreadable(files, console)
         return 2
     with blas_threads(options.threads):
         model = _load(options, request, console)
         job = _Job(options, request, model, console)
-        together = options.batch_size > 1 and len(files) > 1
-        failed = job.transcribe_together(files) if together else job.transcribe_in_turn(files)
+        batched = options.batch_size > 1 and len(files) > 1
+        failed = job.transcribe_batched(files) if batched else job.transcribe_sequentially(files)
     return 2 if failed or refused else 0
 
 
-def _load(options: argparse.Namespace, request: Request, console: Console) -> Whisper:
-    """The model, which can do what is asked."""
+def _load(options: argparse.Namespace, request: TranscribeRequest, console: Console) -> Whisper:
+    """Load the model and check that it supports the options."""
     name = options.model
     if name is None:
         name, reason = default_model()
-        knows = ", English only" if name.endswith(".en") else ""
-        console.note(f"model {name}{knows}: {reason}; --model chooses another")
-    with ThreadPoolExecutor(1) as meanwhile:
-        meanwhile.submit(import_module, "minwhisper.audio.reader")  # which the first file will want
+        languages = ", English only" if name.endswith(".en") else ""
+        console.note(f"model {name}{languages}: {reason}; --model chooses another")
+    with ThreadPoolExecutor(1) as background:
+        background.submit(import_module, "minwhisper.audio.reader")  # the first file needs it
         model = load_model(name, options.device, request.dtype, threads=options.threads, plain=options.plain)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they come again with the first file
+        warnings.simplefilter("ignore")  # the first file repeats them
         check_options(request.checked, model)
     return model
 
 
-def is_there(file: str) -> bool:
-    """Whether there is something by the name, or standard input is meant."""
+def exists(file: str) -> bool:
+    """Return whether a file exists, or is standard input."""
     return file == "-" or os.path.exists(file)
 
 
-def complain_of(files: Sequence[str], console: Console) -> None:
-    """Say of each file why it cannot be opened."""
+def report_unreadable(files: Sequence[str], console: Console) -> None:
+    """Print for each file why it cannot be opened."""
     for file in files:
         try:
             open_audio(file).close()
@@ -85,23 +85,25 @@ def complain_of(files: Sequence[str], console: Console) -> None:
             console.note(error)
 
 
-def keep_models_in(folder: str) -> None:
-    """Make the folder the hub's cache. Raises :class:`OptionError` where there can be none."""
+def set_model_dir(folder: str) -> None:
+    """Use the folder as the hub's cache. Raises :class:`OptionError` if it cannot be created."""
     try:
         path = Path(folder).expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError, ValueError) as error:  # no home of that user; a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # no home folder of that user; a NUL in the name
         raise OptionError(
-            f"model_dir {folder!r}: expected a folder, or a place for one, but the system says "
-            f"{str(getattr(error, 'strerror', None) or error)!r}; name another"
+            f"model_dir {folder!r}: expected a folder that exists or can be created, but the system reports "
+            f"{str(getattr(error, 'strerror', None) or error)!r}; choose another"
         ) from error
-    os.environ["HF_HUB_CACHE"] = str(path)  # huggingface_hub looks there when it is imported, which is later
+    os.environ["HF_HUB_CACHE"] = str(path)  # read by huggingface_hub when it is imported, later
 
 
 class _Job:
-    """What is the same for every file."""
+    """The work on all files, with one model and one set of options."""
 
-    def __init__(self, options: argparse.Namespace, request: Request, model: Whisper, console: Console) -> None:
+    def __init__(
+        self, options: argparse.Namespace, request: TranscribeRequest, model: Whisper, console: Console
+    ) -> None:
         self._request, self._outputs = request, request.outputs
         self._verbose: bool | None = options.verbose
         self._seed: int = options.seed
@@ -109,8 +111,8 @@ class _Job:
         self._several = len(options.files) > 1
         self._model, self._console = model, console
 
-    def transcribe_in_turn(self, files: Sequence[str]) -> int:
-        """Transcribe one file after the other; returns the number that failed.
+    def transcribe_sequentially(self, files: Sequence[str]) -> int:
+        """Transcribe one file after another, and return the number of failures.
 
         Raises :class:`Stopped` after an interruption.
         """
@@ -120,31 +122,33 @@ class _Job:
             try:
                 self.transcribe(file)
             except Exception as error:
-                interruption.check()  # it may have broken off the reading of a file, which then looks damaged
+                interruption.check()  # a signal may have interrupted reading, so that the file looks damaged
                 reason = self._reason(file, error)
-            if reason is not None:  # outside of the handler, whose error holds what the file took of the memory
+            if reason is not None:  # outside of the handler: the error keeps the file's arrays alive
                 self._console.note(reason)
                 failed += 1
         return failed
 
-    def transcribe_together(self, files: Sequence[str]) -> int:
-        """Several files at a time, each shown and written when it is finished; returns how many failed.
+    def transcribe_batched(self, files: Sequence[str]) -> int:
+        """Transcribe several files at a time, and return the number of failures.
 
-        Raises :class:`Stopped` after an interruption; what is shown by then is written.
+        Each is shown and written when it is finished. Raises :class:`Stopped` after an interruption.
         """
         failed = done = 0
-        taken = map(_unless_interrupted, files)
-        finished = self._model.stream_many(taken, batch_size=self._batch_size, seed=self._seed, **self._request.options)
+        checked = map(_unless_interrupted, files)
+        results = self._model.stream_many(
+            checked, batch_size=self._batch_size, seed=self._seed, **self._request.keywords
+        )
         try:
-            for file, one in zip(files, finished, strict=True):
+            for file, result in zip(files, results, strict=True):
                 interruption.check()
                 try:
-                    if isinstance(one, MinWhisperError):
-                        raise one
-                    self._announce(file, one)
-                    for segment in one.segments:
+                    if isinstance(result, MinWhisperError):
+                        raise result
+                    self._show_header(file, result)
+                    for segment in result.segments:
                         self._show(segment)
-                    self._output(file, one)
+                    self._output(file, result)
                 except MinWhisperError as error:
                     self._console.note(self._reason(file, error))
                     failed += 1
@@ -155,9 +159,9 @@ class _Job:
         return failed
 
     def _reason(self, file: str, error: Exception) -> str:
-        """Return the line that says why a file failed; an :class:`AudioError` begins with its name.
+        """Return the message for a file that failed; an :class:`AudioError` names the file itself.
 
-        Raises an error that is not about the file.
+        Raises the error if it does not concern the file.
         """
         if is_out_of_memory(error):
             return f"{'standard input' if file == '-' else printable(file)}: {OUT_OF_MEMORY}"
@@ -168,21 +172,20 @@ class _Job:
     def transcribe(self, file: str) -> None:
         """Show a file's text and write its outputs.
 
-        If the work breaks off, the segments so far are written. Raises what broke it off, :class:`Stopped` after an
-        interruption.
+        If it fails or is interrupted, write the segments so far, and raise the error or :class:`Stopped`.
         """
-        # A generator for each file: what a file becomes does not depend on those before it.
+        # A generator per file: the text does not depend on the files before it.
         generator = np.random.default_rng(self._seed)
         title = "standard input" if file == "-" else os.path.basename(file)
         with (
             self._console.progress(title) as progress,
             self._model.stream(
-                file, progress=progress, generator=generator, batch_size=self._batch_size, **self._request.options
+                file, progress=progress, generator=generator, batch_size=self._batch_size, **self._request.keywords
             ) as running,
         ):
             try:
                 interruption.check()
-                self._announce(file, running)
+                self._show_header(file, running)
                 if progress is not None:
                     clips = self._request.checked.clips(running.seconds)
                     progress(0.0, sum(end - start for start, end in clips))
@@ -192,8 +195,8 @@ class _Job:
             except KeyboardInterrupt:
                 self._stop(file, running)
             except Exception:
-                with suppress(MinWhisperError):  # the first error is the one to report
-                    for place in self._keep(file, running):
+                with suppress(MinWhisperError):  # report the first error
+                    for place in self._save_partial(file, running):
                         self._console.note(f"{printable(file)}: the segments so far are in {place}")
                 raise
             try:
@@ -202,20 +205,20 @@ class _Job:
                 self._stop(file, running)
 
     def _output(self, file: str, running: Transcription) -> None:
-        """Write a finished file's outputs, if any are asked for."""
+        """Write the outputs of a finished file, if there are any."""
         if self._outputs is not None:
             paths = self._write(file, running, self._outputs)
             if self._verbose:
                 self._console.note(f"wrote {paths}")
 
-    def _announce(self, file: str, running: Transcription) -> None:
-        """Print the lines before those of a file: its audio track, its language, and its name if there are several."""
+    def _show_header(self, file: str, running: Transcription) -> None:
+        """Print a file's audio track, its language, and, if there are several files, its name."""
         if running.audio_track is not None and self._verbose is not False:
             self._console.note(f"{printable(file)}: {running.audio_track}")
         if self._verbose and running.language_probs is not None:
-            sure = running.language_probs[running.language]
+            probability = running.language_probs[running.language]
             name = LANGUAGES[running.language].title()
-            self._console.note(f"{printable(file)}: {name} is heard, with probability {sure:.2f}")
+            self._console.note(f"{printable(file)}: detected language {name}, probability {probability:.2f}")
         if self._several and self._verbose is not False:
             self._console.text(f"{printable(file)}:")
 
@@ -223,39 +226,39 @@ class _Job:
         text = " ".join(line.strip() for line in segment["text"].strip().splitlines())
         if self._verbose is False or not text:
             return
-        times = (
-            f"[{format_timestamp(segment['start'])} --> {format_timestamp(segment['end'])}]  " if self._verbose else ""
-        )
-        self._console.text(times + text)
+        if self._verbose:
+            text = f"[{format_timestamp(segment['start'])} --> {format_timestamp(segment['end'])}]  {text}"
+        self._console.text(text)
 
     def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:
-        """Write what was found so far, and say where."""
+        """Write the segments so far, and return the paths."""
         name = output_name(file)
         write_transcript(running.transcript, outputs.folder, name, outputs.format, outputs.subtitles)
         return outputs.paths(name)
 
     def _stop(self, file: str, running: Transcription) -> NoReturn:
-        """After an interruption: keep the segments so far and say so. Another interruption ends that."""
+        """Handle an interruption: write the segments so far, and print where. Another one stops this."""
         reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
         for segment in running.add_held():
             self._show(segment)
         line = f"interrupted at {reached:.1f} of {running.seconds:.1f} s of {printable(file)}"
         try:
-            for place in self._keep(file, running):
+            for place in self._save_partial(file, running):
                 line += f"; the segments so far are in {place}"
         except MinWhisperError as error:
             line += f"; {error}"
         self._console.note(line)
         raise Stopped
 
-    def _keep(self, file: str, running: Transcription) -> list[str]:
-        """Write the segments so far, if there are any and files were asked for; return where they are."""
+    def _save_partial(self, file: str, running: Transcription) -> list[str]:
+        """Write the segments so far, if there are any and there are outputs, and return the paths."""
         running.add_held()
-        wanted = self._outputs is not None and running.segments
-        return [self._write(file, running, self._outputs)] if wanted and self._outputs is not None else []
+        if self._outputs is None or not running.segments:
+            return []
+        return [self._write(file, running, self._outputs)]
 
 
 def _unless_interrupted(file: str) -> str:
-    """Return the file, or raise :class:`KeyboardInterrupt` if one was lost while the last file was read."""
+    """Return the file, or raise :class:`KeyboardInterrupt` if a signal came while the last file was read."""
     interruption.check()
     return file

@@ -11,7 +11,7 @@ from ..decoding.decode import compression_ratio
 from ..errors import OptionError
 from ..transcription.segments import Transcript
 from ..writers.files import write_transcript
-from ..writers.render import FORMATS, SubtitleOptions, check_format, clock, render
+from ..writers.render import FORMATS, SubtitleOptions, check_format, format_timestamp, render
 
 __all__ = [
     "ResultWriter",
@@ -53,15 +53,6 @@ def optional_int(string: str) -> int | None:
 def optional_float(string: str) -> float | None:
     """Return the number in a text, or None for "None"."""
     return None if string == "None" else float(string)
-
-
-def format_timestamp(seconds: float, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
-    """Return a time as subtitles show it.
-
-    >>> format_timestamp(83.4567), format_timestamp(83.4567, True, ",")
-    ('01:23.457', '00:01:23,457')
-    """
-    return clock(seconds, hours=always_include_hours, mark=decimal_marker)
 
 
 class ResultWriter:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from audio_files import encode_audio, video_without_audio, wav_bytes
-from command_line import GREEDY, refused, run_command
+from command_line import GREEDY, assert_refused, run_command
 from conftest import DATA
 from minwhisper.audio.load import load_audio
 from minwhisper.checkpoints import sources
@@ -167,7 +167,7 @@ def test_info_of_a_gpu_where_there_is_none_takes_a_small_one_for_an_example(comm
     rows = rows_of(there.out.removeprefix(here))
     assert rows["the context: driver, CUDA's libraries (a guess)"] == ["256", "256"]
     assert rows["medium"] == ["3,316", "3,572", "no", "1,691", "1,947", "yes"]
-    refused(command("info", "small", "--device", "gpu"), "unknown device 'gpu'", "'cuda'")
+    assert_refused(command("info", "small", "--device", "gpu"), "unknown device 'gpu'", "'cuda'")
 
 
 def rows_of(text):
@@ -205,26 +205,28 @@ def test_parity_fails_for_a_model_that_is_not_exact(command, tiny_en, monkeypatc
 
 
 def test_bad_options(command):
-    refused(command(), "COMMAND", "--help")
-    refused(command("transcribe"), "FILE")
-    refused(command("transcribe", SHORT, "--dtype", "int8"), "float16")
-    refused(command("transcribe", SHORT, "--word_timestamps", "yes"), "--word_timestamps", "True or False", "'yes'")
-    refused(command("transcribe", SHORT, "--model", "tinny"), "'tinny'", "did you mean 'tiny'")
-    refused(command("transcribe", SHORT, "--device", "gpu"), "'gpu'", "'cuda'")
-    refused(command("transcribe", SHORT, "--language", "klingon"), "'klingon'")
-    refused(command("transcribe", SHORT, "--language", "fr"), "'fr'", "English only", "'base'")
-    refused(command("transcribe", SHORT, "--task", "translate"), "translate", "'base'")
-    refused(command("info", "bass"), "'bass'", "'base'")
+    assert_refused(command(), "COMMAND", "--help")
+    assert_refused(command("transcribe"), "FILE")
+    assert_refused(command("transcribe", SHORT, "--dtype", "int8"), "float16")
+    assert_refused(
+        command("transcribe", SHORT, "--word_timestamps", "yes"), "--word_timestamps", "True or False", "'yes'"
+    )
+    assert_refused(command("transcribe", SHORT, "--model", "tinny"), "'tinny'", "did you mean 'tiny'")
+    assert_refused(command("transcribe", SHORT, "--device", "gpu"), "'gpu'", "'cuda'")
+    assert_refused(command("transcribe", SHORT, "--language", "klingon"), "'klingon'")
+    assert_refused(command("transcribe", SHORT, "--language", "fr"), "'fr'", "English only", "'base'")
+    assert_refused(command("transcribe", SHORT, "--task", "translate"), "translate", "'base'")
+    assert_refused(command("info", "bass"), "'bass'", "'base'")
 
 
 def test_a_model_that_does_not_fit_into_the_gpu(command, gpus):
     place = ("--model", "tiny.en", "--device", "cuda")
     gpus.limit = 120 << 20
     what = "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; "
-    refused(command("transcribe", SHORT, *place), what, "models that fit: tiny.en in float16; load one of them")
+    assert_refused(command("transcribe", SHORT, *place), what, "models that fit: tiny.en in float16; load one of them")
     gpus.limit = 150 << 20
     while_encoding = ("LJ001-0008.wav: cuda:0 ran out of memory while encoding a window with tiny.en in float32: ",)
-    refused(command("transcribe", SHORT, *place), *while_encoding)
+    assert_refused(command("transcribe", SHORT, *place), *while_encoding)
     result = command("transcribe", SHORT, SHORT, *place, "--batch_size", "2")
     assert result.status == 2
     assert len(result.err.splitlines()) == 2  # one for each
@@ -232,7 +234,7 @@ def test_a_model_that_does_not_fit_into_the_gpu(command, gpus):
 
 
 def test_a_language_that_the_vocabulary_lacks(command, base):
-    refused(command("transcribe", SHORT, "--model", "base", "--language", "yue"), "'yue'", "large-v3")
+    assert_refused(command("transcribe", SHORT, "--model", "base", "--language", "yue"), "'yue'", "large-v3")
 
 
 def cut_mp3():
@@ -253,19 +255,19 @@ def cut_mp3():
 )
 def test_files_that_hold_no_sound(command, tmp_path, name, content, parts):
     (tmp_path / name).write_bytes(content())
-    refused(command("transcribe", tmp_path / name), name, *parts)
+    assert_refused(command("transcribe", tmp_path / name), name, *parts)
 
 
 def test_a_folder_and_a_file_that_is_not_there(command, tmp_path):
-    refused(command("transcribe", tmp_path), str(tmp_path), "folder")
-    refused(command("transcribe", tmp_path / "nothing.wav"), "nothing.wav", "no such file")
+    assert_refused(command("transcribe", tmp_path), str(tmp_path), "folder")
+    assert_refused(command("transcribe", tmp_path / "nothing.wav"), "nothing.wav", "no such file")
 
 
 def test_no_network(tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     arguments = [sys.executable, "-m", "minwhisper", "transcribe", SHORT, "--model", "small"]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
-    refused(
+    assert_refused(
         SimpleNamespace(status=done.returncode, err=done.stderr),
         "small",
         "127.0.0.1:9",
@@ -288,15 +290,15 @@ def test_a_checkpoint_that_is_cut_short(command, tmp_path):
         with (folder / "model.bin").open("r+b") as file:
             file.truncate(10_000_000)
 
-    refused(command("transcribe", SHORT, "--model", damaged(tmp_path, damage)), "model.bin")
+    assert_refused(command("transcribe", SHORT, "--model", damaged(tmp_path, damage)), "model.bin")
 
 
 def test_a_checkpoint_without_its_tokenizer(command, tmp_path):
     folder = damaged(tmp_path, lambda folder: (folder / "tokenizer.json").unlink())
-    refused(command("transcribe", SHORT, "--model", folder), "tokenizer.json")
+    assert_refused(command("transcribe", SHORT, "--model", folder), "tokenizer.json")
 
 
 def test_a_safetensors_file_that_is_cut_short(command, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
     (tmp_path / "config.json").write_text("{}")
-    refused(command("transcribe", SHORT, "--model", tmp_path), "model.safetensors")
+    assert_refused(command("transcribe", SHORT, "--model", tmp_path), "model.safetensors")

@@ -193,9 +193,9 @@ def test_a_folder_that_cannot_be_written_to(request_for, tmp_path):
 @pytest.mark.parametrize("files", [("a/talk.wav", "b/talk.mp3"), ("-", "stdin.wav"), ("talk.wav", "talk.wav")])
 def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
     folder = tmp_path / "out"
-    with pytest.raises(OptionError) as refused:
+    with pytest.raises(OptionError) as caught:
         request_for("-o", f"{folder}", "-f", "srt", files=files)
-    assert str(refused.value).startswith(f"{files[0]!r} and {files[1]!r} would both be written to {folder}/")
+    assert str(caught.value).startswith(f"{files[0]!r} and {files[1]!r} would both be written to {folder}/")
     assert not folder.exists()  # refused before anything is made
     request_for("", files=files)  # without outputs it is no matter
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audio_files import wav_bytes
-from command_line import GREEDY, refused, run_command
+from command_line import GREEDY, assert_refused, run_command
 from conftest import DATA, LJ
 from minwhisper.cli import transcribe as transcribe_command
 from minwhisper.errors import OptionError
@@ -51,7 +51,7 @@ def test_a_bad_file_among_them_does_not_stop_the_others(command, tmp_path):
     missing = tmp_path / "missing.wav"
     result = command(SHORT, missing, OTHER, "-f", "txt", "-o", tmp_path / "out", *TOGETHER)
     assert result.out.splitlines() == [f"{SHORT}:", SURPASSED, f"{OTHER}:", MODERN]
-    refused(result, "missing.wav", "no such file")
+    assert_refused(result, "missing.wav", "no such file")
     assert result.err.count("missing.wav") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["LJ001-0002.txt", "LJ001-0008.txt"]
     assert (tmp_path / "out" / "LJ001-0002.txt").read_text() == f"{MODERN}\n"
@@ -76,7 +76,7 @@ def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command
 
     monkeypatch.setattr(transcribe_command, "write_transcript", write)
     result = command(SHORT, OTHER, "-f", "txt", "-o", tmp_path, *TOGETHER)
-    refused(result, f"minwhisper: {SHORT}: no space")
+    assert_refused(result, f"minwhisper: {SHORT}: no space")
     assert result.out.splitlines() == [f"{SHORT}:", SURPASSED, f"{OTHER}:", MODERN]
     assert (tmp_path / "LJ001-0002.txt").read_text() == f"{MODERN}\n"
 
@@ -164,5 +164,5 @@ def test_numbers_that_make_no_sense_are_refused_before_anything_is_loaded(
 ):
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     result = command(*files, option, value)
-    refused(result, message)
+    assert_refused(result, message)
     assert result.out == ""

@@ -17,7 +17,7 @@ def run_command(capfd, *arguments):
     return SimpleNamespace(status=status, out=out, err=err)
 
 
-def refused(result, *parts):
+def assert_refused(result, *parts):
     """Assert exit status 2 and one line on standard error, the last, that holds all parts."""
     assert result.status == 2
     *before, line = result.err.splitlines()
