@@ -1,4 +1,4 @@
-"""The command as a person uses it: what it prints where, and one line for every bad input."""
+"""The command as users run it: what it prints on which stream, and one line for every invalid input."""
 
 import os
 import re
@@ -42,26 +42,26 @@ def command(capfd):
 # --- streams and signals
 
 
-def test_interrupted(tmp_path):
+def test_ctrl_c_keeps_finished_files(tmp_path):
     files = [tmp_path / f"{number}.flac" for number in range(30)]
     for file in files:
         file.symlink_to(DATA / "jfk.flac")
     slow = [sys.executable, "-m", "minwhisper", "transcribe", *files, "--output_dir", tmp_path / "out", *GREEDY]
-    # Where this process was started to ignore interrupts, its children would ignore them too.
+    # If this process was started with interrupts ignored, its children would ignore them too.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     shown = [process.stdout.readline() for _ in range(4)]
-    time.sleep(0.2)  # into the arithmetic: PyAV may lose an interrupt that comes while it reads a file
+    time.sleep(0.2)  # until it computes: PyAV may lose an interrupt while it reads a file
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    # What was finished has been printed and written.
+    # Finished work has been printed and written.
     assert shown == [f"{files[0]}:\n", *(f"{line}\n" for line in JFK), f"{files[1]}:\n"]
     assert len(list((tmp_path / "out").glob("0.*"))) == 5
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("minwhisper: interrupted")
 
 
-def test_cut_off():
+def test_a_closed_pipe_ends_the_command_quietly():
     arguments = [sys.executable, "-m", "minwhisper", "transcribe", SHORT, *GREEDY]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()  # as `| head` does when it has enough
@@ -73,7 +73,7 @@ def test_cut_off():
     process.stderr.close()
 
 
-def test_an_interruption_of_anything_else(command, monkeypatch):
+def test_an_interruption_of_another_command(command, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -91,7 +91,7 @@ def test_a_full_disk():
     assert done.stderr == "minwhisper: cannot write to standard output: No space left on device; is the disk full?\n"
 
 
-def test_text_that_the_terminal_cannot_show_is_escaped(base):
+def test_characters_that_the_terminal_lacks_are_escaped(base):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     arguments = [
         sys.executable,
@@ -103,12 +103,13 @@ def test_text_that_the_terminal_cannot_show_is_escaped(base):
         "base",
         *GREEDY,
     ]
+
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "dict\\xe9e" in done.stdout
 
 
-def test_a_reader_that_leaves_at_once():
+def test_a_pipe_that_is_closed_at_once_is_no_error():
     command = f"{sys.executable} -m minwhisper info base | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "")
@@ -137,17 +138,17 @@ def test_info_reads_a_folder(command):
     assert "float32             144 MiB" in read
 
 
-def test_info_of_a_gpu_tells_what_fits_into_it(command, gpus):
+def test_info_of_a_gpu_lists_what_fits_into_it(command, gpus):
     gpus.outside = 187 << 20
     here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
     assert (there.status, there.err) == (0, "")
     assert there.out.startswith(f"{here}\ncuda:0: NumPy behind glass, compute capability 7.5, 2,048 MiB, of which 1,")
     rows = rows_of(there.out.removeprefix(here))
     assert rows["weights"] == ["922", "461"]
-    assert rows["peak of CuPy's pool: weights, buffers, the larger of both"] == ["1,087", "565"]
-    assert rows["outside of it: the context, and other processes' use"] == ["187", "187"]
-    assert rows["together"] == ["1,274", "752"]
-    assert "which models fit into the 2,048 MiB of this GPU, decoding greedily: " in there.out
+    assert rows["peak of CuPy's pool: weights, buffers, the larger of the two"] == ["1,087", "565"]
+    assert rows["outside of the pool: context, other processes"] == ["187", "187"]
+    assert rows["total"] == ["1,274", "752"]
+    assert "which models fit into the 2,048 MiB of this GPU, with greedy decoding: " in there.out
     assert rows["medium"] == ["3,316", "3,503", "no", "1,691", "1,878", "yes"]
     assert rows["large-v3-turbo"] == ["3,208", "3,395", "no", "1,649", "1,836", "yes"]
     assert set(PUBLISHED) <= set(rows)
@@ -157,21 +158,21 @@ def test_info_of_a_gpu_tells_what_fits_into_it(command, gpus):
     assert rows_of(limited)["medium"] == ["3,316", "3,816", "no", "1,691", "2,191", "no"]
 
 
-def test_info_of_a_gpu_where_there_is_none_takes_a_small_one_for_an_example(command, monkeypatch):
+def test_info_without_a_gpu_takes_a_small_one_as_an_example(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     monkeypatch.setattr(devices, "_working", set())
     here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
     assert (there.status, there.err) == (0, "")
     assert there.out.startswith(f"{here}\ndevice 'cuda': CuPy")
-    assert "which models fit into a card of 2,048 MiB, for example, decoding greedily: " in there.out
+    assert "which models fit into a card of 2,048 MiB, for example, with greedy decoding: " in there.out
     rows = rows_of(there.out.removeprefix(here))
-    assert rows["the context: driver, CUDA's libraries (a guess)"] == ["256", "256"]
+    assert rows["context: driver, CUDA's libraries (estimated)"] == ["256", "256"]
     assert rows["medium"] == ["3,316", "3,572", "no", "1,691", "1,947", "yes"]
     assert_refused(command("info", "small", "--device", "gpu"), "unknown device 'gpu'", "'cuda'")
 
 
 def rows_of(text):
-    """The numbers of each row of the tables, by what stands before them."""
+    """Return the figures of each row of the tables, by the text before them."""
     found = (re.fullmatch(r"  (\S.*?) {2,}([\d,]+( +([\d,]+|yes|no))+)", line) for line in text.splitlines())
     return {row[1]: row[2].split() for row in found if row}
 
@@ -195,16 +196,16 @@ def test_parity_fails_for_a_model_that_is_not_exact(command, tiny_en, monkeypatc
 
     weights = dict(tiny_en.weights)
     weights["encoder"] = {**weights["encoder"], "positions": weights["encoder"]["positions"] * 1.001}
-    monkeypatch.setattr("minwhisper.cli.main.load_model", lambda *_: replace(tiny_en, weights=weights))
+    monkeypatch.setattr("minwhisper.cli.parity.load_model", lambda *_: replace(tiny_en, weights=weights))
     result = command("parity", "tiny.en")
     assert result.status == 1
     assert "stem is off by more than 1e-05" in result.out
 
 
-# --- bad input: one line, exit status 2
+# --- invalid input: one line, exit status 2
 
 
-def test_bad_options(command):
+def test_invalid_options(command):
     assert_refused(command(), "COMMAND", "--help")
     assert_refused(command("transcribe"), "FILE")
     assert_refused(command("transcribe", SHORT, "--dtype", "int8"), "float16")
@@ -217,6 +218,8 @@ def test_bad_options(command):
     assert_refused(command("transcribe", SHORT, "--language", "fr"), "'fr'", "English only", "'base'")
     assert_refused(command("transcribe", SHORT, "--task", "translate"), "translate", "'base'")
     assert_refused(command("info", "bass"), "'bass'", "'base'")
+    assert_refused(command("trancribe", SHORT), "unknown command 'trancribe': did you mean transcribe?")
+    assert_refused(command("transcribe", SHORT, "--langauge", "fr"), "--langauge fr: did you mean --language?")
 
 
 def test_a_model_that_does_not_fit_into_the_gpu(command, gpus):
@@ -253,12 +256,12 @@ def cut_mp3():
         ("film.mp4", video_without_audio, ["no audio track"]),
     ],
 )
-def test_files_that_hold_no_sound(command, tmp_path, name, content, parts):
+def test_files_without_audio(command, tmp_path, name, content, parts):
     (tmp_path / name).write_bytes(content())
     assert_refused(command("transcribe", tmp_path / name), name, *parts)
 
 
-def test_a_folder_and_a_file_that_is_not_there(command, tmp_path):
+def test_a_folder_and_a_missing_file(command, tmp_path):
     assert_refused(command("transcribe", tmp_path), str(tmp_path), "folder")
     assert_refused(command("transcribe", tmp_path / "nothing.wav"), "nothing.wav", "no such file")
 
@@ -276,7 +279,7 @@ def test_no_network(tmp_path):
 
 
 def damaged(tmp_path, damage):
-    """A folder with tiny.en's files, of which one is damaged."""
+    """Return a folder with tiny.en's files, one of them damaged."""
     source = sources.packaged_model("tiny.en").folder
     for path in source.iterdir():
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The command as a process: signals, little memory, streams that cannot be written to."""
+"""The command as a process: signals, too little memory, streams that cannot be written to."""
 
 import os
 import random
@@ -32,7 +32,7 @@ def _needs_weights(tiny_en):
 
 
 def heed_signals():
-    """Where this process was started to ignore signals, its children would ignore them too."""
+    """Reset the signals: if this process was started with some ignored, its children would ignore them too."""
     for number in interrupts.SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
@@ -43,7 +43,7 @@ def start(command, **streams):
 
 
 def limited(kilobytes):
-    """For a child process: as ``ulimit -v`` does."""
+    """Return a function that limits a child process's memory, like ``ulimit -v``."""
     return partial(resource.setrlimit, resource.RLIMIT_AS, (kilobytes << 10, kilobytes << 10))
 
 
@@ -51,7 +51,7 @@ def limited(kilobytes):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(tmp_path, number):
+def test_a_signal_keeps_finished_files_and_no_others(tmp_path, number):
     files = [tmp_path / f"{place}.flac" for place in range(30)]
     for file in files:
         file.symlink_to(JFK)
@@ -59,7 +59,7 @@ def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(tmp_path, numbe
     shown = [process.stdout.readline() for _ in range(4)]  # the first file is finished
     time.sleep(random.Random(number).uniform(0, 0.5))
     process.send_signal(number)
-    process.send_signal(number)  # as timeout does, which tells the process and its group: that is one interruption
+    process.send_signal(number)  # like timeout, which signals the process and its group: one interruption
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 128 + number
     assert err.splitlines()[-1].startswith("minwhisper: interrupted")
@@ -79,7 +79,7 @@ def test_a_signal_at_any_moment_ends_quietly(tmp_path):
         time.sleep(chance.uniform(0.05, 1.5))
         process.send_signal(number)
         _, err = process.communicate(timeout=LIMIT)
-        assert process.returncode in (0, 128 + number, -number)  # the last before there is any Python
+        assert process.returncode in (0, 128 + number, -number)  # -number: before Python started
         assert "Traceback" not in err
         assert not list(tmp_path.glob(".*"))
 
@@ -123,7 +123,7 @@ def test_signals_that_are_ignored_stay_ignored():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # like nohup
     )
     time.sleep(0.3)
     process.send_signal(signal.SIGHUP)
@@ -131,8 +131,8 @@ def test_signals_that_are_ignored_stay_ignored():
     assert (process.returncode, out) == (0, SURPASSED)
 
 
-def test_an_interruption_that_was_lost_is_made_up_for():
-    # PyAV calls the method of a file, from which an interruption cannot get out.
+def test_a_lost_interruption_is_raised_later():
+    # PyAV calls methods of a file object, and an exception cannot leave them.
     class Unraisable:
         exc_value = KeyboardInterrupt()
 
@@ -144,7 +144,7 @@ def test_an_interruption_that_was_lost_is_made_up_for():
             watched.check()
     assert watched.status == 130
     with watched.watched():
-        watched.check()  # a new start
+        watched.check()  # starts anew
 
 
 # ------------------------------------------------------------------------------------------ left-over files
@@ -158,7 +158,7 @@ with temporary_file(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_files_of_a_process_that_was_killed_are_removed_and_those_of_others_stay(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed_and_others_stay(tmp_path):
     (tmp_path / ".mine.tmp").touch()
     dead, alive = (start([sys.executable, "-c", WRITING, tmp_path]) for _ in range(2))
     try:
@@ -166,7 +166,7 @@ def test_files_of_a_process_that_was_killed_are_removed_and_those_of_others_stay
             process.stdout.readline()
         assert len(list(tmp_path.iterdir())) == 3
         check_writable(tmp_path)
-        assert len(list(tmp_path.iterdir())) == 3  # both are being written
+        assert len(list(tmp_path.iterdir())) == 3  # both processes are still writing
         dead.kill()
         dead.communicate(timeout=LIMIT)
         check_writable(tmp_path)
@@ -183,11 +183,11 @@ def test_files_of_a_process_that_was_killed_are_removed_and_those_of_others_stay
 
 
 @pytest.mark.parametrize("kilobytes", [150_000, 540_000])
-def test_little_memory_is_one_line(kilobytes):
+def test_too_little_memory_gives_one_line(kilobytes):
     done = subprocess.run(
         [*TRANSCRIBE, JFK], capture_output=True, text=True, timeout=LIMIT, preexec_fn=limited(kilobytes)
     )
-    if done.returncode == 0 and kilobytes > 400_000:  # it has sufficed
+    if done.returncode == 0 and kilobytes > 400_000:  # the memory was sufficient
         assert done.stderr == ""
         return
     assert done.returncode == 2
@@ -195,7 +195,7 @@ def test_little_memory_is_one_line(kilobytes):
 
 
 @pytest.mark.parametrize("batch", ["1", "2"])
-def test_standard_input_without_an_end_does_not_stop_the_other_files(batch):
+def test_endless_standard_input_does_not_stop_the_other_files(batch):
     with open("/dev/zero", "rb") as zeros:
         done = subprocess.run(
             [*TRANSCRIBE, "-", SHORT, "--batch_size", batch],

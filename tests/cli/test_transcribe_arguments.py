@@ -1,4 +1,4 @@
-"""What the options of the command come to: openai-whisper's defaults, every option at its place, clear refusals."""
+"""The options of ``minwhisper transcribe``: openai-whisper's defaults, every option, and clear errors."""
 
 import argparse
 import warnings
@@ -6,8 +6,11 @@ from dataclasses import fields
 
 import pytest
 
+from command_line import run_command
 from minwhisper import DecodingOptions, TranscriptionOptions
 from minwhisper.cli.arguments import add_arguments
+from minwhisper.cli.help import arguments, subcommands
+from minwhisper.cli.main import make_parser
 from minwhisper.cli.request import check_arguments
 from minwhisper.errors import LanguageError, OptionError
 from minwhisper.writers.render import SubtitleOptions
@@ -23,7 +26,7 @@ def parser(monkeypatch):
 
 @pytest.fixture
 def request_for(parser):
-    """What the options given as one text, or several, come to."""
+    """Return a function that parses and checks options, given as one string or several."""
 
     def check(*options, files=("a.wav",)):
         words = options[0].split() if len(options) == 1 else options
@@ -35,9 +38,9 @@ def request_for(parser):
 # ------------------------------------------------------------------------------------------ values
 
 
-def test_the_defaults_are_those_of_the_library_but_for_the_search(request_for):
+def test_the_defaults_are_those_of_the_library_except_for_the_search(request_for):
     asked = request_for("")
-    # 0.1 + 0.2 and the like: the very numbers that openai-whisper's command tries.
+    # Rounding errors included: exactly the temperatures of openai-whisper's command.
     temperatures = (0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0)
     assert asked.checked == TranscriptionOptions.named(beam_size=5, best_of=5, temperature=temperatures)
     assert (asked.outputs, asked.dtype) == (None, "float32")
@@ -101,7 +104,7 @@ def test_options_of_subtitles(request_for, tmp_path, options, name, value):
     assert getattr(outputs.subtitles, name) == value
 
 
-def test_no_option_is_left_out_of_these_tests(parser):
+def test_these_tests_cover_every_option(parser):
     tested = {name for _, name, _ in (*OF_A_WINDOW, *OF_THE_WHOLE, *OF_SUBTITLES)}
     elsewhere = {"help", "files", "temperature", "temperature_increment_on_fallback", "best_of", "dtype", "fp16"}
     elsewhere |= {
@@ -140,7 +143,7 @@ def test_temperatures(request_for, options, expected):
         assert search == ((5, None) if attempt.temperature == 0 else (None, 5))
 
 
-def test_a_number_of_candidates_without_a_meaning_is_refused_if_given(request_for):
+def test_candidates_without_a_meaning_at_these_temperatures_are_refused(request_for):
     with pytest.raises(OptionError, match="best_of: sampling needs a temperature above 0"):
         request_for("--best_of 5 --temperature_increment_on_fallback None")
     with pytest.raises(OptionError, match="beam_size: beam search needs temperature 0"):
@@ -166,20 +169,20 @@ def test_dtypes(request_for, options, dtype):
 
 @pytest.mark.parametrize("options", ["--fp16 True --dtype float32", "--fp16 False --dtype float16"])
 def test_dtypes_that_contradict_each_other(request_for, options):
-    with pytest.raises(OptionError, match=r"fp16 (True|False): it means --dtype float\d\d, but there is --dtype"):
+    with pytest.raises(OptionError, match=r"fp16 (True|False): it means --dtype float\d\d, but got --dtype"):
         request_for(options)
 
 
 # ------------------------------------------------------------------------------------------ outputs
 
 
-def test_where_outputs_go(request_for, tmp_path, monkeypatch):
+def test_output_files(request_for, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = request_for("--output_format srt").outputs
     assert (asked.folder, asked.format, asked.subtitles) == (".", "srt", SubtitleOptions())
     asked = request_for("--output_dir sub/folder").outputs
     assert (asked.folder, asked.format) == ("sub/folder", "all")
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["folder"]  # made before any work, and empty
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["folder"]  # created before any work, and empty
     assert asked.paths("talk") == "sub/folder/talk.{txt,vtt,srt,tsv,json}"
     assert request_for("-f json -o sub").outputs.paths("talk") == "sub/talk.json"
 
@@ -197,7 +200,7 @@ def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
         request_for("-o", f"{folder}", "-f", "srt", files=files)
     assert str(caught.value).startswith(f"{files[0]!r} and {files[1]!r} would both be written to {folder}/")
     assert not folder.exists()  # refused before anything is made
-    request_for("", files=files)  # without outputs it is no matter
+    request_for("", files=files)  # without outputs there is no conflict
 
 
 # ------------------------------------------------------------------------------------------ refusals
@@ -226,7 +229,7 @@ def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
         ("--verbose False", "verbose False: .*--output_format or --output_dir"),
     ],
 )
-def test_what_makes_no_sense_is_refused(request_for, options, message):
+def test_invalid_options_are_refused(request_for, options, message):
     with pytest.raises(OptionError, match=message):
         request_for(options)
 
@@ -234,14 +237,14 @@ def test_what_makes_no_sense_is_refused(request_for, options, message):
 @pytest.mark.parametrize(
     ("language", "hint"), [("Germann", "'german'"), ("fr-FR", "did you mean 'fr'"), ("klingon", "such as 'de'")]
 )
-def test_a_language_that_nobody_knows(request_for, language, hint):
+def test_an_unknown_language_gets_a_suggestion(request_for, language, hint):
     with pytest.raises(LanguageError, match=f"language '{language}': .*{hint}"):
         request_for("--language", language)
 
 
 @pytest.mark.parametrize("language", ["de", "German", " MANDARIN", "yue"])
-def test_languages_are_known_by_any_of_their_names(request_for, language):
-    assert request_for("--language", language).options["language"] == language
+def test_languages_are_accepted_by_code_and_by_name(request_for, language):
+    assert request_for("--language", language).keywords["language"] == language
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_languages_are_known_by_any_of_their_names(request_for, language):
         ("--timestamps", "unrecognized arguments: --timestamps"),
     ],
 )
-def test_values_of_another_kind_are_refused(request_for, capsys, options, message):
+def test_values_of_another_type_are_refused(request_for, capsys, options, message):
     with pytest.raises(SystemExit) as leave:
         request_for(options)
     assert leave.value.code == 2
@@ -267,13 +270,13 @@ def test_values_of_another_kind_are_refused(request_for, capsys, options, messag
 @pytest.mark.parametrize(
     ("options", "warned"),
     [
-        ("--max_line_count 2", ["max_line_count: without --max_line_width it changes nothing"]),
-        ("--max_line_width 9 --max_words_per_line 2", ["max_words_per_line: with --max_line_width it changes nothing"]),
+        ("--max_line_count 2", ["max_line_count: it has no effect without --max_line_width"]),
+        ("--max_line_width 9 --max_words_per_line 2", ["max_words_per_line: it has no effect with --max_line_width"]),
         ("--max_line_width 9 --max_line_count 2", []),
         ("--max_words_per_line 2", []),
     ],
 )
-def test_options_that_change_nothing(request_for, options, warned):
+def test_options_without_an_effect_give_a_warning(request_for, options, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         request_for(f"{WORDS} {options}")
@@ -283,17 +286,28 @@ def test_options_that_change_nothing(request_for, options, warned):
 # ------------------------------------------------------------------------------------------ help
 
 
-def test_the_help_fits_a_narrow_terminal_and_says_every_default(parser):
-    text = parser.format_help()
+def test_the_help_fits_a_narrow_terminal_and_shows_every_default(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run_command(capfd, "transcribe", "--help").out
     assert max(map(len, text.splitlines())) <= 80
     groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    for group in ("what to transcribe", "how to decode", "when to decode it again", "words", "output", "machine"):
+    for group in ("arguments", "input", "output", "decoding", "temperature fallback", "words", "machine", "examples"):
         assert any(line.startswith(group) for line in groups), group
-    told = " ".join(text.split())
-    for action in parser._actions:
+    words = " ".join(text.split())
+    for action in arguments(subcommands(make_parser())["transcribe"]):
         if action.dest not in ("help", "files"):
             assert action.help.count("(default: ") == 1, action.dest
-            assert action.help in told, action.dest
-    assert text.count("(default:") == len(parser._actions) - 2
-    for part in ("beam_size N", "--best_of N", "(default: 5)", "(default: 2.4)", "(default: -1.0)"):
-        assert part in told
+            assert action.help in words, action.dest
+    for part in ("--beam_size N ", "-f, --output_format FORMAT ", "(default: 5)", "(default: 2.4)", "(default: -1.0)"):
+        assert part in words
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_every_help_page_fits_its_terminal(capfd, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in ("", *subcommands(make_parser())):
+        text = run_command(capfd, *command.split(), "--help").out
+        assert text.startswith(f"usage: minwhisper {command}".rstrip())
+        assert max(map(len, text.splitlines())) <= min(columns, 102), command
+    summaries = [line.split(maxsplit=1) for line in run_command(capfd, "--help").out.splitlines()]
+    assert {line[0] for line in summaries if len(line) == 2} >= set(subcommands(make_parser()))

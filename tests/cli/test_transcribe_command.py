@@ -1,4 +1,4 @@
-"""``minwhisper transcribe``: what is shown and written, in which order, and what is left after Ctrl-C or an error."""
+"""``minwhisper transcribe``: its output and files, in order, and what is kept after Ctrl-C or an error."""
 
 import errno
 import io
@@ -43,20 +43,20 @@ def command(capfd):
 # ------------------------------------------------------------------------------------------ with a real model
 
 
-def test_the_text_is_all_there_is_on_standard_output(command):
+def test_standard_output_has_only_the_text(command):
     result = command(JFK, "--model", "tiny.en", *GREEDY)
     first = "And so my fellow Americans ask not what your country can do for you"
     assert (result.status, result.out, result.err) == (0, f"{first}\nask what you can do for your country\n", "")
 
 
-def test_the_model_chosen_by_itself_is_said_in_one_line(command):
+def test_the_default_model_is_named_in_one_line(command):
     result = command(SHORT, *GREEDY)
     assert result.out == "has never been surpassed.\n"
     assert result.err.startswith("minwhisper: model tiny.en, English only: it is installed")
     assert result.err.count("\n") == 1
 
 
-def test_several_files_are_told_apart_and_a_bad_one_does_not_stop_the_others(command, tmp_path):
+def test_several_files_are_labelled_and_a_bad_one_does_not_stop_the_others(command, tmp_path):
     missing = tmp_path / "missing.wav"
     result = command(SHORT, missing, OTHER, *GREEDY)
     texts = ["has never been surpassed.", "in being comparatively modern."]
@@ -64,7 +64,7 @@ def test_several_files_are_told_apart_and_a_bad_one_does_not_stop_the_others(com
     assert_refused(result, "missing.wav", "no such file")
 
 
-def test_no_model_is_fetched_where_no_file_is_there(command, monkeypatch, tmp_path):
+def test_no_model_is_loaded_if_all_files_are_missing(command, monkeypatch, tmp_path):
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     result = command(tmp_path / "missing.wav", tmp_path / "too.wav")
     assert (result.status, result.out) == (2, "")
@@ -90,16 +90,16 @@ def test_language_and_task(command, base):
     french = DATA / "french.aiff"
     detected = command(french, "--model", "base", "--verbose", "True", *GREEDY)
     assert "dictée" in detected.out
-    assert detected.err.startswith(f"minwhisper: {french}: French is heard, with probability ")
+    assert detected.err.startswith(f"minwhisper: {french}: detected language French, probability ")
     assert 0.5 < float(detected.err.split()[-1]) <= 1
-    told = command(french, "--model", "base", "--verbose", "True", "--language", "French", *GREEDY)
-    assert (told.out, told.err) == (detected.out, "")
+    given = command(french, "--model", "base", "--verbose", "True", "--language", "French", *GREEDY)
+    assert (given.out, given.err) == (detected.out, "")
     translated = command(french, "--model", "base", "--task", "translate", *GREEDY)
     assert "dictation" in translated.out.lower()
     assert translated.err == ""
 
 
-def test_files_are_those_of_the_library(command, tiny_en, tmp_path):
+def test_the_files_are_those_of_the_library(command, tiny_en, tmp_path):
     asked = ("--word_timestamps", "True", "--max_words_per_line", "2", "--fp16", "False")
     result = command(OTHER, "-o", tmp_path / "new", *asked, *GREEDY, "--verbose", "True")
     transcript = tiny_en.transcribe(OTHER, word_timestamps=True)
@@ -111,7 +111,7 @@ def test_files_are_those_of_the_library(command, tiny_en, tmp_path):
     assert result.err.splitlines()[-1] == f"minwhisper: wrote {tmp_path}/new/LJ001-0002.{{txt,vtt,srt,tsv,json}}"
 
 
-def test_one_format_goes_into_the_current_folder(command, tmp_path, monkeypatch):
+def test_one_format_is_written_to_the_current_folder(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = command(SHORT, "-f", "srt", "--verbose", "False", "--model", "tiny.en", *GREEDY)
     assert (result.status, result.out, result.err) == (0, "", "")
@@ -119,7 +119,7 @@ def test_one_format_goes_into_the_current_folder(command, tmp_path, monkeypatch)
     assert "has never been surpassed." in (tmp_path / "LJ001-0008.srt").read_text()
 
 
-def test_fp16_is_how_weights_are_stored(command, monkeypatch):
+def test_fp16_stores_the_weights_in_float16(command, monkeypatch):
     loaded = []
     real = transcribe_command.load_model
     monkeypatch.setattr(
@@ -129,14 +129,14 @@ def test_fp16_is_how_weights_are_stored(command, monkeypatch):
     assert (loaded[0].dtype, loaded[0].device) == ("float16", "cpu")
 
 
-def test_clips_past_the_end_are_told_of_their_file(command):
+def test_an_error_about_clips_names_the_file(command):
     result = command(SHORT, JFK, "--clip_timestamps", "4,5", *GREEDY)
     assert result.status == 2
     assert f"minwhisper: {SHORT}: clip_timestamps: " in result.err
     assert result.out.startswith(f"{JFK}:\n")  # the other one is long enough
 
 
-def test_a_prompt_that_is_too_long_is_told_once(command):
+def test_a_prompt_that_is_too_long_gives_one_warning(command):
     result = command(SHORT, OTHER, "--initial_prompt", "so " * 300, *GREEDY)
     lines = [line for line in result.err.splitlines() if ": model " not in line]
     assert len(lines) == 1
@@ -147,7 +147,7 @@ def test_a_prompt_that_is_too_long_is_told_once(command):
 
 
 def segment(number, text):
-    """The segment that ends after so many tens of seconds, and one."""
+    """Return the segment from 10 · number to 10 · number + 10 seconds."""
     return {
         "id": number,
         "seek": 0,
@@ -163,7 +163,7 @@ def segment(number, text):
 
 
 class Script:
-    """A transcription that yields the texts given, calls what can be called, and then ends or raises."""
+    """A transcription that yields the given texts; functions among them are called, exceptions raised."""
 
     language, language_probs, seconds, audio_track = "en", None, 40.0, None
 
@@ -197,7 +197,7 @@ class Script:
 
 
 class Scripted:
-    """A model that follows a script for each file, and keeps what it was asked."""
+    """A model that follows a script for each file, and records its calls."""
 
     def __init__(self, model, scripts):
         self.scripts, self.calls, self.running = scripts, [], []
@@ -216,18 +216,18 @@ class Scripted:
 
 @pytest.fixture
 def scripted(monkeypatch, tiny_en):
-    """Have the command load a model that follows these scripts, by file."""
+    """Make the command load a model that follows these scripts, by file name."""
 
     def install(scripts=None):
         model = Scripted(tiny_en, scripts or {})
         monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: model)
-        monkeypatch.setattr(transcribe_command, "exists", lambda file: True)  # it need not be
+        monkeypatch.setattr(transcribe_command, "exists", lambda file: True)  # the file need not exist
         return model
 
     return install
 
 
-def test_every_segment_is_shown_before_the_next_is_asked_for(command, scripted, capfd):
+def test_every_segment_is_shown_before_the_next_is_computed(command, scripted, capfd):
     seen = []
     look = lambda: seen.append(capfd.readouterr().out)  # noqa: E731
     scripted({"a.wav": [look, " one", look, "", " ", look, " two\nlines ", look], "b.wav": [look]})
@@ -240,7 +240,7 @@ def test_names_are_printed_on_one_line(command, scripted):
     assert command("a\n\x1b.wav", "b.wav").out == "a\\n\\x1b.wav:\nwords\nb.wav:\nwords\n"
 
 
-def test_without_text_there_are_no_names_either(command, scripted, tmp_path):
+def test_without_text_there_are_no_file_names_either(command, scripted, tmp_path):
     scripted()
     result = command("a.wav", "b.wav", "--verbose", "False", "-o", tmp_path, "--model", "tiny.en")
     assert (result.status, result.out, result.err) == (0, "", "")
@@ -273,7 +273,7 @@ def test_each_file_begins_with_the_same_random_numbers(command, scripted):
     assert draws[2] == np.random.default_rng(7).random(4).tolist()
 
 
-def test_place_and_dtype_reach_the_model(command, scripted, monkeypatch):
+def test_device_and_dtype_reach_the_model(command, scripted, monkeypatch):
     model, asked = scripted(), []
     monkeypatch.setattr(transcribe_command, "load_model", lambda *given, **how: asked.append((*given, how)) or model)
     command("a.wav", "--model", "base", "--device", "cuda:1", "--dtype", "float16")
@@ -285,13 +285,13 @@ def test_place_and_dtype_reach_the_model(command, scripted, monkeypatch):
     assert [call.batch_size for call in model.calls] == [1, 4]
 
 
-def test_what_this_model_cannot_do_is_refused_before_any_file(command, scripted):
+def test_options_that_the_model_does_not_support_are_refused_before_any_file(command, scripted):
     model = scripted()
     assert_refused(command("a.wav", "b.wav", "--suppress_tokens", "999999"), "minwhisper: suppress_tokens: 999999")
     assert model.calls == []
 
 
-def test_nothing_is_loaded_for_options_that_make_no_sense(command, monkeypatch, tmp_path):
+def test_nothing_is_loaded_for_invalid_options(command, monkeypatch, tmp_path):
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     assert_refused(command("a.wav", "--beam_size", "0"), "beam_size")
     assert_refused(command("a.wav", "--verbose", "False"), "--output_format")
@@ -302,7 +302,7 @@ def test_nothing_is_loaded_for_options_that_make_no_sense(command, monkeypatch, 
 # ------------------------------------------------------------------------------------------ Ctrl-C
 
 
-def test_an_interruption_keeps_what_is_finished(command, scripted, tmp_path):
+def test_an_interruption_keeps_finished_segments(command, scripted, tmp_path):
     model = scripted({"a.wav": [" a1", " a2"], "b.wav": [" b1", " b2", KeyboardInterrupt, " b3"]})
     result = command("a.wav", "b.wav", "c.wav", "-o", tmp_path, "-f", "srt", "--model", "tiny.en")
     assert result.status == 130
@@ -333,7 +333,7 @@ def test_an_interruption_without_outputs(command, scripted):
     assert result.err == "minwhisper: interrupted at 10.0 of 40.0 s of a.wav\n"
 
 
-def test_an_interruption_while_the_outputs_are_written_has_them_written(command, scripted, tmp_path, monkeypatch):
+def test_after_an_interruption_during_writing_the_outputs_are_written(command, scripted, tmp_path, monkeypatch):
     calls = []
 
     def write(*given):
@@ -372,7 +372,7 @@ def test_an_interruption_on_a_full_disk(command, scripted, tmp_path, monkeypatch
     assert (result.status, result.err) == (130, "minwhisper: interrupted at 10.0 of 40.0 s of a.wav; no space\n")
 
 
-def test_an_interruption_in_the_arithmetic_of_a_real_transcription(command, tiny_en, tmp_path, monkeypatch, speech):
+def test_an_interruption_of_a_real_transcription(command, tiny_en, tmp_path, monkeypatch, speech):
     book = np.concatenate([speech[f"LJ001-{number:04}.wav"] for number in range(1, 7)])
     (tmp_path / "book.wav").write_bytes(wav_bytes(np.round(book[:, None] * 32768)))
     windows = []
@@ -399,17 +399,17 @@ def test_an_interruption_in_the_arithmetic_of_a_real_transcription(command, tiny
 def test_a_name_that_cannot_be_written_is_refused_before_any_work(command, scripted, tmp_path):
     model = scripted()
     (tmp_path / "a.txt").mkdir()
-    long = f"{'n' * 251}.wav"  # of its five files only the one that ends in .json has too long a name
+    long = f"{'n' * 251}.wav"  # of its five output files, only the name of the .json file is too long
     result = command("x/a.wav", "b.wav", long, "-o", tmp_path, "--model", "tiny.en")
     first, second = result.err.splitlines()
     assert first.startswith(f"minwhisper: x/a.wav: output_dir '{tmp_path}': cannot write 'a.txt': there is a folder")
     assert f"cannot write '{long[:-4]}.json': File name too long; " in second
-    assert [call.audio for call in model.calls] == ["b.wav"]  # the others have to be renamed first
+    assert [call.audio for call in model.calls] == ["b.wav"]  # the others must be renamed first
     assert (result.status, result.out) == (2, "b.wav:\nwords\n")
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(f"b.{x}" for x in FORMATS)
 
 
-def test_nothing_is_loaded_where_no_name_can_be_written(command, monkeypatch, tmp_path):
+def test_nothing_is_loaded_if_no_output_can_be_written(command, monkeypatch, tmp_path):
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     (tmp_path / "LJ001-0008.vtt").mkdir()
     result = command(SHORT, "-o", tmp_path, "-f", "all")
@@ -419,7 +419,9 @@ def test_nothing_is_loaded_where_no_name_can_be_written(command, monkeypatch, tm
 
 
 def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command, scripted, tmp_path):
-    scripted({"x/a.wav": [(tmp_path / "a.txt").mkdir, " words"]})  # it comes into the way during the work
+    scripted(
+        {"x/a.wav": [(tmp_path / "a.txt").mkdir, " words"]}
+    )  # created during the work, in the place of the output file
     result = command("x/a.wav", "b.wav", "-o", tmp_path, "--model", "tiny.en")
     assert_refused(result, "minwhisper: x/a.wav: output_dir", str(tmp_path), "cannot write 'a.txt': ")
     assert result.out == "x/a.wav:\nwords\nb.wav:\nwords\n"
@@ -437,7 +439,7 @@ def test_a_file_that_fails_while_it_is_read_does_not_stop_the_others(command, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["LJ001-0002.txt", "LJ001-0008.txt"]
 
 
-def test_an_error_of_the_system_that_is_not_about_writing_does_not_say_so(command, scripted, monkeypatch):
+def test_a_system_error_while_loading_is_one_line(command, scripted, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ESTALE, "Stale file handle", "/share/models")
 
@@ -465,7 +467,7 @@ def test_an_error_in_the_middle_keeps_the_segments_so_far_and_the_other_files(co
     assert (tmp_path / "b.txt").read_text() == "words\n"
 
 
-def test_text_that_nobody_reads_any_more_is_still_kept_in_the_files(command, scripted, tmp_path, monkeypatch):
+def test_after_a_closed_pipe_the_files_are_still_written(command, scripted, tmp_path, monkeypatch):
     class Closed(io.StringIO):
         def flush(self):
             if "two" in self.getvalue():
@@ -477,7 +479,7 @@ def test_text_that_nobody_reads_any_more_is_still_kept_in_the_files(command, scr
     assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
 
 
-def test_an_error_of_a_sound_names_it_once(command, scripted):
+def test_an_audio_error_names_the_file_once(command, scripted):
     scripted({"a.wav": [AudioError("'a.wav': empty")]})
     result = command("a.wav", "b.wav", "--model", "tiny.en")
     assert (result.status, result.out, result.err) == (2, "b.wav:\nwords\n", "minwhisper: 'a.wav': empty\n")
@@ -486,7 +488,7 @@ def test_an_error_of_a_sound_names_it_once(command, scripted):
 # ------------------------------------------------------------------------------------------ the bar
 
 
-def test_the_bar_is_below_the_text_and_gone_in_the_end(scripted, monkeypatch):
+def test_the_bar_is_below_the_text_and_cleared_at_the_end(scripted, monkeypatch):
     screen, rows = use_screen(monkeypatch), []
     look = lambda: rows.append(screen.rows())  # noqa: E731
     scripted({"x/a.wav": [look, " one", look, KeyboardInterrupt]})
@@ -498,7 +500,7 @@ def test_the_bar_is_below_the_text_and_gone_in_the_end(scripted, monkeypatch):
     assert screen.rows() == ["one", "minwhisper: interrupted at 10.0 of 40.0 s of x/a.wav", ""]
 
 
-def test_the_bar_counts_the_clips_only(scripted, monkeypatch):
+def test_the_bar_counts_only_the_clips(scripted, monkeypatch):
     screen, rows = use_screen(monkeypatch), []
     scripted({"a.wav": [lambda: rows.append(screen.rows())]})
     main(["transcribe", "a.wav", "--model", "tiny.en", "--clip_timestamps", "5,10,30"])
@@ -509,11 +511,11 @@ def test_the_bar_counts_the_clips_only(scripted, monkeypatch):
 
 
 def blas_threads():
-    found = {library.filepath for library in threads._controller().lib_controllers}  # others may have come since
+    found = {library.filepath for library in threads._controller().lib_controllers}  # others may have been loaded since
     return [pool["num_threads"] for pool in threadpool_info() if pool["filepath"] in found]
 
 
-def test_threads_hold_for_the_products_of_this_command(command, scripted):
+def test_threads_limits_blas_during_the_command(command, scripted):
     with threadpool_limits(3, user_api="blas"):
         before, during = blas_threads(), []
         scripted({"a.wav": [lambda: during.append(blas_threads())]})
@@ -524,7 +526,7 @@ def test_threads_hold_for_the_products_of_this_command(command, scripted):
         assert blas_threads() == before != [2] * len(before)
 
 
-def test_downloads_go_to_the_folder_of_models(tmp_path):
+def test_downloads_go_to_the_model_folder(tmp_path):
     repository = Repository({"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"no weights"})
     with HubServer({"some/model": repository}) as hub:
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))}
@@ -533,19 +535,20 @@ def test_downloads_go_to_the_folder_of_models(tmp_path):
         arguments = [sys.executable, "-m", "minwhisper", "transcribe", SHORT]
         arguments += ["--model", "some/model", "--model_dir", str(tmp_path / "new" / "models")]
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)  # these are no weights
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)  # the weights are invalid
     found = sorted(path.name for path in (tmp_path / "new" / "models").glob("models--some--model/snapshots/*/*"))
     assert found == ["config.json", "model.safetensors", "tokenizer.json"]
     assert not list((tmp_path / "home").rglob("config.json"))
 
 
-def test_a_folder_of_models_that_cannot_be_made(command, scripted, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", "as it was")
+def test_a_model_folder_that_cannot_be_created(command, scripted, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", "unchanged")
     scripted()
     (tmp_path / "file").touch()
     assert_refused(
         command("a.wav", "--model_dir", tmp_path / "file" / "models"), "minwhisper: model_dir", "name another"
     )
-    assert os.environ["HF_HUB_CACHE"] == "as it was"
+    assert os.environ["HF_HUB_CACHE"] == "unchanged"
+
     assert command("a.wav", "--model_dir", tmp_path / "models").status == 0
     assert os.environ["HF_HUB_CACHE"] == str(tmp_path / "models")

@@ -1,4 +1,4 @@
-"""The same command line for ``minwhisper transcribe`` and for openai-whisper: the same requests, the same files."""
+"""The same command line for ``minwhisper transcribe`` and for openai-whisper: the same options, the same files."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ theirs = sys.modules["whisper.transcribe"]  # "import whisper.transcribe" would 
 
 @pytest.fixture
 def openai_command(monkeypatch):
-    """Run openai-whisper's command in this process, with a model given and our samples, which are those of FFmpeg."""
+    """Run openai-whisper's command in this process, with the given model, and with our samples, equal to FFmpeg's."""
 
     def run(model, *arguments):
         monkeypatch.setattr(whisper, "load_model", lambda *_, **__: model)
@@ -32,8 +32,8 @@ def openai_command(monkeypatch):
     return run
 
 
-class Asked(Exception):
-    """Raised in place of a transcription."""
+class Called(Exception):
+    """Raised instead of a transcription."""
 
 
 @pytest.mark.parametrize(
@@ -49,31 +49,31 @@ class Asked(Exception):
         "--word_timestamps True --hallucination_silence_threshold 2 --prepend_punctuations ( --append_punctuations )",
     ],
 )
-def test_the_same_is_asked_for(openai_command, tiny_en, monkeypatch, tmp_path, options):
+def test_the_options_are_the_same(openai_command, tiny_en, monkeypatch, tmp_path, options):
     requests = []
 
     def note(*_, **given):
         requests.append(given)
-        raise Asked
+        raise Called
 
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: tiny_en)
     monkeypatch.setattr(type(tiny_en), "stream", note)
     monkeypatch.setattr(theirs, "transcribe", note)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.wav").touch()  # it has to be there, but nobody opens it
+    (tmp_path / "a.wav").touch()  # must exist, but is not opened
     arguments = ["a.wav", "--model", "tiny.en", "--fp16", "False", *options.split()]
-    with pytest.raises(Asked):
+    with pytest.raises(Called):
         main(["transcribe", *arguments])
-    openai_command(object(), *arguments)  # which goes on after an error
+    openai_command(object(), *arguments)  # which continues after an error
     ours, expected = requests
     for added in ("progress", "generator", "batch_size", "language_detection_windows", "audio_track"):
         ours.pop(added)
-    # How much it prints, and what is a matter of loading here; and a model that is English only needs no language.
+    # Printing, and what is chosen when a model is loaded here. An English-only model needs no language.
     for other in ("verbose", "fp16"):
         expected.pop(other)
     assert (ours.pop("language"), expected.pop("language")) == (None, "en")
     expected["temperature"] = tuple(map(float, expected["temperature"]))
-    # It leaves away later what has no meaning at a temperature.
+    # openai-whisper drops later the options that have no meaning at a temperature.
     if 0 not in expected["temperature"]:
         assert (ours.pop("beam_size"), expected.pop("beam_size")) == (None, 5)
     if not any(expected["temperature"]):
@@ -82,7 +82,8 @@ def test_the_same_is_asked_for(openai_command, tiny_en, monkeypatch, tmp_path, o
 
 
 def assert_alike(ours, expected):
-    """Equal, with the same keys in the same order, but for the last digits of numbers."""
+    """Assert equality up to the last digits of numbers, with keys in the same order."""
+
     assert type(ours) is type(expected)
     if isinstance(ours, dict):
         assert list(ours) == list(expected)

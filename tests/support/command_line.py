@@ -1,27 +1,28 @@
-"""The command run in this process, and what its tests say of it again and again."""
+"""Run the command in this process, and check its errors."""
 
 from types import SimpleNamespace
 
 from minwhisper.cli.main import main
 
-GREEDY = ("--beam_size", "None", "--best_of", "None")  # where the search is not the point
+GREEDY = ("--beam_size", "None", "--best_of", "None")  # faster than the default beam search
 
 
 def run_command(capfd, *arguments):
-    """Run the command: exit status, standard output, standard error."""
+    """Run the command, and return the exit status and both outputs."""
     try:
         status = main([str(argument) for argument in arguments])
-    except SystemExit as leave:  # argparse leaves by itself
+    except SystemExit as leave:  # raised by argparse
         status = leave.code
     out, err = capfd.readouterr()
     return SimpleNamespace(status=status, out=out, err=err)
 
 
 def assert_refused(result, *parts):
-    """Assert exit status 2 and one line on standard error, the last, that holds all parts."""
+    """Assert exit status 2, and one line on standard error that contains all parts."""
     assert result.status == 2
     *before, line = result.err.splitlines()
-    assert all(": model " in other for other in before)  # the line that says which model it is
+    assert all(": model " in other for other in before)  # the message about the default model
+
     assert "Traceback" not in result.err
     for part in parts:
         assert part in line

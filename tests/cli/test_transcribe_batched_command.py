@@ -29,7 +29,7 @@ def command(capfd):
 # ------------------------------------------------------------------------------------------ several files
 
 
-def test_several_files_together_give_the_text_that_they_give_in_turn(command, tmp_path):
+def test_files_in_a_batch_give_the_same_text_as_one_by_one(command, tmp_path):
     asked = ("--verbose", "True", "-o")
     files = [JFK, SHORT, OTHER]
     together = command(*files, *asked, tmp_path / "together", *TOGETHER)
@@ -43,11 +43,11 @@ def test_several_files_together_give_the_text_that_they_give_in_turn(command, tm
     assert len(names) == 15
     assert sorted(path.name for path in (tmp_path / "together").iterdir()) == names
     for name in names:
-        if not name.endswith("json"):  # in which the probabilities are, to the last digit
+        if not name.endswith("json"):  # which has probabilities with all digits
             assert (tmp_path / "together" / name).read_text() == (tmp_path / "in_turn" / name).read_text()
 
 
-def test_a_bad_file_among_them_does_not_stop_the_others(command, tmp_path):
+def test_a_bad_file_in_a_batch_does_not_stop_the_others(command, tmp_path):
     missing = tmp_path / "missing.wav"
     result = command(SHORT, missing, OTHER, "-f", "txt", "-o", tmp_path / "out", *TOGETHER)
     assert result.out.splitlines() == [f"{SHORT}:", SURPASSED, f"{OTHER}:", MODERN]
@@ -57,7 +57,7 @@ def test_a_bad_file_among_them_does_not_stop_the_others(command, tmp_path):
     assert (tmp_path / "out" / "LJ001-0002.txt").read_text() == f"{MODERN}\n"
 
 
-def test_clips_past_the_end_are_told_of_their_file(command):
+def test_an_error_about_clips_names_the_file(command):
     result = command(SHORT, JFK, "--clip_timestamps", "4,5", *TOGETHER)
     assert result.status == 2
     assert result.err.startswith(f"minwhisper: {SHORT}: clip_timestamps: ")
@@ -81,7 +81,7 @@ def test_an_error_in_writing_names_the_file_and_does_not_stop_the_others(command
     assert (tmp_path / "LJ001-0002.txt").read_text() == f"{MODERN}\n"
 
 
-def test_a_prompt_that_is_too_long_is_told_once(command, tmp_path):
+def test_a_prompt_that_is_too_long_gives_one_warning(command, tmp_path):
     result = command("missing.wav", tmp_path, "--initial_prompt", "so " * 300, *TOGETHER)
     told, *errors = result.err.splitlines()
     assert told.startswith("minwhisper: warning: initial_prompt: only the last 223 of its 3")
@@ -96,7 +96,7 @@ def test_without_text_only_files_are_written(command, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["LJ001-0002.srt", "LJ001-0008.srt"]
 
 
-def test_an_interruption_keeps_the_files_that_are_finished(command, tmp_path, monkeypatch):
+def test_an_interruption_keeps_finished_files(command, tmp_path, monkeypatch):
     model_kind = transcribe_command.Whisper
     stream_many = model_kind.stream_many
 
@@ -114,11 +114,11 @@ def test_an_interruption_keeps_the_files_that_are_finished(command, tmp_path, mo
 # ------------------------------------------------------------------------------------------ one file
 
 
-def test_one_file_that_a_window_holds(command):
+def test_one_file_of_one_window(command):
     assert command(SHORT, *TOGETHER).out == f"{SURPASSED}\n"
 
 
-def test_one_long_file_is_what_the_library_makes_of_it(command, tiny_en, tmp_path, speech):
+def test_one_long_file_gives_the_text_of_the_library(command, tiny_en, tmp_path, speech):
     sound = np.concatenate([part for path in LJ[4:9] for part in (speech[path.name], GAP)])
     (tmp_path / "page.wav").write_bytes(wav_bytes(np.round(sound[:, None] * 32768).astype(np.int32)))
     result = command(tmp_path / "page.wav", "-f", "txt", "-o", tmp_path, *TOGETHER)
@@ -129,7 +129,7 @@ def test_one_long_file_is_what_the_library_makes_of_it(command, tiny_en, tmp_pat
     assert (tmp_path / "page.txt").read_text() == result.out
 
 
-def test_threads_and_the_readable_layers_reach_the_model_and_give_the_same_text(command, monkeypatch):
+def test_threads_and_plain_reach_the_model_and_give_the_same_text(command, monkeypatch):
     real, loaded = transcribe_command.load_model, []
 
     def load(*given, **options):
@@ -159,9 +159,7 @@ def test_threads_and_the_readable_layers_reach_the_model_and_give_the_same_text(
     ],
 )
 @pytest.mark.parametrize("files", [["a.wav"], ["a.wav", "b.wav"]], ids=["one", "two"])
-def test_numbers_that_make_no_sense_are_refused_before_anything_is_loaded(
-    command, monkeypatch, option, value, message, files
-):
+def test_invalid_numbers_are_refused_before_anything_is_loaded(command, monkeypatch, option, value, message, files):
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     result = command(*files, option, value)
     assert_refused(result, message)
