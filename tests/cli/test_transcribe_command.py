@@ -546,7 +546,7 @@ def test_a_model_folder_that_cannot_be_created(command, scripted, tmp_path, monk
     scripted()
     (tmp_path / "file").touch()
     assert_refused(
-        command("a.wav", "--model_dir", tmp_path / "file" / "models"), "minwhisper: model_dir", "name another"
+        command("a.wav", "--model_dir", tmp_path / "file" / "models"), "minwhisper: model_dir", "choose another"
     )
     assert os.environ["HF_HUB_CACHE"] == "unchanged"
 

@@ -83,7 +83,6 @@ def test_the_options_are_the_same(openai_command, tiny_en, monkeypatch, tmp_path
 
 def assert_alike(ours, expected):
     """Assert equality up to the last digits of numbers, with keys in the same order."""
-
     assert type(ours) is type(expected)
     if isinstance(ours, dict):
         assert list(ours) == list(expected)
