@@ -13,8 +13,9 @@ from pathlib import Path
 
 import minwhisper
 
-from ..common.console import Console, OutputClosedError, OutputError, prepare_streams, printable
+from ..common.console import Console, OutputClosedError, OutputError, prepare_streams
 from ..errors import OUT_OF_MEMORY, MinWhisperError, is_out_of_memory
+from ..printable import printable
 from . import completion, info, transcribe
 from .arguments import add_arguments, add_device, add_dtype, add_threads
 from .help import Parser, examples

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minwhisper.common import console
-from minwhisper.common.console import Console, OutputClosedError, OutputError, printable, progress_figures
+from minwhisper.common.console import Console, OutputClosedError, OutputError, progress_figures
+from minwhisper.printable import printable
 from screen import Screen, use_screen
 
 
