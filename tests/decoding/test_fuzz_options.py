@@ -20,7 +20,7 @@ import pytest
 import minwhisper
 from minwhisper import DecodingOptions, MinWhisperError, TranscriptionOptions
 from minwhisper.cli.arguments import add_arguments
-from minwhisper.cli.request import check_arguments, unwritable
+from minwhisper.cli.request import check_arguments, find_unwritable
 from minwhisper.model.config import WhisperConfig
 from minwhisper.model.weights import random_weights
 from minwhisper.printable import short_repr
@@ -244,7 +244,7 @@ def test_command_lines_are_accepted_or_rejected(cases, monkeypatch, tmp_path):
             except SystemExit:
                 raise MinWhisperError("refused by the parser") from None
             request = check_arguments(options)
-            unwritable(options.files, request.outputs)
+            find_unwritable(options.files, request.outputs)
 
         outcomes[attempt(take, lambda arguments=arguments: show(arguments))] += 1
     assert min(outcomes.values()) > 0.03 * sum(outcomes.values())
