@@ -55,7 +55,7 @@ def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointF
         raise ModelNotFoundError(
             f"{folder}: cannot be read ({error.strerror or error}); check its permissions, or name another folder"
         ) from None
-    kind, weights = choose_weights(names, str(folder))
+    format, weights = choose_weights(names, str(folder))
     if weights == [INDEX]:
         weights = read_shard_index(folder / INDEX)
     missing = [name for name in weights if name not in names]
@@ -64,12 +64,12 @@ def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointF
         raise WeightsError(
             f"{folder}: {printable(missing[0], 80)}{more} missing, a part of the weights; download the folder again"
         )
-    if "config.json" not in names and kind == "safetensors":
+    if "config.json" not in names and format == "safetensors":
         raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from the source of {weights[0]}")
     config = read_json(folder / "config.json") if "config.json" in names else {}
     if "generation_config.json" in names:  # where Transformers stores them
         config = {"alignment_heads": read_json(folder / "generation_config.json").get("alignment_heads")} | config
-    return CheckpointFiles(label, origin, kind, tuple(folder / name for name in weights), folder, None, config)
+    return CheckpointFiles(label, origin, format, tuple(folder / name for name in weights), folder, None, config)
 
 
 def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str]]:

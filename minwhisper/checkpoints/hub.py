@@ -98,14 +98,14 @@ def _download_snapshot(repository: str, revision: str | None) -> Path:
 
     info = HfApi().model_info(repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     names = {file.rfilename for file in info.siblings or ()}
-    kind, weights = choose_weights(names, repository)
+    format, weights = choose_weights(names, repository)
     if "config.json" not in names:
         raise ModelNotFoundError(
             f"{repository}: expected a config.json, the repository has none; is this a Whisper model?"
         )
     wanted = ["tokenizer.json"] if "tokenizer.json" in names else ["vocab.json", "merges.txt", "added_tokens.json"]
     wanted += ["generation_config.json"]
-    wanted += ["vocabulary.txt", "vocabulary.json"] if kind == "ctranslate2" else []
+    wanted += ["vocabulary.txt", "vocabulary.json"] if format == "ctranslate2" else []
     # The first file is requested by the revision's name, which records the commit of that name in the cache; the others
     # are requested by the commit, so that all come from the same one.
     folder = _download_file(repository, "config.json", revision).parent

@@ -177,7 +177,7 @@ def _decode(raw: NDArray[np.uint8], dtype: str) -> Array:
 
 
 def guess_file_type(head: bytes) -> str:
-    """Return a description of a file's type, judged by its first bytes.
+    """Return a description of a file's type from its first bytes.
 
     >>> guess_file_type(b"PK" + bytes([3, 4]))
     'a PyTorch file (a zip of pickles)'

@@ -1,4 +1,4 @@
-"""Chapter 6: the tokenizer, which encodes and decodes text and knows the special tokens.
+"""Chapter 6: the tokenizer, which encodes and decodes text and has the ids of the special tokens.
 
 It combines :mod:`minwhisper.tokenizer.bpe`, :mod:`minwhisper.tokenizer.special_tokens` and
 :mod:`minwhisper.tokenizer.vocabulary`, and adds the start-of-transcript sequence and the tokens to suppress.
