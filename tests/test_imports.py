@@ -16,7 +16,7 @@ ROOMS = list(dict.fromkeys(re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", TABLE)))
 
 
 def name_of(path: Path) -> str:
-    """``audio.mel`` of ``minwhisper/audio/mel.py``."""
+    """Return ``audio.mel`` for ``minwhisper/audio/mel.py``."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -25,7 +25,7 @@ FILES = {name_of(path): path for path in PACKAGE.rglob("*.py") if name_of(path) 
 
 
 def imports_of(path: Path) -> set[str]:
-    """The files of the package that a file imports: at once, later, or for types only."""
+    """Return the files of the package that a file imports: at once, later, or for types only."""
     package = ["minwhisper", *path.relative_to(PACKAGE).parts[:-1]]
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -40,7 +40,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def room_of(module: str) -> str:
-    """The entry of the table that a file belongs to: the longest folder, or the file itself."""
+    """Return the entry of the table that a file belongs to: the longest folder, or the file itself."""
     path = module.replace(".", "/")
     fits = [room for room in ROOMS if room == f"{path}.py" or f"{path}/".startswith(room)]
     return max(fits, key=len, default=f"{path}: not in the table")

@@ -66,7 +66,7 @@ Jobs = dict[str, Callable[[], Any]]
 
 
 def ours(name: str, folder: Path) -> Jobs:
-    """The ways of minwhisper: each is called and timed, unless it returns the seconds itself."""
+    """Return the measurements of minwhisper: each is called and timed, unless it returns the seconds itself."""
     import minwhisper
     from minwhisper.model.engine import DecoderInput
 
@@ -100,7 +100,7 @@ def ours(name: str, folder: Path) -> Jobs:
 
 
 def openai(_name: str, folder: Path) -> Jobs:
-    """The ways of openai-whisper, with the same weights in float32."""
+    """Return the measurements of openai-whisper, with the same weights in float32."""
     import torch
     import whisper
 
@@ -140,7 +140,7 @@ def openai(_name: str, folder: Path) -> Jobs:
 
 
 def faster(_name: str, folder: Path) -> Jobs:
-    """The ways of faster-whisper, in int8."""
+    """Return the measurements of faster-whisper, in int8."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     cores = len(os.sched_getaffinity(0))
@@ -164,7 +164,7 @@ NEEDS = {"minwhisper": "minwhisper", "openai-whisper": "whisper", "faster-whispe
 
 
 def peak() -> int:
-    """The most memory that this process has had, in bytes."""
+    """Return the peak memory of this process in bytes."""
     with open("/proc/self/status") as lines:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
@@ -278,7 +278,7 @@ def memory(name: str, folder: Path) -> None:
 
 
 def start(name: str, folder: Path, rounds: int) -> None:
-    """The two commands from a cold start to the end, on the JFK clip.
+    """Time both commands from a cold start to the end, on the JFK clip.
 
     A first run, which is not counted, has Python keep what it compiles, as it does when a package is installed.
     """
@@ -304,7 +304,7 @@ def start(name: str, folder: Path, rounds: int) -> None:
 
 
 def long(name: str, folder: Path) -> None:
-    """An hour of sound beside five minutes of it, each from a file and in a fresh process.
+    """Compare an hour of audio with five minutes of it, each from a file and in a fresh process.
 
     The five minutes come before and after the hour, four times in all, since the machine is not the same an hour long.
     """

@@ -1,4 +1,4 @@
-"""What a T400 takes, by arithmetic: the least, at its rates, of which README's table can be made. Needs no GPU."""
+"""Lower bounds for the times of a T400, computed from its rates, as tabulated in RESULTS.md. Needs no GPU."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -38,14 +38,14 @@ def encoder_operations(c: WhisperConfig) -> int:
 
 
 def step_bytes(c: WhisperConfig, dtype: str, length: int = LENGTH, windows: int = 1) -> int:
-    """What a step reads: the decoder's matrices once, and of each window and its text the keys and values."""
+    """Count the bytes that a step reads: the decoder's matrices once, and each window's keys and values."""
     T, D, F, layers = c.max_source_positions, c.d_model, c.decoder_ffn_dim, c.decoder_layers
     matrices = layers * (6 * D * D + 2 * D * F) + c.vocab_size * D
     return np.dtype(dtype).itemsize * (matrices + windows * 2 * layers * (T + length) * D)
 
 
 def estimate(c: WhisperConfig, dtype: str, operations: float = OPERATIONS, bandwidth: float = BANDWIDTH) -> Estimate:
-    """The arithmetic of :data:`FORMULA`."""
+    """Evaluate ``FORMULA``."""
     encoder = encoder_operations(c) / operations
     remember = 4 * c.decoder_layers * c.max_source_positions * c.d_model**2 / operations
     step = step_bytes(c, dtype) / bandwidth

@@ -48,7 +48,7 @@ else:
 
 
 def measure(what: str, name: str) -> dict[str, float]:
-    """What one fresh process reports."""
+    """Return what a fresh process reports."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD, what, name], cwd=ROOT, capture_output=True, text=True, check=True
     )

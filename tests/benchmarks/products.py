@@ -24,7 +24,7 @@ SHAPES = {
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """The time of one call."""
+    """Time one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -86,7 +86,7 @@ def pretended(scripts, gpus):
 
 
 def tables(text):
-    """The lines of each table, by its title."""
+    """Return the lines of each table, by title."""
     found = {}
     for part in text.split("\n### ")[1:]:
         cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line[:1] == "|"]
@@ -144,7 +144,7 @@ def test_an_unknown_row_is_named(scripts, capsys):
 
 @pytest.fixture
 def small(scripts):
-    """Settings of a run that takes seconds."""
+    """Return settings for a run of a few seconds."""
     lab = scripts("gpu_lab")
     sizes = [lab.Size("little"), lab.Size("other", "float16")]
     configs = {"little": LITTLE, "other": LITTLE, "tiny.en": PUBLISHED["tiny.en"]}

@@ -148,7 +148,7 @@ def test_the_cached_step_agrees_with_the_package(cuts, rng):
 
 
 def packages_beam(table, end: int, size: int, longest: int) -> tuple[list[int], float]:
-    """The loop of ``search`` around the package's own way to choose."""
+    """Run the loop of ``search`` with the package's ``beam_step``."""
     going, ended = [Candidate((), 0.0)], []
     for _ in range(longest):
         choices = beam_step(np.stack([table(c.tokens) for c in going]), going, beam_size=size, eot=end)

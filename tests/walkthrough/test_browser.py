@@ -77,7 +77,7 @@ def browser():
 
 @pytest.fixture(scope="module", params=["sample", "walkthrough.md"])
 def path(request, tmp_path_factory):
-    """The page of a sample with all kinds of content, and that of the stored walkthrough."""
+    """Write the page of a sample with all kinds of content, or that of the stored walkthrough."""
     text, pictures = SAMPLE, PICTURES
     if request.param != "sample":
         text = (ROOT / request.param).read_text(encoding="utf-8")
