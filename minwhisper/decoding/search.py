@@ -246,7 +246,7 @@ def greedy(logits: Array, candidates: Sequence[Candidate]) -> list[Choice]:
 def sample(
     logits: Array, candidates: Sequence[Candidate], *, temperature: float, generator: np.random.Generator
 ) -> list[Choice]:
-    """Sampling: continue each candidate with a token drawn from softmax(logits / temperature). logits (R, V).
+    """Sample the next token of each candidate from softmax(logits / temperature). logits (R, V).
 
     Each candidate takes one uniform number from 0 to 1; its token is the first at which the cumulative probability
     exceeds that number.

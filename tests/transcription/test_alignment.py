@@ -74,7 +74,7 @@ def test_the_matrix_is_normalised_over_tokens_then_filtered_then_averaged(rng):
 
 
 def test_tiny_attention_weights_do_not_underflow(rng):
-    # Next to a position that gets nearly all attention of all tokens alike, the others get next to none: e**-60 is
+    # If one position gets nearly all attention of all tokens, the others get nearly none: e**-60 is
     # 1e-26, whose square float32 does not have. Normalised, they are what they would be without it.
     scores = rng.standard_normal((1, 5, 30)).astype(np.float32)
     scores[..., 0] = 0.0
@@ -138,9 +138,9 @@ def test_words_are_where_they_are_spoken(jfk_words, word, occurrence, middle):
 
 
 def test_spoken_words_are_more_probable_than_others(tiny_en, speech):
-    said = align(tiny_en, speech["jfk.flac"], " ask not what your country can do")
+    spoken = align(tiny_en, speech["jfk.flac"], " ask not what your country can do")
     other = align(tiny_en, speech["jfk.flac"], " ask not what your banana can do")
-    assert said[4].probability > 0.5
+    assert spoken[4].probability > 0.5
     assert other[4].probability < 0.01
 
 

@@ -358,7 +358,7 @@ FRAMES = 3000
 
 
 class ScriptedModel:
-    """What openai-whisper's ``transcribe`` needs of a model; windows say what a script says, then nothing more."""
+    """What openai-whisper's ``transcribe`` needs of a model; its output is scripted, then empty."""
 
     device = torch.device("cpu")
     dims = whisper.ModelDimensions(80, 1500, 4, 1, 1, 51864, 448, 4, 1, 1)
@@ -401,7 +401,7 @@ def placed(relative, seek):
 
 
 def their_windows(monkeypatch, script, content, threshold):
-    """The start of every window openai-whisper hears, and the segments it keeps, as (start, end)."""
+    """Return the start of every window of openai-whisper, and the segments it keeps, as (start, end)."""
     module = sys.modules["whisper.transcribe"]
     model = ScriptedModel(script)
     seeks = []

@@ -10,11 +10,11 @@ from minwhisper.decoding.decode import WindowRequest
 from minwhisper.transcription import batching as together
 from minwhisper.transcription.batching import in_order, run_batched, run_sequential
 
-# A job is a list: a number is a request that takes so many steps, a text is a segment, an error is raised.
+# A job is a list: a number is a request that takes this many steps, a text is a segment, an error is raised.
 
 
 class Windows:
-    """Stands for a DecodingBatch: the features of a request are how many steps it takes, its answer is its options."""
+    """A fake DecodingBatch: the features of a request are the number of steps it takes, its result is its options."""
 
     def __init__(self, engine, tokenizer):
         self.left, self.answers, self.count = {}, {}, 0

@@ -1,4 +1,4 @@
-"""Where a long sound is cut."""
+"""Chunking at silence."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from scripted import GAP, HOP, RATE
 
 
 class Made:
-    """Stands for a spectrogram: (M, T) that is there as a whole."""
+    """A fake spectrogram (M, T)."""
 
     def __init__(self, mel):
         self.mel = mel
@@ -27,7 +27,7 @@ class Made:
 
 
 def made_up(frames, kind, seed):
-    """A spectrogram of two bins: noise, all alike, ever louder, or speech with pauses."""
+    """A spectrogram of two bins: noise, constant, rising, falling, or with pauses."""
     rng = np.random.default_rng(seed)
     mel = rng.uniform(-1, 1, (2, frames)).astype(np.float32)
     if kind == "alike":

@@ -1,4 +1,4 @@
-"""One passage: what it asks for, and what becomes of the answers."""
+"""Sequential transcription: its requests, and what becomes of the results."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from minwhisper.transcription.sequential import SequentialTranscription
 from scripted import HOP, REPETITIVE, NumberedSpectrogram, Scripted, output, quiet
 
 
-def answer(model, request, what):
-    """What the decoder would return for a request."""
+def result_of(model, request, what):
+    """The decoder's result for a request."""
     tokens = what.tokens(model.tokenizer)
     return DecodingResult(
         request.features[0],
@@ -24,14 +24,14 @@ def answer(model, request, what):
 
 
 def begin(frames, **options):
-    """A passage in so many frames, its model and the list of its reports."""
+    """A transcription of this many frames, its model, the list of its reports and its generator."""
     model, reports = Scripted([]), []
     mel = NumberedSpectrogram(quiet(frames * HOP), 80)
     generator = np.random.default_rng(5)
-    passage = SequentialTranscription(
+    transcription = SequentialTranscription(
         model, mel, TranscriptionOptions.named(**options), "en", generator, reports.append
     )
-    return passage, model, reports, generator
+    return transcription, model, reports, generator
 
 
 def follow(steps, model, script):
@@ -43,7 +43,7 @@ def follow(steps, model, script):
             if isinstance(item, WindowRequest):
                 requests.append(item)
                 seen.append(None)
-                item = steps.send(answer(model, item, next(script)))
+                item = steps.send(result_of(model, item, next(script)))
             else:
                 seen.append(item["text"])
                 item = next(steps)
@@ -54,14 +54,14 @@ def follow(steps, model, script):
 
 
 def test_a_request_is_yielded_and_its_result_becomes_segments():
-    passage, model, reports, generator = begin(700)
-    steps = passage.run(0, 700)
+    transcription, model, reports, generator = begin(700)
+    steps = transcription.run(0, 700)
     request = next(steps)
     assert isinstance(request, WindowRequest)
     assert request.features.shape == (1, 1500, 384)
     assert request.generator is generator
     assert (request.options.language, tuple(request.options.prompt), request.options.temperature) == ("en", (), 0.0)
-    first = steps.send(answer(model, request, output(0.0, " one", 2.0, 2.0, " two", 6.0, average=-0.5)))
+    first = steps.send(result_of(model, request, output(0.0, " one", 2.0, 2.0, " two", 6.0, average=-0.5)))
     assert (first["start"], first["end"], first["text"], first["avg_logprob"]) == (0.0, 2.0, " one", -0.5)
     assert reports == []  # a window is done when its segments are taken
     assert next(steps)["text"] == " two"
@@ -71,20 +71,20 @@ def test_a_request_is_yielded_and_its_result_becomes_segments():
 
 
 def test_the_next_window_starts_at_the_last_segments_end_and_is_prompted_with_it():
-    passage, model, reports, _ = begin(9000)
+    transcription, model, reports, _ = begin(9000)
     script = [output(0.0, " one", 20.0, 20.0), output(0.0, " two", 25.0)]
-    requests, seen = follow(passage.run(1000, 6000), model, script)
+    requests, seen = follow(transcription.run(1000, 6000), model, script)
     assert model.windows == [(1000, 3000), (3000, 3000)]
     assert seen == [None, " one", None, " two"]
-    told = [model.tokenizer.decode_with_timestamps(request.options.prompt) for request in requests]
-    assert told == ["", "<|0.00|> one<|20.00|>"]
+    prompts = [model.tokenizer.decode_with_timestamps(request.options.prompt) for request in requests]
+    assert prompts == ["", "<|0.00|> one<|20.00|>"]
     assert reports == [2000, 3000]
 
 
 def test_the_text_of_one_run_prompts_the_next():
-    passage, model, _, _ = begin(4000)
-    follow(passage.run(0, 500), model, [output(0.0, " one", 5.0)])
-    requests, _ = follow(passage.run(2000, 2500), model, [output(0.0, " two", 5.0)])
+    transcription, model, _, _ = begin(4000)
+    follow(transcription.run(0, 500), model, [output(0.0, " one", 5.0)])
+    requests, _ = follow(transcription.run(2000, 2500), model, [output(0.0, " two", 5.0)])
     assert model.tokenizer.decode_with_timestamps(requests[0].options.prompt) == "<|0.00|> one<|5.00|>"
     assert model.windows == [(0, 500), (2000, 500)]
 
@@ -98,9 +98,9 @@ def test_two_transcriptions_are_independent():
 
 
 def test_a_window_is_requested_again_until_its_result_is_accepted():
-    passage, model, reports, _ = begin(500, temperature=(0.0, 0.5, 1.0))
+    transcription, model, reports, _ = begin(500, temperature=(0.0, 0.5, 1.0))
     script = [output(0.0, " a a a", 5.0, **REPETITIVE), output(0.0, " b", 5.0)]
-    requests, seen = follow(passage.run(0, 500), model, script)
+    requests, seen = follow(transcription.run(0, 500), model, script)
     assert [request.options.temperature for request in requests] == [0.0, 0.5]
     assert seen == [None, None, " b"]
     assert requests[0].features is requests[1].features  # encoded once
@@ -109,14 +109,14 @@ def test_a_window_is_requested_again_until_its_result_is_accepted():
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (300, 300), (300, 200)])
 def test_an_empty_range_yields_nothing(start, end):
-    passage, model, reports, _ = begin(500)
-    assert list(passage.run(start, end)) == []
+    transcription, model, reports, _ = begin(500)
+    assert list(transcription.run(start, end)) == []
     assert model.windows == reports == []
 
 
 def test_a_run_can_be_closed_while_it_waits():
-    passage, model, reports, _ = begin(500)
-    steps = passage.run(0, 500)
+    transcription, model, reports, _ = begin(500)
+    steps = transcription.run(0, 500)
     next(steps)
     steps.close()
     assert next(steps, None) is None

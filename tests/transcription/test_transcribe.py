@@ -1,4 +1,4 @@
-"""From a whole sound to segments: the loop over windows on scripted answers."""
+"""Transcription: the loop over windows with scripted output."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -40,13 +40,13 @@ from scripted import (
 # ------------------------------------------------------------------------------------------ windows
 
 WINDOWS = {
-    "closed by a single time": (
+    "a single timestamp at the end": (
         4000,
         [output(0.0, " one", 9.0), output(0.0, " two", 10.0)],
         [(0, 3000), (3000, 1000)],
         [(0, 0, 9, " one"), (3000, 30, 40, " two")],
     ),
-    "times that meet": (
+    "consecutive timestamps": (
         4500,
         [
             output(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"),
@@ -56,26 +56,26 @@ WINDOWS = {
         [(0, 3000), (1000, 3000), (4000, 500)],
         [(0, 0, 5, " one"), (0, 5.2, 10, " two"), (1000, 10, 20, " three"), (4000, 40, 45, " four")],
     ),
-    "no times": (
+    "no timestamps": (
         3500,
         [output(" one"), output(" two")],
         [(0, 3000), (3000, 500)],
         [(0, 0, 30, " one"), (3000, 30, 35, " two")],
     ),
-    "nothing said": (3001, [output(), output()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
-    "times that go nowhere": (
+    "no tokens": (3001, [output(), output()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
+    "timestamps without progress": (
         5,
         [output(0.0, 0.0), output(0.0, 0.0), output(0.0, 0.0)],
         [(0, 5), (2, 3), (4, 1)],
         [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
     ),
-    "times beyond the sound": (
+    "timestamps beyond the audio": (
         500,
         [output(0.0, " one", 4.0, 7.0, " two", 8.0, 8.0, " thr")],
         [(0, 500)],
         [(0, 0, 4, " one"), (0, 7, 8, " two")],
     ),
-    "an end beyond the sound": (500, [output(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
+    "an end beyond the audio": (500, [output(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
     "a few frames behind the window's end": (
         3007,
         [output(0.0, " one", 29.5), output(0.0, " two")],
@@ -110,7 +110,7 @@ def test_windows_follow_each_other(frames, script, windows, segments):
     assert places(result) == segments
     assert [s["id"] for s in result["segments"]] == list(range(len(segments)))
     assert result["text"] == "".join(text for *_, text in segments)
-    assert next(model.script, None) is None  # it was listened to to the end
+    assert next(model.script, None) is None  # all of the script was used
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159])
@@ -183,7 +183,7 @@ def test_clearing_a_segment_clears_its_words(with_words):
 
 @st.composite
 def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
-    """The size of a sound and clips in it that do not overlap, in frames."""
+    """The length of some audio and clips in it that do not overlap, in frames."""
     frames = draw(st.integers(1, 60) | st.integers(2900, 6100))
     bounds = draw(st.lists(st.integers(0, frames), max_size=4, unique=True).map(sorted))
     if len(bounds) % 2 and bounds[-1] == frames:
@@ -231,7 +231,7 @@ def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answe
 
 @st.composite
 def speech_times(draw: st.DrawFn) -> list[tuple[int, int, str]]:
-    """Utterances, (start, end, text), in steps of 0.02 s. A window has room for a complete one and another's start."""
+    """Utterances, (start, end, text), in steps of 0.02 s; a window can hold more than one."""
     now, found = 0, []
     for number in range(draw(st.integers(1, 12))):
         begin = now + draw(st.integers(0, 250))
@@ -243,24 +243,24 @@ def speech_times(draw: st.DrawFn) -> list[tuple[int, int, str]]:
 @settings(deadline=None, max_examples=60)
 @given(utterances=speech_times(), rest=st.integers(0, 4000), silent=st.booleans())
 def test_a_perfect_model_gives_a_transcript_without_loss_or_repetition(utterances, rest, silent):
-    def hear(_options, window):
+    def perfect(_options, window):
         seek, size = window
         parts: list[str | float] = []
         for begin, end, text in utterances:
             if seek <= 2 * begin < seek + size:
                 parts += [(2 * begin - seek) / 100, text]
                 if 2 * end > seek + size:
-                    break  # cut off: it is opened, and never closed
+                    break  # cut off: opened and not closed
                 parts.append((2 * end - seek) / 100)
         return output(*parts, no_speech=0.0 if parts or not silent else 0.9)
 
-    result = run(Scripted(hear), 2 * utterances[-1][1] + rest, no_speech_threshold=0.6, logprob_threshold=None)
+    result = run(Scripted(perfect), 2 * utterances[-1][1] + rest, no_speech_threshold=0.6, logprob_threshold=None)
     spoken = [s for s in result["segments"] if s["text"]]
     assert [s["text"] for s in spoken] == [text for *_, text in utterances]
     assert result["text"] == "".join(text for *_, text in utterances)
     ends = [s["end"] for s in spoken]
     np.testing.assert_allclose(ends, [end / 50 for _, end, _ in utterances], atol=1e-9)
-    if not silent:  # in a window of one segment only, its start is the window's
+    if not silent:  # a single segment starts with its window
         assert all(s["start"] <= begin / 50 + 1e-9 for s, (begin, *_) in zip(spoken, utterances, strict=True))
 
 
@@ -273,7 +273,7 @@ CLIPS = {  # clips, frames, windows
     "a long one": ([5, 39], 4000, [(500, 3000), (3500, 400)]),
     "side by side": ([0.0, 10.0, 10.0, 15.0], 4000, [(0, 1000), (1000, 500)]),
     "the last end left out": ([1, 2, 38], 4000, [(100, 100), (3800, 200)]),
-    "to the sound's end": ([38, 40], 4000, [(3800, 200)]),
+    "to the end of the audio": ([38, 40], 4000, [(3800, 200)]),
     "the last frame": ([39.99, 40], 4000, [(3999, 1)]),
     "between frames": ([0.996, 2.014], 4000, [(100, 101)]),
     "less than a frame": ([1.001, 1.004, 2, 3], 4000, [(200, 100)]),
@@ -306,7 +306,7 @@ def test_invalid_clips_are_rejected_before_any_work(clips):
 
 
 def remembered(opened: list[Any]) -> Callable[..., Any]:
-    """Opens sounds, and keeps them in a list."""
+    """Return an ``open_audio`` that appends what it opens to a list."""
     open_audio = chapter.open_audio
 
     def opening(audio: Any, **how: Any) -> Any:
@@ -395,7 +395,7 @@ HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1},
 )
 def test_the_language_is_detected_in_the_first_windows(frames, windows, listened, expected):
     model = Scripted(lambda *_: output(), made_up_tokenizer(MULTILINGUAL), HEARD)
-    # Heard is the beginning of the sound, whichever clips there are.
+    # Detection uses the start of the audio, whichever clips there are.
     clips = [frames / 200, frames / 100] if frames > 2 else []
     running = start(model, frames, language_detection_windows=windows, clip_timestamps=clips)
     assert model.detected_at == listened
@@ -432,7 +432,7 @@ def test_invalid_options_are_rejected_before_any_work(size, options, error, matc
     model = Scripted([], made_up_tokenizer(size))
     for call in (model.stream, model.transcribe):
         with pytest.raises(error, match=match):
-            call("/no/such/file", **options)  # not even the file was looked for
+            call("/no/such/file", **options)  # before the file is opened
     assert model.windows == model.detected_at == []
 
 
@@ -444,7 +444,7 @@ TALK = [output(0.0, " one", 5.0, 5.0, " two", 29.0), output(0.0, " three", 29.0)
 def test_segments_come_as_soon_as_their_window_is_done():
     model = Scripted(TALK)
     running = start(model, 6100)
-    assert model.windows == []  # nothing is heard before it is asked for
+    assert model.windows == []  # nothing is transcribed before the first segment is requested
     assert iter(running) is running
     seen = []
     for segment in running:
@@ -482,7 +482,7 @@ def test_a_stream_can_be_closed_at_any_time(taken):
             assert not is_closed(opened[0])
     assert is_closed(opened[0])
     assert next(running, None) is None
-    running.close()  # twice does no harm
+    running.close()  # twice is harmless
     assert [s["text"] for s in running.transcript["segments"]] == [" one", " two", " three", " four"][:taken]
     assert len(model.calls) == [0, 1, 1, 2, 3][taken]
 
@@ -492,7 +492,7 @@ def test_a_stream_closes_the_audio_at_its_end():
         running = start(Scripted(TALK), 6100)
     list(running)
     assert is_closed(opened[0])
-    assert running._mel.forgotten  # who keeps a finished transcription keeps no spectrogram
+    assert running._mel.forgotten  # a finished transcription holds no spectrogram
 
 
 @pytest.mark.parametrize("error", [RuntimeError("decode"), KeyboardInterrupt()], ids=repr)
@@ -515,28 +515,28 @@ def test_an_error_in_a_window_keeps_the_segments_so_far():
         running = start(Scripted([TALK[0], RuntimeError("no memory")]), 6100)
         found = []
         with pytest.raises(RuntimeError, match="no memory"):
-            found.extend(running)  # as far as it comes
+            found.extend(running)  # up to the error
     assert is_closed(opened[0])
     assert [s["text"] for s in running.transcript["segments"]] == [" one", " two"]
 
 
 def test_an_error_in_language_detection_closes_the_audio():
-    model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # heard is an empty list
+    model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # language_probs is an empty list
     with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])), pytest.raises(IndexError):
         start(model, 100)
     assert is_closed(opened[0])
 
 
 def test_one_generator_samples_for_all_windows():
-    def drawn(generator: np.random.Generator | None) -> list[float]:
+    def sampled(generator: np.random.Generator | None) -> list[float]:
         model = Scripted(lambda *_: output(" x", **REPETITIVE))
         run(model, 3500, generator=generator, temperature=(0.2, 0.4))
         (only,) = {id(g): g for g in model.generators}.values()
         assert len(model.generators) == 4
         return only.random(3).tolist()
 
-    assert drawn(None) == drawn(np.random.default_rng(0)) == np.random.default_rng(0).random(3).tolist()
-    assert drawn(np.random.default_rng(1)) == np.random.default_rng(1).random(3).tolist()
+    assert sampled(None) == sampled(np.random.default_rng(0)) == np.random.default_rng(0).random(3).tolist()
+    assert sampled(np.random.default_rng(1)) == np.random.default_rng(1).random(3).tolist()
 
 
 def test_nothing_is_shared_between_transcriptions():

@@ -1,4 +1,4 @@
-"""Windows decoded together: of several sounds, each of which becomes what it would alone, and of one that is cut."""
+"""Windows decoded together: of several recordings, each transcribed as if alone, and of one that is chunked."""
 
 import warnings
 from functools import cache
@@ -41,14 +41,14 @@ def check_same(result, expected):
 
 
 def check_segments(result, seconds):
-    """Segments in order, numbered, in the sound."""
+    """Check that segments are numbered, in order and within the audio."""
     segments = result["segments"]
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
     assert result["text"] == "".join(segment["text"] for segment in segments)
     for segment in segments:
         assert 0 <= segment["start"] <= segment["end"]
         assert segment["start"] < seconds
-        # The last end can lie in the silence that a short window is filled with, as in a sound that is not cut.
+        # The last end can lie in the padding of a short window, as without chunks.
         assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
     for segment, following in pairwise(segments):
         assert segment["seek"] <= following["seek"]
@@ -105,7 +105,7 @@ def page_cut(tiny_en, page):
     return tiny_en.transcribe(page, batch_size=8, **GREEDY)
 
 
-# ------------------------------------------------------------------------------------------ several sounds
+# ------------------------------------------------------------------------------------------ several recordings
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(13, marks=pytest.mark.grid)])
@@ -124,8 +124,8 @@ def test_transcripts_do_not_depend_on_the_batch_size(tiny_en, alone, batch_size,
 
 @pytest.mark.grid
 def test_a_long_recording_beside_short_ones(tiny_en, alone, book, book_alone):
-    sounds = [book, SHORT[0], SHORT[1].read_bytes()]
-    results = tiny_en.transcribe_many(iter(sounds), batch_size=2, **GREEDY)
+    recordings = [book, SHORT[0], SHORT[1].read_bytes()]
+    results = tiny_en.transcribe_many(iter(recordings), batch_size=2, **GREEDY)
     for result, expected in zip(results, [book_alone, *(alone(path) for path in SHORT[:2])], strict=True):
         check_same(result, expected)
 
@@ -222,19 +222,19 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others(tiny_en, alone):
 )
 def test_invalid_options_are_rejected_before_any_audio_is_opened(tiny_en, monkeypatch, options, error, match):
     monkeypatch.setattr(chapter, "open_audio", lambda *_, **__: pytest.fail("opened"))
-    sounds = (pytest.fail("asked for") for _ in range(2))
+    recordings = (pytest.fail("asked for") for _ in range(2))
     for call in (tiny_en.transcribe_many, tiny_en.stream_many):
         with pytest.raises(error, match=match):
-            call(sounds, **options)
+            call(recordings, **options)
 
 
 @pytest.mark.parametrize(("untimed", "shortest"), [(False, 2000), (True, 2500)])
 def test_chunks_are_longer_without_timestamps(tiny_en, page, monkeypatch, untimed, shortest):
-    asked = []
-    monkeypatch.setattr(chapter, "chunk_at_silence", lambda mel, *how: asked.append(how) or [])
+    options = []
+    monkeypatch.setattr(chapter, "chunk_at_silence", lambda mel, *how: options.append(how) or [])
     result = tiny_en.transcribe(page, batch_size=8, without_timestamps=untimed, **GREEDY)
     assert result["text"] == ""  # for there were no parts
-    assert [how[2] for how in asked] == [shortest]
+    assert [how[2] for how in options] == [shortest]
 
 
 @pytest.mark.parametrize("batch_size", [0, -3, 2.0, "8", None])
@@ -262,26 +262,26 @@ def test_audio_is_closed_at_its_end_and_after_an_error(tiny_en, monkeypatch):
     opened = []
     monkeypatch.setattr(chapter, "open_audio", remembered(opened))
 
-    def sounds():
+    def recordings():
         yield SPEECH[0]
         yield SHORT[0]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tiny_en.transcribe_many(sounds(), batch_size=3, sample_len=2, **GREEDY)
+        tiny_en.transcribe_many(recordings(), batch_size=3, sample_len=2, **GREEDY)
     assert [is_closed(sound) for sound in opened] == [True, True]
 
 
 # ------------------------------------------------------------------------------------------ one sound that is cut
 
 
-def edits(heard, expected):
+def edits(words_found, expected):
     """The fewest words to take away, add or replace, and which, by Levenshtein."""
-    table = [[(column, ()) for column in range(len(heard) + 1)]]
-    table[0] = [(column, tuple(("", word) for word in heard[:column])) for column in range(len(heard) + 1)]
+    table = [[(column, ()) for column in range(len(words_found) + 1)]]
+    table[0] = [(column, tuple(("", word) for word in words_found[:column])) for column in range(len(words_found) + 1)]
     for row, word in enumerate(expected, 1):
         line = [(row, (*table[-1][0][1], (word, "")))]
-        for column, other in enumerate(heard, 1):
+        for column, other in enumerate(words_found, 1):
             (diagonal, above, left) = table[-1][column - 1], table[-1][column], line[-1]
             line.append(
                 min(
@@ -366,14 +366,14 @@ def test_audio_shorter_than_a_frame_gives_no_text(tiny_en, samples):
 
 
 def test_only_the_clips_are_transcribed(tiny_en, book):
-    asked = {"clip_timestamps": [0, 9.7, 50.2, 52.2], "progress": lambda *report: reports.append(report)}
+    options = {"clip_timestamps": [0, 9.7, 50.2, 52.2], "progress": lambda *report: reports.append(report)}
     reports = []
-    result = tiny_en.transcribe(book, batch_size=8, **asked, **GREEDY)
+    result = tiny_en.transcribe(book, batch_size=8, **options, **GREEDY)
     assert [report[0] for report in reports][-1] == pytest.approx(11.7)
     assert {segment["seek"] for segment in result["segments"]} == {0, 5020}
     assert words(result["text"])[:3] == ["printing", "in", "the"]
     assert words(result["text"])[-3:] == ["never", "been", "surpassed"]
-    apart = tiny_en.transcribe(book, condition_on_previous_text=False, **asked, **GREEDY)
+    apart = tiny_en.transcribe(book, condition_on_previous_text=False, **options, **GREEDY)
     check_same(result, apart)  # each is one part
 
 

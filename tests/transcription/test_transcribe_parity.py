@@ -32,7 +32,7 @@ MODES = {
     "words": {"word_timestamps": True},
     "words, silence skipped": {"word_timestamps": True, "hallucination_silence_threshold": 2.0},
     "beam and words": {"beam_size": 5, "word_timestamps": True},
-    "clips": {"clip_timestamps": "0.04,0.1,0.12"},  # lengthened for longer sounds
+    "clips": {"clip_timestamps": "0.04,0.1,0.12"},  # lengthened for longer audio
     "sampled": {"temperature": 0.6, "best_of": 3},
     "no thresholds": {"compression_ratio_threshold": None, "logprob_threshold": None, "no_speech_threshold": None},
     "strict": {"logprob_threshold": -0.1, "best_of": 2},  # most windows fall back to sampling
@@ -45,7 +45,7 @@ MODES = {
     "translated": {"task": "translate"},
 }
 
-# What runs always: sounds of one window, a long one, and on two windows every mode that a single one cannot show.
+# What always runs: audio of one window, long audio, and two windows for the modes that need more than one.
 ALWAYS = [
     *(("tiny.en", clip, "words") for clip in ONE_WINDOW if clip not in CLIPS or clip in CLIPS[::6]),
     ("base", "jfk.flac", "beam and words"),
@@ -89,7 +89,7 @@ def sounds(speech) -> dict[str, np.ndarray]:
 
 
 def prompt_of(length: int, tokenizer) -> str:
-    """A text of so many tokens, with the space that is put before it: the end of what is read before the clips."""
+    """A text of this many tokens, including the space before it: the end of what is read before the clips."""
     with open(DATA / "lj_texts.csv", newline="") as file:
         words = " ".join(row[-1] for row in csv.reader(file)).split() * 3
     while len(tokenizer.encode(" " + " ".join(words[1:]))) >= length:
@@ -157,7 +157,7 @@ def test_very_short_audio_is_transcribed_the_same(samples, tiny_en, pytorch, sou
 
 @pytest.mark.parametrize("seconds", [10, 30])
 def test_digital_silence_is_transcribed_the_same(seconds, tiny_en, pytorch):
-    # Of 10 s both say nothing; of 30 s both say " you", likely enough not to be taken for silence.
+    # For 10 s both generate nothing; for 30 s both generate " you", probable enough not to count as silence.
     sound = np.zeros(seconds * RATE, np.float32)
     check_same(tiny_en.transcribe(sound), whisper.transcribe(pytorch(tiny_en), sound, fp16=False))
 

@@ -58,12 +58,12 @@ def test_the_jfk_clip_is_transcribed(model, speech):
 
 def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
     path = DATA / "jfk.flac"
-    asked = {"sample_len": 5, "temperature": 0.0}
-    once = tiny_en.transcribe(path, **asked)
+    options = {"sample_len": 5, "temperature": 0.0}
+    once = tiny_en.transcribe(path, **options)
     assert once["text"]
-    assert tiny_en.transcribe(str(path), **asked) == once
-    assert tiny_en.transcribe(path.read_bytes(), **asked) == once
-    assert tiny_en.transcribe(speech["jfk.flac"], **asked) == once
+    assert tiny_en.transcribe(str(path), **options) == once
+    assert tiny_en.transcribe(path.read_bytes(), **options) == once
+    assert tiny_en.transcribe(speech["jfk.flac"], **options) == once
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_audio_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
         with (DATA / "lj_texts.csv").open(newline="") as file:
             texts = dict(csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE))
         read = words(" ".join(texts[f"LJ001-{number:04}"] for number in range(1, 9)))  # the first 52 s
-        heard = words(result["text"])[: len(read)]
-        # No sentence is lost or said twice where the windows meet; single words may be misheard.
-        assert SequenceMatcher(None, read, heard, autojunk=False).ratio() > 0.9
+        found = words(result["text"])[: len(read)]
+        # No sentence is lost or repeated between windows; single words may be wrong.
+        assert SequenceMatcher(None, read, found, autojunk=False).ratio() > 0.9
 
 
 def test_without_timestamps_a_segment_is_a_window(tiny_en, speech):
@@ -110,9 +110,9 @@ def test_an_empty_file_is_an_error(tiny_en):
 
 
 def test_the_language_is_detected(base):
-    heard = base.transcribe(DATA / "french.aiff")
-    assert heard["language"] == "fr"
-    assert {"dictée", "numéro"} <= set(heard["text"].replace(".", "").split())
+    found = base.transcribe(DATA / "french.aiff")
+    assert found["language"] == "fr"
+    assert {"dictée", "numéro"} <= set(found["text"].replace(".", "").split())
 
 
 def test_translation_is_to_english(base):

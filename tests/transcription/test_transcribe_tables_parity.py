@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minwhisper.tokenizer.tokenizer import Tokenizer
-from minwhisper.transcription import sequential as passage
+from minwhisper.transcription import sequential as sequential
 from minwhisper.transcription import transcribe as chapter
 from minwhisper.transcription.words import WordTiming
 from scripted import HOP, NumberedSpectrogram, OutputTokens, Scripted, output, quiet
@@ -34,7 +34,7 @@ TEXTS = (" one", " two", " three", ",", ".", " (", " what", "?", " ")
 
 
 class Stuck(Exception):
-    """openai-whisper hears the same window again and again, or an example takes too long."""
+    """Raised if openai-whisper repeats a window forever, or an example takes too long."""
 
 
 @cache
@@ -44,7 +44,7 @@ def tokenizer() -> Tokenizer:
 
 @dataclass
 class Theirs:
-    """The model that openai-whisper's loop gets: it says what a script says, and writes down what it was asked."""
+    """The model of openai-whisper's loop: its output is scripted, and it records its calls."""
 
     script: Any  # (options, window) -> OutputTokens
     probabilities: dict[str, float] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Script:
 
 
 class Aligner:
-    """Hand-made words: each token is one, with times and probabilities drawn the same way for both."""
+    """Made-up words: each token is one, with the same random times and probabilities for both."""
 
     def __init__(self, seed: int, kind: type) -> None:
         self.seed, self.kind, self.count = seed, kind, 0
@@ -144,21 +144,21 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
     windows: list[tuple[int, int]] = []
     decode = model.decode
 
-    def remember(features, asked, *, generator=None):
+    def record(features, options, *, generator=None):
         windows.append(model.windows[-1])
-        return decode(features, asked, generator=generator)
+        return decode(features, options, generator=generator)
 
-    model.decode = remember
+    model.decode = record
     with (
         patch.object(chapter, "Spectrogram", NumberedSpectrogram),
-        patch.object(passage, "find_alignment", align),
+        patch.object(sequential, "find_alignment", align),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
         result = model.transcribe(quiet(frames * HOP), **options)
     calls = [
-        (*window, asked.temperature, list(asked.prompt)[-PROMPT:])
-        for window, asked in zip(windows, model.calls, strict=True)
+        (*window, options.temperature, list(options.prompt)[-PROMPT:])
+        for window, options in zip(windows, model.calls, strict=True)
     ]
     return result, calls
 
@@ -273,7 +273,7 @@ def test_windows_and_fallbacks_are_the_same(data, answers, frames, temperature, 
 )
 def test_prompts_of_windows_are_the_same(answers, frames, temperature, initial, carry, condition):
     carry = carry and initial is not None
-    # What is carried leaves at least one token of room: without, openai-whisper tells all that was said.
+    # The carried prompt leaves at least one token: otherwise openai-whisper uses the whole history.
     assume(not carry or len(tokenizer().encode(" " + initial.strip())) < PROMPT)
     check_same(
         answers,
@@ -312,8 +312,8 @@ def test_words_move_the_windows_the_same_way(data, answers, frames, temperature,
 
 @pytest.mark.parametrize("probabilities", [{"fr": 0.7, "de": 0.3}, {"fr": 0.2, "de": 0.8}])
 def test_the_language_is_detected_the_same(probabilities):
-    heard = dict.fromkeys(tokenizer().languages, 0.0) | probabilities
-    result = check_same([output(" one")], 4000, probabilities=heard)
+    detected = dict.fromkeys(tokenizer().languages, 0.0) | probabilities
+    result = check_same([output(" one")], 4000, probabilities=detected)
     assert result["language"] == max(probabilities, key=probabilities.get)
 
 
@@ -338,8 +338,8 @@ def test_timestamps_without_progress_end_here_only():
 
 def test_a_carried_prompt_of_full_length_leaves_no_history():
     script = [output(" one")]
-    asked = {"language": "en", "initial_prompt": " a" * 223, "carry_initial_prompt": True}
-    (_, expected), (_, calls) = theirs(Script(script), 6000, **asked), ours(Script(script), 6000, **asked)
-    told = tokenizer().encode(" a") * 223
-    assert [call[3] for call in calls] == [told, told]
-    assert expected[1][3] == [*told[1:], *tokenizer().encode(" one")]
+    options = {"language": "en", "initial_prompt": " a" * 223, "carry_initial_prompt": True}
+    (_, expected), (_, calls) = theirs(Script(script), 6000, **options), ours(Script(script), 6000, **options)
+    prompt = tokenizer().encode(" a") * 223
+    assert [call[3] for call in calls] == [prompt, prompt]
+    assert expected[1][3] == [*prompt[1:], *tokenizer().encode(" one")]

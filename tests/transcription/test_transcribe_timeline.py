@@ -44,7 +44,7 @@ def _words(segments):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_nothing_is_decoded_before_the_audio_begins(tiny_en, pcm, batch_size):
-    """A model that is given the silence says that the first segment begins with it: it may not begin later than 1 s."""
+    """Given the silence, a model starts the first segment with it: it cannot start later than 1 s."""
     content = encode_audio(pcm, "matroska", "pcm_s16le", video=True, start=4.0)
     reported = []
     found = transcribe_late(tiny_en, content, batch_size=batch_size, progress=lambda *done: reported.append(done))

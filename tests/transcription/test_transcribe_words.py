@@ -1,4 +1,4 @@
-"""The loop where words have times, on scripted answers and words."""
+"""Transcription with word timestamps, with scripted output and words."""
 
 import warnings
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ from scripted import (
 
 
 class Aligned:
-    """Stands for find_alignment: gives each window the words of a list, (text, start, end[, probability])."""
+    """A fake find_alignment: gives each window the words of a list, (text, start, end[, probability])."""
 
     def __init__(self, *windows: Sequence[tuple[Any, ...]]) -> None:
         self.windows = iter(windows)
@@ -66,7 +66,7 @@ def run_with_words(model: Scripted, frames: int, aligned: Aligned, **options: An
 
 OPEN = output(0.0, " one", 5.0, 5.0, " two", 9.0, 9.0, " thr")
 REST = [*[SILENT] * 4]
-FOLLOWING = {  # what is said, its words, hallucination_silence_threshold, where the next window starts
+FOLLOWING = {  # output, its words, hallucination_silence_threshold, start of the next window
     "behind the last word of an open one": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 820),
     "behind a closed one": (
         output(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
@@ -95,7 +95,7 @@ def test_the_next_window_starts_after_the_last_word(speech, timings, threshold, 
 
 
 def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
-    # As openai-whisper does: behind the word are 3 s of 30, though there is sound for 28.5 s.
+    # As in openai-whisper: 3 s of 30 follow the word, although there are only 28.5 s of audio.
     model = Scripted([output(0.0, " one", 28.0, 28.0), SILENT])
     run_with_words(model, 2850, Aligned([(" one", 25.5, 27.0)]), hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 2850), (2700, 150)]
@@ -104,16 +104,16 @@ def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
 def test_only_text_tokens_are_aligned():
     t = made_up_tokenizer(ENGLISH)
     text = t.encode(" one")
-    asked: list[list[int]] = []
+    options: list[list[int]] = []
 
     def align(tokens, *_given, **_named):
-        asked.append(list(tokens))
+        options.append(list(tokens))
         return []
 
     model = Scripted([OutputTokens((timestamp(t, 0), t.sot_lm, *text, t.no_speech, timestamp(t, 1)))])
     with patch.object(chapter, "find_alignment", align):
         run(model, 300, word_timestamps=True)
-    assert asked == [text]
+    assert options == [text]
 
 
 def test_segments_have_words_and_their_times():
@@ -157,23 +157,23 @@ def test_punctuation_options_choose_the_marks():
 
 
 def test_last_speech_end_is_passed_to_the_next_window():
-    told: list[float] = []
+    passed: list[float] = []
     add_word_timestamps = chapter.add_word_timestamps
 
-    def remember(*given, last_speech_end, **named):
-        told.append(last_speech_end)
+    def record(*given, last_speech_end, **named):
+        passed.append(last_speech_end)
         return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
 
-    empty = output(0.0, " ", 5.0)  # no words: a segment's end counts
+    empty = output(0.0, " ", 5.0)  # no words: the end of the segment counts
     model = Scripted([OPEN, SILENT, output(0.0, " one", 29.0), empty, output(0.0, " two", 1.0)])
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" one", 1.0, 2.0)], [], [(" two", 0.0, 1.0)])
-    with patch.object(chapter, "add_word_timestamps", remember):
+    with patch.object(chapter, "add_word_timestamps", record):
         run_with_words(model, 12820, aligned)
     assert model.seeks == [0, 820, 3820, 6820, 9820]
-    assert told == pytest.approx([0.0, 8.2, 40.2, 73.2])
+    assert passed == pytest.approx([0.0, 8.2, 40.2, 73.2])
 
 
-ODD = 0.1  # a probability at which a single word is taken for invented
+ODD = 0.1  # a probability at which a single word counts as a hallucination
 
 
 def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
@@ -185,7 +185,7 @@ def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
     result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 3000), (3000, 3000), (3500, 2500)]
     assert [s["text"] for s in result["segments"]] == [" one", " two", " three"]
-    # Nothing was heard, so nothing is forgotten, though it was drawn at 0.6.
+    # The window was skipped, so the prompt is kept, although it was sampled at 0.6.
     assert model.calls[4].temperature == 0.6
     assert model.prompts[-1] == ONE_PROMPT
 
@@ -206,8 +206,8 @@ def test_doubtful_words_amid_silence_are_dropped_and_transcribed_again():
     result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
     assert model.seeks[:2] == [0, 1200]
     assert [s["text"] for s in result["segments"]] == [" one", " three"]
-    assert model.prompts[1] == "<|0.00|> one<|5.00|>"  # of what was kept only
-    # Drawn at a low temperature; a high one would have been forgotten:
+    assert model.prompts[1] == "<|0.00|> one<|5.00|>"  # only the segments that were kept
+    # Sampled at a high temperature, the kept text clears the prompt:
     model = Scripted([output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), *REST])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)])
     run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, temperature=0.8)
@@ -226,7 +226,7 @@ def test_silence_after_doubtful_words_ends_with_the_audio():
     model = Scripted([output(0.0, " one", 2.0, 5.0, " what", 7.0)])
     aligned = Aligned([(" one", 0.2, 1.0), (" what", 5.0, 6.0, ODD)])
     result = run_with_words(model, 800, aligned, hallucination_silence_threshold=3.0)
-    assert [s["text"] for s in result["segments"]] == [" one", " what"]  # 2 s of silence are not enough
+    assert [s["text"] for s in result["segments"]] == [" one", " what"]  # 2 s of silence are too little
 
 
 def test_doubtful_words_near_the_end_end_the_transcription():
@@ -235,7 +235,7 @@ def test_doubtful_words_near_the_end_end_the_transcription():
     result = run_with_words(model, 2950, aligned, hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 2950)]
     assert [s["text"] for s in result["segments"]] == [" one"]
-    # A clip that ends before the sound goes on in the sound: what counts is the sound.
+    # If a clip ends before the audio, the end of the audio counts.
     model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0), SILENT, SILENT])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
     run_with_words(model, 9000, aligned, hallucination_silence_threshold=2.0, clip_timestamps=[0, 29.5])
@@ -257,9 +257,9 @@ def test_progress_does_not_go_beyond_a_clip():
     reports: list[tuple[float, float]] = []
     model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0), output(" two")])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)], [(" two", 0.0, 0.4)])
-    # The sound ends so soon after the doubtful words that the rest of it is left out, and the second clip is not.
-    asked = {"clip_timestamps": [0, 29.4, 29.5, 29.9], "progress": lambda *report: reports.append(report)}
-    run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, **asked)
+    # The audio ends soon after the doubtful words, so the rest of the clip is skipped, but not the second clip.
+    options = {"clip_timestamps": [0, 29.4, 29.5, 29.9], "progress": lambda *report: reports.append(report)}
+    run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, **options)
     assert model.windows == [(0, 2940), (2950, 40)]
     assert reports == [(pytest.approx(29.4), pytest.approx(29.8)), (pytest.approx(29.8), pytest.approx(29.8))]
 

@@ -1,4 +1,4 @@
-"""What a window is told, whether its outcome will do and what is kept, by way of the loop on scripted answers."""
+"""Prompts, fallback temperatures and silence, with scripted output."""
 
 import warnings
 
@@ -27,22 +27,22 @@ from scripted import (
     run,
 )
 
-# ------------------------------------------------------------------------------------------ silence and second tries
+# ------------------------------------------------------------------------------------------ fallback and silence
 
 NAN = float("nan")
-ATTEMPTS = {  # options, what each attempt comes to, temperatures tried
-    "well at once": ({}, [FINE], [0.0]),
+ATTEMPTS = {  # options, scores of each attempt, temperatures
+    "accepted at once": ({}, [FINE], [0.0]),
     "repetitive": ({}, [REPETITIVE, FINE], [0.0, 0.2]),
     "improbable": ({}, [IMPROBABLE, IMPROBABLE, FINE], [0.0, 0.2, 0.4]),
-    "just not": ({}, [{"ratio": 2.4, "average": -1.0}], [0.0]),
+    "at the thresholds": ({}, [{"ratio": 2.4, "average": -1.0}], [0.0]),
     "improbable and silent": ({}, [IMPROBABLE | {"no_speech": 0.61}], [0.0]),
     "improbable and nearly silent": ({}, [IMPROBABLE | {"no_speech": 0.6}, FINE], [0.0, 0.2]),
-    "all of it": ({}, [IMPROBABLE | REPETITIVE | {"no_speech": 0.61}], [0.0]),
+    "repetitive, improbable and silent": ({}, [IMPROBABLE | REPETITIVE | {"no_speech": 0.61}], [0.0]),
     "repetitive and silent": ({}, [REPETITIVE | {"no_speech": 0.61}, FINE], [0.0, 0.2]),
     "probable and silent": ({}, [{"no_speech": 0.61}], [0.0]),
     "no number": ({}, [{"average": NAN, "ratio": NAN, "no_speech": NAN}], [0.0]),
     "no number but repetitive": ({}, [{"average": NAN} | REPETITIVE, FINE], [0.0, 0.2]),
-    "never": ({}, [REPETITIVE] * 6, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+    "never accepted": ({}, [REPETITIVE] * 6, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
     "no threshold of repetition": ({"compression_ratio_threshold": None}, [{"ratio": 9.0}], [0.0]),
     "no threshold of probability": ({"logprob_threshold": None}, [{"average": -9.0}], [0.0]),
     "no threshold of silence": (
@@ -122,7 +122,7 @@ def test_silence_is_no_speech_with_an_improbable_text(no_speech, average, thresh
     assert is_silence(decoded, options) is silent
     model = Scripted([output(0.0, " you", 1.0, 1.0, " are", average=average, no_speech=no_speech), output(" here")])
     asked = {"no_speech_threshold": threshold, "logprob_threshold": logprob, "temperature": 0.0}
-    if silent:  # passed over as a whole
+    if silent:  # the whole window is skipped
         assert places(run(model, 4000, **asked)) == [(3000, 30, 40, " here")]
         assert model.seeks == [0, 3000]
     else:
@@ -138,14 +138,14 @@ def test_silent_audio_has_no_segments(clips):
     assert len(model.calls) == len(expected)
 
 
-# ------------------------------------------------------------------------------------------ what windows are told
+# ------------------------------------------------------------------------------------------ prompts
 
 KEPT = "<|0.00|> one<|1.00|><|2.00|> two<|9.00|>"
-PROMPTS = {  # options, what is said, what the windows are told
-    "what came before": ({}, [ONE, THREE, THREE], ["", ONE_PROMPT, ONE_PROMPT + THREE_PROMPT]),
+PROMPTS = {  # options, output, prompts of the windows
+    "the previous text": ({}, [ONE, THREE, THREE], ["", ONE_PROMPT, ONE_PROMPT + THREE_PROMPT]),
     "nothing": ({"condition_on_previous_text": False}, [ONE, THREE, THREE], ["", "", ""]),
-    "the same through silence": ({}, [ONE, SILENT, THREE], ["", ONE_PROMPT, ONE_PROMPT]),
-    "an initial prompt, and on": (
+    "kept through silence": ({}, [ONE, SILENT, THREE], ["", ONE_PROMPT, ONE_PROMPT]),
+    "an initial prompt, then the text": (
         {"initial_prompt": " Say. "},
         [ONE, THREE, THREE],
         [" Say.", " Say." + ONE_PROMPT, " Say." + ONE_PROMPT + THREE_PROMPT],
@@ -173,7 +173,7 @@ PROMPTS = {  # options, what is said, what the windows are told
     "an empty initial prompt is a space": ({"initial_prompt": ""}, [ONE, THREE, THREE], [
         " ", " " + ONE_PROMPT, " " + ONE_PROMPT + THREE_PROMPT
     ]),
-    "only what was kept": (
+    "only the text that was kept": (
         {},
         [output(0.0, " one", 1.0, 1.0, " ", 2.0, 2.0, 2.0, " two", 9.0), output(0.0, " cut", 4.0, 4.0, " c"), THREE],
         ["", KEPT, KEPT + "<|0.00|> cut<|4.00|>"],
@@ -181,11 +181,11 @@ PROMPTS = {  # options, what is said, what the windows are told
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "script", "told"), PROMPTS.values(), ids=PROMPTS)
-def test_prompts_of_windows(options, script, told):
+@pytest.mark.parametrize(("options", "script", "expected"), PROMPTS.values(), ids=PROMPTS)
+def test_prompts_of_windows(options, script, expected):
     model = Scripted([*script, *[SILENT] * 3])
     run(model, 9000, **options)
-    assert model.prompts[:3] == told
+    assert model.prompts[:3] == expected
 
 
 @pytest.mark.parametrize(
@@ -194,18 +194,16 @@ def test_prompts_of_windows(options, script, told):
 @pytest.mark.parametrize("carried", [False, True])
 def test_text_sampled_above_the_reset_temperature_clears_the_prompt(temperature, kept, carried):
     temperatures = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8)
-    tries = temperatures.index(temperature) + 1
-    wild = [output(0.0, " three", 29.0, **REPETITIVE)] * (tries - 1) + [
-        THREE
-    ]  # nothing will do before this temperature
-    model = Scripted([ONE, *wild, THREE, SILENT])
+    attempts = temperatures.index(temperature) + 1
+    repetitive = [output(0.0, " three", 29.0, **REPETITIVE)] * (attempts - 1) + [THREE]  # fails below this temperature
+    model = Scripted([ONE, *repetitive, THREE, SILENT])
     initial = {"initial_prompt": "Say.", "carry_initial_prompt": True} if carried else {"initial_prompt": "Say."}
     run(model, 12000, temperature=temperatures, **initial)
     assert model.prompts[0] == " Say."
-    assert model.prompts[1 : tries + 1] == [" Say." + ONE_PROMPT] * tries  # each attempt is told the same
+    assert model.prompts[1 : attempts + 1] == [" Say." + ONE_PROMPT] * attempts  # each attempt has the same prompt
     forgotten = " Say." if carried else ""
     before = " Say." + ONE_PROMPT + THREE_PROMPT if kept else forgotten
-    assert model.prompts[tries + 1 :] == [before, before + THREE_PROMPT]
+    assert model.prompts[attempts + 1 :] == [before, before + THREE_PROMPT]
 
 
 def test_silence_at_a_high_temperature_keeps_the_prompt():
@@ -223,10 +221,10 @@ def test_a_carried_prompt_leaves_the_rest_to_the_last_text(count):
     run(model, 9000, initial_prompt=prompt_of(count), carry_initial_prompt=True)
     history = speech.tokens(t)
     carried = t.encode(" " + prompt_of(count))
-    room = 223 - count
+    limit = 223 - count
     assert list(model.calls[0].prompt) == carried
-    assert list(model.calls[1].prompt) == carried + history[len(history) - room :]
-    assert list(model.calls[2].prompt) == carried + (history + history)[2 * len(history) - room :]
+    assert list(model.calls[1].prompt) == carried + history[len(history) - limit :]
+    assert list(model.calls[2].prompt) == carried + (history + history)[2 * len(history) - limit :]
     assert len(model.calls[2].prompt) == 223
 
 
@@ -245,16 +243,18 @@ def test_only_the_end_of_a_long_initial_prompt_is_used_with_a_warning(count):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run(model, 6000, initial_prompt=text)
-    told = [str(warning.message) for warning in caught]
-    assert told == (["initial_prompt: only the last 223 of its 300 tokens are used"] if count == 300 else [])
+    expected = [str(warning.message) for warning in caught]
+    assert expected == (["initial_prompt: only the last 223 of its 300 tokens are used"] if count == 300 else [])
     history = t.encode(" " + text)[-223:] + THREE.tokens(t)
     assert [list(options.prompt) for options in model.calls] == [history[:223], history[-223:]]
 
 
-@pytest.mark.parametrize(("condition", "initial", "room"), [(True, None, 223), (False, None, 447), (False, "a a", 442)])
-def test_a_prefix_must_fit_behind_the_longest_prompt(condition, initial, room):
+@pytest.mark.parametrize(
+    ("condition", "initial", "limit"), [(True, None, 223), (False, None, 447), (False, "a a", 442)]
+)
+def test_a_prefix_must_fit_behind_the_longest_prompt(condition, initial, limit):
     model = Scripted([output()])
     options = {"condition_on_previous_text": condition, "initial_prompt": initial}
-    run(model, 10, prefix=[5] * room, **options)
-    with pytest.raises(OptionError, match=f"prefix: expected at most {room} tokens"):
-        model.stream("/no/such/file", prefix=[5] * (room + 1), **options)
+    run(model, 10, prefix=[5] * limit, **options)
+    with pytest.raises(OptionError, match=f"prefix: expected at most {limit} tokens"):
+        model.stream("/no/such/file", prefix=[5] * (limit + 1), **options)

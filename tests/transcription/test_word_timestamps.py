@@ -1,4 +1,4 @@
-"""Words in segments: each rule that shortens a word, and each that finds one that nobody said."""
+"""Word timestamps: the rules that shorten words, and those that find hallucinations."""
 
 from copy import deepcopy
 
@@ -37,7 +37,7 @@ def timing(word, start, end, tokens=(1,)):
     return WordTiming(word, tokens, start, end, 0.9)
 
 
-def said(word, start, end, probability=0.9):
+def word_of(word, start, end, probability=0.9):
     return {"word": word, "start": start, "end": end, "probability": probability}
 
 
@@ -137,7 +137,7 @@ def test_words_are_assigned_by_their_tokens():
     ids=str,
 )
 def test_words_after_a_pause_are_shortened(words, last_speech_end, expected):
-    before = [said("a", *word) for word in words]
+    before = [word_of("a", *word) for word in words]
     kept = deepcopy(before)
     shortened = shorten_after_pause(before, last_speech_end, 0.5)
     assert times(shortened) == [pytest.approx(word) for word in expected]
@@ -146,11 +146,11 @@ def test_words_after_a_pause_are_shortened(words, last_speech_end, expected):
 
 def test_at_the_start_the_boundary_is_half_of_the_second_words_end():
     # max(end / 2, end - longest): half of 1.8 is later than 1.8 - 1.4. And no word starts before 0.
-    shortened = shorten_after_pause([said("a", 0.0, 0.2), said("b", 0.2, 1.8), said("c", 1.8, 9.0)], -9.0, 0.7)
+    shortened = shorten_after_pause([word_of("a", 0.0, 0.2), word_of("b", 0.2, 1.8), word_of("c", 1.8, 9.0)], -9.0, 0.7)
     assert times(shortened) == [(0.0, 0.2), (0.2, 1.8), (1.8, 9.0)]  # together not long enough
-    shortened = shorten_after_pause([said("a", 0.0, 1.0), said("b", 1.0, 1.9)], -9.0, 0.4)
+    shortened = shorten_after_pause([word_of("a", 0.0, 1.0), word_of("b", 1.0, 1.9)], -9.0, 0.4)
     assert times(shortened) == [pytest.approx((0.3, 1.1)), pytest.approx((1.1, 1.9))]
-    shortened = shorten_after_pause([said("a", -0.3, 0.0), said("b", 0.0, 1.5)], -9.0, 0.4)
+    shortened = shorten_after_pause([word_of("a", -0.3, 0.0), word_of("b", 0.0, 1.5)], -9.0, 0.4)
     assert times(shortened) == [pytest.approx((0.0, 0.75)), pytest.approx((0.75, 1.5))]
 
 
@@ -178,7 +178,7 @@ def test_at_the_start_the_boundary_is_half_of_the_second_words_end():
 )
 def test_segment_and_words_get_equal_times(given_times, words, segment_times, word_times):
     before = segment(*given_times)
-    spoken = [said("a", *word) for word in words]
+    spoken = [word_of("a", *word) for word in words]
     kept = deepcopy((before, spoken))
     fitted = reconcile_times(before, spoken, 0.5)
     assert (fitted["start"], fitted["end"]) == segment_times
@@ -187,7 +187,7 @@ def test_segment_and_words_get_equal_times(given_times, words, segment_times, wo
 
 
 def test_no_word_starts_before_the_audio():
-    fitted = reconcile_times(segment(0.3, 5.0), [said("a", -0.4, 0.4), said("b", 0.4, 5.0)], 0.7)
+    fitted = reconcile_times(segment(0.3, 5.0), [word_of("a", -0.4, 0.4), word_of("b", 0.4, 5.0)], 0.7)
     assert fitted["words"][0]["start"] == 0.0
 
 
@@ -306,8 +306,8 @@ def test_real_words_of_a_real_window(tiny_en, speech):
         ([], None),
         ([segment(0.0, 2.0)], 2.0),
         ([segment(0.0, 2.0, []), segment(2.0, 3.0, [])], 3.0),
-        ([segment(0.0, 2.0, [said("a", 0.0, 1.5), said("b", 1.5, 1.8)])], 1.8),
-        ([segment(0.0, 2.0, [said("a", 0.0, 1.5)]), segment(2.0, 3.0, [])], 1.5),
+        ([segment(0.0, 2.0, [word_of("a", 0.0, 1.5), word_of("b", 1.5, 1.8)])], 1.8),
+        ([segment(0.0, 2.0, [word_of("a", 0.0, 1.5)]), segment(2.0, 3.0, [])], 1.5),
     ],
     ids=["nothing", "no words", "no words in any", "words", "words further up"],
 )
@@ -334,7 +334,7 @@ def test_the_end_of_the_last_word(segments, end):
     ],
 )
 def test_word_anomaly_score(duration, probability, anomaly):
-    assert word_anomaly_score(said(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
+    assert word_anomaly_score(word_of(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
 
 
 GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: anomaly 0, 1, 0.495
@@ -359,23 +359,23 @@ GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: an
     ids=str,
 )
 def test_is_segment_anomaly(words, anomalous):
-    assert is_segment_anomaly(segment(0, 9, [said(" a", 0.0, *word) for word in words])) == anomalous
+    assert is_segment_anomaly(segment(0, 9, [word_of(" a", 0.0, *word) for word in words])) == anomalous
 
 
 def test_marks_are_not_judged():
-    odd_marks = [said(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
-    assert not is_segment_anomaly(segment(0, 9, [*odd_marks, said(" a", 0.0, 0.5)]))
-    assert is_segment_anomaly(segment(0, 9, [said(" a.", 0.0, 0.0, 0.0), said(".", 0.0, 0.5)]))
-    assert is_segment_anomaly(segment(0, 9, [said(".", 0.0, 0.5)]))  # nothing but marks
+    odd_marks = [word_of(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
+    assert not is_segment_anomaly(segment(0, 9, [*odd_marks, word_of(" a", 0.0, 0.5)]))
+    assert is_segment_anomaly(segment(0, 9, [word_of(" a.", 0.0, 0.0, 0.0), word_of(".", 0.0, 0.5)]))
+    assert is_segment_anomaly(segment(0, 9, [word_of(".", 0.0, 0.5)]))  # only marks
     assert not is_segment_anomaly(segment(0, 9))  # nothing known
 
 
 def fine(start, end):
-    return segment(start, end, [said(" a", start, start + 0.5), said(" b", end - 0.5, end)])
+    return segment(start, end, [word_of(" a", start, start + 0.5), word_of(" b", end - 0.5, end)])
 
 
 def odd(start, end):
-    return segment(start, end, [said(" a", start, end, 0.01)])
+    return segment(start, end, [word_of(" a", start, end, 0.01)])
 
 
 def wordless(start, end):
@@ -402,18 +402,43 @@ def test_skip_leading_silence(segments, restart):
     ("segments", "kept", "restart", "options"),
     [
         ([fine(10.0, 12.0)], 1, None, {}),
-        # silence on both sides: heard again from where the segment starts
+        # silence on both sides: transcribe again from the start of the segment
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
-        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # up to the end of the sound it is silence
+        (
+            [fine(10.0, 12.0), odd(20.0, 21.0)],
+            1,
+            2000,
+            {},
+        ),  # silence up to the end of the audio
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 2, None, {"size": 1200}),  # which is at 22.0
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"size": 1301}),
         # speech too close before it, or after it
         ([fine(10.0, 18.0), odd(20.0, 21.0), fine(25.0, 27.0)], 3, None, {}),
         ([fine(10.0, 17.99), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(23.0, 27.0)], 3, None, {}),
-        ([fine(10.0, 12.0), odd(20.0, 21.0), wordless(21.0, 23.0), fine(23.5, 27.0)], 1, 2000, {}),
+        (
+            [
+                fine(10.0, 12.0),
+                odd(20.0, 21.0),
+                wordless(21.0, 23.0),
+                fine(23.5, 27.0),
+            ],
+            1,
+            2000,
+            {},
+        ),
         # another odd one after it is as good as silence; the first of them all is cut
-        ([fine(10.0, 12.0), odd(20.0, 21.0), odd(21.0, 22.0), fine(22.0, 27.0)], 1, 2000, {}),
+        (
+            [
+                fine(10.0, 12.0),
+                odd(20.0, 21.0),
+                odd(21.0, 22.0),
+                fine(22.0, 27.0),
+            ],
+            1,
+            2000,
+            {},
+        ),
         # close to the start of the window: within 2.0, no silence is needed before it
         ([odd(11.9, 13.0), fine(17.0, 19.0)], 0, 1190, {}),
         ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),  # but a second further on at least
@@ -427,11 +452,21 @@ def test_skip_leading_silence(segments, restart):
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"content": 2300, "size": 1301}),
         # silence lasts up to the next word, wherever its segment starts
-        ([fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}], 1, 2000, {}),
+        (
+            [fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}],
+            1,
+            2000,
+            {},
+        ),
         # the end of speech before the window counts
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 2, None, {"last_speech_end": 10.0}),
-        ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
+        (
+            [wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)],
+            1,
+            1200,
+            {"last_speech_end": 9.9},
+        ),
     ],
 )
 def test_skip_hallucinations(segments, kept, restart, options):
@@ -443,7 +478,7 @@ def test_skip_hallucinations(segments, kept, restart, options):
 
 
 def test_the_start_of_the_audio_counts_as_silence():
-    # segment["start"] < threshold: seconds of the sound, not of the window
+    # segment["start"] < threshold: seconds of the audio, not of the window
     segments = [fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)]
     for threshold, kept in ((4.1, 1), (3.9, 3)):
         remaining, _ = skip_hallucinations(
