@@ -26,8 +26,8 @@ def embed(tokens: Array, weights: Weights, dtype: Any, past: int = 0) -> Array:
 def decoder_block(x: Array, kv: KV, cross_kv: KV, weights: Weights, heads: int) -> tuple[Array, KV, Array]:
     """Apply self-attention to the text so far, cross-attention to the audio, then the MLP.
 
-    x (B, S, D), kv (B, H, P, K) of P earlier tokens, cross_kv (B, H, T, K) of the audio -> x (B, S, D), kv
-    (B, H, P + S, K), and the scores of cross-attention (B, H, S, T). ``cross_kv`` may have a batch of 1 for all.
+    x (B, S, D), kv of the earlier tokens, cross_kv of the audio -> x (B, S, D), kv with the S new tokens appended, and
+    the scores of cross-attention (B, H, S, T). ``cross_kv`` may have a batch of 1, which all sequences share.
     """
     normed = layer_norm(x, **weights["attention_norm"])
     length, past = x.shape[1], kv.values.shape[2]

@@ -134,9 +134,9 @@ def keys_and_values(source: Array, weights: Weights, heads: int) -> KV:
 
 
 def causal_mask(length: int, past: int, like: Array) -> Array:
-    """Return the mask that hides later tokens from earlier ones: (S, P + S) for S new tokens after P past ones.
+    """Return the mask that hides later tokens from earlier ones: (S, past + S) for S new tokens.
 
-    It is added to the scores: 0 at the past tokens and up to the token itself, -inf after it.
+    It is added to the scores: 0 for the past tokens and up to the token itself, -inf after it.
     """
     return triu(full_like(like, -math.inf, shape=(length, past + length)), past + 1)
 
