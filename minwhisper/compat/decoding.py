@@ -28,7 +28,7 @@ def decode(model: Any, mel: Any, options: native.DecodingOptions | None = None, 
     """
     given = {} if options is None else {field.name: getattr(options, field.name) for field in fields(options)}
     whisper, window = wrapped_model(model), as_array(mel)
-    ignored = ("fp16", "verbose") if whisper.is_multilingual else ("fp16", "verbose", "language", "task")
+    ignored = {"fp16", "verbose", *(() if whisper.is_multilingual else ("language", "task"))}
     found = whisper.decode(window, **{name: v for name, v in {**given, **changes}.items() if name not in ignored})
     return [_with_tensor(one) for one in found] if window.ndim == 3 else _with_tensor(found)
 
