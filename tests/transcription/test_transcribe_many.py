@@ -192,7 +192,7 @@ def test_unreadable_files_are_named_and_the_others_transcribed(tiny_en, alone, t
 
 
 def test_the_message_of_a_single_error(tiny_en, tmp_path):
-    with pytest.raises(SomeFailedError, match=r"^1 of 1 sounds .*number 1: .*missing\.wav.*no such file") as caught:
+    with pytest.raises(SomeFailedError, match=r"^1 of 1 audio files.*number 1: .*missing\.wav.*no such file") as caught:
         tiny_en.transcribe_many([tmp_path / "missing.wav"])
     assert "more)" not in str(caught.value)
     assert caught.value.transcripts == [None]
