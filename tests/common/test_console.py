@@ -14,7 +14,7 @@ from screen import Screen, use_screen
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that only the test advances."""
+    """Replace the clock by one that only the test advances."""
     now = [50.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now

@@ -1,4 +1,4 @@
-"""Transcripts as files: each format on hand-made words, rules for all subtitles, what a crash leaves, and parity."""
+"""Writers: each format, properties of all subtitles, atomic files, and parity with openai-whisper."""
 
 import csv
 import errno
@@ -50,7 +50,7 @@ def segment(text: str, start: float, end: float, words: list[Word] | None = None
 
 
 def spoken(*words: Word) -> Segment:
-    """A segment of these words."""
+    """Return a segment of these words."""
     return segment("".join(each["word"] for each in words), words[0]["start"], words[-1]["end"], list(words))
 
 
@@ -60,7 +60,7 @@ def transcript(*segments: Segment) -> Transcript:
 
 FOX = spoken(word(" The", 0.5, 0.7), word(" quick", 0.7, 1.0), word(" brown", 1.2, 1.5), word(" fox", 1.5, 2.0))
 JUMPS = spoken(word(" jumps", 2.5, 3.0), word(" over.", 3.0, 3.5))
-LATER = spoken(word(" Later,", 6.5, 7.0), word(" more.", 7.0, 7.5))  # 3.5 s after the start of the word before
+LATER = spoken(word(" Later,", 6.5, 7.0), word(" more.", 7.0, 7.5))  # 3.5 s after the start of the previous word
 TALK = transcript(FOX, JUMPS, LATER)
 PLAIN = transcript(segment(" Good mörning.", 0.0, 1.25), segment(" Bye.", 3661.5, 3662.0))
 NOTHING = transcript()
@@ -90,14 +90,14 @@ def shown(talk: Transcript, **options) -> list[str]:
         (4_444_444.125, "1234:34:04.125", "1234:34:04.125"),
     ],
 )
-def test_clock(seconds, short, long):
+def test_timestamps(seconds, short, long):
     assert format_timestamp(seconds) == short
     assert format_timestamp(seconds, always_include_hours=True) == long
     assert format_timestamp(seconds, True, ",") == long.replace(".", ",")
 
 
 @given(st.floats(0, 1e6), st.booleans(), st.sampled_from(".,"))
-def test_a_clock_can_be_read_back(seconds, hours, mark):
+def test_a_timestamp_can_be_parsed_back(seconds, hours, mark):
     read = re.fullmatch(
         rf"(?:(\d\d+):)?([0-5]\d):([0-5]\d){re.escape(mark)}(\d\d\d)", format_timestamp(seconds, hours, mark)
     )
@@ -108,7 +108,7 @@ def test_a_clock_can_be_read_back(seconds, hours, mark):
 
 
 @pytest.mark.parametrize("seconds", [-0.001, -5, float("nan"), float("inf"), -float("inf")])
-def test_a_clock_refuses_what_is_no_time(seconds):
+def test_an_invalid_time_is_refused(seconds):
     with pytest.raises(OptionError, match=r"expected seconds, 0 or more, got (-|nan|inf)"):
         format_timestamp(seconds)
 
@@ -149,7 +149,7 @@ def test_json_is_the_transcript_in_ascii():
     assert render(PLAIN, "json").startswith(r'{"text": " Good m\u00f6rning. Bye.", "segments": [{"id": 0, "seek": 0,')
 
 
-def test_words_make_the_subtitles_where_there_are_words():
+def test_subtitles_consist_of_words_if_there_are_any():
     assert render(TALK, "vtt", SubtitleOptions(max_words_per_line=3)).startswith(
         "WEBVTT\n\n00:00.500 --> 00:01.500\nThe quick brown\n\n00:01.500 --> 00:02.000\nfox\n\n"
     )
@@ -159,7 +159,7 @@ def test_words_make_the_subtitles_where_there_are_words():
     ("format", "expected"),
     [("txt", ""), ("vtt", "WEBVTT\n\n"), ("srt", ""), ("tsv", "start\tend\ttext\n")],
 )
-def test_a_transcript_of_nothing_is_a_valid_file(format, expected):
+def test_an_empty_transcript_gives_a_valid_file(format, expected):
     for options in (SubtitleOptions(), SubtitleOptions(10, 2, True, 3)):
         assert render(NOTHING, format, options) == expected
 
@@ -175,7 +175,7 @@ LINE_BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "
 
 @pytest.mark.parametrize("line_break", LINE_BREAKS, ids=ascii)
 def test_a_line_break_in_a_text_does_not_break_the_file(line_break):
-    assert len(f"a{line_break}b".splitlines()) == 2  # all there are for Python
+    assert len(f"a{line_break}b".splitlines()) == 2  # all that Python splits at
     text = f"{line_break}a{line_break}{line_break}b{line_break}"
     for talk in (
         transcript(segment(text, 0.0, 1.0), segment("c", 1.0, 2.0)),
@@ -207,7 +207,7 @@ def test_there_is_no_arrow_in_a_subtitle(format, highlight, dashes, apart):
         for line in render(talk, format, SubtitleOptions(highlight_words=highlight)).splitlines():
             assert ("-->" in line) == ("00:0" in line)
         assert "\n->\n" in render(talk, format)
-        assert f"{dashes}>" in render(talk, "txt")  # it does no harm there
+        assert f"{dashes}>" in render(talk, "txt")  # harmless there
 
 
 # ------------------------------------------------------------------------------------------ subtitles
@@ -224,7 +224,7 @@ def test_there_is_no_arrow_in_a_subtitle(format, highlight, dashes, apart):
         ({"max_words_per_line": 3}, ["The quick brown", "fox", "jumps over.", "Later, more."]),
         ({"max_words_per_line": 4}, ["The quick brown fox", "jumps over.", "Later, more."]),
         ({"max_words_per_line": 3, "max_line_width": 9}, ["The quick\nbrown", "fox", "jumps\nover.", "Later,\nmore."]),
-        # Both: over the ends of segments, up to a long pause.
+        # Both options: across segments, up to a long pause.
         ({"max_line_width": 100, "max_line_count": 9}, ["The quick brown fox jumps over.", "Later, more."]),
         ({"max_line_width": 9, "max_line_count": 1}, ["The quick", "brown fox", "jumps", "over.", "Later,", "more."]),
         ({"max_line_width": 9, "max_line_count": 2}, ["The quick\nbrown fox", "jumps\nover.", "Later,\nmore."]),
@@ -236,7 +236,7 @@ def test_there_is_no_arrow_in_a_subtitle(format, highlight, dashes, apart):
         ),
     ],
 )
-def test_words_flow_into_subtitles(options, expected):
+def test_words_are_grouped_into_subtitles(options, expected):
     assert shown(TALK, **options) == expected
 
 
@@ -253,7 +253,7 @@ def test_a_pause_is_long_above_three_seconds_from_start_to_start():
     assert shown(silent_start, max_line_width=9, max_line_count=2) == ["a b"]
 
 
-def test_nothing_asked_is_no_narrower_than_theirs():
+def test_without_options_the_limits_are_those_of_openai_whisper():
     # openai-whisper breaks a line of more than 1,000 characters, and a subtitle of more than 1,000 words.
     long = transcript(spoken(*(word(" abc", i / 100, i / 100) for i in range(300))))
     assert [list(map(len, text.split("\n"))) for text in shown(long)] == [[999, 199]]
@@ -270,7 +270,7 @@ def test_words_without_spaces_between_them():
 @pytest.mark.parametrize(
     "options", [{}, {"max_line_width": 3, "max_line_count": 1}, {"highlight_words": True}, {"max_words_per_line": 1}]
 )
-def test_without_words_segments_are_the_subtitles(options):
+def test_without_words_each_segment_is_a_subtitle(options):
     assert shown(PLAIN, **options) == ["Good mörning.", "Bye."]
 
 
@@ -334,7 +334,7 @@ def test_highlighting_is_on_or_off(value):
         SubtitleOptions(highlight_words=value)
 
 
-# ------------------------------------------------------------------------------------------ rules for all subtitles
+# ------------------------------------------------------------------------------------------ properties of all subtitles
 
 limits = st.none() | st.integers(1, 4)
 all_options = st.builds(
@@ -348,7 +348,7 @@ all_options = st.builds(
 
 @st.composite
 def talks(draw, texts) -> Transcript:
-    """Up to four segments of up to six words each, none of which overlap. A text may name its word's number, {i}."""
+    """Draw up to four segments of up to six words each, none overlapping. {i} in a text is the word's number."""
     now = draw(st.sampled_from([0.0, 0.0, 3590.0, 360_000.0]))
     numbers = itertools.count()
     segments = []
@@ -388,7 +388,7 @@ def test_subtitles_show_each_word_once_and_keep_to_the_limits():
             for line in lines:
                 assert line.lstrip() == line != ""
                 assert len(line) <= (width or 1000) or len(numbers(line)) == 1
-            for line, after in itertools.pairwise(lines):  # a line ends because there is no room
+            for line, after in itertools.pairwise(lines):  # a line ends because the next word does not fit
                 assert len(line) + len(words[numbers(after)[0]]["word"]) > (width or 1000)
                 seen.add("line break")
             seen.update(["too long a word"] if width and len(lines[0]) > width else [])
@@ -400,7 +400,7 @@ def test_subtitles_show_each_word_once_and_keep_to_the_limits():
                 assert homes[here[0]] == homes[here[-1]]
                 assert len(here) <= (per_subtitle or 1000)
                 seen.update(["full"] if len(here) == per_subtitle else [])
-        for one, after in itertools.pairwise(plain):  # a subtitle ends because one of its limits is reached
+        for one, after in itertools.pairwise(plain):  # a subtitle ends because it reaches one of its limits
             last, first = numbers(one.text)[-1], numbers(after.text)[0]
             full = one.text.count("\n") + 1 == count
             if width and count:
@@ -429,7 +429,7 @@ def test_subtitles_show_each_word_once_and_keep_to_the_limits():
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder, read without what some tests replace."""
+    """Return the contents of every file in a folder, read without functions that some tests replace."""
     found = {}
     for name in os.listdir(folder):
         with open(folder / name, "rb") as file:
@@ -457,24 +457,24 @@ def test_an_old_file_is_replaced(tmp_path):
     assert contents(tmp_path) == {"talk.txt": "Good mörning.\nBye.\n".encode()}
 
 
-def test_a_line_ends_in_a_line_feed_wherever_this_runs(tmp_path, monkeypatch):
+def test_lines_end_in_a_line_feed_on_every_platform(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "linesep", "\r\n")
     write_transcript(PLAIN, tmp_path, "talk")
     assert all(b"\r" not in data for data in contents(tmp_path).values())
 
 
-def test_a_name_of_the_longest_kind_can_be_written(tmp_path):
+def test_the_longest_possible_name_can_be_written(tmp_path):
     write_transcript(PLAIN, tmp_path, "n" * 250, "json")  # 255 bytes with the dot and the format
     assert list(contents(tmp_path)) == ["n" * 250 + ".json"]
 
 
-def test_half_a_character_does_not_cost_the_transcript(tmp_path):
+def test_half_a_surrogate_pair_is_replaced(tmp_path):
     write_transcript(transcript(segment("a \ud83d b", 0, 1)), tmp_path, "talk", "txt")
     assert contents(tmp_path) == {"talk.txt": b"a ? b\n"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
-def test_the_permissions_are_those_of_any_file(tmp_path):
+def test_files_have_the_usual_permissions(tmp_path):
     old = os.umask(0o027)
     try:
         new, private = (write_transcript(PLAIN, tmp_path, name, "txt")[0] for name in ("new", "private"))
@@ -483,11 +483,11 @@ def test_the_permissions_are_those_of_any_file(tmp_path):
     finally:
         os.umask(old)
     assert new.stat().st_mode & 0o777 == 0o640
-    assert private.stat().st_mode & 0o777 == 0o600  # as if it had been opened and written to
+    assert private.stat().st_mode & 0o777 == 0o600  # kept, as if the file had been overwritten
 
 
 class FullDisk(io.FileIO):
-    """A file that takes half of what is written to it."""
+    """A file that accepts half of what is written to it, and then raises an error."""
 
     def write(self, data):
         super().write(data[: len(data) // 2])
@@ -502,7 +502,7 @@ def refuse(error):
 
 
 class Mistake(Exception):
-    """Something that nobody foresaw."""
+    """An unexpected error."""
 
 
 INTERRUPTIONS = {
@@ -517,7 +517,7 @@ INTERRUPTIONS = {
 
 @pytest.mark.parametrize("old", [{}, {"talk.srt": b"old"}], ids=["new", "old"])
 @pytest.mark.parametrize("how", INTERRUPTIONS)
-def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path, monkeypatch):
+def test_an_interruption_leaves_only_the_old_file(how, old, tmp_path, monkeypatch):
     for name, data in old.items():
         (tmp_path / name).write_bytes(data)
     owner, name, instead = INTERRUPTIONS[how]
@@ -532,16 +532,16 @@ def test_what_is_interrupted_leaves_the_old_file_and_no_other(how, old, tmp_path
         with pytest.raises((OptionError, KeyboardInterrupt, Mistake)) as raised:
             write_transcript(PLAIN, tmp_path, "talk", "srt")
     assert during
-    assert all(old.items() <= there.items() for there in during)  # up to the end it was never away
+    assert all(old.items() <= there.items() for there in during)  # the old file was there all the time
     if how != "disk full":
-        assert len(during[0]) == len(old) + 1  # and there was something to tidy up
+        assert len(during[0]) == len(old) + 1  # and there was a temporary file to remove
     assert contents(tmp_path) == old
     if raised.type is OptionError:
         assert re.match(
             r"output_dir '.*': cannot write 'talk\.srt': (No space|Permission denied).*; free some space there, ",
             str(raised.value),
         )
-    write_transcript(PLAIN, tmp_path, "talk", "srt")  # nothing of it stands in the way of a second try
+    write_transcript(PLAIN, tmp_path, "talk", "srt")  # a second attempt succeeds
     assert contents(tmp_path) == {"talk.srt": render(PLAIN, "srt").encode()}
 
 
@@ -552,7 +552,7 @@ def test_a_folder_where_the_file_should_be_is_named(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["talk.srt"]
 
 
-def test_one_file_that_cannot_be_written_does_not_cost_the_others(tmp_path):
+def test_if_one_file_cannot_be_written_the_others_are(tmp_path):
     (tmp_path / "talk.srt").mkdir()
     with pytest.raises(OptionError, match=r"cannot write 'talk\.srt': .*[Ii]s a directory"):
         write_transcript(PLAIN, tmp_path, "talk")
@@ -561,7 +561,7 @@ def test_one_file_that_cannot_be_written_does_not_cost_the_others(tmp_path):
     )
 
 
-def test_names_that_cannot_be_written_are_found_beforehand(tmp_path):
+def test_names_that_cannot_be_written_are_found_in_advance(tmp_path):
     (tmp_path / "talk.srt").mkdir()
     (tmp_path / "talk.txt").write_text("old")
     check_file_names(tmp_path, "talk", "txt")
@@ -576,17 +576,17 @@ def test_names_that_cannot_be_written_are_found_beforehand(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no users")
-def test_a_file_of_another_user_in_a_shared_folder_is_found_beforehand(tmp_path, monkeypatch):
+def test_another_users_file_in_a_shared_folder_is_found_in_advance(tmp_path, monkeypatch):
     (tmp_path / "talk.txt").write_text("theirs")
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 12345)
-    check_file_names(tmp_path, "talk", "txt")  # the folder's permissions are checked by a trial
+    check_file_names(tmp_path, "talk", "txt")  # check_writable checks the folder's permissions
     tmp_path.chmod(0o1777)  # as /tmp
     with pytest.raises(OptionError, match=r"cannot write 'talk\.txt': the file belongs to another user; "):
         check_file_names(tmp_path, "talk", "txt")
     check_file_names(tmp_path, "walk", "txt")
 
 
-def test_what_cannot_be_rendered_leaves_no_part_of_a_set(tmp_path):
+def test_if_one_format_cannot_be_rendered_none_is_written(tmp_path):
     with pytest.raises(OptionError):
         write_transcript(transcript(segment("a", -1.0, 1.0)), tmp_path, "talk")
     assert contents(tmp_path) == {}
@@ -610,17 +610,10 @@ def test_a_file_in_the_way_is_named_and_kept(use, blocked, tmp_path):
     assert contents(tmp_path) == {"file": b"mine"}
 
 
-def test_a_folder_in_the_way_of_a_file_is_refused(tmp_path):
-    (tmp_path / "talk.vtt").mkdir()
-    with pytest.raises(OptionError, match=r"^output_dir .*[Ii]s a directory"):
-        write_transcript(PLAIN, tmp_path, "talk", "vtt")
-    assert [path.name for path in tmp_path.iterdir()] == ["talk.vtt"]
-
-
 @pytest.mark.parametrize("method", ["mkdir", "open"])
 @pytest.mark.parametrize("use", [check_writable, lambda folder: write_transcript(PLAIN, folder, "talk")])
 def test_a_read_only_place_is_refused(use, method, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:  # root, as which tests may run, writes everywhere
+    with monkeypatch.context() as patch:  # tests may run as root, who can write everywhere
         patch.setattr(Path, method, refuse(OSError(errno.EROFS, "Read-only file system")))
         with pytest.raises(OptionError, match=r"^output_dir .*Read-only file system"):
             use(tmp_path)
@@ -634,11 +627,11 @@ def test_a_writable_folder_is_made_and_left_empty(existing, tmp_path, monkeypatc
     path_open = Path.open
     monkeypatch.setattr(Path, "open", lambda path, mode: proofs.append(path) or path_open(path, mode))
     check_writable(folder)
-    assert [(path.parent, path.name[0]) for path in proofs] == [(folder, ".")]  # hidden, should it ever stay
+    assert [(path.parent, path.name[0]) for path in proofs] == [(folder, ".")]  # a hidden file
     assert contents(folder) == {}
 
 
-def test_a_full_disk_is_found_out_beforehand(tmp_path, monkeypatch):
+def test_a_full_disk_is_found_in_advance(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda path, mode, *args: FullDisk(path, mode.replace("b", "")))
         with pytest.raises(OptionError, match="No space left"):
@@ -647,13 +640,13 @@ def test_a_full_disk_is_found_out_beforehand(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", ".", "a/b", "/a", "../a", "a/"])
-def test_a_name_does_not_lead_elsewhere(name, tmp_path):
+def test_a_name_with_a_folder_is_refused(name, tmp_path):
     with pytest.raises(OptionError, match=rf"^name: .* got {re.escape(repr(name))}"):
         write_transcript(PLAIN, tmp_path / "folder", name)
     assert contents(tmp_path) == {}
 
 
-def test_an_unknown_format_makes_no_folder(tmp_path):
+def test_an_unknown_format_creates_no_folder(tmp_path):
     with pytest.raises(OptionError, match="output_format: expected one of txt, vtt, srt, tsv, json, all, got 'doc'"):
         write_transcript(PLAIN, tmp_path / "folder", "talk", "doc")
     assert contents(tmp_path) == {}
@@ -664,7 +657,7 @@ def test_an_unknown_format_makes_no_folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def theirs():
-    """What openai-whisper writes, as a function of the arguments of render."""
+    """Return openai-whisper's writers as a function with the arguments of ``render``."""
     utils = pytest.importorskip("whisper.utils")
 
     def rendered(talk: Transcript, format: str, options: SubtitleOptions) -> str:
@@ -676,7 +669,7 @@ def theirs():
 
 
 def with_escapes(theirs, talk: Transcript, format: str, options: SubtitleOptions) -> str:
-    """What openai-whisper would write if it escaped a text's ``&`` and ``<`` in WebVTT."""
+    """Return what openai-whisper would write if it escaped ``&`` and ``<`` in WebVTT."""
     if format != "vtt":
         return theirs(talk, format, options)
     masked = json.loads(json.dumps(talk, ensure_ascii=False).translate({ord("&"): "\ue000", ord("<"): "\ue001"}))
@@ -800,14 +793,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_files_stay_valid_whatever_is_in_the_text(what):
+def test_files_are_valid_for_any_text(what):
     talk, chosen, format, expected = BROKEN[what]
     assert expected in render(talk, format, SubtitleOptions(**chosen))
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_is_broken_in_openai_whisper_is_not_copied(what, theirs):
+def test_bugs_of_openai_whisper_are_not_copied(what, theirs):
     talk, chosen, format, expected = BROKEN[what]
     options = SubtitleOptions(**chosen)
     assert expected in render(talk, format, options)
@@ -815,6 +808,6 @@ def test_what_is_broken_in_openai_whisper_is_not_copied(what, theirs):
 
 
 @pytest.mark.parity
-def test_some_segments_without_words_stop_openai_whisper(theirs):
+def test_openai_whisper_fails_for_some_segments_without_words(theirs):
     with pytest.raises(KeyError):
         theirs(transcript(FOX, segment(" lost", 3, 4)), "srt", SubtitleOptions())
