@@ -80,10 +80,8 @@ class HelpFormatter(argparse.HelpFormatter):
 def examples(*lines: tuple[str, str]) -> str:
     """Lay out the examples at the end of a help page: command lines with comments in a second column.
 
-    >>> print(examples(("minwhisper bench", "time every stage")))
-
-    Examples:
-      minwhisper bench  # time every stage
+    >>> examples(("minwhisper bench", "time every stage"))
+    'examples:\\n  minwhisper bench  # time every stage'
     """
     width = max(len(command) for command, _ in lines)
     return "\n".join(["examples:", *(f"  {command:<{width}}  # {comment}" for command, comment in lines)])
