@@ -78,10 +78,10 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def examples(*lines: tuple[str, str]) -> str:
-    """Lay out the examples at the end of a help page: command lines with comments in a second column.
+    r"""Lay out the examples at the end of a help page: command lines with comments in a second column.
 
     >>> examples(("minwhisper bench", "time every stage"))
-    'examples:\\n  minwhisper bench  # time every stage'
+    'examples:\n  minwhisper bench  # time every stage'
     """
     width = max(len(command) for command, _ in lines)
     return "\n".join(["examples:", *(f"  {command:<{width}}  # {comment}" for command, comment in lines)])
