@@ -1,13 +1,13 @@
-"""How minwhisper compares with the peers that are installed: openai-whisper on PyTorch, faster-whisper in int8.
+"""Compare minwhisper with the installed peers: openai-whisper on PyTorch, faster-whisper in int8.
 
     python tests/benchmarks/compare.py [--rounds 5] [--model tiny.en] [ROW …]
 
-Rows: encoder, step, whole, together, timed, beam, memory, start, two, long; all but the last by default. Each contender
-is a process of its own that loads once and then waits, without spinning, for its turn; they take turns, each round all
-of them once, and what is compared are medians. `together` and `timed` are several windows of one sound at a time, which
-only faster-whisper has too: without times, as is its default, and with them. The sound is 2:45 of a book read aloud:
-the twelve LJ Speech clips in tests/data, twice, with pauses between; `encoder`, `step` and `beam` have the JFK clip.
-Needs the extras `offline` and `parity`, and faster-whisper where that is wanted.
+Rows: encoder, step, whole, together, timed, beam, memory, start, two, long (default: all but long). Each contender is a
+process that loads its model once. In each round they take turns, and the medians are compared; a waiting process sleeps.
+`together` and `timed` decode several windows of one recording at a time, which only faster-whisper supports as well:
+without timestamps, its default, and with them. The recording is 2:45 long: the twelve LJ Speech clips in tests/data,
+twice, with pauses; `encoder`, `step` and `beam` use the JFK clip.
+Needs the extras `offline` and `parity`, and faster-whisper to compare with it.
 """
 
 import argparse
@@ -30,13 +30,13 @@ import numpy as np
 DATA = Path(__file__).parents[1] / "data"
 ROWS = ("encoder", "step", "whole", "together", "timed", "beam", "memory", "start", "two")
 TOKENS = 100
-PROMPT, WORD = 50257, 400  # any tokens will do for timing
+PROMPT, WORD = 50257, 400  # any tokens, for timing only
 
-# ------------------------------------------------------------------------------------------ what they are given
+# ------------------------------------------------------------------------------------------ inputs
 
 
 def prepare(name: str, folder: Path) -> None:
-    """Put sound and weights into a folder, in the form in which each contender takes them."""
+    """Save audio and weights in a folder, in the formats of the contenders."""
     import minwhisper
     from minwhisper.checkpoints.sources import packaged_model
     from minwhisper.parity.comparison import clip_samples, pytorch_model, window_mel

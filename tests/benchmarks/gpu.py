@@ -1,20 +1,21 @@
-"""Measure minwhisper on a GPU: is it fast, is it right, does it fit. And a T400's times, by arithmetic.
+"""Measure minwhisper's speed, correctness and memory on a GPU, and compute estimates for a T400.
 
     python tests/benchmarks/gpu.py [--device cuda] [--rows ROW …] [--rounds 7] [--minutes 8] [--json FILE]
 
-Rows, or whole sections of them: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole,
-compiled), correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck and suite:
-compute-sanitizer, and the tests for a GPU), t400, which needs no GPU. All by default. They are printed as tables as
-they come; if one fails, the others go on, and the last ones are left out when the minutes are over. Values that miss
-what is wanted are in bold, and listed at the end; then the exit status is 1.
+ROW is a row or a section: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole, compiled),
+correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck: compute-sanitizer; suite: the GPU
+tests) and t400, which needs no GPU. The default is all. Each row is printed as a table when it is ready. If one fails,
+the others continue; when the minutes are over, the remaining ones are skipped. Values outside their limits are printed
+in bold and listed at the end, and the exit status is 1.
 
-Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/support/carried.py), else from packages;
-weights that are nowhere are random. The peer is openai-whisper's model in the same process. Without a network,
+Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/support/carried.py), or from packages;
+if there are none, weights are random. The peer is openai-whisper's model in the same process. For a machine without a
+network,
 
     python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base] [--piece MIB]
 
-makes folders to carry there, of at most 40 MiB each. There, tests/benchmarks/on_gpu.sh puts them together and runs the
-rows in three parts.
+creates folders to copy there, of at most 40 MiB each. On that machine, tests/benchmarks/on_gpu.sh combines them and runs
+the rows in three parts.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def machine(lab: Lab) -> Iterator[Cells]:
 
 @row("machine", "Rates", "copied GB/s|.0f", "read GB/s|.0f", "float32 product TFLOP/s|.2f")
 def rates(lab: Lab) -> Iterator[Cells]:
-    """Measure what the GPU can do."""
+    """Measure the GPU's rates."""
     lab.rates = its = lab.gpu.rates()
     yield its.copied / 1e9, its.read / 1e9, its.operations / 1e12
 
@@ -96,7 +97,7 @@ def t400(_: Lab | None) -> Iterator[Cells]:
     fitting = {name for name, _, fits, _ in found if fits}
     for name, dtype, fits, its in found:
         if name in fitting:
-            times = (its.encoder, its.remember, 1e3 * its.step, its.real_time) if fits else (None,) * 4
+            times = (its.encoder, its.cross_kv, 1e3 * its.step, its.real_time) if fits else (None,) * 4
             yield name, dtype, its.memory / MIB, "yes" if fits else "no", *times
 
 
@@ -118,11 +119,15 @@ def main(
     parser.add_argument("--rows", nargs="+", metavar="ROW", default=list(HEADINGS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--names", nargs="+", default=["tiny.en", "base"], help="models with weights of their own")
-    parser.add_argument("--clips", nargs="+", help="file names of clips; all by default")
+    parser.add_argument(
+        "--names", nargs="+", default=["tiny.en", "base"], help="models whose weights to include or use"
+    )
+    parser.add_argument("--clips", nargs="+", help="file names of clips (default: all)")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--prepare", type=Path, metavar="DIR", help="make folders for a machine without a network")
-    parser.add_argument("--piece", type=float, metavar="MIB", default=40.0, help="the most that such a folder holds")
+    parser.add_argument("--prepare", type=Path, metavar="DIR", help="create folders for a machine without a network")
+    parser.add_argument(
+        "--piece", type=float, metavar="MIB", default=40.0, help="maximum size of such a folder (default: 40)"
+    )
     options = parser.parse_args(arguments)
     if options.prepare:
         for folder in gpu_parcels.prepare(options.prepare, options.names, int(options.piece * MIB), options.clips):

@@ -80,7 +80,7 @@ class Gpu:
 
     @contextmanager
     def pool(self, limit: int = 0) -> Iterator[Pool]:
-        """Count what is allocated meanwhile, of which there may be ``limit`` bytes at most (0: any number)."""
+        """Count allocations, limited to ``limit`` bytes (0: unlimited)."""
         cupy, pool = self.cupy, self.cupy.get_default_memory_pool()
         pool.free_all_blocks()
         before, held = pool.used_bytes(), pool.total_bytes()
@@ -111,7 +111,7 @@ class Gpu:
             pool.free_all_blocks()
 
     def beside_arrays(self) -> int:
-        """Return the bytes that are taken and not in the default pool: the context, and other processes."""
+        """Return the bytes used outside of the default pool: the context, and other processes."""
         pool = self.cupy.get_default_memory_pool()
         pool.free_all_blocks()
         free, total = self.cupy.cuda.runtime.memGetInfo()

@@ -250,7 +250,7 @@ for _ in range(2):
     *("weights", "no kernels on the disk s|.2f", "from the disk s|.2f", "second window s|.3f"),
 )
 def compiled(lab: Lab) -> Iterator[Cells]:
-    """Time it in fresh processes: with an empty folder of compiled kernels, and with the same one, now filled."""
+    """Time fresh processes, with an empty and then with a filled cache of compiled kernels."""
     for dtype in ("float32", "float16"):
         with tempfile.TemporaryDirectory() as folder:
             first, second = (first_window(lab.device, dtype, folder) for _ in range(2))

@@ -11,11 +11,11 @@ from gpu_work import filler, greedy_tokens
 from minwhisper.fast.gpu.memory import CONTEXT, device_memory, measure_card, tile_bytes
 from minwhisper.model.engine import DecoderInput
 
-EXACT = 0.03  # of the peak that was foretold, how far the measured one may be from it
+EXACT = 0.03  # maximum relative difference between measured and predicted peak
 PARTS = [f"{part} MiB|.0f" for part in ("weights", "encoder", "decoder", "peak")]
 TITLE = f"Peaks, CuPy's pool limited to {ROOM / 2**30:.2f} GiB"
-FORETOLD = [part.replace(" MiB", " foretold") for part in PARTS]
-TWO = [title for pair in zip(PARTS, FORETOLD, strict=True) for title in pair]
+PREDICTED = [part.replace(" MiB", " predicted") for part in PARTS]
+TWO = [title for pair in zip(PARTS, PREDICTED, strict=True) for title in pair]
 
 
 @row("memory", "Memory of the device outside CuPy's pool", "when", "MiB|.0f")
@@ -29,15 +29,15 @@ def context(lab: Lab) -> Iterator[Cells]:
 
 @row("memory", TITLE, "model", *TWO, "of it|.3f", "pool holds MiB|.0f")
 def peak(lab: Lab) -> Iterator[Cells]:
-    """Encode a window, feed the longest prompt and fifty tokens: peaks of arrays beside what was foretold."""
+    """Encode a window, feed the longest prompt and fifty tokens: peaks of arrays compared with predictions."""
     lab.forget()
     for size in [*lab.sizes, *(Size(size.name, "float16") for size in lab.sizes), *lab.larger]:
         gc.collect()
         with lab.gpu.pool(ROOM) as pool:
-            predicted, found, held = foretold_peaks(lab, size), [None] * 4, None
+            predicted, found, held = predicted_peaks(lab, size), [None] * 4, None
             try:
                 found, held = peaks(lab, size, pool), pool.held() / MIB
-            except Exception as error:  # CuPy's own type for a full pool, or the package's
+            except Exception as error:  # CuPy's or the package's error for a full pool
                 lab.note(f"{size}: {type(error).__name__}: {error}")
             gc.collect()
         both = [value and value / MIB for pair in zip(found, predicted, strict=True) for value in pair]
@@ -45,8 +45,8 @@ def peak(lab: Lab) -> Iterator[Cells]:
         yield str(size), *both, of_it, held
 
 
-def foretold_peaks(lab: Lab, size: Size) -> list[int]:
-    """Return what is foretold for the card as it is now: weights, what each half takes beside them, the peak."""
+def predicted_peaks(lab: Lab, size: Size) -> list[int]:
+    """Return predictions for the card as it is: weights, encoder and decoder beside them, the peak."""
     config, dtype = lab.configs[size.name], size.dtype
     weights = device_memory(config, dtype).weights
     its = device_memory(config, dtype, tile=tile_bytes(config, dtype, measure_card(lab.device).available - weights))
@@ -54,10 +54,10 @@ def foretold_peaks(lab: Lab, size: Size) -> list[int]:
 
 
 def peaks(lab: Lab, size: Size, pool: Any) -> list[float | None]:
-    """Measure the bytes of weights, those that encoder and decoder take beside them, and the peak of all."""
+    """Measure the bytes of the weights, of encoder and decoder beside them, and the peak of all."""
     model = lab.hollow_model(size)
     weights = pool.used()
-    engine = model.engine  # making it takes all that is foretold, once: not a peak of the work
+    engine = model.engine  # creating it reserves all predicted memory, once
     pool.peak()
     features = model.encode(lab.mel(model))
     encoder = pool.peak() - weights
@@ -77,7 +77,7 @@ WINDOWS = "after the 5th MiB|.1f", "after the last MiB|.1f", "later peaks over t
 
 @row("memory", "Window after window", "model", "windows", *WINDOWS)
 def flat(lab: Lab) -> Iterator[Cells]:
-    """Decode many windows: what is used and the peaks stay as they are after the fifth."""
+    """Decode many windows: used bytes and peaks do not grow after the fifth."""
     with lab.gpu.pool() as pool:
         model = lab.model(lab.names[0], device=lab.device)
         mel, used, highest, held = lab.mel(model), [], [], []

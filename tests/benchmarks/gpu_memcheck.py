@@ -1,4 +1,4 @@
-"""Run every kernel once or twice, on a little model: for compute-sanitizer, under which all takes long.
+"""Run every kernel once or twice on a small model, for compute-sanitizer, which is slow.
 
 compute-sanitizer --tool memcheck python tests/benchmarks/gpu_memcheck.py float32
 """

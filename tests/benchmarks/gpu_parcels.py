@@ -1,4 +1,4 @@
-"""What a machine without a network lacks, as folders to carry there, and put together there.
+"""Create folders to copy to a machine without a network, and combine them there.
 
 A folder holds files of what would be site-packages there, beside the clips and the CPU's tokens, and no more bytes than
 a piece. A file that does not fit is cut: NAME.piece1of2 is in one folder, NAME.piece2of2 in the next.

@@ -24,7 +24,7 @@ Cells = Sequence[Any]
 
 
 class Bound(NamedTuple):
-    """A value with the limits that it should keep; None, which keeps none, where it could not be measured."""
+    """A value and its limits; None if it could not be measured, which is a miss."""
 
     value: float | None
     least: float = -math.inf
@@ -72,7 +72,7 @@ def row(section: str, title: str, *columns: str, foot: str = "") -> Callable[[Ca
 
 
 def shown(column: str, value: Any) -> str:
-    """Format a cell; in bold if it is not as wanted."""
+    """Format a cell; in bold if it is outside its limits."""
     if value is None:
         return ""
     if isinstance(value, bool | np.bool_):
@@ -85,7 +85,7 @@ def shown(column: str, value: Any) -> str:
 
 
 def is_missed(value: Any) -> bool:
-    """Return whether something was wanted and is not so; a value that is missing or not a number is missed too."""
+    """Return whether a value is outside its limits, missing or not a number."""
     if isinstance(value, Bound):
         return value.value is None or not value.least <= value.value <= value.most
     return isinstance(value, bool | np.bool_) and not value
@@ -154,13 +154,13 @@ class Report:
             self.path.write_text(json.dumps(whole, indent=1, default=lambda one: one.item()) + "\n", "utf-8")
 
     def end(self) -> None:
-        """List what was wanted and is not so."""
+        """List the values outside their limits."""
         print("\n## Not as wanted\n\n" + ("\n".join(f"- {one}" for one in self.missed) or "nothing"), flush=True)
         self.save()
 
 
 def run(names: Sequence[str], lab: Any, minutes: float, path: Path | None, clock: Callable[[], float]) -> Report:
-    """Make the tables of these rows in this order, as far as the minutes last."""
+    """Make the tables of these rows in this order, until the minutes are over."""
     report, section = Report(path), ""
     deadline = clock() + 60 * minutes
     for name in names:

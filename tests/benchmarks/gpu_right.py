@@ -1,4 +1,4 @@
-"""Rows of gpu.py about whether what comes out is right."""
+"""Rows of gpu.py about correctness."""
 
 import re
 import warnings
@@ -105,7 +105,7 @@ def tokens(lab: Lab) -> Iterator[Cells]:
 
 
 def first_difference(mine: list[int], expected: list[int]) -> str:
-    """Say where two lists of tokens part."""
+    """Return where two lists of tokens differ first."""
     if mine == expected:
         return ""
     place = next((i for i, pair in enumerate(zip(mine, expected, strict=False)) if pair[0] != pair[1]), -1)

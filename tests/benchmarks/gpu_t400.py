@@ -15,17 +15,17 @@ LENGTH, WINDOW = 100, 30.0  # tokens in the text when a step is counted; seconds
 FORMULA = """\
 operations of a window: 2 · (6 T M D + 3 T D² + L (4 T D² + 2 T² D + 2 T D F)) in the encoder,
 and 4 L' T D² for the sound's keys and values; L blocks of the encoder, L' of the decoder
-bytes of a step: itemsize · (L' (6 D² + 2 D F) + V D + 2 L' (T + 100) D), matrices and what is remembered
+bytes of a step: itemsize · (L' (6 D² + 2 D F) + V D + 2 L' (T + 100) D), matrices, keys and values
 real-time factor: (operations / 1.1e12 + 90 · bytes / 80e9) / 30 s, 3 tokens a second; below 1 is faster than speech\
 """
 
 
 class Estimate(NamedTuple):
-    """What a window takes on a T400 that reaches its rates: the least."""
+    """The minimum for a window on a T400."""
 
     memory: int  # bytes of CuPy's pool at most
     encoder: float  # seconds
-    remember: float  # seconds for the keys and values of the sound
+    cross_kv: float  # seconds for the keys and values of the window
     step: float  # seconds for a token
     real_time: float  # seconds of work for a second of sound
 
@@ -47,10 +47,10 @@ def step_bytes(c: WhisperConfig, dtype: str, length: int = LENGTH, windows: int 
 def estimate(c: WhisperConfig, dtype: str, operations: float = OPERATIONS, bandwidth: float = BANDWIDTH) -> Estimate:
     """Evaluate ``FORMULA``."""
     encoder = encoder_operations(c) / operations
-    remember = 4 * c.decoder_layers * c.max_source_positions * c.d_model**2 / operations
+    cross_kv = 4 * c.decoder_layers * c.max_source_positions * c.d_model**2 / operations
     step = step_bytes(c, dtype) / bandwidth
-    whole = encoder + remember + WINDOW * TOKENS_A_SECOND * step
-    return Estimate(device_memory(c, dtype).peak, encoder, remember, step, whole / WINDOW)
+    whole = encoder + cross_kv + WINDOW * TOKENS_A_SECOND * step
+    return Estimate(device_memory(c, dtype).peak, encoder, cross_kv, step, whole / WINDOW)
 
 
 def t400() -> Iterator[tuple[str, str, bool, Estimate]]:

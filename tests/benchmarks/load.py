@@ -1,11 +1,10 @@
-"""How long a model takes to load, and how much memory: medians over fresh processes.
+"""Measure the time and memory of loading a model: medians over fresh processes.
 
     python tests/benchmarks/load.py [--runs 7] [tiny.en base]
 
-Time counts from after the imports to a model that can be used: weights checked and converted, tokenizer read. It is
-given beside the least that must be done, to read the file and widen it to float32 in one go. Memory is what NumPy and
-Python had at the most, and what the process grew by as the system sees it (mapped pages of the file included), each
-against the size of the weights.
+Time is measured from after the imports to a usable model: weights checked and converted, tokenizer read. It is compared
+with the minimum: reading the file and converting it to float32. Memory is the peak of NumPy and Python, and the growth
+of the process according to the system (including mapped pages of the file), each relative to the size of the weights.
 """
 
 import argparse

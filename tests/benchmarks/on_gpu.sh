@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs what needs an NVIDIA GPU, in parts that each fit into a few minutes, on a machine that may lack a network:
+# Run benchmarks and tests on a machine with an NVIDIA GPU, in parts of a few minutes. It needs no network:
 #
 #     tests/benchmarks/on_gpu.sh A|B|C|join [RESULTS]
 #
-# A: speed against openai-whisper, and that steps are replayed as a CUDA graph. B: exactness, tokens, memory.
-# C: compute-sanitizer on the kernels, and tests/test_on_gpu.py. join: only put together what was carried here.
-# Each part prints its tables as they come and keeps them in RESULTS ($OUT, else ./results) as PART.json and PART.txt;
-# its exit status is 0 if all is as wanted.
+# A: speed compared with openai-whisper, with captured CUDA graphs. B: exactness, tokens, memory.
+# C: compute-sanitizer on the kernels, and tests/test_on_gpu.py. join: only combine the copied folders.
+# Each part prints its tables and saves them in RESULTS (default: $OUT, or ./results) as PART.json and PART.txt. The exit
+# status is 0 if all values are within their limits.
 #
-# Folders that `gpu.py --prepare` made are taken from .gpu/1, .gpu/2 … in the checkout (MINWHISPER_CARRIED names another
-# place), all at once or call by call, and put together in MINWHISPER_MODELS (/tmp/minwhisper_models).
+# The folders created by `gpu.py --prepare` are read from .gpu/1, .gpu/2 … in the checkout (or MINWHISPER_CARRIED), in one
+# call or several, and combined in MINWHISPER_MODELS (default: /tmp/minwhisper_models).
 # Limits in seconds: LIMIT_A (150), LIMIT_B (150), LIMIT_C (120). PYTHON is the interpreter (python3).
 set -uo pipefail
 part=${1:-}
@@ -36,7 +36,7 @@ fi
 [ -n "$rows" ] || exit 0
 
 mkdir -p "$results"
-# The rows end by themselves a little before the limit; what hangs is stopped, and what it has saved stays.
+# Rows end a little before the limit. A row that hangs is stopped; saved results remain.
 minutes=$(awk "BEGIN { print ($limit - 10) / 60 }")
 # shellcheck disable=SC2086  # rows are words
 timeout --kill-after=5 "$limit" "$python" "$root/tests/benchmarks/gpu.py" --rows $rows --minutes "$minutes" \

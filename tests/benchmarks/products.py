@@ -1,4 +1,4 @@
-"""What it costs and what it gains to sum products in blocks: `numerics.matmul` against plain `@`, in turn.
+"""Measure cost and gain of summing products in blocks: `numerics.matmul` against plain `@`, in turn.
 
 Run: python tests/benchmarks/products.py
 

@@ -108,9 +108,9 @@ def test_the_arithmetic_by_hand(scripts):
     assert t400.step_bytes(base, "float16", windows=2) == 2 * (numbers + 2 * 6 * 1600 * 512)
     found = t400.estimate(base, "float32")
     assert found.encoder == pytest.approx(87.36768e9 / 1.1e12)
-    assert found.remember == pytest.approx(4 * 6 * 1500 * 512 * 512 / 1.1e12)
+    assert found.cross_kv == pytest.approx(4 * 6 * 1500 * 512 * 512 / 1.1e12)
     assert found.step == pytest.approx(233.621504e6 / 80e9)
-    assert found.real_time == pytest.approx((found.encoder + found.remember + 90 * found.step) / 30)
+    assert found.real_time == pytest.approx((found.encoder + found.cross_kv + 90 * found.step) / 30)
 
 
 def test_what_fits_is_what_the_readme_says_fits(scripts):
@@ -167,7 +167,7 @@ def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, t
         assert all(len(line) == len(columns) for line in lines), title
     columns, lines = (kept["rows"]["peak"][part] for part in ("columns", "lines"))
     for line in (dict(zip(columns, cells, strict=True)) for cells in lines):
-        assert line["encoder MiB"] < 0.9 * line["encoder foretold"]  # and not what the engine reserves
+        assert line["encoder MiB"] < 0.9 * line["encoder predicted"]  # and not what the engine reserves
     missed = [one for one in kept["missed"] if not one.startswith(("encoder", "step", "together", "host", "peak"))]
     assert missed == ["tokens, little, with its own weights: all equal **no**"]
 

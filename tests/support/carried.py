@@ -1,8 +1,8 @@
-"""Models and clips for GPU tests and benchmarks: from a folder that was carried to this machine, or from packages.
+"""Models and clips for GPU tests and benchmarks, from a folder copied to this machine or from packages.
 
-The environment variable MINWHISPER_MODELS names the folder, which ``python tests/benchmarks/gpu.py --prepare`` fills.
-It is laid out like Python's site-packages, and is searched after them: there may be packages of weights, openai-whisper
-and PyAV. Beside them are the clips as samples, for a machine without PyAV, and the CPU's tokens.
+The environment variable MINWHISPER_MODELS names the folder, which ``python tests/benchmarks/gpu.py --prepare`` creates.
+It has the layout of Python's site-packages and is searched after them: it may contain packages of weights,
+openai-whisper and PyAV. It also contains the clips as samples, for a machine without PyAV, and the CPU's tokens.
 """
 
 import json
@@ -53,7 +53,7 @@ def why_no_weights(name: str) -> str:
 
 
 def missing_pieces(folder: Path) -> list[str]:
-    """List the files of which only some pieces have been carried."""
+    """List the files of which some pieces are missing."""
     found: dict[str, list[re.Match[str]]] = {}
     for path in sorted(folder.rglob("*.piece*")):
         if match := PIECE.fullmatch(path.relative_to(folder).as_posix()):
@@ -79,7 +79,7 @@ def carried_clips() -> dict[str, np.ndarray]:
 
 
 def reference_clip() -> np.ndarray:
-    """Return the samples of the package's own clip, which a machine without PyAV cannot decode."""
+    """Return the samples of the package's own clip, from the folder if it has them."""
     clips = carried_clips()
     if REFERENCE in clips:
         return clips[REFERENCE]
@@ -89,7 +89,7 @@ def reference_clip() -> np.ndarray:
 
 
 def expected_tokens() -> dict[str, dict[str, dict[str, list[int]]]]:
-    """Return the CPU's tokens by model, way of decoding and clip, where they were computed in advance."""
+    """Return precomputed tokens of the CPU, by model, decoding options and clip."""
     folder = models_folder()
     path = folder and folder / TOKENS
     return json.loads(path.read_text("utf-8")) if path and path.is_file() else {}

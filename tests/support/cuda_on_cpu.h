@@ -1,10 +1,9 @@
-// What CUDA C++ has and C++ has not, as far as gpu_kernels.cu uses it, so that g++ compiles it and a CPU runs it.
+// The parts of CUDA C++ that kernels.cu uses, so that g++ can compile it and a CPU can run it.
 //
-// The threads of a block are fibers on one thread of the CPU: each runs until it waits for others, at a __syncthreads
-// or a shuffle, and goes on when all of them have come. Blocks run one after the other. It is checked that all threads
-// come to the same one, which a GPU does not: it hangs, or computes something else. Shared memory is full of NaN at
-// first and guarded behind its end. Threads and blocks can run in reverse order: where a __syncthreads is missing, the
-// numbers are others then.
+// The threads of a block are fibers on one CPU thread: each runs until it waits for others at a __syncthreads or a
+// shuffle, and continues when all have arrived. Blocks run one after another. All threads must arrive at the same
+// statement; this is checked here, while a GPU hangs or computes wrong values. Shared memory is initialised with NaN and
+// guarded at its end. Threads and blocks can run in reverse order: if a __syncthreads is missing, results differ.
 
 #pragma once
 #include <cmath>
@@ -44,7 +43,7 @@ static inline __half __float2half(float x) { return {(_Float16)x}; }
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 
-// Blocks run one after the other, so what one has written is there for the next.
+// Blocks run one after another, so the results of one are visible to the next.
 static inline void __threadfence() {}
 static inline int atomicAdd(int* at, int value) {
     const int before = *at;
@@ -96,7 +95,7 @@ static char message[300];
 
 #if defined(__x86_64__) && !defined(USE_UCONTEXT)
 
-// Save what a called function has to keep, change the stack, restore: no system call, as swapcontext makes.
+// Save the registers that a function must preserve, switch stacks, restore: without the system call of swapcontext.
 extern "C" void switch_stack(void** from, void* to);
 asm(R"(
 .text
@@ -144,7 +143,7 @@ static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
 }
 #endif
 
-// Let the next fiber of the warp run, without a way back to the scheduler between, or the scheduler after the last.
+// Run the next fiber of the warp directly, or the scheduler after the last one.
 static void suspend() {
     const int me = running;
     while (left--) {
@@ -168,7 +167,7 @@ static void wait(State state, int line) {
     suspend();
 }
 
-// Whether these are all in a state and at one line.
+// Return whether these are all in one state and at one line.
 static bool together(int begin, int end, State state) {
     for (int i = begin; i < end; i++)
         if (all[i].state != state || (state != DONE && all[i].line != all[begin].line)) return false;
@@ -185,7 +184,7 @@ static bool fail(const char* what, int begin, int end) {
     return false;
 }
 
-// Until all lanes of a warp wait for other warps, or are done.
+// Run until all lanes of a warp wait for other warps or are done.
 static bool run_warp(int begin, int end, bool backward) {
     for (;;) {
         direction = backward ? -1 : 1;
@@ -269,7 +268,7 @@ void call(void (*kernel)(Parameters...), void** of, std::index_sequence<I...>) {
     kernel(*static_cast<std::remove_cv_t<Parameters>*>(of[I])...);
 }
 
-// Run a kernel; what went wrong, or null.
+// Run a kernel. Returns a description of its fault, or null.
 static const char* launch(void (*kernel)(void**), void** of, const unsigned* grid, const unsigned* block, size_t bytes,
                           int backward) {
     gridDim = {grid[0], grid[1], grid[2]};

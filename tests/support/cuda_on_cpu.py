@@ -1,8 +1,7 @@
 """CUDA C++ kernels on a CPU, for tests: a stand-in for CuPy's ``RawModule`` that compiles them with g++.
 
-What runs is the source that runs on a GPU; ``cuda_on_cpu.h`` says how. Where CuPy and the driver would trust the
-caller and read what is not there, this refuses: too few arguments, an array of another dtype, a number where an
-address belongs.
+It runs the same source as a GPU; ``cuda_on_cpu.h`` explains how. CuPy and the driver do not check arguments, this does:
+their number, the dtype of arrays, and numbers in place of addresses.
 """
 
 import ctypes
@@ -22,7 +21,7 @@ DTYPES = {"L": np.int64, "I": np.int32, "F": np.float32, "H": np.float16, "i": n
 
 
 def why_not() -> str:
-    """Why kernels cannot run here; empty if they can."""
+    """Return why kernels cannot run on this machine; empty if they can."""
     if shutil.which("g++") is None:
         return "there is no g++ to compile the GPU's kernels with"
     return ""
@@ -30,7 +29,7 @@ def why_not() -> str:
 
 @functools.cache
 def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """The kernels as a library of this process. Raises :class:`RuntimeError` with what the compiler says."""
+    """Compile and load the kernels. Raises :class:`RuntimeError` with the compiler's output."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         code = re.sub(r"#include <cuda_fp16.h>", "", code)
@@ -41,11 +40,11 @@ def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr)
-        return ctypes.CDLL(str(library))  # it stays loaded though the file goes
+        return ctypes.CDLL(str(library))  # it stays loaded after the file is deleted
 
 
 class RawModule:
-    """As much of ``cupy.RawModule`` as is used."""
+    """The part of ``cupy.RawModule`` that the package uses."""
 
     backward = False  # whether threads and blocks run in reverse order
 
@@ -53,12 +52,12 @@ class RawModule:
         self.code, self.options = code, options
 
     def get_function(self, name: str) -> "Kernel":
-        """The kernel of this name."""
+        """Return the kernel of this name."""
         return Kernel(compiled(self.code, self.options), name)
 
 
 class Kernel:
-    """As much of ``cupy.RawKernel`` as is used. Its arrays are NumPy's, or have one as ``_numbers``."""
+    """The part of ``cupy.RawKernel`` that the package uses. Arrays are NumPy's, or have one as ``_numbers``."""
 
     def __init__(self, library: ctypes.CDLL, name: str) -> None:
         self.name = name
@@ -71,7 +70,7 @@ class Kernel:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
     ) -> None:
-        """Run it. Raises :class:`TypeError` for arguments it does not have, :class:`RuntimeError` if it goes wrong."""
+        """Run the kernel. Raises :class:`TypeError` for wrong arguments, :class:`RuntimeError` for its faults."""
         if len(args) != len(self.signature):
             raise TypeError(f"{self.name}: expected {len(self.signature)} arguments, got {len(args)}")
         values = [self._value(number, *both) for number, both in enumerate(zip(self.signature, args, strict=True))]

@@ -1,7 +1,7 @@
-"""The kernels' interface with the readable layers behind it: for tests of what is around the kernels.
+"""A replacement for the GPU kernels by the readable layers, for tests of the code around the kernels.
 
-What the kernels themselves compute is tested in tests/fast/test_gpu_kernels.py, where they run. Here they only have to
-be there, take no memory of the pretended GPU and be fast.
+tests/fast/test_gpu_kernels.py tests the kernels themselves. These only need to be fast and use no memory of the
+simulated GPU.
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ from refusing_cupy import at, launch
 
 
 class NumPyKernels:
-    """In place of :class:`minwhisper.fast.gpu.kernels.Kernels`, for arrays of tests/support/refusing_cupy.py."""
+    """Replaces :class:`minwhisper.fast.gpu.kernels.Kernels`, for arrays of tests/support/refusing_cupy.py."""
 
     launched = 0
 
@@ -29,23 +29,23 @@ class NumPyKernels:
         self._run(lambda: layers.layer_norm(_of(x), _of(weight), _of(bias)), out)
 
     def epilogue(self, x, bias=None, *, gelu=False, residual=None):
-        def finished():
+        def with_epilogue():
             y = _of(x) if bias is None else _of(x) + _of(bias)
             y = layers.gelu(y) if gelu else y
             return y if residual is None else y + _of(residual)
 
-        self._run(finished, x)
+        self._run(with_epilogue, x)
 
     def softmax(self, scores):
         self._run(lambda: layers.softmax(_of(scores)), scores)
 
     def im2col(self, x, columns, stride):
-        def unfolded():
+        def columns_of():
             padded = np.pad(_of(x), ((1, 1), (0, 0)))
             taps = [padded[tap : tap + len(x) : stride] for tap in range(3)]
             return np.stack(taps, axis=2)
 
-        self._run(unfolded, columns)
+        self._run(columns_of, columns)
 
     def add_bias_cast(self, x, bias, out):
         self._run(lambda: _of(x) if bias is None else _of(x) + _of(bias), out)
@@ -98,13 +98,13 @@ class NumPyKernels:
             slot[:, rows[Field.POSITION, row]] = keys[row], values[row]
 
     def _slot(self, table, rows, row, position, layer, width):
-        """Keys and values of a block, (2, P, D), in the slot that a row's sequence has for a position."""
+        """Return the keys and values of a block, (2, P, D), in the slot of a row's sequence for a position."""
         positions = table.slot_addresses.shape[1]
-        address = int(self._places(table)[rows[Field.SEQUENCE, row], position])
+        address = int(self._slot_addresses(table)[rows[Field.SEQUENCE, row], position])
         size = self.dtype.itemsize * 2 * positions * width
         return at(address + layer * size, self.dtype, 2, positions, width)
 
-    def _places(self, table):
+    def _slot_addresses(self, table):
         return _of(table.device_array)[HEADER + len(Field) * table.capacity :].reshape(table.slot_addresses.shape)
 
     partial_shape = staticmethod(Kernels.partial_shape)
@@ -113,9 +113,9 @@ class NumPyKernels:
         def attended(rows):
             width, found = queries.shape[1], []
             for row in range(rows.shape[1]):
-                places = self._places(table)[rows[Field.SEQUENCE, row], : rows[Field.POSITION, row] + 1]
-                parts, changes = [], [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
-                for start, end in pairwise(changes):  # stretches of positions that are in one slot
+                addresses = self._slot_addresses(table)[rows[Field.SEQUENCE, row], : rows[Field.POSITION, row] + 1]
+                parts, changes = [], [0, *(np.flatnonzero(np.diff(addresses)) + 1).tolist(), len(addresses)]
+                for start, end in pairwise(changes):  # ranges of positions in one slot
                     parts.append(self._slot(table, rows, row, start, layer, width)[:, start:end])
                 keys, values = np.concatenate(parts, axis=1)
                 found.append(_attend(_of(queries)[row : row + 1], keys, values, heads))
@@ -159,7 +159,7 @@ class NumPyKernels:
         self._run(chosen)
 
     def _of_rows(self, table, compute, out=None, every=False):
-        """A launch for the rows that the table has when it runs."""
+        """Launch a computation of the rows that the table has when it runs."""
 
         def run():
             there = _of(table.device_array)
@@ -173,7 +173,7 @@ class NumPyKernels:
         launch(run)
 
     def _run(self, compute, out=None):
-        """A launch."""
+        """Launch a computation."""
 
         def run():
             result = compute()
@@ -196,7 +196,7 @@ def _attend(queries, keys, values, heads):
 
 
 def _filters(address, vocabulary):
-    """The filters that are at an address."""
+    """Return the filters at an address."""
     words = -(-vocabulary // 32)
     header = at(address, np.int32, FILTER_HEADER)
     bits = np.unpackbits(at(address + 4 * FILTER_HEADER, np.uint8, 2, 4 * words), axis=1, bitorder="little")
@@ -207,13 +207,13 @@ def _filters(address, vocabulary):
 
 
 def _choose(its, logits, top, column, vocabulary):
-    """Tokens and their log-probabilities; see the kernel."""
+    """Return tokens and their log-probabilities, like the kernel."""
     if its[Field.KIND] == Kind.PROBE:
         token = its[Field.PROBE_TOKEN]
         return [token], [layers.softmax(logits)[token]]
-    said = [its[Field.LAST_TIMESTAMP]] * (its[Field.GENERATED] > 2 and its[Field.LAST_TIMESTAMP] >= 0)
-    said += [its[Field.PREVIOUS]] * (its[Field.GENERATED] > 1) + [its[Field.LAST]] * (its[Field.GENERATED] > 0)
-    filtered = _filters(its[Field.FILTERS], vocabulary)(logits[None], [said])[0]
+    generated = [its[Field.LAST_TIMESTAMP]] * (its[Field.GENERATED] > 2 and its[Field.LAST_TIMESTAMP] >= 0)
+    generated += [its[Field.PREVIOUS]] * (its[Field.GENERATED] > 1) + [its[Field.LAST]] * (its[Field.GENERATED] > 0)
+    filtered = _filters(its[Field.FILTERS], vocabulary)(logits[None], [generated])[0]
     logprobs = layers.log_softmax(filtered)
     if its[Field.KIND] == Kind.SAMPLE:
         share, temperature = column[[Field.DRAW, Field.TEMPERATURE]].view(np.float64)

@@ -1,13 +1,12 @@
-"""A CuPy that is NumPy behind glass: every array is "on a GPU", and nothing crosses over unless it is asked to.
+"""A simulated CuPy on NumPy that rejects hidden transfers between CPU and GPU.
 
-CuPy converts in silence where it can: ``float(x)``, ``if x:`` and ``x.tolist()`` bring numbers down and wait for the
-GPU, an index that is a list is sent up. Results are right and time is lost, and without a GPU no test can see it. The
-arrays of this module refuse all of that, refuse to be mixed with NumPy's and with those of another GPU, and note each
-crossing that goes through :func:`minwhisper.common.backend.to_device` and
-:func:`~minwhisper.common.backend.to_numpy`. They count the
-bytes that are alive too, as CuPy's memory pool does, and can run out of memory.
+CuPy transfers silently: ``float(x)``, ``if x:`` and ``x.tolist()`` download values and wait for the GPU, and an index
+that is a list is uploaded. Results are right but time is lost, and without a GPU no test can see it. The arrays of this
+module reject all of that, as well as NumPy arrays and arrays of another GPU as operands. They record each transfer
+through :func:`minwhisper.common.backend.to_device` and :func:`~minwhisper.common.backend.to_numpy`. Like CuPy's memory
+pool, they count the allocated bytes and can run out of memory.
 
-Only those functions are here that CuPy has: :data:`FUNCTIONS` was held against CuPy 14.
+Only functions that CuPy has are available: :data:`FUNCTIONS` was checked with CuPy 14.
 """
 
 import ctypes
@@ -37,12 +36,12 @@ FLOAT16_ROUNDING = 512  # bytes: the pool hands out multiples of it
 
 
 class Transfer(NamedTuple):
-    """Numbers that crossed over."""
+    """A transfer between CPU and GPU."""
 
     up: bool  # to the GPU
     shape: tuple[int, ...]
     nbytes: int
-    whose: str  # the module that asked for it
+    whose: str  # the calling module
 
 
 TOTAL = 2 << 30  # bytes of a GPU
@@ -50,11 +49,11 @@ MULTIPROCESSORS = 16  # the number of an attribute
 
 
 class OutOfMemoryError(MemoryError):
-    """What CuPy's of this name is."""
+    """Like CuPy's error of this name."""
 
 
 class Device:
-    """A GPU by its number, as a context the current one."""
+    """A GPU, which is the current one inside of the context."""
 
     current = 0
 
@@ -74,15 +73,15 @@ class Device:
 
 
 class Ledger:
-    """What crossed over, and what is on the GPU."""
+    """Records transfers and memory."""
 
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []
         self.alive = self.peak = 0
-        self.kept = 0  # by the pool, for reuse too
-        self.limit: float = float("inf")  # what is to be had in all
+        self.kept = 0  # by the pool, including blocks kept for reuse
+        self.limit: float = float("inf")  # of all memory
         self.pool_limit = 0
-        self.outside = 0  # taken by others than the pool
+        self.outside = 0  # used outside of the pool
         self._roots: dict[int, weakref.finalize[Any, Any]] = {}
 
     def own(self, numbers: np.ndarray) -> None:
@@ -93,7 +92,7 @@ class Ledger:
         if id(root) in self._roots:
             return
         if Stream.capturing is not None:
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported: memory is allocated while a step is recorded")
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: memory is allocated during a capture")
         size = -(-root.nbytes // FLOAT16_ROUNDING) * FLOAT16_ROUNDING
         limit = min(self.limit, self.pool_limit or self.limit)
         if self.alive + size > limit:
@@ -110,15 +109,15 @@ class Ledger:
         self.alive -= size
 
     def free_all_blocks(self) -> None:
-        """As if every block were as large as its array, the pool gives back what no array uses."""
+        """Free the blocks that no array uses, as if each block had the size of its array."""
         self.kept = self.alive
 
     def free(self) -> int:
-        """What the driver says is free."""
+        """Return the free bytes, as the driver counts them."""
         return max(0, int(min(self.limit, TOTAL - self.outside)) - self.kept)
 
     def note(self, up: bool, array: np.ndarray, function: str) -> None:
-        """A crossing, which only the backend's two functions may ask for."""
+        """Record a transfer, which only the backend's functions may request."""
         frame = sys._getframe(2)
         caller = f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
         if caller != f"minwhisper.common.backend.{function}":
@@ -130,7 +129,7 @@ class Ledger:
 
 
 class Event:
-    """An event, which has always happened: nothing here happens later."""
+    """An event, always complete: nothing here is asynchronous."""
 
     def __init__(self, disable_timing: bool = False) -> None: ...
 
@@ -140,7 +139,7 @@ class Event:
 
 
 class Stream:
-    """A stream that can record what is launched on it: see :func:`launch`."""
+    """A stream that can capture launches: see :func:`launch`."""
 
     capturing: list[Callable[[], Any]] | None = None
 
@@ -160,7 +159,7 @@ class Stream:
     def __exit__(self, *_: object) -> None: ...
 
     def begin_capture(self) -> None:
-        assert self._non_blocking, "the default stream cannot be recorded"
+        assert self._non_blocking, "the default stream cannot be captured"
         Stream.capturing = []
 
     def end_capture(self) -> "Graph":
@@ -170,7 +169,7 @@ class Stream:
 
 
 class Graph(NamedTuple):
-    """What was recorded."""
+    """A captured graph."""
 
     launches: list[Callable[[], Any]]
 
@@ -180,7 +179,7 @@ class Graph(NamedTuple):
 
 
 def launch(kernel: Callable[[], Any]) -> None:
-    """Run a kernel, or record it: which then has to find its numbers where they are now."""
+    """Run a kernel, or capture it; a replay then uses the same addresses."""
     if Stream.capturing is None:
         kernel()
     else:
@@ -191,7 +190,7 @@ LEDGER = Ledger()
 
 
 def _open(value: Any, device: int) -> Any:
-    """What NumPy computes with in place of an argument; a refusal for what is not on this GPU."""
+    """Return NumPy's array for an argument. Raises if it is not on this GPU."""
     if isinstance(value, ndarray):
         if value.device.id != device:
             raise ValueError(f"Array device must be same as the current device: {value.device.id}, {device}")
@@ -274,14 +273,14 @@ class ndarray:
         raise AttributeError(name)
 
     def set(self, numbers: np.ndarray, stream: Stream) -> None:
-        """Up to the GPU, from pinned memory."""
+        """Upload from pinned memory."""
         assert numbers.shape == self.shape
         assert numbers.dtype == self.dtype
         LEDGER.note(True, numbers, "send")
         self._numbers[...] = numbers
 
     def get(self) -> np.ndarray:
-        """Down from the GPU."""
+        """Download."""
         LEDGER.note(False, self._numbers, "to_numpy")
         return self._numbers.copy()
 
@@ -320,7 +319,7 @@ for _name in OPERATORS.split():
 
 
 def _matmul(self: ndarray, other: ndarray) -> ndarray:
-    """As CuPy's: two matrices are multiplied as they lie, and of more axes both are copied row by row first."""
+    """Like CuPy's: two matrices are multiplied without a copy; with more axes, non-contiguous operands are copied."""
     factors = [self, other]
     if max(self.ndim, other.ndim) > 2:
         factors = [x if x.flags.c_contiguous else _on_gpu(np.ascontiguousarray)(x) for x in factors]
@@ -340,7 +339,7 @@ ndarray.__module__ = "cupy"
 
 
 def asarray(values: Any, dtype: Any = None) -> ndarray:
-    """Up to the GPU; an array that is there already stays as it is."""
+    """Upload values; an array that is already on the GPU is returned unchanged."""
     if isinstance(values, ndarray):
         return values if dtype is None else values.astype(dtype, copy=False)
     numbers = np.array(values, dtype)
@@ -356,19 +355,19 @@ class _CuPy(types.ModuleType):
             return CONSTANTS[name]
         if name in FUNCTIONS.split():
             return _on_gpu(getattr(np, name))
-        raise AttributeError(f"cupy.{name}: not held against CuPy yet; see tests/support/refusing_cupy.py")
+        raise AttributeError(f"cupy.{name}: not checked with CuPy yet; see tests/support/refusing_cupy.py")
 
 
 def at(address: int, dtype: Any, *shape: int) -> np.ndarray:
-    """The array that is at an address."""
+    """Return the array at an address."""
     count = int(np.prod(shape))
     memory = (ctypes.c_char * (count * np.dtype(dtype).itemsize)).from_address(address)
     return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
-def _columns(address: int, transposed: int, rows: int, columns: int, apart: int) -> np.ndarray:
-    """A matrix of cuBLAS's, whose columns are ``apart`` values apart, and whose rows are if it is transposed."""
-    shape, steps = (rows, columns), (4, 4 * apart)
+def _columns(address: int, transposed: int, rows: int, columns: int, stride: int) -> np.ndarray:
+    """Return a matrix of cuBLAS, with ``stride`` values between its columns, or its rows if it is transposed."""
+    shape, steps = (rows, columns), (4, 4 * stride)
     if transposed:
         steps = steps[::-1]
     last = sum((size - 1) * step for size, step in zip(shape, steps, strict=True)) // 4
@@ -385,7 +384,7 @@ def _sgemm(handle, a_transposed, b_transposed, m, n, k, alpha, a, lda, b, ldb, b
 def _sgemm_strided_batched(
     handle, a_transposed, b_transposed, m, n, k, alpha, a, lda, a_step, b, ldb, b_step, beta, c, ldc, c_step, batch
 ) -> None:
-    assert Stream.capturing is None, "cuBLAS refuses to be recorded"
+    assert Stream.capturing is None, "cuBLAS cannot be captured"
     scale, keep = (at(factor, np.float32, 1)[0] for factor in (alpha, beta))
     for number in range(batch):
         left = _columns(a + 4 * number * a_step, a_transposed, m, k, lda)
@@ -396,7 +395,7 @@ def _sgemm_strided_batched(
 
 
 def make(gpus: int = 2) -> types.ModuleType:
-    """The module, on a machine with so many GPUs."""
+    """Return the module for a machine with that many GPUs."""
     cupy = _CuPy("cupy")
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: gpus,
@@ -435,10 +434,10 @@ def make(gpus: int = 2) -> types.ModuleType:
 
 
 class RawModule(cuda_on_cpu.RawModule):
-    """Kernels that run on the CPU, or are recorded."""
+    """Kernels that run on the CPU, or are captured."""
 
     def get_function(self, name: str) -> Callable[..., None]:
-        """The kernel of this name."""
+        """Return the kernel of this name."""
         kernel = super().get_function(name)
 
         def call(grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:

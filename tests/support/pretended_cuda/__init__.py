@@ -1,9 +1,9 @@
-"""The real CuPy on a GPU that does not exist: its driver, its runtime and cuBLAS are the C files of this folder.
+"""The real CuPy on a simulated GPU: the C files of this folder replace the driver, the CUDA runtime and cuBLAS.
 
-NVRTC is the real one, so every kernel is compiled for a GPU. What is executed is the same source compiled by g++ (see
-:mod:`cuda_on_cpu`), on "device" memory that is memory of this process. ``pretended.h`` says how streams are executed
-and what counts as a violation. Everything here is for one process: :func:`start` changes CuPy's libraries in memory, so
-CuPy cannot be used with a GPU in this process any more.
+NVRTC is the real one, so every kernel is compiled for a GPU. The same source, compiled by g++ (see
+:mod:`cuda_on_cpu`), is what runs, on "device" memory that is memory of this process. ``pretended.h`` explains how
+streams run and what counts as a violation. :func:`start` changes CuPy's libraries in memory, so CuPy can no longer use
+a real GPU in this process.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def why_not() -> str:
-    """Return what is missing here to pretend a GPU; empty if nothing is."""
+    """Return what is missing to simulate a GPU; empty if nothing is."""
     for program in ("gcc", "g++", "nm"):
         if shutil.which(program) is None:
             return f"there is no {program}"
@@ -37,7 +37,7 @@ class Count(NamedTuple):
 
 
 class PretendedGpu:
-    """The GPU that :func:`start` pretends, as its tests see it."""
+    """The interface of the simulated GPU for tests."""
 
     def __init__(self, driver: ctypes.CDLL) -> None:
         self._driver = driver
@@ -48,9 +48,9 @@ class PretendedGpu:
         driver.pretended_card.argtypes = [ctypes.c_uint64] * 3
 
     def card(self, total: int, context: int = 256 * MIB, page: int = 2 * MIB, capability: int = 75) -> None:
-        """Limit the memory to ``total`` bytes, of which CUDA's context takes some; it is given out in whole pages.
+        """Limit the memory to ``total`` bytes, of which CUDA's context takes some; it is allocated in whole pages.
 
-        CuPy asks for the compute capability only once in a process, and for the number of multiprocessors each time.
+        CuPy reads the compute capability only once per process, and the number of multiprocessors each time.
         """
         self._driver.pretended_card(total, context, page)
         self._driver.pretended_capability(capability)
@@ -67,7 +67,7 @@ class PretendedGpu:
 
     @property
     def violations(self) -> list[str]:
-        """Descriptions of what CUDA would have refused, and of kernels that went wrong."""
+        """Descriptions of calls that CUDA would have rejected, and of faults in kernels."""
         return self._driver.pretended_violations().decode().splitlines()
 
     def forgive(self) -> None:
@@ -103,7 +103,7 @@ class PretendedGpu:
 
     @contextmanager
     def without_computing(self, but: str = "") -> Iterator[None]:
-        """Execute no kernel, but for the one of this name, and no product inside of the context."""
+        """Run no kernel, except the one of this name, and no product inside of the context."""
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()
@@ -116,7 +116,7 @@ class PretendedGpu:
 
     @contextmanager
     def backward(self) -> Iterator[None]:
-        """Execute blocks and threads in reverse order inside of the context."""
+        """Run blocks and threads in reverse order inside of the context."""
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()
@@ -130,7 +130,7 @@ class PretendedGpu:
 
 @cache
 def start() -> PretendedGpu:
-    """Put the pretended driver in the place of the real one, for this process. Raises what :func:`why_not` says."""
+    """Replace the driver in this process. Raises :class:`RuntimeError` if something is missing."""
     missing = why_not()
     if missing:
         raise RuntimeError(missing)

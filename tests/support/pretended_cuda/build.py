@@ -1,4 +1,4 @@
-"""Compiling the pretended driver and cuBLAS, and putting them in the place of CuPy's."""
+"""Compile the simulated driver and cuBLAS, and load them into CuPy."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ RUNTIME_INSIDE = ("cupy_backends/cuda/api/runtime*.so", "cupy/cuda/cub*.so")
 
 
 def cuda_major() -> int:
-    """Return the CUDA, 12 or 13, that the installed CuPy is built for, without importing it."""
+    """Return the CUDA version of the installed CuPy, 12 or 13, without importing it."""
     names = {(one.metadata["Name"] or "").lower() for one in distributions()}
     (name,) = (name for name in names if re.fullmatch(r"cupy-cuda1[23]x", name))
     return int(name[9:11])
@@ -50,7 +50,7 @@ def why_not() -> str:
 
     try:
         load_nvidia_dynamic_lib("nvrtc")
-    except Exception as error:  # of a type of its own
+    except Exception as error:  # it has its own error type
         return f"NVRTC is missing: {str(error).splitlines()[0]}"
     return ""
 
@@ -67,13 +67,13 @@ def _library(folder: str, name: str, *sources: str) -> ctypes.CDLL:
     done = _gcc(*FLAGS, *_includes(), f"-Wl,-soname,{name}", "-o", f"{folder}/{name}", *sources, "-lpthread", "-ldl")
     if done.returncode or done.stderr:
         raise RuntimeError(done.stderr)
-    return ctypes.CDLL(f"{folder}/{name}", mode=ctypes.RTLD_GLOBAL)  # it stays loaded though the file goes
+    return ctypes.CDLL(f"{folder}/{name}", mode=ctypes.RTLD_GLOBAL)  # it stays loaded after the file is deleted
 
 
 def load() -> ctypes.CDLL:
     """Compile and load both, import CuPy, and replace the runtime in it. Returns the driver."""
     assert "cupy" not in sys.modules, "CuPy was imported already, with its own driver"
-    os.environ["CUPY_ACCELERATORS"] = ""  # no CUB, whose kernels are compiled into CuPy: they cannot be executed
+    os.environ["CUPY_ACCELERATORS"] = ""  # no CUB: its kernels are compiled into CuPy and cannot run here
     os.environ.setdefault("CUPY_CACHE_DIR", f"{tempfile.gettempdir()}/minwhisper-pretended-cuda-{os.getuid()}")
     site, major = folder_of("cupy").parent, cuda_major()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def load() -> ctypes.CDLL:
         _library(folder, f"libcublas.so.{major}", version, str(HERE / "cublas.c"), str(stubs), f"{folder}/libcuda.so.1")
     driver.pretended_sgemm(ctypes.c_void_p(_sgemm()))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what is not installed and not used here
+        warnings.simplefilter("ignore")  # about packages that are not installed and not used here
         import_module("cupy.cuda.cub")
     for pattern in RUNTIME_INSIDE:
         _replace(next(site.glob(pattern)), driver)
@@ -95,7 +95,7 @@ def load() -> ctypes.CDLL:
 
 
 def _stubs(library: Path) -> str:
-    """Return C for the functions of cuBLAS that CuPy's library is linked to and ``cublas.c`` does not have."""
+    """Return C code for functions of cuBLAS that CuPy is linked to and that ``cublas.c`` does not define."""
     wanted = {line.split()[-1].partition("@")[0] for line in _nm("-D", "--undefined-only", str(library))}
     ours = (HERE / "cublas.c").read_text("utf-8")
     missing = sorted(name for name in wanted if name.startswith("cublas") and f" {name}(" not in ours)

@@ -1,4 +1,4 @@
-// cuBLAS as far as it is used. Its other functions, to which CuPy's library is linked, are generated: they are violations.
+// The functions of cuBLAS that are used. Others that CuPy is linked to are generated, and calling them is a violation.
 
 #include "pretended.h"
 

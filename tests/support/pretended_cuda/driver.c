@@ -135,7 +135,7 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     return error;
 }
 
-// Other calls that CuPy looks up. Those that it does not need here fail.
+// Other functions that CuPy looks up. Those that it does not need here fail.
 #define FAILS(name) \
     EXPORTED int name(void) { return NOT_SUPPORTED; }
 FAILS(cuLaunchCooperativeKernel)

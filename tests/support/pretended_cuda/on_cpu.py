@@ -1,4 +1,4 @@
-"""A second compilation, by g++, of what CuPy compiles by NVRTC: that is what the pretended driver executes."""
+"""Compile the kernels that CuPy compiles with NVRTC a second time, with g++, for the simulated driver to run."""
 
 import ctypes
 import re
@@ -21,19 +21,19 @@ template <class... P> const size_t* sizes_of(void (*)(P...)) {
 
 @cache
 def library(source: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """Compile kernels for the CPU. Raises :class:`RuntimeError` with what the compiler says."""
+    """Compile kernels for the CPU. Raises :class:`RuntimeError` with the compiler's output."""
     names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", source)
     sizes = [f'extern "C" const size_t* sizes_{name}() {{ return sizes_of({name}); }}' for name in names]
     return cuda_on_cpu.compiled("\n".join([source, SIZES, *sizes]), options)
 
 
 def of_cupy(source: str) -> str:
-    """Return the source of a kernel that CuPy wrote with another header in the place of CuPy's."""
+    """Return the source of one of CuPy's own kernels, with our header in place of CuPy's."""
     return f'#include "{HEADER}"\n' + re.sub(r'#include [<"]cupy/[\w.]+[>"]', "", source)
 
 
 def compile_for_both(driver: ctypes.CDLL) -> None:
-    """Have CuPy hand each module that it compiles or finds in its cache to both compilers."""
+    """Make CuPy pass each module that it compiles or loads from its cache to both compilers."""
     from cupy.cuda import compiler
 
     original = compiler._compile_module_with_cache
@@ -47,7 +47,7 @@ def compile_for_both(driver: ctypes.CDLL) -> None:
         else:
             try:
                 kernels = library(of_cupy(source), includes)
-            except RuntimeError:  # if it is ever executed, that is a violation
+            except RuntimeError:  # running it is a violation
                 kernels = None
         driver.pretended_next_library(ctypes.c_void_p(kernels._handle if kernels else None), int(one_thread))
         return original(source, options, **how)

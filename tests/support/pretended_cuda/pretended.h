@@ -1,9 +1,9 @@
 // A CUDA driver and runtime without a GPU, for tests: "device" memory is memory of the process, streams are queues.
 //
-// Work on a stream is executed as late as CUDA allows: when something waits for it. So a result that is read too early,
-// or a pinned buffer that is overwritten before its copy has been made, gives wrong values here, always; on a GPU it
-// does so sometimes. Whatever CUDA would refuse, or would do at another time than the caller means, is a violation:
-// it is counted, described, and where CUDA returns an error, that error is returned.
+// Work on a stream runs as late as CUDA allows: when something waits for it. So a result that is read too early, or a
+// pinned buffer that is overwritten before it is copied, always gives wrong values here; on a GPU it only sometimes
+// does. Calls that CUDA would reject, or run at another time than the caller intends, are violations: they are counted
+// and described, and if CUDA returns an error, so do we.
 
 #pragma once
 #include <stdarg.h>

@@ -39,7 +39,7 @@ EXPORTED int pretended_product(const char* name, void* stream_handle, Product p)
     return error;
 }
 
-// A call of cuBLAS that is not pretended.
+// A call of cuBLAS that is not implemented.
 EXPORTED int pretended_missing(const char* name) {
     violation("%s is not pretended", name);
     return NOT_SUPPORTED;

@@ -1,4 +1,4 @@
-// What has been called, how often and with how many bytes; a log in the order of calls; violations.
+// Counts of calls and bytes, a log of calls, and violations.
 
 #define _GNU_SOURCE
 #include <pthread.h>
