@@ -3,7 +3,7 @@
     python tests/benchmarks/compare.py [--rounds 5] [--model tiny.en] [ROW …]
 
 Rows: encoder, step, whole, together, timed, beam, memory, start, two, long (default: all but long). Each contender is a
-process that loads its model once. In each round they take turns, and the medians are compared; a waiting process sleeps.
+process that loads its model once. They take turns in each round, and the medians are compared; waiting ones sleep.
 `together` and `timed` decode several windows of one recording at a time, which only faster-whisper supports as well:
 without timestamps, its default, and with them. The recording is 2:45 long: the twelve LJ Speech clips in tests/data,
 twice, with pauses; `encoder`, `step` and `beam` use the JFK clip.

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/gpu.py [--device cuda] [--rows ROW …] [--rounds 7] [--minutes 8] [--json FILE]
 
-ROW is a row or a section: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole, compiled),
-correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck: compute-sanitizer; suite: the GPU
-tests) and t400, which needs no GPU. The default is all. Each row is printed as a table when it is ready. If one fails,
-the others continue; when the minutes are over, the remaining ones are skipped. Values outside their limits are printed
-in bold and listed at the end, and the exit status is 1.
+ROW is a row or a section: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole,
+compiled), correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck: compute-sanitizer;
+suite: the GPU tests) and t400, which needs no GPU. The default is all. Each row is printed as a table when it is ready.
+If one fails, the others continue; when the minutes are over, the remaining ones are skipped. Values outside their
+limits are printed in bold and listed at the end, and the exit status is 1.
 
 Weights and clips come from the folder that MINWHISPER_MODELS names (see tests/support/carried.py), or from packages;
 if there are none, weights are random. The peer is openai-whisper's model in the same process. For a machine without a
@@ -14,8 +14,8 @@ network,
 
     python tests/benchmarks/gpu.py --prepare DIR [--names tiny.en base] [--piece MIB]
 
-creates folders to copy there, of at most 40 MiB each. On that machine, tests/benchmarks/on_gpu.sh combines them and runs
-the rows in three parts.
+creates folders to copy there, of at most 40 MiB each. There, tests/benchmarks/on_gpu.sh combines them and runs the
+rows in three parts.
 """
 
 import argparse
@@ -119,15 +119,11 @@ def main(
     parser.add_argument("--rows", nargs="+", metavar="ROW", default=list(HEADINGS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument(
-        "--names", nargs="+", default=["tiny.en", "base"], help="models whose weights to include or use"
-    )
+    parser.add_argument("--names", nargs="+", default=["tiny.en", "base"], help="models with their own weights")
     parser.add_argument("--clips", nargs="+", help="file names of clips (default: all)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--prepare", type=Path, metavar="DIR", help="create folders for a machine without a network")
-    parser.add_argument(
-        "--piece", type=float, metavar="MIB", default=40.0, help="maximum size of such a folder (default: 40)"
-    )
+    parser.add_argument("--piece", type=float, metavar="MIB", default=40.0, help="maximum size of a folder (40)")
     options = parser.parse_args(arguments)
     if options.prepare:
         for folder in gpu_parcels.prepare(options.prepare, options.names, int(options.piece * MIB), options.clips):

@@ -24,6 +24,7 @@ from minwhisper.model.weight_names import expected_shapes, nest
 from minwhisper.model.weights import pool_bytes
 from minwhisper.parity.comparison import window_mel
 from minwhisper.tokenizer.tokenizer import Tokenizer
+from minwhisper.whisper import NO_TOKENIZER
 
 RATE = 16_000
 MIB = 1 << 20
@@ -118,13 +119,13 @@ class Lab:
         self._pairs.clear()
 
 
-def borrowed_tokenizer(config: WhisperConfig) -> Tokenizer | None:
+def borrowed_tokenizer(config: WhisperConfig) -> Tokenizer:
     """Return the tokenizer of a model that is here and has the same vocabulary, for one with random weights."""
     for name in ("tiny.en", "base"):
         files = packaged_model(name)
         if files and PUBLISHED[name].vocab_size == config.vocab_size:
             return Tokenizer.from_folder(files.folder, config.vocab_size)
-    return None
+    return NO_TOKENIZER
 
 
 def read_clips(names: Sequence[str] | None = None) -> tuple[dict[str, np.ndarray], str]:
