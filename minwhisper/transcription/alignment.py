@@ -42,7 +42,7 @@ def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
 def cross_attention_scores(
     tokens: Array, features: Array, weights: Weights, config: WhisperConfig, heads: Sequence[tuple[int, int]]
 ) -> tuple[Array, Array]:
-    """The plain decoder, looked at from inside: its logits, and what some heads of cross-attention look for.
+    """Run the plain decoder; return its logits and the cross-attention scores of some heads, before softmax.
 
     tokens (1, S), features (1, T, D), ``weights`` the "decoder" branch, N ``heads`` as (block, head) -> logits
     (1, S, V), those of :func:`decoder.decode`, and scores (N, S, T) in the order of ``heads``.
