@@ -72,6 +72,15 @@ def as_float(value: Any) -> float:
         return math.nan
 
 
+def use_builtin_numbers(options: Any) -> None:
+    """Replace the numbers in the fields of a frozen dataclass by Python's own: those of NumPy, fractions and others."""
+    for name, value in vars(options).items():
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            object.__setattr__(options, name, int(value))
+        elif isinstance(value, Real) and not isinstance(value, bool | float):
+            object.__setattr__(options, name, float(value))
+
+
 def check_count(name: str, value: Any, *, optional: bool = True, minimum: int = 1, maximum: int | None = None) -> None:
     """Raise :class:`OptionError` unless the value is a whole number from ``minimum`` to ``maximum``."""
     if value is None and optional:

@@ -10,7 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from ..common.option_checks import as_token_ids, check_count, check_flag, check_names, check_number, check_text
+from ..common.option_checks import (
+    as_token_ids,
+    check_count,
+    check_flag,
+    check_names,
+    check_number,
+    check_text,
+    use_builtin_numbers,
+)
 from ..errors import OptionError
 from ..printable import short_repr
 from ..tokenizer.tokenizer import Tokenizer
@@ -70,6 +78,7 @@ class DecodingOptions:
         for name in ("prompt", "prefix", "suppress_tokens"):
             expected = "ids such as '-1' or '1,2,3'" if name == "suppress_tokens" else "a text or token ids"
             object.__setattr__(self, name, as_token_ids(name, getattr(self, name), expected))
+        use_builtin_numbers(self)
         self._listed_ids()
         self._check_combinations()
 

@@ -21,6 +21,7 @@ from ..common.option_checks import (
     check_names,
     check_number,
     check_text,
+    use_builtin_numbers,
 )
 from ..decoding.options import BEST_OF_NEEDS_SAMPLING, PATIENCE_NEEDS_BEAM, DecodingOptions, split_commas
 from ..errors import OptionError
@@ -94,6 +95,7 @@ class TranscriptionOptions:
         object.__setattr__(self, "audio_track", read_track(self.audio_track))
         times = as_tuple("clip_timestamps", self.clip_timestamps, MAX_CLIP_TIMES)
         object.__setattr__(self, "clip_timestamps", self.clip_timestamps if times is None else times)
+        use_builtin_numbers(self)
         self.clips(math.inf)
 
     def clips(self, seconds: float) -> tuple[tuple[float, float], ...]:

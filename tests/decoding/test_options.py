@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from dataclasses import FrozenInstanceError, replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -146,6 +147,15 @@ def test_valid_options_are_kept(options):
     for name, value in options.items():
         expected = tuple(value) if isinstance(value, list) else value
         assert getattr(taken, name) == expected
+
+
+@pytest.mark.parametrize("half", [0.5, np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_numbers_of_any_type_become_pythons_own(half):
+    options = DecodingOptions(temperature=half, best_of=np.uint8(3), max_initial_timestamp=half)
+    assert (options.temperature, options.best_of, options.max_initial_timestamp) == (0.5, 3, 0.5)
+    assert type(options.best_of) is int
+    with pytest.raises(OptionError, match=r"beam search needs temperature 0, got 0\.5"):
+        DecodingOptions(temperature=half, beam_size=2)
 
 
 def test_options_can_be_positional_replaced_copied_and_pickled():
