@@ -22,7 +22,7 @@ def samples():
 
 
 def exact_log_mel(samples, n_mels):
-    """The spectrogram from PyTorch's transform and openai-whisper's filters, all in float64."""
+    """Return the spectrogram from PyTorch's transform and openai-whisper's filters, all in float64."""
     audio = torch.from_numpy(samples).double()
     window = torch.hann_window(400, dtype=torch.float64)
     energy = torch.stft(audio, 400, 160, window=window, return_complex=True)[:, :-1].abs() ** 2

@@ -125,7 +125,7 @@ def test_a_rate_is_for_arrays_only():
 
 @pytest.fixture(params=["array", "memory", "file"])
 def noise(request, monkeypatch):
-    """An open recording of 20,000 samples, stored in each of the possible ways, and these samples."""
+    """Return an open recording of 20,000 samples, stored in each of the possible ways, and these samples."""
     integers = np.random.default_rng(0).integers(-32768, 32768, (20000, 1))
     expected = (integers[:, 0] / 32768).astype(np.float32)
     monkeypatch.setattr(sample_store, "CONVERSION_BLOCK", 777)

@@ -25,7 +25,7 @@ JFK = Path(__file__).parents[1] / "data" / "jfk.flac"
 
 
 def exact_log_mel(samples, n_mels=80, padding=0):
-    """The same formula in float64, all at once: (M, T)."""
+    """Return the same formula in float64, all at once: (M, T)."""
     padded = np.pad(np.pad(samples.astype(np.float64), (0, padding)), N_FFT // 2, mode="reflect")
     window = np.sin(np.pi * np.arange(N_FFT) / N_FFT) ** 2
     frames = np.stack([padded[i : i + N_FFT] for i in range(0, padded.size - N_FFT + 1, HOP_LENGTH)])[:-1]

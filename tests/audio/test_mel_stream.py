@@ -39,7 +39,7 @@ def test_windows_of_a_file(clip):
 
 @pytest.fixture(scope="module", params=[0, 4 * 128 * 2000, mel_stream.CACHE_BYTES], ids=["no", "20 s", "all"])
 def minute(request):
-    """The spectrogram of a minute of noise that gets louder: the whole, and read with part of it cached."""
+    """Return the spectrogram of a minute of noise that gets louder: the whole, and read with part of it cached."""
     samples = noise(60 * 16000 + 77) * np.linspace(1e-5, 1, 60 * 16000 + 77, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(mel_stream, "CACHE_BYTES", request.param)

@@ -46,7 +46,7 @@ def level(samples):
 
 
 def alike(one, other, *, slack=0):
-    """The correlation of two recordings, at most 1, of which one may lag by up to ``slack`` samples."""
+    """Return the correlation of two recordings, at most 1, of which one may lag by up to ``slack`` samples."""
     size = min(len(one), len(other)) - slack
     return max(np.corrcoef(one[lag : size + lag], other[:size])[0, 1] for lag in range(slack + 1))
 

@@ -30,7 +30,7 @@ def temporary_files(folder):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder for temporary files, which are used for more than 1,000 bytes."""
+    """Return an empty folder for temporary files, which are used for more than 1,000 bytes."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
     return tmp_path

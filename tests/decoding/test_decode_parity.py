@@ -22,7 +22,7 @@ LENGTHS = (0, 5, 222, 223, 300)  # of prompts: 223 is the most that there is roo
 
 @pytest.fixture(scope="session")
 def mel(speech):
-    """The mel of a clip's window, (80, 3000); of noise for "noise"."""
+    """Return the mel of a clip's window, (80, 3000); of noise for "noise"."""
     noise = (0.1 * np.random.default_rng(0).standard_normal(480_000)).astype(np.float32)
     sounds = {**speech, "noise": noise, "french": load_audio(DATA / "french.aiff")}
     made = {}
@@ -37,7 +37,7 @@ def mel(speech):
 
 @pytest.fixture(scope="session")
 def heard(pytorch, mel):
-    """A clip's features by our encoder and by pytorch, (1500, D): each decoder goes on from its own."""
+    """Return a clip's features by our encoder and by pytorch, (1500, D): each decoder goes on from its own."""
     made = {}
 
     def get(model, name):

@@ -251,7 +251,7 @@ def test_command_lines_are_accepted_or_rejected(cases, monkeypatch, tmp_path):
 
 
 def tiny_model(vocabulary: int) -> minwhisper.Whisper:
-    """A random model so small that it says what it likes in a moment."""
+    """Return a random model, small enough to generate text at once."""
     config = WhisperConfig(
         vocab_size=vocabulary,
         num_mel_bins=80,
@@ -277,7 +277,7 @@ def small_model(request):
 
 @pytest.fixture(scope="module")
 def heard(small_model):
-    """A mel of a window."""
+    """Return a mel of a window."""
     return minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(noise(1.0)))
 
 

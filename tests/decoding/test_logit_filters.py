@@ -38,7 +38,7 @@ TOKENS = [[], [time(1)], [time(1), 5], [time(1), 5, time(4)], [time(1), 5, time(
 
 
 def allowed(tokens: list[int], logits: np.ndarray | None = None, logit_filter=rules) -> set[int]:
-    """The tokens that are allowed next; by default text is more likely than all timestamps together."""
+    """Return the tokens that are allowed next; by default text is more likely than all timestamps together."""
     if logits is None:
         logits = np.zeros((1, SIZE), np.float32)
         logits[:, :FIRST] = 20.0

@@ -203,7 +203,7 @@ def divisor(length: int, penalty: float | None) -> float:
 
 
 def plain_beam_search(logits_of, size: int, max_finished: int, max_tokens: int) -> list[tuple[tuple[int, ...], float]]:
-    """A plain beam search: rank every token after every candidate at each step."""
+    """Return a plain beam search: rank every token after every candidate at each step."""
     active, finished = {(): 0.0}, {}
     for _ in range(max_tokens):
         sums = {

@@ -21,7 +21,7 @@ def mel(model):
 
 @pytest.fixture(scope="module")
 def differences(model, reference, mel):
-    """The relative difference of each stage from the stored values."""
+    """Return the relative difference of each stage from the stored values."""
     prompt = model.tokenizer.sot_sequence("en", "transcribe", timestamps=True)
     outputs = {"mel": mel, **dict(parity.stages(model, mel, [[*prompt, *reference.tokens]]))}
     parts = {stage: parity.subsample(stage, to_numpy(x), reference.rows[stage]) for stage, x in outputs.items()}

@@ -34,7 +34,7 @@ PASSED = 1 + 8 + 4 + len(MODELS)
 
 @pytest.fixture(scope="module")
 def openai_tests(tmp_path_factory) -> Path:
-    """The folder with openai-whisper's tests, and a ``whisper.py`` beside them that installs compat."""
+    """Return the folder with openai-whisper's tests, and a ``whisper.py`` beside them that installs compat."""
     folder = tmp_path_factory.mktemp("openai-whisper")
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", OPENAI_WHISPER]
     done = subprocess.run(download, cwd=folder, capture_output=True, text=True)

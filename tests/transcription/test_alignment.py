@@ -100,7 +100,7 @@ def test_a_model_without_alignment_heads_is_rejected():
 
 
 def align(model, samples, text, *, frames=None, language="en"):
-    """The words of a text in one window of sound."""
+    """Return the words of a text in one window of audio."""
     mel = minwhisper.log_mel_spectrogram(samples, model.config.num_mel_bins, padding=480000)[:, :3000]
     sound = len(samples) // 160 if frames is None else frames
     return aligned(model, mel, sound, model.tokenizer.encode(text), language)

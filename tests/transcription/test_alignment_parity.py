@@ -224,7 +224,7 @@ def test_a_word_merged_over_a_boundary_goes_to_the_same_segment(monkeypatch):
 
 
 def window_of(samples):
-    """The spectrogram of the window at the start, and how many of its frames are sound."""
+    """Return the spectrogram of the first window, and how many of its frames are audio."""
     mel = minwhisper.log_mel_spectrogram(samples, padding=480000)[:, :3000]
     return mel, min(3000, len(samples) // 160)
 
@@ -374,7 +374,7 @@ class ScriptedModel:
         return whisper.DecodingResult(None, "en", tokens=tokens_of(*self.now()), avg_logprob=0.0, temperature=0.0)
 
     def now(self):
-        """The segments of this window, relative to it, and whether it ends with a single timestamp."""
+        """Return the segments of this window, relative to it, and whether it ends with a single timestamp."""
         return self.script[self.window] if self.window < len(self.script) else ([], True)
 
 
@@ -390,7 +390,7 @@ def tokens_of(segments, single):
 
 
 def placed(relative, seek):
-    """The words and times of a scripted segment in a window that starts at ``seek``."""
+    """Return the words and times of a scripted segment in a window that starts at ``seek``."""
     offset = seek / 100
     words = [
         {"word": word, "start": round(offset + start, 2), "end": round(offset + end, 2), "probability": chance}
@@ -425,7 +425,7 @@ def their_windows(monkeypatch, script, content, threshold):
 
 
 def our_windows(script, content, threshold):
-    """The same with this package's functions, in a loop of its own."""
+    """Return the same with this package's functions, in a loop of its own."""
     seek, number, last_speech_end = 0, -1, 0.0
     seeks, kept = [], []
     while seek < content:

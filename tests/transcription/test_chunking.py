@@ -27,7 +27,7 @@ class Made:
 
 
 def made_up(frames, kind, seed):
-    """A spectrogram of two bins: noise, constant, rising, falling, or with pauses."""
+    """Return a spectrogram of two bins: noise, constant, rising, falling, or with pauses."""
     rng = np.random.default_rng(seed)
     mel = rng.uniform(-1, 1, (2, frames)).astype(np.float32)
     if kind == "alike":

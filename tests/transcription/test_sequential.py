@@ -10,7 +10,7 @@ from scripted import HOP, REPETITIVE, NumberedSpectrogram, Scripted, output, qui
 
 
 def result_of(model, request, what):
-    """The decoder's result for a request."""
+    """Return the decoder's result for a request."""
     tokens = what.tokens(model.tokenizer)
     return DecodingResult(
         request.features[0],
@@ -24,7 +24,7 @@ def result_of(model, request, what):
 
 
 def begin(frames, **options):
-    """A transcription of this many frames, its model, the list of its reports and its generator."""
+    """Return a transcription of this many frames, its model, the list of its reports and its generator."""
     model, reports = Scripted([]), []
     mel = NumberedSpectrogram(quiet(frames * HOP), 80)
     generator = np.random.default_rng(5)

@@ -183,7 +183,7 @@ def test_clearing_a_segment_clears_its_words(with_words):
 
 @st.composite
 def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
-    """The length of some audio and clips in it that do not overlap, in frames."""
+    """Return the length of some audio and clips in it that do not overlap, in frames."""
     frames = draw(st.integers(1, 60) | st.integers(2900, 6100))
     bounds = draw(st.lists(st.integers(0, frames), max_size=4, unique=True).map(sorted))
     if len(bounds) % 2 and bounds[-1] == frames:

@@ -25,7 +25,7 @@ SHORT = [DATA / "LJ001-0008.wav", DATA / "LJ001-0002.wav", DATA / "LJ001-0011.wa
 
 
 def check_same(result, expected):
-    """The same but for how sums are rounded."""
+    """Compare two transcripts up to rounding."""
     assert list(result) == list(expected)
     assert (result["text"], result["language"]) == (expected["text"], expected["language"])
     assert len(result["segments"]) == len(expected["segments"])
@@ -57,7 +57,7 @@ def check_segments(result, seconds):
 
 @pytest.fixture(scope="module")
 def alone(tiny_en):
-    """The transcript of a clip, transcribed alone, once for each."""
+    """Return the transcript of a clip, transcribed alone, once for each."""
 
     @cache
     def transcript(path):
@@ -68,7 +68,7 @@ def alone(tiny_en):
 
 @pytest.fixture(scope="module")
 def clips(speech):
-    """The sentences of the book, each with a quarter of a second behind it."""
+    """Return the sentences of the book, each with a quarter of a second behind it."""
     return [np.concatenate([speech[path.name], GAP]) for path in LJ]
 
 
@@ -91,7 +91,7 @@ def book_alone(tiny_en, book):
 
 @pytest.fixture(scope="module")
 def reports():
-    """What the progress of ``book_cut`` was."""
+    """Return the progress calls of ``book_cut``."""
     return []
 
 
@@ -276,7 +276,7 @@ def test_audio_is_closed_at_its_end_and_after_an_error(tiny_en, monkeypatch):
 
 
 def edits(words_found, expected):
-    """The fewest words to take away, add or replace, and which, by Levenshtein."""
+    """Return the fewest words to delete, insert or substitute (Levenshtein), and which."""
     table = [[(column, ()) for column in range(len(words_found) + 1)]]
     table[0] = [(column, tuple(("", word) for word in words_found[:column])) for column in range(len(words_found) + 1)]
     for row, word in enumerate(expected, 1):

@@ -89,7 +89,7 @@ def sounds(speech) -> dict[str, np.ndarray]:
 
 
 def prompt_of(length: int, tokenizer) -> str:
-    """A text of this many tokens, including the space before it: the end of what is read before the clips."""
+    """Return a text of this many tokens with a space before it: the end of what is read before the clips."""
     with open(DATA / "lj_texts.csv", newline="") as file:
         words = " ".join(row[-1] for row in csv.reader(file)).split() * 3
     while len(tokenizer.encode(" " + " ".join(words[1:]))) >= length:

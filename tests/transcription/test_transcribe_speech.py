@@ -32,7 +32,7 @@ def book(speech) -> np.ndarray:
 
 
 def check_transcript(result, seconds: float) -> None:
-    """What is true of every transcript: well-formed segments in order, and a text made of theirs."""
+    """Check what holds for every transcript: well-formed segments in order, and a text made of theirs."""
     segments = result["segments"]
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
     assert result["text"] == "".join(segment["text"] for segment in segments)

@@ -134,7 +134,7 @@ def theirs(script: Any, frames: int, seed: int = 0, probabilities: Any = None, *
 
 
 def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **options: Any) -> tuple[Any, Any]:
-    """The same of ours."""
+    """Return the same for this package."""
     model = Scripted(script, tokenizer(), [probabilities])
     aligner = Aligner(seed, WordTiming)
 
@@ -198,7 +198,7 @@ def check_same_words(mine: list[Any], other: list[Any]) -> None:
 
 @st.composite
 def answer(draw: st.DrawFn) -> OutputTokens:
-    """What a window may be heard as: segments in order or not, open or closed, or any mixture of texts and times."""
+    """Draw the tokens of a window: segments in order or not, open or closed, or any mixture of text and times."""
     t = tokenizer()
     text = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=5).map("".join)
     steps = st.integers(0, 1500) | st.sampled_from([0, 1, 50, 500, 1400, 1500])

@@ -227,7 +227,7 @@ def test_last_speech_end_is_passed_from_segment_to_segment(tokenizer):
     segments = [segment(0.0, 3.0, tokens=[a, a, a]), segment(3.0, 9.0, tokens=[a])]
 
     def last_words(segments, starts, start, end):
-        """The last segment's words, if there were three words of half a second before it and one is left."""
+        """Return the last segment's words, if there were three words of half a second before it and one is left."""
         words = [*((at, at + 0.5) for at in starts), (start, end)]
         timings = [timing(" a", *word, (a,)) for word in words]
         return times(add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)[-1]["words"])
