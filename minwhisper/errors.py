@@ -1,7 +1,7 @@
 """The exceptions of this package, each with a one-line message that says what to do.
 
 Every message names the input, what was expected and the way out. The command prints that line and exits with status 2.
-A program can catch :class:`MinWhisperError` for all of them, or the usual ``ValueError``, ``OSError`` and so on.
+A program can catch ``MinWhisperError`` for all of them, or the usual ``ValueError``, ``OSError`` and so on.
 
 Walkthrough: section 1.
 """
@@ -23,7 +23,7 @@ _OUT_OF_MEMORY_SIGNS = (
 class MinWhisperError(Exception):
     """Base class of all errors that this package raises for invalid input.
 
-    The message is always one printable line, even if it quotes text from a file: see :mod:`minwhisper.printable`.
+    The message is always one printable line, even if it quotes text from a file: see ``printable``.
     """
 
     def __init__(self, *args: object) -> None:
@@ -121,7 +121,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an error, or one of its causes, is due to a lack of main memory.
 
     Python raises ``MemoryError`` and the system reports ``ENOMEM``. A thread that cannot be started and a library that
-    cannot be loaded have other errors. A lack of GPU memory is a :class:`DeviceMemoryError` and does not count.
+    cannot be loaded have other errors. A lack of GPU memory is a ``DeviceMemoryError`` and does not count.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DeviceMemoryError):

@@ -1,8 +1,8 @@
 """Make untrusted text safe to print: one line, visible characters only, and of limited length.
 
 File names, tensor names and tokens come from files of unknown origin. On a terminal, an escape sequence in one of them
-could change or erase other output. So every error and message passes through :func:`printable`, and a single value
-inside a message through :func:`short_repr`.
+could change or erase other output. So every error and message passes through ``printable``, and a single value
+inside a message through ``short_repr``.
 """
 
 import reprlib

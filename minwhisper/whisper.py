@@ -63,7 +63,7 @@ EMPTY_REPORT = LoadReport((), ())
 
 
 class NoTokenizer:
-    """The tokenizer of an untrained model: every use of it raises :class:`TokenizerError`."""
+    """The tokenizer of an untrained model: every use of it raises ``TokenizerError``."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python looks for optional methods, to copy or pickle it
@@ -87,7 +87,7 @@ def load_model(
     """Load a model with its weights.
 
     Args:
-        name: a published short name (``"tiny.en"``, ``"turbo"``; see :func:`available_models`), a Hugging Face hub
+        name: a published short name (``"tiny.en"``, ``"turbo"``; see ``available_models``), a Hugging Face hub
             id (``"openai/whisper-tiny"``), or a folder with a checkpoint in safetensors or CTranslate2 format.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …, or ``"auto"``.
         dtype: the storage type of the weights. ``"float16"`` takes half the memory and is exact for OpenAI's own
@@ -100,7 +100,7 @@ def load_model(
         plain: compute with the readable layers. On a CPU this is slower; the results are the same up to rounding.
 
     An installed weight package is used first, then the hub's cache, then a download. Raises a
-    :class:`~minwhisper.errors.MinWhisperError` that says what is wrong and what to do.
+    ``MinWhisperError`` that says what is wrong and what to do.
     """
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
@@ -128,7 +128,7 @@ def load_model(
 
 @dataclass(frozen=True, repr=False, eq=False)  # a model is equal to itself only: comparing all weights is no use
 class Whisper:
-    """A Whisper model. Make one with :func:`load_model`, or an untrained one with :meth:`random`.
+    """A Whisper model. Make one with ``load_model``, or an untrained one with ``random``.
 
     ``weights`` is for reading. A float32 model on a CPU keeps the decoder's matrices in another layout and copies
     each of them when it is first read here. To change weights, load the model with ``plain=True``.
@@ -206,7 +206,7 @@ class Whisper:
     def encode(self, mel: Array) -> Array3D:
         """Encode windows: mel (B, M, 3000) -> features (B, 1500, D). Fewer frames are allowed.
 
-        Raises :class:`ShapeError` for another shape.
+        Raises ``ShapeError`` for another shape.
         """
         with self.engine.session(), self._guard.at("encoding a window"):
             return self.engine.encode(self._to_device(mel))
@@ -218,7 +218,7 @@ class Whisper:
     def logits(self, tokens: Any, features: Array) -> Array3D:
         """Compute the logits of the next token at each position: tokens (B, S), features (B, T, D) -> (B, S, V).
 
-        ``tokens`` may be nested lists. This is the readable decoder, without a cache. Raises :class:`ShapeError` for
+        ``tokens`` may be nested lists. This is the readable decoder, without a cache. Raises ``ShapeError`` for
         another shape or an id outside the vocabulary.
         """
         width = self.config.d_model
@@ -250,7 +250,7 @@ class Whisper:
 
         mel (M, frames) -> the language token, and the probability of every language by its code;
         (B, M, frames) -> a list of tokens and a list of probabilities. Features (T, D) or (B, T, D) work as well.
-        Raises :class:`LanguageError` for an English-only model.
+        Raises ``LanguageError`` for an English-only model.
         """
         if not self.is_multilingual:
             raise LanguageError(f"{self.name} is English only and cannot detect languages: use one such as 'base'")
@@ -304,10 +304,10 @@ class Whisper:
             mel: a window of 30 s, (M, 3000), or its features, (T, D); or a batch of either.
             options: by default greedy decoding in the detected language.
             generator: samples the tokens at temperatures above 0; by default a new one with seed 0.
-            changes: fields of :class:`DecodingOptions` that differ from ``options``.
+            changes: fields of ``DecodingOptions`` that differ from ``options``.
 
-        Returns a :class:`DecodingResult`; for a batch, a list of them. Raises :class:`ShapeError` for another shape,
-        :class:`OptionError` for invalid options, and whatever :func:`check_supported` raises.
+        Returns a ``DecodingResult``; for a batch, a list of them. Raises ``ShapeError`` for another shape,
+        ``OptionError`` for invalid options, and whatever ``check_supported`` raises.
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
         if not isinstance(options, DecodingOptions | None):
@@ -350,12 +350,12 @@ class Whisper:
             batch_size: windows that are decoded together. With 1, each window starts where the last sentence of the
                 previous one ended and is prompted with its text. With more, the audio is cut at silence into
                 independent windows: several times faster, with a few different words.
-            options: fields of :class:`TranscriptionOptions` and :class:`DecodingOptions`: ``language``, ``task``,
+            options: fields of ``TranscriptionOptions`` and ``DecodingOptions``: ``language``, ``task``,
                 ``temperature`` (a number or several), ``beam_size``, ``word_timestamps``, ``initial_prompt`` …
 
-        Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of :class:`Segment`.
-        Raises :class:`AudioError`, :class:`LanguageError`, :class:`OptionError` and others of
-        :mod:`minwhisper.errors`.
+        Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of ``Segment``.
+        Raises ``AudioError``, ``LanguageError``, ``OptionError`` and others of
+        ``errors``.
         """
         with self.stream(audio, progress=progress, generator=generator, batch_size=batch_size, **options) as running:
             for _ in running:
@@ -372,8 +372,8 @@ class Whisper:
     ) -> list[Transcript]:
         """Transcribe several recordings, up to ``batch_size`` at a time, with their windows decoded together.
 
-        Returns the transcripts in the order of ``audios``; each is what :meth:`transcribe` gives with a generator of
-        this seed. If some fail, the others are still transcribed, and then :class:`SomeFailedError` is raised, which
+        Returns the transcripts in the order of ``audios``; each is what ``transcribe`` gives with a generator of
+        this seed. If some fail, the others are still transcribed, and then ``SomeFailedError`` is raised, which
         holds their transcripts.
         """
         found = list(self.stream_many(audios, batch_size=batch_size, seed=seed, **options))
@@ -395,9 +395,9 @@ class Whisper:
         batch_size: int = 1,
         **options: Unpack[TranscriptionKeywords],
     ) -> Transcription:
-        """Transcribe a recording segment by segment: yield each :class:`Segment` as soon as it is final.
+        """Transcribe a recording segment by segment: yield each ``Segment`` as soon as it is final.
 
-        Arguments and errors are those of :meth:`transcribe`. Invalid input raises here, not at the first segment.
+        Arguments and errors are those of ``transcribe``. Invalid input raises here, not at the first segment.
 
         >>> for segment in model.stream("talk.mp3"):  # doctest: +SKIP
         ...     print(segment["start"], segment["text"])
@@ -421,7 +421,7 @@ class Whisper:
     ) -> Iterator[Transcription | MinWhisperError]:
         """Transcribe several recordings: yield each finished transcription, or the error, in the order of ``audios``.
 
-        Arguments are those of :meth:`transcribe_many`. Invalid options raise here, before any recording is opened.
+        Arguments are those of ``transcribe_many``. Invalid options raise here, before any recording is opened.
         """
         chosen = TranscriptionOptions.named(**options)
         check_count("batch_size", batch_size, optional=False)

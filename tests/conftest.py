@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.PretendedGpu:
-    """Start the GPU of :mod:`pretended_cuda`; it changes CuPy for the whole process."""
+    """Start the GPU of ``pretended_cuda``; it changes CuPy for the whole process."""
     if request.config.getoption("markexpr") != "cupy":
         pytest.skip("it changes CuPy for the whole process: run pytest -m cupy")
     if why := pretended_cuda.why_not():

@@ -1,6 +1,6 @@
 """Chapter 1: a path, bytes, an open file or standard input → one seekable file.
 
-:func:`open_source` opens it, and FFmpeg reads it through :class:`InputFile`.
+``open_source`` opens it, and FFmpeg reads it through ``InputFile``.
 
 Walkthrough: section 2.
 """
@@ -18,7 +18,7 @@ class InputFile:
 
     PyAV raises an exception only after FFmpeg has gone on for a while, and prints an earlier one. So, as with FFmpeg's
     own files, a failed read returns nothing and a failed seek returns a negative number. Afterwards,
-    :meth:`raise_read_error` raises the recorded error.
+    ``raise_read_error`` raises the recorded error.
     """
 
     def __init__(self, name: str, file: BinaryIO) -> None:
@@ -55,7 +55,7 @@ class InputFile:
         return self.read(size) if self.seek(position) >= 0 else b""
 
     def raise_read_error(self) -> None:
-        """Raise :class:`AudioError` if a read failed; KeyboardInterrupt and MemoryError are raised unchanged."""
+        """Raise ``AudioError`` if a read failed; KeyboardInterrupt and MemoryError are raised unchanged."""
         if isinstance(self._error, OSError | ValueError):
             raise _read_error(self._name, self._error) from self._error
         if self._error is not None:
@@ -65,7 +65,7 @@ class InputFile:
 def open_source(source: object) -> tuple[str, BinaryIO]:
     """Open any source but an array; return its name for messages and a seekable file.
 
-    Raises :class:`AudioError` if it cannot be opened or read, or is empty.
+    Raises ``AudioError`` if it cannot be opened or read, or is empty.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         name, file = f"the {len(source)} bytes given", cast(BinaryIO, io.BytesIO(source))

@@ -2,7 +2,7 @@
 
 Whisper's input is mono audio of 16,000 samples per second, values between -1 and 1, in windows of 30 seconds.
 This module converts everything else to that form: files through FFmpeg's libraries
-(:mod:`minwhisper.audio.reader`), and arrays of other types, rates and channels.
+(``audio.reader``), and arrays of other types, rates and channels.
 
 Walkthrough: section 2.
 """
@@ -65,7 +65,7 @@ def load_audio(
     A warning reports missing or damaged audio. A truncated file is an error if its format states how much audio it
     has: WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM, and MP3 with a Xing header. Other formats end where they end.
 
-    Raises :class:`AudioError`, one line on what is wrong and what to do, for everything that cannot be loaded.
+    Raises ``AudioError``, one line on what is wrong and what to do, for everything that cannot be loaded.
     """
     loaded = _load(source, rate, timeline, track)
     if isinstance(loaded, np.ndarray):
@@ -77,14 +77,14 @@ def load_audio(
 def open_audio(
     source: AudioSource, rate: int | None = None, *, timeline: bool = False, track: int | str | None = None
 ) -> "AudioReader":
-    """Open any audio, to read it piece by piece: the samples of :func:`load_audio`, not all of them in memory.
+    """Open any audio, to read it piece by piece: the samples of ``load_audio``, not all of them in memory.
 
-    Arguments, samples, warnings and errors are those of :func:`load_audio`. A file is decoded to its end here, once.
+    Arguments, samples, warnings and errors are those of ``load_audio``. A file is decoded to its end here, once.
     Up to nine minutes of its samples are kept in memory, and longer audio in a temporary file, 115 MB per hour, in the
     folder that the environment variable TMPDIR names. An array is not copied, so do not write to it before the reader
     is closed.
 
-    Raises :class:`AudioError` for everything that cannot be loaded, and if the folder for temporary files is full.
+    Raises ``AudioError`` for everything that cannot be loaded, and if the folder for temporary files is full.
     """
     loaded = _load(source, rate, timeline, track)
     if isinstance(loaded, np.ndarray):
@@ -93,7 +93,7 @@ def open_audio(
 
 
 class AudioReader:
-    """Mono samples at 16 kHz that are read piece by piece; :func:`open_audio` returns one.
+    """Mono samples at 16 kHz that are read piece by piece; ``open_audio`` returns one.
 
     ``size`` is the number of samples; ``leading_silence`` is the silence in seconds before the audio starts, if it was
     opened with ``timeline=True``; ``track`` is a line that names the selected audio track, if there are several.
@@ -119,7 +119,7 @@ class AudioReader:
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Read samples ``start`` to ``stop``, with zeros past the end: (stop - start,) float32, a new array.
 
-        Raises :class:`AudioError` unless 0 <= start <= stop, and if the reader is closed.
+        Raises ``AudioError`` unless 0 <= start <= stop, and if the reader is closed.
         """
         if self._samples is None:
             raise AudioError("this audio is closed; read it before close(), inside its 'with' statement")
@@ -180,7 +180,7 @@ def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Arr
     """Pad with zeros or trim at the end, so that ``axis`` has exactly ``length`` entries.
 
     It works for samples and for the frames of a spectrogram. An array of that length is returned without a copy. Raises
-    :class:`AudioError` for anything but an array.
+    ``AudioError`` for anything but an array.
 
     >>> pad_or_trim(np.array([1, 2, 3]), 5)
     array([1, 2, 3, 0, 0])

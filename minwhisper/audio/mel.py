@@ -27,14 +27,14 @@ BLOCK_FRAMES = 300  # frames computed at a time: 3 s of audio, whose 4 MB of int
 def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) -> NDArray[np.float32]:
     """Return the log-mel spectrogram: (M, T) float32, 100 frames per second, 3,000 for 30 s.
 
-    ``audio`` is samples (N,) at 16 kHz, or anything else that :func:`load_audio` takes without a rate. ``padding``
+    ``audio`` is samples (N,) at 16 kHz, or anything else that ``load_audio`` takes without a rate. ``padding``
     zeros are appended to it. ``n_mels`` is 80, or 128 for large-v3 and turbo. T is (N + padding) // 160.
 
     The computation is in float64, and each value is rounded to float32 once. It goes block by block, so that an hour of
     audio needs little more memory than its spectrogram. Values are clamped relative to the loudest bin of the whole
     audio, so the spectrogram of an excerpt can differ from the excerpt of a spectrogram.
 
-    Raises :class:`AudioError` for audio that cannot be loaded, and for 200 samples or less, padding included, because
+    Raises ``AudioError`` for audio that cannot be loaded, and for 200 samples or less, padding included, because
     200 are mirrored at both ends. openai-whisper has the same function.
     """
     with open_audio(audio) as reader:
@@ -105,7 +105,7 @@ def mel_filters(n_mels: int) -> NDArray[np.float32]:
     spaced in mels from 0 to 8 kHz, and the area of each triangle is 1. (M. Slaney, 1998, "Auditory Toolbox". The values
     are those of ``librosa.filters.mel(sr=16000, n_fft=400, n_mels=n_mels)``.)
 
-    Raises :class:`AudioError` if ``n_mels`` is not a positive integer.
+    Raises ``AudioError`` if ``n_mels`` is not a positive integer.
     """
     if type(n_mels) is not int or n_mels < 1:
         raise AudioError(f"n_mels: expected a positive integer, 80 or 128 for Whisper, got {n_mels!r}")
@@ -136,7 +136,7 @@ def hertz_to_mel(hertz: float) -> float:
 
 
 def mel_to_hertz(mels: Float64) -> Float64:
-    """Convert mels to frequencies, the inverse of :func:`hertz_to_mel`: any shape."""
+    """Convert mels to frequencies, the inverse of ``hertz_to_mel``: any shape."""
     logarithmic = MIN_LOG_HERTZ * np.exp((mels - MIN_LOG_MELS) * LOG_STEP)
     return np.where(mels < MIN_LOG_MELS, mels / MELS_PER_HERTZ, logarithmic)
 
@@ -173,7 +173,7 @@ def read_reflected(reader: AudioReader, padding: int, start: int, stop: int) -> 
 
 
 def check_padding(size: int, padding: int) -> None:
-    """Raise :class:`AudioError` unless ``size`` samples and the padding are enough for a spectrogram."""
+    """Raise ``AudioError`` unless ``size`` samples and the padding are enough for a spectrogram."""
     if type(padding) is not int or padding < 0:
         raise AudioError(f"padding: expected a number of zeros to append, 0 or more, got {padding!r}")
     if size + padding <= N_FFT // 2:

@@ -1,7 +1,7 @@
 """Chapter 1: the log-mel spectrogram of a long recording, computed while it is read.
 
 An hour of audio has a spectrogram of 115 MB, of which transcription looks at one window of 30 s at a time.
-:class:`Spectrogram` computes the frames of a window when they are read.
+``Spectrogram`` computes the frames of a window when they are read.
 
 Walkthrough: section 2.
 """
@@ -24,7 +24,7 @@ class Spectrogram:
     the spectrogram of the first minutes; the rest is computed again when it is read.
 
     The caller closes ``audio`` after the last read. ``n_mels`` is 80, or 128 for large-v3 and turbo.
-    Raises :class:`AudioError` if ``n_mels`` is not a positive integer.
+    Raises ``AudioError`` if ``n_mels`` is not a positive integer.
     """
 
     def __init__(self, audio: AudioReader, n_mels: int = 80) -> None:
@@ -52,7 +52,7 @@ class Spectrogram:
         They are bit for bit ``log_mel_spectrogram(samples, n_mels, padding=480000)[:, first:last]``. Therefore blocks
         always start at multiples of 300 frames: how a matrix product is rounded can depend on its size.
 
-        Raises :class:`AudioError` for other frames, and if the audio is closed.
+        Raises ``AudioError`` for other frames, and if the audio is closed.
         """
         frames = (self._audio.size + N_SAMPLES) // HOP_LENGTH
         if not 0 <= first <= last <= frames:

@@ -53,7 +53,7 @@ def decode_audio(source: object, rate: int, *, timeline: bool = False, track: in
 
     ``source`` is a path, ``"-"`` for standard input, a file's bytes, or a file opened with mode ``"rb"``. With
     ``timeline``, frames are placed by their timestamps. ``track`` is a number from 1 or a language code.
-    Raises :class:`AudioError` if the file cannot be opened, is not audio or is truncated, or if storage is full.
+    Raises ``AudioError`` if the file cannot be opened, is not audio or is truncated, or if storage is full.
     """
     name, opened = open_source(source)
     with opened, ExitStack() as on_error:
@@ -133,7 +133,7 @@ def _not_audio(name: str, error: Exception) -> AudioError:
 
 @contextmanager
 def _bounded_allocations() -> Iterator[None]:
-    """Make FFmpeg reject allocations above :data:`MAX_ALLOCATION`, which a damaged size may ask for."""
+    """Make FFmpeg reject allocations above ``MAX_ALLOCATION``, which a damaged size may ask for."""
     try:  # FFmpeg's functions can be found through one of PyAV's libraries, on most systems
         set_limit = ctypes.CDLL(sys.modules[AudioFrame.__module__].__file__).av_max_alloc
     except (OSError, AttributeError):

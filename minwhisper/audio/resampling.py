@@ -2,7 +2,7 @@
 
 A bug of PyAV (17.1 to 18.1) needs a workaround. A *custom* channel layout, such as 7.1 in a MOV file, points to a list
 of channels. PyAV copies the layout of each frame but not the list, and frees the list with each copy, so that it is
-freed twice and the process crashes. :func:`describe_layout` detaches the list from each copy.
+freed twice and the process crashes. ``describe_layout`` detaches the list from each copy.
 
 Walkthrough: section 2.
 """
@@ -72,7 +72,7 @@ class Resampler:
         self.formats = 0  # how many formats there were so far, one after the other
 
     def push(self, frame: AudioFrame, layout: str) -> list[NDArray[Any]]:
-        """Convert a frame with this layout, from :func:`describe_layout`; return the samples that are ready, each (N,).
+        """Convert a frame with this layout, from ``describe_layout``; return the samples that are ready, each (N,).
 
         If the format changes, as in concatenated files, a new filter starts. As with the ffmpeg command, the last
         millisecond of the old format, still in the old filter, is lost.

@@ -24,7 +24,7 @@ FULL_SCALE = 2**15  # of an int16; a power of two, so that dividing by it is exa
 class SampleStore:
     """16-bit samples that are appended and then read in any order; ``size`` is their number.
 
-    The temporary file is deleted by :meth:`close` or at the end of the process; it has no name if the system allows it.
+    The temporary file is deleted by ``close`` or at the end of the process; it has no name if the system allows it.
     """
 
     def __init__(self) -> None:
@@ -32,9 +32,9 @@ class SampleStore:
         self._file = tempfile.SpooledTemporaryFile(max_size=MAX_IN_MEMORY)  # noqa: SIM115 (close() closes it)
 
     def append(self, pcm: NDArray[np.int16]) -> None:
-        """Append samples (N,), before the first call of :meth:`read_into`.
+        """Append samples (N,), before the first call of ``read_into``.
 
-        Raises :class:`AudioError` if the folder for temporary files is full or not writable.
+        Raises ``AudioError`` if the folder for temporary files is full or not writable.
         """
         try:
             self._file.write(pcm.tobytes())
@@ -46,7 +46,7 @@ class SampleStore:
     def read_into(self, samples: NDArray[np.float32], start: int) -> None:
         """Fill ``samples``, (N,) float32, with the samples from ``start`` on, full scale -1 to 1.
 
-        Raises :class:`AudioError` if the temporary file cannot be read.
+        Raises ``AudioError`` if the temporary file cannot be read.
         """
         try:
             self._file.seek(BYTES_PER_SAMPLE * start)

@@ -1,7 +1,7 @@
 """Chapter 1: the timestamps of decoded frames → their places, so that sample times are those of the file.
 
 Audio can start later than the video, and parts of it can be missing: lost or damaged packets, or a paused recorder. If
-the timestamp of a frame is more than :data:`MAX_JITTER` away from the end of the previous frame, the frame starts at a
+the timestamp of a frame is more than ``MAX_JITTER`` away from the end of the previous frame, the frame starts at a
 new place: a gap becomes silence, and an overlap is cut. Smaller differences are ignored, since rounded timestamps
 and codec delay cause them in every file.
 

@@ -1,7 +1,7 @@
 """Chapter 1: the packets of an audio track → decoded frames, and a record of damage.
 
 A packet that cannot be decoded is left out. At the end of a file it may be a sign of truncation, which
-:mod:`minwhisper.audio.length` decides.
+``audio.length`` decides.
 
 Walkthrough: section 2.
 """
@@ -91,7 +91,7 @@ class TrackDecoder:
         return max(0, packet.pos - self._decoded_end) * self._decoded_seconds / self._decoded_bytes
 
     def check_end(self, length: StatedLength) -> None:
-        """Raise :class:`AudioError` if the file is truncated."""
+        """Raise ``AudioError`` if the file is truncated."""
         end = self.timeline.end - self.timeline.leading_silence
         if length.is_truncated(end, self.timeline.longest_frame, self._last_packet_is_broken()):
             rescue = ", or extract the readable part with: ffmpeg -i FILE part.wav" if end else ""

@@ -50,7 +50,7 @@ def select_track(
     """Return the audio track to read, and a line that names it if there are several.
 
     The default is a track with packets, then the one marked as default, then the one with the most channels.
-    Raises :class:`AudioError` if the file has no such track.
+    Raises ``AudioError`` if the file has no such track.
     """
     tracks = list(container.streams.audio)
     usable = [stream for stream in tracks if stream.codec_context is not None]

@@ -31,7 +31,7 @@ _OPENAI = {  # commit of openai/whisper-…: sha256 of its model.safetensors, co
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """Return the sha256 of the concatenated files. Raises :class:`WeightsError` if one cannot be read."""
+    """Return the sha256 of the concatenated files. Raises ``WeightsError`` if one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -56,7 +56,7 @@ def expected_sha256(path: Path) -> str | None:
 
 
 def verify_checksums(files: CheckpointFiles) -> None:
-    """Raise :class:`WeightsError` if a file does not have its expected sha256.
+    """Raise ``WeightsError`` if a file does not have its expected sha256.
 
     Files without an expected sha256 are not read. The others take a tenth of a second per hundred megabytes.
     """

@@ -33,14 +33,14 @@ MAX_TRAINED_RMS = 0.1  # root mean square difference from the sinusoids that tra
 def read_config(files: CheckpointFiles) -> WhisperConfig:
     """Return the configuration of a checkpoint without reading its weights or verifying their sha256.
 
-    Raises :class:`WeightsError` and :class:`ConfigError`.
+    Raises ``WeightsError`` and ``ConfigError``.
     """
     with open_tensors(files) as tensors:
         return checkpoint_config(files, tensors)
 
 
 def checkpoint_config(files: CheckpointFiles, tensors: TensorFile) -> WhisperConfig:
-    """Return the configuration of an open checkpoint. Raises :class:`ConfigError` and :class:`WeightsError`."""
+    """Return the configuration of an open checkpoint. Raises ``ConfigError`` and ``WeightsError``."""
     try:
         if files.format == "ctranslate2":
             return _infer_config(tensors)
@@ -100,7 +100,7 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
     """Return the alignment heads as (decoder block, head) pairs, and a warning if they cannot be used.
 
     A distilled model may list its teacher's heads, some of which it does not have. The remaining ones need not follow
-    the audio either, so none is returned: the model works, but without word timestamps. Raises :class:`ConfigError` if
+    the audio either, so none is returned: the model works, but without word timestamps. Raises ``ConfigError`` if
     the checkpoint does not list pairs.
     """
     listed = files.config.get("alignment_heads") or ()
@@ -155,7 +155,7 @@ def check_positions(table: Array, label: str, strict: bool) -> str:
     values are then used.
 
     A table that is far from the sinusoids was probably stored in another layout. With ``strict`` it raises
-    :class:`WeightsError`.
+    ``WeightsError``.
     """
     difference = sinusoids(*table.shape)
     difference -= table

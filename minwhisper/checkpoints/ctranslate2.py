@@ -39,7 +39,7 @@ _CONVERT = "convert the model again with ct2-transformers-converter --quantizati
 def index_ctranslate2(source: Storage) -> dict[str, TensorInfo]:
     """Return all tensors of a ``model.bin`` by name, including aliases.
 
-    Raises :class:`WeightsError` for another type of file, an unknown version, specification or type code, quantised
+    Raises ``WeightsError`` for another type of file, an unknown version, specification or type code, quantised
     weights, and a file that is truncated or has trailing bytes.
     """
     reader = _Reader(source)

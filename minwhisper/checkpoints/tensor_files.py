@@ -1,6 +1,6 @@
 """Chapter 5: read a checkpoint's tensors by name, from either format.
 
-:func:`open_tensors` returns a :class:`TensorFile` for the files that :mod:`minwhisper.checkpoints.sources` found. The
+``open_tensors`` returns a ``TensorFile`` for the files that ``checkpoints.sources`` found. The
 formats differ only in their table of contents. That of safetensors is read here: eight bytes with the length of a JSON
 header, the header (name → dtype, shape, first and last byte), then the data.
 
@@ -40,7 +40,7 @@ _SAFETENSORS_TYPES = {
 class TensorFile:
     """The tensors of a checkpoint by name; values are read on request.
 
-    Use it in a ``with`` statement, or call :meth:`close`.
+    Use it in a ``with`` statement, or call ``close``.
     """
 
     def __init__(self, label: str, source: Storage, tensors: Mapping[str, TensorInfo]) -> None:
@@ -60,14 +60,14 @@ class TensorFile:
     def read(self, name: str, dtype: str) -> Array:
         """Return the tensor as a new C-contiguous array of the given dtype.
 
-        Raises :class:`WeightsError` if there is no tensor of this name.
+        Raises ``WeightsError`` if there is no tensor of this name.
         """
         return self._source.read(self._find(name), dtype)
 
     def read_into(self, name: str, out: Array, first_row: int = 0) -> bool:
         """Read the tensor into ``out``, an array of the same shape, or of fewer rows starting at ``first_row``.
 
-        Returns True if all values in ``out`` are finite. Raises :class:`WeightsError` if there is no tensor of this
+        Returns True if all values in ``out`` are finite. Raises ``WeightsError`` if there is no tensor of this
         name.
         """
         return self._source.read_into(self._find(name), out, first_row)
@@ -112,7 +112,7 @@ class TensorFile:
 def open_tensors(files: CheckpointFiles) -> TensorFile:
     """Open a checkpoint's weights, in one file or several.
 
-    Raises :class:`WeightsError`, which names the file and the tensor, if they cannot be read.
+    Raises ``WeightsError``, which names the file and the tensor, if they cannot be read.
     """
     source = Storage(files.weights)
     try:
@@ -126,7 +126,7 @@ def open_tensors(files: CheckpointFiles) -> TensorFile:
 def index_safetensors(source: Storage) -> dict[str, TensorInfo]:
     """Return all tensors of one or several safetensors files by name.
 
-    Raises :class:`WeightsError` for another type of file, a damaged one, or an implausibly long header.
+    Raises ``WeightsError`` for another type of file, a damaged one, or an implausibly long header.
     """
     tensors: dict[str, TensorInfo] = {}
     for number, path in enumerate(source.paths):

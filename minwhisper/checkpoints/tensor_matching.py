@@ -51,7 +51,7 @@ def match_tensors(
 ) -> MatchedTensors:
     """Find every expected tensor in a file; ``translate`` maps the file's names to this package's.
 
-    Raises :class:`WeightsError` for a wrong shape, for two different tensors of one name, for a file with less than
+    Raises ``WeightsError`` for a wrong shape, for two different tensors of one name, for a file with less than
     half of the model's values, and, with ``strict``, for any missing or unexpected tensor.
     """
     # Whisper's key projections have no bias. A file that stacks keys and values has one, which must be zero.
@@ -78,7 +78,7 @@ def _check_amount(
     report: LoadReport,
     strict: bool,
 ) -> None:
-    """Raise :class:`WeightsError` if too much is missing, or if the aliases of a small file make it large."""
+    """Raise ``WeightsError`` if too much is missing, or if the aliases of a small file make it large."""
     if strict and str(report):
         raise WeightsError(f"{tensors.label}: {report}; {CONFIG_HINT} (load_model with strict=False loads it anyway)")
     missing = sum(prod(expected[name]) for name in report.missing)

@@ -1,6 +1,6 @@
 """The options of ``minwhisper transcribe``: openai-whisper's names, meanings and defaults, and a few more.
 
-:func:`add_arguments` declares them; :mod:`minwhisper.cli.request` checks their values.
+``add_arguments`` declares them; ``cli.request`` checks their values.
 """
 
 import argparse

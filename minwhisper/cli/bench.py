@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def cpu_engine(model: Whisper) -> CpuEngine:
-    """Return the engine to time. Raises :class:`OptionError` for a model with another engine."""
+    """Return the engine to time. Raises ``OptionError`` for a model with another engine."""
     if not isinstance(model.engine, CpuEngine):
         raise OptionError(f"{model.name}: expected a float32 model on the CPU, got {model!r}")
     return model.engine

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, console: Console, parser: argparse.Argument
 
 
 def values(action: argparse.Action) -> Sequence[str] | str:
-    """Return the values that complete an argument: a list, :data:`FILES` or :data:`FOLDERS`; empty if unknown."""
+    """Return the values that complete an argument: a list, ``FILES`` or ``FOLDERS``; empty if unknown."""
     return list(action.choices) if action.choices else _VALUES.get(str(action.metavar), [])
 
 

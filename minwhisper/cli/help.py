@@ -15,7 +15,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line on standard error and exit status 2."""
 
     def __init__(self, **options: Any) -> None:
-        """Take the arguments of :class:`argparse.ArgumentParser`."""
+        """Take the arguments of ``argparse.ArgumentParser``."""
         super().__init__(formatter_class=HelpFormatter, **options)
         self._positionals.title = "arguments"
 
@@ -50,7 +50,7 @@ class HelpFormatter(argparse.HelpFormatter):
     """Help of at most 100 columns, with the short option first, and with examples as they are written."""
 
     def __init__(self, prog: str, **options: Any) -> None:
-        """Take the arguments of :class:`argparse.HelpFormatter`."""
+        """Take the arguments of ``argparse.HelpFormatter``."""
         super().__init__(prog, max_help_position=30, **options)
         self._width = min(self._width, 100)
 

@@ -1,7 +1,7 @@
 """Signals that end the command: Ctrl-C (SIGINT), SIGTERM and SIGHUP.
 
 ``docker stop``, systemd and ``timeout`` send SIGTERM; closing a terminal sends SIGHUP. During the work each raises
-:class:`KeyboardInterrupt`, so that finished segments are kept. Before and after it, the process exits immediately.
+``KeyboardInterrupt``, so that finished segments are kept. Before and after it, the process exits immediately.
 """
 
 import os
@@ -37,7 +37,7 @@ class Interruption:
         return 128 + (signal.SIGINT if self._signal is None else self._signal)
 
     def check(self) -> None:
-        """Raise :class:`KeyboardInterrupt` if a signal came.
+        """Raise ``KeyboardInterrupt`` if a signal came.
 
         The exception that the signal raised may be lost: it cannot leave a Python function that a C library calls.
         """
@@ -46,7 +46,7 @@ class Interruption:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Raise :class:`KeyboardInterrupt` when a signal comes, within the block."""
+        """Raise ``KeyboardInterrupt`` when a signal comes, within the block."""
         self._signal = None
         hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         before = handle_signals(self._interrupt)

@@ -52,7 +52,7 @@ class TranscribeRequest:
 def check_arguments(options: argparse.Namespace) -> TranscribeRequest:
     """Check all options, and create the output folder.
 
-    Raises :class:`OptionError` and :class:`LanguageError` for options that are invalid with every model.
+    Raises ``OptionError`` and ``LanguageError`` for options that are invalid with every model.
     """
     keywords = transcription_keywords(options)
     checked = TranscriptionOptions.named(**keywords)
@@ -69,7 +69,7 @@ def check_arguments(options: argparse.Namespace) -> TranscribeRequest:
 
 
 def transcription_keywords(options: argparse.Namespace) -> TranscriptionKeywords:
-    """Return the options that :meth:`Whisper.stream` takes, by name."""
+    """Return the options that ``Whisper.stream`` takes, by name."""
     given = vars(options)
     names = set(DEFAULTS) & set(given)
     fallback = temperatures(options.temperature, options.temperature_increment_on_fallback)
@@ -102,7 +102,7 @@ def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
 
 
 def check_language(language: str) -> None:
-    """Raise :class:`LanguageError` for a language that no model knows. The tokenizer checks what this model knows."""
+    """Raise ``LanguageError`` for a language that no model knows. The tokenizer checks what this model knows."""
     name = language.strip().lower()
     if name not in TO_LANGUAGE_CODE:
         near = get_close_matches(name, TO_LANGUAGE_CODE)
@@ -154,7 +154,7 @@ def output_name(file: str) -> str:
 
 
 def check_distinct(files: Iterable[str], outputs: Outputs) -> None:
-    """Raise :class:`OptionError` if the outputs of two files have the same name."""
+    """Raise ``OptionError`` if the outputs of two files have the same name."""
     owners: dict[str, str] = {}
     for file in files:
         name = output_name(file)

@@ -35,7 +35,7 @@ from .request import Outputs, TranscribeRequest, check_arguments, find_unwritabl
 def run(options: argparse.Namespace, console: Console) -> int:
     """Transcribe the files, and return the exit status: 2 if one of them failed.
 
-    Raises a :class:`MinWhisperError` for an error that concerns the whole command.
+    Raises a ``MinWhisperError`` for an error that concerns the whole command.
     """
     request = check_arguments(options)
     if options.model_dir is not None:
@@ -86,7 +86,7 @@ def report_unreadable(files: Sequence[str], console: Console) -> None:
 
 
 def set_model_dir(folder: str) -> None:
-    """Use the folder as the hub's cache. Raises :class:`OptionError` if it cannot be created."""
+    """Use the folder as the hub's cache. Raises ``OptionError`` if it cannot be created."""
     try:
         path = Path(folder).expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class _Job:
     def transcribe_sequentially(self, files: Sequence[str]) -> int:
         """Transcribe one file after another, and return the number of failures.
 
-        Raises :class:`Stopped` after an interruption.
+        Raises ``Stopped`` after an interruption.
         """
         failed = 0
         for file in files:
@@ -132,7 +132,7 @@ class _Job:
     def transcribe_batched(self, files: Sequence[str]) -> int:
         """Transcribe several files at a time, and return the number of failures.
 
-        Each is shown and written when it is finished. Raises :class:`Stopped` after an interruption.
+        Each is shown and written when it is finished. Raises ``Stopped`` after an interruption.
         """
         failed = done = 0
         checked = map(_unless_interrupted, files)
@@ -159,7 +159,7 @@ class _Job:
         return failed
 
     def _reason(self, file: str, error: Exception) -> str:
-        """Return the message for a file that failed; an :class:`AudioError` names the file itself.
+        """Return the message for a file that failed; an ``AudioError`` names the file itself.
 
         Raises the error if it does not concern the file.
         """
@@ -172,7 +172,7 @@ class _Job:
     def transcribe(self, file: str) -> None:
         """Show a file's text and write its outputs.
 
-        If it fails or is interrupted, write the segments so far, and raise the error or :class:`Stopped`.
+        If it fails or is interrupted, write the segments so far, and raise the error or ``Stopped``.
         """
         # A generator per file: the text does not depend on the files before it.
         generator = np.random.default_rng(self._seed)
@@ -259,6 +259,6 @@ class _Job:
 
 
 def _unless_interrupted(file: str) -> str:
-    """Return the file, or raise :class:`KeyboardInterrupt` if a signal came while the last file was read."""
+    """Return the file, or raise ``KeyboardInterrupt`` if a signal came while the last file was read."""
     interruption.check()
     return file

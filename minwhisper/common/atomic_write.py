@@ -23,7 +23,7 @@ def temporary_file(folder: Path) -> Iterator[BinaryIO]:
     """Create a file with a unique name in the folder and open it for writing; remove it at the end if it still exists.
 
     The file is locked while it is open. The system releases the lock when the process ends, even if it is killed, so
-    :func:`remove_stale_files` can tell a leftover file from one that is being written.
+    ``remove_stale_files`` can tell a leftover file from one that is being written.
     """
     path, file = _create(folder)
     try:
@@ -78,7 +78,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise OSError if :func:`replace_file` would fail at this path, as far as it can be checked without writing."""
+    """Raise OSError if ``replace_file`` would fail at this path, as far as it can be checked without writing."""
     try:
         existing = path.lstat()
     except FileNotFoundError:

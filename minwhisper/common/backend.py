@@ -2,7 +2,7 @@
 
 The functions of ``model/numerics.py`` ask their arguments for ``xp``, the library to compute with: NumPy for an array
 on the CPU, CuPy for one on a GPU. There is no global switch, so models on a CPU and on GPUs can be used in one
-process. Arrays move between the two by :func:`to_device` and :func:`to_numpy` alone.
+process. Arrays move between the two by ``to_device`` and ``to_numpy`` alone.
 
 Walkthrough: section 14.
 """
@@ -44,7 +44,7 @@ def to_numpy(array: Array) -> Array:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """Move an array to a device, named as :func:`~minwhisper.fast.devices.resolve_device` returns it.
+    """Move an array to a device, named as ``resolve_device`` returns it.
 
     An array that is already on the device is returned unchanged, never copied.
     """

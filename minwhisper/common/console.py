@@ -38,7 +38,7 @@ def prepare_streams() -> None:
 def write_text(text: str) -> None:
     """Write text on standard output and flush it.
 
-    Raises :class:`OutputError` if that fails, and drops the text: otherwise Python would try again when it exits.
+    Raises ``OutputError`` if that fails, and drops the text: otherwise Python would try again when it exits.
     """
     try:
         print(text, end="", flush=True)

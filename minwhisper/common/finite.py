@@ -38,9 +38,9 @@ def all_finite(array: Array) -> bool:
 
 
 def check_finite(values: Iterable[float], what: str) -> None:
-    """Raise :class:`NumericalError` if a value is NaN or +inf; −inf is allowed, for suppressed tokens.
+    """Raise ``NumericalError`` if a value is NaN or +inf; −inf is allowed, for suppressed tokens.
 
-    ``what`` names the values in the message; :func:`error_context` adds the model and the window.
+    ``what`` names the values in the message; ``error_context`` adds the model and the window.
     """
     for value in values:
         if math.isnan(value) or value == math.inf:
@@ -49,7 +49,7 @@ def check_finite(values: Iterable[float], what: str) -> None:
 
 @contextmanager
 def error_context(where: str) -> Iterator[None]:
-    """Prefix the message of a :class:`NumericalError` with its context, such as the model and the window.
+    """Prefix the message of a ``NumericalError`` with its context, such as the model and the window.
 
     If contexts are nested, only the outermost one is used.
     """

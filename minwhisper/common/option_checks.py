@@ -1,6 +1,6 @@
 """Check option values.
 
-A value may come from a program, a configuration file or NumPy. An invalid one raises :class:`OptionError` with a
+A value may come from a program, a configuration file or NumPy. An invalid one raises ``OptionError`` with a
 one-line message. Collections are read only up to a limit, and long values are abbreviated.
 
 Walkthrough: section 11.
@@ -31,7 +31,7 @@ OPTION_HINTS = {
 
 
 def check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise :class:`OptionError` for the first unknown name, and suggest a similar known one."""
+    """Raise ``OptionError`` for the first unknown name, and suggest a similar known one."""
     for name in options:
         if name not in known:
             near = " or ".join(map(repr, get_close_matches(name[:MAX_VALUE], known)))
@@ -51,9 +51,9 @@ def check_number(
     above: float = -math.inf,
     optional: bool = False,
 ) -> None:
-    """Raise :class:`OptionError` unless the value is a finite number from ``minimum`` to ``maximum``.
+    """Raise ``OptionError`` unless the value is a finite number from ``minimum`` to ``maximum``.
 
-    NumPy's numbers are accepted, here and in :func:`check_count`; True and False are not.
+    NumPy's numbers are accepted, here and in ``check_count``; True and False are not.
     """
     if value is None and optional:
         return
@@ -82,7 +82,7 @@ def use_builtin_numbers(options: Any) -> None:
 
 
 def check_count(name: str, value: Any, *, optional: bool = True, minimum: int = 1, maximum: int | None = None) -> None:
-    """Raise :class:`OptionError` unless the value is a whole number from ``minimum`` to ``maximum``."""
+    """Raise ``OptionError`` unless the value is a whole number from ``minimum`` to ``maximum``."""
     if value is None and optional:
         return
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < minimum:
@@ -95,12 +95,12 @@ def check_count(name: str, value: Any, *, optional: bool = True, minimum: int = 
 
 
 def check_seed(value: Any) -> None:
-    """Raise :class:`OptionError` unless the value can seed a random number generator."""
+    """Raise ``OptionError`` unless the value can seed a random number generator."""
     check_count("seed", value, optional=False, minimum=0, maximum=MAX_SEED)
 
 
 def check_generator(value: Any) -> None:
-    """Raise :class:`OptionError` unless the value is a random number generator, or None."""
+    """Raise ``OptionError`` unless the value is a random number generator, or None."""
     if not isinstance(value, np.random.Generator | None):
         raise OptionError(
             f"generator: expected a numpy.random.Generator, such as default_rng(0), got {short_repr(value)}"
@@ -108,13 +108,13 @@ def check_generator(value: Any) -> None:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Raise :class:`OptionError` unless the value is True or False."""
+    """Raise ``OptionError`` unless the value is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name}: expected True or False, got {short_repr(value)}")
 
 
 def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -> None:
-    """Raise :class:`OptionError` unless the value is a string of reasonable length."""
+    """Raise ``OptionError`` unless the value is a string of reasonable length."""
     if value is None and optional:
         return
     if not isinstance(value, str):
@@ -126,7 +126,7 @@ def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -
 def as_tuple(name: str, value: Any, maximum: int = MAX_ITEMS) -> tuple[Any, ...] | None:
     """Return the items of a collection as a tuple, or None for a string or anything that is not a collection.
 
-    Raises :class:`OptionError` for more than ``maximum`` items, such as those of an infinite iterator.
+    Raises ``OptionError`` for more than ``maximum`` items, such as those of an infinite iterator.
     """
     if isinstance(value, str | bytes | bytearray):
         return None
@@ -140,7 +140,7 @@ def as_tuple(name: str, value: Any, maximum: int = MAX_ITEMS) -> tuple[Any, ...]
 
 
 def as_token_ids(name: str, value: Any, expected: str) -> str | tuple[int, ...] | None:
-    """Return a string or None unchanged, and a collection as token ids. Raises :class:`OptionError` otherwise."""
+    """Return a string or None unchanged, and a collection as token ids. Raises ``OptionError`` otherwise."""
     if value is None or isinstance(value, str):
         check_text(name, value, expected)
         return value

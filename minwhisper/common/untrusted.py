@@ -18,7 +18,7 @@ _DOWNLOAD_AGAIN = "is the download complete? Download the file again"
 
 
 def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> bytes:
-    """Return the content of a file of at most :data:`MAX_TEXT_BYTES` bytes.
+    """Return the content of a file of at most ``MAX_TEXT_BYTES`` bytes.
 
     Raises ``error`` if the file is missing, longer, or cannot be read.
     """
@@ -39,12 +39,12 @@ def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> byt
 
 
 def read_text(path: Path, error: type[MinWhisperError] = WeightsError) -> str:
-    """Return the text of a UTF-8 file of at most :data:`MAX_TEXT_BYTES` bytes. Raises ``error`` if it is not one."""
+    """Return the text of a UTF-8 file of at most ``MAX_TEXT_BYTES`` bytes. Raises ``error`` if it is not one."""
     return _decode(read_limited(path, error), str(path), error)
 
 
 def read_json(path: Path, error: type[MinWhisperError] = WeightsError) -> dict[str, Any]:
-    """Return the object in a JSON file of at most :data:`MAX_TEXT_BYTES` bytes; errors as in :func:`parse_json`."""
+    """Return the object in a JSON file of at most ``MAX_TEXT_BYTES`` bytes; errors as in ``parse_json``."""
     return parse_json(read_limited(path, error), str(path), error)
 
 
@@ -82,7 +82,7 @@ def check_integer(
 def expand_path(text: str) -> Path:
     """Return a user's path with ``~`` and ``~user`` expanded; it need not exist.
 
-    Raises :class:`ModelNotFoundError` for an unknown home folder and for a NUL character.
+    Raises ``ModelNotFoundError`` for an unknown home folder and for a NUL character.
     """
     if "\0" in text:
         raise ModelNotFoundError(f"{short_repr(text)}: expected a path, this one contains a NUL character")

@@ -1,7 +1,7 @@
 """The interface of openai-whisper 20250625 on top of this package, for programs that were written for it.
 
 ``import minwhisper.compat as whisper`` runs most of them. If a program's own imports cannot be changed, call
-:func:`install` before them: then ``import whisper`` and ``from whisper.audio import …`` find this package.
+``install`` before them: then ``import whisper`` and ``from whisper.audio import …`` find this package.
 
 In: what openai-whisper's functions take, torch tensors included (this package itself never imports torch). Out: the
 same results, with NumPy arrays in place of tensors. These arrays have the few methods of a tensor that such programs

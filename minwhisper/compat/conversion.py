@@ -36,12 +36,12 @@ class Tensor(np.ndarray[Any, Any]):
 
 
 def as_tensor(array: Any) -> Any:
-    """Return a NumPy array or a number as a :class:`Tensor`, and an array on a GPU as it is."""
+    """Return a NumPy array or a number as a ``Tensor``, and an array on a GPU as it is."""
     return np.asarray(array).view(Tensor) if isinstance(array, np.ndarray | list | int) else array
 
 
 def as_array(value: Any) -> Any:
-    """Return a tensor, PyTorch's or a :class:`Tensor`, as a plain NumPy array, and anything else as it is."""
+    """Return a tensor, PyTorch's or a ``Tensor``, as a plain NumPy array, and anything else as it is."""
     if isinstance(value, np.ndarray):
         return np.asarray(value)
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
@@ -74,6 +74,6 @@ def device_name(device: Any) -> str:
 
 
 def wrapped_model(model: Any) -> Whisper:
-    """Return the model of this package that a :class:`~minwhisper.compat.model.Whisper` wraps, or the model itself."""
+    """Return the model of this package that a ``Whisper`` wraps, or the model itself."""
     found: Whisper = getattr(model, "wrapped", model)
     return found

@@ -15,7 +15,7 @@ __all__ = ["DecodingOptions", "DecodingResult", "compression_ratio", "decode", "
 
 @dataclass(frozen=True)
 class DecodingOptions(native.DecodingOptions):
-    """Options for decoding a window: those of :class:`minwhisper.DecodingOptions`, and ``fp16``."""
+    """Options for decoding a window: those of ``DecodingOptions``, and ``fp16``."""
 
     fp16: bool = True  # has no effect: precision is chosen when a model is loaded
 
@@ -23,8 +23,8 @@ class DecodingOptions(native.DecodingOptions):
 def decode(model: Any, mel: Any, options: native.DecodingOptions | None = None, **changes: Any) -> Any:
     """Decode a window, mel (M, 3000) or features (T, D), or a batch of them.
 
-    ``changes`` are fields of :class:`DecodingOptions` that differ from ``options``; ``fp16`` and ``verbose`` have no
-    effect. Returns a :class:`DecodingResult`, for a batch a list of them.
+    ``changes`` are fields of ``DecodingOptions`` that differ from ``options``; ``fp16`` and ``verbose`` have no
+    effect. Returns a ``DecodingResult``, for a batch a list of them.
     """
     given = {} if options is None else {field.name: getattr(options, field.name) for field in fields(options)}
     whisper, window = wrapped_model(model), as_array(mel)

@@ -88,12 +88,12 @@ class Whisper:
 
     @property
     def encoder(self) -> Callable[[Any], Any]:
-        """The encoder as a function: :meth:`embed_audio`."""
+        """The encoder as a function: ``embed_audio``."""
         return self.embed_audio
 
     @property
     def decoder(self) -> Callable[[Any, Any], Any]:
-        """The decoder as a function: :meth:`logits`."""
+        """The decoder as a function: ``logits``."""
         return self.logits
 
     def embed_audio(self, mel: Any) -> Any:
@@ -148,7 +148,7 @@ def load_model(
     """Load a model.
 
     Args:
-        name: a published name, a Hugging Face hub id, or a folder: see :func:`minwhisper.load_model`.
+        name: a published name, a Hugging Face hub id, or a folder: see ``load_model``.
         device: a name such as "cuda" or a ``torch.device``; by default a GPU if one can be used.
         download_root: has no effect, and a warning says so: weights are kept in the hub's cache.
         in_memory: has no effect.

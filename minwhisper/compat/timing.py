@@ -92,7 +92,7 @@ def add_word_timestamps(
 ) -> None:
     """Add words with their times to the segments of a window, in place.
 
-    ``alignment`` holds keyword arguments of :func:`find_alignment`.
+    ``alignment`` holds keyword arguments of ``find_alignment``.
     """
     text = [token for segment in segments for token in segment["tokens"] if token < tokenizer.eot]
     with_words = word_timestamps.add_word_timestamps(

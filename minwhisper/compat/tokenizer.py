@@ -135,7 +135,7 @@ _loaded: dict[int, native.Tokenizer] = {}  # tokenizers of models that were load
 
 
 def remember(tokenizer: native.Tokenizer) -> None:
-    """Keep the tokenizer of a model that was loaded for :func:`get_tokenizer`."""
+    """Keep the tokenizer of a model that was loaded for ``get_tokenizer``."""
     _loaded.setdefault(tokenizer.vocab_size, tokenizer)
 
 

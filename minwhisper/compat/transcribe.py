@@ -25,7 +25,7 @@ def transcribe(model: Any, audio: Any, *, verbose: bool | None = None, fp16: boo
         audio: a path, or an array or tensor of samples.
         verbose: True prints each segment with its times, False shows a progress bar, None does neither.
         fp16: has no effect: precision is chosen when a model is loaded.
-        options: those of :meth:`minwhisper.Whisper.transcribe`, which are openai-whisper's.
+        options: those of ``Whisper.transcribe``, which are openai-whisper's.
 
     Returns ``{"text": …, "segments": […], "language": code}``.
     """
@@ -52,7 +52,7 @@ def transcribe(model: Any, audio: Any, *, verbose: bool | None = None, fp16: boo
 
 
 def effective(options: Mapping[str, Any], multilingual: bool) -> dict[str, Any]:
-    """Leave out the options that openai-whisper silently ignores and :class:`minwhisper.Whisper` rejects.
+    """Leave out the options that openai-whisper silently ignores and ``Whisper`` rejects.
 
     >>> effective({"temperature": 0, "best_of": 5, "beam_size": 5}, multilingual=True)
     {'temperature': 0, 'beam_size': 5}

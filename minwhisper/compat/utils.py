@@ -66,7 +66,7 @@ class ResultWriter:
     def __call__(
         self, result: Transcript, audio_path: Any, options: Mapping[str, Any] | None = None, **more: Any
     ) -> None:
-        """Write the file. The options are those of :class:`~minwhisper.writers.render.SubtitleOptions`."""
+        """Write the file. The options are those of ``SubtitleOptions``."""
         name = os.path.splitext(os.path.basename(audio_path))[0]
         write_transcript(result, self.output_dir, name, self.extension, _subtitle_options(options, more))
 

@@ -74,7 +74,7 @@ class DecodingBatch:
         self._requests: dict[int, tuple[WindowRequest, str, dict[str, float] | None]] = {}
 
     def add(self, request: WindowRequest) -> int:
-        """Start decoding a window; return its number. Raises the errors of :func:`check_supported`."""
+        """Start decoding a window; return its number. Raises the errors of ``check_supported``."""
         with error_context(request.where):
             language, probabilities = _language(request, self._engine, self._tokenizer)
         search = begin_search(request, language, self._engine.config, self._tokenizer)
@@ -105,7 +105,7 @@ class DecodingBatch:
 
 
 def decode_windows(requests: Sequence[WindowRequest], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
-    """Decode several windows together. Raises the errors of :func:`check_supported`."""
+    """Decode several windows together. Raises the errors of ``check_supported``."""
     batch = DecodingBatch(engine, tokenizer)
     numbers = [batch.add(request) for request in requests]
     results: dict[int, DecodingResult] = {}
@@ -140,8 +140,8 @@ def begin_search(request: WindowRequest, language: str, config: WhisperConfig, t
 def check_supported(options: DecodingOptions, tokenizer: Tokenizer, config: WhisperConfig) -> None:
     """Reject options that a model does not support, before any work.
 
-    Raises :class:`LanguageError` for a language that the model does not have, :class:`TokenizerError` for a
-    translation by an English-only model, and :class:`OptionError` for token ids outside the vocabulary or a prefix that
+    Raises ``LanguageError`` for a language that the model does not have, ``TokenizerError`` for a
+    translation by an English-only model, and ``OptionError`` for token ids outside the vocabulary or a prefix that
     does not fit.
     """
     initial_tokens(options, "en" if options.language is None else options.language, tokenizer, config)
@@ -164,7 +164,7 @@ def initial_tokens(
     """Return the tokens that the decoder starts from.
 
     They are ``<|startofprev|>`` and the last tokens of the prompt, up to half of the text positions; then language,
-    task and timestamps; then the prefix. Raises :class:`OptionError` for a prompt or prefix with ids outside the
+    task and timestamps; then the prefix. Raises ``OptionError`` for a prompt or prefix with ids outside the
     vocabulary, and for a prefix that does not fit.
     """
     half = config.max_target_positions // 2

@@ -1,6 +1,6 @@
 """The options as keyword arguments, for type checkers and for completion in editors.
 
-Each name and type is that of a field of :class:`DecodingOptions` or :class:`TranscriptionOptions`; a test holds them
+Each name and type is that of a field of ``DecodingOptions`` or ``TranscriptionOptions``; a test holds them
 equal.
 
 Walkthrough: section 11.
@@ -26,14 +26,14 @@ class _WindowKeywords(TypedDict, total=False):
 
 
 class DecodingKeywords(_WindowKeywords, total=False):
-    """The fields of :class:`DecodingOptions`: keyword arguments of :meth:`Whisper.decode`."""
+    """The fields of ``DecodingOptions``: keyword arguments of ``Whisper.decode``."""
 
     temperature: float
     prompt: str | Sequence[int] | None
 
 
 class TranscriptionKeywords(_WindowKeywords, total=False):
-    """What :meth:`TranscriptionOptions.named` takes: keyword arguments of :meth:`Whisper.transcribe` and others."""
+    """What ``TranscriptionOptions.named`` takes: keyword arguments of ``Whisper.transcribe`` and others."""
 
     temperature: float | Sequence[float]
     compression_ratio_threshold: float | None

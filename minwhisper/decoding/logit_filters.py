@@ -100,7 +100,7 @@ def allow_eot_if_all_suppressed(logits: Array, tokens: GeneratedTokens, *, eot: 
 
 
 class TimestampSettings(NamedTuple):
-    """The settings of :func:`timestamp_rules`."""
+    """The settings of ``timestamp_rules``."""
 
     no_timestamps: int
     timestamp_begin: int

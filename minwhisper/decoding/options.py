@@ -31,7 +31,7 @@ PATIENCE_NEEDS_BEAM = "patience: applies to beam search only; give beam_size too
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """Options for decoding a window. Raises :class:`OptionError` for invalid values or combinations."""
+    """Options for decoding a window. Raises ``OptionError`` for invalid values or combinations."""
 
     task: str = "transcribe"  # or "translate", which is to English
     language: str | None = None  # a code or an English name; None: detect it
@@ -55,7 +55,7 @@ class DecodingOptions:
 
     @classmethod
     def named(cls, **options: Any) -> Self:
-        """Return options by name. Raises :class:`OptionError` for an unknown name, too."""
+        """Return options by name. Raises ``OptionError`` for an unknown name, too."""
         check_names(options, [field.name for field in fields(cls)])
         return cls(**options)
 

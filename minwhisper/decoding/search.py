@@ -94,7 +94,7 @@ class DecoderRequest(NamedTuple):
 
 
 class DecoderResponse(NamedTuple):
-    """The response to a :class:`DecoderRequest`."""
+    """The response to a ``DecoderRequest``."""
 
     choices: list[Choice]
     probability: float = math.nan  # of the probe's token
@@ -170,7 +170,7 @@ class ChoosingEngine(Protocol):
     """An engine that also chooses the tokens."""
 
     def choose_batch(self, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
-        """Do what :func:`choose_batch` does."""
+        """Do what ``choose_batch`` does."""
 
 
 def choose_batch(engine: Engine, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
@@ -324,7 +324,7 @@ def _choices_of(logits: Array, candidates: Sequence[Candidate], tokens: Array) -
 def _to_lists(tokens: Array, logprobs: Array) -> tuple[list[list[int]], list[list[float]]]:
     """Return tokens and their log-probabilities as lists, copied from a GPU in a single transfer.
 
-    A float32 represents integers exactly up to 2²⁴; a vocabulary has less than 2¹⁶. Raises :class:`NumericalError` for
+    A float32 represents integers exactly up to 2²⁴; a vocabulary has less than 2¹⁶. Raises ``NumericalError`` for
     NaN: a row of logits with NaN or +inf anywhere has NaN as its log-probabilities.
     """
     both = to_numpy(array_module(logprobs).stack([tokens.astype(logprobs.dtype), logprobs]))

@@ -46,7 +46,7 @@ def resolve_device(name: str) -> str:
     """Return the device for a name: ``"cpu"``, ``"cuda:0"``, ``"cuda:1"`` and so on.
 
     ``"cuda"`` means ``"cuda:0"``. ``"auto"`` means the first GPU if it works and the CPU otherwise, with a warning if
-    there seems to be a GPU. No other name falls back to the CPU. Raises :class:`DeviceError` for an unknown name, and
+    there seems to be a GPU. No other name falls back to the CPU. Raises ``DeviceError`` for an unknown name, and
     for a GPU that cannot be used, with the cause and what to do.
     """
     kind, _, number = str(name).partition(":")
@@ -70,7 +70,7 @@ def resolve_device(name: str) -> str:
 def describe_device(device: str) -> DeviceFacts:
     """Return the properties of a GPU, ``"cuda:0"`` for instance.
 
-    Raises :class:`DeviceError` for any other name, and for a GPU that cannot be used.
+    Raises ``DeviceError`` for any other name, and for a GPU that cannot be used.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda" or not number.isdecimal():
@@ -141,7 +141,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_gpu_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that a GPU's memory is full; NumPy's :class:`MemoryError` does not."""
+    """Return whether an error means that a GPU's memory is full; NumPy's ``MemoryError`` does not."""
     return any(sign in f"{type(error).__name__}: {error}" for sign in _OUT_OF_MEMORY)
 
 

@@ -63,7 +63,7 @@ class WhisperConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the hyperparameters from a Hugging Face ``config.json``; other keys are ignored.
 
-        Raises :class:`ConfigError` for missing keys, or for a setting that Whisper does not have.
+        Raises ``ConfigError`` for missing keys, or for a setting that Whisper does not have.
         """
         names = {field.name for field in fields(cls)}
         optional = {"max_source_positions", "max_target_positions"}
@@ -112,7 +112,7 @@ PUBLISHED: dict[str, WhisperConfig] = {
     "large-v3": _published(51866, 128, 1280, 32, 20),
     "large-v3-turbo": _published(51866, 128, 1280, 32, 20, decoder_layers=4),
 }
-"""The models that OpenAI published, by the name that :func:`minwhisper.load_model` accepts."""
+"""The models that OpenAI published, by the name that ``load_model`` accepts."""
 
 ALIASES: dict[str, str] = {"large": "large-v3", "turbo": "large-v3-turbo"}
 """Other names of published models, as in openai-whisper."""

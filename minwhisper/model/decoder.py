@@ -1,7 +1,7 @@
 """The decoder: from features and the tokens so far to logits, a score for each possible next token.
 
 The keys and values of a token depend only on the tokens before it, so they never change once computed. A
-:class:`Cache` keeps them, and :func:`decode_cached` computes only the new tokens. :func:`decode` is the same from an
+``Cache`` keeps them, and ``decode_cached`` computes only the new tokens. ``decode`` is the same from an
 empty cache: all tokens at once.
 
 Walkthrough: sections 9 and 10.
@@ -71,7 +71,7 @@ class Cache(NamedTuple):
         """Return the cache with these of its sequences, in this order; a sequence may appear several times.
 
         This is how hypotheses branch and end. The keys and values of the audio are shared, not copied. Raises
-        :class:`ShapeError` for a cache of several windows.
+        ``ShapeError`` for a cache of several windows.
         """
         windows = self.cross_attention[0].keys.shape[0]
         if windows != 1:
@@ -99,7 +99,7 @@ def decode_cached(
 ) -> tuple[Array, Cache]:
     """Decode the tokens that follow those in the cache: tokens (B, S) -> logits (B, S, V) and the new cache.
 
-    A prompt comes all at once, later tokens one by one. B is :attr:`Cache.rows`. ``wanted`` are the positions whose
+    A prompt comes all at once, later tokens one by one. B is ``Cache.rows``. ``wanted`` are the positions whose
     logits are returned, by default all; the logits of one position cost as much as all blocks together.
     """
     check_tokens(tokens, cache.rows, cache.length, config)
@@ -129,7 +129,7 @@ def select_positions(x: Array, wanted: Sequence[int] | None) -> Array:
 
 
 def check_tokens(tokens: Array, batch: int, past: int, config: WhisperConfig) -> None:
-    """Raise :class:`ShapeError` unless ``tokens`` is (B, S) and fits after ``past`` earlier tokens."""
+    """Raise ``ShapeError`` unless ``tokens`` is (B, S) and fits after ``past`` earlier tokens."""
     most = config.max_target_positions
     if tokens.ndim != 2 or past + tokens.shape[1] > most:
         raise ShapeError(

@@ -53,7 +53,7 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig) -> Array:
     """Encode windows of audio: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D).
 
     ``weights`` is the "encoder" branch. A window of 30 s has 3,000 frames, which become 1,500 positions; fewer are
-    allowed. Raises :class:`ShapeError` for a mel of another shape.
+    allowed. Raises ``ShapeError`` for a mel of another shape.
     """
     check_mel(mel, config)
     x = stem(mel, weights)  # (B, T, D)
@@ -63,7 +63,7 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig) -> Array:
 
 
 def check_mel(mel: Array, config: WhisperConfig) -> None:
-    """Raise :class:`ShapeError` unless ``mel`` is (B, M, frames), with at most two frames per position."""
+    """Raise ``ShapeError`` unless ``mel`` is (B, M, frames), with at most two frames per position."""
     most = 2 * config.max_source_positions
     if mel.ndim != 3 or mel.shape[1] != config.num_mel_bins or not 1 <= mel.shape[2] <= most:
         raise ShapeError(f"mel: expected (batch, {config.num_mel_bins}, 1 to {most} frames), got {tuple(mel.shape)}")

@@ -1,7 +1,7 @@
 """Engines: one interface to the model, for several implementations.
 
-The following chapters call an :class:`Engine`. :class:`PlainEngine` runs the readable layers on any device;
-:mod:`minwhisper.fast` has faster engines for CPUs and GPUs, with the same results up to rounding.
+The following chapters call an ``Engine``. ``PlainEngine`` runs the readable layers on any device;
+``fast`` has faster engines for CPUs and GPUs, with the same results up to rounding.
 
 Walkthrough: section 10.
 """
@@ -20,7 +20,7 @@ from .layers import Weights
 
 
 class KVCache(Protocol):
-    """A key-value cache as a search uses it, such as :class:`minwhisper.model.decoder.Cache`."""
+    """A key-value cache as a search uses it, such as ``model.decoder.Cache``."""
 
     @property
     def rows(self) -> int:
@@ -53,20 +53,20 @@ class Engine(Protocol):
         """Return a context for many calls, which makes them faster; single calls do not need one."""
 
     def encode(self, mel: Array) -> Array:
-        """Encode windows as :func:`minwhisper.model.encoder.encode` does: mel (B, M, frames) -> (B, T, D)."""
+        """Encode windows as ``model.encoder.encode`` does: mel (B, M, frames) -> (B, T, D)."""
 
     def new_cache(self, features: Array) -> Any:
-        """Return an empty cache as :func:`minwhisper.model.decoder.new_cache` does: features (B, T, D)."""
+        """Return an empty cache as ``model.decoder.new_cache`` does: features (B, T, D)."""
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
-        """Decode each input as :func:`minwhisper.model.decoder.decode_cached` does.
+        """Decode each input as ``model.decoder.decode_cached`` does.
 
         Returns logits (B, S, V) and the new cache for each. An engine may read the weights once for all inputs.
         """
 
 
 class PlainEngine(NamedTuple):
-    """An :class:`Engine` that runs the readable layers on the device of its weights."""
+    """An ``Engine`` that runs the readable layers on the device of its weights."""
 
     weights: Weights  # {"encoder": …, "decoder": …}
     config: WhisperConfig
@@ -74,7 +74,7 @@ class PlainEngine(NamedTuple):
 
     @property
     def decoder_weights(self) -> Weights:
-        """See :class:`Engine`."""
+        """See ``Engine``."""
         decoder: Weights = self.weights["decoder"]
         return decoder
 
@@ -83,15 +83,15 @@ class PlainEngine(NamedTuple):
         return on_device(self.device)
 
     def encode(self, mel: Array) -> Array:
-        """See :class:`Engine`."""
+        """See ``Engine``."""
         return encode(mel, self.weights["encoder"], self.config)
 
     def new_cache(self, features: Array) -> Any:
-        """See :class:`Engine`."""
+        """See ``Engine``."""
         return new_cache(features, self.weights["decoder"], self.config)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
-        """See :class:`Engine`; one input after the other."""
+        """See ``Engine``; one input after the other."""
         return [self._decode(feed) for feed in feeds]
 
     def _decode(self, feed: DecoderInput) -> tuple[Array, Any]:

@@ -10,8 +10,8 @@ V    vocabulary                                      F    hidden width of the ML
 M    mel bins                                        I,O  a layer's input and output width
 ===  ==============================================  ===  =================================
 
-No layer changes its arguments, keeps state or depends on anything but its arguments. Read :func:`matmul` as ``@`` and
-:func:`exp` as ``np.exp``: ``numerics`` has them for CPU and GPU, and for weights stored in float16.
+No layer changes its arguments, keeps state or depends on anything but its arguments. Read ``matmul`` as ``@`` and
+``exp`` as ``np.exp``: ``numerics`` has them for CPU and GPU, and for weights stored in float16.
 
 Walkthrough: sections 3, 4 and 5.
 """
@@ -73,7 +73,7 @@ def softmax(x: Array) -> Array:
 
 
 def log_softmax(x: Array) -> Array:
-    """Return the logarithm of :func:`softmax`, exact even where softmax rounds to 0: (…, V) -> (…, V)."""
+    """Return the logarithm of ``softmax``, exact even where softmax rounds to 0: (…, V) -> (…, V)."""
     shifted = x - x.max(axis=-1, keepdims=True)
     shifted -= log(exp(shifted).sum(axis=-1, keepdims=True))
     return shifted

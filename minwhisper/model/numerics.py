@@ -2,10 +2,10 @@
 
 The layers are written with these functions as if they were NumPy's. What differs is here:
 
-- *Exactness.* :func:`matmul` sums in blocks. :func:`normal_cdf` is as exact as float32 allows.
+- *Exactness.* ``matmul`` sums in blocks. ``normal_cdf`` is as exact as float32 allows.
 - *Portability.* An array belongs to NumPy or to CuPy. Each function calls the library of its arguments (``xp``).
 - *Storage.* Weights may be stored in float16, in which Whisper was published, but all arithmetic is in float32 or
-  float64. :func:`matmul` converts its second argument to the dtype of the first. In sums and element-wise products
+  float64. ``matmul`` converts its second argument to the dtype of the first. In sums and element-wise products
   the library itself promotes float16 to float32.
 
 Walkthrough: sections 5, 14 and 15.

@@ -88,7 +88,7 @@ def nest(flat: Mapping[str, Array]) -> Weights:
 
 
 def flatten(weights: Weights, prefix: str = "") -> Iterator[tuple[str, Array]]:
-    """Yield every array with its dotted name: the inverse of :func:`nest`."""
+    """Yield every array with its dotted name: the inverse of ``nest``."""
     for key, value in weights.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")

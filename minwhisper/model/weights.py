@@ -21,11 +21,11 @@ DTYPES = ("float16", "float32", "float64")
 
 WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
 """A function from tensor shapes and a dtype to one empty buffer per tensor on the CPU: an array, or an object with a
-method ``load_into``, like :class:`minwhisper.fast.cpu.panels.Panels`."""
+method ``load_into``, like ``fast.cpu.panels.Panels``."""
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise :class:`OptionError` for a dtype that is not in :data:`DTYPES`."""
+    """Raise ``OptionError`` for a dtype that is not in ``DTYPES``."""
     if dtype not in DTYPES:
         raise OptionError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
 
@@ -41,14 +41,14 @@ def by_columns(name: str, shape: Shape, dtype: str) -> Array:
 
 
 def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]:
-    """Return an uninitialised array for each tensor: the default :data:`WeightLayout`."""
+    """Return an uninitialised array for each tensor: the default ``WeightLayout``."""
     return {name: by_columns(name, shape, dtype) for name, shape in expected.items()}
 
 
 def load_into(buffer: Any, read: Callable[[Array, int], object]) -> None:
     """Load a tensor into its buffer: ``read(out, first)`` writes the rows from ``first`` on to ``out`` (R, …).
 
-    A buffer that is not an array, like :class:`minwhisper.fast.cpu.panels.Panels`, calls ``read`` as it needs.
+    A buffer that is not an array, like ``fast.cpu.panels.Panels``, calls ``read`` as it needs.
     """
     if isinstance(buffer, np.ndarray):
         read(buffer, 0)
@@ -57,7 +57,7 @@ def load_into(buffer: Any, read: Callable[[Array, int], object]) -> None:
 
 
 def rows_of(array: Array) -> Callable[[Array, int], object]:
-    """Return the ``read`` for :func:`load_into` that copies the rows of an array (O, …)."""
+    """Return the ``read`` for ``load_into`` that copies the rows of an array (O, …)."""
     return lambda out, first: np.copyto(out, array[first : first + len(out)])
 
 
@@ -72,7 +72,7 @@ def random_weights(
 
     Matrices are normally distributed with standard deviation 0.02, biases are 0, norms are 1 and 0, and the encoder's
     positions are its sinusoids. The same seed gives the same model. ``layout`` allocates the arrays on the CPU, by
-    default :func:`empty_weights`. Raises :class:`OptionError` for a ``dtype`` that is not in :data:`DTYPES`.
+    default ``empty_weights``. Raises ``OptionError`` for a ``dtype`` that is not in ``DTYPES``.
     """
     check_dtype(dtype)
     rng = np.random.default_rng(seed)

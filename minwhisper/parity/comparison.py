@@ -126,7 +126,7 @@ def subsample(stage: str, array: Array, rows: NDArray[np.intp]) -> Array:
 
 
 def check_comparable(name: str) -> None:
-    """Raise :class:`ModelNotFoundError` if there is neither a stored reference nor PyTorch to compare with."""
+    """Raise ``ModelNotFoundError`` if there is neither a stored reference nor PyTorch to compare with."""
     if load_reference(name) is None and not _has_pytorch():
         raise ModelNotFoundError(
             f"{name}: only tiny.en and base have a stored reference; to compare another model with PyTorch, run "
@@ -141,8 +141,8 @@ def _has_pytorch() -> bool:
 def compare(model: Whisper, name: str) -> tuple[list[StageComparison], list[tuple[str, bool]]]:
     """Compare every stage, and the generated tokens, on the clip.
 
-    Returns a :class:`StageComparison` per stage, and whether the tokens equal those of each reference, by its name.
-    Raises the error of :func:`check_comparable`.
+    Returns a ``StageComparison`` per stage, and whether the tokens equal those of each reference, by its name.
+    Raises the error of ``check_comparable``.
     """
     check_comparable(name)
     reference, with_pytorch = load_reference(name), _has_pytorch()
@@ -228,7 +228,7 @@ def pytorch_model(model: Whisper, double: bool = False) -> Any:
 def pytorch_stages(
     model: Whisper, samples: NDArray[np.float32], tokens: Sequence[Sequence[int]], double: bool = False
 ) -> Stages:
-    """Return the mel and the outputs of :func:`stages`, computed by openai-whisper in float32 or float64."""
+    """Return the mel and the outputs of ``stages``, computed by openai-whisper in float32 or float64."""
     import torch
     import whisper
 

@@ -93,7 +93,7 @@ _CHAR_TO_BYTE = {ord(char): byte for byte, char in _BYTE_TO_CHAR.items()}
 
 
 def bytes_to_unicode(data: bytes) -> str:
-    """Return bytes as the characters of :func:`byte_alphabet`.
+    """Return bytes as the characters of ``byte_alphabet``.
 
     >>> bytes_to_unicode(" né".encode())
     'ĠnÃ©'
@@ -102,7 +102,7 @@ def bytes_to_unicode(data: bytes) -> str:
 
 
 def unicode_to_bytes(piece: str) -> bytes:
-    """Return the bytes of a piece, the inverse of :func:`bytes_to_unicode`.
+    """Return the bytes of a piece, the inverse of ``bytes_to_unicode``.
 
     >>> unicode_to_bytes("ĠnÃ©").decode()
     ' né'
@@ -141,10 +141,10 @@ def merge(word: str, ids: Mapping[str, int]) -> list[str]:
 
 
 def merge_long(word: str, ids: Mapping[str, int]) -> list[str]:
-    """Return the same pieces as :func:`merge` in O(n log n), for long runs of letters in scripts without spaces.
+    """Return the same pieces as ``merge`` in O(n log n), for long runs of letters in scripts without spaces.
 
     The pairs are kept in a heap, and the pieces in a linked list by position; a merged piece takes the position of its
-    left part. The result equals :func:`merge` if no piece has a lower id than its parts, as in every trained
+    left part. The result equals ``merge`` if no piece has a lower id than its parts, as in every trained
     vocabulary.
     """
     pieces = list(word)

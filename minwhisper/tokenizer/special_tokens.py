@@ -30,7 +30,7 @@ def special_token_ids(vocab_size: int) -> dict[str, int]:
     >>> [special_token_ids(size)["<|notimestamps|>"] for size in (51864, 51865, 51866)]
     [50362, 50363, 50364]
 
-    Raises :class:`TokenizerError` for any other size.
+    Raises ``TokenizerError`` for any other size.
     """
     if vocab_size not in LANGUAGE_COUNT:
         raise TokenizerError(
@@ -55,7 +55,7 @@ def special_token_ids(vocab_size: int) -> dict[str, int]:
 def check_special_tokens(listed: Mapping[str, int], special: Mapping[str, int], size: int, source: str) -> None:
     """Check the special tokens that files list against the expected ids.
 
-    Raises :class:`TokenizerError`, which names ``source`` and the first token with another id.
+    Raises ``TokenizerError``, which names ``source`` and the first token with another id.
     """
     for name, token in listed.items():
         expected = special.get(FORMER_NAMES.get(name, name))

@@ -1,7 +1,7 @@
 """Chapter 6: the tokenizer, which encodes and decodes text and has the ids of the special tokens.
 
-It combines :mod:`minwhisper.tokenizer.bpe`, :mod:`minwhisper.tokenizer.special_tokens` and
-:mod:`minwhisper.tokenizer.vocabulary`, and adds the start-of-transcript sequence and the tokens to suppress.
+It combines ``tokenizer.bpe``, ``tokenizer.special_tokens`` and
+``tokenizer.vocabulary``, and adds the start-of-transcript sequence and the tokens to suppress.
 
 Walkthrough: section 8.
 """
@@ -51,7 +51,7 @@ class Tokenizer:
         added: more special tokens in the files, from name to id.
         source: names the files in errors.
 
-    Raises :class:`TokenizerError` if these do not form a Whisper vocabulary.
+    Raises ``TokenizerError`` if these do not form a Whisper vocabulary.
     """
 
     vocab_size: int
@@ -101,7 +101,7 @@ class Tokenizer:
     def from_folder(cls, folder: Path, vocab_size: int) -> Self:
         """Read ``tokenizer.json``, or else ``vocab.json`` and ``merges.txt``.
 
-        Raises :class:`TokenizerError`, which names the folder or file, if it is missing, damaged or of another model.
+        Raises ``TokenizerError``, which names the folder or file, if it is missing, damaged or of another model.
         """
         if (folder / "tokenizer.json").is_file():
             return cls.from_tokenizer_json(folder / "tokenizer.json", vocab_size)
@@ -117,7 +117,7 @@ class Tokenizer:
     def from_tokenizer_json(cls, path: Path, vocab_size: int) -> Self:
         """Read a ``tokenizer.json`` of the ``tokenizers`` library.
 
-        Raises :class:`TokenizerError`, which names the file, if it is damaged or of another model.
+        Raises ``TokenizerError``, which names the file, if it is damaged or of another model.
         """
         return cls._from_files(read_tokenizer_json(path), vocab_size)
 
@@ -125,7 +125,7 @@ class Tokenizer:
     def from_vocab_and_merges(cls, vocab: Path, merges: Path, vocab_size: int) -> Self:
         """Read GPT-2's two files: the ids of the pieces as JSON, and one merge per line.
 
-        Special tokens in an ``added_tokens.json`` in the same folder are checked. Raises :class:`TokenizerError`, which
+        Special tokens in an ``added_tokens.json`` in the same folder are checked. Raises ``TokenizerError``, which
         names the file, if it is damaged or of another model.
         """
         return cls._from_files(read_vocab_and_merges(vocab, merges), vocab_size)
@@ -139,26 +139,26 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text. They are never special: "<|endoftext|>" is seven tokens of text.
 
-        Raises :class:`TokenizerError` for a lone surrogate, which is not a character and has no UTF-8 encoding.
+        Raises ``TokenizerError`` for a lone surrogate, which is not a character and has no UTF-8 encoding.
         """
         return [token for word in split_words(text) for token in self._encode_word(word)]
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of tokens without timestamps; other special tokens appear by name.
 
-        Invalid UTF-8, such as an incomplete character at the end, becomes U+FFFD. Raises :class:`TokenizerError` for an
+        Invalid UTF-8, such as an incomplete character at the end, becomes U+FFFD. Raises ``TokenizerError`` for an
         id outside the vocabulary.
         """
         return "".join(self.decode_stream(tokens))
 
     def decode_with_timestamps(self, tokens: Iterable[int]) -> str:
-        """Return the text of tokens with timestamps by name, such as ``<|1.08|>``; otherwise as :meth:`decode`."""
+        """Return the text of tokens with timestamps by name, such as ``<|1.08|>``; otherwise as ``decode``."""
         return b"".join(map(self.token_bytes, tokens)).decode("utf-8", errors="replace")
 
     def decode_stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of tokens as they arrive, each character when its last byte has arrived.
 
-        Together the parts are what :meth:`decode` returns. Raises :class:`TokenizerError` for an id outside the
+        Together the parts are what ``decode`` returns. Raises ``TokenizerError`` for an id outside the
         vocabulary.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # holds back incomplete characters
@@ -172,7 +172,7 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes of a token; for a special token, those of its name.
 
-        Raises :class:`TokenizerError` for an id outside the vocabulary.
+        Raises ``TokenizerError`` for an id outside the vocabulary.
         """
         if 0 <= token < self.eot:
             return unicode_to_bytes(self._pieces[token])
@@ -183,7 +183,7 @@ class Tokenizer:
     def name(self, token: int) -> str:
         r"""Return a token in printable form: ``<|0.00|>``, `` the``, or ``\xe2\x99`` for an incomplete character.
 
-        Raises :class:`TokenizerError` for an id outside the vocabulary.
+        Raises ``TokenizerError`` for an id outside the vocabulary.
         """
         return self.token_bytes(token).decode("utf-8", errors="backslashreplace")
 
@@ -209,7 +209,7 @@ class Tokenizer:
     def language_code(self, language: str) -> str:
         """Return the code of a language given its code, English name or alias, such as "de", "German" or "Mandarin".
 
-        Upper and lower case are equal. Raises :class:`LanguageError` for a language that is unknown, or for which this
+        Upper and lower case are equal. Raises ``LanguageError`` for a language that is unknown, or for which this
         vocabulary has no token.
         """
         name = language.strip().lower()
@@ -229,7 +229,7 @@ class Tokenizer:
         return code
 
     def language_token(self, language: str) -> int:
-        """Return the token of a language; names and errors are those of :meth:`language_code`."""
+        """Return the token of a language; names and errors are those of ``language_code``."""
         return self.special_tokens[f"<|{self.language_code(language)}|>"]
 
     def sot_sequence(self, language: str | None, task: str, timestamps: bool) -> tuple[int, ...]:
@@ -239,11 +239,11 @@ class Tokenizer:
         ``<|notimestamps|>`` follows. English-only models omit language and task.
 
         Args:
-            language: as in :meth:`language_code`; None for English-only models.
+            language: as in ``language_code``; None for English-only models.
             task: "transcribe", or "translate" (to English).
             timestamps: False to generate text without timestamps.
 
-        Raises :class:`TokenizerError` for an invalid task, :class:`LanguageError` for an invalid language.
+        Raises ``TokenizerError`` for an invalid task, ``LanguageError`` for an invalid language.
         """
         if task not in ("transcribe", "translate"):
             raise TokenizerError(f"unknown task {task!r}: expected 'transcribe' or 'translate'")
@@ -265,7 +265,7 @@ class Tokenizer:
     def timestamp_seconds(self, token: int) -> float:
         """Return the time of a timestamp token in seconds from the start of the window.
 
-        Raises :class:`TokenizerError` for a token that is not a timestamp.
+        Raises ``TokenizerError`` for a token that is not a timestamp.
         """
         first, last = self.timestamp_begin, self.vocab_size - 1
         if not first <= token <= last:

@@ -34,7 +34,7 @@ class VocabularyFiles(NamedTuple):
 def read_tokenizer_json(path: Path) -> VocabularyFiles:
     """Read a ``tokenizer.json`` of the ``tokenizers`` library.
 
-    Raises :class:`TokenizerError`, which names the file, if it is damaged.
+    Raises ``TokenizerError``, which names the file, if it is damaged.
     """
     values = read_json(path, TokenizerError)
     try:
@@ -53,7 +53,7 @@ def read_tokenizer_json(path: Path) -> VocabularyFiles:
 def read_vocab_and_merges(vocab: Path, merges: Path) -> VocabularyFiles:
     """Read GPT-2's two files: the ids of the pieces as JSON, and one merge per line.
 
-    An ``added_tokens.json`` in the same folder lists special tokens. Raises :class:`TokenizerError`, which names the
+    An ``added_tokens.json`` in the same folder lists special tokens. Raises ``TokenizerError``, which names the
     file, if one is damaged.
     """
     text = read_text(merges, TokenizerError)
@@ -66,7 +66,7 @@ def read_vocab_and_merges(vocab: Path, merges: Path) -> VocabularyFiles:
 def check_pieces(ids: Mapping[str, int], count: int, size: int, source: str) -> None:
     """Check that the text pieces have all ids from 0, include all 256 bytes, and consist of bytes only.
 
-    The last piece of the multilingual vocabularies is empty; no text is encoded to it. Raises :class:`TokenizerError`,
+    The last piece of the multilingual vocabularies is empty; no text is encoded to it. Raises ``TokenizerError``,
     which names ``source``.
     """
     integers = set(map(type, ids.values())) == {int}
@@ -85,12 +85,12 @@ def check_pieces(ids: Mapping[str, int], count: int, size: int, source: str) -> 
 
 
 def check_merges(merges: Sequence[str], ids: Mapping[str, int], source: str) -> None:
-    """Check that the merges are in the order of their ids, which :func:`~minwhisper.tokenizer.bpe.merge` uses.
+    """Check that the merges are in the order of their ids, which ``merge`` uses.
 
     The list itself is not used, because it can be wrong even if the ids are right: the multilingual files lack the
     first merge, "Ġ t", probably mistaken for the header line of merges.txt. Following such a list encodes " the" as
     "Ġ", "the", which the model has hardly ever seen. The piece "Ġt" still has its id, 256, and a list with a gap is
-    still in order. Raises :class:`TokenizerError`, which names ``source`` and the first merge that is out of order.
+    still in order. Raises ``TokenizerError``, which names ``source`` and the first merge that is out of order.
     """
     try:
         order = [ids[piece] for piece in merges]

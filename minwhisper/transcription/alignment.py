@@ -30,7 +30,7 @@ POSITIONS_PER_SECOND = round(1 / SECONDS_PER_TIMESTAMP)  # 50, two frames of the
 
 
 def check_alignment_heads(heads: Sequence[tuple[int, int]], name: str) -> None:
-    """Raise :class:`OptionError` if a checkpoint, called ``name``, has no alignment heads."""
+    """Raise ``OptionError`` if a checkpoint, called ``name``, has no alignment heads."""
     if not heads:
         raise OptionError(
             f"word_timestamps: {name} has no alignment heads, which the times of words are read from; "
@@ -45,10 +45,10 @@ def cross_attention_scores(
     """Run the plain decoder; return its logits and the cross-attention scores of some heads, before softmax.
 
     tokens (1, S), features (1, T, D), ``weights`` the "decoder" branch, N ``heads`` as (block, head) -> logits
-    (1, S, V), those of :func:`decoder.decode`, and scores (N, S, T) in the order of ``heads``.
+    (1, S, V), those of ``decoder.decode``, and scores (N, S, T) in the order of ``heads``.
 
     These are scores before softmax, because softmax over all T would also pay attention to the silence that fills
-    up a window, and the caller knows how much of it that is. Raises :class:`ShapeError` for other shapes.
+    up a window, and the caller knows how much of it that is. Raises ``ShapeError`` for other shapes.
     """
     if tokens.ndim != 2 or tokens.shape[0] != 1 or features.ndim != 3 or features.shape[0] != 1:
         raise ShapeError(
@@ -108,9 +108,9 @@ def find_alignment(
         text_tokens: the text, without timestamps and other special tokens.
         features: of the window, (1, T, D).
         frames: number of frames of 0.01 s that hold audio; the rest is padding and is ignored.
-        prompt: the tokens before the text, as :meth:`Tokenizer.sot_sequence` returns them with ``timestamps=True``;
+        prompt: the tokens before the text, as ``Tokenizer.sot_sequence`` returns them with ``timestamps=True``;
             <|notimestamps|> is added here, because the text has none.
-        heads: the alignment heads, (block, head) pairs, at least one (see :func:`check_alignment_heads`).
+        heads: the alignment heads, (block, head) pairs, at least one (see ``check_alignment_heads``).
         weights: the "decoder" branch.
         config: the model's.
         tokenizer: the model's.
@@ -119,7 +119,7 @@ def find_alignment(
     Returns the words, marks included, whose tokens joined are ``text_tokens``. Times are multiples of 0.02 s, and a
     word ends where the next begins. A probability is the mean over the word's tokens, computed over text tokens only.
     The result is openai-whisper's, except that in a window of a single position, 3 frames or fewer, all words are at
-    0.0, where openai-whisper divides by zero. Raises :class:`ShapeError` for more tokens than the model has positions.
+    0.0, where openai-whisper divides by zero. Raises ``ShapeError`` for more tokens than the model has positions.
     """
     if not text_tokens:
         return []

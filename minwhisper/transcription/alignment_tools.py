@@ -24,7 +24,7 @@ def median_filter(x: Array, width: int = FILTER_WIDTH) -> Array:
 
     The filter removes spikes and keeps edges. At both ends the values are mirrored, without repeating the outermost
     one. An axis of ``width // 2`` values or fewer is too short to mirror and is returned unchanged. The result is
-    openai-whisper's. Raises :class:`OptionError` for an even width, which has no middle.
+    openai-whisper's. Raises ``OptionError`` for an even width, which has no middle.
 
     >>> median_filter(np.array([1, 9, 2, 3, 8, 8, 8]), 3)
     array([9, 2, 3, 3, 8, 8, 8])
@@ -45,7 +45,7 @@ def window_medians(x: Array, width: int) -> Array:
 
 
 def window_medians_fast(x: Array, width: int) -> Array:
-    """:func:`window_medians` on any device, without a sort per window.
+    """``window_medians`` on any device, without a sort per window.
 
     Shifted by 0 to ``width`` - 1 positions, ``x`` gives ``width`` arrays. They are bubble-sorted, all windows at once,
     until the larger half is in order; the smallest of that half is the median.
@@ -67,7 +67,7 @@ def dynamic_time_warping(cost: Array) -> NDArray[np.intp]:
     """Find the cheapest path from the first cell of a matrix to the last: cost (N, M) -> rows and columns (2, L).
 
     Each step of the path goes one row down, one column to the right, or both. It is computed on the CPU in float64,
-    whatever ``cost`` is. Raises :class:`ShapeError` for anything but a matrix with at least one cell.
+    whatever ``cost`` is. Raises ``ShapeError`` for anything but a matrix with at least one cell.
 
     >>> dynamic_time_warping(np.array([[0, 0, 9, 9], [9, 9, 0, 9], [9, 9, 9, 0]]))
     array([[0, 0, 1, 2],
@@ -106,7 +106,7 @@ def dtw_trace(cost: NDArray[np.float64]) -> NDArray[np.int8]:
 
 
 def dtw_trace_fast(cost: NDArray[np.float64]) -> NDArray[np.int8]:
-    """:func:`dtw_trace` by anti-diagonals.
+    """``dtw_trace`` by anti-diagonals.
 
     All cells with n + m = d depend only on those of d - 1 and d - 2, so one step of NumPy computes them all.
     """

@@ -65,7 +65,7 @@ def run_batched(
 def in_order(
     segments: Iterable[tuple[int, Segment | None]], held: dict[int, list[Segment]]
 ) -> Generator[Segment, None, None]:
-    """Yield the segments of :func:`run_batched` in the order of their jobs.
+    """Yield the segments of ``run_batched`` in the order of their jobs.
 
     ``held`` is empty at first. At any time it contains the segments that wait for an earlier job, by job.
     """
@@ -84,7 +84,7 @@ def in_order(
 
 
 def run_sequential(job: TranscriptionJob, model: SpeechModel) -> Generator[Segment, None, None]:
-    """Run a single job, whose windows :meth:`Whisper.decode` decodes; yield its segments."""
+    """Run a single job, whose windows ``Whisper.decode`` decodes; yield its segments."""
     try:
         item = next(job)
         while True:

@@ -1,4 +1,4 @@
-"""Chapter 10. The part of a model that transcription uses; :class:`~minwhisper.whisper.Whisper` implements it.
+"""Chapter 10. The part of a model that transcription uses; ``Whisper`` implements it.
 
 It is a protocol so that this chapter does not import the class that uses the chapter.
 

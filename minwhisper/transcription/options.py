@@ -41,7 +41,7 @@ MAX_CLIP_TIMES = 1_000_000
 
 @dataclass(frozen=True)
 class TranscriptionOptions:
-    """Options for transcribing a recording. Make them with :meth:`named`."""
+    """Options for transcribing a recording. Make them with ``named``."""
 
     decoding_options: tuple[DecodingOptions, ...]  # one for each fallback temperature, tried in this order
     compression_ratio_threshold: float | None = 2.4  # an attempt fails if its text repeats itself more than this,
@@ -60,7 +60,7 @@ class TranscriptionOptions:
 
     @classmethod
     def named(cls, **options: Any) -> Self:
-        """Return options by name, those of :class:`DecodingOptions` included.
+        """Return options by name, those of ``DecodingOptions`` included.
 
         ``temperature`` may be several numbers: the temperatures of successive attempts at a window. Beam search is for
         temperature 0 and ``best_of`` for those above, so both may be given.
@@ -101,7 +101,7 @@ class TranscriptionOptions:
     def clips(self, seconds: float) -> tuple[tuple[float, float], ...]:
         """Return the clips to transcribe, (start, end) in seconds, of audio that is ``seconds`` long.
 
-        Raises :class:`OptionError` for times that are not numbers, go backwards or exceed the audio.
+        Raises ``OptionError`` for times that are not numbers, go backwards or exceed the audio.
         """
         given = self.clip_timestamps
         expected = "clip_timestamps: expected start,end,start,end,… in seconds"
@@ -133,7 +133,7 @@ class TranscriptionOptions:
 def options_per_temperature(temperature: Any, options: Mapping[str, Any]) -> tuple[DecodingOptions, ...]:
     """Return the decoding options of each temperature: greedy or beam search at 0, sampling above.
 
-    ``options`` are the other fields of :class:`DecodingOptions`. Raises :class:`OptionError` for one that would not be
+    ``options`` are the other fields of ``DecodingOptions``. Raises ``OptionError`` for one that would not be
     used at any of them.
     """
     several = as_tuple("temperature", temperature)
@@ -166,7 +166,7 @@ def options_per_temperature(temperature: Any, options: Mapping[str, Any]) -> tup
 def read_track(track: Any) -> int | str | None:
     """Return the number of an audio track, the code of a language, or None for the default track.
 
-    Raises :class:`OptionError` for anything else.
+    Raises ``OptionError`` for anything else.
     """
     if not is_valid_track(track):
         got = short_repr(track)

@@ -43,7 +43,7 @@ class Segment(TypedDict):
 
 
 class Transcript(TypedDict):
-    """The result of :meth:`Whisper.transcribe`."""
+    """The result of ``Whisper.transcribe``."""
 
     text: str
     segments: list[Segment]

@@ -4,7 +4,7 @@ Each window is encoded, decoded and split into segments, and the next one starts
 Each window is prompted with the previous text, so that names and style carry over. If a text repeats itself or is
 improbable, the window is decoded again at the next fallback temperature.
 
-The loop is :meth:`SequentialTranscription.run`. It does not decode windows itself but yields requests for them, so that
+The loop is ``SequentialTranscription.run``. It does not decode windows itself but yields requests for them, so that
 windows of several recordings can be decoded together.
 
 Walkthrough: section 13.

@@ -1,8 +1,8 @@
 """Chapter 10. Transcription: a whole recording becomes segments of text.
 
 The model takes windows of 30 s. By default they are transcribed one after another, and each is prompted with the text
-before it (:mod:`minwhisper.transcription.sequential`). Or the audio is cut into chunks at silence, and several windows,
-which are then independent of each other, are decoded together (:mod:`minwhisper.transcription.batching`).
+before it (``transcription.sequential``). Or the audio is cut into chunks at silence, and several windows,
+which are then independent of each other, are decoded together (``transcription.batching``).
 
 Walkthrough: section 13.
 """
@@ -31,8 +31,8 @@ Progress = Callable[[float, float], None]
 class Transcription:
     """A running transcription: an iterator over its segments, each as soon as it is final.
 
-    :meth:`Whisper.stream` makes one. It ends with the audio, or when it is closed; it is also a context manager.
-    :attr:`transcript` is the transcript so far.
+    ``Whisper.stream`` makes one. It ends with the audio, or when it is closed; it is also a context manager.
+    ``transcript`` is the transcript so far.
     """
 
     language: str  # a code: as requested, or as detected
@@ -52,9 +52,9 @@ class Transcription:
         batch_size: int = 1,
         checked: bool = False,
     ) -> None:
-        """Reject bad input, open the audio and detect its language. For the arguments see :meth:`Whisper.transcribe`.
+        """Reject bad input, open the audio and detect its language. For the arguments see ``Whisper.transcribe``.
 
-        ``checked`` says that :func:`check_options` has accepted the options already.
+        ``checked`` says that ``check_options`` has accepted the options already.
         """
         if not checked:
             check_options(options, model)
@@ -125,7 +125,7 @@ class Transcription:
     def run(self) -> TranscriptionJob:
         """Yield segments as they become final, and requests to decode windows; a batch of windows needs no requests.
 
-        This stores no segments: :meth:`add_segment` does.
+        This stores no segments: ``add_segment`` does.
         """
         if self._batch_size == 1:
             sequential = self._sequential(self._generator)

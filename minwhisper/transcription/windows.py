@@ -72,9 +72,9 @@ def initial_prompt_tokens(options: TranscriptionOptions, model: SpeechModel) -> 
 
 
 def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel: int = 4) -> None:
-    """Reject options that this model does not support, before any work. Raises errors of :mod:`minwhisper.errors`.
+    """Reject options that this model does not support, before any work. Raises errors of ``errors``.
 
-    Warnings name the line ``stacklevel`` calls above, by default the one that calls :meth:`Whisper.stream`.
+    Warnings name the line ``stacklevel`` calls above, by default the one that calls ``Whisper.stream``.
     """
     if model.config.max_source_positions < WINDOW_POSITIONS:
         raise ConfigError(f"{model.name}: {short_window_limits(model.config)}; transcribe with a published model")

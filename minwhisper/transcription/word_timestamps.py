@@ -44,7 +44,7 @@ def add_word_timestamps(
 
     Args:
         segments: all segments of one window, in order.
-        timings: the words of all their text, as :func:`find_alignment` returns them.
+        timings: the words of all their text, as ``find_alignment`` returns them.
         tokenizer: distinguishes text from special tokens.
         last_speech_end: the end of the last word before this window, in seconds; 0.0 if there was none.
         prepend: marks that are merged into the word after them.
@@ -230,7 +230,7 @@ def skip_hallucinations(
 
     Returns the segments to keep, and the first frame of the next window, or None to leave it unchanged. An anomalous
     segment with silence, a window's edge or another such segment on both sides is dropped with all that follow it, and
-    transcription continues from there, or ends if little audio is left. :func:`skip_leading_silence` comes first; both
+    transcription continues from there, or ends if little audio is left. ``skip_leading_silence`` comes first; both
     together are openai-whisper's ``hallucination_silence_threshold``.
     """
     window_start = seek / FRAMES_PER_SECOND

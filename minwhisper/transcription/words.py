@@ -42,7 +42,7 @@ def split_to_word_tokens(tokenizer: Tokenizer, tokens: Sequence[int], language: 
     """Split a text into words, on spaces, or on characters for languages written without spaces.
 
     ``language`` is a code, or None for English-only models. The words' tokens joined are ``tokens``. Raises
-    :class:`TokenizerError` for an id outside of the vocabulary.
+    ``TokenizerError`` for an id outside of the vocabulary.
     """
     split = split_tokens_on_unicode if language in SPACELESS_LANGUAGES else split_tokens_on_spaces
     return split(tokenizer, tokens)
@@ -56,7 +56,7 @@ def split_tokens_on_unicode(tokenizer: Tokenizer, tokens: Sequence[int]) -> list
 
     The result is openai-whisper's, except if broken bytes shift the two texts against each other: there it loses the
     remaining tokens, or fails, and here they are the last word.
-    Raises :class:`TokenizerError` for an id outside of the vocabulary.
+    Raises ``TokenizerError`` for an id outside of the vocabulary.
     """
     whole = tokenizer.decode_with_timestamps(tokens)
     words: list[WordTokens] = []
@@ -80,7 +80,7 @@ def split_tokens_on_spaces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[
 
     Text that follows a mark without a space stays with it: "l'été" becomes "l" and "'été". A mark is any substring of
     Python's ``string.punctuation``, which is ASCII only. Both are openai-whisper's behaviour. Raises
-    :class:`TokenizerError` for an id outside of the vocabulary.
+    ``TokenizerError`` for an id outside of the vocabulary.
     """
     words: list[WordTokens] = []
     for piece, piece_tokens in split_tokens_on_unicode(tokenizer, tokens):

@@ -21,11 +21,11 @@ def write_transcript(
     format: str = "all",
     options: SubtitleOptions = DEFAULT_SUBTITLES,
 ) -> list[Path]:
-    """Write ``folder/name.format``, or all of :data:`FORMATS` for "all", and return the paths.
+    """Write ``folder/name.format``, or all of ``FORMATS`` for "all", and return the paths.
 
     Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
     The folder is created if necessary. If a file cannot be written, the others are still written. Raises
-    :class:`OptionError` for an unknown format, for a name that is not a file name, and for files that cannot be
+    ``OptionError`` for an unknown format, for a name that is not a file name, and for files that cannot be
     written.
     """
     check_format(format, (*FORMATS, "all"))
@@ -41,7 +41,7 @@ def write_transcript(
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Check a folder before hours of work: create it if necessary, and write and remove a file in it.
 
-    Temporary files of killed processes are removed. Raises :class:`OptionError` if the folder cannot be written to.
+    Temporary files of killed processes are removed. Raises ``OptionError`` if the folder cannot be written to.
     """
     with _created(folder):
         remove_stale_files(Path(folder))
@@ -50,7 +50,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 
 def check_file_names(folder: str | os.PathLike[str], name: str, format: str) -> None:
-    """Raise :class:`OptionError` if :func:`write_transcript` could not create or replace one of its files."""
+    """Raise ``OptionError`` if ``write_transcript`` could not create or replace one of its files."""
     _for_each(_paths(folder, name, format), check_replaceable, folder)
 
 
@@ -78,7 +78,7 @@ def _for_each(paths: Iterable[Path], action: Callable[[Path], object], folder: s
 
 @contextmanager
 def _created(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Create the folder, and turn system errors, here and in the block, into an :class:`OptionError`."""
+    """Create the folder, and turn system errors, here and in the block, into an ``OptionError``."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         yield

@@ -46,7 +46,7 @@ class SubtitleOptions:
     segment; with both ``max_line_width`` and ``max_line_count``, subtitles are filled across segments up to the next
     long pause, and ``max_words_per_line`` is ignored.
 
-    Raises :class:`OptionError` for an invalid value.
+    Raises ``OptionError`` for an invalid value.
     """
 
     max_line_width: int | None = None  # characters per line; a longer word gets its own line
@@ -83,9 +83,9 @@ Lines: TypeAlias = Sequence[Sequence[TimedText]]
 
 
 def render(transcript: Transcript, format: str, options: SubtitleOptions = DEFAULT_SUBTITLES) -> str:
-    """Render a transcript in one of :data:`FORMATS`. ``options`` apply to vtt and srt.
+    """Render a transcript in one of ``FORMATS``. ``options`` apply to vtt and srt.
 
-    Raises :class:`OptionError` for an unknown format, for a negative or non-finite time, and, in JSON, for any
+    Raises ``OptionError`` for an unknown format, for a negative or non-finite time, and, in JSON, for any
     non-finite number.
     """
     check_format(format, FORMATS)
@@ -109,7 +109,7 @@ def render(transcript: Transcript, format: str, options: SubtitleOptions = DEFAU
 
 
 def check_format(format: str, known: Sequence[str]) -> None:
-    """Raise :class:`OptionError` for an unknown format."""
+    """Raise ``OptionError`` for an unknown format."""
     if not isinstance(format, str) or format not in known:
         raise OptionError(f"output_format: expected one of {', '.join(known)}, got {short_repr(format)}")
 
@@ -120,7 +120,7 @@ def format_timestamp(seconds: float, always_include_hours: bool = False, decimal
     >>> format_timestamp(83.4567), format_timestamp(83.4567, True, ","), format_timestamp(360_000)
     ('01:23.457', '00:01:23,457', '100:00:00.000')
 
-    Raises :class:`OptionError` for a negative or non-finite time.
+    Raises ``OptionError`` for a negative or non-finite time.
     """
     minutes, milliseconds = divmod(_milliseconds(seconds), 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -19,7 +19,7 @@ class Rates(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """CuPy's memory while :meth:`Gpu.pool` is open."""
+    """CuPy's memory while ``Gpu.pool`` is open."""
 
     used: Callable[[], int]  # bytes of arrays now
     peak: Callable[[], int]  # the most since it was called the last time

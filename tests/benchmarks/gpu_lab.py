@@ -129,7 +129,7 @@ def borrowed_tokenizer(config: WhisperConfig) -> Tokenizer:
 
 
 def read_clips(names: Sequence[str] | None = None) -> tuple[dict[str, np.ndarray], str]:
-    """Return the clips' samples at 16 kHz by name, :data:`FIRST` first, and how they were read."""
+    """Return the clips' samples at 16 kHz by name, ``FIRST`` first, and how they were read."""
     paths = [carried.DATA / FIRST, *sorted(carried.DATA.glob("LJ*.wav"))]
     stored = carried.carried_clips()
     if stored:

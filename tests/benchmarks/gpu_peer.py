@@ -27,7 +27,7 @@ class Peer:
         return Contender(lambda _: self.model.encoder(there))
 
     def steps(self, mel: np.ndarray, rows: int = 1) -> Contender:
-        """Take steps of several sequences, from a length of :data:`LENGTH` tokens on."""
+        """Take steps of several sequences, from a length of ``LENGTH`` tokens on."""
         tensor = self.torch.tensor
         features = self.features(mel).repeat(rows, 1, 1)
         prompt = tensor(filler(self.like, LENGTH, rows), device=self.device)

@@ -70,7 +70,7 @@ def filler(model: Any, length: int, rows: int = 1) -> list[list[int]]:
 
 
 def steps(model: Any, features: Sequence[Any], rows: int = 1, moving: bool = False) -> Contender:
-    """Take :data:`STEPS` steps of several windows together, each with ``rows`` sequences, from LENGTH tokens on.
+    """Take ``STEPS`` steps of several windows together, each with ``rows`` sequences, from LENGTH tokens on.
 
     ``moving``: the sequences change places before each step, as the hypotheses of a beam do.
     """

@@ -1,4 +1,4 @@
-"""Names, arguments and small functions of :mod:`minwhisper.compat`."""
+"""Names, arguments and small functions of ``compat``."""
 
 import dataclasses
 import importlib

@@ -151,7 +151,7 @@ def attention_weights(width):
 
 
 def attended(x, weights, heads, *, source=None, causal=False):
-    """Return the output of :func:`attention`, of self-attention if there is no source."""
+    """Return the output of ``attention``, of self-attention if there is no source."""
     kv = keys_and_values(x if source is None else source, weights, heads)
     return attention(x, kv, weights, heads, causal_mask(x.shape[1], 0, x) if causal else None)[0]
 

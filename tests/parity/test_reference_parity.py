@@ -1,4 +1,4 @@
-"""Run openai-whisper's own test files, unchanged, on :mod:`minwhisper.compat`.
+"""Run openai-whisper's own test files, unchanged, on ``compat``.
 
 They are downloaded with its source distribution. Left out are the tests of CUDA kernels, ``test_normalizer.py``, which
 tests text normalisation for evaluation, and the models of ``test_transcribe`` that the package index does not have.

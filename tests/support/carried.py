@@ -44,7 +44,7 @@ def find_weights(name: str) -> str | Path | None:
 
 
 def why_no_weights(name: str) -> str:
-    """Say why :func:`find_weights` finds nothing."""
+    """Say why ``find_weights`` finds nothing."""
     folder = models_folder()
     if folder is None:
         return f"the weights of {name} are not installed, and {VARIABLE} names no folder that has them"
@@ -62,7 +62,7 @@ def missing_pieces(folder: Path) -> list[str]:
 
 
 def load_model(name: str, device: str = "cpu", dtype: str = "float32", **how: Any) -> minwhisper.Whisper:
-    """Load a model with its own weights, or raise :class:`LookupError` that says what is missing."""
+    """Load a model with its own weights, or raise ``LookupError`` that says what is missing."""
     source = find_weights(name)
     if source is None:
         raise LookupError(why_no_weights(name))

@@ -45,7 +45,7 @@ def cases(pytestconfig: pytest.Config, few: int, seed: int) -> Iterator[random.R
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Raise :class:`TooSlow` after this time."""
+    """Raise ``TooSlow`` after this time."""
 
     def ring(*_: object) -> None:
         raise TooSlow

@@ -29,7 +29,7 @@ def why_not() -> str:
 
 @functools.cache
 def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """Compile and load the kernels. Raises :class:`RuntimeError` with the compiler's output."""
+    """Compile and load the kernels. Raises ``RuntimeError`` with the compiler's output."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         code = re.sub(r"#include <cuda_fp16.h>", "", code)
@@ -70,7 +70,7 @@ class Kernel:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
     ) -> None:
-        """Run the kernel. Raises :class:`TypeError` for wrong arguments, :class:`RuntimeError` for its faults."""
+        """Run the kernel. Raises ``TypeError`` for wrong arguments, ``RuntimeError`` for its faults."""
         if len(args) != len(self.signature):
             raise TypeError(f"{self.name}: expected {len(self.signature)} arguments, got {len(args)}")
         values = [self._value(number, *both) for number, both in enumerate(zip(self.signature, args, strict=True))]

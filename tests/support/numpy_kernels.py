@@ -18,7 +18,7 @@ from refusing_cupy import at, launch
 
 
 class NumPyKernels:
-    """Replaces :class:`minwhisper.fast.gpu.kernels.Kernels`, for arrays of tests/support/refusing_cupy.py."""
+    """Replaces ``fast.gpu.kernels.Kernels``, for arrays of tests/support/refusing_cupy.py."""
 
     launched = 0
 

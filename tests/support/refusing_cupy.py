@@ -3,10 +3,10 @@
 CuPy transfers silently: ``float(x)``, ``if x:`` and ``x.tolist()`` download values and wait for the GPU, and an index
 that is a list is uploaded. Results are right but time is lost, and without a GPU no test can see it. The arrays of this
 module reject all of that, as well as NumPy arrays and arrays of another GPU as operands. They record each transfer
-through :func:`minwhisper.common.backend.to_device` and :func:`~minwhisper.common.backend.to_numpy`. Like CuPy's memory
+through ``common.backend.to_device`` and ``to_numpy``. Like CuPy's memory
 pool, they count the allocated bytes and can run out of memory.
 
-Only functions that CuPy has are available: :data:`FUNCTIONS` was checked with CuPy 14.
+Only functions that CuPy has are available: ``FUNCTIONS`` was checked with CuPy 14.
 """
 
 import ctypes
@@ -139,7 +139,7 @@ class Event:
 
 
 class Stream:
-    """A stream that can capture launches: see :func:`launch`."""
+    """A stream that can capture launches: see ``launch``."""
 
     capturing: list[Callable[[], Any]] | None = None
 

@@ -45,5 +45,5 @@ def installed(model: str) -> tuple[Path, int]:
 
 
 def made_up_tokenizer(size: int) -> Tokenizer:
-    """Return a tokenizer with a vocabulary of this size: :func:`made_up_pieces` and the special tokens."""
+    """Return a tokenizer with a vocabulary of this size: ``made_up_pieces`` and the special tokens."""
     return Tokenizer(made_up_pieces(PIECE_COUNTS[size]), size)

@@ -23,7 +23,7 @@ class KVBuffers:
     """Keys (R, H, K, capacity) and values (R, H, capacity, K) of R sequences per block, filled from the start."""
 
     def __init__(self, like: Array, blocks: int, shape: tuple[int, int, int, int]) -> None:
-        """``shape`` is that of the values; for the rest see :func:`empty_kv`."""
+        """``shape`` is that of the values; for the rest see ``empty_kv``."""
         self.like, self.capacity, self.filled = like, shape[2], 0
         self.blocks = [empty_kv(like, shape) for _ in range(blocks)]
 
@@ -40,7 +40,7 @@ class KVBuffers:
 
 
 class CpuCache:
-    """The counterpart of :class:`minwhisper.model.decoder.Cache` for one window. Also a value: steps return a new one.
+    """The counterpart of ``model.decoder.Cache`` for one window. Also a value: steps return a new one.
 
     The new cache shares the buffers of the old one, which never reads past its own length. Only if two caches continue
     the same one does the second get a copy.

@@ -1,7 +1,7 @@
 """The decoder on a CPU: one step for one or many sequences.
 
 A step multiplies a few rows by all weights, so it takes as long as reading the weights from memory: products must not
-rearrange them (:mod:`minwhisper.fast.cpu.panels`), and everything else has to be cheap. Sequences decoded together
+rearrange them (``fast.cpu.panels``), and everything else has to be cheap. Sequences decoded together
 share that reading. Attention is done per cache, since each has its own keys and values.
 """
 
@@ -44,7 +44,7 @@ class DecoderBlock(NamedTuple):
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
-        """Convert weights named as in :mod:`minwhisper.model.weight_names`."""
+        """Convert weights named as in ``model.weight_names``."""
         own, cross = weights["attention"], weights["cross_attention"]
         return cls(
             weights["attention_norm"],
@@ -70,7 +70,7 @@ class DecoderWeights(NamedTuple):
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
-        """Convert weights named as in :mod:`minwhisper.model.weight_names`."""
+        """Convert weights named as in ``model.weight_names``."""
         return cls(
             Panels.of(weights["token_embedding"]),
             weights["positions"],
@@ -83,7 +83,7 @@ class DecoderWeights(NamedTuple):
 
 
 def new_cache(features: Array, weights: DecoderWeights, config: WhisperConfig, pool: Pool) -> CpuCache:
-    """Compute :func:`minwhisper.model.decoder.new_cache` of one window: features (1, T, D)."""
+    """Compute ``model.decoder.new_cache`` of one window: features (1, T, D)."""
     (x,) = features
     heads, width = config.decoder_attention_heads, config.d_model
     size = width // heads
@@ -114,14 +114,14 @@ class BatchItem(NamedTuple):
 def decode_cached(
     feed: DecoderInput, weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> tuple[Array, CpuCache]:
-    """Compute :func:`minwhisper.model.decoder.decode_cached`: the logits (R, S, V), and the new cache."""
+    """Compute ``model.decoder.decode_cached``: the logits (R, S, V), and the new cache."""
     return decode_batch([feed], weights, config, pool)[0]
 
 
 def decode_batch(
     feeds: Sequence[DecoderInput], weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> list[tuple[Array, CpuCache]]:
-    """Compute :func:`minwhisper.model.decoder.decode_cached` for several caches, whose rows share the products.
+    """Compute ``model.decoder.decode_cached`` for several caches, whose rows share the products.
 
     An input with several new tokens per sequence, a prompt, is decoded alone: it has rows enough.
     """
@@ -159,14 +159,14 @@ def decode_batch(
 
 
 def unembed(x: Array, weights: DecoderWeights, pool: Pool) -> Array:
-    """Compute :func:`minwhisper.model.decoder.unembed`: (N, D) -> logits (N, V). It overwrites ``x``."""
+    """Compute ``model.decoder.unembed``: (N, D) -> logits (N, V). It overwrites ``x``."""
     return panel_matmul(layer_norm(x, **weights.norm, out=x), weights.token_embedding, pool)
 
 
 def decoder_block(
     x: Array, number: int, items: Sequence[BatchItem], block: DecoderBlock, heads: int, pool: Pool
 ) -> None:
-    """Compute :func:`minwhisper.model.decoder.decoder_block` of all rows, in place: x (N, D).
+    """Compute ``model.decoder.decoder_block`` of all rows, in place: x (N, D).
 
     The rows of a step pass through it together. Those of a long prompt are cut into tiles, as in the encoder.
     """

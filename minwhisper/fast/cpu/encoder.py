@@ -35,7 +35,7 @@ class EncoderBlock(NamedTuple):
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
-        """Convert weights named as in :mod:`minwhisper.model.weight_names`."""
+        """Convert weights named as in ``model.weight_names``."""
         attention = weights["attention"]
         return cls(
             weights["attention_norm"],
@@ -77,7 +77,7 @@ class EncoderWeights(NamedTuple):
 
     @classmethod
     def of(cls, weights: Weights) -> Self:
-        """Convert weights named as in :mod:`minwhisper.model.weight_names`."""
+        """Convert weights named as in ``model.weight_names``."""
         conv1, conv2 = (
             Linear(np.ascontiguousarray(conv["weight"].transpose(2, 1, 0)).reshape(-1, len(conv["bias"])), conv["bias"])
             for conv in (weights["conv1"], weights["conv2"])
@@ -87,7 +87,7 @@ class EncoderWeights(NamedTuple):
 
 
 def encode(mel: Array, weights: EncoderWeights, config: WhisperConfig, pool: Pool) -> Array:
-    """Compute :func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
+    """Compute ``model.encoder.encode``: mel (B, M, frames) -> features (B, ⌈frames / 2⌉, D)."""
     check_mel(mel, config)
     length, heads = (mel.shape[2] + 1) // 2, config.encoder_attention_heads
     features = np.empty((len(mel), length, config.d_model), np.float32)
@@ -105,7 +105,7 @@ def _last_norm(x: Array, weights: Weights, rows: slice) -> None:
 
 
 def encoder_blocks(x: Array, blocks: Sequence[EncoderBlock], buffers: Sequence[QKV], pool: Pool) -> None:
-    """Run :func:`minwhisper.model.encoder.encoder_block` for each block, in place: x (T, D) of one window."""
+    """Run ``model.encoder.encoder_block`` for each block, in place: x (T, D) of one window."""
     pool.run(lambda rows: project_qkv(x, rows, blocks[0], buffers[0]), tiles(len(x)))
     for number, block in enumerate(blocks):
         qkv, next_qkv = buffers[number % 2], buffers[1 - number % 2]
@@ -151,7 +151,7 @@ def attend_and_mlp(x: Array, rows: slice, block: EncoderBlock, qkv: QKV) -> None
 
 
 def stem(mel: Array, weights: EncoderWeights, out: Array, pool: Pool) -> None:
-    """Compute :func:`minwhisper.model.encoder.stem` of one window, into ``out``: mel (M, 2T) -> (T, D)."""
+    """Compute ``model.encoder.stem`` of one window, into ``out``: mel (M, 2T) -> (T, D)."""
     width = out.shape[1]
     # A zero at either end, and one more for the second convolution if the length is odd.
     frames = np.zeros((mel.shape[1] + 2, len(mel)), np.float32)
@@ -170,7 +170,7 @@ def stem(mel: Array, weights: EncoderWeights, out: Array, pool: Pool) -> None:
 
 
 def conv1d(padded: Array, taps: Array, bias: Array, out: Array, stride: int = 1) -> Array:
-    """Compute :func:`minwhisper.model.layers.conv1d` of a padded x, (≥ stride·(T-1) + 3, I), into ``out`` (T, O).
+    """Compute ``model.layers.conv1d`` of a padded x, (≥ stride·(T-1) + 3, I), into ``out`` (T, O).
 
     Three consecutive frames in memory are one row of three times the width. So the three products become one, and the
     rows overlap without being copied.

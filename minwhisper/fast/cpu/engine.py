@@ -21,12 +21,12 @@ def uses_cpu_engine(device: str, dtype: str, plain: bool) -> bool:
 
 
 class CpuEngine:
-    """An :class:`~minwhisper.model.engine.Engine` for float32 weights on the CPU."""
+    """An ``Engine`` for float32 weights on the CPU."""
 
     def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
         """Use ``threads`` threads; None or 0 for all cores that the process may use.
 
-        Weights in the layout of :func:`~minwhisper.fast.cpu.weights.empty_weights` are used as they are, others are
+        Weights in the layout of ``empty_weights`` are used as they are, others are
         copied.
         """
         self.config = config
@@ -38,7 +38,7 @@ class CpuEngine:
 
     @property
     def decoder_weights(self) -> Weights:
-        """See :class:`~minwhisper.model.engine.Engine`: copies, of which nothing is kept here.
+        """See ``Engine``: copies, of which nothing is kept here.
 
         The token embedding, which is used at both ends, is copied once, and a block's matrices when the block is used.
         """
@@ -49,16 +49,16 @@ class CpuEngine:
         return one_blas_thread()
 
     def encode(self, mel: Array) -> Array:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with one_blas_thread():
             return cpu_encoder.encode(mel, self.encoder, self.config, self.pool)
 
     def new_cache(self, features: Array) -> CpuCache:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with one_blas_thread():
             return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, CpuCache]]:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with one_blas_thread():
             return cpu_decoder.decode_batch(feeds, self.decoder, self.config, self.pool)

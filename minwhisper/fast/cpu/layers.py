@@ -1,8 +1,8 @@
-"""The layers of :mod:`minwhisper.model.layers` on one CPU core, in place or into buffers.
+"""The layers of ``model.layers`` on one CPU core, in place or into buffers.
 
 All take float32 and one position per row, (S, D). Arrays larger than a core's cache cost more than the matrix
 products: softmax over all scores of a head takes four times as long as over a part that fits. So does fresh memory,
-which :class:`~minwhisper.fast.cpu.threads.Workspace` avoids. Callers keep arrays small with tiles of :data:`TILE`
+which ``Workspace`` avoids. Callers keep arrays small with tiles of ``TILE``
 positions. A product or a GELU of one tile is still long enough that other threads seldom wait for Python's lock.
 """
 
@@ -51,7 +51,7 @@ def concat_biases(maps: Sequence[Weights]) -> Array:
 def concat_weights(weights: Sequence[Array]) -> Array:
     """Concatenate the transposes of weights (O, I): (I, ΣO), contiguous.
 
-    Nothing is copied if they are adjacent in memory, as :func:`minwhisper.fast.cpu.weights.empty_weights` makes them.
+    Nothing is copied if they are adjacent in memory, as ``fast.cpu.weights.empty_weights`` makes them.
     """
     whole, shape = weights[0].base, (weights[0].shape[1], sum(map(len, weights)))
     if isinstance(whole, np.ndarray) and whole.shape == shape and whole.flags.c_contiguous:
@@ -68,7 +68,7 @@ def concat_weights(weights: Sequence[Array]) -> Array:
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
-    """Compute :func:`minwhisper.model.numerics.matmul` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
+    """Compute ``model.numerics.matmul`` into ``out``, also in blocks: (S, I) (I, O) -> (S, O)."""
     inner = a.shape[-1]
     if a.shape[-2] == 1 or inner <= SUM_BLOCK:
         return np.matmul(a, b, out=out)
@@ -81,14 +81,14 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
 
 
 def linear(x: Array, weight: Array, bias: Array, out: Array) -> Array:
-    """Compute :func:`minwhisper.model.layers.linear` into ``out``: x (S, I), weight (I, O), bias (O,) -> (S, O)."""
+    """Compute ``model.layers.linear`` into ``out``: x (S, I), weight (I, O), bias (O,) -> (S, O)."""
     matmul(x, weight, out)
     out += bias
     return out
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e-5) -> Array:
-    """Compute :func:`minwhisper.model.layers.layer_norm` into ``out``, which may be ``x``. (S, D) -> (S, D)."""
+    """Compute ``model.layers.layer_norm`` into ``out``, which may be ``x``. (S, D) -> (S, D)."""
     share = np.float32(1 / x.shape[-1])
     mean = np.add.reduce(x, axis=-1, keepdims=True)
     mean *= share
@@ -103,7 +103,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, out: Array, eps: float = 1e
 
 
 def gelu(x: Array) -> Array:
-    """Compute :func:`minwhisper.model.layers.gelu` in place. (S, F) -> (S, F)."""
+    """Compute ``model.layers.gelu`` in place. (S, F) -> (S, F)."""
     square, p = workspace("gelu: x²", *x.shape), workspace("gelu: p", *x.shape)
     np.multiply(x, x, out=square)
     np.minimum(square, GELU_LIMIT, out=square)
@@ -128,12 +128,12 @@ def attend(
     out: Array | None = None,
     max_score: float = math.inf,
 ) -> Array:
-    """Compute :func:`minwhisper.model.layers.attend`, into ``out`` if given.
+    """Compute ``model.layers.attend``, into ``out`` if given.
 
     queries (…, S, K), keys (…, K, T), values (…, T, K), mask (S, T) -> (…, S, K).
     The queries have to be scaled. The result is divided by the sum of the weights at the end, where there are fewer
     values. Softmax subtracts the largest score to keep exp in bounds. That is skipped if ``max_score``, a bound on the
-    size of all scores, is at most :data:`MAX_SAFE_SCORE`.
+    size of all scores, is at most ``MAX_SAFE_SCORE``.
     """
     *lead, length, _ = queries.shape
     positions = keys.shape[-1]
@@ -167,6 +167,6 @@ def weighted_sum(weights: Array, values: Array, out: Array | None, block: int = 
 
 
 def mlp(x: Array, fc1: Linear, fc2: Linear, out: Array) -> Array:
-    """Compute :func:`minwhisper.model.layers.mlp` into ``out``. (S, D) -> (S, D)."""
+    """Compute ``model.layers.mlp`` into ``out``. (S, D) -> (S, D)."""
     hidden = linear(x, *fc1, out=workspace("mlp", len(x), fc1.weight.shape[1]))
     return linear(gelu(hidden), *fc2, out=out)

@@ -2,7 +2,7 @@
 
 To multiply many rows by a matrix W, a BLAS library first copies W into panels, and the copy soon pays off. With few
 rows it takes longer than the product itself, whose time is that of reading W from memory. BLAS libraries have routines
-for small matrices that copy nothing. So W is stored here as panels of :data:`PANEL_WIDTH` columns, each small and
+for small matrices that copy nothing. So W is stored here as panels of ``PANEL_WIDTH`` columns, each small and
 contiguous, and one call multiplies x by all of them in turn. One row then takes as long as reading W does, and eight
 rows take little more.
 
@@ -78,7 +78,7 @@ class Panels:
             np.copyto(panels, rows.reshape(-1, PANEL_WIDTH, inputs).swapaxes(1, 2))
 
     def weight(self) -> Array:
-        """Return a copy in the layout of the layers, (O, I): see :func:`minwhisper.model.weights.by_columns`."""
+        """Return a copy in the layout of the layers, (O, I): see ``model.weights.by_columns``."""
         matrix: Array = np.concatenate(self.array, axis=1)  # (I, P · PANEL_WIDTH)
         return matrix[:, : self.outputs].T
 
@@ -104,7 +104,7 @@ def _common_base(parts: Sequence[Array]) -> Array | None:
 def panel_matmul(x: Array, panels: Panels, pool: Pool, out: Array | None = None) -> Array:
     """Return the product x (N, I) W -> (N, O), in ``out`` if given. Threads share the panels if there are many.
 
-    Five rows are multiplied as six (:data:`ROW_GROUP`), and the sixth is dropped.
+    Five rows are multiplied as six (``ROW_GROUP``), and the sixth is dropped.
     """
     rows, outputs, count = len(x), len(panels), len(panels.array)
     if rows == ROW_GROUP - 1:
@@ -136,7 +136,7 @@ def panel_matmul(x: Array, panels: Panels, pool: Pool, out: Array | None = None)
 def multiply_panels(x: Array, panels: Array, out: Array) -> None:
     """Multiply x (R, I) by each of the panels (P, I, PANEL_WIDTH) into ``out`` (P, R, PANEL_WIDTH).
 
-    As in :func:`minwhisper.model.numerics.matmul`, the inner sum is split into blocks if there is more than one row.
+    As in ``model.numerics.matmul``, the inner sum is split into blocks if there is more than one row.
     All blocks go through one call.
     """
     count, inputs, width = panels.shape
@@ -165,7 +165,7 @@ class PanelLinear(NamedTuple):
         return cls(Panels.of(*(w["weight"] for w in maps)), concat_biases(maps))
 
     def __call__(self, x: Array, pool: Pool, out: Array) -> Array:
-        """Compute :func:`minwhisper.model.layers.linear` into ``out``: x (N, I) -> (N, O)."""
+        """Compute ``model.layers.linear`` into ``out``: x (N, I) -> (N, O)."""
         panel_matmul(x, self.weight, pool, out)
         out += self.bias
         return out
@@ -212,5 +212,5 @@ def unpacked(weights: Any, keep: bool = False) -> Any:
 
 
 def packed(weights: Weights) -> Weights:
-    """Return the weights that :func:`unpacked` was given; any others as they are."""
+    """Return the weights that ``unpacked`` was given; any others as they are."""
     return weights.packed if isinstance(weights, Unpacked) else weights

@@ -99,7 +99,7 @@ class Workspace(threading.local):
 
 
 def check_threads(count: int | None) -> None:
-    """Raise :class:`OptionError` for an invalid number of threads; 0 and None mean all usable cores."""
+    """Raise ``OptionError`` for an invalid number of threads; 0 and None mean all usable cores."""
     check_count("threads", count, minimum=0, maximum=MAX_THREADS)
 
 

@@ -1,4 +1,4 @@
-"""The memory layout of the weights for :class:`~minwhisper.fast.cpu.engine.CpuEngine`.
+"""The memory layout of the weights for ``CpuEngine``.
 
 Matrices are read from the file straight into the layout that the products need, so there is no second copy. Biases and
 the two convolutions, which are small, are copied.

@@ -23,7 +23,7 @@ class Slot:
 
 
 class GpuCache(NamedTuple):
-    """The counterpart of :class:`minwhisper.model.decoder.Cache` for R sequences of one window. Also a value."""
+    """The counterpart of ``model.decoder.Cache`` for R sequences of one window. Also a value."""
 
     cross_attention: Array  # keys and values of the window, (L, 2, T, D)
     slot_addresses: NDArray[np.int64]  # (R, P), the slot of each position; from `length` on, the next slot

@@ -13,7 +13,7 @@ from .layers import Layers
 
 
 def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, tile: int) -> Array:
-    """Compute :func:`minwhisper.model.encoder.encode`: mel (B, M, frames) -> features (B, T, D).
+    """Compute ``model.encoder.encode``: mel (B, M, frames) -> features (B, T, D).
 
     ``tile`` limits the bytes of attention scores, or of hidden values of the MLP, computed at a time.
     """
@@ -30,7 +30,7 @@ def encode(mel: Array, weights: Weights, config: WhisperConfig, layers: Layers, 
 
 
 def stem(mel: Array, weights: Weights, layers: Layers, *, out: Array) -> None:
-    """Compute :func:`minwhisper.model.encoder.stem` of one window: (M, frames) -> out (T, D)."""
+    """Compute ``model.encoder.stem`` of one window: (M, frames) -> out (T, D)."""
     x = _convolve(mel.T, 1, weights["conv1"]["weight"], layers)
     layers.kernels.epilogue(x, weights["conv1"]["bias"], gelu=True)
     _convolve(x, 2, weights["conv2"]["weight"], layers, out)
@@ -38,7 +38,7 @@ def stem(mel: Array, weights: Weights, layers: Layers, *, out: Array) -> None:
 
 
 def _convolve(x: Array, stride: int, weight: Array, layers: Layers, out: Array | None = None) -> Array:
-    """Compute :func:`minwhisper.model.layers.conv1d` without the bias, as one product: x (T, I), weight (O, I, 3)."""
+    """Compute ``model.layers.conv1d`` without the bias, as one product: x (T, I), weight (O, I, 3)."""
     (length, channels), outputs = x.shape, len(weight)
     columns = array_module(x).empty((-(-length // stride), channels, 3), x.dtype)
     layers.kernels.im2col(x, columns, stride)
@@ -46,7 +46,7 @@ def _convolve(x: Array, stride: int, weight: Array, layers: Layers, out: Array |
 
 
 def encoder_block(x: Array, normed: Array, weights: Weights, heads: int, layers: Layers, tile: int) -> None:
-    """Compute :func:`minwhisper.model.encoder.encoder_block` in place: x (T, D); normed (T, D) is a buffer."""
+    """Compute ``model.encoder.encoder_block`` in place: x (T, D); normed (T, D) is a buffer."""
     layers.layer_norm(x, **weights["attention_norm"], out=normed)
     attention(normed, weights["attention"], heads, layers, tile, to=x)
     layers.layer_norm(x, **weights["mlp_norm"], out=normed)
@@ -69,7 +69,7 @@ def attention(x: Array, weights: Weights, heads: int, layers: Layers, tile: int,
 
 
 def mlp(x: Array, weights: Weights, layers: Layers, tile: int, *, to: Array) -> None:
-    """Compute :func:`minwhisper.model.layers.mlp` and add it to ``to``: (T, D) -> (T, D)."""
+    """Compute ``model.layers.mlp`` and add it to ``to``: (T, D) -> (T, D)."""
     fc1, fc2 = ({**weights[name], "weight": layers.widened(weights[name]["weight"])} for name in ("fc1", "fc2"))
     for part in tiles(len(x), max(1, tile // (x.itemsize * len(fc1["weight"])))):
         layers.add_linear(layers.linear(x[part], **fc1, gelu=True), **fc2, to=to[part])

@@ -22,10 +22,10 @@ from .sampling import GpuSampler
 
 
 def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
-    """Return the engine for weights on a GPU: a :class:`GpuEngine`, or a :class:`.PlainEngine` with a warning.
+    """Return the engine for weights on a GPU: a ``GpuEngine``, or a ``.PlainEngine`` with a warning.
 
     The latter, with the readable layers, is used if the kernels do not compile or do not support the width of the
-    heads. ``device`` is that of the weights, in the form that :func:`~minwhisper.fast.devices.resolve_device` returns.
+    heads. ``device`` is that of the weights, in the form that ``resolve_device`` returns.
     """
     heads = {config.d_model // config.encoder_attention_heads, config.d_model // config.decoder_attention_heads}
     if any(size % 4 or size > MAX_HEAD_WIDTH for size in heads):
@@ -41,10 +41,10 @@ def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
 
 
 class GpuEngine:
-    """An :class:`~minwhisper.model.engine.Engine` for weights on a GPU. It also chooses tokens there."""
+    """An ``Engine`` for weights on a GPU. It also chooses tokens there."""
 
     def __init__(self, weights: Weights, config: WhisperConfig, device: str, kernels: Kernels) -> None:
-        """See :func:`gpu_engine`."""
+        """See ``gpu_engine``."""
         self.config, self.device = config, device
         self._encoder, self.decoder_weights = weights["encoder"], weights["decoder"]
         decoder = self.decoder_weights
@@ -64,23 +64,23 @@ class GpuEngine:
         return on_device(self.device)
 
     def encode(self, mel: Array) -> Array:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with on_device(self.device):
             return gpu_encoder.encode(mel, self._encoder, self.config, self._layers, self._tile)
 
     def new_cache(self, features: Array) -> GpuCache:
-        """See :class:`~minwhisper.model.engine.Engine`. ``features`` are those of one window."""
+        """See ``Engine``. ``features`` are those of one window."""
         with on_device(self.device):
             return self.runner.new_cache(features)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
-        """See :class:`~minwhisper.model.engine.Engine`. Steps run together, prompts one by one."""
+        """See ``Engine``. Steps run together, prompts one by one."""
         with on_device(self.device):
             return self.runner.decode_batch(feeds)
 
     def choose_batch(
         self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
     ) -> list[tuple[DecoderResponse, GpuCache]]:
-        """See :func:`minwhisper.decoding.search.choose_batch`."""
+        """See ``decoding.search.choose_batch``."""
         with on_device(self.device):
             return self.runner.choose_batch(requests)

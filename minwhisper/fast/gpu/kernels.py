@@ -1,8 +1,8 @@
 """The kernels of ``kernels.cu``, compiled for weights of one dtype. Each is a method that takes arrays.
 
-They compute the layers of :mod:`minwhisper.model.layers` in fewer launches and without allocating memory, so a decoder
+They compute the layers of ``model.layers`` in fewer launches and without allocating memory, so a decoder
 step can be captured as a CUDA graph. Shapes use the letters of that module; R is the number of rows (see
-:mod:`minwhisper.fast.gpu.table`), N any number of rows. All arrays are contiguous. Activations are float32; weights,
+``fast.gpu.table``), N any number of rows. All arrays are contiguous. Activations are float32; weights,
 keys and values have the dtype that was compiled for. A kernel cannot check its arguments, so the methods do.
 """
 
@@ -72,7 +72,7 @@ def source() -> str:
 
 
 def options(dtype: Any) -> tuple[str, ...]:
-    """Return the compiler's options for weights of this dtype. Raises :class:`TypeError` for an unsupported one."""
+    """Return the compiler's options for weights of this dtype. Raises ``TypeError`` for an unsupported one."""
     if np.dtype(dtype) == np.float32:
         return ()
     if np.dtype(dtype) == np.float16:
@@ -119,7 +119,7 @@ class Kernels:
     # -------------------------------------------------------------------------------------- around large products
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
-        """Compute :func:`minwhisper.model.layers.layer_norm` of rows: x (N, D), weight, bias (D,) -> out (N, D)."""
+        """Compute ``model.layers.layer_norm`` of rows: x (N, D), weight, bias (D,) -> out (N, D)."""
         width = x.shape[-1]
         _check(np.float32, x, out)
         _check(self.dtype, weight, bias)
@@ -143,7 +143,7 @@ class Kernels:
         self._launch_per_value("epilogue", x.size, arguments)
 
     def softmax(self, scores: Array) -> None:
-        """Compute :func:`minwhisper.model.layers.softmax` in place: scores (…, T)."""
+        """Compute ``model.layers.softmax`` in place: scores (…, T)."""
         columns = scores.shape[-1]
         _check(np.float32, scores)
         self._launch("softmax", (scores.size // columns,), (scores, np.int32(columns)), shared=WARPS)
@@ -176,7 +176,7 @@ class Kernels:
     # -------------------------------------------------------------------------------------- rows
 
     def embed(self, table: RowTable, tokens: Array, positions: Array, x: Array) -> None:
-        """Compute :func:`minwhisper.model.decoder.embed`: tokens (V, D), positions (P, D) -> x (R, D).
+        """Compute ``model.decoder.embed``: tokens (V, D), positions (P, D) -> x (R, D).
 
         The caller has to check that the table's tokens and positions are in range.
         """
@@ -211,7 +211,7 @@ class Kernels:
         residual: Array | None = None,
         gelu: bool = False,
     ) -> None:
-        """Compute :func:`minwhisper.model.layers.linear` for few rows: y = gelu(norm(x) Wᵀ + b) + residual.
+        """Compute ``model.layers.linear`` for few rows: y = gelu(norm(x) Wᵀ + b) + residual.
 
         x (R, I), weight (O, I), bias (O,), residual (R, O) -> y (R, O), which may be the residual but not x. The norm,
         the GELU and the residual are optional. Without a table there is one row. A weight is read once for eight rows,
@@ -265,7 +265,7 @@ class Kernels:
     ) -> None:
         """Let rows attend to their sequences up to themselves: queries (R, D), not scaled -> out (R, D).
 
-        ``partial`` is uninitialised, of :meth:`partial_shape` or larger; ``counters`` (R · H,), int32, are 0 before
+        ``partial`` is uninitialised, of ``partial_shape`` or larger; ``counters`` (R · H,), int32, are 0 before
         and after. K is a multiple of 4, at most 64.
         """
         self._attend(
@@ -283,7 +283,7 @@ class Kernels:
         layer: int,
         positions: int,
     ) -> None:
-        """Let rows attend to their windows of T ``positions``; otherwise like :meth:`self_attention`."""
+        """Let rows attend to their windows of T ``positions``; otherwise like ``self_attention``."""
         self._attend("cross_attention", table, queries, partial, counters, out, heads, layer, positions)
 
     def _attend(
@@ -320,7 +320,7 @@ class Kernels:
 
     @staticmethod
     def slices_shape(choices: int) -> tuple[int, int, int]:
-        """Return the shape of the partial results of :meth:`choose_tokens`, int32: see Slice in kernels.cu."""
+        """Return the shape of the partial results of ``choose_tokens``, int32: see Slice in kernels.cu."""
         return choices, SLICES, 12 + 4 * MAX_TOP
 
     def choose_tokens(
@@ -328,7 +328,7 @@ class Kernels:
     ) -> None:
         """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2), tokens and log-probabilities.
 
-        ``slices`` is uninitialised, of :meth:`slices_shape` or larger; ``counters`` (choices,) are 0 before and after.
+        ``slices`` is uninitialised, of ``slices_shape`` or larger; ``counters`` (choices,) are 0 before and after.
         Log-probabilities are float32, stored in int32.
         """
         _check(np.float32, logits)

@@ -1,7 +1,7 @@
 """The layers on a GPU for many positions at once: cuBLAS computes the products, our kernels everything else.
 
 The cost of a small operation on a GPU is launching it and reading and writing its arrays. A softmax or a norm made of
-array operations pays that five times, so each is one kernel here (:mod:`minwhisper.fast.gpu.kernels`).
+array operations pays that five times, so each is one kernel here (``fast.gpu.kernels``).
 """
 
 from ...common.backend import Array, array_module
@@ -16,7 +16,7 @@ class Layers:
         self.kernels, self.cublas = kernels, cublas
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array | None = None) -> Array:
-        """Compute :func:`minwhisper.model.layers.layer_norm`. (N, D) -> (N, D), into ``out`` if given."""
+        """Compute ``model.layers.layer_norm``. (N, D) -> (N, D), into ``out`` if given."""
         out = array_module(x).empty(x.shape, x.dtype) if out is None else out
         self.kernels.layer_norm(x, weight, bias, out)
         return out
@@ -24,7 +24,7 @@ class Layers:
     def linear(
         self, x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None, gelu: bool = False
     ) -> Array:
-        """Compute :func:`minwhisper.model.layers.linear`, then perhaps a GELU: (N, I) -> (N, O), or into ``out``."""
+        """Compute ``model.layers.linear``, then perhaps a GELU: (N, I) -> (N, O), or into ``out``."""
         out = array_module(x).empty((len(x), len(weight)), x.dtype) if out is None else out
         self.cublas.linear(x, self.widened(weight), out)
         if gelu or bias is not None:
@@ -32,7 +32,7 @@ class Layers:
         return out
 
     def add_linear(self, x: Array, weight: Array, bias: Array, *, to: Array) -> None:
-        """Add the result of :func:`minwhisper.model.layers.linear`: x (N, I), to (N, O)."""
+        """Add the result of ``model.layers.linear``: x (N, I), to (N, O)."""
         self.cublas.linear(x, self.widened(weight), to, add=True)
         self.kernels.epilogue(to, bias)
 

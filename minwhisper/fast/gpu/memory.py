@@ -3,8 +3,8 @@
 Memory holds the weights; the buffers of the decoder's steps, which stay; the encoder's activations while a window is
 encoded; and while it is decoded, the keys and values of window and sequences and the activations of a prompt. The last
 two are never needed together with the encoder's activations. So the peak is the weights, the buffers and the larger of
-both. The driver and CUDA's libraries need more, their context, which CuPy does not count: :data:`CONTEXT` is an
-estimate, and :func:`measure_card` measures it on a GPU.
+both. The driver and CUDA's libraries need more, their context, which CuPy does not count: ``CONTEXT`` is an
+estimate, and ``measure_card`` measures it on a GPU.
 """
 
 from math import prod
@@ -20,7 +20,7 @@ from ..devices import describe_device
 from .kernels import CHUNK, FLOAT_BYTES, MAX_TOP, Kernels
 from .table import HEADER, Field
 
-GPU_DTYPES = ("float32", "float16")  # of weights, as :class:`~minwhisper.fast.gpu.engine.GpuEngine` supports them
+GPU_DTYPES = ("float32", "float16")  # of weights, as ``GpuEngine`` supports them
 
 CONTEXT = 256 << 20  # bytes of CUDA's context, kernels and cuBLAS's workspace; an estimate, not measured on a T400
 MARGIN = 1 << 20  # bytes for what is not counted: the pool rounds up every array, and filters are stored too
@@ -45,7 +45,7 @@ class DeviceMemory(NamedTuple):
 def device_memory(config: WhisperConfig, dtype: str, sequences: int = 1, tile: int = MIN_TILE) -> DeviceMemory:
     """Return the memory needed for one window with that many sequences: hypotheses of a beam, or samples.
 
-    ``dtype`` is that of the weights, and of keys and values, float32 or float16. ``tile`` is what :func:`tile_bytes`
+    ``dtype`` is that of the weights, and of keys and values, float32 or float16. ``tile`` is what ``tile_bytes``
     returns. Word timestamps briefly need more: the logits of all tokens of the text, twice (93 MB for 224 tokens).
     """
     stored = np.dtype(dtype).itemsize
@@ -60,7 +60,7 @@ def device_memory(config: WhisperConfig, dtype: str, sequences: int = 1, tile: i
 def tile_bytes(config: WhisperConfig, dtype: str, free: int) -> int:
     """Return the bytes for the encoder's tiles if ``free`` bytes are left beside the weights.
 
-    All scores of a window at once take the fewest launches; a small card gets :data:`MIN_TILE`.
+    All scores of a window at once take the fewest launches; a small card gets ``MIN_TILE``.
     """
     needed = device_memory(config, dtype)
     all_scores = FLOAT_BYTES * config.encoder_attention_heads * config.max_source_positions**2
@@ -137,7 +137,7 @@ def measure_card(device: str) -> Card:
     """Measure the memory of a GPU, ``"cuda:0"`` for instance.
 
     The driver does not distinguish between processes: memory used outside of CuPy's pool is this process's context and
-    all that other processes use. Raises :class:`DeviceError` if the GPU does not work.
+    all that other processes use. Raises ``DeviceError`` if the GPU does not work.
     """
     facts = describe_device(device)
     with on_device(device):  # the pool has a part per device

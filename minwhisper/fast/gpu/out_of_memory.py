@@ -21,7 +21,7 @@ _SMALLER_BATCH = "one sequence of one window would fit: use a smaller batch_size
 
 
 class MemoryGuard(NamedTuple):
-    """Turns out-of-memory errors of a model on a device into a :class:`DeviceMemoryError` that names a way out."""
+    """Turns out-of-memory errors of a model on a device into a ``DeviceMemoryError`` that names a way out."""
 
     device: str
     name: str
@@ -31,15 +31,15 @@ class MemoryGuard(NamedTuple):
 
     @property
     def predicted(self) -> bool:
-        """True if :func:`device_memory` applies: not to the readable layers, which also compute in float64."""
+        """True if ``device_memory`` applies: not to the readable layers, which also compute in float64."""
         return not self.plain and self.dtype in GPU_DTYPES
 
     def loading(self) -> AbstractContextManager[None]:
-        """Return a context for loading the weights: see :meth:`at`."""
+        """Return a context for loading the weights: see ``at``."""
         return nullcontext() if self.device == "cpu" else self._raising("loading", loaded=False)
 
     def at(self, doing: str) -> AbstractContextManager[None]:
-        """Return a context that raises :class:`DeviceMemoryError` if the GPU's memory runs out; empty on the CPU.
+        """Return a context that raises ``DeviceMemoryError`` if the GPU's memory runs out; empty on the CPU.
 
         ``doing`` completes the message: "ran out of memory while …". The memory of the failed work is freed at once.
         Otherwise the error's traceback would hold every array, and the caller could not load a smaller model while
@@ -126,7 +126,7 @@ def _release(error: BaseException | None) -> None:
 
 
 class GuardedEngine:
-    """An :class:`~minwhisper.model.engine.Engine` on a GPU that explains out-of-memory errors."""
+    """An ``Engine`` on a GPU that explains out-of-memory errors."""
 
     def __init__(self, engine: Engine, guard: MemoryGuard) -> None:
         """``engine`` computes; ``guard`` explains."""
@@ -139,31 +139,31 @@ class GuardedEngine:
 
     @property
     def decoder_weights(self) -> Weights:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         return self._engine.decoder_weights
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with self._engine.session(), self._guard.at("computing"):
             yield
 
     def encode(self, mel: Array) -> Array:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with self._guard.at("encoding a window"):
             return self._engine.encode(mel)
 
     def new_cache(self, features: Array) -> Any:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with self._guard.at("computing a window's keys and values"):
             return self._engine.new_cache(features)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
-        """See :class:`~minwhisper.model.engine.Engine`."""
+        """See ``Engine``."""
         with self._guard.at("decoding"):
             return self._engine.decode_batch(feeds)
 
     def choose_batch(self, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
-        """See :func:`minwhisper.decoding.search.choose_batch`."""
+        """See ``decoding.search.choose_batch``."""
         with self._guard.at("decoding"):
             return choose_batch(self._engine, requests)

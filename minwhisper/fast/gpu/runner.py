@@ -2,7 +2,7 @@
 
 Launching a kernel takes the CPU longer than a small kernel takes to run, and a step has dozens of them. A CUDA graph
 launches all of them at once. The same graph serves every window, beam and batch, because the rows are described by a
-table in the GPU's memory (:mod:`minwhisper.fast.gpu.table`); one graph is captured for 1, 2, 4, 8 … rows. In a greedy
+table in the GPU's memory (``fast.gpu.table``); one graph is captured for 1, 2, 4, 8 … rows. In a greedy
 search the kernel that chooses tokens writes them to the table, so a token takes one launch and the transfer of eight
 bytes.
 """
@@ -80,7 +80,7 @@ class DecoderRunner:
             return GpuCache.of(self._decoder.cross_kv(features), self._new_slot(), positions)
 
     def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
-        """Decode tokens: see :meth:`minwhisper.model.engine.Engine.decode_batch`."""
+        """Decode tokens: see ``model.engine.Engine.decode_batch``."""
         with self._exclusive():
             results: dict[int, tuple[Array, GpuCache]] = {}
             steps = [number for number, feed in enumerate(feeds) if _is_step(feed)]
@@ -99,7 +99,7 @@ class DecoderRunner:
     def choose_batch(
         self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
     ) -> list[tuple[DecoderResponse, GpuCache]]:
-        """Decode tokens and choose the next ones: see :func:`minwhisper.decoding.search.choose_batch`."""
+        """Decode tokens and choose the next ones: see ``decoding.search.choose_batch``."""
         with self._exclusive():
             results: dict[int, tuple[DecoderResponse, GpuCache]] = {}
             steps = []

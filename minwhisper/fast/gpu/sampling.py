@@ -1,7 +1,7 @@
 """Choosing tokens on a GPU: how a choice is written to the table of rows, and how its result is read.
 
-The kernel does the work of :class:`minwhisper.decoding.logit_filters.LogitFilters`,
-:func:`minwhisper.model.layers.log_softmax` and the first part of a :class:`minwhisper.decoding.search.KernelSampler`.
+The kernel does the work of ``decoding.logit_filters.LogitFilters``,
+``model.layers.log_softmax`` and the first part of a ``decoding.search.KernelSampler``.
 The second part compares a few candidates and runs on the host.
 """
 
@@ -105,8 +105,8 @@ class GpuSampler:
     def read(self, request: DecoderRequest, chosen: Array) -> DecoderResponse:
         """Convert the kernel's output: int32 (choices, top, 2) on the host, tokens and bits of log-probabilities.
 
-        Raises :class:`NumericalError` for a probability that is not a number, like
-        :func:`minwhisper.decoding.search.choose_tokens`.
+        Raises ``NumericalError`` for a probability that is not a number, like
+        ``decoding.search.choose_tokens``.
         """
         values, probability, sampler = chosen.view(np.float32), float("nan"), _sampler(request)
         with error_context(request.where):

@@ -65,7 +65,7 @@ class Kind(IntEnum):
 class RowTable:
     """A table for up to ``capacity`` rows, in pinned memory of the host and in the memory of the GPU.
 
-    Write to ``header``, ``fields``, ``doubles`` and ``slot_addresses``, then call :meth:`send`.
+    Write to ``header``, ``fields``, ``doubles`` and ``slot_addresses``, then call ``send``.
     """
 
     def __init__(self, capacity: int, positions: int, like: Array, sequences: int | None = None) -> None:

@@ -1,8 +1,8 @@
 """The real CuPy on a simulated GPU: the C files of this folder replace the driver, the CUDA runtime and cuBLAS.
 
 NVRTC is the real one, so every kernel is compiled for a GPU. The same source, compiled by g++ (see
-:mod:`cuda_on_cpu`), is what runs, on "device" memory that is memory of this process. ``pretended.h`` explains how
-streams run and what counts as a violation. :func:`start` changes CuPy's libraries in memory, so CuPy can no longer use
+``cuda_on_cpu``), is what runs, on "device" memory that is memory of this process. ``pretended.h`` explains how
+streams run and what counts as a violation. ``start`` changes CuPy's libraries in memory, so CuPy can no longer use
 a real GPU in this process.
 """
 
@@ -62,7 +62,7 @@ class PretendedGpu:
 
     @property
     def peak(self) -> int:
-        """The most that was allocated since :meth:`card` was called."""
+        """The most that was allocated since ``card`` was called."""
         return self._driver.pretended_peak()
 
     @property
@@ -75,7 +75,7 @@ class PretendedGpu:
         self._driver.pretended_forgive()
 
     def counts(self) -> dict[str, Count]:
-        """Return how often each call was made since :meth:`forget_counts`."""
+        """Return how often each call was made since ``forget_counts``."""
         driver = self._driver
         return {
             driver.pretended_name(i).decode(): Count(driver.pretended_calls(i), driver.pretended_bytes(i))
@@ -83,7 +83,7 @@ class PretendedGpu:
         }
 
     def count(self, name: str) -> Count:
-        """Return one of :meth:`counts`."""
+        """Return one of ``counts``."""
         return self.counts().get(name, Count())
 
     def forget_counts(self) -> None:
@@ -130,7 +130,7 @@ class PretendedGpu:
 
 @cache
 def start() -> PretendedGpu:
-    """Replace the driver in this process. Raises :class:`RuntimeError` if something is missing."""
+    """Replace the driver in this process. Raises ``RuntimeError`` if something is missing."""
     missing = why_not()
     if missing:
         raise RuntimeError(missing)

@@ -21,7 +21,7 @@ template <class... P> const size_t* sizes_of(void (*)(P...)) {
 
 @cache
 def library(source: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """Compile kernels for the CPU. Raises :class:`RuntimeError` with the compiler's output."""
+    """Compile kernels for the CPU. Raises ``RuntimeError`` with the compiler's output."""
     names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", source)
     sizes = [f'extern "C" const size_t* sizes_{name}() {{ return sizes_of({name}); }}' for name in names]
     return cuda_on_cpu.compiled("\n".join([source, SIZES, *sizes]), options)
