@@ -10,8 +10,6 @@ loaded. Options that openai-whisper ignores are ignored here too.
 
 Read ``conversion`` (arrays, devices), then ``model``. Every other file has the name and the functions of one of
 openai-whisper's. Its own tests run on this package: see ``tests/parity/test_reference_parity.py``.
-
-Walkthrough: section 1.
 """
 
 import sys

@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.audio``: audio files, padding, and the log-mel spectrogram.
-
-Walkthrough: section 2.
-"""
+"""openai-whisper's ``whisper.audio``: audio files, padding, and the log-mel spectrogram."""
 
 from contextlib import closing
 from typing import Any

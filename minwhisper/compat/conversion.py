@@ -1,7 +1,4 @@
-"""Arrays, devices and models as openai-whisper's programs pass them.
-
-Walkthrough: section 1.
-"""
+"""Arrays, devices and models as openai-whisper's programs pass them."""
 
 from typing import Any
 

@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.decoding``: decode windows, and detect their language.
-
-Walkthrough: section 11.
-"""
+"""openai-whisper's ``whisper.decoding``: decode windows, and detect their language."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any

@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.model``, and its functions that load a model.
-
-Walkthrough: section 1.
-"""
+"""openai-whisper's ``whisper.model``, and its functions that load a model."""
 
 import warnings
 from collections.abc import Callable, Iterator

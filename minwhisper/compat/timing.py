@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.timing``: when each word was spoken.
-
-Walkthrough: section 12.
-"""
+"""openai-whisper's ``whisper.timing``: when each word was spoken."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.tokenizer``: text to tokens and back, for one language and task.
-
-Walkthrough: section 8.
-"""
+"""openai-whisper's ``whisper.tokenizer``: text to tokens and back, for one language and task."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence

@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.transcribe``: transcribe audio of any length.
-
-Walkthrough: section 13.
-"""
+"""openai-whisper's ``whisper.transcribe``: transcribe audio of any length."""
 
 from collections.abc import Mapping
 from typing import Any

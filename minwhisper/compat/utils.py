@@ -1,7 +1,4 @@
-"""openai-whisper's ``whisper.utils``: transcripts to files, and small helpers.
-
-Walkthrough: section 13.
-"""
+"""openai-whisper's ``whisper.utils``: transcripts to files, and small helpers."""
 
 import os
 from collections.abc import Mapping

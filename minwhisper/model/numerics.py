@@ -111,6 +111,7 @@ def _portable(name: str) -> Callable[..., Array]:
         return result
 
     function.__name__ = name
+    function.__doc__ = f"Call ``numpy.{name}``, or CuPy's if the first argument is, or holds, arrays of CuPy."
     return function
 
 

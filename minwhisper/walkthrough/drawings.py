@@ -68,7 +68,7 @@ def waveform(samples: Array, energy: Array) -> Drawing:
     are drawn.
     """
     samples, energy = _float(samples), _float(energy)
-    with Sheet("A sound: its samples, and the energy of its frequencies over time", 3.9) as sheet:
+    with Sheet("Audio: its samples, and the energy of its frequencies over time", 3.9) as sheet:
         top, bottom = sheet.figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
         low, high, centres = _envelope(samples, 340)
         top.fill_between(centres / SAMPLE_RATE, low, high, color=BLUE, linewidth=0.6, label="lowest and highest")
@@ -121,7 +121,7 @@ def _place_words(axes: "Axes", words: Sequence[tuple[str, float, float]], second
 def one_frame(frame: Array, windowed: Array, energy: Array) -> Drawing:
     """Draw one frame of 25 ms, (400,), before and after windowing, and its power spectrum (201,) up to 8 kHz."""
     frame, windowed, energy = _float(frame), _float(windowed), _float(energy)
-    with Sheet("A frame of sound before and after the window, and the energy of its frequencies", 2.8) as sheet:
+    with Sheet("A frame of audio before and after the window, and the energy of its frequencies", 2.8) as sheet:
         left, right = sheet.figure.subplots(1, 2)
         milliseconds = np.arange(frame.size) * 1000 / SAMPLE_RATE
         left.plot(milliseconds, frame, color=GREY, label="frame", linewidth=1.2)
@@ -229,9 +229,9 @@ def gelu(x: Array, y: Array, errors: Mapping[str, Array]) -> Drawing:
 
 
 def three_sounds(similar: Mapping[str, Array]) -> Drawing:
-    """Draw the cosine similarity (T, T) between the positions of each sound, by name, 20 ms per position."""
+    """Draw the cosine similarity (T, T) between the positions of each recording, by name, 20 ms per position."""
     matrices = {name: _float(matrix) for name, matrix in similar.items()}
-    with Sheet("How alike the positions of sounds are", 2.6) as sheet:
+    with Sheet("Similarity of the positions of each recording", 2.6) as sheet:
         panels = sheet.figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
         lowest = min(float(matrix.min()) for matrix in matrices.values())
         for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
@@ -288,11 +288,11 @@ def token_probabilities(
     with Sheet("Probability of each token, and of the next best", 0.2 * len(names) + 1.0) as sheet:
         axes = sheet.figure.subplots()
         rows = np.arange(len(names))
-        axes.barh(rows - 0.1, [float(p) for p in probabilities], color=BLUE, height=0.5, label="the token said")
+        axes.barh(rows - 0.1, [float(p) for p in probabilities], color=BLUE, height=0.5, label="generated token")
         axes.barh(rows + 0.28, [float(p) for _, p in others], color=ORANGE, height=0.26, label="the next best")
         _name_rows(axes, [_visible(name) for name in names])
         axes.grid(False, axis="y")
-        axes.set(xlabel="probability", ylabel="token said", xlim=(0, 1.3), ylim=(len(names) - 0.4, -1.3))
+        axes.set(xlabel="probability", ylabel="generated token", xlim=(0, 1.3), ylim=(len(names) - 0.4, -1.3))
         axes.set_xticks(np.arange(0, 1.01, 0.2))
         axes.xaxis.set_label_coords(0.5 / 1.3, -0.05 if len(names) > 12 else -0.15)
         axes.spines["bottom"].set_bounds(0, 1)

@@ -29,6 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import bench_path  # noqa: F401 (first, so that this checkout is measured)
 import carried
 import gpu_checks  # noqa: F401 (as others below, it registers its rows)
 import gpu_fast  # noqa: F401

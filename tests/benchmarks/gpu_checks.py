@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpu_path import ROOT
+from bench_path import ROOT
 from gpu_report import Cells, at_most, row
 
 TESTS = ROOT / "tests" / "test_on_gpu.py"

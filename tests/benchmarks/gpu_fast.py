@@ -232,7 +232,7 @@ def per_token(measure: Callable[[Callable[[], Any]], Any], decode: Callable[[int
 FIRST_WINDOW = """
 import sys, time
 import numpy as np
-import gpu_path
+import bench_path
 import minwhisper
 from gpu_work import greedy_tokens
 model = minwhisper.Whisper.random("tiny", device=sys.argv[1], dtype=sys.argv[2])

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import bench_path  # noqa: F401 (first, so that this checkout is measured)
 import carried
-import gpu_path  # noqa: F401 (first, so that this checkout is measured)
 import minwhisper
 from gpu_device import Gpu, Rates
 from gpu_peer import Peer

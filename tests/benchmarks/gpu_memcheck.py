@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import gpu_path  # noqa: F401 (first, so that this checkout is run)
+import bench_path  # noqa: F401 (first, so that this checkout is run)
 import minwhisper
 from minwhisper.common.backend import to_numpy
 from minwhisper.model.config import WhisperConfig

@@ -17,7 +17,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 results=${2:-${OUT:-$PWD/results}}
 python=${PYTHON:-python3}
 export MINWHISPER_MODELS=${MINWHISPER_MODELS:-/tmp/minwhisper_models}
-export PYTHONPATH=$root:$root/tests/benchmarks:$MINWHISPER_MODELS${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$root:$root/tests/support:$root/tests/benchmarks:$MINWHISPER_MODELS${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1
 
 case $part in

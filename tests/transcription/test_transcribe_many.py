@@ -250,7 +250,7 @@ def test_closing_early_closes_all_audio(tiny_en, monkeypatch):
     running = tiny_en.stream_many([SHORT[1], SPEECH[0], SPEECH[1], SHORT[0]], batch_size=2, **GREEDY)
     first = next(running)
     assert first.transcript["text"]
-    assert not first._mel._kept
+    assert not first._mel._cache
     assert [is_closed(sound) for sound in opened] == [True, *[False] * (len(opened) - 1)]
     assert 2 <= len(opened) <= 3  # the others have not had their turn
     running.close()
