@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ..common.backend import Array2D
 from ..errors import AudioError
 from .load import HOP_LENGTH, N_FFT, SAMPLE_RATE, AudioReader, AudioSource, open_audio
 
@@ -24,7 +25,7 @@ DYNAMIC_RANGE = 8.0  # powers of ten between the loudest bin and the lowest valu
 BLOCK_FRAMES = 300  # frames computed at a time: 3 s of audio, whose 4 MB of intermediate results fit into the cache
 
 
-def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) -> NDArray[np.float32]:
+def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) -> Array2D:
     """Return the log-mel spectrogram: (M, T) float32, 100 frames per second, 3,000 for 30 s.
 
     ``audio`` is samples (N,) at 16 kHz, or anything else that ``load_audio`` takes without a rate. ``padding``
