@@ -276,7 +276,7 @@ def test_memory_is_in_gibibytes_with_its_limit():
 
 def test_tokens_show_spaces_and_no_mathematics():
     shown = facts("token_probabilities", [" a b", "$x$"], [0.25, 0.75], [(" c", 0.1), ("\n", 0.2)])
-    assert "bars the token said: 2; x mean 0.5000, std 0.2500, min 0.2500, max 0.7500" in shown
+    assert "bars generated token: 2; x mean 0.5000, std 0.2500, min 0.2500, max 0.7500" in shown
     assert "bars the next best: 2; x mean 0.1500, std 0.05000, min 0.1000, max 0.2000" in shown
     assert r"along y: ␣a␣b | \$x\$" in shown
     assert r"text: next best | ␣c | \n" in shown
