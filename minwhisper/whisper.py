@@ -3,7 +3,7 @@
 Walkthrough: section 1.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from math import prod
@@ -170,7 +170,7 @@ class Whisper:
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether the model knows languages other than English."""
+        """True if the model knows languages other than English."""
         return self.config.is_multilingual
 
     @property
@@ -315,8 +315,7 @@ class Whisper:
         check_generator(generator)
         chosen = replace(DecodingOptions() if options is None else options, **changes)
         check_supported(chosen, self.tokenizer, self.config)
-        if mel.shape[-1] != self.config.d_model:  # a transcription decodes features, and has already warned
-            warn_of_prefix(chosen, stacklevel=2)
+        warn_of_prefix(chosen, stacklevel=2)
         generator = generator or np.random.default_rng(0)
         with self.engine.session():
             requests = [
@@ -325,11 +324,12 @@ class Whisper:
             ]
             # When sampling, one window's random numbers must not depend on how many another window takes.
             batches = [requests] if chosen.temperature == 0 else [[request] for request in requests]
-            found = [result for batch in batches for result in self._decode(batch)]
+            found = [result for batch in batches for result in decode_windows(batch, self.engine, self.tokenizer)]
         return found if mel.ndim == 3 else found[0]
 
-    def _decode(self, requests: Sequence[WindowRequest]) -> list[DecodingResult]:
-        return decode_windows(requests, self.engine, self.tokenizer)
+    def decode_window(self, request: WindowRequest) -> DecodingResult:
+        """Decode a window of a transcription, whose options have been checked."""
+        return decode_windows([request], self.engine, self.tokenizer)[0]
 
     def transcribe(
         self,

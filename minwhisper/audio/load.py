@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.backend import Array, array_module
+from ..common.finite import all_finite
 from ..errors import AudioError
 from ..printable import short_repr
 from .sample_store import SampleStore
@@ -258,8 +259,7 @@ def _check_array(name: str, array: NDArray[Any], rate: int | None) -> None:
 
 
 def _check_finite(name: str, samples: NDArray[np.float32]) -> None:
-    # Minimum and maximum need no temporary array: NaN is both of them, and infinity one.
-    if not samples.size or (np.isfinite(samples.min()) and np.isfinite(samples.max())):
+    if all_finite(samples):
         return
     bad = ~np.isfinite(samples)
     first = np.argwhere(bad)[0].tolist()

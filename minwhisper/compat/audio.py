@@ -1,6 +1,5 @@
 """openai-whisper's ``whisper.audio``: audio files, padding, and the log-mel spectrogram."""
 
-from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -36,10 +35,8 @@ def load_audio(file: Any, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
         return load.load_audio(file)
     from ..audio.reader import decode_audio
 
-    with closing(decode_audio(file, sr).store) as store:
-        samples = np.empty(store.size, np.float32)
-        store.read_into(samples, 0)
-        return samples
+    with load.AudioReader(decode_audio(file, sr).store) as reader:
+        return reader.read(0, reader.size)
 
 
 def pad_or_trim(array: Any, length: int = N_SAMPLES, *, axis: int = -1) -> Any:

@@ -65,7 +65,7 @@ class Whisper:
 
     @property
     def device(self) -> Device:
-        """Where the weights are: ``"cpu"``, ``"cuda:0"``, …; with ``type`` and ``index``."""
+        """The device of the weights: ``"cpu"``, ``"cuda:0"``, …; with ``type`` and ``index``."""
         return Device(self.wrapped.device)
 
     @property

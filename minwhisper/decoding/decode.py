@@ -99,7 +99,7 @@ class DecodingBatch:
             text=text,
             avg_logprob=best.sum_logprob / (len(best.tokens) + 1),
             no_speech_prob=found.no_speech_prob,
-            temperature=float(request.options.temperature),
+            temperature=float(request.options.temperature),  # may be the integer 0
             compression_ratio=compression_ratio(text),
         )
 
@@ -215,8 +215,8 @@ def logit_filters_for(options: DecodingOptions, tokenizer: Tokenizer) -> tuple[L
 def sampler_for(options: DecodingOptions, eot: int, generator: np.random.Generator) -> Sampler:
     """Return the sampler of these options."""
     if options.beam_size is not None:
-        size = int(options.beam_size)
-        max_finished = round(size * float(1 if options.patience is None else options.patience))
+        size = options.beam_size
+        max_finished = round(size * (1 if options.patience is None else options.patience))
         return Sampler(
             partial(beam_step, beam_size=size, eot=eot),
             group_size=size,
@@ -224,7 +224,7 @@ def sampler_for(options: DecodingOptions, eot: int, generator: np.random.Generat
             kernel_sampler=KernelSampler(partial(select_beam, beam_size=size, eot=eot), top=size + 1),
         )
     if options.temperature > 0:
-        count, temperature = int(options.best_of or 1), float(options.temperature)
+        count, temperature = options.best_of or 1, options.temperature
         return Sampler(
             partial(sample, temperature=temperature, generator=generator),
             initial_size=count,

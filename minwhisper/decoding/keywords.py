@@ -33,7 +33,7 @@ class DecodingKeywords(_WindowKeywords, total=False):
 
 
 class TranscriptionKeywords(_WindowKeywords, total=False):
-    """What ``TranscriptionOptions.named`` takes: keyword arguments of ``Whisper.transcribe`` and others."""
+    """The keyword arguments of ``TranscriptionOptions.named``, ``Whisper.transcribe`` and others."""
 
     temperature: float | Sequence[float]
     compression_ratio_threshold: float | None

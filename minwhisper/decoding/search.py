@@ -170,7 +170,7 @@ class ChoosingEngine(Protocol):
     """An engine that also chooses the tokens."""
 
     def choose_batch(self, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
-        """Do what ``choose_batch`` does."""
+        """Take a step of several searches, as the function ``choose_batch`` does."""
 
 
 def choose_batch(engine: Engine, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:

@@ -1,4 +1,4 @@
-"""How exact each stage of the model is: the mel, the stem, every block, the logits, the generated tokens.
+"""The exactness of each stage of the model: the mel, the stem, every block, the logits, the generated tokens.
 
 In: a model. Out: per stage, its relative difference from values that openai-whisper's model computed in float64, beside
 that of openai-whisper in float32. ``comparison`` has all of it; ``reference/`` holds the stored values and the clip.

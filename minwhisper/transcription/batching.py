@@ -9,7 +9,6 @@ Walkthrough: section 13.
 from collections.abc import Generator, Iterable
 from typing import TypeAlias
 
-from ..common.finite import error_context
 from ..decoding.decode import DecodingBatch, DecodingResult, WindowRequest
 from ..model.engine import Engine
 from ..tokenizer.tokenizer import Tokenizer
@@ -84,14 +83,12 @@ def in_order(
 
 
 def run_sequential(job: TranscriptionJob, model: SpeechModel) -> Generator[Segment, None, None]:
-    """Run a single job, whose windows ``Whisper.decode`` decodes; yield its segments."""
+    """Run a single job, whose windows ``model`` decodes one by one; yield its segments."""
     try:
         item = next(job)
         while True:
             if isinstance(item, WindowRequest):
-                with error_context(item.where):
-                    result = model.decode(item.features[0], item.options, generator=item.generator)
-                item = job.send(result)
+                item = job.send(model.decode_window(item))
             else:
                 yield item
                 item = next(job)

@@ -7,11 +7,8 @@ Walkthrough: section 13.
 
 from typing import Protocol
 
-import numpy as np
-
 from ..common.backend import Array, Array2D
-from ..decoding.decode import DecodingResult
-from ..decoding.options import DecodingOptions
+from ..decoding.decode import DecodingResult, WindowRequest
 from ..model.config import WhisperConfig
 from ..model.engine import Engine
 from ..tokenizer.tokenizer import Tokenizer
@@ -42,7 +39,7 @@ class SpeechModel(Protocol):
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether it knows languages other than English."""
+        """True if it knows languages other than English."""
         ...
 
     @property
@@ -58,12 +55,6 @@ class SpeechModel(Protocol):
         """Return the language token of a window, mel (M, 3000), and the probability of each language by code."""
         ...
 
-    def decode(
-        self,
-        mel: Array2D,
-        options: DecodingOptions | None = None,
-        *,
-        generator: np.random.Generator | None = None,
-    ) -> DecodingResult:
-        """Decode a window: mel (M, 3000) or features (1500, D)."""
+    def decode_window(self, request: WindowRequest) -> DecodingResult:
+        """Decode a window whose options have been checked."""
         ...

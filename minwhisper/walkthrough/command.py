@@ -109,13 +109,13 @@ def _update(walkthrough: Walkthrough, file: Path, results: list[CellResult]) -> 
         if (result.drawing is None) != (result.cell.picture is None):
             raise WalkthroughError(f"--update: {result.place}: {result.difference}")
     drawn = {stored_picture(o.cell.picture): o.drawing.svg for o in results if o.drawing and o.cell.picture}
+    drawn[PICTURES_FOLDER / OVERVIEW] = draw_overview().svg
     for picture, svg in drawn.items():
         if not picture.is_file() or picture.read_text("utf-8") != svg:
             write_file(picture, svg)
     for picture in stored_pictures():
         if picture not in drawn:
             picture.unlink()
-    write_file(PICTURES_FOLDER / OVERVIEW, draw_overview().svg)
     changed = {o.cell.line: o for o in results if first_difference(o.cell.output, o.output)}
     write_file(file, write(with_results(walkthrough, changed)))
 

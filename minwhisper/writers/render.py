@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SubtitleOptions:
-    """How words are grouped into subtitles. Names and defaults are openai-whisper's.
+    """Options that group words into subtitles. Names and defaults are openai-whisper's.
 
     If the transcript has no word timestamps, each segment is one subtitle. If it has, a subtitle contains words of one
     segment; with both ``max_line_width`` and ``max_line_count``, subtitles are filled across segments up to the next

@@ -1,11 +1,11 @@
 """Samples and spectrogram compared with openai-whisper, and both with the same formula in float64."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import DATA
 from minwhisper.audio.load import load_audio, pad_or_trim
 from minwhisper.audio.mel import log_mel_spectrogram, mel_filters
 
@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 whisper_audio = pytest.importorskip("whisper.audio")
 pytestmark = pytest.mark.parity
 
-JFK = Path(__file__).parents[1] / "data" / "jfk.flac"
+JFK = DATA / "jfk.flac"
 
 
 @pytest.fixture(scope="module")

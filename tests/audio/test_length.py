@@ -2,15 +2,15 @@
 
 import io
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from audio_files import FFMPEG_TOLERANCE, assert_rejected, av, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
+from conftest import DATA
 from minwhisper.audio.load import load_audio
 
-CLIP = Path(__file__).parents[1] / "data" / "LJ001-0002.wav"  # 1.9 s
+CLIP = DATA / "LJ001-0002.wav"  # 1.9 s
 PCM = np.round(load_audio(CLIP) * 32768).astype(np.int16)
 LATER = np.concatenate([np.zeros(160000, np.int16), PCM, PCM])  # an MP3 of variable rate has a low one at first
 ID3, ID3V1 = b"ID3\x04\0\0\0\0\x10\0" + bytes(2048), b"TAG" + bytes(125)

@@ -1,13 +1,13 @@
 """The log-mel spectrogram, step by step and as a whole. test_audio_parity.py compares it with PyTorch."""
 
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import DATA
 from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio, open_audio
 from minwhisper.audio.mel import (
     hann_window,
@@ -21,7 +21,7 @@ from minwhisper.audio.mel import (
 )
 from minwhisper.errors import AudioError
 
-JFK = Path(__file__).parents[1] / "data" / "jfk.flac"
+JFK = DATA / "jfk.flac"
 
 
 def exact_log_mel(samples, n_mels=80, padding=0):

@@ -2,20 +2,19 @@
 
 import tracemalloc
 import wave
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import DATA
 from minwhisper.audio import mel_stream
 from minwhisper.audio.load import HOP_LENGTH, N_FRAMES, N_SAMPLES, load_audio, open_audio
 from minwhisper.audio.mel import log_mel_spectrogram
 from minwhisper.audio.mel_stream import Spectrogram
 from minwhisper.errors import AudioError
 
-DATA = Path(__file__).parents[1] / "data"
 CLIPS = sorted(path for path in DATA.iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
 
 

@@ -2,13 +2,13 @@
 
 import warnings
 from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from audio_files import encode_audio
+from conftest import DATA
 from minwhisper.audio.load import SAMPLE_RATE, load_audio, open_audio
 
 pytest.importorskip("av")
@@ -16,7 +16,6 @@ pytest.importorskip("av")
 from minwhisper.audio.reader import _place_samples
 from minwhisper.audio.timeline import Span, Timeline
 
-DATA = Path(__file__).parents[1] / "data"
 SPEECH = np.round(load_audio(DATA / "LJ001-0002.wav") * 32768).astype(np.int16)  # 1.9 s
 LONG = np.tile(SPEECH, 4)  # 7.6 s
 

@@ -1,16 +1,16 @@
 """Audio tracks: the default, and the selection of another one."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from audio_files import FFMPEG_TOLERANCE, assert_rejected, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
+from conftest import DATA
 from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
 
-PCM = np.round(load_audio(Path(__file__).parents[1] / "data" / "LJ001-0002.wav") * 32768).astype(np.int16)
+PCM = np.round(load_audio(DATA / "LJ001-0002.wav") * 32768).astype(np.int16)
 EMPTY = PCM[:0]
 TRACKS = [(PCM, "eng"), (PCM // 4, "fre"), (PCM // 16, "deu")]
 FILE = encode_tracks("matroska", "pcm_s16le", TRACKS)

@@ -154,7 +154,7 @@ def cases(request: pytest.FixtureRequest) -> Callable[[int], Iterator[random.Ran
 
 
 def attempt(what: Callable[[], Any], described: Callable[[], str]) -> bool:
-    """Whether it was done; False where it was refused with an error of the project's own, on one line."""
+    """Return True if the call succeeds, and False if it raises an error of this package, on one line."""
     began, message = time.process_time(), None
     try:
         with warnings.catch_warnings():

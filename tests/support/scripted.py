@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 from hypothesis import strategies as st
 
-from minwhisper.decoding.decode import DecodingResult
+from minwhisper.decoding.decode import DecodingResult, WindowRequest
 from minwhisper.decoding.options import DecodingOptions
 from minwhisper.model.config import PUBLISHED, WhisperConfig
 from minwhisper.model.engine import PlainEngine
@@ -93,7 +93,8 @@ class NumberedSpectrogram:
 class Scripted:
     """A model without weights that returns scripted output, and records the calls.
 
-    The script is a list with the output (or exception) of each call of ``decode``, or a function of (options, window).
+    The script is a list with the output (or exception) of each call of ``decode_window``, or a function of (options,
+    window).
     """
 
     script: Iterable[Any] | Callable[..., Any]
@@ -101,7 +102,7 @@ class Scripted:
     language_probs: list[dict[str, float]] = field(default_factory=list)  # per window
     alignment_heads: tuple[tuple[int, int], ...] = ((0, 0),)
     windows: list[tuple[int, int]] = field(default_factory=list)  # encoded: first frame, frames of audio
-    calls: list[DecodingOptions] = field(default_factory=list)  # options of decode
+    calls: list[DecodingOptions] = field(default_factory=list)  # options of decode_window
     generators: list[np.random.Generator | None] = field(default_factory=list)
     detected_at: list[int] = field(default_factory=list)  # first frames of detect_language
 
@@ -130,10 +131,11 @@ class Scripted:
         self.windows.append((int(mel[0, 0, 0]) - 1, size))
         return np.broadcast_to(np.float32(0), (1, 1500, 384))
 
-    def decode(self, features: np.ndarray, options: DecodingOptions, *, generator=None) -> DecodingResult:
+    def decode_window(self, request: WindowRequest) -> DecodingResult:
+        (features,), options = request.features, request.options
         assert features.shape == (1500, 384)
         self.calls.append(options)
-        self.generators.append(generator)
+        self.generators.append(request.generator)
         result = self.script(options, self.windows[-1]) if callable(self.script) else next(self.script)
         if isinstance(result, Exception):
             raise result

@@ -2,18 +2,16 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import DATA
 from minwhisper.errors import LanguageError, TokenizerError
 from minwhisper.tokenizer.bpe import bytes_to_unicode, merge
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from vocabularies import IDS, PIECE_COUNTS, SIZES, TEXT, installed, made_up_pieces
-
-DATA = Path(__file__).parents[1] / "data"
 
 # Greetings and small talk in many scripts, then unusual characters.
 TEXTS = {

@@ -358,7 +358,7 @@ FRAMES = 3000
 
 
 class ScriptedModel:
-    """What openai-whisper's ``transcribe`` needs of a model; its output is scripted, then empty."""
+    """The part of a model that openai-whisper's ``transcribe`` uses; its output is scripted, then empty."""
 
     device = torch.device("cpu")
     dims = whisper.ModelDimensions(80, 1500, 4, 1, 1, 51864, 448, 4, 1, 1)

@@ -238,8 +238,9 @@ class Decoder:
     def __init__(self):
         self.asked = []
 
-    def decode(self, features, options, *, generator):
-        self.asked.append((features, options, generator))
+    def decode_window(self, request):
+        (features,) = request.features
+        self.asked.append((features, request.options, request.generator))
         return f"answer {len(self.asked)}"
 
 

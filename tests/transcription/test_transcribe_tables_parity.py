@@ -142,13 +142,13 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
         return aligner(list(tokens), count) if tokens else []
 
     windows: list[tuple[int, int]] = []
-    decode = model.decode
+    decode = model.decode_window
 
-    def record(features, options, *, generator=None):
+    def record(request):
         windows.append(model.windows[-1])
-        return decode(features, options, generator=generator)
+        return decode(request)
 
-    model.decode = record
+    model.decode_window = record
     with (
         patch.object(chapter, "Spectrogram", NumberedSpectrogram),
         patch.object(sequential, "find_alignment", align),

@@ -1,4 +1,4 @@
-"""Where tokens fall into words, and which word a mark belongs to."""
+"""Words: their tokens, and the punctuation that belongs to them."""
 
 import pytest
 from hypothesis import given, settings

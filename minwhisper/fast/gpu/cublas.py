@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...common.backend import Array, address
+from .kernels import check_arrays
 
 NORMAL, TRANSPOSED = 0, 1  # cublasOperation_t
 
@@ -42,7 +43,7 @@ class Cublas(NamedTuple):
         (rows, inner), outer = x.shape, weight.shape[0]
         assert weight.shape == (outer, inner)
         assert out.shape == (rows, outer)
-        _check(x, weight, out)
+        check_arrays(np.float32, x, weight, out)
         self.library.sgemm(
             *(_handle(), TRANSPOSED, NORMAL, outer, rows, inner, _ONE.address),
             *(address(weight), inner, address(x), inner),
@@ -56,7 +57,7 @@ class Cublas(NamedTuple):
         size = width // heads
         assert queries.shape[0] == length
         assert keys.shape == (positions, width)
-        _check(queries, keys, out)
+        check_arrays(np.float32, queries, keys, out)
         self.library.sgemmStridedBatched(
             *(_handle(), TRANSPOSED, NORMAL, positions, length, size, self.scale.address),
             *(address(keys), width, size, address(queries), width, size),
@@ -70,7 +71,7 @@ class Cublas(NamedTuple):
         size = width // heads
         assert values.shape == (positions, width)
         assert out.shape == (length, width)
-        _check(weights, values, out)
+        check_arrays(np.float32, weights, values, out)
         self.library.sgemmStridedBatched(
             *(_handle(), NORMAL, NORMAL, size, length, positions, _ONE.address),
             *(address(values), width, size, address(weights), positions, length * positions),
@@ -82,10 +83,3 @@ def _handle() -> int:
     import cupy
 
     return int(cupy.cuda.device.get_cublas_handle())
-
-
-def _check(*arrays: Array) -> None:
-    """Check what cuBLAS cannot, since it gets only addresses: dtype and layout."""
-    for array in arrays:
-        assert array.dtype == np.float32, f"expected float32, got {array.dtype}"
-        assert array.flags.c_contiguous, f"expected a contiguous array, got strides {array.strides}"

@@ -93,8 +93,7 @@ __device__ float exact_gelu(float x) {
     return 0.5f * x * (1.0f + tanhf(x * p));
 }
 
-// ------------------------------------------------------------------------------------------ sums and maxima over
-// threads
+// ------------------------------------------------------------------------------------------ sums and maxima
 
 __device__ float warp_sum(float value) {
 #pragma unroll

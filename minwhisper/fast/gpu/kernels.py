@@ -121,8 +121,8 @@ class Kernels:
     def layer_norm(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
         """Compute ``model.layers.layer_norm`` of rows: x (N, D), weight, bias (D,) -> out (N, D)."""
         width = x.shape[-1]
-        _check(np.float32, x, out)
-        _check(self.dtype, weight, bias)
+        check_arrays(np.float32, x, out)
+        check_arrays(self.dtype, weight, bias)
         assert out.shape == x.shape
         assert weight.shape == bias.shape == (width,)
         arguments = (x, weight, bias, out, np.int32(width), EPSILON)
@@ -135,8 +135,8 @@ class Kernels:
 
         The residual has the weights' dtype.
         """
-        _check(np.float32, x)
-        _check(self.dtype, *_present(bias, residual))
+        check_arrays(np.float32, x)
+        check_arrays(self.dtype, *_present(bias, residual))
         assert bias is None or bias.shape == x.shape[-1:]
         assert residual is None or residual.shape == x.shape
         arguments = (x, _or_null(bias), _or_null(residual), np.int32(gelu), np.int32(x.shape[-1]))
@@ -145,14 +145,14 @@ class Kernels:
     def softmax(self, scores: Array) -> None:
         """Compute ``model.layers.softmax`` in place: scores (…, T)."""
         columns = scores.shape[-1]
-        _check(np.float32, scores)
+        check_arrays(np.float32, scores)
         self._launch("softmax", (scores.size // columns,), (scores, np.int32(columns)), shared=WARPS)
 
     def im2col(self, x: Array, columns: Array, stride: int) -> None:
         """Copy the inputs of each output of a convolution: x (T, I), of any strides -> columns (⌈T / stride⌉, I, 3)."""
         length, channels = x.shape
         assert x.dtype == np.float32
-        _check(np.float32, columns)
+        check_arrays(np.float32, columns)
         assert columns.shape == (-(-length // stride), channels, 3)
         steps = (np.int32(apart // FLOAT_BYTES) for apart in x.strides)
         shape = np.int32(length), np.int32(channels), np.int32(stride)
@@ -160,16 +160,16 @@ class Kernels:
 
     def add_bias_cast(self, x: Array, bias: Array | None, out: Array) -> None:
         """Add a bias and convert to the weights' dtype: x (…, F), bias (F,) -> out of x's shape."""
-        _check(np.float32, x)
-        _check(self.dtype, out, *_present(bias))
+        check_arrays(np.float32, x)
+        check_arrays(self.dtype, out, *_present(bias))
         assert out.shape == x.shape
         assert bias is None or bias.shape == x.shape[-1:]
         self._launch_per_value("add_bias_cast", x.size, (x, _or_null(bias), out, np.int32(x.shape[-1])))
 
     def widen_weight(self, weight: Array, out: Array) -> None:
         """Convert a weight to float32: out of the weight's shape."""
-        _check(self.dtype, weight)
-        _check(np.float32, out)
+        check_arrays(self.dtype, weight)
+        check_arrays(np.float32, out)
         assert weight.shape == out.shape
         self._launch_per_value("widen_weight", weight.size, (weight, out))
 
@@ -180,8 +180,8 @@ class Kernels:
 
         The caller has to check that the table's tokens and positions are in range.
         """
-        _check(np.float32, x)
-        _check(self.dtype, tokens, positions)
+        check_arrays(np.float32, x)
+        check_arrays(self.dtype, tokens, positions)
         rows, width = x.shape
         assert rows <= table.capacity
         assert tokens.shape[1] == positions.shape[1] == width
@@ -190,8 +190,8 @@ class Kernels:
 
     def write_kv(self, table: RowTable, keys: Array, values: Array, bias: Array, layer: int) -> None:
         """Write the rows' keys (R, D) and values (R, D), plus a bias (D,) of the values, to their slots."""
-        _check(np.float32, keys, values)
-        _check(self.dtype, bias)
+        check_arrays(np.float32, keys, values)
+        check_arrays(self.dtype, bias)
         width = keys.shape[1]
         assert keys.shape == values.shape
         assert bias.shape == (width,)
@@ -219,8 +219,8 @@ class Kernels:
         """
         rows, inner = x.shape
         outer = len(weight)
-        _check(np.float32, x, y, *_present(residual))
-        _check(self.dtype, weight, *_present(bias), *(norm or ()))
+        check_arrays(np.float32, x, y, *_present(residual))
+        check_arrays(self.dtype, weight, *_present(bias), *(norm or ()))
         assert weight.shape == (outer, inner)
         assert y.shape == (rows, outer)
         assert rows <= (table.capacity if table else 1)
@@ -241,8 +241,8 @@ class Kernels:
         query, key, value = (weights[name]["weight"] for name in ("query", "key", "value"))
         query_bias, value_bias = weights["query"]["bias"], weights["value"]["bias"]
         rows, width = x.shape
-        _check(np.float32, x, queries)
-        _check(self.dtype, query, key, value, query_bias, value_bias, *norm)
+        check_arrays(np.float32, x, queries)
+        check_arrays(self.dtype, query, key, value, query_bias, value_bias, *norm)
         assert query.shape == key.shape == value.shape == (width, width)
         assert query_bias.shape == value_bias.shape == norm.weight.shape == norm.bias.shape == (width,)
         assert queries.shape == x.shape
@@ -300,8 +300,8 @@ class Kernels:
     ) -> None:
         rows, width = queries.shape
         size = width // heads
-        _check(np.float32, queries, partial, out)
-        _check(np.int32, counters)
+        check_arrays(np.float32, queries, partial, out)
+        check_arrays(np.int32, counters)
         assert size % 4 == 0, f"the width of a head: expected a multiple of 4, got {size}"
         assert size <= MAX_HEAD_WIDTH, f"the width of a head: expected at most {MAX_HEAD_WIDTH}, got {size}"
         assert rows <= table.capacity
@@ -331,8 +331,8 @@ class Kernels:
         ``slices`` is uninitialised, of ``slices_shape`` or larger; ``counters`` (choices,) are 0 before and after.
         Log-probabilities are float32, stored in int32.
         """
-        _check(np.float32, logits)
-        _check(np.int32, slices, counters, out)
+        check_arrays(np.float32, logits)
+        check_arrays(np.int32, slices, counters, out)
         assert choices <= table.capacity
         assert slices.size >= math.prod(self.slices_shape(choices))
         assert counters.size >= choices
@@ -369,17 +369,14 @@ class Kernels:
         assert size < 2**31
         self._launch(name, (math.ceil(size / THREADS),), (*arguments, np.int32(size)))
 
-    def _launch(
-        self, name: str, grid: tuple[int, ...], arguments: tuple[Any, ...], *, shared: int = 0, threads: int = THREADS
-    ) -> None:
+    def _launch(self, name: str, grid: tuple[int, ...], arguments: tuple[Any, ...], *, shared: int = 0) -> None:
         """Launch a kernel with ``shared`` floats of shared memory per block. An empty grid launches nothing."""
         if 0 not in grid:
-            self._functions[name](grid, (threads,), arguments, shared_mem=shared * FLOAT_BYTES)
+            self._functions[name](grid, (THREADS,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-_LINEAR_SHARED = (
-    2 * ROWS_PER_PASS + WARPS * OUTPUTS_PER_WARP * ROWS_PER_PASS
-)  # floats of shared memory beside x: see multiply in kernels.cu
+# Floats of shared memory beside x: see `multiply` in kernels.cu.
+_LINEAR_SHARED = 2 * ROWS_PER_PASS + WARPS * OUTPUTS_PER_WARP * ROWS_PER_PASS
 
 
 def _staged(rows: int, inner: int) -> int:
@@ -400,8 +397,8 @@ def _or_null(array: Array | None) -> Any:
     return NULL if array is None else array
 
 
-def _check(dtype: Any, *arrays: Array) -> None:
-    """Check what a kernel cannot, since it gets only addresses: the dtype and the layout of its arrays."""
+def check_arrays(dtype: Any, *arrays: Array) -> None:
+    """Check what a kernel or cuBLAS cannot, since it gets only addresses: the dtype and the layout of its arrays."""
     for array in arrays:
         assert array.dtype == dtype, f"expected {np.dtype(dtype)}, got {array.dtype}"
         assert array.flags.c_contiguous, f"expected a contiguous array, got strides {array.strides}"

@@ -28,7 +28,7 @@ from .sampling import GpuSampler
 
 
 class Continuation(NamedTuple):
-    """What the table describes after a greedy step. For the step that continues it, nothing has to be sent.
+    """The contents of the table after a greedy step. The step that continues it needs no upload.
 
     It must not keep keys and values alive. Caches with the same array of slot addresses and the same length are equal.
     """

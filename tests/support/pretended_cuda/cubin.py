@@ -13,7 +13,7 @@ SYMBOL = struct.Struct("<IBBHQQ")
 
 
 class Resources(NamedTuple):
-    """What one kernel needs."""
+    """The resources of one kernel."""
 
     registers: int  # per thread
     stack: int  # bytes per thread of local memory, for arrays that are indexed by variables and spilled registers
