@@ -1,7 +1,5 @@
 """Byte-pair encoding step by step: words, bytes, pieces."""
 
-import random
-import time
 import unicodedata
 
 import pytest
@@ -9,27 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwhisper.tokenizer.bpe import byte_alphabet, bytes_to_unicode, merge, merge_long, split_words, unicode_to_bytes
-from vocabularies import TEXT
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", []),
-        ("hello world", ["hello", " world"]),
-        (" hello", [" hello"]),
-        ("a  b", ["a", " ", " b"]),
-        ("a   ", ["a", "   "]),
-        ("a\n\nb", ["a", "\n", "\n", "b"]),
-        ("a\n b", ["a", "\n", " b"]),
-        ("we're", ["we", "'re"]),
-        ("we'RE", ["we", "'", "RE"]),  # GPT-2's contractions are only lower-case
+        (" hello world", [" hello", " world"]),
+        ("a  b   ", ["a", " ", " b", "   "]),
+        ("a\n\nb\n c", ["a", "\n", "\n", "b", "\n", " c"]),
+        ("we're we'RE", ["we", "'re", " we", "'", "RE"]),  # GPT-2's contractions are only lower-case
         (" 's", [" '", "s"]),  # the space takes the apostrophe first
         ("x1y22", ["x", "1", "y", "22"]),
         ("né ½٤", ["né", " ½٤"]),
-        ("a\u00a0b", ["a", "\u00a0", "b"]),
-        ("a\x1cb", ["a", "\x1c", "b"]),
-        ("a \x1cb", ["a", " \x1c", "b"]),  # not whitespace in the pattern: it takes the space
+        ("a\x1cb \x1cb", ["a", "\x1c", "b", " \x1c", "b"]),  # not whitespace in the pattern: it takes the space
         ("e\u0301", ["e", "\u0301"]),  # a combining mark is not a letter
         ("'ſ", ["'", "ſ"]),  # a long s, whose capital is S, is not a contraction
     ],
@@ -48,32 +39,18 @@ def test_whitespace_is_that_of_unicode():
     assert white == points
 
 
-@settings(deadline=None)
-@given(TEXT)
-def test_joined_words_are_the_text(text):
-    assert "".join(split_words(text)) == text
-
-
 def test_every_byte_has_its_own_visible_character():
     alphabet = byte_alphabet()
     assert sorted(alphabet) == list(range(256))
     assert len(set(alphabet.values())) == 256
     assert all(unicodedata.category(char)[0] in "LNPSM" for char in alphabet.values())
-
-
-@settings(deadline=None)
-@given(st.binary())
-def test_bytes_to_unicode_and_back(data):
-    assert unicode_to_bytes(bytes_to_unicode(data)) == data
-    assert len(bytes_to_unicode(data)) == len(data)
+    assert unicode_to_bytes(bytes_to_unicode(bytes(range(256)))) == bytes(range(256))
 
 
 @pytest.mark.parametrize(
     ("word", "pieces"),
     [
         ("", []),
-        ("a", ["a"]),
-        ("ab", ["ab"]),
         ("abc", ["a", "bc"]),  # bc is merged first, which leaves no ab
         ("abab", ["abab"]),
         ("bca", ["bc", "a"]),
@@ -94,19 +71,3 @@ def test_merge_long_equals_merge(merges, word):
         pieces.append(pieces[left % len(pieces)] + pieces[right % len(pieces)])
     ids = {piece: token for token, piece in enumerate(dict.fromkeys(piece for piece in pieces if len(piece) < 20))}
     assert merge_long(word, ids) == merge(word, ids)
-
-
-@pytest.mark.parametrize("letters", ["abcdefghijklmnopqrstuvwxyz", "文字列を切らずに並べた長い一語", "a", "ñéß"])
-def test_merge_long_equals_merge_for_the_vocabulary_of_base(base, letters):
-    word = "".join(random.Random(1).choices(letters, k=300))
-    characters = bytes_to_unicode(word.encode())
-    ids = {bytes_to_unicode(base.tokenizer.token_bytes(token)): token for token in range(base.tokenizer.eot)}
-    assert merge_long(characters, ids) == merge(characters, ids)
-
-
-def test_a_page_without_spaces_is_encoded_quickly(base):
-    page = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=20_000)))
-    began = time.process_time()
-    tokens = base.tokenizer.encode(page)
-    assert base.tokenizer.decode(tokens) == page
-    assert time.process_time() - began < 5

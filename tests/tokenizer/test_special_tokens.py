@@ -5,7 +5,7 @@ import pytest
 from minwhisper.errors import TokenizerError
 from minwhisper.tokenizer.languages import LANGUAGES, TO_LANGUAGE_CODE
 from minwhisper.tokenizer.special_tokens import special_token_ids
-from vocabularies import IDS, NAMES, PIECE_COUNTS, SIZES
+from vocabularies import IDS, NAMES, PIECE_COUNTS, SIZES, made_up_tokenizer
 
 
 def test_languages_and_their_names():
@@ -18,12 +18,18 @@ def test_languages_and_their_names():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_special_token_ids(size):
-    layout = special_token_ids(size)
+def test_ids_of_special_tokens(size):
+    t = made_up_tokenizer(size)
+    layout = t.special_tokens
     assert tuple(layout[f"<|{name}|>"] for name in NAMES) == IDS[size]
+    named = (t.eot, t.sot, t.translate, t.transcribe, t.sot_lm, t.sot_prev, t.no_speech, t.no_timestamps)
+    assert (*named, t.timestamp_begin) == (*IDS[size][:2], *IDS[size][4:11])
     assert [*layout.values()] == list(range(PIECE_COUNTS[size], size))
+    assert {t.name(token): token for token in layout.values()} == layout
     assert ("<|yue|>" in layout) == (size == 51866)
-    assert layout["<|1.08|>"] - layout["<|0.00|>"] == 54
+    assert t.languages == (*LANGUAGES,)[: t.translate - t.sot - 1]
+    assert [t.language_token(code) for code in t.languages] == list(range(t.sot + 1, t.translate))
+    assert t.is_multilingual == (size > 51864)
 
 
 @pytest.mark.parametrize("size", [0, 50257, 51863, 51867])
