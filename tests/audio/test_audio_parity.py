@@ -1,24 +1,20 @@
-"""Samples and spectrogram compared with openai-whisper, and both with the same formula in float64."""
-
-import shutil
+"""The spectrogram compared with openai-whisper, and both with the same formula in float64."""
 
 import numpy as np
 import pytest
 
 from conftest import DATA
-from minwhisper.audio.load import load_audio, pad_or_trim
+from minwhisper.audio.load import load_audio
 from minwhisper.audio.mel import log_mel_spectrogram, mel_filters
 
 torch = pytest.importorskip("torch")
 whisper_audio = pytest.importorskip("whisper.audio")
 pytestmark = pytest.mark.parity
 
-JFK = DATA / "jfk.flac"
-
 
 @pytest.fixture(scope="module")
 def samples():
-    return load_audio(JFK)
+    return load_audio(DATA / "jfk.flac")
 
 
 def exact_log_mel(samples, n_mels):
@@ -52,33 +48,10 @@ def test_log_mel_is_closer_to_the_exact_one(n_mels, samples):
     assert our_error < their_error
 
 
-@pytest.mark.parametrize(("size", "padding"), [(201, 0), (1000, 0), (1000, 480000), (0, 480000), (100, 300)])
+@pytest.mark.parametrize(("size", "padding"), [(201, 0), (0, 480000), (100, 300)])
 def test_short_audio(size, padding, samples):
     short = samples[8000 : 8000 + size]
     theirs = whisper_audio.log_mel_spectrogram(short, padding=padding).numpy()
     ours = log_mel_spectrogram(short, padding=padding)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() < 1e-4
-
-
-@pytest.mark.parametrize("size", [1, 100, 200])
-def test_too_short_audio_is_an_error_for_both(size, samples):
-    with pytest.raises(RuntimeError):
-        whisper_audio.log_mel_spectrogram(samples[:size])
-    with pytest.raises(ValueError, match="too short"):
-        log_mel_spectrogram(samples[:size])
-
-
-@pytest.mark.parametrize(("shape", "length", "axis"), [((5,), 3, -1), ((5,), 8, -1), ((2, 5), 3, 0), ((2, 5), 5, 1)])
-def test_pad_or_trim(shape, length, axis):
-    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    expected = whisper_audio.pad_or_trim(array, length, axis=axis)
-    assert np.array_equal(pad_or_trim(array, length, axis=axis), expected)
-
-
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="openai-whisper needs the ffmpeg command")
-def test_samples(samples):
-    expected = whisper_audio.load_audio(str(JFK))
-    assert expected.shape == samples.shape
-    assert expected.dtype == samples.dtype
-    assert np.abs(expected - samples).max() <= 4.01 / 32768

@@ -47,18 +47,17 @@ def test_every_layout_loads_without_a_crash(first):
 
 @pytest.mark.parity
 @needs_ffmpeg
-@pytest.mark.parametrize("kind", ["mov/pcm_s16le", "caf/pcm_s16be", "ipod/alac"])
-def test_every_layout_is_mixed_as_by_ffmpeg(kind, tmp_path):
-    load_in_child(str(tmp_path), kind)
-    files = sorted(tmp_path.glob(f"*.{kind.partition('/')[0]}"))
-    assert files
+def test_every_layout_is_mixed_as_by_ffmpeg(tmp_path):
+    load_in_child(str(tmp_path), "mov/pcm_s16le")
+    files = sorted(tmp_path.glob("*.mov"))
+    assert len(files) == len(LAYOUTS)
     for path in files:
         samples, expected = np.load(path.with_suffix(".npy")), ffmpeg(path)
         assert samples.shape == expected.shape, LAYOUTS[int(path.stem)]
         assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE, LAYOUTS[int(path.stem)]
 
 
-@pytest.mark.parametrize("name", ["7.1", "5.1(side)", "mono", "FR+FL", "FL+FR+BC+LFE", "12 channels"])
+@pytest.mark.parametrize("name", ["7.1", "mono", "FR+FL", "12 channels"])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_layout_is_described_as_by_ffmpeg(name, known, monkeypatch):
     """If PyAV's objects have an unknown structure, layouts are never freed."""

@@ -4,11 +4,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from conftest import DATA
-from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio, open_audio
+from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio
 from minwhisper.audio.mel import (
     hann_window,
     hertz_to_mel,
@@ -16,8 +14,6 @@ from minwhisper.audio.mel import (
     mel_filters,
     mel_to_hertz,
     power_spectrum,
-    read_reflected,
-    split_frames,
 )
 from minwhisper.errors import AudioError
 
@@ -34,45 +30,19 @@ def exact_log_mel(samples, n_mels=80, padding=0):
     return (np.maximum(logs, logs.max() - 8) + 4) / 4
 
 
-def noise(size, seed=0):
-    return (0.1 * np.random.default_rng(seed).standard_normal(size)).astype(np.float32)
+def noise(size):
+    return (0.1 * np.random.default_rng(0).standard_normal(size)).astype(np.float32)
 
 
 # --- The steps
 
 
-@settings(max_examples=30, deadline=None)
-@given(size=st.integers(N_FFT, 4000))
-def test_split_frames(size):
-    samples = np.arange(size)
-    frames = split_frames(samples)
-    assert frames.shape == ((size - N_FFT) // HOP_LENGTH + 1, N_FFT)
-    assert np.shares_memory(frames, samples)
-    for t, frame in enumerate(frames):
-        assert np.array_equal(frame, samples[t * HOP_LENGTH : t * HOP_LENGTH + N_FFT])
-
-
-@settings(max_examples=30, deadline=None)
-@given(size=st.integers(0, 600), padding=st.integers(0, 600), data=st.data())
-def test_both_ends_are_mirrored(size, padding, data):
-    if size + padding <= 200:
-        return
-    samples = noise(size)
-    expected = np.pad(np.pad(samples, (0, padding)), 200, mode="reflect")
-    start = data.draw(st.integers(0, expected.size - 1))
-    stop = data.draw(st.integers(start + 1, expected.size))
-    part = read_reflected(open_audio(samples), padding, start, stop)
-    assert part.dtype == np.float64
-    assert np.array_equal(part, expected[start:stop])
-
-
-def test_hann_window():
+def test_hann_window_is_periodic():
     window = hann_window()
     assert window.shape == (400,)
     assert window[0] == 0
     assert window[200] == 1
-    assert np.allclose(window[1:], window[:0:-1], atol=1e-15)
-    assert np.allclose(window[:200] + window[200:], 1, atol=1e-15)  # periodic: two that half overlap add up to one
+    assert np.allclose(window[:200] + window[200:], 1, atol=1e-15)  # two that half overlap add up to one
 
 
 def test_power_spectrum_is_that_of_the_fourier_sums():
@@ -102,9 +72,7 @@ def test_two_mel_filters_by_hand():
 
 
 def test_mel_scale():
-    assert hertz_to_mel(500) == 7.5
-    assert hertz_to_mel(1000) == 15
-    assert hertz_to_mel(6400) == pytest.approx(42)
+    assert [hertz_to_mel(hertz) for hertz in (500, 1000, 6400)] == pytest.approx([7.5, 15, 42])
     for hertz in (0.0, 999.0, 1000.0, 1001.0, 8000.0):
         assert mel_to_hertz(np.array(hertz_to_mel(hertz))) == pytest.approx(hertz)
 
@@ -116,7 +84,7 @@ def test_mel_scale():
 def test_every_value_is_the_nearest_float32(n_mels):
     samples = load_audio(JFK)
     exact = exact_log_mel(samples, n_mels)
-    for source in (samples, JFK, JFK.read_bytes()):
+    for source in (samples, JFK):
         mel = log_mel_spectrogram(source, n_mels)
         assert mel.dtype == np.float32
         assert mel.shape == exact.shape == (n_mels, 1100)
@@ -130,14 +98,12 @@ def test_sizes_and_padding(size, padding):
     mel = log_mel_spectrogram(samples, padding=padding)
     assert mel.shape == (80, (size + padding) // 160)
     assert np.abs(mel - exact_log_mel(samples, padding=padding)).max() < 2e-7
-    zeros = np.zeros(padding, np.float32)
-    assert np.array_equal(mel, log_mel_spectrogram(np.concatenate([samples, zeros])))
     assert np.array_equal(samples, before)
 
 
 def test_the_clamp_is_relative_to_the_maximum_of_the_whole_audio():
-    samples = noise(40 * 16000)
-    samples[: 31 * 16000] *= 1e-6  # the loud part comes later than the first window
+    samples = noise(10 * 16000)
+    samples[: 8 * 16000] *= 1e-6  # the loud part comes later than the first blocks
     mel = log_mel_spectrogram(samples)
     assert mel.max() - mel.min() <= 2.0 + 1e-6
     assert np.abs(mel - exact_log_mel(samples)).max() < 1e-7
@@ -152,29 +118,25 @@ def test_digital_silence():
     assert np.array_equal(log_mel_spectrogram(samples), exact_log_mel(samples).astype(np.float32))
 
 
-@pytest.mark.parametrize(("size", "padding"), [(0, 0), (200, 0), (100, 100)])
-def test_too_short_audio_is_rejected(size, padding):
-    with pytest.raises(AudioError, match=f"^{size} samples and {padding} of padding are too short.*padding=480000$"):
-        log_mel_spectrogram(noise(size), padding=padding)
+@pytest.mark.parametrize(
+    ("size", "options", "message"),
+    [
+        *[(size, {}, f"{size} samples and 0 of padding are too short.*padding=480000$") for size in (0, 200)],
+        (100, {"padding": 100}, "100 samples and 100 of padding are too short"),
+        *[(1000, {"padding": padding}, "padding: expected a number of zeros") for padding in (-1, 0.5, None, True)],
+        *[(1000, {"n_mels": count}, "n_mels: expected a positive integer") for count in (0, 80.0, "80", True, None)],
+    ],
+)
+def test_invalid_arguments(size, options, message):
+    with pytest.raises(AudioError, match=f"^{message}"):
+        log_mel_spectrogram(noise(size), **options)
 
 
-@pytest.mark.parametrize("padding", [-1, 0.5, None, True])
-def test_padding_must_be_a_count(padding):
-    with pytest.raises(AudioError, match=r"^padding: expected a number of zeros"):
-        log_mel_spectrogram(noise(1000), padding=padding)
-
-
-@pytest.mark.parametrize("n_mels", [0, -1, 80.0, "80", True, None])
-def test_n_mels_must_be_a_positive_integer(n_mels):
-    with pytest.raises(AudioError, match=r"^n_mels: expected a positive integer"):
-        log_mel_spectrogram(noise(1000), n_mels)
-
-
-def test_an_hour_needs_little_memory():
-    hour = np.zeros(3600 * 16000, np.float32)
+def test_long_audio_needs_little_memory():
+    minutes = np.zeros(15 * 60 * 16000, np.float32)
     tracemalloc.start()
-    mel = log_mel_spectrogram(hour, padding=N_SAMPLES)
+    mel = log_mel_spectrogram(minutes, padding=N_SAMPLES)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert mel.shape == (80, 363_000)
-    assert peak < mel.nbytes + 20e6
+    assert mel.shape == (80, 93_000)
+    assert peak < mel.nbytes + 20e6  # in float64 it would take 30 MB more

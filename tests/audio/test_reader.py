@@ -17,11 +17,11 @@ import pytest
 
 from audio_files import (
     FFMPEG_TOLERANCE,
+    SHORT,
+    SPEECH,
     assert_rejected,
     av,
     encode_audio,
-    ffmpeg,
-    needs_ffmpeg,
     video_without_audio,
     wav_bytes,
 )
@@ -32,13 +32,6 @@ from test_sample_store import needs_proc, temporary_files
 
 TESTS = Path(__file__).parents[1]
 CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
-SHORT = TESTS / "data" / "LJ001-0002.wav"  # 1.9 s
-
-
-@pytest.fixture(scope="module")
-def speech() -> np.ndarray:
-    """1.9 s of speech as 16-bit integers: (N,) at 16 kHz."""
-    return np.round(load_audio(SHORT) * 32768).astype(np.int16)
 
 
 def level(samples):
@@ -63,113 +56,50 @@ def test_samples_are_the_stored_ones_of_ffmpeg(clip):
     assert np.abs(samples[::97] - golden[clip.name] / 32768.0).max() <= FFMPEG_TOLERANCE
 
 
-@pytest.mark.parity
-@needs_ffmpeg
-@pytest.mark.parametrize("name", ["LJ001-0002.wav", "french.aiff", "jfk.flac", "audio-stereo-24-bit-44100Hz.wav"])
-def test_samples_are_those_of_the_ffmpeg_command(name):
-    path = TESTS / "data" / name
-    expected = ffmpeg(path)
-    samples = load_audio(path)
-    assert samples.shape == expected.shape
-    assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
-
-
-@pytest.mark.parity
-@needs_ffmpeg
-@pytest.mark.parametrize("channels", range(1, 9))
-def test_channels_are_mixed_as_ffmpeg_does(channels, tmp_path):
-    noise = np.random.default_rng(channels).integers(-9000, 9000, (4410, channels))
-    path = tmp_path / "noise.wav"
-    path.write_bytes(wav_bytes(noise, rate=44100))
-    assert np.abs(load_audio(path) - ffmpeg(path)).max() <= FFMPEG_TOLERANCE
-
-
-@pytest.mark.parity
-@needs_ffmpeg
-def test_of_two_tracks_the_default_is_that_of_ffmpeg(tmp_path):
-    path = tmp_path / "two.mkv"
-    tone = (8000 * np.sin(np.arange(16000) / 5)).astype(np.int16)
-    with av.open(path, "w") as out:
-        tracks = {"mono": tone, "stereo": np.repeat(tone // 4, 2)}
-        streams = [out.add_stream("pcm_s16le", rate=16000, layout=layout) for layout in tracks]
-        for stream, (layout, pcm) in zip(streams, tracks.items(), strict=True):
-            frame = av.AudioFrame.from_ndarray(pcm[None], "s16", layout)
-            frame.sample_rate, frame.pts = 16000, 0
-            out.mux(stream.encode(frame))
-    assert np.abs(load_audio(path) - ffmpeg(path)).max() <= FFMPEG_TOLERANCE
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 4])
-def test_wav_widths(width):
-    ramp = np.linspace(-0.9, 0.9, 16000)
-    integers = np.round(ramp * 2 ** (8 * width - 1)).astype(np.int64) + (128 if width == 1 else 0)
-    loaded = load_audio(wav_bytes(integers[:, None], width=width))
-    assert np.abs(loaded - ramp).max() <= (1 / 128 if width == 1 else 1 / 32768)
-
-
 @pytest.mark.parametrize(
-    ("container", "codec", "rate", "video"),
+    ("container", "codec", "rate", "video", "slack"),
     [
-        ("flac", "flac", 16000, False),
-        ("mp3", "libmp3lame", 16000, False),
-        ("ogg", "libopus", 48000, False),
-        ("ipod", "aac", 16000, False),
-        ("adts", "aac", 16000, False),
-        ("mpegts", "aac", 16000, False),
-        ("mp4", "aac", 16000, True),
-        ("matroska", "aac", 16000, True),
+        ("wav", "pcm_s16le", 16000, False, 0),
+        ("mp3", "libmp3lame", 16000, False, 0),
+        ("ogg", "libopus", 48000, False, 0),
+        ("ipod", "aac", 16000, False, 0),
+        ("adts", "aac", 16000, False, 1024),
+        ("matroska", "aac", 16000, True, 1024),
     ],
 )
-def test_formats(container, codec, rate, video, speech, tmp_path):
-    pcm = speech if rate == 16000 else np.repeat(speech, 3)
-    path = tmp_path / "file"
-    path.write_bytes(encode_audio(pcm, container, codec, rate=rate, video=video))
-    loaded = load_audio(path)
-    assert abs(loaded.size - speech.size) <= 2 * 1024  # a packet of padding at either end
-    assert alike(loaded, speech, slack=0 if codec != "aac" or container in ("ipod", "mp4") else 1024) > 0.98
-    assert level(loaded) == pytest.approx(level(speech / 32768), rel=0.1)
+def test_channels_of_any_format_are_averaged(container, codec, rate, video, slack):
+    stereo = np.repeat(np.stack([SPEECH, SPEECH // 3], axis=1), rate // 16000, axis=0)
+    loaded = load_audio(encode_audio(stereo, container, codec, rate=rate, video=video))
+    mean = (SPEECH / 2 + (SPEECH // 3) / 2) / 32768
+    assert abs(loaded.size - mean.size) <= 2 * 1024  # a packet of padding at either end
+    assert alike(loaded, mean, slack=slack) > 0.98
+    assert level(loaded[: mean.size]) == pytest.approx(level(mean), rel=0.1 if container == "mp3" else 0.02)
 
 
-@pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("ipod", "aac")])
-def test_stereo_keeps_its_level(container, codec, speech):
-    loud, soft = speech, speech // 3
-    loaded = load_audio(encode_audio(np.stack([loud, soft], axis=1), container, codec))
-    mean = (loud / 2 + soft / 2) / 32768
-    assert level(loaded[: mean.size]) / level(mean) == pytest.approx(1, abs=0.02)
-
-
-def test_concatenated_files_of_different_rates(speech):
-    parts = [encode_audio(speech, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
+def test_concatenated_files_of_different_rates():
+    parts = [encode_audio(SPEECH, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the second file's header is not audio
         loaded = load_audio(b"".join(parts))
-    assert loaded.size == pytest.approx(speech.size * 1.5, rel=0.05)
+    assert loaded.size == pytest.approx(SPEECH.size * 1.5, rel=0.05)
 
 
 # --- Sources
 
 
-def test_sources_agree_at_once_and_piece_by_piece(monkeypatch):
-    expected = load_audio(SHORT)
+def test_all_sources_give_the_same_samples(monkeypatch):
     content = SHORT.read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     program = f"import sys; sys.stdout.buffer.write(open({str(SHORT)!r}, 'rb').read())"
     shifted = io.BytesIO(b"skip me" + content)
-    for opener in (load_audio, open_audio):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-        shifted.seek(7)  # a file is read from its current position
-        with (
-            open(SHORT, "rb") as file,
-            subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process,
-        ):
-            for source in (SHORT, str(SHORT), content, bytearray(content), file, shifted, process.stdout, "-"):
-                if opener is load_audio:
-                    assert np.array_equal(load_audio(source), expected)
-                    continue
-                with open_audio(source) as audio:
-                    assert audio.size == expected.size
-                    assert np.array_equal(audio.read(20000, audio.size), expected[20000:])
-                    assert np.array_equal(audio.read(0, 20000), expected[:20000])
-            assert not file.closed
+    shifted.seek(7)  # a file is read from its current position
+    with (
+        open(SHORT, "rb") as file,
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process,
+    ):
+        for source in (SHORT, str(SHORT), content, bytearray(content), file, shifted, process.stdout, "-"):
+            assert np.array_equal(load_audio(source) * 32768, SPEECH)
+        assert not file.closed
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -178,7 +108,7 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path):
     os.mkfifo(pipe)
     with ThreadPoolExecutor() as threads:
         threads.submit(pipe.write_bytes, SHORT.read_bytes())
-        assert np.array_equal(load_audio(pipe), load_audio(SHORT))
+        assert np.array_equal(load_audio(pipe) * 32768, SPEECH)
 
 
 def test_an_opened_file_is_not_read_again(tmp_path):
@@ -186,7 +116,7 @@ def test_an_opened_file_is_not_read_again(tmp_path):
     shutil.copy(SHORT, path)
     with open_audio(path) as audio:
         path.write_bytes(b"")
-        assert np.array_equal(audio.read(0, audio.size), load_audio(SHORT))
+        assert np.array_equal(audio.read(0, audio.size) * 32768, SPEECH)
 
 
 NAMES = ["with space.wav", "日本語 é.wav", "a:b.wav", "concat:a.wav", "file:x.wav", "-x.wav", "%03d.wav", "pipe:0", "x"]
@@ -199,17 +129,15 @@ def test_any_name_is_that_of_a_local_file(name, tmp_path, monkeypatch):
         shutil.copy(SHORT, tmp_path / name)
     except OSError:
         pytest.skip("this file system does not allow the name")
-    expected = load_audio(SHORT)
-    assert np.array_equal(load_audio(name), expected)
-    assert np.array_equal(load_audio(Path(name)), expected)
-    assert np.array_equal(load_audio(f"./{name}"), expected)
+    for source in (name, Path(name), f"./{name}"):
+        assert np.array_equal(load_audio(source) * 32768, SPEECH)
 
 
-def test_tags_need_not_be_utf8(speech):
-    content = encode_audio(speech, "wav", "pcm_s16le")
+def test_tags_need_not_be_utf8():
+    content = encode_audio(SPEECH, "wav", "pcm_s16le")
     at = content.index(b"data")
     content = content[:at] + b"LIST\x10\0\0\0INFOINAM\x04\0\0\0\xe9\xe8\xff\0" + content[at:]
-    assert load_audio(content).size == speech.size
+    assert load_audio(content).size == SPEECH.size
 
 
 # --- Errors
@@ -236,33 +164,37 @@ def test_no_permission(monkeypatch):
 class BadDisk(io.BytesIO):
     """A file of which only the first bytes can be read."""
 
-    def __init__(self, content, readable):
-        super().__init__(content)
-        self.readable_bytes = readable
+    def __init__(self, readable, error=None, seekable=True):
+        super().__init__(SHORT.read_bytes())
+        self.readable_bytes, self.can_seek = readable, seekable
+        self.error = error or OSError(5, "Input/output error")
 
     def read(self, size=-1):
         if self.tell() >= self.readable_bytes:
-            raise OSError(5, "Input/output error")
+            raise self.error
         return super().read(size)
 
+    def seekable(self):
+        return self.can_seek
 
-@pytest.mark.parametrize("readable", [0, 4000, 40_000])
-def test_a_disk_that_fails_while_it_is_read(monkeypatch, readable):
-    content = SHORT.read_bytes()
-    monkeypatch.setattr(builtins, "open", lambda *_: BadDisk(content, readable))
+
+@pytest.mark.parametrize("file", [BadDisk(0), BadDisk(4000), BadDisk(40_000), BadDisk(0, seekable=False)])
+def test_a_disk_or_pipe_that_fails_while_it_is_read(monkeypatch, file):
+    monkeypatch.setattr(builtins, "open", lambda *_: file)
     assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
 
 
-def test_a_pipe_that_fails_while_it_is_read(monkeypatch):
-    class Pipe(BadDisk):
-        def seekable(self):
-            return False
-
-    monkeypatch.setattr(builtins, "open", lambda *_: Pipe(b"", 0))
-    assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)")
-    monkeypatch.undo()
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(b"", 0)))
+def test_a_standard_input_that_fails_while_it_is_read(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=BadDisk(0)))
     assert_rejected("-", "standard input: cannot be read (Input/output error)")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_an_interruption_during_a_read_is_not_lost(error, monkeypatch, capfd):
+    monkeypatch.setattr(builtins, "open", lambda *_: BadDisk(4000, error))
+    with pytest.raises(type(error)):
+        load_audio("some.wav")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_empty_files(tmp_path, monkeypatch):
@@ -294,11 +226,11 @@ def test_playlists_cannot_open_other_files(tmp_path, monkeypatch):
 
 
 def test_text_files_and_other_types(tmp_path):
-    text = tmp_path / "a.txt"
-    text.write_text("text")
-    with open(text) as file:
+    with open(tmp_path / "a.txt", "w+") as file:
         assert_rejected(file, "a.txt", "'rb'")
     assert_rejected(io.StringIO("text"), "'rb'")
+    with open(tmp_path / "a.txt", "wb") as file:
+        assert_rejected(file, "a.txt", "cannot be read", "'rb'")
     assert_rejected([0.0, 1.0], "list", "numpy.asarray")
     assert_rejected(None, "NoneType", "path")
     assert_rejected(3, "int")
@@ -307,34 +239,32 @@ def test_text_files_and_other_types(tmp_path):
 # --- Damage
 
 
-def test_a_broken_packet_is_left_out_with_one_warning(speech):
-    content = bytearray(encode_audio(speech, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
+def test_a_broken_packet_is_left_out_with_one_warning():
+    content = bytearray(encode_audio(SPEECH, "ipod", "aac", movflags="frag_keyframe+empty_moov"))
     content[9000:9400] = np.random.default_rng(0).bytes(400)
     for opener in (load_audio, open_audio):
         with pytest.warns(UserWarning, match=r"broken audio was left out at \d place.*first at 0\.\d\d s") as caught:
             loaded = opener(bytes(content))
         assert [warning.filename for warning in caught] == [__file__]
-        assert speech.size - 5000 < loaded.size < speech.size + 1024
-    with loaded, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        loaded.read(0, loaded.size)
+        assert SPEECH.size - 5000 < loaded.size < SPEECH.size + 1024
+    loaded.close()
 
 
-def test_a_broken_flac_packet_is_left_out(speech):
-    content = bytearray(encode_audio(speech, "flac", "flac"))
+def test_a_broken_flac_packet_is_left_out():
+    content = bytearray(encode_audio(SPEECH, "flac", "flac"))
     content[20000:20600] = bytes(600)
     with pytest.warns(UserWarning, match=r"the first at 0\.\d\d s"):
         loaded = load_audio(bytes(content))
     # FFmpeg drops some packets of 1,152 samples around the break: four in version 8.1, five in 8.0.
-    assert speech.size - 5 * 1152 <= loaded.size < speech.size
+    assert SPEECH.size - 5 * 1152 <= loaded.size < SPEECH.size
 
 
 @needs_proc
 @pytest.mark.parametrize("opener", [open_audio, load_audio])
-def test_errors_leave_no_temporary_file(opener, speech, tmp_path, monkeypatch):
+def test_errors_leave_no_temporary_file(opener, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
-    content = encode_audio(speech, "wav", "pcm_s16le")
+    content = encode_audio(SPEECH, "wav", "pcm_s16le")
     with open_audio(content):
         assert len(temporary_files(tmp_path)) == 1
     load_audio(content)
@@ -345,19 +275,17 @@ def test_errors_leave_no_temporary_file(opener, speech, tmp_path, monkeypatch):
     assert temporary_files(tmp_path) == []
 
 
-def test_a_missing_temporary_folder(tmp_path, monkeypatch):
+def test_short_audio_needs_no_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nope"))
-    load_audio(SHORT)  # short audio needs no folder
-    monkeypatch.setattr(sample_store, "MAX_IN_MEMORY", 1000)
-    assert_rejected(SHORT, str(tmp_path / "nope"), "115 MB of free space", "TMPDIR")
+    load_audio(SHORT)
 
 
-def test_a_track_that_starts_late(speech):
+def test_a_track_that_starts_late():
+    """PyAV raises IndexError after the last packet if a stream was added while it was reading."""
     from minwhisper.audio.timeline import Timeline  # needs PyAV
     from minwhisper.audio.track_decoder import TrackDecoder
 
-    # PyAV raises IndexError after the last packet if a stream was added while it was reading.
-    with av.open(io.BytesIO(encode_audio(speech, "wav", "pcm_s16le"))) as container:
+    with av.open(io.BytesIO(encode_audio(SPEECH, "wav", "pcm_s16le"))) as container:
         stream = container.streams.audio[0]
 
         def demux(wanted):
@@ -366,4 +294,4 @@ def test_a_track_that_starts_late(speech):
 
         late = SimpleNamespace(format=container.format, demux=demux)
         frames = list(TrackDecoder("late", late, stream, Timeline("wav", None, 600)).frames())
-    assert sum(frame.samples for frame, _, _ in frames) == speech.size
+    assert sum(frame.samples for frame, _, _ in frames) == SPEECH.size

@@ -43,11 +43,11 @@ def stored(pcm, piece):
     return store
 
 
-@pytest.mark.parametrize("piece", [1, 7, 500, 501, 10000])
+@pytest.mark.parametrize("piece", [7, 501, 10000])
 def test_samples_are_read_back(folder, piece):
     store = stored(RAMP, piece)
     assert store.size == 10000
-    for start, size in [(0, 10000), (0, 1), (9999, 1), (499, 3), (10000, 0), (0, 0)]:
+    for start, size in [(0, 10000), (9999, 1), (499, 3), (10000, 0)]:
         samples = np.full(size, 9, np.float32)
         store.read_into(samples, start)
         assert np.array_equal(samples, RAMP[start : start + size] / 32768)
@@ -55,8 +55,7 @@ def test_samples_are_read_back(folder, piece):
 
 
 def test_full_scale_and_strided_samples():
-    pcm = np.array([-32768, 9, 32767, 9, 0, 9, 1, 9], np.int16)[::2]
-    store = stored(pcm, 4)
+    store = stored(np.array([-32768, 9, 32767, 9, 0, 9, 1, 9], np.int16)[::2], 4)
     samples = np.ones(4, np.float32)
     store.read_into(samples, 0)
     assert samples.tolist() == [-1, 32767 / 32768, 0, 1 / 32768]
@@ -71,17 +70,9 @@ def test_only_many_samples_are_in_a_file(folder):
     assert list(folder.iterdir()) == []
     few.close()
     many.close()
-    for store in (few, many):
-        with pytest.raises(ValueError, match="closed"):
-            store.read_into(np.zeros(1, np.float32), 0)
 
 
 # --- Full disks
-
-
-def fill(store):
-    for _ in range(100):
-        store.append(RAMP[:100])
 
 
 @needs_proc
@@ -92,7 +83,7 @@ def test_a_full_disk(folder):
     resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, limits[1]))  # the maximum file size
     try:
         with pytest.raises(AudioError) as caught:
-            fill(store)
+            list(map(store.append, RAMP.reshape(100, 100)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     message = str(caught.value)

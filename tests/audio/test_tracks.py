@@ -1,19 +1,22 @@
 """Audio tracks: the default, and the selection of another one."""
 
-import warnings
-
 import numpy as np
 import pytest
 
-from audio_files import FFMPEG_TOLERANCE, assert_rejected, encode_audio, encode_tracks, ffmpeg, needs_ffmpeg
-from conftest import DATA
+from audio_files import (
+    SPEECH,
+    assert_rejected,
+    assert_same_as_ffmpeg,
+    encode_audio,
+    encode_tracks,
+    load_without_warning,
+    needs_ffmpeg,
+)
 from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
 
-PCM = np.round(load_audio(DATA / "LJ001-0002.wav") * 32768).astype(np.int16)
-EMPTY = PCM[:0]
-TRACKS = [(PCM, "eng"), (PCM // 4, "fre"), (PCM // 16, "deu")]
-FILE = encode_tracks("matroska", "pcm_s16le", TRACKS)
+EMPTY = SPEECH[:0]
+FILE = encode_tracks("matroska", "pcm_s16le", [(SPEECH, "eng"), (SPEECH // 4, "fre"), (SPEECH // 16, "deu")])
 
 
 SELECTIONS = [(None, 1), (1, 1), (2, 4), ("3", 16), (np.int64(3), 16), ("en", 1), ("fr", 4), ("fra", 4), (" DE ", 16)]
@@ -21,10 +24,10 @@ SELECTIONS = [(None, 1), (1, 1), (2, 4), ("3", 16), (np.int64(3), 16), ("en", 1)
 
 @pytest.mark.parametrize(("wanted", "divisor"), SELECTIONS)
 def test_a_track_is_selected_by_number_or_language(wanted, divisor):
-    assert np.array_equal(load_audio(FILE, track=wanted) * 32768, PCM // divisor)
+    assert np.array_equal(load_audio(FILE, track=wanted) * 32768, SPEECH // divisor)
 
 
-@pytest.mark.parametrize("wanted", [4, "it", "2nd", 99999999, "9" * 80])
+@pytest.mark.parametrize("wanted", [4, "it", "2nd", "9" * 80])
 def test_a_missing_track(wanted):
     assert_rejected(FILE, f"no audio track {wanted!r}", "expected one of: 1 (eng), 2 (fre), 3 (deu)", track=wanted)
 
@@ -39,17 +42,21 @@ def test_an_array_has_no_tracks():
         load_audio(np.zeros(5, np.float32), track=1)
 
 
-def test_a_message_names_the_track_if_there_are_several():
-    with open_audio(FILE) as audio:
-        assert audio.track == "reading audio track 1 of 3 (eng); option audio_track selects another"
-    with open_audio(FILE, track="de") as audio:
-        assert audio.track.startswith("reading audio track 3 of 3 (deu)")
-    with open_audio(encode_audio(PCM, "matroska", "pcm_s16le")) as audio:
-        assert audio.track is None
+@pytest.mark.parametrize(
+    ("content", "wanted", "line"),
+    [
+        (FILE, None, "reading audio track 1 of 3 (eng); option audio_track selects another"),
+        (FILE, "de", "reading audio track 3 of 3 (deu); option audio_track selects another"),
+        (encode_audio(SPEECH, "matroska", "pcm_s16le"), None, None),
+    ],
+)
+def test_a_message_names_the_track_if_there_are_several(content, wanted, line):
+    with open_audio(content, track=wanted) as audio:
+        assert audio.track == line
 
 
 def test_the_message_is_printable_and_short():
-    content = encode_tracks("matroska", "pcm_s16le", [(PCM, "e\x1b[31m\n"), (PCM, "x" * 300)])
+    content = encode_tracks("matroska", "pcm_s16le", [(SPEECH, "e\x1b[31m\n"), (SPEECH, "x" * 300)])
     with open_audio(content) as audio:
         assert audio.track.isprintable()
         assert len(audio.track) < 200
@@ -58,12 +65,10 @@ def test_the_message_is_printable_and_short():
 @pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("avi", "libmp3lame"), ("mpegts", "aac")])
 @pytest.mark.parametrize("empty", [1, 3])
 def test_tracks_without_packets_are_skipped(container, codec, empty):
-    content = encode_tracks(container, codec, [*[(EMPTY, "eng")] * empty, (PCM, "fra")])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with open_audio(content) as audio:
-            assert audio.track.startswith(f"reading audio track {empty + 1} of {empty + 1} ")
-            assert audio.size >= PCM.size
+    content = encode_tracks(container, codec, [*[(EMPTY, "eng")] * empty, (SPEECH, "fra")])
+    assert load_without_warning(content).size >= SPEECH.size
+    with open_audio(content) as audio:
+        assert audio.track.startswith(f"reading audio track {empty + 1} of {empty + 1} ")
     assert_rejected(content, "no audio samples", track=1)
 
 
@@ -74,14 +79,10 @@ def test_a_file_of_empty_tracks():
 @pytest.mark.parity
 @needs_ffmpeg
 @pytest.mark.parametrize(
-    ("container", "codec"),
-    [("matroska", "aac"), ("mp4", "alac"), ("mov", "alac"), ("avi", "libmp3lame"), ("mpegts", "aac")],
+    ("container", "codec"), [("matroska", "aac"), ("mp4", "alac"), ("mov", "alac"), ("mpegts", "aac")]
 )
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_default_is_the_choice_of_ffmpeg(container, codec, order, tmp_path):
-    tracks = [[(EMPTY, "eng"), (PCM, "fra")][which] for which in order]
-    path = tmp_path / "film"
-    path.write_bytes(encode_tracks(container, codec, tracks))
-    samples, expected = load_audio(path), ffmpeg(path)
-    assert samples.shape == expected.shape
-    assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE
+    tracks = [[(EMPTY, "eng"), (SPEECH, "fra")][which] for which in order]
+    (tmp_path / "film").write_bytes(encode_tracks(container, codec, tracks))
+    assert_same_as_ffmpeg(tmp_path / "film")

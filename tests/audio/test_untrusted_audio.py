@@ -1,6 +1,5 @@
-"""Untrusted audio files: bounded time, memory and output; no library output; no lost read errors."""
+"""Untrusted audio files: bounded time, memory and output; no library output."""
 
-import io
 import time
 
 import numpy as np
@@ -13,16 +12,15 @@ from minwhisper.errors import AudioError, is_out_of_memory
 NOISE = np.random.default_rng(0).integers(-3000, 3000, 20_000).astype(np.int16)
 
 
-@pytest.mark.parametrize("rate", [1, 7, 999, 3_000_001, 134_000_000])
+@pytest.mark.parametrize("rate", [1, 999, 3_000_001, 134_000_000])
 def test_implausible_rates_are_rejected_at_once(rate):
+    content = wav_bytes(NOISE[:, None], rate=rate)
     begin = time.process_time()
-    assert_rejected(
-        wav_bytes(NOISE[:, None], rate=rate), f"states {rate} samples per second", "expected 1000 to 3000000"
-    )
+    assert_rejected(content, f"states {rate} samples per second", "expected 1000 to 3000000")
     assert time.process_time() - begin < 1
 
 
-@pytest.mark.parametrize("rate", [1000, 8000, 44_100, 768_000, 2_822_400, 3_000_000])
+@pytest.mark.parametrize("rate", [1000, 44_100, 2_822_400, 3_000_000])
 def test_plausible_rates_load(rate):
     size = load_audio(wav_bytes(NOISE[:, None], rate=rate)).size
     assert size == pytest.approx(NOISE.size * 16000 / rate, abs=2)
@@ -39,12 +37,10 @@ def test_the_audio_is_bounded_in_proportion_to_the_file_size(monkeypatch):
 
 
 def test_the_number_of_format_changes_is_bounded():
-    rates = [16000, 32000] * 20
-    parts = [
-        encode_audio(NOISE[:2000], "mp3", "libmp3lame", rate=rate, write_xing="0", id3v2_version="0") for rate in rates
-    ]
-    assert_rejected(b"".join(parts), "changes of format")
-    load_audio(b"".join(parts[:8]))
+    options = {"write_xing": "0", "id3v2_version": "0"}
+    one, other = (encode_audio(NOISE[:2000], "mp3", "libmp3lame", rate=rate, **options) for rate in (16000, 32000))
+    assert_rejected(20 * (one + other), "changes of format")
+    load_audio(4 * (one + other))
 
 
 def test_wrong_timestamps_do_not_give_days_of_silence():
@@ -77,42 +73,8 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
     assert peak_memory() < before + (100 << 20)
 
 
-class Interrupted(io.BytesIO):
-    """A file whose second read raises an error."""
-
-    def __init__(self, content, error):
-        super().__init__(content)
-        self.error, self.reads = error, 0
-
-    def read(self, size=-1):
-        self.reads += 1
-        if self.reads > 1:
-            raise self.error
-        return super().read(size)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
-def test_an_interruption_during_a_read_is_not_lost(error, monkeypatch, capfd):
-    content = encode_audio(np.tile(NOISE, 20), "wav", "pcm_s16le")
-    monkeypatch.setattr("builtins.open", lambda *_: Interrupted(content, error))
-    with pytest.raises(type(error)):
-        load_audio("some.wav")
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("offset", [-1, -(10**9), 1 << 62, 1 << 64])
-def test_a_seek_out_of_range_returns_a_negative_number(offset):
-    from minwhisper.audio.input import InputFile
-
-    data = InputFile("x", io.BytesIO(b"abc"))
-    position = data.seek(offset)
-    assert position < 0 or position == offset
-    assert data.read_at(offset, 2) == b""
-    assert data.read_at(1, 5) == b"bc"
-    data.raise_read_error()
-
-
 def test_libraries_print_nothing(capfd):
+    """Seeking to a position that does not exist is an error of the file, not a traceback."""
     content = bytearray(encode_audio(NOISE, "caf", "pcm_s16be"))
     at = content.index(b"data") + 4
     for size in (0, -1, -2, -(1 << 40), 1 << 62, (1 << 63) - 1):

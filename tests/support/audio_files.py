@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import warnings
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
 
 av = pytest.importorskip("av")  # without PyAV, test modules that import this one are skipped
+
+SHORT = Path(__file__).parents[1] / "data" / "LJ001-0002.wav"  # 1.9 s
+SPEECH = np.round(load_audio(SHORT) * 32768).astype(np.int16)  # its samples (N,) at 16 kHz
 
 # Samples are equal if the FFmpeg version is; the tolerance is for the version that comes with PyAV.
 FFMPEG_TOLERANCE = 3.01 / 32768
@@ -100,12 +104,17 @@ def video_without_audio():
     return file.getvalue()
 
 
-def assert_rejected(source, *parts, **options):
-    """Assert that loading fails with a message of one line that contains all parts; return the message."""
+def load_without_warning(source, **options):
+    """Load; fail on any warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(AudioError) as caught:
-            load_audio(source, **options)
+        return load_audio(source, **options)
+
+
+def assert_rejected(source, *parts, **options):
+    """Assert that loading fails with a message of one line that contains all parts; return the message."""
+    with pytest.raises(AudioError) as caught:
+        load_without_warning(source, **options)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     for part in parts:
@@ -138,3 +147,13 @@ def ffmpeg(path):
     """Decode a file with the ffmpeg command: (N,) at 16 kHz."""
     command = [FFMPEG, "-v", "error", "-nostdin", "-i", str(path), "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<i2") / 32768.0
+
+
+def assert_same_as_ffmpeg(path):
+    """Assert that a file has the samples that the ffmpeg command decodes, whatever the warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples = load_audio(path)
+    expected = ffmpeg(path)
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected).max() <= FFMPEG_TOLERANCE

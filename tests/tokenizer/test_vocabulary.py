@@ -113,8 +113,8 @@ def test_invalid_pieces():
     shared = good | {last: token - 1}
     strange = {piece: i for piece, i in good.items() if piece != last} | {"日本": token}
     lacking = {piece: i for piece, i in good.items() if piece != "A"} | {"AAA": good["A"]}
-    string = good | {last: "50256"}
-    cases = ((shared, "gaps"), (string, "gaps"), (strange, "other characters"), (lacking, "no piece 'A'"))
+    nested = good | {last: [token]}
+    cases = ((shared, "gaps"), (nested, "gaps"), (strange, "other characters"), (lacking, "no piece 'A'"))
     for vocab, message in cases:
         with pytest.raises(TokenizerError, match=f"some file: .*{message}"):
             Tokenizer(vocab, 51865, source="some file")
