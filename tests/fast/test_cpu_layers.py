@@ -27,11 +27,11 @@ from minwhisper.model.numerics import matmul as model_matmul
 from minwhisper.parity.comparison import relative_difference, window_mel
 
 BOUND = 1e-6
-ROWS = pytest.mark.parametrize("rows", [1, 2, 3, 8, TILE], ids=lambda rows: f"{rows} rows")
+ROWS = pytest.mark.parametrize("rows", [1, 8, TILE], ids=lambda rows: f"{rows} rows")
 
 
 class Flow(NamedTuple):
-    """Activations in a block of the encoder."""
+    """Activations in the encoder's last block, whose values differ most in size."""
 
     x: np.ndarray  # (T, D), into the block
     normed: np.ndarray  # (T, D), into attention
@@ -39,13 +39,13 @@ class Flow(NamedTuple):
     weights: layers.Weights
 
 
-@pytest.fixture(scope="module", params=[0, 3], ids=["first block", "last block"])
-def flow(request, tiny_en, speech) -> Flow:
+@pytest.fixture(scope="module")
+def flow(tiny_en, speech) -> Flow:
     encoder, heads = tiny_en.weights["encoder"], tiny_en.config.encoder_attention_heads
     x = stem(window_mel(speech["LJ001-0001.wav"], 80), encoder)
-    for block in encoder["blocks"][: request.param]:
-        x = encoder_block(x, block, heads)
-    block = encoder["blocks"][request.param]
+    *before, block = encoder["blocks"]
+    for earlier in before:
+        x = encoder_block(x, earlier, heads)
     normed = layers.layer_norm(x, **block["attention_norm"])
     hidden = layers.linear(layers.layer_norm(x, **block["mlp_norm"]), **block["mlp"]["fc1"])
     return Flow(x[0], normed[0], hidden[0], block)
@@ -95,54 +95,37 @@ def test_product(flow, rows, inner):
 
 
 @ROWS
-@pytest.mark.parametrize("name", ["query", "key", "out"])
-def test_linear(flow, rows, name):
-    weights = flow.weights["attention"][name]
-    out = uninitialised(rows, 384)
-    assert linear(flow.normed[:rows], *Linear.of(weights), out=out) is out
-    assert relative_difference(out, layers.linear(flow.normed[:rows], **weights)) <= BOUND
-
-
-@ROWS
-def test_concatenated_linear_maps(flow, rows):
-    maps = [flow.weights["attention"][name] for name in ("query", "key", "value")]
-    out = linear(flow.normed[:rows], *Linear.of(*maps), out=uninitialised(rows, 3 * 384))
-    expected = [layers.linear(flow.normed[:rows], **weights) for weights in maps]
-    for ours, theirs in zip(np.split(out, 3, axis=1), expected, strict=True):
-        assert relative_difference(ours, theirs) <= BOUND
-
-
-def adjacent(rng):
-    """Return three adjacent weights (4, 5), as in a loaded model."""
-    return [part.T for part in np.split(rng.standard_normal((5, 12), np.float32), 3, axis=1)]
+def test_linear_maps_of_the_same_input(flow, rows):
+    maps = [flow.weights["attention"][name] for name in ("query", "key", "value")]  # the key has no bias
+    out = uninitialised(rows, 3 * 384)
+    assert linear(flow.normed[:rows], *Linear.of(*maps), out=out) is out
+    for ours, weights in zip(np.split(out, 3, axis=1), maps, strict=True):
+        assert relative_difference(ours, layers.linear(flow.normed[:rows], **weights)) <= BOUND
 
 
 @pytest.mark.parametrize(
     "arrange",
     [
-        lambda parts: [parts[1], parts[0], parts[2]],
-        lambda parts: [parts[0], parts[1], parts[1]],
-        lambda parts: parts[:2],
-        lambda parts: parts[1:],
-        lambda parts: [parts[0], parts[1], parts[2].copy()],
-        lambda parts: [np.ascontiguousarray(part) for part in parts],
-        lambda parts: [part[::-1] for part in parts],
-        lambda parts: [np.frombuffer(part.tobytes(), np.float32).reshape(part.shape) for part in parts],
+        pytest.param(lambda parts: [parts[1], parts[0], parts[2]], id="another order"),
+        pytest.param(lambda parts: [parts[0], parts[1], parts[1]], id="one twice"),
+        pytest.param(lambda parts: parts[1:], id="only the last"),
+        pytest.param(lambda parts: [parts[0], parts[1], parts[2].copy()], id="one elsewhere"),
+        pytest.param(lambda parts: [np.ascontiguousarray(part) for part in parts], id="by rows"),
+        pytest.param(lambda parts: [part[::-1] for part in parts], id="backwards"),
+        pytest.param(
+            lambda parts: [np.frombuffer(part.tobytes(), np.float32).reshape(part.shape) for part in parts],
+            id="of no array",
+        ),
     ],
-    ids=["another order", "one twice", "the first", "the last", "one elsewhere", "rows", "backwards", "of no array"],
 )
-def test_weights_that_are_not_adjacent_are_copied(rng, arrange):
-    weights = arrange(adjacent(rng))
-    before = [weight.copy() for weight in weights]
+def test_only_adjacent_weights_are_concatenated_without_a_copy(rng, arrange):
+    adjacent = [part.T for part in np.split(rng.standard_normal((5, 12), np.float32), 3, axis=1)]
+    assert concat_weights(adjacent) is adjacent[0].base
+    weights = arrange(adjacent)
     together = concat_weights(weights)
     assert together.flags.c_contiguous
-    assert np.array_equal(together, np.concatenate([weight.T for weight in before], axis=1))
+    assert np.array_equal(together, np.concatenate([weight.T for weight in weights], axis=1))
     assert not any(np.shares_memory(together, weight) for weight in weights)
-
-
-def test_adjacent_weights_are_not_copied(rng):
-    weights = adjacent(rng)
-    assert concat_weights(weights) is weights[0].base
 
 
 # --- Norm, GELU, MLP
@@ -161,16 +144,12 @@ def test_layer_norm(flow, rows):
     assert np.array_equal(constant, np.stack([weights["bias"]] * 2))
 
 
-@ROWS
-def test_gelu(flow, rows):
-    x = flow.hidden[:rows].copy()
+def test_gelu_near_and_far_from_zero(flow):
+    x = flow.hidden[:8].copy()
     assert gelu(x) is x
-    assert relative_difference(x, layers.gelu(flow.hidden[:rows])) <= BOUND
-
-
-def test_gelu_far_from_zero():
-    x = np.linspace(-60, 60, 10_001, dtype=np.float32)[None]
-    assert np.allclose(gelu(x.copy()), layers.gelu(x), rtol=1e-6, atol=1e-7)
+    assert relative_difference(x, layers.gelu(flow.hidden[:8])) <= BOUND
+    far = np.linspace(-60, 60, 10_001, dtype=np.float32)[None]
+    assert np.allclose(gelu(far.copy()), layers.gelu(far), rtol=1e-6, atol=1e-7)
 
 
 @ROWS
@@ -188,24 +167,16 @@ def test_mlp(flow, rows):
 
 
 @ROWS
-@pytest.mark.parametrize("positions", [1, 97, TILE, 126, ROW_SUM_BLOCK, 376, 1499, 1500])
+@pytest.mark.parametrize("positions", [1, 97, TILE, TILE + 1, ROW_SUM_BLOCK, ROW_SUM_BLOCK + 1, 1499, 1500])
 def test_attend(qkv, rows, positions):
     queries, keys, values = qkv
     queries, keys, values = queries[:, :rows], keys[:, :, :positions], values[:, :positions]
     expected, _ = layers.attend(queries, keys, values)
     assert relative_difference(attend(scaled(queries), keys, values), expected) <= BOUND
-
-
-@pytest.mark.parametrize("positions", [1, 97, 126, 1500])
-def test_attend_writes_one_head_into_a_part_of_the_width(qkv, positions):
-    queries, keys, values = qkv
-    out = uninitialised(TILE, 6 * 64)
-    for head in range(6):
-        its = (queries[head, :TILE], keys[head, :, :positions], values[head, :positions])
-        bound = score_bound(*its[:2])
-        mine = out[:, 64 * head : 64 * (head + 1)]
-        attend(scaled(its[0]), *its[1:], out=mine, max_score=bound)
-        assert relative_difference(mine, layers.attend(*its)[0]) <= BOUND
+    out = uninitialised(rows, 6 * 64)
+    for head in range(6):  # each into its part of the width
+        attend(scaled(queries[head]), keys[head], values[head], out=out[:, 64 * head : 64 * (head + 1)])
+    assert relative_difference(out, expected.swapaxes(0, 1).reshape(out.shape)) <= BOUND
 
 
 def test_attend_without_the_maximum_for_small_scores(qkv):
@@ -218,7 +189,7 @@ def test_attend_without_the_maximum_for_small_scores(qkv):
     assert relative_difference(attend(scaled(small), keys, values), expected) <= BOUND
 
 
-@pytest.mark.parametrize(("length", "past"), [(1, 0), (1, 100), (2, 1), (6, 60), (TILE, 0), (TILE, 100)])
+@pytest.mark.parametrize(("length", "past"), [(1, 100), (6, 60), (TILE, 0)])
 def test_attend_with_a_causal_mask(qkv, length, past):
     queries, keys, values = qkv
     queries, keys, values = queries[:, :length], keys[:, :, : past + length], values[:, : past + length]
@@ -227,18 +198,18 @@ def test_attend_with_a_causal_mask(qkv, length, past):
     assert relative_difference(attend(scaled(queries), keys, values, mask), expected) <= BOUND
 
 
-@pytest.mark.parametrize("bound", ["unknown", "known"])
+@pytest.mark.parametrize("bound_is_given", [False, True])
 @pytest.mark.parametrize("rows", [1, TILE])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_attend_with_scores_too_large_for_exp(rng, bound, rows, sign):
+def test_attend_with_scores_too_large_for_exp(rng, bound_is_given, rows, sign):
     queries = np.abs(rng.standard_normal((2, rows, 64), np.float32)) * 30
     keys = np.abs(rng.standard_normal((2, 64, 1500), np.float32)) * sign
     values = rng.standard_normal((2, 1500, 64), np.float32)
     plain, scores = layers.attend(queries, keys, values)
     assert np.abs(scores).max() > 89  # exp of it overflows float32
-    bound_given = {"max_score": score_bound(queries, keys)} if bound == "known" else {}
+    max_score = score_bound(queries, keys) if bound_is_given else np.inf
     with np.errstate(all="raise", under="ignore"):
-        ours = attend(scaled(queries), keys, values, **bound_given)
+        ours = attend(scaled(queries), keys, values, max_score=max_score)
     # Scores of hundreds are exact to 1e-5 only, so both are compared with float64.
     exact, _ = layers.attend(*(array.astype(np.float64) for array in (queries, keys, values)))
     assert np.isfinite(ours).all()
@@ -247,7 +218,7 @@ def test_attend_with_scores_too_large_for_exp(rng, bound, rows, sign):
 
 @pytest.mark.parametrize("rows", [1, TILE])
 @pytest.mark.parametrize("score", [-0.99 * MAX_SAFE_SCORE, 0.99 * MAX_SAFE_SCORE], ids=["low", "high"])
-@pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("size", [1e-3, 100.0])
 def test_attend_without_the_maximum_at_the_largest_safe_score(rng, rows, score, size):
     queries, keys = np.zeros((rows, 64), np.float32), np.zeros((64, 1500), np.float32)
     queries[:, 0], keys[0] = 1, score
