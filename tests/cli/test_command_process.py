@@ -37,9 +37,15 @@ def heed_signals():
         signal.signal(number, signal.SIG_DFL)
 
 
-def start(command, **streams):
+def start(command, before=heed_signals, **streams):
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.Popen([str(part) for part in command], text=True, preexec_fn=heed_signals, **streams)
+    return subprocess.Popen([str(part) for part in command], text=True, preexec_fn=before, **streams)
+
+
+def ended(process):
+    """Wait for a process, and return its exit status and what it printed since."""
+    out, err = process.communicate(timeout=LIMIT)
+    return process.returncode, out, err
 
 
 def limited(kilobytes):
@@ -50,7 +56,7 @@ def limited(kilobytes):
 # ------------------------------------------------------------------------------------------ signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", interrupts.SIGNALS, ids=lambda number: number.name)
 def test_a_signal_keeps_finished_files_and_no_others(tmp_path, number):
     files = [tmp_path / f"{place}.flac" for place in range(30)]
     for file in files:
@@ -60,16 +66,15 @@ def test_a_signal_keeps_finished_files_and_no_others(tmp_path, number):
     time.sleep(random.Random(number).uniform(0, 0.5))
     process.send_signal(number)
     process.send_signal(number)  # like timeout, which signals the process and its group: one interruption
-    out, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == 128 + number
+    status, out, err = ended(process)
+    assert status == 128 + number
     assert err.splitlines()[-1].startswith("minwhisper: interrupted")
     assert "Traceback" not in err
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    shown += out.splitlines()
-    finished = sum(line.rstrip().endswith(".flac:") for line in shown) - 1
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    finished = sum(line.rstrip().endswith(".flac:") for line in (*shown, *out.splitlines())) - 1
     assert finished >= 1
-    assert {f"{place}.{ending}" for place in range(finished) for ending in FORMATS} <= set(written)
-    assert all(name.split(".")[-1] in FORMATS for name in written)
+    assert {f"{place}.{ending}" for place in range(finished) for ending in FORMATS} <= written
+    assert {name.split(".")[-1] for name in written} <= set(FORMATS)
 
 
 def test_a_signal_at_any_moment_ends_quietly(tmp_path):
@@ -78,8 +83,8 @@ def test_a_signal_at_any_moment_ends_quietly(tmp_path):
         process = start([*TRANSCRIBE, SHORT, JFK, "-o", tmp_path])
         time.sleep(chance.uniform(0.05, 1.5))
         process.send_signal(number)
-        _, err = process.communicate(timeout=LIMIT)
-        assert process.returncode in (0, 128 + number, -number)  # -number: before Python started
+        status, _, err = ended(process)
+        assert status in (0, 128 + number, -number)  # -number: before Python started
         assert "Traceback" not in err
         assert not list(tmp_path.glob(".*"))
 
@@ -97,13 +102,13 @@ run()
 """
 
 
-@pytest.mark.parametrize("module", ["numpy", "numpy._core._multiarray_umath", "minwhisper.cli.main"])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("numpy", "SIGTERM"), ("numpy._core._multiarray_umath", "SIGINT"), ("minwhisper.cli.main", "SIGINT")],
+)
 def test_a_signal_while_libraries_are_imported_is_quiet(module, name):
     program = AT_AN_IMPORT.format(module=module, signal=name, file=SHORT)
-    process = start([sys.executable, "-c", program])
-    out, err = process.communicate(timeout=LIMIT)
-    assert (process.returncode, out, err) == (128 + getattr(signal, name), "", "")
+    assert ended(start([sys.executable, "-c", program])) == (128 + getattr(signal, name), "", "")
 
 
 def test_a_signal_at_the_end_of_the_process_is_quiet():
@@ -111,24 +116,16 @@ def test_a_signal_at_the_end_of_the_process_is_quiet():
         "import atexit, os, signal, sys; sys.argv = ['minwhisper', 'info', 'base']; "
         "atexit.register(os.kill, os.getpid(), signal.SIGINT); from minwhisper.__main__ import run; run()"
     )
-    process = start([sys.executable, "-c", program])
-    out, err = process.communicate(timeout=LIMIT)
+    status, out, err = ended(start([sys.executable, "-c", program]))
     assert out.startswith("base: ")
-    assert (process.returncode, err) == (130, "")
+    assert (status, err) == (130, "")
 
 
 def test_signals_that_are_ignored_stay_ignored():
-    process = subprocess.Popen(
-        [*TRANSCRIBE, SHORT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # like nohup
-    )
+    process = start([*TRANSCRIBE, SHORT], lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # like nohup
     time.sleep(0.3)
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=LIMIT)
-    assert (process.returncode, out) == (0, SURPASSED)
+    assert ended(process) == (0, SURPASSED, "")
 
 
 def test_a_lost_interruption_is_raised_later():
@@ -184,65 +181,73 @@ def test_temporary_files_of_killed_processes_are_removed_and_others_stay(tmp_pat
 
 @pytest.mark.parametrize("kilobytes", [150_000, 540_000])
 def test_too_little_memory_gives_one_line(kilobytes):
-    done = subprocess.run(
-        [*TRANSCRIBE, JFK], capture_output=True, text=True, timeout=LIMIT, preexec_fn=limited(kilobytes)
-    )
-    if done.returncode == 0 and kilobytes > 400_000:  # the memory was sufficient
-        assert done.stderr == ""
+    status, _, err = ended(start([*TRANSCRIBE, JFK], limited(kilobytes)))
+    if status == 0 and kilobytes > 400_000:  # the memory was sufficient
+        assert err == ""
         return
-    assert done.returncode == 2
-    assert done.stderr in (f"minwhisper: {OUT_OF_MEMORY}\n", f"minwhisper: {JFK}: {OUT_OF_MEMORY}\n")
+    assert status == 2
+    assert err in (f"minwhisper: {OUT_OF_MEMORY}\n", f"minwhisper: {JFK}: {OUT_OF_MEMORY}\n")
 
 
 @pytest.mark.parametrize("batch", ["1", "2"])
 def test_endless_standard_input_does_not_stop_the_other_files(batch):
     with open("/dev/zero", "rb") as zeros:
-        done = subprocess.run(
-            [*TRANSCRIBE, "-", SHORT, "--batch_size", batch],
-            stdin=zeros,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            preexec_fn=limited(1_100_000),
-        )
-    assert (done.returncode, done.stdout) == (2, f"{SHORT}:\n{SURPASSED}")
-    assert done.stderr == f"minwhisper: standard input: {OUT_OF_MEMORY}\n"
+        process = start([*TRANSCRIBE, "-", SHORT, "--batch_size", batch], limited(1_100_000), stdin=zeros)
+        assert ended(process) == (2, f"{SHORT}:\n{SURPASSED}", f"minwhisper: standard input: {OUT_OF_MEMORY}\n")
 
 
-def test_a_lack_of_memory_is_known_in_every_disguise():
-    def caused(error, cause):
-        error.__cause__ = cause
-        return error
+NO_MEMORY = OSError(12, "Cannot allocate memory")
 
-    for error in (
-        MemoryError(),
-        OSError(12, "Cannot allocate memory"),
-        RuntimeError("can't start new thread"),
-        ImportError("x.so: failed to map segment from shared object"),
-        caused(WeightsError("model.bin: cannot be read"), OSError(12, "Cannot allocate memory")),
-    ):
-        assert is_out_of_memory(error)
-    for error in (OSError(28, "No space left on device"), WeightsError("model.bin: too short"), RuntimeError("thread")):
-        assert not is_out_of_memory(error)
-    assert not is_out_of_memory(caused(DeviceMemoryError("cuda:0 ran out of memory"), MemoryError()))
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (NO_MEMORY, True),
+        (RuntimeError("can't start new thread"), True),
+        (ImportError("x.so: failed to map segment from shared object"), True),
+        (caused(WeightsError("model.bin: cannot be read"), NO_MEMORY), True),
+        (OSError(28, "No space left on device"), False),
+        (WeightsError("model.bin: too short"), False),
+        (RuntimeError("thread"), False),
+        (caused(DeviceMemoryError("cuda:0 ran out of memory"), MemoryError()), False),
+    ],
+    ids=repr,
+)
+def test_a_lack_of_memory_is_known_in_every_disguise(error, expected):
+    assert is_out_of_memory(error) is expected
 
 
 # ------------------------------------------------------------------------------------------ streams and files
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
-def test_messages_that_cannot_be_written_do_not_stop_the_text(tmp_path):
-    command = [*TRANSCRIBE, tmp_path / "missing.wav", SHORT]
-    with open("/dev/full", "w") as full:
-        process = start(command, stderr=full)
-        out, _ = process.communicate(timeout=LIMIT)
-    assert (process.returncode, out) == (2, f"{SHORT}:\n{SURPASSED}")
+@pytest.fixture
+def full():
+    """Open a disk that is always full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no disk that is always full")
+    with open("/dev/full", "w") as file:
+        yield file
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
-def test_help_on_a_full_disk():
-    with open("/dev/full", "w") as full:
-        process = start([sys.executable, "-m", "minwhisper", "--help"], stdout=full)
-        _, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == 2
-    assert err == "minwhisper: cannot write to standard output: No space left on device; is the disk full?\n"
+def test_messages_that_cannot_be_written_do_not_stop_the_text(tmp_path, full):
+    process = start([*TRANSCRIBE, tmp_path / "missing.wav", SHORT], stderr=full)
+    assert ended(process)[:2] == (2, f"{SHORT}:\n{SURPASSED}")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [*TRANSCRIBE[3:], SHORT]], ids=["help", "text"])
+def test_text_on_a_full_disk_is_an_error(full, arguments):
+    message = "minwhisper: cannot write to standard output: No space left on device; is the disk full?\n"
+    assert ended(start([*TRANSCRIBE[:3], *arguments], stdout=full)) == (2, None, message)
+
+
+@pytest.mark.parametrize("arguments", [["info", "base"], [*TRANSCRIBE[3:], SHORT]], ids=["info", "text"])
+def test_a_closed_pipe_ends_the_command_quietly(arguments):
+    command = [*TRANSCRIBE[:3], *arguments]
+    process = start(["bash", "-c", f"{' '.join(command)} | true; exit ${{PIPESTATUS[0]}}"])  # as `| head` does
+    assert ended(process) == (1, "", "")
