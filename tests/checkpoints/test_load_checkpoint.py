@@ -1,7 +1,9 @@
 """Loading checkpoints: small ones, valid and damaged, and the installed models."""
 
+import contextlib
 import dataclasses
 import gc
+import hashlib
 import json
 import os
 import pickle
@@ -19,7 +21,7 @@ from minwhisper.checkpoints.configuration import read_config
 from minwhisper.checkpoints.load import Checkpoint, load_checkpoint
 from minwhisper.checkpoints.sources import CheckpointFiles, find_checkpoint, packaged_model
 from minwhisper.checkpoints.tensor_matching import LoadReport
-from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, OptionError, WeightsError
+from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, WeightsError
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.fast.cpu.panels import unpacked
 from minwhisper.fast.cpu.weights import empty_weights
@@ -69,23 +71,20 @@ def check_weights(checkpoint: Checkpoint, expected: Tensors, dtype: str = "float
 # --- Values ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", ["model.", ""])
-@pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_values_of_safetensors(tmp_path: Path, tensors: Tensors, dtype: str, shards: int, prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "shards", "prefix"),
+    [("float16", 1, "model."), ("bfloat16", 3, ""), ("float32", 3, "model."), ("float64", 1, "")],
+)
+@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
+def test_values_of_safetensors(
+    tmp_path: Path, tensors: Tensors, dtype: str, shards: int, prefix: str, loaded: str
+) -> None:
     renamed = {prefix + name.removeprefix("model."): array for name, array in tensors.items()}
-    checkpoint = load(write(tmp_path, renamed, dtype, shards))
+    checkpoint = load(write(tmp_path, renamed, dtype, shards), loaded)
     assert checkpoint.config == SMALL
     assert checkpoint.report == LoadReport((), ())
     assert checkpoint.alignment_heads == ()
-    check_weights(checkpoint, {name: stored(array, dtype)[1] for name, array in FLAT.items()})
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_dtype_of_the_weights(tmp_path: Path, tensors: Tensors, dtype: str) -> None:
-    check_weights(
-        load(write(tmp_path, tensors, "float16"), dtype), {k: v.astype(np.float16) for k, v in FLAT.items()}, dtype
-    )
+    check_weights(checkpoint, {name: stored(array, dtype)[1] for name, array in FLAT.items()}, loaded)
 
 
 def test_weights_are_writable_and_outlive_the_files(tmp_path: Path, tensors: Tensors) -> None:
@@ -97,20 +96,7 @@ def test_weights_are_writable_and_outlive_the_files(tmp_path: Path, tensors: Ten
         assert array.itemsize in (array.strides[-1], array.strides[0])  # contiguous by rows or by columns
         array += 1
     check_weights(checkpoint, {name: array + np.float32(1) for name, array in FLAT.items()})
-
-
-def test_matrices_are_stored_by_columns(tmp_path: Path, tensors: Tensors) -> None:
-    weights = load(write(tmp_path, tensors)).weights
-    block = weights["decoder"]["blocks"][0]
-    assert block["mlp"]["fc1"]["weight"].T.flags.c_contiguous
-    assert weights["decoder"]["token_embedding"].T.flags.c_contiguous
-    assert weights["encoder"]["positions"].flags.c_contiguous
-
-
-def test_unknown_dtype(tmp_path: Path) -> None:
-    nowhere = CheckpointFiles("x", "a test", "safetensors", (tmp_path / "none",), tmp_path, None, {})
-    with pytest.raises(OptionError, match="dtype 'bfloat16': expected one of float16, float32, float64"):
-        load_checkpoint(nowhere, dtype="bfloat16")
+    assert checkpoint.weights["decoder"]["blocks"][0]["mlp"]["fc1"]["weight"].T.flags.c_contiguous
 
 
 def test_the_configuration_is_read_without_the_weights(tmp_path: Path, tensors: Tensors) -> None:
@@ -153,9 +139,6 @@ def test_two_different_tensors_of_one_name(tmp_path: Path, tensors: Tensors, str
     projection[-1, -1] += 1
     write(tmp_path, tensors | {"proj_out.weight": projection})
     check_error(tmp_path, "decoder.token_embedding", TABLE, "proj_out.weight", "to be equal", "tie_word", strict=strict)
-    bare = FC1.removeprefix("model.")
-    write(tmp_path, tensors | {bare: tensors[FC1] + 1})
-    check_error(tmp_path, "decoder.blocks.1.mlp.fc1.weight", FC1, bare, strict=strict)
 
 
 # --- Missing and unexpected tensors, wrong shapes --------------------------------------------------------------------
@@ -174,34 +157,25 @@ def test_unexpected_tensor(tmp_path: Path, tensors: Tensors, name: str) -> None:
     check_error(tmp_path, f"unexpected tensors (1): {name};", "does config.json", "strict=False")
 
 
-@pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize(
     ("name", "ours", "expected"),
     [
         (FC1, "decoder.blocks.1.mlp.fc1.weight", (28, 8)),
-        ("model.encoder.conv1.weight", "encoder.conv1.weight", (8, 5, 3)),
         ("model.encoder.layer_norm.bias", "encoder.norm.bias", (8,)),
         (POSITIONS, "encoder.positions", (12, 8)),
         (TABLE, "decoder.token_embedding", (60, 8)),
     ],
 )
-def test_wrong_shape(
-    tmp_path: Path, tensors: Tensors, name: str, ours: str, expected: tuple[int, ...], strict: bool
-) -> None:
-    for wrong in (tensors[name][:-1], tensors[name][None]):
-        write(tmp_path, tensors | {name: wrong})
+def test_wrong_shape(tmp_path: Path, tensors: Tensors, name: str, ours: str, expected: tuple[int, ...]) -> None:
+    for wrong, strict in ((tensors[name][:-1], True), (tensors[name][None], False), (tensors[FC1].T, False)):
+        write(tmp_path, tensors | {name: wrong.copy()})
         check_error(tmp_path, f"{ours}: expected {expected}, the file has {wrong.shape} (as {name})", strict=strict)
 
 
-def test_transposed_matrix_and_wrong_config(tmp_path: Path, tensors: Tensors) -> None:
-    write(tmp_path, tensors | {FC1: tensors[FC1].T.copy()})
-    check_error(tmp_path, "expected (28, 8), the file has (8, 28)")
+def test_config_of_another_model(tmp_path: Path, tensors: Tensors) -> None:
     write(tmp_path, tensors, decoder_ffn_dim=32)
-    check_error(
-        tmp_path,
-        "decoder.blocks.0.mlp.fc1.weight: expected (32, 8), the file has (28, 8)",
-        "does config.json belong to this model?",
-    )
+    parts = "decoder.blocks.0.mlp.fc1.weight: expected (32, 8), the file has (28, 8)", "does config.json belong to this"
+    check_error(tmp_path, *parts)
 
 
 def test_strict_false(tmp_path: Path, tensors: Tensors, recwarn: pytest.WarningsRecorder) -> None:
@@ -211,21 +185,18 @@ def test_strict_false(tmp_path: Path, tensors: Tensors, recwarn: pytest.Warnings
         del tensors[name]
     write(tmp_path, tensors | {"a.weight": np.ones(3), "b": np.ones((2, 2))})
     check_error(tmp_path, "missing tensors (2):", "unexpected tensors (2): a.weight, b;")
-    checkpoints = []
-    for _ in range(2):
-        with pytest.warns(UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*filled with zeros"):
-            checkpoints.append(load(tmp_path, strict=False))
+    with pytest.warns(UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*filled with zeros"):
+        checkpoint = load(tmp_path, strict=False)
+    assert checkpoint.report == LoadReport(("encoder.positions", "decoder.positions"), ("a.weight", "b"))
     zeros = {name: np.zeros_like(FLAT[name]) for name in ("encoder.positions", "decoder.positions")}
-    for checkpoint in checkpoints:
-        assert checkpoint.report == LoadReport(("encoder.positions", "decoder.positions"), ("a.weight", "b"))
-        check_weights(checkpoint, FLAT | zeros)
+    check_weights(checkpoint, FLAT | zeros)
 
 
 # --- Encoder positions -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("loaded", ["float16", "float64"])
 def test_rounded_positions(tmp_path: Path, tensors: Tensors, dtype: str, loaded: str) -> None:
     # All 1,500 positions, rounded but stored as float32, from angles in float32 or float64.
     rates = np.exp(-np.log(1e4) / 3 * np.arange(4)).astype(np.float32)
@@ -236,58 +207,51 @@ def test_rounded_positions(tmp_path: Path, tensors: Tensors, dtype: str, loaded:
         load(tmp_path, loaded)
 
 
-def wrong_tables() -> dict[str, np.ndarray]:
-    """Position tables with an error, by its name."""
-    right = sinusoids(12, 8)
-    return {
-        "zeros": np.zeros((12, 8)),
-        "interleaved": right.reshape(12, 2, 4).swapaxes(1, 2).reshape(12, 8).copy(),
-        "one row late": sinusoids(13, 8)[1:],
-        "upside down": right[::-1],
-    }
+RIGHT = sinusoids(12, 8)
+WRONG = {
+    "zeros": np.zeros((12, 8)),
+    "interleaved": RIGHT.reshape(12, 2, 4).swapaxes(1, 2).reshape(12, 8).copy(),
+    "one row late": sinusoids(13, 8)[1:],
+    "upside down": RIGHT[::-1],
+}
+NOISE = np.random.default_rng(5).standard_normal((12, 8))
+TRAINED = {
+    "slightly": RIGHT + 1e-3 * NOISE,
+    "clearly": RIGHT + 3e-2 * NOISE,
+    "in a single value": RIGHT + 0.002 * (np.arange(96).reshape(12, 8) == 50),
+}
 
 
-@pytest.mark.parametrize("wrong", wrong_tables())
+@pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_positions(tmp_path: Path, tensors: Tensors, wrong: str) -> None:
-    write(tmp_path, tensors | {POSITIONS: wrong_tables()[wrong]})
+    write(tmp_path, tensors | {POSITIONS: WRONG[wrong]})
     check_error(tmp_path, "encoder.positions: expected Whisper's sinusoids, the file differs by", "strict=False")
     with pytest.warns(UserWarning, match=r"encoder\.positions: expected Whisper's sinusoids, .* it is used as it is$"):
         checkpoint = load(tmp_path, strict=False)
-    check_weights(checkpoint, FLAT | {"encoder.positions": wrong_tables()[wrong].astype(np.float32)})
+    check_weights(checkpoint, FLAT | {"encoder.positions": WRONG[wrong].astype(np.float32)})
 
 
-@pytest.mark.parametrize("sigma", [1e-3, 1e-2, 3e-2])
-def test_trained_positions(tmp_path: Path, tensors: Tensors, sigma: float) -> None:
-    table = sinusoids(12, 8) + sigma * np.random.default_rng(5).standard_normal((12, 8))
-    write(tmp_path, tensors | {POSITIONS: table})
+@pytest.mark.parametrize("trained", TRAINED)
+def test_trained_positions(tmp_path: Path, tensors: Tensors, trained: str) -> None:
+    write(tmp_path, tensors | {POSITIONS: TRAINED[trained]})
     with pytest.warns(UserWarning, match=r"encoder\.positions: .* more than rounding: the table was probably trained"):
         checkpoint = load(tmp_path)
-    check_weights(checkpoint, FLAT | {"encoder.positions": table.astype(np.float32)})
-
-
-def test_a_single_trained_position(tmp_path: Path, tensors: Tensors) -> None:
-    write(tmp_path, tensors | {POSITIONS: sinusoids(12, 8) + 0.002 * (np.arange(96).reshape(12, 8) == 50)})
-    with pytest.warns(UserWarning, match="differs by up to 0.002"):
-        load(tmp_path)
+    check_weights(checkpoint, FLAT | {"encoder.positions": TRAINED[trained].astype(np.float32)})
 
 
 # --- NaN, infinity and overflow --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "bad"), [("float16", np.nan), ("bfloat16", np.inf), ("float32", -np.inf), ("float64", np.nan)]
+)
 @pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_weight_that_is_not_finite(tmp_path: Path, tensors: Tensors, dtype: str, loaded: str, bad: float) -> None:
     tensors[FC1][7, 3] = bad
     write(tmp_path, tensors, dtype)
+    message = "decoder.blocks.1.mlp.fc1.weight: expected finite values, the file has NaN or infinity"
     for strict in (True, False):
-        check_error(
-            tmp_path,
-            "decoder.blocks.1.mlp.fc1.weight: expected finite values, the file has NaN or infinity",
-            FC1,
-            strict=strict,
-            dtype=loaded,
-        )
+        check_error(tmp_path, message, FC1, strict=strict, dtype=loaded)
 
 
 @pytest.mark.parametrize("name", sorted(FLAT))
@@ -310,12 +274,6 @@ def test_values_too_large_for_the_dtype(tmp_path: Path, tensors: Tensors) -> Non
 
 
 # --- Damaged files ---------------------------------------------------------------------------------------------------
-
-
-def test_truncated_shard(tmp_path: Path, tensors: Tensors) -> None:
-    path = write(tmp_path, tensors, shards=3) / "model-00002-of-00003.safetensors"
-    os.truncate(path, path.stat().st_size - 1)
-    check_error(tmp_path, str(path), "incomplete or damaged", strict=False)
 
 
 class Explosive:
@@ -346,15 +304,13 @@ def test_a_pickle_is_never_opened(tmp_path: Path, tensors: Tensors) -> None:
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({"d_model": None, "vocab_size": None}, ["config.json lacks d_model, vocab_size"]),
+        ({"d_model": None}, ["config.json lacks d_model"]),
         ({"activation_function": "\x1b[31m" + "x" * 10**6}, ["'\\x1b[31mxxx", "xxx'"]),
         ({"alignment_heads": [[-1, 0]]}, ["alignment_heads: block: expected a whole number", "got -1"]),
         ({"alignment_heads": [[0, 0]] * 9}, ["alignment_heads: expected at most the 8 heads", "got 9"]),
         ({"alignment_heads": [[0, 0]] * 20_000}, ["alignment_heads: expected pairs"]),
         ({"alignment_heads": [[0, True]]}, ["alignment_heads: head: expected a whole number", "got True"]),
-        ({"alignment_heads": [[0, 2**70]]}, ["alignment_heads: head: expected a whole number"]),
         ({"alignment_heads": [1, 2]}, ["alignment_heads: expected pairs [block, head], got [1, 2]"]),
-        ({"alignment_heads": [["a", "b"]]}, ["alignment_heads: block: expected a whole number", "got 'a'"]),
         ({"alignment_heads": {"0": 1}}, ["alignment_heads: expected pairs"]),
     ],
 )
@@ -456,10 +412,7 @@ def test_missing_unexpected_and_wrong_tensors_of_ctranslate2(tmp_path: Path) -> 
     check_error(tmp_path, "expected (24, 8), the file has (23, 8)", "decoder/layer_1/self_attention/linear_0/weight")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["decoder/num_heads", "encoder/conv1/weight", "encoder/position_encodings/encodings", "decoder/embeddings/weight"],
-)
+@pytest.mark.parametrize("name", ["decoder/num_heads", "encoder/conv1/weight"])
 def test_a_missing_tensor_that_the_configuration_needs(tmp_path: Path, name: str) -> None:
     tensors = ctranslate2(FLAT)
     del tensors[name]
@@ -471,7 +424,6 @@ def test_a_missing_tensor_that_the_configuration_needs(tmp_path: Path, name: str
     ("heads", "message"),
     [
         (np.array(np.nan, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got nan"),
-        (np.array(np.inf, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got inf"),
         (np.array(2.5, np.float32), "expected a whole number from 1 to 1024, got 2.5"),
         (np.array(0, np.int16), "expected a whole number from 1 to 1024, got 0"),
         (np.array([2, 2], np.float32), "encoder/num_heads: expected a scalar, the file has shape (2,)"),
@@ -486,11 +438,6 @@ def test_invalid_head_count(tmp_path: Path, heads: np.ndarray, message: str) -> 
 # --- Installed models ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["tiny.en", "base"])
-def installed(request: pytest.FixtureRequest) -> CheckpointFiles:
-    return package(request.param)
-
-
 def package(name: str) -> CheckpointFiles:
     files = packaged_model(name)
     if files is None:
@@ -498,7 +445,9 @@ def package(name: str) -> CheckpointFiles:
     return files
 
 
-def test_installed_models(installed: CheckpointFiles) -> None:
+@pytest.mark.parametrize("name", ["tiny.en", "base"])
+def test_installed_models(name: str) -> None:
+    installed = package(name)
     checkpoint = load_checkpoint(installed)
     assert checkpoint.config == PUBLISHED[installed.label] == read_config(installed)
     heads = json.loads((installed.folder / "config.json").read_text())["alignment_heads"]
@@ -513,19 +462,16 @@ def test_installed_models(installed: CheckpointFiles) -> None:
 
 
 def test_a_flipped_bit(tmp_path: Path) -> None:
-    files = package("tiny.en")
-    data = bytearray(files.weights[0].read_bytes())
-    copy = dataclasses.replace(files, weights=(tmp_path / "model.bin",))
-    copy.weights[0].write_bytes(data)
-    load_checkpoint(copy)
+    files = find_checkpoint(write_bin(tmp_path, ctranslate2(FLAT)))
+    path = files.weights[0]
+    data = bytearray(path.read_bytes())
+    files = dataclasses.replace(files, sha256=hashlib.sha256(data).hexdigest())
+    load_checkpoint(files)
     data[len(data) // 2] ^= 1
-    copy.weights[0].write_bytes(data)
-    wrong_sum = rf"^tiny\.en: .*model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"
-    with pytest.raises(WeightsError, match=wrong_sum):
-        load_checkpoint(copy, strict=False)
-    copy.weights[0].write_bytes(data[: len(data) // 3])  # the checksum error hides the error of reading
-    with pytest.raises(WeightsError, match=wrong_sum):
-        load_checkpoint(copy)
+    for damaged in (data, data[: len(data) // 3]):  # the checksum error hides the error of reading
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match=rf"model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"):
+            load_checkpoint(files, strict=False)
 
 
 def test_a_wrong_checksum_keeps_no_weights_in_memory() -> None:
@@ -533,17 +479,14 @@ def test_a_wrong_checksum_keeps_no_weights_in_memory() -> None:
     gc.collect()
     gc.disable()  # which would free a reference cycle at some time
     tracemalloc.start()
-    failed = False
     try:
-        try:  # pytest.raises would keep the traceback
+        with contextlib.suppress(WeightsError):  # pytest.raises would keep the traceback
             load_checkpoint(files)
-        except WeightsError:
-            failed = True
+            pytest.fail("the checksum was not verified")
         left = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
         gc.enable()
-    assert failed
     assert left < 1e6
 
 
@@ -571,7 +514,3 @@ def test_files_are_not_mapped(tmp_path: Path, tensors: Tensors) -> None:
     checkpoint = load(tmp_path)
     assert str(path) not in Path("/proc/self/maps").read_text()
     check_weights(checkpoint, FLAT)
-    tensors[FC1] = tensors[FC1][:-1]
-    write(tmp_path, tensors)
-    check_error(tmp_path, "expected (28, 8)")
-    assert str(path) not in Path("/proc/self/maps").read_text()

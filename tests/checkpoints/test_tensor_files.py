@@ -79,14 +79,9 @@ WHOLE = save({"weight": np.ones((4, 4), np.float32)})
         (WHOLE[:-1], "incomplete or damaged"),
         (WHOLE + b"x", "incomplete or damaged"),
         (WHOLE[:20], "incomplete or damaged"),
-        (WHOLE[:5], "this is an unknown file"),
         (WHOLE[:8], "this is an unknown file"),
         (WHOLE.replace(b"[4,4]", b"[4,5]"), "incomplete or damaged"),
-        (b"", "this is an empty file"),
-        (b"PK\x03\x04" + bytes(100), r"this is a PyTorch file \(a zip"),
-        (b"version https://git-lfs.github.com/spec/v1", "this is a Git LFS pointer"),
         (model_bin({}), "this is a CTranslate2 file"),
-        (b"<html><body>no such page</body></html>", "this is a web page"),
     ],
 )
 def test_damaged_file(tmp_path: Path, data: bytes, message: str) -> None:
@@ -94,7 +89,7 @@ def test_damaged_file(tmp_path: Path, data: bytes, message: str) -> None:
         open_tensors(safetensors(tmp_path, data))
 
 
-@pytest.mark.parametrize(("dtype", "width"), [("F8_E4M3", 1), ("I8", 1), ("U8", 1), ("I16", 2)])
+@pytest.mark.parametrize(("dtype", "width"), [("F8_E4M3", 1), ("I8", 1), ("I16", 2)])
 def test_quantised_weights(tmp_path: Path, dtype: str, width: int) -> None:
     entry = {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 6 * width]}
     with pytest.raises(WeightsError, match=f"fc1.weight is stored as {dtype}, expected F16, BF16 or F32"):
