@@ -1,4 +1,4 @@
-"""The rules and the language against openai-whisper's: the same tokens forbidden, languages as likely."""
+"""Logit filters and language detection against openai-whisper's."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,12 @@ import minwhisper
 from conftest import DATA
 from minwhisper import DecodingOptions
 from minwhisper.decoding.decode import logit_filters_for
+from minwhisper.parity.comparison import window_mel
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 whisper = pytest.importorskip("whisper")
 decoding = pytest.importorskip("whisper.decoding")
-
-RATE = 16000
 
 
 def task_of(pytorch, model, **options):
@@ -24,9 +23,8 @@ def task_of(pytorch, model, **options):
 
 @pytest.mark.parametrize("suppressed", ["-1", "1,2", "-1,7", [-1], [-1, 7], [2, 1]], ids=str)
 def test_the_same_tokens_are_suppressed(model, pytorch, suppressed):
-    ours = DecodingOptions(suppress_tokens=suppressed).suppressed_ids(model.tokenizer)
     theirs = task_of(pytorch, model, suppress_tokens=suppressed)._get_suppress_tokens()
-    assert ours == theirs
+    assert DecodingOptions(suppress_tokens=suppressed).suppressed_ids(model.tokenizer) == theirs
 
 
 @pytest.mark.parametrize("nothing", ["", None, []], ids=str)
@@ -49,26 +47,22 @@ def test_prompt_only_tokens_are_always_suppressed_here(model, pytorch, nothing):
 def test_the_filters_suppress_the_same_tokens_step_by_step(tiny_en, pytorch, seed, lift, latest, without):
     options = {"without_timestamps": without, "max_initial_timestamp": latest}
     task = task_of(pytorch, tiny_en, **options)
-    rules = logit_filters_for(DecodingOptions(**options), tiny_en.tokenizer)
+    (filters,) = logit_filters_for(DecodingOptions(**options), tiny_en.tokenizer)
     random = np.random.default_rng(seed)
-    said: list[int] = []
+    generated: list[int] = []
     for _ in range(8):
-        scores = (2 * random.standard_normal((1, tiny_en.config.vocab_size))).astype(np.float32)
-        scores[:, tiny_en.tokenizer.timestamp_begin :] += lift
-        ours = scores
-        for rule in rules:
-            ours = rule(ours, [said])
-        theirs = torch.tensor(scores)
-        for rule in task.logit_filters:
-            rule.apply(theirs, torch.tensor([[*task.initial_tokens, *said]]))
+        logits = (2 * random.standard_normal((1, tiny_en.config.vocab_size))).astype(np.float32)
+        logits[:, tiny_en.tokenizer.timestamp_begin :] += lift
+        ours, theirs = filters(logits, [generated]), torch.tensor(logits)
+        for logit_filter in task.logit_filters:
+            logit_filter.apply(theirs, torch.tensor([[*task.initial_tokens, *generated]]))
         np.testing.assert_array_equal(ours, theirs.numpy())
-        said.append(int(ours.argmax()))
+        generated.append(int(ours.argmax()))
 
 
 @pytest.mark.parametrize("clip", ["jfk.flac", "french.aiff"])
 def test_language_probabilities_are_the_same(base, pytorch, clip):
-    samples = minwhisper.load_audio(DATA / clip)
-    mel = minwhisper.log_mel_spectrogram(samples, padding=30 * RATE)[:, :3000]
+    mel = window_mel(minwhisper.load_audio(DATA / clip), 80)[0]
     token, probabilities = base.detect_language(mel)
     their_token, theirs = whisper.decoding.detect_language(pytorch(base), torch.tensor(mel))
     assert token == int(their_token)

@@ -100,7 +100,7 @@ def logprobs_after(logits_of: LogitsOf, text: tuple[int, ...]) -> np.ndarray:
 
 
 def plain_beam_search(logits_of: LogitsOf, size: int, max_finished: int, max_tokens: int):
-    """Rank every token after every candidate at each step; return the texts with their sums, and the number of steps."""
+    """Rank every token after every candidate at each step; return the texts with their sums, and how many steps."""
     active, finished, steps = {(): 0.0}, {}, 0
     while len(finished) < max_finished and active and steps < max_tokens:
         steps += 1
