@@ -21,14 +21,9 @@ pytestmark = [
 
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+QUIET = (  # no requests of the browser's own
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
 )
 
 # Elements in the text that stick out of the window, except in a box that scrolls.
@@ -107,26 +102,55 @@ def test_an_element_that_sticks_out_is_found(browser, tmp_path):
         assert not opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_only_the_file_is_requested(browser, path):
-    with Opened(browser, path) as opened:
-        opened.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
-        opened.tab.wait_for_timeout(200)  # a late request
-        requested = [url for url in opened.requests if not url.startswith("data:")]
-        assert requested == [path.as_uri()]
-        assert opened.problems == []
+@pytest.fixture(scope="module")
+def opened(browser, path):
+    """Open the page once, for tests that do not change it."""
+    with Opened(browser, path) as page:
+        page.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
+        yield page
 
 
-def test_every_picture_is_drawn(browser, path):
-    with Opened(browser, path) as opened:
-        sizes = opened.evaluate(
-            "[...document.images].map((i) => [i.complete, i.naturalWidth, i.clientWidth, i.clientHeight])"
-        )
-        assert sizes
-        for complete, natural, width, height in sizes:
-            assert complete
-            assert natural > 0
-            assert width > 300
-            assert height > 50
+def test_only_the_file_is_requested(opened, path):
+    opened.tab.wait_for_timeout(200)  # a late request
+    assert [url for url in opened.requests if not url.startswith("data:")] == [path.as_uri()]
+    assert opened.problems == []
+
+
+def test_every_picture_is_drawn(opened):
+    sizes = opened.evaluate(
+        "[...document.images].map((i) => [i.complete, i.naturalWidth, i.clientWidth, i.clientHeight])"
+    )
+    assert sizes
+    for complete, natural, width, height in sizes:
+        assert complete
+        assert natural > 0
+        assert width > 300
+        assert height > 50
+
+
+def test_the_audio_can_be_played(opened):
+    assert opened.evaluate("document.querySelector('audio').duration") == pytest.approx(11, abs=0.05)
+    assert opened.evaluate("document.querySelector('audio').error") is None
+
+
+def test_every_formula_is_rendered(opened):
+    shapes = opened.evaluate(
+        "[...document.querySelectorAll('main math')].map((m) => [m.getBoundingClientRect().width, "
+        "m.getBoundingClientRect().height, m.namespaceURI, m.querySelectorAll('merror').length])"
+    )
+    assert shapes
+    for width, height, namespace, errors in shapes:
+        assert min(width, height) > 3
+        assert namespace.endswith("MathML")
+        assert errors == 0
+
+
+def test_a_heading_shows_its_link_on_hover(opened):
+    heading = opened.tab.locator("h2").first
+    opacity = lambda: heading.locator(".anchor").evaluate("(link) => getComputedStyle(link).opacity")  # noqa: E731
+    assert opacity() == "0"
+    heading.hover()
+    assert opacity() == "1"
 
 
 def test_a_picture_follows_the_colour_scheme(browser, path):
@@ -136,27 +160,6 @@ def test_a_picture_follows_the_colour_scheme(browser, path):
             opened.evaluate("document.body.style.background = '#808080'")  # only the ink can differ
             seen[scheme] = opened.tab.locator(".picture img").first.screenshot()
     assert seen["light"] != seen["dark"]
-
-
-def test_the_audio_can_be_played(browser, path):
-    with Opened(browser, path) as opened:
-        opened.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
-        assert opened.evaluate("document.querySelector('audio').duration") == pytest.approx(11, abs=0.05)
-        assert opened.evaluate("document.querySelector('audio').error") is None
-
-
-def test_every_formula_is_rendered(browser, path):
-    with Opened(browser, path) as opened:
-        shapes = opened.evaluate(
-            "[...document.querySelectorAll('main math')].map((m) => [m.getBoundingClientRect().width, "
-            "m.getBoundingClientRect().height, m.namespaceURI, m.querySelectorAll('merror').length])"
-        )
-        assert shapes
-        for width, height, namespace, errors in shapes:
-            assert width > 3
-            assert height > 3
-            assert namespace.endswith("MathML")
-            assert errors == 0
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -180,15 +183,6 @@ def test_every_entry_of_the_contents_leads_to_its_section(browser, path, width):
             if width == 1280 and not ended:
                 marked = tab.locator(".contents [aria-current]")
                 assert [marked.nth(i).get_attribute("href") for i in range(marked.count())] == [f"#{anchor}"]
-
-
-def test_a_heading_shows_its_link_on_hover(browser, path):
-    with Opened(browser, path) as opened:
-        heading = opened.tab.locator("h2").first
-        own = heading.locator(".anchor")
-        assert own.evaluate("(link) => getComputedStyle(link).opacity") == "0"
-        heading.hover()
-        assert own.evaluate("(link) => getComputedStyle(link).opacity") == "1"
 
 
 def test_the_contents_are_not_printed(browser, path):
