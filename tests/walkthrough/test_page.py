@@ -14,8 +14,9 @@ from contrast import contrast
 from minwhisper.errors import MissingExtraError, WalkthroughError
 from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import LONG_LISTING, page, slug
+from minwhisper.walkthrough.run import with_results
 from minwhisper.walkthrough.text import PICTURES as PICTURES_FOLDER
-from minwhisper.walkthrough.text import Prose, Walkthrough, parse, source_of
+from minwhisper.walkthrough.text import Prose, Walkthrough, parse, source_of, write
 
 for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
     pytest.importorskip(library, reason="pip install 'minwhisper[walkthrough]'")
@@ -31,86 +32,8 @@ SVG = (
 PICTURES = {"minwhisper/walkthrough/pictures/here.svg": SVG}
 
 
-def listing(name):
-    return f"<!-- source: {name} -->\n```python .noeval\n{source_of(name)}\n```\n"
-
-
-# All kinds of content, with lines, tables and formulas too wide for a phone.
-SAMPLE = rf"""# Sound & text
-
-What this is. <!-- nobody sees this -->
-
-More of it, with [the second](#2-attention), [NumPy](https://numpy.org) and [the first file](README.md).
-
-```sh
-minwhisper transcribe one.flac two.flac three.flac four.flac five.flac six.flac --word_timestamps True  # a long line
-```
-
-## 1. The mel scale, `log_energy` and $n$ more
-
-*In the package: [mel.py](minwhisper/audio/mel.py), [`layers.py`](minwhisper/model/layers.py).*
-
-Frame by frame $X_k = \sum_{{n=0}}^{{399}} w_n x_n e^{{-2\pi i k n / 400}}$, with $\lVert x \rVert$ and $\sqrt{{K}}$.
-It costs \$5, not 10\$. A < b & c. <b>not bold</b> <script>alert("no")</script>
-
-<div onclick="alert(1)">block</div>
-
-{listing("audio.mel.scale")}
-```python
-for name in ["<one>", "two"]:
-    print(name, "&" * 20)  # a comment that makes this line quite a bit longer than a telephone's screen is wide
-```
-
-```text
-<one> &&&&&&&&&&&&&&&&&&&&
-two &&&&&&&&&&&&&&&&&&&& def return import {"and so on " * 12}
-```
-
-![How "loud" it is](minwhisper/walkthrough/pictures/here.svg)
-
-| letter | what it counts | where it is found in the package | how many of it there are in the largest model |
-|:--|---|---|--:|
-| `T` | frames of the spectrogram | `log_mel_spectrogram` and whatever follows | 3000 |
-
-### Try this
-
-Change `n_mels`.
-
-```python
-mel_filters(20).shape
-```
-
-```text
-(20, 201)
-```
-
-### Exercise 1: a window
-
-Write it.
-
-## 2. Attention
-
-$$\mathrm{{softmax}}(x)_i = \frac{{e^{{x_i}}}}{{\sum_j e^{{x_j}}}}$$
-
-$$
-\begin{{aligned}}
-S &= \frac{{Q K^\top}}{{\sqrt{{K}}}} && \text{{scores}} \\
-Y &= A V = \hat y_1 + \hat y_2 + \hat y_3 + \hat y_4 + \hat y_5 + \hat y_6 + \hat y_7 + \hat y_8 + \hat y_9
-\end{{aligned}}
-$$
-
-{listing("model.numerics.matmul")}
-{listing("audio.mel.log_mel_spectrogram")}
-```python
-draw(attention)
-```
-
-![Who looks at whom](minwhisper/walkthrough/pictures/absent.svg)
-
-### Try this
-
-Go back to [the first try](#try-this).
-"""
+# All kinds of content, with lines, tables and formulas too wide for a phone; the listings are filled in.
+SAMPLE = write(with_results(parse(Path(__file__).with_name("page.md").read_text("utf-8")), {}))
 
 FIRST = "1-the-mel-scale-log_energy-and-n-more"  # the anchor of section 1
 VOID = {"meta", "link", "img", "br", "hr"}

@@ -1,6 +1,7 @@
 """The walkthrough's Markdown is parsed into parts and written back unchanged."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -9,62 +10,7 @@ from minwhisper.model import layers
 from minwhisper.model.decoder import Cache
 from minwhisper.walkthrough.text import Cell, Listing, PictureLink, Prose, Section, parse, source_of, write
 
-TEXT = """\
-<!-- a head -->
-
-# A title
-
-Before anything.
-
-```python
-x = 1
-```
-
-## 1. First things
-
-Prose with `code` and a fence that does not run:
-
-```python .noeval
-# ## 7. no section
-x = 2
-```
-
-```text
-no output, since prose is above it
-```
-
-<!-- source: model.layers.softmax -->
-```python .noeval
-def softmax(): ...
-```
-
-```python
-print(x)
-
-x
-```
-
-```text
-1
-1
-```
-
-![A picture of [one](x)](minwhisper/walkthrough/pictures/one.svg)
-
-More prose.
-
-![no picture of a cell](minwhisper/walkthrough/pictures/two.svg)
-
-## 2. Second things
-
-```python
-y = 2
-```
-
-```sh
-not an output
-```
-"""
+TEXT = Path(__file__).with_name("parts.md").read_text("utf-8")
 
 
 @pytest.fixture
