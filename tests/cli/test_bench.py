@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from command_line import assert_refused, run_command
+from command_line import run_command
 from minwhisper.cli import bench
 from minwhisper.errors import OptionError
 
@@ -54,7 +54,3 @@ def test_rates_are_measured(tiny_en):
 def test_other_models_are_refused(tiny_en, how):
     with pytest.raises(OptionError, match="expected a float32 model on the CPU"):
         bench.cpu_engine(replace(tiny_en, **how))
-
-
-def test_an_invalid_number_of_threads_is_rejected(capfd):
-    assert_refused(run_command(capfd, "bench", "--threads", "-1"), "threads: expected a whole number")

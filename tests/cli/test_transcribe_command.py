@@ -452,23 +452,17 @@ def test_after_a_closed_pipe_the_files_are_still_written(scripted, folder, monke
 # ------------------------------------------------------------------------------------------ the bar
 
 
-def test_the_bar_is_below_the_text_and_cleared_at_the_end(scripted, monkeypatch, capfd):
+def test_the_bar_is_below_the_text_counts_only_the_clips_and_is_cleared_at_the_end(scripted, monkeypatch, capfd):
     screen, rows = use_screen(monkeypatch), []
     look = lambda: rows.append(screen.rows())  # noqa: E731
     scripted({"x/a.wav": [look, " one", look, INTERRUPT]})
-    assert run_command(capfd, "transcribe", "x/a.wav", "--model", "tiny.en").status == 130
-    assert rows[0] == [f"0.0 of 40.0 s {'░' * 30} a.wav"]
+    asked = ("--model", "tiny.en", "--clip_timestamps", "5,10,30")
+    assert run_command(capfd, "transcribe", "x/a.wav", *asked).status == 130
+    assert rows[0] == [f"0.0 of 15.0 s {'░' * 30} a.wav"]
     assert rows[1][0] == "one"
-    assert rows[1][1].startswith("10.0 of 40.0 s, ")
+    assert rows[1][1].startswith("10.0 of 40.0 s, ")  # as the model reports
     assert rows[1][1].endswith(f" {'█' * 7}{'░' * 23} a.wav")
     assert screen.rows() == ["one", "minwhisper: interrupted at 10.0 of 40.0 s of x/a.wav", ""]
-
-
-def test_the_bar_counts_only_the_clips(scripted, monkeypatch, capfd):
-    screen, rows = use_screen(monkeypatch), []
-    scripted({"a.wav": [lambda: rows.append(screen.rows())]})
-    run_command(capfd, "transcribe", "a.wav", "--model", "tiny.en", "--clip_timestamps", "5,10,30")
-    assert rows[0][0].startswith("0.0 of 15.0 s ")
 
 
 # ------------------------------------------------------------------------------------------ machine
