@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from textwrap import dedent
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 
@@ -73,7 +73,12 @@ def source_of(function: Callable[..., Any]) -> str:
 
 def _define(source: str, names: dict[str, Any]) -> None:
     """Run the definition of a function in a namespace."""
-    exec(compile(source, "<edited>", "exec", dont_inherit=True), names)
+    exec(_compiled(source), names)
+
+
+@cache
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<edited>", "exec", dont_inherit=True)
 
 
 def uses(function: Callable[..., Any], other: Callable[..., Any]) -> bool:

@@ -3,7 +3,8 @@
 In: a Python file with the reader's function. Out: the test cases that it passes, and a hint for the first that fails.
 
 * ``checking.py``: test cases, mistakes, and how a mistake is recognised
-* ``spectrogram.py``, ``attention.py``, ``cached.py``, ``beam.py``, ``timestamps.py``: the five exercises
+* ``spectrogram.py``, ``attention.py``, ``cached.py``, ``beam.py``, ``timestamps.py``: the five exercises; each file has
+  the task, a solution, the known mistakes as edits of it, and the test cases (do not look before you have tried)
 
 ``minwhisper exercise`` lists them, ``minwhisper exercise 2`` prints one, and ``minwhisper exercise 2 attention.py``
 checks an answer. They belong to sections 2, 4, 10 and 11 of the walkthrough.

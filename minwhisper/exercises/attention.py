@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
+from ..common.edits import Edit, Mistake
+from .checking import Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
 Write attention(queries, keys, values, mask): scaled dot-product attention, with nothing but NumPy.
@@ -27,119 +28,134 @@ def attention(queries, keys, values, mask):
     ...
 '''
 
+
+def attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:
+    """Attend: queries (H, S, K), keys and values (H, T, K), mask (S, T) or None -> (H, S, K)."""
+    scale = queries.shape[-1] ** -0.5
+    scores = queries @ keys.transpose(0, 2, 1) * scale  # (H, S, K) @ (H, K, T) -> (H, S, T)
+    if mask is not None:
+        scores = scores + mask
+    weights = softmax(scores)
+    return weights @ values  # (H, S, T) @ (H, T, K) -> (H, S, K)
+
+
+def softmax(scores: Any, axis: Any = -1) -> Any:
+    """Turn the scores of each query into positive weights that sum to 1: (…, T) -> (…, T)."""
+    e = np.exp(scores - scores.max(axis=axis, keepdims=True))  # the maximum cancels, and exp cannot overflow
+    return e / e.sum(axis=axis, keepdims=True)
+
+
 MISTAKES = {
-    "not scaled": "The scores are not divided by the square root of K: softmax becomes too sharp.",
-    "divided by K": "The scores are divided by K. Divide by its square root: queries.shape[-1] ** 0.5.",
-    "multiplied by √K": "The scores are multiplied by the square root of K. Divide by it.",
-    "scaled by all heads": "The scores are divided by √(H · K). Use √K: K is the width of one head, queries.shape[-1].",
-    "scaled by T": "The scores are divided by the square root of T, the number of keys. Use K, the width of a head.",
-    "scaled after softmax": "The scaling comes after softmax, which only makes the result smaller. Scale the scores.",
-    "softmax over queries": (
+    "not scaled": Mistake(
+        "The scores are not divided by the square root of K: softmax becomes too sharp.", (Edit(" * scale", ""),)
+    ),
+    "divided by K": Mistake(
+        "The scores are divided by K. Divide by its square root: queries.shape[-1] ** 0.5.", (Edit("** -0.5", "** -1"),)
+    ),
+    "multiplied by √K": Mistake(
+        "The scores are multiplied by the square root of K. Divide by it.", (Edit("** -0.5", "** 0.5"),)
+    ),
+    "scaled by all heads": Mistake(
+        "The scores are divided by √(H · K). Use √K: K is the width of one head, queries.shape[-1].",
+        (Edit("queries.shape[-1]", "(queries.shape[0] * queries.shape[-1])"),),
+    ),
+    "scaled by T": Mistake(
+        "The scores are divided by the square root of T, the number of keys. Use K, the width of a head.",
+        (Edit("queries.shape[-1]", "keys.shape[1]"),),
+    ),
+    "scaled after softmax": Mistake(
+        "The scaling comes after softmax, which only makes the result smaller. Scale the scores.",
+        (Edit(" * scale", ""), Edit("softmax(scores)", "softmax(scores) * scale")),
+    ),
+    "softmax over queries": Mistake(
         "softmax is over the queries: the weights of one key sum to 1. Take it over the keys, the last axis, so that "
-        "the weights of one query sum to 1."
+        "the weights of one query sum to 1.",
+        (Edit("softmax(scores)", "softmax(scores, axis=-2)"),),
     ),
-    "softmax over heads": "softmax is over the heads. Take it over the keys, the last axis of the scores.",
-    "softmax over everything": (
+    "softmax over heads": Mistake(
+        "softmax is over the heads. Take it over the keys, the last axis of the scores.",
+        (Edit("softmax(scores)", "softmax(scores, axis=0)"),),
+    ),
+    "softmax over everything": Mistake(
         "softmax is over the whole array. The weights of each query have to sum to 1: use axis=-1 for the maximum and "
-        "for the sum, with keepdims=True."
+        "for the sum, with keepdims=True.",
+        (Edit("softmax(scores)", "softmax(scores, axis=None)"),),
     ),
-    "softmax over a head": (
+    "softmax over a head": Mistake(
         "softmax is over all scores of a head at once. The weights of each query have to sum to 1: use axis=-1 for the "
-        "maximum and for the sum, with keepdims=True."
+        "maximum and for the sum, with keepdims=True.",
+        (Edit("softmax(scores)", "softmax(scores, axis=(-2, -1))"),),
     ),
-    "divided by the sum of all": (
-        "exp is divided by the sum of the whole array. Divide by the sum for each query: sum(axis=-1, keepdims=True)."
+    "divided by the sum of all": Mistake(
+        "exp is divided by the sum of the whole array. Divide by the sum for each query: sum(axis=-1, keepdims=True).",
+        (Edit("e.sum(axis=axis", "e.sum(axis=None", softmax),),
     ),
-    "divided by a head's sum": (
-        "exp is divided by one sum per head. Divide by the sum for each query: sum(axis=-1, keepdims=True)."
+    "divided by a head's sum": Mistake(
+        "exp is divided by one sum per head. Divide by the sum for each query: sum(axis=-1, keepdims=True).",
+        (Edit("e.sum(axis=axis", "e.sum(axis=(-2, -1)", softmax),),
     ),
-    "no softmax": "softmax is missing: the scores themselves are used as weights.",
-    "not divided by the sum": "exp alone is not softmax: divide it by its sum over the keys.",
-    "maximum not subtracted": (
+    "no softmax": Mistake(
+        "softmax is missing: the scores themselves are used as weights.",
+        (Edit("return e / e.sum(axis=axis, keepdims=True)", "return scores", softmax),),
+    ),
+    "not divided by the sum": Mistake(
+        "exp alone is not softmax: divide it by its sum over the keys.",
+        (
+            Edit(" - scores.max(axis=axis, keepdims=True)", "", softmax),
+            Edit(" / e.sum(axis=axis, keepdims=True)", "", softmax),
+        ),
+    ),
+    "maximum not subtracted": Mistake(
         "exp overflows: inf / inf is NaN. Subtract the maximum over the keys before exp. The result is the same, since "
-        "the factor cancels."
+        "the factor cancels.",
+        (Edit(" - scores.max(axis=axis, keepdims=True)", "", softmax),),
     ),
-    "one maximum for all": (
+    "one maximum for all": Mistake(
         "One maximum is subtracted from all scores. For a query with scores far below it, exp is 0 everywhere, and "
-        "0 / 0 is NaN. Subtract the maximum for each query: max(axis=-1, keepdims=True)."
+        "0 / 0 is NaN. Subtract the maximum for each query: max(axis=-1, keepdims=True).",
+        (Edit("scores.max(axis=axis", "scores.max(axis=None", softmax),),
     ),
-    "one maximum for a head": (
+    "one maximum for a head": Mistake(
         "One maximum is subtracted from all scores of a head. For a query with scores far below it, exp is 0 "
-        "everywhere, and 0 / 0 is NaN. Subtract the maximum for each query: max(axis=-1, keepdims=True)."
+        "everywhere, and 0 / 0 is NaN. Subtract the maximum for each query: max(axis=-1, keepdims=True).",
+        (Edit("scores.max(axis=axis", "scores.max(axis=(-2, -1)", softmax),),
     ),
-    "mask forgotten": "The mask is not used: queries attend to forbidden keys.",
-    "mask multiplied": "The scores are multiplied by the mask. Add it: 0 keeps a score, -inf forbids the key.",
-    "mask after softmax": "The mask is added after softmax. Add it to the scores before: exp(-inf) is 0.",
-    "mask before scaling": "The mask is scaled together with the scores. Divide by √K first, then add the mask.",
-    "mask as a switch": (
-        "Every value other than 0 in the mask forbids a key here. Add the mask: some values are neither 0 nor -inf."
+    "heads together": Mistake(
+        "The scores are summed over the heads. Keep them separate: (H, S, T).",
+        (Edit("if mask", "scores[:] = scores.sum(axis=0)\n    if mask"),),
     ),
-    "mask subtracted": "The mask is subtracted. Add it.",
-    "keys for values": "The weighted sum is over the keys. Sum the values: the keys only determine the weights.",
-    "heads together": "The scores are summed over the heads. Keep them separate: (H, S, T).",
-    "heads summed": "The heads are summed at the end. Keep them separate: (H, S, K).",
+    "mask forgotten": Mistake(
+        "The mask is not used: queries attend to forbidden keys.", (Edit("scores + mask", "scores"),)
+    ),
+    "mask multiplied": Mistake(
+        "The scores are multiplied by the mask. Add it: 0 keeps a score, -inf forbids the key.",
+        (Edit("scores + mask", "scores * mask"),),
+    ),
+    "mask after softmax": Mistake(
+        "The mask is added after softmax. Add it to the scores before: exp(-inf) is 0.",
+        (
+            Edit("scores + mask", "scores"),
+            Edit("return", "weights = weights if mask is None else weights + mask\n    return"),
+        ),
+    ),
+    "mask before scaling": Mistake(
+        "The mask is scaled together with the scores. Divide by √K first, then add the mask.",
+        (Edit(" * scale", ""), Edit("softmax(scores", "softmax(scores * scale")),
+    ),
+    "mask as a switch": Mistake(
+        "Every value other than 0 in the mask forbids a key here. Add the mask: some values are neither 0 nor -inf.",
+        (Edit("scores + mask", "np.where(mask != 0, -np.inf, scores)"),),
+    ),
+    "mask subtracted": Mistake("The mask is subtracted. Add it.", (Edit("scores + mask", "scores - mask"),)),
+    "heads summed": Mistake(
+        "The heads are summed at the end. Keep them separate: (H, S, K).",
+        (Edit("weights @ values", "(weights @ values).sum(axis=0)"),),
+    ),
+    "keys for values": Mistake(
+        "The weighted sum is over the keys. Sum the values: the keys only determine the weights.",
+        (Edit("@ values", "@ keys"),),
+    ),
 }
-
-
-def solution(queries: Any, keys: Any, values: Any, mask: Any, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
-    """Attention with these mistakes: queries (H, S, K), keys and values (H, T, K), mask (S, T) or None -> (H, S, K)."""
-    heads, _, width = queries.shape
-    scores = queries @ keys.transpose(0, 2, 1)  # (H, S, K) (H, K, T) -> (H, S, T)
-    if "heads together" in mistakes:
-        scores = np.repeat(scores.sum(axis=0, keepdims=True), heads, axis=0)
-    scale = _scale(width, heads, keys.shape[1], mistakes)
-    after = "scaled after softmax" in mistakes
-    if "mask before scaling" in mistakes and not after:
-        scores = _masked(scores, mask, mistakes) * scale
-    else:
-        scores = _masked(scores * (1.0 if after else scale), mask, mistakes)
-    weights = _softmax(scores, mistakes) * (scale if after else 1.0)
-    if "mask after softmax" in mistakes and mask is not None:
-        weights = weights + mask
-    mixed = weights @ (keys if "keys for values" in mistakes else values)  # (H, S, T) (H, T, K) -> (H, S, K)
-    return mixed.sum(axis=0) if "heads summed" in mistakes else mixed
-
-
-def _scale(width: int, heads: int, count: int, mistakes: frozenset[str]) -> float:
-    scales = {
-        "not scaled": 1.0,
-        "divided by K": 1 / width,
-        "multiplied by √K": width**0.5,
-        "scaled by all heads": (width * heads) ** -0.5,
-        "scaled by T": count**-0.5,
-    }
-    return next((scales[name] for name in scales if name in mistakes), width**-0.5)
-
-
-def _masked(scores: Any, mask: Any, mistakes: frozenset[str]) -> Any:
-    if mask is None or {"mask forgotten", "mask after softmax"} & mistakes:
-        return scores
-    if "mask multiplied" in mistakes:
-        return scores * mask
-    if "mask subtracted" in mistakes:
-        return scores - mask
-    if "mask as a switch" in mistakes:
-        return np.where(mask != 0, -np.inf, scores)
-    return scores + mask
-
-
-def _softmax(scores: Any, mistakes: frozenset[str]) -> Any:
-    if "no softmax" in mistakes:
-        return scores
-    axes: dict[str, Any] = {
-        "softmax over queries": -2,
-        "softmax over heads": 0,
-        "softmax over everything": None,
-        "softmax over a head": (-2, -1),
-    }
-    axis = next((axes[name] for name in axes if name in mistakes), -1)
-    tops: dict[str, Any] = {"one maximum for all": None, "one maximum for a head": (-2, -1)}
-    top = scores.max(axis=next((tops[name] for name in tops if name in mistakes), axis), keepdims=True)
-    e = np.exp(scores - (0.0 if {"maximum not subtracted", "not divided by the sum"} & mistakes else top))
-    if "not divided by the sum" in mistakes:
-        return e
-    sums: dict[str, Any] = {"divided by the sum of all": None, "divided by a head's sum": (-2, -1)}
-    return e / e.sum(axis=next((sums[name] for name in sums if name in mistakes), axis), keepdims=True)
 
 
 def _attend(seed: int, heads: int, length: int, count: int, width: int, mask: Any = None, size: Any = 1.0) -> Any:
@@ -165,7 +181,7 @@ EXERCISE = Exercise(
     function="attention",
     task=TASK,
     skeleton=SKELETON,
-    solution=solution,
+    solution=attention,
     mistakes=MISTAKES,
     tolerance=1e-3,
     unchanged={

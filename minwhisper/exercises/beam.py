@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, WrongAnswer, as_pair
+from ..common.edits import Edit, Mistake
+from .checking import Answer, Case, Exercise, Results, WrongAnswer, as_pair
 
 TASK = """\
 Write beam_search(score, start, end, beam_size, max_tokens) -> (tokens, sum_logprob): the best text of a beam search.
@@ -33,117 +34,175 @@ def beam_search(score, start, end, beam_size, max_tokens):
     return tokens, sum_logprob
 '''
 
-MISTAKES = {
-    "greedy": "The result is that of greedy search, a beam of one hypothesis. Keep the `beam_size` best of each round.",
-    "ended forgotten": (
-        "Finished hypotheses are lost, and the best unfinished one is returned. Keep the finished ones in a list of "
-        "their own."
-    ),
-    "ends take up room": (
-        "A hypothesis that finishes takes a place in the beam, which shrinks. Go through the continuations until "
-        "`beam_size` unfinished ones are found."
-    ),
-    "ends beyond the beam": (
-        "Hypotheses finish however unlikely they are. Stop going through the continuations as soon as `beam_size` "
-        "unfinished ones are found."
-    ),
-    "best by the sum": "The best is chosen by the sum, which favours short texts. Compare sum / number of tokens.",
-    "end counted": "In the mean, the end is counted as a token. Divide by the number of tokens without it.",
-    "empty text never": "The mean of an empty text is a division by 0. Divide its sum by 1: max(1, length).",
-    "mean returned": "The second result is the mean. Compare means, but return the sum.",
-    "last token only": "The sum is that of the last token only. Add its log-probability to the sum of the hypothesis.",
-    "end for free": "The log-probability of the end is not in the sum. Add it like that of every token.",
-    "stops at the first end": (
-        "The search stops as soon as one hypothesis has finished. Continue until `beam_size` have finished."
-    ),
-    "takes the first end": (
-        "The search stops and returns the first hypothesis that finishes. Continue until `beam_size` have finished; "
-        "then return the best by the mean."
-    ),
-    "never stops early": "The search continues after `beam_size` hypotheses have finished. Stop there.",
-    "beam for each hypothesis": (
-        "The `beam_size` best continuations of each hypothesis are kept, and the beam grows. Keep the best of all "
-        "together."
-    ),
-    "one way for each hypothesis": (
-        "Each hypothesis gets only its best continuation. All continuations of all hypotheses compete; two may come "
-        "from one."
-    ),
-    "-inf taken": "A token of log-probability -inf was chosen. Leave it out of the continuations.",
-    "unended left out": (
-        "Unfinished hypotheses are left out although fewer than `beam_size` have finished. They fill up to `beam_size`."
-    ),
-    "unended always count": (
-        "Unfinished hypotheses count although `beam_size` have finished. They only fill up what is missing."
-    ),
-    "one round too many": "There is one round too many: at most `max_tokens` tokens, the end included.",
-    "one round too few": "There is one round too few: up to `max_tokens` tokens are allowed.",
-    "end in the tokens": "The end is among the tokens. Omit it.",
-    "start in the tokens": "The tokens of `start` are among those returned. Omit them.",
-}
+
+class Hypothesis(NamedTuple):
+    """A text and its score."""
+
+    tokens: list[int]  # without start
+    sum_logprob: float
 
 
-def solution(
-    score: Any, start: list[int], end: int, beam_size: int, max_tokens: int, mistakes: frozenset[str] = NO_MISTAKES
-) -> tuple[list[int], float]:
-    """Return the best text and its sum of log-probabilities, with these mistakes."""
-    active: list[tuple[list[int], float]] = [([], 0.0)]
-    finished: list[tuple[list[int], float]] = []
-    max_finished = 1 if {"greedy", "stops at the first end", "takes the first end"} & mistakes else beam_size
-    for _ in range(max_tokens + ("one round too many" in mistakes) - ("one round too few" in mistakes)):
-        active, new = _next_beam(score, start, active, end, 1 if "greedy" in mistakes else beam_size, mistakes)
-        finished += new
-        if not active or (len(finished) >= max_finished and "never stops early" not in mistakes):
+def beam_search(score: Any, start: list[int], end: int, beam_size: int, max_tokens: int) -> tuple[list[int], float]:
+    """Return the tokens and the sum of log-probabilities of the best hypothesis."""
+    active = [Hypothesis([], 0.0)]
+    finished: list[Hypothesis] = []
+    for _ in range(max_tokens):
+        active, ended = next_beam(score, start, end, beam_size, active)
+        finished += ended
+        if len(finished) >= beam_size or not active:
             break
-    if "ended forgotten" in mistakes and active:
-        finished = []
-    rest = active if "unended always count" in mistakes else active[: max(0, beam_size - len(finished))]
-    if finished and {"unended left out", "takes the first end", "greedy"} & mistakes:
-        rest = []
+    unfinished = active[: max(0, beam_size - len(finished))]
 
-    def mean(hypothesis: tuple[list[int], float]) -> float:
-        if "best by the sum" in mistakes:
-            return hypothesis[1]
-        if "empty text never" in mistakes and not hypothesis[0]:
-            return -math.inf
-        return hypothesis[1] / max(1, len(hypothesis[0]) + ("end counted" in mistakes and hypothesis in finished))
+    def mean(hypothesis: Hypothesis) -> float:
+        return hypothesis.sum_logprob / max(1, len(hypothesis.tokens))
 
-    best = max(finished + rest, key=mean)
-    tokens = [*best[0], end] if "end in the tokens" in mistakes and best in finished else best[0]
-    return [*start, *tokens] if "start in the tokens" in mistakes else tokens, (
-        mean(best) if "mean returned" in mistakes else best[1]
-    )
+    best = max(finished + unfinished, key=mean)
+    return best.tokens, best.sum_logprob
 
 
-def _next_beam(score: Any, start: list[int], active: Any, end: int, beam_size: int, mistakes: frozenset[str]) -> Any:
-    """Return the next beam and the hypotheses that finish in this round, each (tokens, sum)."""
-    continuations: list[tuple[float, list[int], int]] = []
-    for generated, total in active:
-        own = []
-        for token, logprob in enumerate(score(start + generated).tolist()):
-            if logprob == -math.inf and "-inf taken" not in mistakes:
-                continue
-            total_with = logprob if "last token only" in mistakes else total + logprob
-            if token == end and "end for free" in mistakes:
-                total_with = total
-            own.append((total_with, generated, token))
-        own.sort(key=lambda continuation: -continuation[0])
-        continuations += own[:1] if "one way for each hypothesis" in mistakes and len(active) > 1 else own
-        if "beam for each hypothesis" in mistakes:
-            continuations[-len(own) :] = own[:beam_size]
-    continuations.sort(key=lambda continuation: -continuation[0])
-    if "ends take up room" in mistakes:
-        continuations = continuations[:beam_size]
-    unfinished, finished = [], []
-    for total, generated, token in continuations:
-        if token == end:
-            finished.append((generated, total))
+def next_beam(
+    score: Any, start: list[int], end: int, beam_size: int, active: list[Hypothesis]
+) -> tuple[list[Hypothesis], list[Hypothesis]]:
+    """Return the next beam, and the hypotheses that finish in this round, without their end."""
+    ranked: list[Hypothesis] = []
+    for tokens, total in active:
+        logprobs = enumerate(score(start + tokens).tolist())
+        continuations = [
+            Hypothesis([*tokens, token], total + logprob) for token, logprob in logprobs if logprob > -math.inf
+        ]
+        ranked += continuations
+    beam, ended = [], []
+    for tokens, total in by_sum(ranked):
+        if tokens[-1] == end:
+            ended.append(Hypothesis(tokens[:-1], total))
         else:
-            unfinished.append(([*generated, token], total))
-        full = len(unfinished) >= beam_size and "beam for each hypothesis" not in mistakes
-        if full and "ends beyond the beam" not in mistakes:
+            beam.append(Hypothesis(tokens, total))
+        if len(beam) == beam_size:
             break
-    return (unfinished if "beam for each hypothesis" in mistakes else unfinished[:beam_size]), finished
+    return beam, ended
+
+
+def by_sum(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Sort hypotheses, the most likely first."""
+    return sorted(hypotheses, key=lambda hypothesis: hypothesis.sum_logprob, reverse=True)
+
+
+MISTAKES = {
+    "greedy": Mistake(
+        "The result is that of greedy search, a beam of one hypothesis. Keep the `beam_size` best of each round.",
+        (Edit("active = [", "beam_size = 1\n    active = ["),),
+    ),
+    "ended forgotten": Mistake(
+        "Finished hypotheses are lost, and the best unfinished one is returned. Keep the finished ones in a list of "
+        "their own.",
+        (Edit("unfinished =", "finished = [] if active else finished\n    unfinished ="),),
+    ),
+    "ends take up room": Mistake(
+        "A hypothesis that finishes takes a place in the beam, which shrinks. Go through the continuations until "
+        "`beam_size` unfinished ones are found.",
+        (Edit("by_sum(ranked)", "by_sum(ranked)[:beam_size]", next_beam),),
+    ),
+    "ends beyond the beam": Mistake(
+        "Hypotheses finish however unlikely they are. Stop going through the continuations as soon as `beam_size` "
+        "unfinished ones are found.",
+        (Edit("else:", "elif len(beam) < beam_size:", next_beam), Edit("break", "continue", next_beam)),
+    ),
+    "best by the sum": Mistake(
+        "The best is chosen by the sum, which favours short texts. Compare sum / number of tokens.",
+        (Edit(" / max(1, len(hypothesis.tokens))", ""),),
+    ),
+    "end counted": Mistake(
+        "In the mean, the end is counted as a token. Divide by the number of tokens without it.",
+        (Edit("len(hypothesis.tokens)", "len(hypothesis.tokens) + (hypothesis in finished)"),),
+    ),
+    "empty text never": Mistake(
+        "The mean of an empty text is a division by 0. Divide its sum by 1: max(1, length).",
+        (
+            Edit(
+                "return hypothesis.sum_logprob", "return -math.inf if not hypothesis.tokens else hypothesis.sum_logprob"
+            ),
+        ),
+    ),
+    "mean returned": Mistake(
+        "The second result is the mean. Compare means, but return the sum.",
+        (Edit(", best.sum_logprob", ", mean(best)"),),
+    ),
+    "end for free": Mistake(
+        "The log-probability of the end is not in the sum. Add it like that of every token.",
+        (Edit("total + logprob", "total if token == end else total + logprob", next_beam),),
+    ),
+    "last token only": Mistake(
+        "The sum is that of the last token only. Add its log-probability to the sum of the hypothesis.",
+        (Edit("total + logprob", "logprob", next_beam),),
+    ),
+    "stops at the first end": Mistake(
+        "The search stops as soon as one hypothesis has finished. Continue until `beam_size` have finished.",
+        (Edit("len(finished) >= beam_size", "finished"),),
+    ),
+    "takes the first end": Mistake(
+        "The search stops and returns the first hypothesis that finishes. Continue until `beam_size` have finished; "
+        "then return the best by the mean.",
+        (
+            Edit("len(finished) >= beam_size", "finished"),
+            Edit("unfinished = active", "unfinished = [] if finished else active"),
+        ),
+    ),
+    "never stops early": Mistake(
+        "The search continues after `beam_size` hypotheses have finished. Stop there.",
+        (Edit("len(finished) >= beam_size or ", ""),),
+    ),
+    "beam for each hypothesis": Mistake(
+        "The `beam_size` best continuations of each hypothesis are kept, and the beam grows. Keep the best of all "
+        "together.",
+        (
+            Edit(
+                "ranked += continuations",
+                "ranked += by_sum(continuations)[:beam_size]",
+                next_beam,
+            ),
+            Edit("if len(beam) == beam_size", "if False", next_beam),
+        ),
+    ),
+    "one way for each hypothesis": Mistake(
+        "Each hypothesis gets only its best continuation. All continuations of all hypotheses compete; two may come "
+        "from one.",
+        (
+            Edit(
+                "ranked += continuations",
+                "ranked += by_sum(continuations)[:1] if len(active) > 1 else continuations",
+                next_beam,
+            ),
+        ),
+    ),
+    "-inf taken": Mistake(
+        "A token of log-probability -inf was chosen. Leave it out of the continuations.",
+        (Edit(" if logprob > -math.inf", "", next_beam),),
+    ),
+    "unended left out": Mistake(
+        "Unfinished hypotheses are left out although fewer than `beam_size` have finished. They fill up to "
+        "`beam_size`.",
+        (Edit("unfinished = active", "unfinished = [] if finished else active"),),
+    ),
+    "unended always count": Mistake(
+        "Unfinished hypotheses count although `beam_size` have finished. They only fill up what is missing.",
+        (Edit("active[: max(0, beam_size - len(finished))]", "active"),),
+    ),
+    "one round too many": Mistake(
+        "There is one round too many: at most `max_tokens` tokens, the end included.",
+        (Edit("range(max_tokens)", "range(max_tokens + 1)"),),
+    ),
+    "one round too few": Mistake(
+        "There is one round too few: up to `max_tokens` tokens are allowed.",
+        (Edit("range(max_tokens)", "range(max_tokens - 1)"),),
+    ),
+    "end in the tokens": Mistake(
+        "The end is among the tokens. Omit it.",
+        (Edit("return best.tokens", "return best.tokens + [end] * (best in finished)"),),
+    ),
+    "start in the tokens": Mistake(
+        "The tokens of `start` are among those returned. Omit them.", (Edit("return best", "return start + best"),)
+    ),
+}
 
 
 # ------------------------------------------------------------------------------------------ test cases
@@ -236,7 +295,7 @@ EXERCISE = Exercise(
     function="beam_search",
     task=TASK,
     skeleton=SKELETON,
-    solution=solution,
+    solution=beam_search,
     mistakes=MISTAKES,
     unchanged={
         "start": "take a copy, `list(start)`; `tokens += [token]` changes a list in place, `tokens + [token]` does not."

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, WrongAnswer, as_pair, as_real_array
+from ..common.edits import Edit, Mistake
+from .attention import softmax
+from .checking import Answer, Case, Exercise, Results, WrongAnswer, as_pair, as_real_array
 
 TASK = """\
 Write step(x, weights, cache, heads) -> (out, cache): causal self-attention for new positions only, with NumPy.
@@ -29,116 +31,139 @@ def step(x, weights, cache, heads):
     return out, cache
 '''
 
+
+def step(x: Any, weights: Any, cache: Any, heads: int) -> Any:
+    """Attend from new positions to all so far: x (S, D) -> (out (S, D), (keys (T, D), values (T, D)))."""
+    query = linear(x, **weights["query"])
+    key = linear(x, **weights["key"])
+    value = linear(x, **weights["value"])
+    past_keys, past_values = cache or (key[:0], value[:0])
+    keys = np.concatenate([past_keys, key])  # (T, D), T = past + S
+    values = np.concatenate([past_values, value])
+    past = len(past_keys)
+    mask = np.triu(np.full((len(x), past + len(x)), -np.inf), k=past + 1)  # (S, T)
+    q, k, v = (split_heads(array, heads) for array in (query, keys, values))
+    scores = q @ k.transpose(0, 2, 1) / q.shape[-1] ** 0.5 + mask  # (H, S, K) @ (H, K, T) -> (H, S, T)
+    mixed = merge_heads(softmax(scores) @ v)  # (H, S, T) @ (H, T, K) -> (H, S, K) -> (S, D)
+    out = linear(mixed, **weights["out"])
+    return out, (keys, values)
+
+
+def linear(x: Any, weight: Any, bias: Any = 0.0) -> Any:
+    """Apply an affine map: x (S, D), weight (D, D) with one row per output, bias (D,) -> (S, D)."""
+    return x @ weight.T + bias
+
+
+def linear_without_transpose(x: Any, weight: Any, bias: Any = 0.0) -> Any:
+    """Multiply by a weight as it is, as two of the mistakes do."""
+    return x @ weight + bias
+
+
+def split_heads(x: Any, heads: int) -> Any:
+    """Split the width into heads: (S, D) -> (H, S, K)."""
+    return x.reshape(len(x), heads, -1).transpose(1, 0, 2)
+
+
+def merge_heads(x: Any) -> Any:
+    """Put the heads side by side again: (H, S, K) -> (S, D)."""
+    return x.transpose(1, 0, 2).reshape(x.shape[1], -1)
+
+
 MISTAKES = {
-    "weights not transposed": "The products are x @ weight. A weight has one row per output: use x @ weight.T.",
-    "only the first three not transposed": (
-        "The products for query, key and value are x @ weight. A weight has one row per output: use x @ weight.T."
+    "weights not transposed": Mistake(
+        "The products are x @ weight. A weight has one row per output: use x @ weight.T.",
+        (Edit("weight.T", "weight", linear),),
     ),
-    "only the last not transposed": (
-        "The product of the out projection is x @ weight. The weight has one row per output: use x @ weight.T."
+    "only the first three not transposed": Mistake(
+        "The products for query, key and value are x @ weight. A weight has one row per output: use x @ weight.T.",
+        (
+            Edit("query = linear", "query = linear_without_transpose"),
+            Edit("key = linear", "key = linear_without_transpose"),
+            Edit("value = linear", "value = linear_without_transpose"),
+        ),
     ),
-    "no query bias": "The bias of the query is missing.",
-    "no value bias": "The bias of the value is missing.",
-    "no out bias": "The bias of the out projection is missing.",
-    "no out projection": "The out projection is missing: the product with weights['out'], which mixes the heads.",
-    "not scaled": "The scores are not divided by the square root of K, the width of a head.",
-    "scaled by D": "The scores are divided by the square root of D. Use K, the width of one head: D / heads.",
-    "heads not split": "There is one head of width D. Split the width into heads, each with its own softmax.",
-    "heads interleaved": (
+    "only the last not transposed": Mistake(
+        "The product of the out projection is x @ weight. The weight has one row per output: use x @ weight.T.",
+        (Edit("out = linear", "out = linear_without_transpose"),),
+    ),
+    "no query bias": Mistake(
+        "The bias of the query is missing.", (Edit('**weights["query"]', 'weights["query"]["weight"]'),)
+    ),
+    "no value bias": Mistake(
+        "The bias of the value is missing.", (Edit('**weights["value"]', 'weights["value"]["weight"]'),)
+    ),
+    "no out bias": Mistake(
+        "The bias of the out projection is missing.", (Edit('**weights["out"]', 'weights["out"]["weight"]'),)
+    ),
+    "no out projection": Mistake(
+        "The out projection is missing: the product with weights['out'], which mixes the heads.",
+        (Edit('linear(mixed, **weights["out"])', "mixed"),),
+    ),
+    "not scaled": Mistake(
+        "The scores are not divided by the square root of K, the width of a head.", (Edit(" / q.shape[-1] ** 0.5", ""),)
+    ),
+    "scaled by D": Mistake(
+        "The scores are divided by the square root of D. Use K, the width of one head: D / heads.",
+        (Edit("q.shape[-1]", "x.shape[-1]"),),
+    ),
+    "heads not split": Mistake(
+        "There is one head of width D. Split the width into heads, each with its own softmax.",
+        (Edit("query = ", "heads = 1\n    query = "),),
+    ),
+    "heads interleaved": Mistake(
         "The heads are interleaved columns. A head consists of K adjacent columns: "
-        "reshape(S, heads, K), then transpose(1, 0, 2)."
+        "reshape(S, heads, K), then transpose(1, 0, 2).",
+        (
+            Edit(
+                "x.reshape(len(x), heads, -1).transpose(1, 0, 2)",
+                "x.reshape(len(x), -1, heads).transpose(2, 0, 1)",
+                split_heads,
+            ),
+            Edit("x.transpose(1, 0, 2)", "x.transpose(1, 2, 0)", merge_heads),
+        ),
     ),
-    "split without transpose": (
+    "split without transpose": Mistake(
         "reshape(heads, S, K) mixes positions with heads, since it goes through the array row by row. First "
-        "reshape(S, heads, K), then transpose(1, 0, 2)."
+        "reshape(S, heads, K), then transpose(1, 0, 2).",
+        (Edit("x.reshape(len(x), heads, -1).transpose(1, 0, 2)", "x.reshape(heads, len(x), -1)", split_heads),),
     ),
-    "merged without transpose": (
+    "merged without transpose": Mistake(
         "The heads are merged by reshape alone, which mixes positions with heads. First transpose (H, S, K) to "
-        "(S, H, K), then reshape(S, D)."
+        "(S, H, K), then reshape(S, D).",
+        (Edit("x.transpose(1, 0, 2)", "x", merge_heads),),
     ),
-    "no mask": "Each of several new positions attends to later ones, too. They need a causal mask among themselves.",
-    "does not attend to itself": (
+    "no mask": Mistake(
+        "Each of several new positions attends to later ones, too. They need a causal mask among themselves.",
+        (Edit(" + mask", ""),),
+    ),
+    "does not attend to itself": Mistake(
         "A position does not attend to itself: either its key and value are appended after its query is used, or the "
-        "mask starts one position too early."
+        "mask starts one position too early.",
+        (Edit("k=past + 1", "k=max(past, 1)"),),
     ),
-    "mask forgets the past": (
+    "mask forgets the past": Mistake(
         "With positions in the cache the mask starts too early. New position i attends to the whole past and to the "
-        "new positions up to i: np.triu(…, k=past + 1) of (S, past + S)."
+        "new positions up to i: np.triu(…, k=past + 1) of (S, past + S).",
+        (Edit("k=past + 1", "k=1"),),
     ),
-    "new positions only": "The cache is not used: new positions attend only to each other.",
-    "caches the last step only": (
-        "The new cache contains only the newest positions. It needs all: those of the old cache, then the new ones."
+    "new positions only": Mistake(
+        "The cache is not used: new positions attend only to each other.",
+        (Edit("(query, keys, values)", "(query, key, value)"), Edit("past = len(past_keys)", "past = 0")),
     ),
-    "new ones first": (
+    "caches the last step only": Mistake(
+        "The new cache contains only the newest positions. It needs all: those of the old cache, then the new ones.",
+        (Edit("(keys, values)\n", "(key, value)\n"),),
+    ),
+    "new ones first": Mistake(
         "The new keys and values come before the old ones. The order does not matter for single positions, but it does "
-        "for a mask. Put the old ones first: np.concatenate([old, new])."
+        "for a mask. Put the old ones first: np.concatenate([old, new]).",
+        (Edit("[past_keys, key]", "[key, past_keys]"), Edit("[past_values, value]", "[value, past_values]")),
     ),
-    "keys cached in another order": "New values are appended after the old ones, but new keys before them.",
+    "keys cached in another order": Mistake(
+        "New values are appended after the old ones, but new keys before them.",
+        (Edit("[past_keys, key]", "[key, past_keys]"),),
+    ),
 }
-
-
-def solution(x: Any, weights: Any, cache: Any, heads: int, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
-    """One step with these mistakes: x (S, D) -> (out (S, D), (keys (T, D), values (T, D)))."""
-    if "heads not split" in mistakes:
-        heads = 1
-    length, width = x.shape
-    query = _linear(x, weights["query"], mistakes, "no query bias")
-    key, value = (
-        _linear(x, weights["key"], mistakes, ""),
-        _linear(x, weights["value"], mistakes, "no value bias"),
-    )
-    keys, values = _join(cache, key, value, mistakes)  # (T, D)
-    all_keys, all_values = keys, values
-    if "new positions only" in mistakes:
-        all_keys, all_values = key, value
-    past = len(all_keys) - length
-    split = [_split(array, heads, mistakes) for array in (query, all_keys, all_values)]
-    scale = 1.0 if "not scaled" in mistakes else (width if "scaled by D" in mistakes else width // heads) ** -0.5
-    scores = split[0] @ split[1].transpose(0, 2, 1) * scale + _mask(length, past, mistakes)  # (H, S, T)
-    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    averaged = e / e.sum(axis=-1, keepdims=True) @ split[2]  # (H, S, T) (H, T, K) -> (H, S, K)
-    if "heads interleaved" in mistakes:
-        averaged = averaged.transpose(1, 2, 0)
-    elif "merged without transpose" not in mistakes:
-        averaged = averaged.transpose(1, 0, 2)
-    out = averaged.reshape(length, width)
-    if "no out projection" not in mistakes:
-        out = _linear(out, weights["out"], mistakes, "no out bias")
-    return out, (key, value) if "caches the last step only" in mistakes else (keys, values)
-
-
-def _linear(x: Any, layer: Any, mistakes: frozenset[str], unbiased: str) -> Any:
-    only = "only the last not transposed" if unbiased == "no out bias" else "only the first three not transposed"
-    weight = layer["weight"] if {"weights not transposed", only} & mistakes else layer["weight"].T
-    return x @ weight + (0.0 if unbiased in mistakes else layer.get("bias", 0.0))
-
-
-def _join(cache: Any, key: Any, value: Any, mistakes: frozenset[str]) -> Any:
-    if cache is None:
-        return key, value
-    first = "new ones first" in mistakes
-    keys = [key, cache[0]] if first or "keys cached in another order" in mistakes else [cache[0], key]
-    return np.concatenate(keys), np.concatenate([value, cache[1]] if first else [cache[1], value])
-
-
-def _split(x: Any, heads: int, mistakes: frozenset[str]) -> Any:
-    length, width = x.shape
-    if "split without transpose" in mistakes:
-        return x.reshape(heads, length, width // heads)
-    if "heads interleaved" in mistakes:
-        return x.reshape(length, width // heads, heads).transpose(2, 0, 1)
-    return x.reshape(length, heads, width // heads).transpose(1, 0, 2)  # (H, S, K)
-
-
-def _mask(length: int, past: int, mistakes: frozenset[str]) -> Any:
-    if "no mask" in mistakes:
-        return 0.0
-    start = past + 1
-    if "mask forgets the past" in mistakes:
-        start = 1
-    elif "does not attend to itself" in mistakes:
-        start = max(past, 1)  # the very first position has to attend to something
-    return np.triu(np.full((length, past + length), -np.inf), start)
 
 
 # ------------------------------------------------------------------------------------------ test cases
@@ -254,7 +279,7 @@ EXERCISE = Exercise(
     function="step",
     task=TASK,
     skeleton=SKELETON,
-    solution=solution,
+    solution=step,
     mistakes=MISTAKES,
     unchanged={
         "cache": (

@@ -1,9 +1,9 @@
 """The checker of the exercises: it runs an answer, and finds the mistake behind a wrong result.
 
-Each exercise has a solution that can make mistakes on purpose, and test cases that call a function a few times and
-collect its results. An answer passes a case if its results equal the solution's. If they do not, the solution is run
-with every known mistake, then with every pair of them. The combination that reproduces the answer's results is taken
-for the reader's mistake, and its hint is shown.
+Each exercise has a solution, known mistakes, which are edits of the solution's source, and test cases that call a
+function a few times and collect its results. An answer passes a case if its results equal the solution's. If they do
+not, the solution is run with every known mistake, then with every pair of them. The combination that reproduces the
+answer's results is taken for the reader's mistake, and its hint is shown.
 """
 
 import inspect
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..common.edits import EditError, Mistake, edited
 from ..printable import printable
 
 Answer: TypeAlias = Callable[..., Any]
@@ -23,8 +24,6 @@ Answer: TypeAlias = Callable[..., Any]
 
 Results: TypeAlias = list[tuple[str, Any]]
 """The results of a test case, as (description, value); a value is an array, a list of tokens or a number."""
-
-NO_MISTAKES: frozenset[str] = frozenset()
 
 
 class WrongAnswer(Exception):
@@ -44,8 +43,7 @@ class Case:
 class Exercise:
     """A function to write, with its task, solution, mistakes and test cases.
 
-    ``solution`` takes the arguments of the function, and ``mistakes``: the names of those to make. ``mistakes`` maps
-    each name to its hint. ``unchanged`` maps an argument to the reason why it must not be modified.
+    ``mistakes`` are edits of the solution. ``unchanged`` maps an argument to the reason why it must not be modified.
     """
 
     number: int
@@ -55,7 +53,7 @@ class Exercise:
     task: str
     skeleton: str  # Python code to start from, which defines the function
     solution: Answer
-    mistakes: Mapping[str, str]
+    mistakes: Mapping[str, Mistake]  # by name
     cases: tuple[Case, ...]
     tolerance: float = 1e-4  # the largest absolute error that passes
     unchanged: Mapping[str, str] = field(default_factory=dict)
@@ -63,15 +61,11 @@ class Exercise:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the function's parameters."""
-        return tuple(name for name in inspect.signature(self.solution).parameters if name != "mistakes")
+        return tuple(inspect.signature(self.solution).parameters)
 
     def variant(self, mistakes: Sequence[str]) -> Answer:
-        """Return the solution with these mistakes."""
-
-        def answer(*arguments: Any) -> Any:
-            return self.solution(*arguments, mistakes=frozenset(mistakes))
-
-        return answer
+        """Return the solution with these mistakes. Raises ``EditError`` if they cannot be made together."""
+        return edited(self.solution, [edit for name in mistakes for edit in self.mistakes[name].edits])
 
 
 @dataclass(frozen=True)
@@ -121,13 +115,16 @@ def hint_for_mistake(exercise: Exercise, number: int, results: Results, answer: 
         if len(found) > 1:
             answered = [_results_or_none(case, answer) for case in later]
             found.sort(key=lambda names: _agreement(exercise, names, later, answered), reverse=True)
-        hints = [exercise.mistakes[name] for name in found[0]]
+        hints = [exercise.mistakes[name].hint for name in found[0]]
         return hints[0] if count == 1 else "Two mistakes at once. " + " And: ".join(hints)
     return None
 
 
 def _reproduces(exercise: Exercise, number: int, names: Sequence[str], results: Results) -> bool:
-    variant = exercise.variant(names)
+    try:
+        variant = exercise.variant(names)
+    except EditError:
+        return False
     reproduced = _results_or_none(exercise.cases[number], variant)
     if reproduced is None or results_difference(reproduced, results, exercise.tolerance, equal_nan=True):
         return False

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..audio.mel import mel_filters
-from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
+from ..common.edits import Edit, Mistake
+from .checking import Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
 Write log_mel_spectrogram(samples, filters) -> mel, with nothing but NumPy.
@@ -30,101 +31,122 @@ def log_mel_spectrogram(samples, filters):
     ...
 '''
 
+
+def log_mel_spectrogram(samples: Any, filters: Any) -> Any:
+    """Compute the log-mel spectrogram: samples (N,), filters (80, 201) -> (80, T), T = N // 160."""
+    padded = np.pad(samples, 200, mode="reflect")
+    frames = sliding_window_view(padded, 400)[::160][:-1]  # (T, 400); the last one is centred on the end
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    spectrum = np.fft.rfft(frames * window)  # (T, 201), complex
+    energy = np.abs(spectrum) ** 2
+    mel = np.maximum(filters @ energy.T, 1e-10)  # (80, 201) @ (201, T) -> (80, T)
+    log = np.log10(mel)
+    log = np.maximum(log, log.max() - 8)
+    return (log + 4) / 4
+
+
 MISTAKES = {
-    "symmetric window": (
+    "symmetric window": Mistake(
         "The values are those of a symmetric Hann window, as np.hanning(400) returns. Its last sample is 0, which "
-        "belongs to the next period. Divide by 400, not by 399, or use np.hanning(401)[:-1]."
+        "belongs to the next period. Divide by 400, not by 399, or use np.hanning(401)[:-1].",
+        (Edit("np.arange(400) / 400", "np.arange(400) / 399"),),
     ),
-    "no window": "The frames are not multiplied by the Hann window, so their ends jump and each frequency smears.",
-    "Hamming window": "The window is a Hamming window, 0.54 - 0.46 cos. Hann is 0.5 - 0.5 cos and starts at 0.",
-    "not centred": (
+    "no window": Mistake(
+        "The frames are not multiplied by the Hann window, so their ends jump and each frequency smears.",
+        (Edit("frames * window", "frames"),),
+    ),
+    "Hamming window": Mistake(
+        "The window is a Hamming window, 0.54 - 0.46 cos. Hann is 0.5 - 0.5 cos and starts at 0.",
+        (Edit("0.5 - 0.5 *", "0.54 - 0.46 *"),),
+    ),
+    "not centred": Mistake(
         "The first frame starts at sample 0. It should be centred on it: mirror 200 samples at both ends before you "
-        "split the samples into frames."
+        "split the samples into frames.",
+        (Edit("samples, 200,", "samples, 0,"), Edit("[:-1]", "")),
     ),
-    "zeros outside": "The audio is padded with zeros at its ends. Mirror it: np.pad(samples, 200, mode='reflect').",
-    "end sample repeated": (
+    "zeros outside": Mistake(
+        "The audio is padded with zeros at its ends. Mirror it: np.pad(samples, 200, mode='reflect').",
+        (Edit('"reflect"', '"constant"'),),
+    ),
+    "end sample repeated": Mistake(
         "The mirrored audio repeats the end sample, as NumPy's mode 'symmetric' does. Use mode 'reflect': "
-        "… 3 2 1 0 1 2 3 …"
+        "… 3 2 1 0 1 2 3 …",
+        (Edit('"reflect"', '"symmetric"'),),
     ),
-    "ends held": "The audio is padded with its end samples. Mirror it: np.pad(samples, 200, mode='reflect').",
-    "last frame kept": "One frame too many: the last one is centred on the end of the audio. Leave it out.",
-    "first frame left out": "The first frame is left out instead of the last, so each column is 10 ms early.",
-    "frames end to end": "The frames start 400 samples apart and do not overlap. Start one every 160 samples.",
-    "magnitude": "The absolute values are not squared: energy is |X|², real² + imaginary².",
-    "real part only": "Only the real part is squared, so the result depends on the phase. Use real² + imaginary².",
-    "divided by 400": (
+    "ends held": Mistake(
+        "The audio is padded with its end samples. Mirror it: np.pad(samples, 200, mode='reflect').",
+        (Edit('"reflect"', '"edge"'),),
+    ),
+    "last frame kept": Mistake(
+        "One frame too many: the last one is centred on the end of the audio. Leave it out.", (Edit("[:-1]", ""),)
+    ),
+    "first frame left out": Mistake(
+        "The first frame is left out instead of the last, so each column is 10 ms early.", (Edit("[:-1]", "[1:]"),)
+    ),
+    "frames end to end": Mistake(
+        "The frames start 400 samples apart and do not overlap. Start one every 160 samples.",
+        (Edit("[::160]", "[::400]"),),
+    ),
+    "magnitude": Mistake(
+        "The absolute values are not squared: energy is |X|², real² + imaginary².", (Edit(" ** 2", ""),)
+    ),
+    "real part only": Mistake(
+        "Only the real part is squared, so the result depends on the phase. Use real² + imaginary².",
+        (Edit("np.abs(spectrum)", "np.abs(spectrum.real)"),),
+    ),
+    "divided by 400": Mistake(
         "The energy is divided by 400, as with norm='ortho', so every value is too low by the same amount. Whisper "
-        "does not scale the transform."
+        "does not scale the transform.",
+        (Edit("np.fft.rfft", "1 / 20 * np.fft.rfft"),),
     ),
-    "divided by 160000": (
+    "divided by 160000": Mistake(
         "The transform is divided by 400, as with norm='forward', so the energy by 160,000. Whisper does not scale the "
-        "transform."
+        "transform.",
+        (Edit("np.fft.rfft", "1 / 400 * np.fft.rfft"),),
     ),
-    "log before pooling": "The logarithm comes before the filters. Pool the energies, then take the logarithm.",
-    "natural logarithm": "np.log is the natural logarithm. Use np.log10, the logarithm to base 10.",
-    "decibels": "The values are decibels, 10 log10(energy). Omit the 10: clamp and scaling expect powers of ten.",
-    "no floor": (
+    "log before pooling": Mistake(
+        "The logarithm comes before the filters. Pool the energies, then take the logarithm.",
+        (Edit("filters @ energy.T", "energy.T"), Edit("np.log10", "filters @ np.log10")),
+    ),
+    "natural logarithm": Mistake(
+        "np.log is the natural logarithm. Use np.log10, the logarithm to base 10.", (Edit("np.log10", "np.log"),)
+    ),
+    "decibels": Mistake(
+        "The values are decibels, 10 log10(energy). Omit the 10: clamp and scaling expect powers of ten.",
+        (Edit("(mel)", "(mel) * 10"),),
+    ),
+    "no floor": Mistake(
         "The logarithm of zero is -inf: digital silence has an energy of 0. Raise the energies to 1e-10 first, with "
-        "np.maximum."
+        "np.maximum.",
+        (Edit("1e-10", "0"),),
     ),
-    "floor added": "1e-10 is added to every energy. It is a floor: np.maximum(energy, 1e-10).",
-    "no clamp": (
+    "floor added": Mistake(
+        "1e-10 is added to every energy. It is a floor: np.maximum(energy, 1e-10).",
+        (Edit("mel = np.maximum", "mel = np.add"),),
+    ),
+    "no clamp": Mistake(
         "Nothing is clamped. Raise everything to the maximum minus 8, before you add 4 and divide by 4. (With 80, as "
-        "for decibels, or after the scaling, the clamp has no effect.)"
+        "for decibels, or after the scaling, the clamp has no effect.)",
+        (Edit("np.maximum(log, log.max() - 8)", "log"),),
     ),
-    "clamp by frame": "The clamp is relative to the maximum of each frame. Use the maximum of the whole result.",
-    "clamp by bin": "The clamp is relative to the maximum of each mel bin. Use the maximum of the whole result.",
-    "fixed clamp": "The clamp is at -8. It should be at the maximum minus 8.",
-    "not scaled": "The last step is missing: add 4, then divide by 4.",
-    "scaled in the wrong order": "The scaling is x / 4 + 4. Add 4 first, then divide by 4.",
-    "transposed": "The result is (frames, bins). Return its transpose: one row per mel bin, one column per frame.",
+    "clamp by frame": Mistake(
+        "The clamp is relative to the maximum of each frame. Use the maximum of the whole result.",
+        (Edit("log.max()", "log.max(axis=0)"),),
+    ),
+    "clamp by bin": Mistake(
+        "The clamp is relative to the maximum of each mel bin. Use the maximum of the whole result.",
+        (Edit("log.max()", "log.max(axis=1, keepdims=True)"),),
+    ),
+    "fixed clamp": Mistake("The clamp is at -8. It should be at the maximum minus 8.", (Edit("log.max() - 8", "-8"),)),
+    "not scaled": Mistake("The last step is missing: add 4, then divide by 4.", (Edit("(log + 4) / 4", "log"),)),
+    "scaled in the wrong order": Mistake(
+        "The scaling is x / 4 + 4. Add 4 first, then divide by 4.", (Edit("(log + 4) / 4", "log / 4 + 4"),)
+    ),
+    "transposed": Mistake(
+        "The result is (frames, bins). Return its transpose: one row per mel bin, one column per frame.",
+        (Edit("return ", "log = log.T\n    return "),),
+    ),
 }
-
-
-def solution(samples: Any, filters: Any, mistakes: frozenset[str] = NO_MISTAKES) -> Any:
-    """Compute the spectrogram with these mistakes: samples (N,), filters (80, 201) -> (80, N // 160)."""
-    modes = {"end sample repeated": "symmetric", "zeros outside": "constant", "ends held": "edge"}
-    mode: Any = next((modes[name] for name in modes if name in mistakes), "reflect")
-    padded = np.pad(samples.astype(np.float64), 0 if "not centred" in mistakes else 200, mode=mode)
-    hop = 400 if "frames end to end" in mistakes else 160
-    frames = sliding_window_view(padded, 400)[::hop]  # (T + 1, 400)
-    if "first frame left out" in mistakes:
-        frames = frames[1:]
-    elif not {"last frame kept", "not centred"} & mistakes:
-        frames = frames[:-1]
-    spectrum = np.fft.rfft(frames * _window(mistakes))  # (T, 201)
-    energy = spectrum.real**2 + (0.0 if "real part only" in mistakes else spectrum.imag**2)
-    if "magnitude" in mistakes:
-        energy = np.sqrt(energy)
-    energy /= 160000 if "divided by 160000" in mistakes else 400 if "divided by 400" in mistakes else 1
-    log = _log(filters @ energy.T, mistakes)  # (80, 201) (201, T) -> (80, T)
-    if "log before pooling" in mistakes:
-        log = filters @ _log(energy, mistakes).T
-    axis = 0 if "clamp by frame" in mistakes else 1 if "clamp by bin" in mistakes else None
-    if "no clamp" not in mistakes:
-        log = np.maximum(log, (0.0 if "fixed clamp" in mistakes else log.max(axis=axis, keepdims=True)) - 8)
-    if "scaled in the wrong order" in mistakes:
-        log = log / 4 + 4
-    elif "not scaled" not in mistakes:
-        log = (log + 4) / 4
-    return log.T if "transposed" in mistakes else log
-
-
-def _window(mistakes: frozenset[str]) -> Any:
-    if "no window" in mistakes:
-        return np.ones(400)
-    constant = 0.54 if "Hamming window" in mistakes else 0.5
-    length = 399 if "symmetric window" in mistakes else 400
-    return constant - (1 - constant) * np.cos(2 * np.pi * np.arange(400) / length)
-
-
-def _log(energy: Any, mistakes: frozenset[str]) -> Any:
-    if "floor added" in mistakes:
-        energy = energy + 1e-10
-    elif "no floor" not in mistakes:
-        energy = np.maximum(energy, 1e-10)
-    log = np.log(energy) if "natural logarithm" in mistakes else np.log10(energy)
-    return 10 * log if "decibels" in mistakes else log
 
 
 def synthetic_audio(length: int, level: float = 1.0) -> Any:
@@ -151,7 +173,7 @@ EXERCISE = Exercise(
     function="log_mel_spectrogram",
     task=TASK,
     skeleton=SKELETON,
-    solution=solution,
+    solution=log_mel_spectrogram,
     mistakes=MISTAKES,
     tolerance=1e-3,
     cases=(

@@ -1,12 +1,12 @@
 """Exercise 5: timestamp rules."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .checking import NO_MISTAKES, Answer, Case, Exercise, Results, as_real_array
+from ..common.edits import Edit, Mistake, edited
+from .checking import Answer, Case, Exercise, Results, as_real_array
 
 TASK = """\
 Write timestamp_rules(logits, tokens, eot, timestamp_begin) -> logits (V,), a copy with suppressed tokens at -inf.
@@ -31,114 +31,137 @@ def timestamp_rules(logits, tokens, eot, timestamp_begin):
     ...
 '''
 
-MISTAKES = {
-    "text may begin": "At the beginning text is allowed. Suppress everything below timestamp_begin.",
-    "the end may begin": "At the beginning eot or another special token is allowed. Allow only timestamps.",
-    "times after opening": "After a timestamp that opens a segment, another one is allowed. Text must follow.",
-    "the first time closes": (
-        "The very first token, a timestamp, counts as closing a segment. A timestamp opens one if it is the first "
-        "token or follows a timestamp."
-    ),
-    "text after closing": "After a timestamp that closes a segment, text is allowed. A timestamp must open the next.",
-    "no end after closing": "After a timestamp that closes a segment, the end is suppressed. It must stay allowed.",
-    "special tokens after closing": (
-        "After a timestamp that closes a segment, the special tokens between eot and timestamp_begin are suppressed. "
-        "This rule suppresses text only: ids below eot."
-    ),
-    "going back": "Timestamps may go back. Suppress those below the last one in `tokens`.",
-    "last token only": (
-        "Timestamps may go back after text. Find the last timestamp in all of `tokens`, not only in the last token."
-    ),
-    "closes when it opened": (
-        "A segment may close at the time at which it opened. It must close later: suppress the last timestamp, too."
-    ),
-    "opens later than closed": (
-        "A segment may not open at the time at which the last one closed. Allow it: segments may follow without a gap."
-    ),
-    "one time too many": "One timestamp too many is suppressed: the one after the last may close the segment.",
-    "first taken for text": "timestamp_begin itself is a timestamp, <|0.00|>. Compare with >=, not with >.",
-    "first no last time": (
-        "timestamp_begin itself, <|0.00|>, is not found as the last timestamp. Compare with >=, not with >."
-    ),
-    "no preference": "The last rule is missing: prefer timestamps that are together more likely than any text token.",
-    "likeliest time": (
-        "The most likely timestamp is compared. Compare all of them together: the logarithm of the sum of their exp."
-    ),
-    "logits summed": "The logits of the timestamps are summed. Sum probabilities instead: log(sum(exp(…))).",
-    "text summed": (
-        "All tokens below timestamp_begin together are compared with all timestamps. Compare the most likely of them."
-    ),
-    "forbidden times count": "Suppressed timestamps are counted in the comparison. Sum over those still allowed.",
-    "forbidden text counts": "Suppressed text is counted in the comparison. Compare what is still allowed.",
-    "the end left out": (
-        "eot and other special tokens are left out of the comparison. It includes everything below timestamp_begin."
-    ),
-    "text only": (
-        "When timestamps win, eot and other special tokens stay allowed. Suppress everything below timestamp_begin."
-    ),
-    "no maximum": (
-        "exp overflows, or gives 0 for everything, with logits this large. Subtract the largest timestamp logit first, "
-        "and add it again after the logarithm."
-    ),
-    "wrong way round": "The comparison is reversed: suppress text when the timestamps are more likely.",
-}
 
-
-def solution(
-    logits: Any, tokens: Sequence[int], eot: int, timestamp_begin: int, mistakes: frozenset[str] = NO_MISTAKES
-) -> Any:
-    """Suppress tokens by the rules, with these mistakes: logits (V,) -> (V,)."""
+def timestamp_rules(logits: Any, tokens: Sequence[int], eot: int, timestamp_begin: int) -> Any:
+    """Suppress the tokens that may not follow: logits (V,) -> a copy with -inf for them."""
     filtered = logits.copy()
     if not tokens:
-        if "text may begin" not in mistakes:
-            filtered[: eot if "the end may begin" in mistakes else timestamp_begin] = -math.inf
+        filtered[:timestamp_begin] = -np.inf
         return filtered
-    first_time = timestamp_begin + ("first taken for text" in mistakes)
-    just_time = tokens[-1] >= first_time
-    behind_time = tokens[-2] >= first_time if len(tokens) > 1 else "the first time closes" not in mistakes
-    opened, closed = just_time and behind_time, just_time and not behind_time
-    if opened and "times after opening" not in mistakes:
-        filtered[timestamp_begin:] = -math.inf
-    if closed and "text after closing" not in mistakes:
-        if {"no end after closing", "special tokens after closing"} & mistakes:
-            end = filtered[eot]
-            filtered[:timestamp_begin] = -math.inf
-            filtered[eot] = -math.inf if "no end after closing" in mistakes else end
-        else:
-            filtered[:eot] = -math.inf
-    times = [
-        token
-        for token in (tokens[-1:] if "last token only" in mistakes else tokens)
-        if token >= first_time + ("first no last time" in mistakes)
-    ]
-    if times and "going back" not in mistakes:
-        later = 1
-        if (closed and "opens later than closed" not in mistakes) or "closes when it opened" in mistakes:
-            later = 0
-        filtered[timestamp_begin : times[-1] + later + (not closed and "one time too many" in mistakes)] = -math.inf
-    if "no preference" not in mistakes and _times_win(logits, filtered, eot, timestamp_begin, mistakes):
-        filtered[: eot if "text only" in mistakes else timestamp_begin] = -math.inf
+    is_timestamp = [token >= timestamp_begin for token in tokens]
+    opened = all(is_timestamp[-2:])  # the first token, or a timestamp after a timestamp
+    closed = is_timestamp[-1] and not opened
+    if opened:
+        filtered[timestamp_begin:] = -np.inf
+    if closed:
+        filtered[:eot] = -np.inf
+    earlier = [token for token in tokens if token >= timestamp_begin]
+    if earlier:
+        first_allowed = earlier[-1] + (0 if closed else 1)  # the next segment may open where this one closed
+        filtered[timestamp_begin:first_allowed] = -np.inf
+    times, others = filtered[timestamp_begin:], filtered[:timestamp_begin]
+    timestamps_win = log_sum_exp(times) > others.max()
+    if timestamps_win:
+        filtered[:timestamp_begin] = -np.inf
     return filtered
 
 
-def _times_win(logits: Any, filtered: Any, eot: int, timestamp_begin: int, mistakes: frozenset[str]) -> bool:
-    times = (logits if "forbidden times count" in mistakes else filtered)[timestamp_begin:]
-    text = (logits if "forbidden text counts" in mistakes else filtered)[
-        : eot if "the end left out" in mistakes else timestamp_begin
-    ]
-    top = times.max()
-    if top == -math.inf:
-        return "wrong way round" in mistakes
-    if "likeliest time" in mistakes:
-        together = top
-    elif "logits summed" in mistakes:
-        together = times[times > -math.inf].sum()
-    elif "no maximum" in mistakes:
-        together = np.log(np.exp(times).sum())
-    else:
-        together = top + np.log(np.exp(times - top).sum())
-    against = np.log(np.exp(text - text.max()).sum()) + text.max() if "text summed" in mistakes else text.max()
-    return bool(together < against if "wrong way round" in mistakes else together > against)
+def log_sum_exp(x: Any) -> Any:
+    """Return log(Σ exp(x)) without overflow: (N,) -> a number."""
+    top = x.max()
+    return top if top == -np.inf else top + np.log(np.exp(x - top).sum())
+
+
+MISTAKES = {
+    "text may begin": Mistake(
+        "At the beginning text is allowed. Suppress everything below timestamp_begin.",
+        (Edit("tokens:\n        filtered[:timestamp_begin]", "tokens:\n        filtered[:0]"),),
+    ),
+    "the end may begin": Mistake(
+        "At the beginning eot or another special token is allowed. Allow only timestamps.",
+        (Edit("tokens:\n        filtered[:timestamp_begin]", "tokens:\n        filtered[:eot]"),),
+    ),
+    "times after opening": Mistake(
+        "After a timestamp that opens a segment, another one is allowed. Text must follow.",
+        (Edit("if opened:", "if False:"),),
+    ),
+    "the first time closes": Mistake(
+        "The very first token, a timestamp, counts as closing a segment. A timestamp opens one if it is the first "
+        "token or follows a timestamp.",
+        (Edit("all(is_timestamp[-2:])", "len(tokens) > 1 and all(is_timestamp[-2:])"),),
+    ),
+    "text after closing": Mistake(
+        "After a timestamp that closes a segment, text is allowed. A timestamp must open the next.",
+        (Edit("if closed:", "if False:"),),
+    ),
+    "no end after closing": Mistake(
+        "After a timestamp that closes a segment, the end is suppressed. It must stay allowed.",
+        (Edit("closed:\n        filtered[:eot]", "closed:\n        filtered[:timestamp_begin]"),),
+    ),
+    "special tokens after closing": Mistake(
+        "After a timestamp that closes a segment, the special tokens between eot and timestamp_begin are suppressed. "
+        "This rule suppresses text only: ids below eot.",
+        (Edit("closed:\n", "closed:\n        filtered[eot + 1 : timestamp_begin] = -np.inf\n"),),
+    ),
+    "going back": Mistake(
+        "Timestamps may go back. Suppress those below the last one in `tokens`.", (Edit("if earlier:", "if False:"),)
+    ),
+    "last token only": Mistake(
+        "Timestamps may go back after text. Find the last timestamp in all of `tokens`, not only in the last token.",
+        (Edit("in tokens if", "in tokens[-1:] if"),),
+    ),
+    "closes when it opened": Mistake(
+        "A segment may close at the time at which it opened. It must close later: suppress the last timestamp, too.",
+        (Edit("else 1", "else 0"),),
+    ),
+    "opens later than closed": Mistake(
+        "A segment may not open at the time at which the last one closed. Allow it: segments may follow without a gap.",
+        (Edit("0 if closed", "1 if closed"),),
+    ),
+    "one time too many": Mistake(
+        "One timestamp too many is suppressed: the one after the last may close the segment.",
+        (Edit("else 1", "else 2"),),
+    ),
+    "first taken for text": Mistake(
+        "timestamp_begin itself is a timestamp, <|0.00|>. Compare with >=, not with >.",
+        (Edit("[token >= timestamp_begin", "[token > timestamp_begin"), Edit("if token >=", "if token >")),
+    ),
+    "first no last time": Mistake(
+        "timestamp_begin itself, <|0.00|>, is not found as the last timestamp. Compare with >=, not with >.",
+        (Edit("if token >=", "if token >"),),
+    ),
+    "no preference": Mistake(
+        "The last rule is missing: prefer timestamps that are together more likely than any text token.",
+        (Edit("if timestamps_win:", "if False:"),),
+    ),
+    "likeliest time": Mistake(
+        "The most likely timestamp is compared. Compare all of them together: the logarithm of the sum of their exp.",
+        (Edit("log_sum_exp(times)", "times.max()"),),
+    ),
+    "logits summed": Mistake(
+        "The logits of the timestamps are summed. Sum probabilities instead: log(sum(exp(…))).",
+        (Edit("log_sum_exp(times)", "(times[times > -np.inf].sum() or -np.inf)"),),
+    ),
+    "wrong way round": Mistake(
+        "The comparison is reversed: suppress text when the timestamps are more likely.",
+        (Edit("> others", "< others"),),
+    ),
+    "text summed": Mistake(
+        "All tokens below timestamp_begin together are compared with all timestamps. Compare the most likely of them.",
+        (Edit("others.max()", "log_sum_exp(others)"),),
+    ),
+    "forbidden times count": Mistake(
+        "Suppressed timestamps are counted in the comparison. Sum over those still allowed.",
+        (Edit("times, others = filtered", "times, others = logits"),),
+    ),
+    "the end left out": Mistake(
+        "eot and other special tokens are left out of the comparison. It includes everything below timestamp_begin.",
+        (Edit("filtered[:timestamp_begin]\n", "filtered[:eot]\n"),),
+    ),
+    "forbidden text counts": Mistake(
+        "Suppressed text is counted in the comparison. Compare what is still allowed.",
+        (Edit(", filtered[:", ", logits[:"),),
+    ),
+    "text only": Mistake(
+        "When timestamps win, eot and other special tokens stay allowed. Suppress everything below timestamp_begin.",
+        (Edit("win:\n        filtered[:timestamp_begin]", "win:\n        filtered[:eot]"),),
+    ),
+    "no maximum": Mistake(
+        "exp overflows, or gives 0 for everything, with logits this large. Subtract the largest timestamp logit first, "
+        "and add it again after the logarithm.",
+        (Edit("top + np.log(np.exp(x - top).sum())", "np.log(np.exp(x).sum())", log_sum_exp),),
+    ),
+}
 
 
 # ------------------------------------------------------------------------------------------ test cases
@@ -178,15 +201,18 @@ def _next(*cases: tuple[list[int], Any]) -> Any:
     return run
 
 
+_without_preference = edited(timestamp_rules, MISTAKES["no preference"].edits)
+
+
 def _balanced(
     tokens: list[int], excess: float, top: float = 0.0, rivals: int = 1, best: int = 3
 ) -> tuple[list[int], Any]:
     """Make logits in which all allowed timestamps together exceed the best token below FIRST by ``excess``."""
-    filtered = solution(np.zeros(SIZE), tokens, EOT, FIRST, frozenset({"no preference"}))
-    count = int((filtered[FIRST:] > -math.inf).sum())
+    filtered = _without_preference(np.zeros(SIZE), tokens, EOT, FIRST)
+    count = int((filtered[FIRST:] > -np.inf).sum())
     logits = np.full(SIZE, top - 12.0)
     logits[FIRST:] = top + np.linspace(-0.2, 0.2, SIZE - FIRST)
-    times = np.where(filtered[FIRST:] > -math.inf, logits[FIRST:] - top, -math.inf)
+    times = np.where(filtered[FIRST:] > -np.inf, logits[FIRST:] - top, -np.inf)
     best_logit = float(np.log(np.exp(times).sum())) + top - excess
     logits[[(best + 7 * i) % FIRST if best != EOT else EOT for i in range(rivals)]] = best_logit
     assert count
@@ -198,8 +224,10 @@ def _grammar(seed: int) -> tuple[list[int], Any]:
     rng = np.random.default_rng(seed)
     tokens: list[int] = []
     for _ in range(int(rng.integers(0, 9))):
-        filtered = solution(rng.standard_normal(SIZE) + np.where(np.arange(SIZE) < TEXT, 1.0, 0.0), tokens, EOT, FIRST)
-        candidates = [token for token in np.flatnonzero(filtered > -math.inf).tolist() if token < EOT or token >= FIRST]
+        filtered = timestamp_rules(
+            rng.standard_normal(SIZE) + np.where(np.arange(SIZE) < TEXT, 1.0, 0.0), tokens, EOT, FIRST
+        )
+        candidates = [token for token in np.flatnonzero(filtered > -np.inf).tolist() if token < EOT or token >= FIRST]
         if not candidates:
             break
         tokens.append(int(rng.choice(candidates)))
@@ -215,7 +243,7 @@ EXERCISE = Exercise(
     function="timestamp_rules",
     task=TASK,
     skeleton=SKELETON,
-    solution=solution,
+    solution=timestamp_rules,
     mistakes=MISTAKES,
     unchanged={
         "logits": "start with `filtered = logits.copy()` and change that; a slice of an array is not a copy.",
