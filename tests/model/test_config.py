@@ -104,15 +104,11 @@ def test_parameter_counts_of_the_published_models(name, parameters):
     assert sum(math.prod(shape) for shape in expected_shapes(c).values()) == parameters
 
 
-def test_published_heads_are_64_wide():
-    for config in PUBLISHED.values():
-        assert config.d_model == 64 * config.encoder_attention_heads == 64 * config.decoder_attention_heads
-
-
-def test_models_with_the_smallest_vocabulary_are_english_only():
-    assert {name for name, config in PUBLISHED.items() if not config.is_multilingual} == {
-        name for name in PUBLISHED if name.endswith(".en")
-    }
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_heads_are_64_wide_and_english_models_have_the_smallest_vocabulary(name):
+    config = PUBLISHED[name]
+    assert config.d_model == 64 * config.encoder_attention_heads == 64 * config.decoder_attention_heads
+    assert config.is_multilingual != name.endswith(".en")
 
 
 def test_aliases_name_published_models():

@@ -7,7 +7,7 @@ import minwhisper
 from minwhisper.model.encoder import encode, encoder_block, sinusoids, stem
 from minwhisper.model.weight_names import flatten
 from minwhisper.model.weights import count_parameters
-from minwhisper.parity.comparison import clip_samples, relative_difference, window_mel
+from minwhisper.parity.comparison import relative_difference
 
 
 @pytest.fixture(scope="module")
@@ -69,29 +69,22 @@ def test_two_frames_become_one_position(tiny, frames, positions):
 
 def test_features_are_normalised(tiny):
     features = tiny.encode(noise(1, 80, 200))
-    assert features.shape == (1, 100, 384)
-    assert features.dtype == np.float32
     # The last layer is an untrained norm: every position has mean 0 and variance 1.
     assert np.allclose(features.mean(axis=-1), 0, atol=1e-5)
     assert np.allclose(features.var(axis=-1), 1, atol=1e-3)
 
 
 def test_parameters_of_each_half_of_tiny(tiny):
-    block = 4 * 384 * 384 + 3 * 384 + 2 * 384 * 1536 + 1536 + 384 + 2 * 2 * 384  # attention, MLP, their norms
-    cross = 4 * 384 * 384 + 3 * 384 + 2 * 384
-    stem_size = 3 * 80 * 384 + 384 + 3 * 384 * 384 + 384 + 1500 * 384
-    assert count_parameters(tiny.weights["encoder"]["blocks"][0]) == block == 1_774_080
-    assert count_parameters(tiny.weights["encoder"]) == stem_size + 4 * block + 2 * 384 == 8_208_384
-    assert (
-        count_parameters(tiny.weights["decoder"]) == (51865 + 448) * 384 + 4 * (block + cross) + 2 * 384 == 29_552_256
-    )
+    assert count_parameters(tiny.weights["encoder"]["blocks"][0]) == 1_774_080
+    assert count_parameters(tiny.weights["encoder"]) == 8_208_384
+    assert count_parameters(tiny.weights["decoder"]) == 29_552_256
 
 
-def test_windows_of_a_batch_are_independent(tiny_en):
-    mel = noise(2, 80, 200)
-    both = tiny_en.encode(mel)
+def test_windows_of_a_batch_are_independent(tiny):
+    mel, encoder = noise(2, 80, 40), tiny.weights["encoder"]
+    both = encode(mel, encoder, tiny.config)
     for i in range(2):
-        assert relative_difference(both[i], tiny_en.encode(mel[i : i + 1])[0]) < 2e-6
+        assert relative_difference(both[i], encode(mel[i : i + 1], encoder, tiny.config)[0]) < 2e-6
 
 
 def test_equal_frames_get_different_features(tiny):
@@ -121,17 +114,10 @@ def test_features_have_the_dtype_of_the_mel(tiny, dtype):
     assert relative_difference(features, encode(mel.astype(np.float64), encoder, tiny.config)) < 1e-6
 
 
-def test_a_float64_model_computes_in_float64():
-    tiny = minwhisper.Whisper.random("tiny", dtype="float64")
-    features = tiny.encode(noise(1, 80, 20))
-    assert features.dtype == np.float64
-    assert tiny.logits([[1, 2]], features).dtype == np.float64
-
-
 def test_float16_weights_give_the_same_results_as_float32_weights(tiny_en):
     half = minwhisper.load_model("tiny.en", dtype="float16")
     assert half.weights["encoder"]["conv1"]["weight"].dtype == np.float16
-    mel = window_mel(clip_samples(), 80)
+    mel = noise(1, 80, 100)
     features = half.encode(mel)
     assert np.array_equal(features, encode(mel, tiny_en.weights["encoder"], tiny_en.config))
     assert np.array_equal(half.logits([[50257, 50363]], features), tiny_en.logits([[50257, 50363]], features))

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from minwhisper.model.layers import (
     KV,
@@ -161,6 +159,7 @@ CASES = {
     "linear": Case(linear, naive_linear, random(2, 3, 100), (random(5, 100), random(5))),
     "linear without a bias": Case(linear, naive_linear, random(2, 3, 7), (random(5, 7),)),
     "linear of one vector": Case(linear, naive_linear, random(7), (random(5, 7), random(5))),
+    "linear of one long row": Case(linear, naive_linear, random(1, 200), (random(5, 200), random(5))),
     "layer_norm": Case(
         layer_norm, naive_layer_norm, random(2, 3, 10, scale=3, shift=1), (random(10), random(10, seed=1))
     ),
@@ -169,6 +168,7 @@ CASES = {
     "log_softmax": Case(log_softmax, lambda x: np.log(naive_softmax(x)), random(2, 3, 10, scale=4), ()),
     "conv1d": Case(conv1d, naive_conv1d, random(2, 8, 5), (random(4, 5, 3), random(4))),
     "conv1d, stride 2": Case(conv1d, naive_conv1d, random(2, 8, 5), (random(4, 5, 3), random(4)), {"stride": 2}),
+    "conv1d, odd length": Case(conv1d, naive_conv1d, random(1, 7, 4), (random(3, 4, 3), random(3)), {"stride": 2}),
     "attend": Case(
         lambda *arguments: attend(*arguments)[0],
         naive_attend,
@@ -222,21 +222,6 @@ def test_arguments_are_not_modified(case):
     assert np.array_equal(case.layer(*arguments, **options), ours)  # no state is kept between calls
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    lead=st.lists(st.integers(1, 3), max_size=3),
-    inputs=st.integers(1, 200),
-    outputs=st.integers(1, 4),
-    bias=st.booleans(),
-)
-def test_linear_of_any_shape(lead, inputs, outputs, bias):
-    x, weight = random(*lead, inputs), random(outputs, inputs)
-    shift = {"bias": random(outputs)} if bias else {}
-    ours = linear(x, weight, **shift)
-    assert ours.shape == (*lead, outputs)
-    assert np.allclose(ours, naive_linear(x, weight, **shift), rtol=1e-12, atol=1e-12)
-
-
 def test_embedding_looks_up_rows():
     table = random(10, 4)
     tokens = np.array([[3, 3, 9], [0, 1, 2]])
@@ -271,10 +256,7 @@ def test_gelu_in_float32():
 
 def test_gelu_far_from_zero_and_near_it():
     x = np.float32([-60, -20, -1e-30, 0, 1e-30, 20, 60])
-    ours = gelu(x)
-    assert np.array_equal(ours[[0, 1, 3]], [0, 0, 0])
-    assert np.array_equal(ours[-2:], x[-2:])
-    assert np.allclose(ours[[2, 4]], [-5e-31, 5e-31], rtol=1e-6, atol=0)
+    assert np.allclose(gelu(x), [0, 0, -5e-31, 0, 5e-31, 20, 60], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -302,21 +284,6 @@ def test_log_softmax_is_exact_where_softmax_rounds_to_zero():
 
 
 # --- Convolution
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    batch=st.integers(1, 2),
-    length=st.integers(1, 9),
-    inputs=st.integers(1, 4),
-    outputs=st.integers(1, 4),
-    stride=st.sampled_from([1, 2]),
-)
-def test_conv1d_of_any_shape(batch, length, inputs, outputs, stride):
-    x, weight, bias = random(batch, length, inputs), random(outputs, inputs, 3), random(outputs)
-    ours = conv1d(x, weight, bias, stride)
-    assert ours.shape == (batch, (length - 1) // stride + 1, outputs)
-    assert np.allclose(ours, naive_conv1d(x, weight, bias, stride), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -347,15 +314,6 @@ def test_heads_are_consecutive_parts_of_the_width():
     for b, h, s in np.ndindex(2, 3, 5):
         assert np.array_equal(heads[b, h, s], x[b, s, 4 * h : 4 * h + 4])
     assert np.array_equal(merge_heads(heads), x)
-
-
-def test_keys_are_transposed():
-    source, weights = random(2, 7, 12), attention_weights(12)
-    keys, values = keys_and_values(source, weights, 3)
-    assert keys.shape == (2, 3, 4, 7)
-    assert values.shape == (2, 3, 7, 4)
-    assert np.allclose(merge_heads(keys.transpose(0, 1, 3, 2)), naive_linear(source, **weights["key"]), atol=1e-12)
-    assert np.allclose(merge_heads(values), naive_linear(source, **weights["value"]), atol=1e-12)
 
 
 def test_keys_and_values_are_appended_and_reordered():
@@ -392,25 +350,6 @@ def test_a_bias_of_the_keys_changes_nothing():
     biased = weights | {"key": weights["key"] | {"bias": 3 * random(12, seed=9)}}
     assert np.allclose(attended(x, biased, 3), attended(x, weights, 3), rtol=1e-12, atol=1e-12)
     assert not np.allclose(attended(x, weights | {"query": biased["key"]}, 3), attended(x, weights, 3))
-
-
-@settings(max_examples=20, deadline=None)
-@given(length=st.integers(2, 8), data=st.data())
-def test_earlier_positions_do_not_depend_on_later_ones(length, data):
-    changed = data.draw(st.integers(1, length - 1))
-    x, weights = random(1, length, 12).astype(np.float32), cast(attention_weights(12), np.float32)
-    other = x.copy()
-    other[:, changed:] = random(1, length - changed, 12, seed=1)
-    before, after = (attended(each, weights, 3, causal=True) for each in (x, other))
-    assert np.array_equal(before[:, :changed], after[:, :changed])
-    assert not np.allclose(before[:, changed:], after[:, changed:])
-
-
-def test_without_a_mask_the_order_of_the_source_does_not_matter():
-    x, source, weights = random(1, 4, 12), random(1, 6, 12), attention_weights(12)
-    assert np.allclose(
-        attended(x, weights, 3, source=source[:, ::-1]), attended(x, weights, 3, source=source), rtol=1e-12
-    )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
