@@ -49,9 +49,8 @@ def test_model_is_loaded_on_the_device_and_moved_by_loading_it_again(tiny_en, mo
     monkeypatch.setattr(compat_model, "load_native_model", load)
     monkeypatch.setattr(compat_model, "resolve_device", str)
     model = whisper.load_model("tiny.en", in_memory=True)
-    assert (
-        model.to("cpu") is model.cpu() is model.eval() is model.half() is model.float() is model.to(np.float16) is model
-    )
+    for unchanged in (model.to("cpu"), model.cpu(), model.eval(), model.half(), model.float(), model.to(np.float16)):
+        assert unchanged is model
     assert loaded == [("tiny.en", "auto", "float32")]
     assert model.cuda().device == "cuda"
     assert model.to(device="cuda:1").device.index == 1
@@ -78,11 +77,8 @@ def test_dimensions_are_the_configuration_under_other_names(model):
 
 
 def test_device_has_the_attributes_of_torchs():
-    assert [(Device(name).type, Device(name).index) for name in ("cpu", "cuda", "cuda:1")] == [
-        ("cpu", None),
-        ("cuda", None),
-        ("cuda", 1),
-    ]
+    parts = {"cpu": ("cpu", None), "cuda": ("cuda", None), "cuda:1": ("cuda", 1)}
+    assert {name: (Device(name).type, Device(name).index) for name in parts} == parts
 
 
 def test_audio_functions_take_lists_no_arrays_and_tensors():
@@ -120,23 +116,29 @@ def test_english_only_models_ignore_language_and_task(tiny_en):
         model.transcribe(silence, beamsize=5)
 
 
-def test_tokenizers_differ_by_languages_and_task():
-    english, many, cantonese = (
-        get_tokenizer(multilingual=False, language="en", task="transcribe"),
-        get_tokenizer(True, language="German", task="translate"),
-        get_tokenizer(True, num_languages=100, language="yue"),
-    )
-    assert english.sot_sequence == (50257,)
-    assert many.sot_sequence == (50258, 50261, 50358)
-    assert cantonese.sot_sequence == (50258, 50358, 50360)
-    assert many.sot_sequence_including_notimestamps == (50258, 50261, 50358, 50363)
-    assert [each.eot for each in (english, many, cantonese)] == [50256, 50257, 50257]
-    assert [len(each.all_language_tokens) for each in (english, many, cantonese)] == [99, 99, 100]
-    assert many.language_token == many.to_language_token("de") == 50261
+@pytest.mark.parametrize(
+    ("arguments", "start", "eot", "languages"),
+    [
+        ({"multilingual": False, "language": "en", "task": "transcribe"}, (50257,), 50256, 99),
+        ({"multilingual": True, "language": "German", "task": "translate"}, (50258, 50261, 50358), 50257, 99),
+        ({"multilingual": True, "num_languages": 100, "language": "yue"}, (50258, 50358, 50360), 50257, 100),
+    ],
+    ids=["English", "German", "Cantonese"],
+)
+def test_tokenizers_differ_by_languages_and_task(arguments, start, eot, languages):
+    tokenizer = get_tokenizer(**arguments)
+    assert tokenizer.sot_sequence == start
+    assert tokenizer.sot_sequence_including_notimestamps == (*start, tokenizer.no_timestamps)
+    assert (tokenizer.eot, len(tokenizer.all_language_tokens)) == (eot, languages)
+
+
+def test_tokens_of_languages_and_wrong_languages():
+    german = get_tokenizer(True, language="de")
+    assert german.language_token == german.to_language_token("de") == 50261
     with pytest.raises(ValueError, match="has no language"):
-        english.language_token  # noqa: B018
+        get_tokenizer(False).language_token  # noqa: B018
     with pytest.raises(KeyError):
-        many.to_language_token("yue")
+        german.to_language_token("yue")
     with pytest.raises(ValueError, match="num_languages: expected 99, or 100"):
         get_tokenizer(True, num_languages=98)
     with pytest.raises(ValueError, match="unknown language 'klingon'"):
