@@ -7,7 +7,9 @@ cases.
 import json
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from vocabularies import made_up_pieces
 FLAT = distinct_weights()
 CONFIG = asdict(SMALL) | {"activation_function": "gelu", "alignment_heads": [[1, 3], [0, 2]], "begin": [1, 2]}
 GENERATION = {"alignment_heads": [[1, 3], [0, 2]], "max_length": 448, "lang_to_id": {"<|en|>": 1}}
+MODEL_BIN = model_bin(ctranslate2(FLAT), ALIAS)
+SAFETENSORS = [safetensors_bytes(hugging_face(FLAT), dtype) for dtype in ("float32", "float16", "bfloat16")]
 
 
 @pytest.fixture(autouse=True)
@@ -42,96 +46,81 @@ def load(folder: Path, rng: random.Random) -> None:
     load_checkpoint(files, dtype=rng.choice(("float32", "float16", "float64")), strict=rng.random() < 0.5)
 
 
-def test_mutated_configurations(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    write(tmp_path, hugging_face(FLAT))
-    valid = 0
-    for number, rng in enumerate(cases(pytestconfig, 150, seed=1)):
-        config, generation = json.dumps(CONFIG).encode(), json.dumps(GENERATION).encode()
-        if rng.random() < 0.6:
-            config = mutated_json(CONFIG, rng)
-        else:
-            generation = mutated_json(GENERATION, rng)
-        (tmp_path / "config.json").write_bytes(config)
-        (tmp_path / "generation_config.json").write_bytes(generation)
-        valid += check_case(lambda: load(tmp_path, rng), f"case {number}: {config[:200]!r} {generation[:200]!r}")  # noqa: B023
-    assert valid  # otherwise only the first check was tested
+def mutate_configuration(folder: Path, rng: random.Random) -> None:
+    config, generation = json.dumps(CONFIG).encode(), json.dumps(GENERATION).encode()
+    if rng.random() < 0.6:
+        config = mutated_json(CONFIG, rng)
+    else:
+        generation = mutated_json(GENERATION, rng)
+    (folder / "config.json").write_bytes(config)
+    (folder / "generation_config.json").write_bytes(generation)
 
 
-def header_of(data: bytes) -> tuple[dict[str, Any], bytes]:
-    length = struct.unpack("<Q", data[:8])[0]
-    return json.loads(data[8 : 8 + length]), data[8 + length :]
-
-
-def mutated_safetensors(data: bytes, rng: random.Random) -> bytes:
-    header, body = header_of(data)
+def mutate_safetensors(folder: Path, rng: random.Random) -> None:
+    data = rng.choice(SAFETENSORS)
+    length = 8 + struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8:length]), data[length:]
     match rng.randrange(5):
         case 0:
-            return mutated_bytes(data, rng, among=len(data) - len(body))
+            changed = mutated_bytes(data, rng, among=length)
         case 1:
-            return mutated_bytes(data, rng)
+            changed = mutated_bytes(data, rng)
         case 2:  # a value that is not finite, or large
-            place = rng.randrange(len(body) // 4) * 4
+            place = length + rng.randrange(len(body) // 4) * 4
             value = struct.pack("<f", rng.choice((np.nan, np.inf, -np.inf, 3e38, 1e6)))
-            return data[: len(data) - len(body)] + body[:place] + value + body[place + 4 :]
+            changed = data[:place] + value + data[place + 4 :]
         case 3:
             text = mutated_json(header, rng)
-            return struct.pack("<Q", len(text)) + text + body
+            changed = struct.pack("<Q", len(text)) + text + body
         case _:  # another dtype or shape, with the same number of bytes if possible
-            name = rng.choice(list(header))
-            entry = header[name]
+            entry = header[rng.choice(list(header))]
             entry["dtype"] = rng.choice(("F32", "F16", "BF16", "F64", "I8", "U8", "BOOL", "I32", "F8_E4M3", "\x1b"))
             size = {"F16": 2, "BF16": 2, "F64": 8, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1}.get(entry["dtype"], 4)
             count = (entry["data_offsets"][1] - entry["data_offsets"][0]) // size
             entry["shape"] = rng.choice((entry["shape"], [count], [1, count], [count, 0], [], [2**40, 2**40]))
             text = json.dumps(header).encode()
-            return struct.pack("<Q", len(text)) + text + body
+            changed = struct.pack("<Q", len(text)) + text + body
+    (folder / "model.safetensors").write_bytes(changed)
 
 
-def test_mutated_safetensors(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    write(tmp_path, hugging_face(FLAT))
+def mutate_ctranslate2(folder: Path, rng: random.Random) -> None:
+    changed = mutated_bytes(MODEL_BIN, rng, among=rng.choice((40, 2000, None)))
+    if rng.random() < 0.4:
+        tensors = ctranslate2(FLAT)
+        aliases = ALIAS | {f"alias{number}": rng.choice(list(tensors)) for number in range(rng.choice((0, 0, 3)))}
+        name = rng.choice(list(tensors))
+        array = tensors.pop(name)
+        other = rng.choice((name, name, "encoder/num_heads", "\x1b]0;", "encoder/layer_9/x"))
+        shape = rng.choice((array.shape, (), (3, 2), (2,), (*array.shape[:-1], 0)))
+        odd = rng.choice((np.nan, np.inf, -1, 0, 3, 1e9, 0.5))
+        with np.errstate(all="ignore"):
+            tensors[other] = np.full(shape, odd, rng.choice((array.dtype, np.float32)))
+        changed = model_bin(tensors, aliases)
+    (folder / "model.bin").write_bytes(changed)
+
+
+def mutate_index(folder: Path, rng: random.Random) -> None:
+    shards = cycle(["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
+    index = {"metadata": {}, "weight_map": dict(zip(hugging_face(FLAT), shards))}  # noqa: B905
+    (folder / "model.safetensors.index.json").write_bytes(mutated_json(index, rng))
+
+
+@pytest.mark.parametrize(
+    ("mutate", "few"),
+    [(mutate_configuration, 150), (mutate_safetensors, 150), (mutate_ctranslate2, 150), (mutate_index, 100)],
+)
+def test_mutated_checkpoints(
+    mutate: Callable[[Path, random.Random], None], few: int, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    if mutate is mutate_ctranslate2:
+        write_bin(tmp_path, ctranslate2(FLAT))
+    else:
+        write(tmp_path, hugging_face(FLAT), shards=2 if mutate is mutate_index else 1)
     valid = 0
-    stored = [safetensors_bytes(hugging_face(FLAT), dtype) for dtype in ("float32", "float16", "bfloat16")]
-    for number, rng in enumerate(cases(pytestconfig, 150, seed=2)):
-        data = mutated_safetensors(rng.choice(stored), rng)
-        (tmp_path / "model.safetensors").write_bytes(data)
+    for number, rng in enumerate(cases(pytestconfig, few, seed=1)):
+        mutate(tmp_path, rng)
         valid += check_case(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
-    assert valid
-
-
-def test_mutated_index_files(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    write(tmp_path, hugging_face(FLAT), shards=2)
-    path = tmp_path / "model.safetensors.index.json"
-    index = json.loads(path.read_text())
-    for number, rng in enumerate(cases(pytestconfig, 100, seed=3)):
-        text = mutated_json(index, rng)
-        path.write_bytes(text)
-        check_case(lambda: load(tmp_path, rng), f"case {number}: {text[:200]!r}")  # noqa: B023
-
-
-def test_mutated_ctranslate2(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    tensors = ctranslate2(FLAT)
-    write_bin(tmp_path, tensors)
-    data = (tmp_path / "model.bin").read_bytes()
-    valid = 0
-    for number, rng in enumerate(cases(pytestconfig, 150, seed=4)):
-        if rng.random() < 0.4:
-            changed = dict(tensors)
-            name = rng.choice(list(changed))
-            array = changed.pop(name)
-            odd = rng.choice((np.nan, np.inf, -1, 0, 3, 1e9, 0.5))
-            with np.errstate(all="ignore"):
-                changed[rng.choice((name, name, "encoder/num_heads", "\x1b]0;", "encoder/layer_9/x"))] = rng.choice(
-                    (np.full_like(array, odd), np.float32(odd), np.full((3, 2), odd, np.float32), array[..., :0].copy())
-                    if array.ndim
-                    else (np.full((), odd, np.float32), np.full(2, odd, np.float32), np.zeros((0, 5), np.float32))
-                )
-            aliases = ALIAS | {f"alias{number}": rng.choice(list(tensors)) for number in range(rng.choice((0, 0, 3)))}
-            changed_data = model_bin({key: np.asarray(value) for key, value in changed.items()}, aliases)
-        else:
-            changed_data = mutated_bytes(data, rng, among=rng.choice((40, 2000, None)))
-        (tmp_path / "model.bin").write_bytes(changed_data)
-        valid += check_case(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
-    assert valid
+    assert valid or mutate is mutate_index  # otherwise only the first check was tested
 
 
 def tokenizer_values(count: int) -> dict[str, Any]:
