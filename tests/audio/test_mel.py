@@ -7,14 +7,7 @@ import pytest
 
 from conftest import DATA
 from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio
-from minwhisper.audio.mel import (
-    hann_window,
-    hertz_to_mel,
-    log_mel_spectrogram,
-    mel_filters,
-    mel_to_hertz,
-    power_spectrum,
-)
+from minwhisper.audio.mel import hann_window, hertz_to_mel, log_mel_spectrogram, mel_filters, mel_to_hertz
 from minwhisper.errors import AudioError
 
 JFK = DATA / "jfk.flac"
@@ -45,26 +38,11 @@ def test_hann_window_is_periodic():
     assert np.allclose(window[:200] + window[200:], 1, atol=1e-15)  # two that half overlap add up to one
 
 
-def test_power_spectrum_is_that_of_the_fourier_sums():
-    frames = noise((7, N_FFT)).astype(np.float64)
-    waves = np.exp(-2j * np.pi * np.outer(np.arange(N_FFT), np.arange(201)) / N_FFT)  # (400, 201)
-    expected = np.abs((frames * hann_window()) @ waves) ** 2
-    assert np.allclose(power_spectrum(frames), expected, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("n_mels", [80, 128])
-def test_mel_filters(n_mels):
-    filters = mel_filters(n_mels)
-    assert filters.shape == (n_mels, 201)
-    assert filters.dtype == np.float32
-    assert filters.min() == 0
-    assert (filters.max(axis=1) > 0).all()
-    assert (np.diff(filters.argmax(axis=1)) >= 0).all()
-
-
 def test_two_mel_filters_by_hand():
     # Corners at 0, 15.08, 30.16 and 45.25 mels; the first filter rises by 1/1005.6 Hz to an area of one.
     filters = mel_filters(2)
+    assert filters.shape == (2, 201)
+    assert filters.dtype == np.float32
     corners = mel_to_hertz(np.linspace(0, hertz_to_mel(8000), 4))
     assert filters[0, 10] == pytest.approx(400 / corners[1] * 2 / corners[2])
     assert filters[:, 0].tolist() == [0, 0]

@@ -1,5 +1,6 @@
 """Untrusted audio files: bounded time, memory and output; no library output."""
 
+import io
 import time
 
 import numpy as np
@@ -73,8 +74,18 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
     assert peak_memory() < before + (100 << 20)
 
 
+@pytest.mark.parametrize("offset", [-1, 1 << 62, 1 << 64])
+def test_a_seek_out_of_range_returns_a_negative_number(offset):
+    from minwhisper.audio.input import InputFile
+
+    data = InputFile("x", io.BytesIO(b"abc"))
+    assert data.seek(offset) in (-1, offset)
+    assert data.read_at(offset, 2) == b""
+    assert data.read_at(1, 5) == b"bc"
+    data.raise_read_error()
+
+
 def test_libraries_print_nothing(capfd):
-    """Seeking to a position that does not exist is an error of the file, not a traceback."""
     content = bytearray(encode_audio(NOISE, "caf", "pcm_s16be"))
     at = content.index(b"data") + 4
     for size in (0, -1, -2, -(1 << 40), 1 << 62, (1 << 63) - 1):

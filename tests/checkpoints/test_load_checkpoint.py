@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,9 @@ def test_rounded_positions(tmp_path: Path, tensors: Tensors, dtype: str, loaded:
     computed = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     for table in (computed, sinusoids(1500, 8)):
         write(tmp_path, tensors | {POSITIONS: stored(table, dtype)[1]}, max_source_positions=1500)
-        load(tmp_path, loaded)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load(tmp_path, loaded)
 
 
 RIGHT = sinusoids(12, 8)
