@@ -242,6 +242,17 @@ def test_a_format_without_a_length_loads_as_with_ffmpeg(kind, tmp_path):
     assert_same_as_ffmpeg(tmp_path / "truncated")
 
 
+def test_a_flac_frame_is_complete_if_its_checksum_is_right():
+    from minwhisper.audio.track_decoder import is_complete_flac_frame  # needs PyAV
+
+    with av.open(io.BytesIO(encode("flac", "flac"))) as container:
+        frame = bytes(next(container.demux(audio=0)))
+    assert is_complete_flac_frame(frame)
+    assert is_complete_flac_frame(frame + ID3V1)
+    assert not is_complete_flac_frame(frame[:-1])
+    assert not is_complete_flac_frame(patched(frame, 100, bytes([frame[100] ^ 1])))
+
+
 def test_ogg_truncated_between_pages_loads_without_warning():
     content = encode("ogg", "libopus", LONG)
     assert load_without_warning(content[: content.rindex(b"OggS")]).size > 8000

@@ -144,7 +144,9 @@ def test_the_places_of_frames(case):
 
 
 def test_gaps_and_overlaps_are_recorded():
-    assert place([0.0, 0.5, 1.2, 1.7])[1].gaps == [Span(1.0, pytest.approx(0.2))]
+    later = place([0.0, 0.5, 1.2, 1.7])[1]
+    assert later.gaps == [Span(1.0, pytest.approx(0.2))]
+    assert later.leading_silence == 0.0
     overlapping = place([0.0, 0.5, 1.0, 1.5, 1.2, 1.7])[1]
     assert overlapping.overlaps == [Span(1.2, pytest.approx(0.8))]
     assert not overlapping.gaps

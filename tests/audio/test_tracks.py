@@ -1,5 +1,7 @@
 """Audio tracks: the default, and the selection of another one."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from audio_files import (
     SPEECH,
     assert_rejected,
     assert_same_as_ffmpeg,
+    av,
     encode_audio,
     encode_tracks,
     load_without_warning,
@@ -57,9 +60,10 @@ def test_a_message_names_the_track_if_there_are_several(content, wanted, line):
 
 def test_the_message_is_printable_and_short():
     content = encode_tracks("matroska", "pcm_s16le", [(SPEECH, "e\x1b[31m\n"), (SPEECH, "x" * 300)])
-    with open_audio(content) as audio:
-        assert audio.track.isprintable()
-        assert len(audio.track) < 200
+    for number in (1, 2):
+        with open_audio(content, track=number) as audio:
+            assert audio.track.isprintable()
+            assert len(audio.track) < 200
 
 
 @pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("avi", "libmp3lame"), ("mpegts", "aac")])
@@ -70,6 +74,23 @@ def test_tracks_without_packets_are_skipped(container, codec, empty):
     with open_audio(content) as audio:
         assert audio.track.startswith(f"reading audio track {empty + 1} of {empty + 1} ")
     assert_rejected(content, "no audio samples", track=1)
+
+
+@pytest.mark.parametrize(("marked", "number"), [(None, 2), (0, 1), (1, 2)])
+def test_the_default_is_the_marked_track_then_the_one_with_the_most_channels(marked, number):
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        streams = [out.add_stream("pcm_s16le", rate=16000, layout=layout) for layout in ("mono", "stereo")]
+        for index, stream in enumerate(streams):
+            if marked is not None:
+                disposition = av.stream.Disposition
+                stream.disposition = disposition.default if index == marked else disposition(0)
+        for channels, stream in enumerate(streams, start=1):
+            frame = av.AudioFrame.from_ndarray(np.repeat(SPEECH, channels)[None], "s16", stream.layout)
+            frame.sample_rate, frame.pts = 16000, 0
+            out.mux(stream.encode(frame))
+    with open_audio(file.getvalue()) as audio:
+        assert audio.track.startswith(f"reading audio track {number} of 2")
 
 
 def test_a_file_of_empty_tracks():

@@ -193,6 +193,11 @@ def test_strict_false(tmp_path: Path, tensors: Tensors, recwarn: pytest.Warnings
     check_weights(checkpoint, FLAT | zeros)
 
 
+def test_a_checkpoint_that_lacks_most_of_the_model(tmp_path: Path, tensors: Tensors) -> None:
+    write(tmp_path, {POSITIONS: tensors[POSITIONS]})
+    check_error(tmp_path, "missing tensors", "expected at least half of the model's values", strict=False)
+
+
 # --- Encoder positions -----------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,12 @@ def test_an_installed_package_comes_first(install: Callable[..., None], tmp_path
 
 def test_wrong_checksum_of_a_package(install: Callable[..., None]) -> None:
     install(weights_one=b"first ", weights_two=b"sekond")
+    files = find_checkpoint("base")
     with pytest.raises(WeightsError, match=r"base: .*weights_two.*: expected sha256 \w{64}, got \w{64}; install it"):
-        verify_checksums(find_checkpoint("base"))
+        verify_checksums(files)
+    other = replace(files, sha256=None, checksums=((files.folder / "config.json", "0" * 64),))
+    with pytest.raises(WeightsError, match=r"base: \S*config.json from package .*: expected sha256 0{64}, got \w{64};"):
+        verify_checksums(other)
 
 
 def test_incomplete_package_or_revision_uses_the_hub(

@@ -120,10 +120,11 @@ def test_invalid_pieces():
             Tokenizer(vocab, 51865, source="some file")
 
 
-def test_invalid_merges():
+def test_invalid_merges(tmp_path):
     vocab = made_up_pieces(50257)
-    with pytest.raises(TokenizerError, match="some file: a merge results in 'xyz'"):
-        Tokenizer(vocab, 51865, merges=["xyz"], source="some file")
+    write_tokenizer_json(tmp_path, vocab, [["x", "yz"]])
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: a merge results in 'xyz'"):
+        Tokenizer.from_folder(tmp_path, 51865)
     pieces = [piece for piece in vocab if len(piece) == 2]
     Tokenizer(vocab, 51865, merges=pieces[5:])  # missing merges are accepted
     with pytest.raises(TokenizerError, match="some file: token 256 is merged after token 257"):
