@@ -1,5 +1,9 @@
-"""Both real models on the package's clip, stage by stage, against the stored float64 values. PyTorch is not needed."""
+"""Both real models on the package's clip, stage by stage, against the stored float64 values. PyTorch is not needed.
 
+The tables of exactness in the README and in the results show these differences.
+"""
+
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,10 @@ import pytest
 
 from minwhisper.common.backend import to_numpy
 from minwhisper.parity import comparison as parity
+
+ROOT = Path(__file__).parents[2]
+README, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "tests/benchmarks/RESULTS.md"))
+COLUMNS = {"tiny.en": (2, 3), "base": (4, 5)}  # of the tables of exactness: this package, PyTorch
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +61,28 @@ def test_reference_holds_float64_values_and_pytorchs_rounding(reference, model):
 
 def test_other_models_have_no_reference():
     assert parity.load_reference("small") is None
+
+
+def errors(text: str, column: int) -> dict[str, float]:
+    """Return a column of a table of relative errors, by stage."""
+    rows = [line.split("|") for line in text.splitlines()]
+    rows = [row for row in rows if re.fullmatch(r" (mel|stem|(en|de)coder(\.blocks\.\d)?|logits) ", "".join(row[1:2]))]
+    return {row[1].strip(): float(row[column]) for row in rows if re.fullmatch(r" \d\.\de-\d ", row[column])}
+
+
+def test_the_tables_of_exactness_show_pytorchs_stored_errors(model, reference):
+    stored = {stage: float(f"{value:.1e}") for stage, value in reference.pytorch.items()}
+    column = COLUMNS[model.name][1]
+    assert errors(RESULTS, column) == stored
+    shown = errors(README, column)
+    assert list(shown) == ["mel", "stem", "encoder", "logits"]
+    assert shown.items() <= stored.items()
+
+
+def test_the_tables_of_exactness_show_the_errors_of_this_package(model, differences):
+    column = COLUMNS[model.name][0]
+    shown = errors(RESULTS, column)
+    assert errors(README, column).items() <= shown.items()
+    assert shown.keys() == differences.keys()
+    # BLAS libraries round differently.
+    assert [stage for stage, measured in differences.items() if not measured <= 1.5 * shown[stage]] == []
