@@ -28,7 +28,6 @@ from minwhisper.errors import (
     ConfigError,
     DeviceError,
     LanguageError,
-    MinWhisperError,
     ModelNotFoundError,
     OptionError,
     TokenizerError,
@@ -44,15 +43,22 @@ ROOT = Path(minwhisper.__file__).parents[1]
 ONE_BLOCK = dataclasses.replace(SMALL, vocab_size=51865, decoder_layers=1, max_source_positions=1500)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a complete checkpoint of ``ONE_BLOCK`` in Hugging Face's layout."""
+def write_model(folder: Path, *, without: str = "", **changes: int) -> Path:
+    """Write a checkpoint of ``ONE_BLOCK`` with other dimensions or without a tensor, and with the tokenizer of base."""
     files = packaged_model("base")
     if files is None:
         pytest.skip("it needs the tokenizer of base, whose package is not installed")
-    folder = tmp_path_factory.mktemp("model")
-    write(folder, hugging_face(distinct_weights(ONE_BLOCK)), "float16", **dataclasses.asdict(ONE_BLOCK))
+    config = dataclasses.replace(ONE_BLOCK, **changes)
+    tensors = hugging_face(distinct_weights(config))
+    tensors.pop(without, None)
     shutil.copy(files.folder / "tokenizer.json", folder)
+    return write(folder, tensors, "float16", **dataclasses.asdict(config))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a complete checkpoint of ``ONE_BLOCK`` in Hugging Face's layout."""
+    folder = write_model(tmp_path_factory.mktemp("model"))
     (folder / "generation_config.json").write_text('{"alignment_heads": [[0, 1]]}')
     return folder
 
@@ -88,6 +94,8 @@ def test_a_model_is_loaded_by_its_short_name(model: Whisper) -> None:
     assert len(model.alignment_heads) == 8
     assert (model.device, model.dtype, model.compute_dtype) == ("cpu", "float32", "float32")
     assert model.report == LoadReport((), ())
+    millions = {"tiny.en": "37.8", "base": "72.6"}[model.name]
+    assert repr(model) == f"<Whisper {model.name}: {millions} million parameters in float32 on cpu>"
 
 
 def test_a_model_is_loaded_from_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +108,8 @@ def test_a_model_is_loaded_from_a_folder(folder: Path, monkeypatch: pytest.Monke
         assert model.tokenizer.encode(" and so") == [293, 370]
 
 
-def test_a_model_with_shorter_windows_gives_a_warning_and_refuses_to_transcribe(folder: Path, tmp_path: Path) -> None:
-    shorter = dataclasses.replace(ONE_BLOCK, max_source_positions=750)
-    write(tmp_path, hugging_face(distinct_weights(shorter)), "float16", **dataclasses.asdict(shorter))
-    shutil.copy(folder / "tokenizer.json", tmp_path)
+def test_a_model_with_shorter_windows_gives_a_warning_and_refuses_to_transcribe(tmp_path: Path) -> None:
+    write_model(tmp_path, max_source_positions=750)
     with pytest.warns(UserWarning, match="750 positions, 15 s .* take up to 1500 frames, transcribe is not available"):
         model = load_model(tmp_path)
     assert model.encode(np.zeros((1, 5, 1500), np.float32)).shape == (1, 750, 8)
@@ -112,14 +118,15 @@ def test_a_model_with_shorter_windows_gives_a_warning_and_refuses_to_transcribe(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_a_model_is_loaded_in_each_dtype(folder: Path, dtype: str) -> None:
-    model = load_model(folder, dtype=dtype)
-    assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
-    assert model.dtype == dtype
-    assert model.compute_dtype == ("float64" if dtype == "float64" else "float32")
-    mel = np.zeros((1, 5, 20), np.float32)
-    features = model.encode(mel)
-    assert features.dtype == model.logits([[1, 2]], features).dtype == model.compute_dtype
+def test_a_loaded_or_untrained_model_stores_each_dtype_and_computes_in_float32_or_float64(
+    folder: Path, dtype: str
+) -> None:
+    for model in (load_model(folder, dtype=dtype), Whisper.random(ONE_BLOCK, dtype=dtype)):
+        assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
+        assert model.dtype == dtype
+        assert model.compute_dtype == ("float64" if dtype == "float64" else "float32")
+        features = model.encode(np.zeros((1, 5, 20), np.float32))
+        assert features.dtype == model.logits([[1, 2]], features).dtype == model.compute_dtype
 
 
 def test_float16_computes_what_float32_does(folder: Path, rng: np.random.Generator) -> None:
@@ -159,24 +166,18 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -
         load_model(tmp_path)
 
 
-def test_another_models_tokenizer_is_refused(tmp_path: Path, folder: Path) -> None:
-    english = dataclasses.replace(ONE_BLOCK, vocab_size=51864)
-    write(tmp_path, hugging_face(distinct_weights(english)), "float16", **dataclasses.asdict(english))
-    shutil.copy(folder / "tokenizer.json", tmp_path)
+def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, vocab_size=51864)
     with pytest.raises(TokenizerError, match="is this another model's tokenizer"):
         load_model(tmp_path)
 
 
-def test_an_incomplete_checkpoint_is_refused_unless_strict_is_false(folder: Path, tmp_path: Path) -> None:
-    tensors = hugging_face(distinct_weights(ONE_BLOCK))
-    del tensors["model.decoder.layer_norm.bias"]
-    write(tmp_path, tensors, "float16", **dataclasses.asdict(ONE_BLOCK))
-    shutil.copy(folder / "tokenizer.json", tmp_path)
-    with pytest.raises(WeightsError, match=r"missing tensors \(1\): decoder\.norm\.bias"):
+def test_an_incomplete_checkpoint_is_refused_unless_strict_is_false(tmp_path: Path) -> None:
+    write_model(tmp_path, without="model.decoder.layer_norm.bias")
+    missing = r"missing tensors \(1\): decoder\.norm\.bias"
+    with pytest.raises(WeightsError, match=missing):
         load_model(tmp_path)
-    with pytest.warns(
-        UserWarning, match=r"missing tensors \(1\): decoder\.norm\.bias; missing tensors are filled with zeros"
-    ) as caught:
+    with pytest.warns(UserWarning, match=f"{missing}; missing tensors are filled with zeros") as caught:
         model = load_model(tmp_path, strict=False)
     assert caught[0].filename == __file__  # the caller's line, not one of ours
     assert model.report == LoadReport(("decoder.norm.bias",), ())
@@ -238,17 +239,10 @@ def test_an_unknown_size_is_refused() -> None:
         Whisper.random("huge")
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_untrained_models_in_each_dtype(dtype: str) -> None:
-    model = Whisper.random(SMALL, dtype=dtype)
-    assert {array.dtype for _, array in flatten(model.weights)} == {np.dtype(dtype)}
-    assert model.encode(np.zeros((1, 5, 6), np.float32)).dtype == model.compute_dtype
-
-
 def test_an_untrained_model_has_no_tokenizer() -> None:
     model = Whisper.random(dataclasses.replace(SMALL, vocab_size=51865))
     mel = np.zeros((5, 6), np.float32)
-    for ask in (lambda: model.tokenizer.encode("a"), lambda: model.detect_language(mel)):
+    for ask in (lambda: model.tokenizer.encode("a"), lambda: model.detect_language(mel), lambda: model.decode(mel)):
         with pytest.raises(TokenizerError, match="an untrained model has no tokenizer: load one with"):
             ask()
 
@@ -265,19 +259,18 @@ def test_a_model_is_hashable_equal_to_itself_only_and_frozen(small: Whisper) -> 
 # --- encode and logits -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("frames", "positions"), [(24, 12), (23, 12), (2, 1), (1, 1)])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("batch", "frames", "positions"), [(1, 24, 12), (3, 23, 12), (3, 2, 1), (1, 1, 1)])
 def test_two_frames_become_one_position(small: Whisper, batch: int, frames: int, positions: int) -> None:
-    features = small.encode(np.ones((batch, 5, frames), np.float32))
-    assert features.shape == (batch, positions, 8)
-    assert features.dtype == np.float32
+    assert small.encode(np.ones((batch, 5, frames), np.float32)).shape == (batch, positions, 8)
 
 
-def test_a_mel_of_any_dtype_is_converted(small: Whisper, rng: np.random.Generator) -> None:
-    mel = rng.standard_normal((1, 5, 8)).astype(np.float16)
-    expected = small.encode(mel.astype(np.float32))
-    for other in (mel, mel.astype(np.float64)):
-        np.testing.assert_array_equal(small.encode(other), expected)
+def test_a_mel_and_features_of_any_dtype_are_converted(small: Whisper, rng: np.random.Generator) -> None:
+    mel, features = (rng.standard_normal(shape).astype(np.float16) for shape in ((1, 5, 8), (1, 4, 8)))
+    for compute, half in ((small.encode, mel), (lambda array: small.logits([[1, 2]], array), features)):
+        expected = compute(half.astype(np.float32))
+        assert expected.dtype == np.float32
+        for other in (half, half.astype(np.float64)):
+            np.testing.assert_array_equal(compute(other), expected)
 
 
 def test_a_batch_gives_the_same_as_its_rows(small: Whisper, rng: np.random.Generator) -> None:
@@ -342,8 +335,9 @@ def mel_of(name: str) -> np.ndarray:
     return minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(minwhisper.load_audio(DATA / name)))
 
 
-def test_french_is_detected(base: Whisper) -> None:
-    token, row = base.detect_language(mel_of("french.aiff"))
+def test_french_is_detected_in_a_mel_and_in_its_features(base: Whisper) -> None:
+    mel = mel_of("french.aiff")
+    token, row = base.detect_language(mel)
     assert token == base.tokenizer.language_token("fr")
     assert tuple(row) == base.tokenizer.languages
     assert len(row) == 99
@@ -351,6 +345,11 @@ def test_french_is_detected(base: Whisper) -> None:
     assert sum(row.values()) == pytest.approx(1, abs=1e-5)
     assert max(row, key=row.__getitem__) == "fr"
     assert row["fr"] > 0.5
+    features = base.encode(mel[None])
+    assert base.detect_language(features[0]) == (token, pytest.approx(row, abs=1e-6))
+    _, (again,) = base.detect_language(features)
+    result = base.decode(features[0], sample_len=1)
+    assert (result.language, result.language_probs) == ("fr", again)
 
 
 def test_languages_of_a_batch_are_those_of_its_rows(base: Whisper) -> None:
@@ -367,12 +366,6 @@ def test_an_english_model_cannot_detect_languages(tiny_en: Whisper) -> None:
         LanguageError, match=r"tiny\.en is English only and cannot detect languages: use one such as 'base'"
     ):
         tiny_en.detect_language(np.zeros((80, 3000), np.float32))
-
-
-def test_a_mel_of_another_shape_has_no_language(base: Whisper) -> None:
-    for shape in ((3000,), (3000, 80), (80, 3001)):
-        with pytest.raises(ValueError, match="mel: expected"):
-            base.detect_language(np.zeros(shape, np.float32))
 
 
 # --- decode -----------------------------------------------------------------------------------------------------------
@@ -469,41 +462,14 @@ def test_invalid_options_are_refused_before_the_window_is_encoded(
         tiny_en.decode(None, **options)
 
 
-@pytest.mark.parametrize("shape", [(3000,), (3000, 80), (80, 3001), (1500, 383), (1, 1, 80, 3000)])
-def test_a_window_of_another_shape_is_refused(tiny_en: Whisper, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="mel: expected"):
-        tiny_en.decode(np.zeros(shape, np.float32))
+@pytest.mark.parametrize("shape", [(3000,), (3000, 80), (80, 3001), (1500, 511), (1, 1, 80, 3000)])
+def test_a_window_of_another_shape_is_refused(base: Whisper, shape: tuple[int, ...]) -> None:
+    for method in (base.decode, base.detect_language):
+        with pytest.raises(ValueError, match="mel: expected"):
+            method(np.zeros(shape, np.float32))
 
 
-def test_an_untrained_model_cannot_decode() -> None:
-    with pytest.raises(TokenizerError, match="an untrained model has no tokenizer"):
-        Whisper.random(SMALL).decode(np.zeros((5, 20), np.float32))
-
-
-def test_features_give_the_same_language_as_their_mel(base: Whisper) -> None:
-    mel = mel_of("french.aiff")
-    features = base.encode(mel[None])
-    token, row = base.detect_language(features[0])
-    assert token == base.tokenizer.language_token("fr")
-    assert base.detect_language(features) == ([token], [row])
-    expected = base.detect_language(mel)
-    assert (token, row) == (expected[0], pytest.approx(expected[1], abs=1e-6))
-    result = base.decode(features[0], sample_len=1)
-    assert (result.language, result.language_probs) == ("fr", row)
-
-
-# --- Representation, imports, copies ---------------------------------------------------------------------------------
-
-
-def test_repr_describes_the_model(model: Whisper) -> None:
-    millions = {"tiny.en": "37.8", "base": "72.6"}[model.name]
-    assert repr(model) == f"<Whisper {model.name}: {millions} million parameters in float32 on cpu>"
-
-
-def test_every_loading_error_is_a_minwhisper_error() -> None:
-    for arguments in ({"name": "zzz"}, {"name": "tiny", "dtype": "int8"}, {"name": "tiny", "device": "tpu"}):
-        with pytest.raises(MinWhisperError):
-            load_model(**arguments)
+# --- Imports and copies ---------------------------------------------------------------------------------
 
 
 IMPORTS_CHILD = """
@@ -522,14 +488,6 @@ def test_importing_and_loading_import_only_numpy_and_threadpoolctl() -> None:
     brought = run_python(IMPORTS_CHILD, *installed).split()
     kept = {name for name in brought if "cython" not in name}  # Cython's runtime comes with numpy.random
     assert kept == {"minwhisper", "numpy", "threadpoolctl"}
-
-
-def test_features_of_any_dtype_are_converted(small: Whisper, rng: np.random.Generator) -> None:
-    features = rng.standard_normal((1, 4, 8)).astype(np.float16)
-    expected = small.logits([[1, 2]], features.astype(np.float32))
-    for other in (features, features.astype(np.float64)):
-        np.testing.assert_array_equal(small.logits([[1, 2]], other), expected)
-    assert expected.dtype == np.float32
 
 
 @pytest.mark.parametrize("plain", [False, True])
