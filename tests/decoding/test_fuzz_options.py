@@ -8,8 +8,8 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 import minwhisper
+from checkpoint_fuzzing import cases
+from hf_checkpoint import SMALL
 from minwhisper import DecodingOptions, MinWhisperError, TranscriptionOptions
 from minwhisper.cli.arguments import add_arguments
 from minwhisper.cli.request import check_arguments, find_unwritable
-from minwhisper.model.config import WhisperConfig
 from minwhisper.model.weights import random_weights
 from minwhisper.printable import short_repr
 from minwhisper.writers.render import FORMATS, SubtitleOptions
@@ -55,24 +56,9 @@ NUMBERS = (
     *(np.float16("inf"), np.float32(0.3), np.float64("nan"), np.longdouble("1e4000"), np.bool_(True), np.complex64(1)),
 )
 TEXTS = (
-    *(
-        "",
-        " ",
-        "a",
-        "0",
-        "-1",
-        "1,2,3",
-        "0,30",
-        "0:30",
-        "nan",
-        "1e400",
-        "None",
-        "en",
-        "German",
-        "transcribe",
-        "lang_id",
-    ),
-    *("translate", "xx", "Hello, world.", "é\0\n\x1b[31m", "\ud800", "9" * 5000, "1," * 400, "文" * 500, "a" * 120_000),
+    *("", " ", "a", "0", "-1", "1,2,3", "0,30", "0:30", "nan", "1e400", "None", "en", "German", "xx", "Hello, world."),
+    *("transcribe", "translate", "lang_id", "é\0\n\x1b[31m", "\ud800"),
+    *("9" * 5000, "1," * 400, "文" * 500, "a" * 120_000),
 )
 COLLECTIONS: tuple[Callable[[], Any], ...] = (
     *(list, dict, set, lambda: [1], lambda: [0.0, 1.0], lambda: (0.0, 0.2, 1.0), lambda: [10**400], lambda: [10**5000]),
@@ -99,35 +85,37 @@ def any_value(chance: random.Random) -> Any:
     return [chance.choice(NUMBERS) for _ in range(chance.randrange(5))]
 
 
+LIKELY: dict[str, tuple[Any, ...]] = {  # often what the option is for, so that something comes of it
+    "task": ("transcribe", "translate"),
+    "language": (None, "en", "English", "de", "yue"),
+    "temperature": (0, 0.0, 0.7, 1e9, 5e-324, (0.0, 0.5), [0.3, 1.0], np.float32(0.5)),
+    "sample_len": (None, 1, 2, 5, 40, 10**400),
+    "best_of": (None, 1, 2, 3),
+    "beam_size": (None, 1, 2, 3),
+    "patience": (None, 0.1, 1.0, 2, 1e5, 1e308),
+    "length_penalty": (None, 0, 0.5, 1.0),
+    "prompt": (None, "Hello.", [1, 2, 3], [50257], "a" * 3000),
+    "prefix": (None, "Hello.", [1, 2, 3], [51863], "b" * 300),
+    "initial_prompt": (None, "", "Hello.", "a b" * 300, "\ud800"),
+    "suppress_tokens": (None, "", "-1", [-1, 5], "1,2", [60_000], range(50_256), range(51_864)),
+    "max_initial_timestamp": (None, 0, 0.5, 1, 30),
+    "clip_timestamps": ("0", "0,1", [0.0, 0.5], [0.2], "0.1,0.2,0.3", [1e9], [10**400], "1e-9"),
+    "prepend_punctuations": ("", "\"'", "¿"),
+    "append_punctuations": ("", ".,", "。"),
+    "hallucination_silence_threshold": (None, 0, 0.5, 2, 1e9),
+    "language_detection_windows": (1, 2, 10**400),
+    "batch_size": (1, 2, 3, 10**30),
+    "progress": (None, lambda done, total: None),
+    "generator": (None, np.random.default_rng(1)),
+    "max_line_width": (None, 1, 42),
+    "max_line_count": (None, 1, 2),
+    "max_words_per_line": (None, 1, 3),
+}
+
+
 def likely_value(name: str, chance: random.Random) -> Any:
-    """Often what the option is for, so that something comes of it."""
-    number = chance.choice([0, 0.0, 0.2, 1.0, 1, 2, 0.5, None])
-    return {
-        "task": chance.choice(["transcribe", "translate"]),
-        "language": chance.choice([None, "en", "English", "de", "yue"]),
-        "temperature": chance.choice([0, 0.0, 0.7, 1e9, 5e-324, (0.0, 0.5), [0.3, 1.0], np.float32(0.5)]),
-        "sample_len": chance.choice([None, 1, 2, 5, 40, 10**400]),
-        "best_of": chance.choice([None, 1, 2, 3]),
-        "beam_size": chance.choice([None, 1, 2, 3]),
-        "patience": chance.choice([None, 0.1, 1.0, 2, 1e5, 1e308]),
-        "length_penalty": chance.choice([None, 0, 0.5, 1.0]),
-        "prompt": chance.choice([None, "Hello.", [1, 2, 3], [50257], "a" * 3000]),
-        "prefix": chance.choice([None, "Hello.", [1, 2, 3], [51863], "b" * 300]),
-        "initial_prompt": chance.choice([None, "", "Hello.", "a b" * 300, "\ud800"]),
-        "suppress_tokens": chance.choice([None, "", "-1", [-1, 5], "1,2", [60_000], range(50_256), range(51_864)]),
-        "max_initial_timestamp": chance.choice([None, 0, 0.5, 1, 30]),
-        "clip_timestamps": chance.choice(["0", "0,1", [0.0, 0.5], [0.2], "0.1,0.2,0.3", [1e9], [10**400], "1e-9"]),
-        "prepend_punctuations": chance.choice(["", "\"'", "¿"]),
-        "append_punctuations": chance.choice(["", ".,", "。"]),
-        "hallucination_silence_threshold": chance.choice([None, 0, 0.5, 2, 1e9]),
-        "language_detection_windows": chance.choice([1, 2, 10**400]),
-        "batch_size": chance.choice([1, 2, 3, 10**30]),
-        "progress": chance.choice([None, lambda done, total: None]),
-        "generator": chance.choice([None, np.random.default_rng(1)]),
-        "max_line_width": chance.choice([None, 1, 42]),
-        "max_line_count": chance.choice([None, 1, 2]),
-        "max_words_per_line": chance.choice([None, 1, 3]),
-    }.get(name, chance.choice([True, False]) if "threshold" not in name else number)
+    thresholds = (0, 0.0, 0.2, 1.0, 1, 2, 0.5, None)
+    return chance.choice(LIKELY.get(name, thresholds if "threshold" in name else (True, False)))
 
 
 def options_of(names: list[str], chance: random.Random, wild: float) -> dict[str, Any]:
@@ -136,21 +124,6 @@ def options_of(names: list[str], chance: random.Random, wild: float) -> dict[str
     if chance.random() < 0.01:
         options[chance.choice(["fp16", "verbose", "beam_sise", "", "x" * 10_000, "\ud800"])] = any_value(chance)
     return options
-
-
-@pytest.fixture
-def cases(request: pytest.FixtureRequest) -> Callable[[int], Iterator[random.Random]]:
-    """As many cases as are asked for, or as fit into the seconds of ``--fuzz``; each has random numbers of its own."""
-    seconds = request.config.getoption("fuzz")
-
-    def count(number: int) -> Iterator[random.Random]:
-        began, case = time.monotonic(), 0
-        while time.monotonic() - began < seconds if seconds else case < number:
-            yield random.Random(f"{SEED} {case}")
-            case += 1
-        print(f"{request.node.name}: {case:,} cases")
-
-    return count
 
 
 def attempt(what: Callable[[], Any], described: Callable[[], str]) -> bool:
@@ -176,9 +149,9 @@ def show(*things: Any) -> str:
     return " ".join(short_repr(thing) for thing in things)
 
 
-def test_options_are_accepted_or_rejected(cases):
+def test_options_are_accepted_or_rejected(pytestconfig):
     outcomes = {True: 0, False: 0}
-    for chance in cases(3000):
+    for chance in cases(pytestconfig, 1500, SEED):
         kind = chance.choice([DecodingOptions, TranscriptionOptions, SubtitleOptions])
         own = {DecodingOptions: WINDOW, TranscriptionOptions: WINDOW + WHOLE}.get(kind)
         options = options_of(own or [field.name for field in fields(SubtitleOptions)], chance, wild=0.3)
@@ -226,7 +199,7 @@ def arguments_of(chance: random.Random, flags: list[str]) -> list[str]:
     return arguments
 
 
-def test_command_lines_are_accepted_or_rejected(cases, monkeypatch, tmp_path):
+def test_command_lines_are_accepted_or_rejected(pytestconfig, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "o" / "a.txt").mkdir(parents=True)
@@ -234,7 +207,7 @@ def test_command_lines_are_accepted_or_rejected(cases, monkeypatch, tmp_path):
     add_arguments(parser)
     flags = [flag for action in parser._actions for flag in action.option_strings]
     outcomes = {True: 0, False: 0}
-    for chance in cases(1500):
+    for chance in cases(pytestconfig, 1000, SEED):
         arguments = arguments_of(chance, flags)
         monkeypatch.setattr(sys, "stderr", io.StringIO())
 
@@ -250,56 +223,36 @@ def test_command_lines_are_accepted_or_rejected(cases, monkeypatch, tmp_path):
     assert min(outcomes.values()) > 0.03 * sum(outcomes.values())
 
 
-def tiny_model(vocabulary: int) -> minwhisper.Whisper:
-    """Return a random model, small enough to generate text at once."""
-    config = WhisperConfig(
-        vocab_size=vocabulary,
-        num_mel_bins=80,
-        d_model=8,
-        encoder_layers=1,
-        encoder_attention_heads=2,
-        encoder_ffn_dim=8,
-        decoder_layers=1,
-        decoder_attention_heads=2,
-        decoder_ffn_dim=8,
-        max_target_positions=32,
-    )
-    weights = random_weights(config, 0, "float32", "cpu")
-    return minwhisper.Whisper(
-        config, weights, made_up_tokenizer(vocabulary), name="made up", alignment_heads=((0, 0),), plain=True
-    )
-
-
 @pytest.fixture(scope="module", params=[ENGLISH, MULTILINGUAL], ids=["English", "multilingual"])
-def small_model(request):
-    return tiny_model(request.param)
-
-
-@pytest.fixture(scope="module")
-def heard(small_model):
-    """Return a mel of a window."""
-    return minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(noise(1.0)))
+def small_model(request) -> minwhisper.Whisper:
+    """Return a random model, small enough to generate text at once."""
+    size = request.param
+    config = replace(SMALL, vocab_size=size, num_mel_bins=80, max_source_positions=1500, max_target_positions=32)
+    weights = random_weights(config, 0, "float32", "cpu")
+    tokenizer = made_up_tokenizer(size)
+    return minwhisper.Whisper(config, weights, tokenizer, name="made up", alignment_heads=((0, 0),), plain=True)
 
 
 def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(3).standard_normal(round(16000 * seconds)).astype(np.float32) / 10
 
 
-def test_windows_are_decoded_or_rejected(cases, small_model, heard):
+def test_windows_are_decoded_or_rejected(pytestconfig, small_model):
+    mel = minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(noise(1.0)))
     outcomes = {True: 0, False: 0}
-    for chance in cases(25):
+    for chance in cases(pytestconfig, 25, SEED):
         options = {"sample_len": 4, **options_of(WINDOW, chance, wild=0.15)}
         if chance.random() < 0.05:
             options["options"] = any_value(chance)
         if chance.random() < 0.1:
             options["generator"] = any_value(chance)
-        outcomes[attempt(lambda o=options: small_model.decode(heard, **o), lambda o=options: show(o))] += 1
+        outcomes[attempt(lambda o=options: small_model.decode(mel, **o), lambda o=options: show(o))] += 1
     assert min(outcomes.values()) > 0
 
 
-def test_audio_is_transcribed_or_rejected(cases, small_model):
+def test_audio_is_transcribed_or_rejected(pytestconfig, small_model):
     outcomes = {True: 0, False: 0}
-    for chance in cases(25):
+    for chance in cases(pytestconfig, 25, SEED):
         options = {"sample_len": 4, **options_of([*WINDOW, *WHOLE, *RUNNING], chance, wild=0.1)}
         audio = noise(chance.choice([0.0125, 0.3, 1.0, 1.0, 31.0]))
         if chance.random() < 0.1:
