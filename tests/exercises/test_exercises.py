@@ -52,11 +52,7 @@ def changed(exercise, *changes: tuple[str, str]) -> str:
 
 
 @each
-def test_correct_answers_pass_every_case(exercise):
-    verdict = check(exercise, load_function(ANSWERS / f"{exercise.function}.py", exercise))
-    assert verdict.hint is None
-    assert verdict.solved
-    assert verdict.passed == tuple(case.title for case in exercise.cases)
+def test_the_solution_passes(exercise):
     assert check(exercise, exercise.solution).solved
 
 
@@ -102,8 +98,7 @@ def test_of_two_mistakes_the_second_is_named_once_the_first_is_fixed(exercise, n
 def test_two_mistakes_in_one_case_are_both_named():
     hint = check(MEL, MEL.variant(["symmetric window", "magnitude"])).hint
     assert "Two mistakes at once" in hint
-    assert MEL.mistakes["symmetric window"].hint in hint
-    assert MEL.mistakes["magnitude"].hint in hint
+    assert all(MEL.mistakes[name].hint in hint for name in ("symmetric window", "magnitude"))
 
 
 @each
@@ -255,6 +250,8 @@ WRONG = {
                                "which is finished"),
     "beam: for ever": (BEAM, [("for _ in range(longest):", "while True:")], "Does the loop end?"),
     "beam: array": (BEAM, [("return list(said), total", "return list(said)")], "expected a tuple of two"),
+    "beam: three": (BEAM, [("return list(said), total", "return list(said), total, beam")],
+                    "is a tuple of 3, expected a tuple of two: (tokens, sum_logprob)"),
     "beam: swapped": (BEAM, [("list(said), total", "total, list(said)")], "expected a list of tokens and a number"),
     "times: in place": (TIMES, [("    ids = np", "    logits[0] = 0\n    ids = np")], "modifies its argument logits"),
     "times: off by one": (TIMES, [("ids <= last", "ids < last")], "must close later"),
@@ -280,12 +277,10 @@ def test_a_wrong_answer_gets_a_hint_for_its_mistake(name, tmp_path):
     assert words in hint
 
 
+CACHE_IMPORTS = "import numpy as np\nfrom minwhisper.exercises.cached import step as solution\n"
 CACHES = {
     "stores what it computes from": (
-        """
-import numpy as np
-from minwhisper.exercises.cached import step as solution
-def step(x, weights, cache, heads):
+        """def step(x, weights, cache, heads):
     seen = x if cache is None else np.concatenate([cache, x])
     out, _ = solution(seen, weights, None, heads)
     return out[-len(x):], seen
@@ -293,10 +288,7 @@ def step(x, weights, cache, heads):
         "for 1 new position, keys or values of 2 are computed",
     ),
     "appends to a list": (
-        """
-import numpy as np
-from minwhisper.exercises.cached import step as solution
-def step(x, weights, cache, heads):
+        """def step(x, weights, cache, heads):
     cache = cache if cache is not None else []
     old = tuple(map(np.concatenate, zip(*cache))) if cache else None
     out, (keys, values) = solution(x, weights, old, heads)
@@ -306,10 +298,7 @@ def step(x, weights, cache, heads):
         "modifies its argument cache: a beam search",
     ),
     "writes into a buffer": (
-        """
-import numpy as np
-from minwhisper.exercises.cached import step as solution
-def step(x, weights, cache, heads):
+        """def step(x, weights, cache, heads):
     keys, values, past = cache or (np.zeros((99, 8)), np.zeros((99, 8)), 0)
     out, new = solution(x, weights, (keys[:past], values[:past]), heads)
     keys[past:past + len(x)], values[past:past + len(x)] = (array[past:] for array in new)
@@ -318,9 +307,7 @@ def step(x, weights, cache, heads):
         "modifies its argument cache",
     ),
     "remembers by itself": (
-        """
-from minwhisper.exercises.cached import step as solution
-memory = None
+        """memory = None
 def step(x, weights, cache, heads):
     global memory
     out, memory = solution(x, weights, None if cache is None else memory, heads)
@@ -329,9 +316,7 @@ def step(x, weights, cache, heads):
         "keep nothing in a global variable",
     ),
     "hides it in an object": (
-        """
-from minwhisper.exercises.cached import step as solution
-class Cache:
+        """class Cache:
     held = None
 def step(x, weights, cache, heads):
     cache = cache or Cache()
@@ -346,7 +331,7 @@ def step(x, weights, cache, heads):
 @pytest.mark.parametrize("name", CACHES)
 def test_a_cache_that_cannot_be_used_twice_is_rejected(name, tmp_path):
     source, words = CACHES[name]
-    assert words in hint_for(STEP, source, tmp_path)
+    assert words in hint_for(STEP, CACHE_IMPORTS + source, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -372,9 +357,7 @@ def test_products_may_be_written_in_any_way(product, tmp_path):
     ["x @ w.T", "(w @ x.T).T", "np.dot(x, np.transpose(w))", "np.inner(x, w)", "np.einsum('sd,od->so', x, w)"],
 )
 def test_recomputed_positions_are_detected(product, tmp_path):
-    source = f"""
-import numpy as np
-from minwhisper.exercises.cached import step as solution
+    source = f"""{CACHE_IMPORTS}
 def step(x, weights, cache, heads):
     seen = x if cache is None else np.concatenate([cache, x])
     def times(x, w):
@@ -469,13 +452,6 @@ def test_an_answer_may_modify_the_scores_it_gets(tmp_path):
     assert check(BEAM, BEAM.solution).solved
 
 
-def test_a_tuple_of_three_is_rejected(tmp_path):
-    source = changed(BEAM, ("return list(said), total", "return list(said), total, beam"))
-    assert "the result is a tuple of 3, expected a tuple of two: (tokens, sum_logprob)" in hint_for(
-        BEAM, source, tmp_path
-    )
-
-
 def test_a_difference_within_the_tolerance_is_none():
     assert results_difference([("x", np.ones(2))], [("x", np.ones(2) + 9e-5)], 1e-4) is None
     assert results_difference([("x", np.ones(2))], [("x", np.ones(2) + 2e-4)], 1e-4)
@@ -514,10 +490,9 @@ def test_an_invalid_file_is_an_error_in_one_line(source, words, tmp_path):
 
 
 def test_a_missing_file_or_a_folder_is_an_error(tmp_path):
-    with pytest.raises(ExerciseError, match="cannot be read: No such file"):
-        load_function(tmp_path / "missing.py", ATTENTION)
-    with pytest.raises(ExerciseError, match="cannot be read"):
-        load_function(tmp_path, ATTENTION)
+    for path in (tmp_path / "missing.py", tmp_path):
+        with pytest.raises(ExerciseError, match="cannot be read"):
+            load_function(path, ATTENTION)
 
 
 def test_a_file_can_import_its_neighbours_and_the_path_is_restored(tmp_path):
@@ -565,8 +540,6 @@ def test_the_command_checks_an_answer(exercise, capsys, tmp_path):
     assert "returns None" in hint or "ellipsis" in hint.lower()
 
 
-def test_the_command_rejects_unknown_numbers_and_missing_files(tmp_path):
+def test_the_command_rejects_unknown_numbers():
     with pytest.raises(OptionError, match="exercise 0: expected a number from 1 to 5"):
         command(0, None, Console())
-    with pytest.raises(ExerciseError):
-        command(1, tmp_path / "missing.py", Console())
