@@ -30,7 +30,7 @@ def attention(queries, keys, values, mask):
 
 
 def attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:
-    """Attend: queries (H, S, K), keys and values (H, T, K), mask (S, T) or None -> (H, S, K)."""
+    """Mix the values by attention: queries (H, S, K), keys and values (H, T, K), mask (S, T) or None -> (H, S, K)."""
     scale = queries.shape[-1] ** -0.5
     scores = queries @ keys.transpose(0, 2, 1) * scale  # (H, S, K) @ (H, K, T) -> (H, S, T)
     if mask is not None:

@@ -36,9 +36,9 @@ def beam_search(score, start, end, beam_size, max_tokens):
 
 
 class Hypothesis(NamedTuple):
-    """A text and its score."""
+    """Generated tokens and the sum of their log-probabilities."""
 
-    tokens: list[int]  # without start
+    tokens: list[int]  # without start, and without the end once it has finished
     sum_logprob: float
 
 
@@ -66,9 +66,10 @@ def next_beam(
     """Return the next beam, and the hypotheses that finish in this round, without their end."""
     ranked: list[Hypothesis] = []
     for tokens, total in active:
-        logprobs = enumerate(score(start + tokens).tolist())
         continuations = [
-            Hypothesis([*tokens, token], total + logprob) for token, logprob in logprobs if logprob > -math.inf
+            Hypothesis([*tokens, token], total + logprob)
+            for token, logprob in enumerate(score(start + tokens).tolist())
+            if logprob > -math.inf
         ]
         ranked += continuations
     beam, ended = [], []
@@ -83,7 +84,7 @@ def next_beam(
 
 
 def by_sum(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """Sort hypotheses, the most likely first."""
+    """Rank hypotheses, the most likely first."""
     return sorted(hypotheses, key=lambda hypothesis: hypothesis.sum_logprob, reverse=True)
 
 
@@ -176,7 +177,7 @@ MISTAKES = {
     ),
     "-inf taken": Mistake(
         "A token of log-probability -inf was chosen. Leave it out of the continuations.",
-        (Edit(" if logprob > -math.inf", "", next_beam),),
+        (Edit("if logprob > -math.inf", "", next_beam),),
     ),
     "unended left out": Mistake(
         "Unfinished hypotheses are left out although fewer than `beam_size` have finished. They fill up to "

@@ -35,7 +35,7 @@ def log_mel_spectrogram(samples, filters):
 def log_mel_spectrogram(samples: Any, filters: Any) -> Any:
     """Compute the log-mel spectrogram: samples (N,), filters (80, 201) -> (80, T), T = N // 160."""
     padded = np.pad(samples, 200, mode="reflect")
-    frames = sliding_window_view(padded, 400)[::160][:-1]  # (T, 400); the last one is centred on the end
+    frames = sliding_window_view(padded, 400)[::160][:-1]  # (T, 400), without the one centred on the end
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     spectrum = np.fft.rfft(frames * window)  # (T, 201), complex
     energy = np.abs(spectrum) ** 2
