@@ -12,11 +12,7 @@ from minwhisper.errors import OptionError, ShapeError
 from minwhisper.model.config import WhisperConfig
 from minwhisper.model.decoder import decode
 from minwhisper.model.layers import attend, softmax
-from minwhisper.transcription.alignment import (
-    alignment_matrix,
-    check_alignment_heads,
-    cross_attention_scores,
-)
+from minwhisper.transcription.alignment import alignment_matrix, check_alignment_heads, cross_attention_scores
 from minwhisper.transcription.alignment_tools import median_filter
 
 SMALL = WhisperConfig(51865, 80, 64, 1, 2, 64, 3, 2, 64)

@@ -1,7 +1,6 @@
-"""Words and their times against openai-whisper's: its functions, its model, and its main loop with hand-made words."""
+"""Words and their times against openai-whisper's: its functions and its model. Its loop: the tables' file."""
 
 import itertools
-import sys
 from copy import deepcopy
 
 import numpy as np
@@ -16,15 +15,7 @@ from minwhisper.parity.comparison import relative_difference
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.alignment import cross_attention_scores
 from minwhisper.transcription.alignment_tools import dynamic_time_warping, median_filter
-from minwhisper.transcription.word_timestamps import (
-    APPEND_PUNCTUATION,
-    PREPEND_PUNCTUATION,
-    add_word_timestamps,
-    assign_words,
-    last_word_end,
-    skip_hallucinations,
-    skip_leading_silence,
-)
+from minwhisper.transcription.word_timestamps import APPEND_PUNCTUATION, PREPEND_PUNCTUATION, add_word_timestamps
 from minwhisper.transcription.words import (
     WordTiming,
     merge_punctuations,
@@ -204,22 +195,6 @@ def test_segments_get_the_same_words_and_times(tokenizers, monkeypatch, data):
     assert segments == kept
 
 
-def test_a_word_merged_over_a_boundary_goes_to_the_same_segment(monkeypatch):
-    # The opening mark is the first segment's token, the word is the second's.
-    timings = [WordTiming(" a", (1,), 0.0, 1.0, 0.9), WordTiming(" (", (2,), 1.0, 1.5, 0.9)]
-    timings += [WordTiming("b", (3,), 1.5, 2.0, 0.9), WordTiming(")", (4,), 2.0, 2.5, 0.9)]
-    merged = merge_punctuations(timings, "(", ")")
-    assert [[word["word"] for word in words] for words in assign_words(merged, [2, 2], 0.0)] == [[" a", " (b)"], []]
-    segments = [{"seek": 0, "start": 0.0, "end": 9.0, "tokens": [1, 2]}, {"seek": 0, "start": 9.0, "end": 9.0}]
-    segments[1]["tokens"] = [3, 4]
-    monkeypatch.setattr(timing, "find_alignment", lambda *_, **__: theirs_of(timings))
-    theirs = their_tokenizer(False, "en")
-    timing.add_word_timestamps(
-        segments=segments, model=None, tokenizer=theirs, mel=None, num_frames=9, last_speech_timestamp=0.0
-    )
-    assert [[word["word"] for word in segment["words"]] for segment in segments] == [[" a", " (b)"], []]
-
-
 # ------------------------------------------------------------------------------------------ real models
 
 
@@ -301,23 +276,6 @@ def segments_of(model, samples, language="en"):
     return [part for part in segments if part["seek"] == 0]
 
 
-@pytest.mark.parametrize("clip", ["jfk.flac", "LJ001-0005.wav"])  # all clips: test_transcribe_parity.py
-def test_words_of_a_clip_have_the_same_times(tiny_en, pytorch, speech, clip):
-    segments = segments_of(tiny_en, speech[clip])
-    count, differing = check_same_words(tiny_en, pytorch(tiny_en), speech[clip], segments)
-    assert count > 3
-    assert differing <= 1  # none did, of 220 words in thirteen clips
-
-
-@pytest.mark.grid
-@pytest.mark.parametrize("clip", ["LJ001-0005.wav"])
-def test_words_of_a_clip_have_the_same_times_in_a_multilingual_model(base, pytorch, speech, clip):
-    segments = segments_of(base, speech[clip])
-    count, differing = check_same_words(base, pytorch(base), speech[clip], segments)
-    assert count > 3
-    assert differing <= 1
-
-
 def test_words_of_a_full_window_have_the_same_times(tiny_en, pytorch, speech):
     gap = np.zeros(12000, np.float32)
     book = np.concatenate([part for path in SPEECH[1:6] for part in (speech[path.name], gap)])
@@ -350,139 +308,3 @@ def test_words_of_short_audio_have_the_same_times(tiny_en, pytorch, speech, fram
     raw = timing.find_alignment(pytorch(tiny_en), their_tokenizer(False, "en"), text, torch.tensor(mel), frames)
     mine = aligned(tiny_en, mel, frames, text)
     assert [(t.word, t.start, t.end) for t in mine] == [(t.word, t.start, t.end) for t in raw]
-
-
-# ------------------------------------------------------------------------------------------ invented words
-
-FRAMES = 3000
-
-
-class ScriptedModel:
-    """The part of a model that openai-whisper's ``transcribe`` uses; its output is scripted, then empty."""
-
-    device = torch.device("cpu")
-    dims = whisper.ModelDimensions(80, 1500, 4, 1, 1, 51864, 448, 4, 1, 1)
-    is_multilingual = False
-    num_languages = 99
-
-    def __init__(self, script):
-        self.script = script
-        self.window = -1
-
-    def decode(self, mel, options):
-        self.window += 1
-        return whisper.DecodingResult(None, "en", tokens=tokens_of(*self.now()), avg_logprob=0.0, temperature=0.0)
-
-    def now(self):
-        """Return the segments of this window, relative to it, and whether it ends with a single timestamp."""
-        return self.script[self.window] if self.window < len(self.script) else ([], True)
-
-
-ZERO, WORD = 50363, 1000
-
-
-def tokens_of(segments, single):
-    """As many segments of a word, half a second each."""
-    tokens = []
-    for number in range(max(1, len(segments))):
-        tokens += [ZERO + 25 * number, WORD, ZERO + 25 * (number + 1)]
-    return tokens if single else [*tokens, tokens[-1]]
-
-
-def placed(relative, seek):
-    """Return the words and times of a scripted segment in a window that starts at ``seek``."""
-    offset = seek / 100
-    words = [
-        {"word": word, "start": round(offset + start, 2), "end": round(offset + end, 2), "probability": chance}
-        for word, start, end, chance in relative["words"]
-    ]
-    start, end = round(offset + relative["start"], 2), round(offset + relative["end"], 2)
-    return {"start": start, "end": end, "words": words}
-
-
-def their_windows(monkeypatch, script, content, threshold):
-    """Return the start of every window of openai-whisper, and the segments it keeps, as (start, end)."""
-    module = sys.modules["whisper.transcribe"]
-    model = ScriptedModel(script)
-    seeks = []
-
-    def attach(*, segments, last_speech_timestamp, **_):
-        seek = segments[0]["seek"]
-        seeks.append((seek, last_speech_timestamp))
-        scripted = model.now()[0]
-        for segment, relative in zip(segments, scripted, strict=bool(scripted)):
-            segment.update(placed(relative, seek))
-        for segment in segments:
-            segment.setdefault("words", [])
-
-    monkeypatch.setattr(module, "add_word_timestamps", attach)
-    monkeypatch.setattr(module, "log_mel_spectrogram", lambda *_, **__: torch.zeros(80, content + FRAMES))
-    result = whisper.transcribe(
-        model, "", word_timestamps=True, hallucination_silence_threshold=threshold, fp16=False, temperature=0.0
-    )
-    kept = [(segment["start"], segment["end"]) for segment in result["segments"]]
-    return seeks, kept
-
-
-def our_windows(script, content, threshold):
-    """Return the same with this package's functions, in a loop of its own."""
-    seek, number, last_speech_end = 0, -1, 0.0
-    seeks, kept = [], []
-    while seek < content:
-        number += 1
-        scripted, single = script[number] if number < len(script) else ([], True)
-        size = min(FRAMES, content - seek)
-        seeks.append((seek, last_speech_end))
-        segments = [placed(relative, seek) for relative in scripted]
-        if not scripted:
-            segments = [{"start": seek / 100, "end": seek / 100 + 0.5, "words": []}]
-        following = seek + size if single else seek + 50 * max(1, len(scripted))
-        end = last_word_end(segments)
-        if not single and end > seek / 100:
-            remainder = (seek + FRAMES) / 100 - end
-            following = round(end * 100) if remainder > threshold else seek + size
-        late = skip_leading_silence(segments, seek=seek, threshold=threshold)
-        if late is not None:
-            seek = late
-            continue
-        segments, restart = skip_hallucinations(
-            segments, seek=seek, size=size, content=content, threshold=threshold, last_speech_end=last_speech_end
-        )
-        kept += [(segment["start"], segment["end"]) for segment in segments]
-        if segments:
-            last_speech_end = last_word_end(segments)
-        seek = following if restart is None else restart
-    return seeks, kept
-
-
-GAPS = st.sampled_from([0.0, 0.3, 1.0, 1.9, 2.0, 2.1, 4.0, 8.0])
-
-
-@st.composite
-def scripted_window(draw):
-    segments, at = [], 0.0
-    for kind in draw(st.lists(st.sampled_from(["odd", "odd", "fine", "fine", "wordless"]), min_size=1, max_size=6)):
-        at = start = round(at + draw(GAPS), 2)
-        words = []
-        if kind != "wordless":
-            for _ in range(draw(st.integers(1, 4))):
-                length = draw(st.sampled_from([0.3, 0.6] if kind == "fine" else [0.02, 0.1, 0.5, 4.0]))
-                chance = draw(st.sampled_from([0.9, 0.5] if kind == "fine" else [0.05, 0.1, 0.9]))
-                words.append((draw(st.sampled_from([" a", " b", ".", "?"])), at, round(at + length, 2), chance))
-                at = round(at + length, 2)
-        end = at if words else round(at + 0.5, 2)
-        early = draw(st.sampled_from([0.0, 0.0, 0.5]))  # a segment need not start with its first word
-        segments.append({"start": max(0.0, start - early), "end": end, "words": words})
-        at = end
-    return segments, draw(st.booleans())
-
-
-@settings(UNHURRIED, max_examples=400)
-@given(
-    script=st.lists(scripted_window(), min_size=1, max_size=3),
-    content=st.sampled_from([1500, 3000, 3700, 9000]),
-    threshold=st.sampled_from([0.5, 2.0, 5.0]),
-)
-def test_the_same_windows_are_transcribed_and_the_same_segments_kept(monkeypatch, script, content, threshold):
-    theirs = their_windows(monkeypatch, script, content, threshold)
-    assert our_windows(script, content, threshold) == theirs

@@ -108,12 +108,6 @@ def test_in_order_keeps_the_order_of_the_jobs(scripts, batch_size):
     assert seen == [text for script in scripts for text in segments_of(script)]
 
 
-def test_windows_advance_together(begin):
-    found, made = begin([job(number, [4]) for number in range(6)], 3)
-    assert texts(found) == [(number, None) for number in range(6)]
-    assert (made[0].steps, made[0].most, len(made)) == (8, 3, 1)
-
-
 def test_a_job_starts_when_another_ends(begin):
     log = []
     found, made = begin((job(number, [steps], log) for number, steps in enumerate([5, 2, 2, 1, 3])), 2)
@@ -139,13 +133,6 @@ def test_jobs_without_requests_take_no_place(begin):
     found, made = begin([job(0, [3, "x"]), job(1, ["a", "b"]), job(2, []), job(3, [1, "c"])], 2)
     assert texts(found) == [(1, "a"), (1, "b"), (1, None), (2, None), (3, "c"), (3, None), (0, "x"), (0, None)]
     assert made[0].most == 2
-
-
-def test_no_jobs_yield_nothing(begin):
-    found, made = begin([], 3)
-    assert list(found) == []
-    assert made[0].steps == 0
-    assert list(in_order([], {})) == []
 
 
 def test_segments_between_requests_are_yielded_at_once(begin):

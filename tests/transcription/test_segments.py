@@ -47,18 +47,14 @@ CUTS = {
         3000,
         True,
     ),
+    "text before the first timestamp": ([A, B, time(100), time(100), C], [part(0, 200, (A, B, time(100)))], 200, False),
     "the second left open": (
         [time(0), A, time(100), time(100), B, C],
         [part(0, 200, (time(0), A, time(100)))],
         200,
         False,
     ),
-    "the second only opened": (
-        [time(0), A, time(100), time(120)],
-        [part(0, 200, (time(0), A, time(100)))],
-        200,
-        False,
-    ),
+    "the second only opened": ([time(0), A, time(100), time(120)], [part(0, 200, (time(0), A, time(100)))], 200, False),
     "the third left open": (
         [time(0), A, time(100), time(110), B, time(150), time(160), C],
         [part(0, 200, (time(0), A, time(100))), part(220, 300, (time(110), B, time(150)))],
@@ -101,11 +97,6 @@ def test_a_timestamp_beyond_the_audio_is_kept_but_the_advance_is_limited():
 def test_the_advance_is_at_least_one_frame(size, advance):
     # The filters suppress such tokens; without filters they must not cause an endless loop.
     assert split_window([time(0), time(0), A], FIRST, size).advance == advance
-
-
-def test_text_before_the_first_timestamp_starts_with_the_window():
-    parts = split_window([A, B, time(100), time(100), C], FIRST, 3000).parts
-    assert parts == [part(0, 200, (A, B, time(100)))]
 
 
 @st.composite

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 
 from minwhisper.errors import AudioError
-from scripted import (
-    DATA,
-    GAP,
-    JFK,
-    KEYS,
-    RATE,
-)
+from scripted import DATA, GAP, JFK, KEYS, RATE
 
 
 def words(text: str) -> list[str]:

@@ -97,10 +97,7 @@ def test_an_audio_track_is_a_number_or_a_language(given, meant):
             {"hallucination_silence_threshold": 2.0},
             "hallucination_silence_threshold: needs the times of words; give word_timestamps too",
         ),
-        (
-            {"best_of": 5, "temperature": 0},
-            "best_of: sampling needs a temperature above 0; raise it, or use beam_size",
-        ),
+        ({"best_of": 5, "temperature": 0}, "best_of: sampling needs a temperature above 0; raise it, or use beam_size"),
         (
             {"beam_size": 5, "temperature": (0.2, 0.4)},
             "beam_size: beam search needs temperature 0, which is not among those given; or use best_of",

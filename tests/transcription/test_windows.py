@@ -45,11 +45,7 @@ ATTEMPTS = {  # options, scores of each attempt, temperatures
     "never accepted": ({}, [REPETITIVE] * 6, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
     "no threshold of repetition": ({"compression_ratio_threshold": None}, [{"ratio": 9.0}], [0.0]),
     "no threshold of probability": ({"logprob_threshold": None}, [{"average": -9.0}], [0.0]),
-    "no threshold of silence": (
-        {"no_speech_threshold": None},
-        [IMPROBABLE | {"no_speech": 0.99}, FINE],
-        [0.0, 0.2],
-    ),
+    "no threshold of silence": ({"no_speech_threshold": None}, [IMPROBABLE | {"no_speech": 0.99}, FINE], [0.0, 0.2]),
     "silence without a threshold of probability": (
         {"logprob_threshold": None},
         [REPETITIVE | {"average": -9.0, "no_speech": 0.9}, FINE],

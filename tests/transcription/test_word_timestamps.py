@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aligned import aligned
 from minwhisper.audio.mel import log_mel_spectrogram
 from minwhisper.tokenizer.tokenizer import Tokenizer
-from minwhisper.transcription.alignment import find_alignment
 from minwhisper.transcription.word_timestamps import (
     add_word_timestamps,
     assign_words,
@@ -42,18 +42,8 @@ def word_of(word, start, end, probability=0.9):
 
 
 def segment(start, end, words=None, *, seek=0, tokens=()):
-    made = {
-        "id": 0,
-        "seek": seek,
-        "start": start,
-        "end": end,
-        "text": "",
-        "tokens": list(tokens),
-        "temperature": 0.0,
-        "avg_logprob": 0.0,
-        "compression_ratio": 1.0,
-        "no_speech_prob": 0.0,
-    }
+    numbers = dict.fromkeys(("temperature", "avg_logprob", "compression_ratio", "no_speech_prob"), 0.0)
+    made = {"id": 0, "seek": seek, "start": start, "end": end, "text": "", "tokens": list(tokens), **numbers}
     return made if words is None else {**made, "words": words}
 
 
@@ -273,23 +263,13 @@ def test_words_stay_in_order_within_their_times(tokenizer, durations, starts, la
 def test_real_words_of_a_real_window(tiny_en, speech):
     samples = speech["jfk.flac"]
     tokenizer = tiny_en.tokenizer
-    features = tiny_en.encode(log_mel_spectrogram(samples, padding=480000)[None, :, :3000])
+    mel = log_mel_spectrogram(samples, padding=480000)[:, :3000]
     parts = [" And so, my fellow Americans,", " ask not what your country can do for you."]
     segments = [
         segment(0.0, 2.4, tokens=tokenizer.encode(parts[0])),
         segment(3.3, 7.8, tokens=tokenizer.encode(parts[1])),
     ]
-    timings = find_alignment(
-        [token for part in segments for token in part["tokens"]],
-        features,
-        1100,
-        prompt=tokenizer.sot_sequence("en", "transcribe", timestamps=True),
-        heads=tiny_en.alignment_heads,
-        weights=tiny_en.weights["decoder"],
-        config=tiny_en.config,
-        tokenizer=tokenizer,
-        language="en",
-    )
+    timings = aligned(tiny_en, mel, 1100, [token for part in segments for token in part["tokens"]])
     first, second = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
     assert [word["word"] for word in first["words"]] == [" And", " so,", " my", " fellow", " Americans,"]
     assert second["words"][-1]["word"] == " you."
@@ -404,41 +384,16 @@ def test_skip_leading_silence(segments, restart):
         ([fine(10.0, 12.0)], 1, None, {}),
         # silence on both sides: transcribe again from the start of the segment
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
-        (
-            [fine(10.0, 12.0), odd(20.0, 21.0)],
-            1,
-            2000,
-            {},
-        ),  # silence up to the end of the audio
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # silence up to the end of the audio
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 2, None, {"size": 1200}),  # which is at 22.0
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"size": 1301}),
         # speech too close before it, or after it
         ([fine(10.0, 18.0), odd(20.0, 21.0), fine(25.0, 27.0)], 3, None, {}),
         ([fine(10.0, 17.99), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(23.0, 27.0)], 3, None, {}),
-        (
-            [
-                fine(10.0, 12.0),
-                odd(20.0, 21.0),
-                wordless(21.0, 23.0),
-                fine(23.5, 27.0),
-            ],
-            1,
-            2000,
-            {},
-        ),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), wordless(21.0, 23.0), fine(23.5, 27.0)], 1, 2000, {}),
         # another odd one after it is as good as silence; the first of them all is cut
-        (
-            [
-                fine(10.0, 12.0),
-                odd(20.0, 21.0),
-                odd(21.0, 22.0),
-                fine(22.0, 27.0),
-            ],
-            1,
-            2000,
-            {},
-        ),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), odd(21.0, 22.0), fine(22.0, 27.0)], 1, 2000, {}),
         # close to the start of the window: within 2.0, no silence is needed before it
         ([odd(11.9, 13.0), fine(17.0, 19.0)], 0, 1190, {}),
         ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),  # but a second further on at least
@@ -452,21 +407,11 @@ def test_skip_leading_silence(segments, restart):
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"content": 2300, "size": 1301}),
         # silence lasts up to the next word, wherever its segment starts
-        (
-            [fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}],
-            1,
-            2000,
-            {},
-        ),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}], 1, 2000, {}),
         # the end of speech before the window counts
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 2, None, {"last_speech_end": 10.0}),
-        (
-            [wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)],
-            1,
-            1200,
-            {"last_speech_end": 9.9},
-        ),
+        ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
     ],
 )
 def test_skip_hallucinations(segments, kept, restart, options):
