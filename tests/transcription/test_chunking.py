@@ -68,14 +68,6 @@ def test_chunks_are_consecutive_and_of_the_right_length(mel, data):
     assert all(type(edge) is int for part in parts for edge in part)
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "parts"),
-    [(0, 0, []), (700, 700, []), (0, 1, [(0, 1)]), (0, 3000, [(0, 3000)]), (500, 3500, [(500, 3500)])],
-)
-def test_audio_that_fits_a_window_is_one_chunk(start, end, parts):
-    assert list(chunk_at_silence(made_up(4000, "noise", 0), start, end)) == parts
-
-
 @settings(deadline=None)
 @given(
     start=st.integers(0, 2000),

@@ -4,7 +4,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import cycle, pairwise
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -74,16 +74,10 @@ class Theirs:
         return None, self.probabilities
 
 
-class Script:
-    """One answer after another, from the start again if need be."""
-
-    def __init__(self, answers: list[Any]) -> None:
-        self.answers = answers
-        self.count = 0
-
-    def __call__(self, _options: Any, _window: Any) -> Any:
-        self.count += 1
-        return self.answers[(self.count - 1) % len(self.answers)]
+def in_turn(answers: list[Any]) -> Any:
+    """Give one answer after another, from the start again if need be."""
+    repeated = cycle(answers)
+    return lambda _options, _window: next(repeated)
 
 
 class Aligner:
@@ -166,10 +160,10 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
 def check_same(answers: list[Any], frames: int, seed: int = 0, **options: Any) -> dict[str, Any]:
     """Both loops ask the same and find the same. Returns our transcript."""
     try:
-        expected, expected_calls = theirs(Script(answers), frames, seed, **options)
+        expected, expected_calls = theirs(in_turn(answers), frames, seed, **options)
     except Stuck:
         assume(False)
-    result, calls = ours(Script(answers), frames, seed, **options)
+    result, calls = ours(in_turn(answers), frames, seed, **options)
     assert calls == expected_calls
     assert result["text"] == expected["text"]
     assert result["language"] == expected["language"]
@@ -322,7 +316,7 @@ def test_the_language_is_detected_the_same(probabilities):
 
 def test_text_before_the_first_timestamp_does_not_start_before_the_audio():
     script = [output(" one", 1.0, 1.0, " two", 2.0)]
-    (expected, _), (result, _) = theirs(Script(script), 300, language="en"), ours(Script(script), 300, language="en")
+    (expected, _), (result, _) = theirs(in_turn(script), 300, language="en"), ours(in_turn(script), 300, language="en")
     assert [s["text"] for s in result["segments"]] == [s["text"] for s in expected["segments"]] == [" one", " two"]
     assert expected["segments"][0]["start"] < 0
     assert result["segments"][0]["start"] == 0
@@ -331,15 +325,15 @@ def test_text_before_the_first_timestamp_does_not_start_before_the_audio():
 def test_timestamps_without_progress_end_here_only():
     script = [output(0.0, 0.0)]
     with pytest.raises(Stuck):
-        theirs(Script(script), 300, language="en")
-    _, calls = ours(Script(script), 300, language="en")
+        theirs(in_turn(script), 300, language="en")
+    _, calls = ours(in_turn(script), 300, language="en")
     assert len(calls) == 150
 
 
 def test_a_carried_prompt_of_full_length_leaves_no_history():
     script = [output(" one")]
     options = {"language": "en", "initial_prompt": " a" * 223, "carry_initial_prompt": True}
-    (_, expected), (_, calls) = theirs(Script(script), 6000, **options), ours(Script(script), 6000, **options)
+    (_, expected), (_, calls) = theirs(in_turn(script), 6000, **options), ours(in_turn(script), 6000, **options)
     prompt = tokenizer().encode(" a") * 223
     assert [call[3] for call in calls] == [prompt, prompt]
     assert expected[1][3] == [*prompt[1:], *tokenizer().encode(" one")]

@@ -143,17 +143,15 @@ def test_segments_have_words_and_their_times():
         }
 
 
-def test_punctuation_options_choose_the_marks():
+@pytest.mark.parametrize(
+    ("prepend", "append", "words"), [("", ",", [" one,", " (", " two"]), ("(", "", [" one", ",", " ( two"])]
+)
+def test_punctuation_options_choose_the_marks(prepend, append, words):
     aligned = Aligned([(" one", 1.0, 2.0), (",", 2.0, 2.1), (" (", 2.1, 2.2), (" two", 2.2, 3.0)])
     model = Scripted([output(0.0, " one, ( two", 5.0)])
-    options = {"prepend_punctuations": "", "append_punctuations": ","}
+    options = {"prepend_punctuations": prepend, "append_punctuations": append}
     (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
-    assert [word["word"] for word in segment["words"]] == [" one,", " (", " two"]
-    aligned = Aligned([(" one", 1.0, 2.0), (",", 2.0, 2.1), (" (", 2.1, 2.2), (" two", 2.2, 3.0)])
-    model = Scripted([output(0.0, " one, ( two", 5.0)])
-    options = {"prepend_punctuations": "(", "append_punctuations": ""}
-    (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
-    assert [word["word"] for word in segment["words"]] == [" one", ",", " ( two"]
+    assert [word["word"] for word in segment["words"]] == words
 
 
 def test_last_speech_end_is_passed_to_the_next_window():

@@ -96,17 +96,6 @@ def test_timestamps(seconds, short, long):
     assert format_timestamp(seconds, True, ",") == long.replace(".", ",")
 
 
-@given(st.floats(0, 1e6), st.booleans(), st.sampled_from(".,"))
-def test_a_timestamp_can_be_parsed_back(seconds, hours, mark):
-    read = re.fullmatch(
-        rf"(?:(\d\d+):)?([0-5]\d):([0-5]\d){re.escape(mark)}(\d\d\d)", format_timestamp(seconds, hours, mark)
-    )
-    assert read
-    assert (read[1] is not None) == (hours or round(seconds * 1000) >= 3_600_000)
-    h, m, s, ms = (int(part or 0) for part in read.groups())
-    assert abs((h * 60 + m) * 60 + s + ms / 1000 - seconds) <= 0.0005 + 1e-9
-
-
 @pytest.mark.parametrize("seconds", [-0.001, -5, float("nan"), float("inf"), -float("inf")])
 def test_an_invalid_time_is_refused(seconds):
     with pytest.raises(OptionError, match=r"expected seconds, 0 or more, got (-|nan|inf)"):
@@ -185,19 +174,6 @@ def test_a_tab_in_a_text_does_not_break_the_table():
     talk = transcript(segment("\ta\tb\t", 0.0, 1.0))
     rows = list(csv.reader(io.StringIO(render(talk, "tsv")), delimiter="\t"))
     assert rows == [["start", "end", "text"], ["0", "1000", "a b"]]
-
-
-@pytest.mark.parametrize("format", ["vtt", "srt"])
-@pytest.mark.parametrize("highlight", [False, True])
-@pytest.mark.parametrize("dashes", ["--", "---", "-----"])
-@pytest.mark.parametrize("apart", [False, True])
-def test_there_is_no_arrow_in_a_subtitle(format, highlight, dashes, apart):
-    words = [word(f" {dashes}", 0.0, 1.0), word(">", 1.0, 2.0)] if apart else [word(f" {dashes}>", 0.0, 2.0)]
-    for talk in (transcript(spoken(*words)), transcript(segment(f"{dashes}>", 0.0, 2.0))):
-        for line in render(talk, format, SubtitleOptions(highlight_words=highlight)).splitlines():
-            assert ("-->" in line) == ("00:0" in line)
-        assert "\n->\n" in render(talk, format)
-        assert f"{dashes}>" in render(talk, "txt")  # harmless there
 
 
 # ------------------------------------------------------------------------------------------ subtitles
@@ -650,43 +626,14 @@ def with_escapes(theirs, talk: Transcript, format: str, options: SubtitleOptions
     return theirs(masked, format, options).replace("\ue000", "&amp;").replace("\ue001", "&lt;")
 
 
-HAND_MADE = {
-    "words": TALK,
-    "no words": PLAIN,
-    "nothing": NOTHING,
-    "a silent beginning": transcript(segment("", 0.0, 0.0, []), FOX, segment("", 3.0, 3.0, []), JUMPS),
-    "only silence": transcript(segment("", 0.0, 0.0, [])),
-    "arrows and tabs": transcript(segment(" a --> b\t-->c ", 0.0, 1.0), segment("\t", 1.0, 2.0)),
-    "no spaces": transcript(spoken(*(word(text, i / 3, (i + 1) / 3) for i, text in enumerate("今天天气很好。谢谢")))),
-    "long": transcript(spoken(*(word(f" w{i}", i / 50, i / 50 + 0.01) for i in range(1100)))),
-}
-
-
 @pytest.mark.parity
-@pytest.mark.parametrize("what", HAND_MADE)
-def test_every_combination_of_options_gives_what_openai_whisper_gives(what, theirs):
-    # Highlighting repeats the whole text for each word: a long one would take gigabytes.
-    highlights = (False,) if what == "long" else (False, True)
-    made = set()
-    for choice in itertools.product((None, 1, 12), (None, 1, 2), highlights, (None, 1, 3)):
-        options = SubtitleOptions(*choice)
-        for format in FORMATS:
-            ours = render(HAND_MADE[what], format, options)
-            assert ours == theirs(HAND_MADE[what], format, options), (format, options)
-            made.add((format, ours))
-    assert {format for format, _ in made} == {*FORMATS}
-    if what in ("words", "no spaces", "long", "a silent beginning"):
-        assert len(made) > 12  # the options do make a difference
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("what", ["words", "no words", "nothing"])
-def test_files_are_openai_whispers_byte_for_byte(what, tmp_path):
+@pytest.mark.parametrize("talk", [TALK, PLAIN, NOTHING], ids=["words", "no words", "nothing"])
+def test_files_are_openai_whispers_byte_for_byte(talk, tmp_path):
     utils = pytest.importorskip("whisper.utils")
     options = SubtitleOptions(max_line_width=12, highlight_words=True)
     (tmp_path / "theirs").mkdir()
-    utils.get_writer("all", str(tmp_path / "theirs"))(HAND_MADE[what], "sounds/talk.flac", vars(options))
-    write_transcript(HAND_MADE[what], tmp_path / "ours", "talk", options=options)
+    utils.get_writer("all", str(tmp_path / "theirs"))(talk, "sounds/talk.flac", vars(options))
+    write_transcript(talk, tmp_path / "ours", "talk", options=options)
     ours = contents(tmp_path / "ours")
     assert len(ours) == 5
     assert ours == {name: data.replace(b"\r\n", b"\n") for name, data in contents(tmp_path / "theirs").items()}
@@ -736,6 +683,7 @@ def test_segments_give_the_files_of_openai_whisper(theirs):
 
 BROKEN = {
     "an arrow among words": (transcript(spoken(word(" -->", 0, 1))), {}, "srt", "\n->\n"),
+    "an arrow of two words": (transcript(spoken(word(" ---", 0, 1), word(">", 1, 2))), {}, "vtt", "\n->\n"),
     "a longer arrow": (transcript(segment("--->", 0, 1)), {}, "vtt", "\n->\n"),
     "a line break in a line": (transcript(segment("a\nb", 0, 1)), {}, "txt", "a b\n"),
     "a line break in a subtitle": (transcript(segment("a\n\nb", 0, 1)), {}, "srt", "\na  b\n\n"),
