@@ -123,8 +123,10 @@ def test_a_signal_at_the_end_of_the_process_is_quiet():
 
 def test_signals_that_are_ignored_stay_ignored():
     process = start([*TRANSCRIBE, SHORT], lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # like nohup
-    time.sleep(0.3)
-    process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < deadline:  # at every stage of its life
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
     assert ended(process) == (0, SURPASSED, "")
 
 
@@ -142,6 +144,15 @@ def test_a_lost_interruption_is_raised_later():
     assert watched.status == 130
     with watched.watched():
         watched.check()  # starts anew
+
+
+def test_a_second_signal_within_a_second_is_the_same_interruption():
+    watched = interrupts.Interruption()
+    with watched.watched():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert watched.status == 128 + signal.SIGTERM
 
 
 # ------------------------------------------------------------------------------------------ left-over files
