@@ -68,7 +68,7 @@ def test_two_frames_become_one_position(tiny, frames, positions):
 
 
 def test_features_are_normalised(tiny):
-    features = tiny.encode(noise(1, 80, 200))
+    features = encode(noise(1, 80, 40), tiny.weights["encoder"], tiny.config)
     # The last layer is an untrained norm: every position has mean 0 and variance 1.
     assert np.allclose(features.mean(axis=-1), 0, atol=1e-5)
     assert np.allclose(features.var(axis=-1), 1, atol=1e-3)
@@ -89,7 +89,7 @@ def test_windows_of_a_batch_are_independent(tiny):
 
 def test_equal_frames_get_different_features(tiny):
     # Without the position table, self-attention would not depend on the order of the frames.
-    features = tiny.encode(np.zeros((1, 80, 40), np.float32))[0]
+    features = encode(np.zeros((1, 80, 40), np.float32), tiny.weights["encoder"], tiny.config)[0]
     gaps = np.linalg.norm(features[2:-1, None] - features[None, 2:-1], axis=-1)
     assert gaps[~np.eye(len(gaps), dtype=bool)].min() > 1
 
