@@ -79,7 +79,6 @@ def broken(request: pytest.FixtureRequest, plain: minwhisper.Whisper) -> Any:
 
 
 MODES: dict[str, dict[str, Any]] = {
-    "greedy": {"temperature": 0.0},
     "with fallback": {},
     "beam": {"beam_size": 2, "temperature": 0.0},
     "sampling": {"temperature": 0.5, "best_of": 2},
@@ -87,13 +86,13 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_transcribe_fails_with_nan(broken: minwhisper.Whisper, mode: str) -> None:
-    with pytest.raises(
-        NumericalError, match=r"^tiny\.en: window from 0\.00 s: .*expected a finite value.*download the model"
-    ):
-        broken.transcribe(NOTHING, sample_len=3, **MODES[mode])
+def test_transcribe_fails_with_nan(broken: minwhisper.Whisper) -> None:
+    for mode in MODES.values():
+        with pytest.raises(
+            NumericalError, match=r"^tiny\.en: window from 0\.00 s: .*expected a finite value.*download the model"
+        ):
+            broken.transcribe(NOTHING, sample_len=3, **mode)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -451,8 +451,11 @@ def test_prompts_and_steps_equal_the_readable_decoder(dtype, bound, gpus, rng, m
     first, second = engines.decode(([[1, 2, 3, 4]], first, [0]), ([[11]], second))
     assert first.ours.slots[0].array.dtype == dtype
     first, second = first.reorder([0, 0, 0]), second.reorder([0, 0])
+    second = engines.step([[1, 2, 3], [4, 5, 6]], second, [0, 2])
     for tokens in ([[[1], [2], [3]], [[4], [5]]], [[[6], [7], [8]], [[9], [10]]], [[[7], [8], [6]], [[9], [1]]]):
+        other = engines.step([[11], [12], [13]], first)  # continues the same cache, and must not disturb it
         first, second = engines.decode((tokens[0], first), (tokens[1], second))
+        engines.step([[1], [2], [3]], other)
         first = first.reorder([2, 0, 0])
 
 
