@@ -190,9 +190,9 @@ class Contender:
     def __init__(self, contender: str, name: str, folder: Path) -> None:
         command = [sys.executable, __file__, "--child", contender, "--folder", str(folder), "--model", name]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.jobs = self._answer()
+        self.jobs = self.answer()
 
-    def _answer(self) -> Any:
+    def answer(self) -> Any:
         for line in self._process.stdout:
             if line.startswith(("[", "{")):  # others may print, too
                 return json.loads(line)
@@ -204,10 +204,7 @@ class Contender:
 
     def do(self, job: str) -> dict[str, Any]:
         self.begin(job)
-        return self._answer()
-
-    def end_of_job(self) -> dict[str, Any]:
-        return self._answer()
+        return self.answer()
 
     def end(self) -> None:
         self._process.stdin.close()
@@ -255,7 +252,7 @@ def two(name: str, folder: Path, rounds: int) -> None:
             single = pair[0].do("beam")["seconds"]
             for contender in pair:
                 contender.begin("beam")
-            slower = max(contender.end_of_job()["seconds"] for contender in pair)
+            slower = max(contender.answer()["seconds"] for contender in pair)
             if number:
                 alone.append(single)
                 both.append(slower)

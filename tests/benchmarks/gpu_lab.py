@@ -1,11 +1,8 @@
 """The setting of the rows of gpu.py: the GPU, models on it and their peers, clips."""
 
 import dataclasses
-import math
-import wave
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +26,7 @@ from minwhisper.whisper import NO_TOKENIZER
 RATE = 16_000
 MIB = 1 << 20
 LARGE = 20 << 30  # bytes of a GPU that has room for all models and their peers at once
-FIRST = "jfk.flac"  # the clip that comes first where it can be read
+FIRST = "jfk.flac"  # the clip that comes first
 
 
 class Size(NamedTuple):
@@ -131,23 +128,10 @@ def borrowed_tokenizer(config: WhisperConfig) -> Tokenizer:
 def read_clips(names: Sequence[str] | None = None) -> tuple[dict[str, np.ndarray], str]:
     """Return the clips' samples at 16 kHz by name, ``FIRST`` first, and how they were read."""
     paths = [carried.DATA / FIRST, *sorted(carried.DATA.glob("LJ*.wav"))]
-    stored = carried.carried_clips()
-    if stored:
+    if stored := carried.carried_clips():
         found, how = {path.name: stored[path.name] for path in paths if path.name in stored}, "carried"
-    elif find_spec("av") is not None:
-        found, how = {path.name: minwhisper.load_audio(path) for path in paths}, "read with PyAV"
+    elif find_spec("av") is None:
+        return {}, "none, because PyAV is not installed and none were carried"
     else:
-        found = {path.name: read_wave(path) for path in paths if path.suffix == ".wav"}
-        how = f"read with the module wave; {FIRST} is left out, because PyAV is not installed"
+        found, how = {path.name: minwhisper.load_audio(path) for path in paths}, "read with PyAV"
     return {name: its for name, its in found.items() if not names or name in names}, how
-
-
-def read_wave(path: Path) -> np.ndarray:
-    """Read a WAV of 16 bits and one channel, resampled to 16 kHz by its spectrum: (N,) float32."""
-    with wave.open(str(path), "rb") as file:
-        rate, samples = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
-    length = math.ceil(samples.size / rate) * rate  # whole seconds: the spectrum has a whole number of frequencies each
-    seconds = length // rate
-    spectrum = np.fft.rfft(samples, length)[: seconds * RATE // 2 + 1]
-    resampled = np.fft.irfft(spectrum, seconds * RATE) * (RATE / rate)
-    return resampled[: round(samples.size * RATE / rate)].astype(np.float32)

@@ -1,12 +1,12 @@
 """The benchmark of GPUs: its arithmetic by hand, and that all of it runs, before a GPU's time is spent on it."""
 
+import dataclasses
 import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-import wave
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,24 +18,14 @@ import pytest
 import carried
 import cuda_on_cpu
 import minwhisper
-from conftest import DATA, real_model
+from conftest import DATA, SMALL, real_model
 from minwhisper.fast.gpu import engine as gpu_engine
 from minwhisper.fast.gpu.kernels import load_kernels
-from minwhisper.model.config import PUBLISHED, WhisperConfig
+from minwhisper.model.config import PUBLISHED
 
 FOLDER = Path(__file__).parent
-LITTLE = WhisperConfig(
-    vocab_size=60,
-    num_mel_bins=8,
-    d_model=16,
-    encoder_layers=1,
-    encoder_attention_heads=2,
-    encoder_ffn_dim=64,
-    decoder_layers=2,
-    decoder_attention_heads=4,
-    decoder_ffn_dim=64,
-    max_source_positions=100,
-    max_target_positions=128,
+LITTLE = dataclasses.replace(
+    SMALL, encoder_ffn_dim=64, decoder_ffn_dim=64, max_source_positions=100, max_target_positions=128
 )
 
 
@@ -151,14 +141,21 @@ def small(scripts):
     return {"sizes": sizes, "larger": [], "configs": configs, "windows": 7, "batch": 2, "peer_device": "cpu"}
 
 
+def run_rows(scripts, gpu, settings, tmp_path, *rows, name="little"):
+    """Run rows with one model on one short clip; return the exit status and what is kept."""
+    path = tmp_path / "gpu.json"
+    arguments = ["--rounds", "1", "--names", name, "--clips", "LJ001-0008.wav", "--json", str(path)]
+    status = scripts("gpu").main([*arguments, "--rows", *rows], gpu, **settings)
+    return status, json.loads(path.read_text())
+
+
 @pytest.mark.grid
 def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(scripts("gpu_fast"), "first_window", lambda *_: [2.0, 0.1])  # a process of its own
-    path = tmp_path / "gpu.json"
-    arguments = ["--rounds", "1", "--names", "little", "--clips", "LJ001-0008.wav", "--json", str(path)]
-    rows = ["--rows", "machine", "speed", "correct", "memory", "t400"]
-    assert scripts("gpu").main([*arguments, *rows], pretended, **small) == 1  # it is slow
-    out, kept = capsys.readouterr().out, json.loads(path.read_text())
+    sections = ("machine", "speed", "correct", "memory", "t400")
+    status, kept = run_rows(scripts, pretended, small, tmp_path, *sections)
+    assert status == 1  # it is slow
+    out = capsys.readouterr().out
     assert set(kept["rows"]) == set(scripts("gpu_report").ROWS) - {"suite", "memcheck"}
     assert not {name: its["ended"] for name, its in kept["rows"].items() if its["ended"]}
     silent = {"half", "beam", "whole"}  # they need a tokenizer and trained weights
@@ -176,10 +173,8 @@ def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, t
 @pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not() or "-")
 def test_rows_about_kernels_run_with_those_that_run_on_a_gpu(scripts, pretended, small, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_engine, "load_kernels", load_kernels)
-    path = tmp_path / "gpu.json"
-    arguments = ["--rows", "exact", "graph", "layers", "--names", "little", "--clips", "none", "--json", str(path)]
-    assert scripts("gpu").main(arguments, pretended, **small) == 0, capsys.readouterr().out
-    kept = json.loads(path.read_text())
+    status, kept = run_rows(scripts, pretended, small, tmp_path, "exact", "graph", "layers")
+    assert status == 0, capsys.readouterr().out
     assert {name: len(its["lines"]) for name, its in kept["rows"].items()} == {"exact": 2, "graph": 4, "layers": 24}
 
 
@@ -213,11 +208,8 @@ def test_a_peer_that_is_missing_is_complained_of(scripts, pretended, small, caps
 def spoken(scripts, pretended, small, tmp_path, *rows):
     """Return what is kept of a run with real weights on one short clip."""
     real_model("tiny.en")
-    path = tmp_path / "gpu.json"
-    arguments = ["--rounds", "1", "--names", "tiny.en", "--clips", "LJ001-0008.wav", "--json", str(path)]
     only = small | {"sizes": [scripts("gpu_lab").Size("tiny.en")]}
-    scripts("gpu").main([*arguments, "--rows", *rows], pretended, **only)
-    return json.loads(path.read_text())
+    return run_rows(scripts, pretended, only, tmp_path, *rows, name="tiny.en")[1]
 
 
 def test_what_fails_costs_its_row_and_what_takes_long_ends(scripts, pretended, small, capsys, monkeypatch, tmp_path):
@@ -293,10 +285,8 @@ def test_the_profiler_of_pytorch_may_fail(scripts, pretended, small, capsys, tmp
         def busy(self, work):
             raise RuntimeError("CUPTI is not there")
 
-    path = tmp_path / "gpu.json"
-    arguments = ["--rounds", "1", "--names", "little", "--clips", "none", "--rows", "host", "--json", str(path)]
-    scripts("gpu").main(arguments, Broken, **small | {"sizes": [scripts("gpu_lab").Size("little")]})
-    host = json.loads(path.read_text())["rows"]["host"]
+    only = small | {"sizes": [scripts("gpu_lab").Size("little")]}
+    host = run_rows(scripts, Broken, only, tmp_path, "host")[1]["rows"]["host"]
     assert host["lines"][0][1] == 50
     assert host["lines"][0][3:5] == [None, None]
     assert any("the profiler failed" in note and "CUPTI is not there" in note for note in host["notes"])
@@ -402,27 +392,9 @@ def test_a_real_gpu_is_measured(scripts, monkeypatch):
 # ------------------------------------------------------------------------------------------ what it is given
 
 
-def test_a_wave_is_resampled(scripts, tmp_path):
-    read = scripts("gpu_lab").read_wave
-    path, seconds = tmp_path / "tone.wav", np.arange(11025) / 22050
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 22050, 0, "NONE", ""))
-        file.writeframes((16384 * np.sin(2 * np.pi * 440 * seconds)).astype("<i2").tobytes())
-    found, expected = read(path), 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)
-    assert found.shape == (8000,)
-    assert abs(found - expected)[200:-200].max() < 2e-3
-    mine, exact = read(DATA / "LJ001-0008.wav"), minwhisper.load_audio(DATA / "LJ001-0008.wav")
-    length = min(len(mine), len(exact))
-    assert abs(len(mine) - len(exact)) <= 1
-    assert np.linalg.norm(mine[:length] - exact[:length]) < 0.1 * np.linalg.norm(exact)  # near 8 kHz they differ
-
-
-def test_without_pyav_there_are_the_waves():
-    code = "import sys; sys.modules['av'] = None; import gpu_lab; print(*gpu_lab.read_clips(), sep='|')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True, check=True)
-    clips, how = done.stdout.rsplit("|", 1)
-    assert clips.count("LJ001-") == 12
-    assert "jfk.flac is left out" in how
+def test_without_pyav_and_carried_clips_there_are_none(scripts, monkeypatch):
+    monkeypatch.setattr(scripts("gpu_lab"), "find_spec", lambda _: None)
+    assert scripts("gpu_lab").read_clips() == ({}, "none, because PyAV is not installed and none were carried")
 
 
 @pytest.fixture

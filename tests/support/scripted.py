@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -17,7 +16,7 @@ from minwhisper.model.engine import PlainEngine
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription import transcribe as chapter
 from minwhisper.whisper import Whisper
-from vocabularies import PIECE_COUNTS, made_up_pieces
+from vocabularies import made_up_tokenizer
 
 DATA = Path(__file__).parents[1] / "data"
 RATE = 16000
@@ -29,11 +28,6 @@ KEYS = [  # of a segment, in openai-whisper's order
     *("id", "seek", "start", "end", "text", "tokens", "temperature"),
     *("avg_logprob", "compression_ratio", "no_speech_prob"),
 ]
-
-
-@cache
-def made_up_tokenizer(size: int) -> Tokenizer:
-    return Tokenizer(made_up_pieces(PIECE_COUNTS[size]), size)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Real and artificial vocabularies for tests, the expected ids of special tokens, and a strategy for texts."""
 
+from functools import cache
 from itertools import islice, product
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def installed(model: str) -> tuple[Path, int]:
     return files.folder, PUBLISHED[model].vocab_size
 
 
+@cache
 def made_up_tokenizer(size: int) -> Tokenizer:
     """Return a tokenizer with a vocabulary of this size: ``made_up_pieces`` and the special tokens."""
     return Tokenizer(made_up_pieces(PIECE_COUNTS[size]), size)
