@@ -56,8 +56,9 @@ def limited(kilobytes):
 # ------------------------------------------------------------------------------------------ signals
 
 
-@pytest.mark.parametrize("number", interrupts.SIGNALS, ids=lambda number: number.name)
-def test_a_signal_keeps_finished_files_and_no_others(tmp_path, number):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_keeps_finished_files_and_no_others(tmp_path, name):
+    number = getattr(signal, name)
     files = [tmp_path / f"{place}.flac" for place in range(30)]
     for file in files:
         file.symlink_to(JFK)
