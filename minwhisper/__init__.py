@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .decoding.options import DecodingOptions
     from .errors import MinWhisperError
     from .model.config import WhisperConfig
+    from .parity.tracing import trace
     from .tokenizer.tokenizer import Tokenizer
     from .transcription.options import TranscriptionOptions
     from .transcription.transcribe import Transcription
@@ -39,6 +40,7 @@ __all__ = [
     "log_mel_spectrogram",
     "pad_or_trim",
     "render",
+    "trace",
     "write_transcript",
 ]
 
@@ -57,6 +59,7 @@ _MODULES = {
     "log_mel_spectrogram": "audio.mel",
     "pad_or_trim": "audio.load",
     "render": "writers.render",
+    "trace": "parity.tracing",
     "write_transcript": "writers.files",
 }
 

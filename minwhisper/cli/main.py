@@ -129,6 +129,42 @@ def make_parser() -> argparse.ArgumentParser:
     add_dtype(command, "float32")
     command.set_defaults(run=_parity)
 
+    description = "Write the value of every stage for the first 30 s of a recording: the exact answer for other ports."
+    command = add("trace", "write the exact value of every stage to a file", description)
+    command.add_argument("audio", metavar="AUDIO", type=Path, help="audio or video file")
+    help = "file to write: safetensors, or NumPy's format if it ends in .npz"
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help=help)
+    _add_model(command)
+    help = "precision of the arithmetic and of the values (default: float64)"
+    command.add_argument("--dtype", choices=("float64", "float32"), default="float64", metavar="DTYPE", help=help)
+    help = "stages to write, such as 'encoder.*,*.attention.weights' (default: all but attention's scores and weights)"
+    command.add_argument("--stages", action="append", metavar="PATTERN,...", help=help)
+    _add_tokens(command)
+    help = "names of the stages: minwhisper, or hf for those of Transformers' modules (default: minwhisper)"
+    command.add_argument("--names", choices=("minwhisper", "hf"), default="minwhisper", metavar="NAMES", help=help)
+    command.add_argument("--npz", action="store_true", help="write NumPy's format (default: as the file's name says)")
+    command.set_defaults(run=_trace)
+
+    description = (
+        "Compare the values of another implementation with the exact ones, stage by stage, find the first stage that "
+        "is wrong, and name the mistake. The exit status is 1 if a stage differs by more than float32's rounding."
+    )
+    command = add("compare", "find the mistake in another implementation", description)
+    command.epilog = examples(
+        ("minwhisper compare theirs.safetensors", "they used tiny.en"),
+        ("minwhisper compare theirs.npz --model base --audio talk.wav", "without their samples"),
+    )
+    help = "their values by name: safetensors or .npz; names as in Transformers, openai-whisper or 'minwhisper trace'"
+    command.add_argument("theirs", type=Path, metavar="FILE", help=help)
+    _add_model(command)
+    help = 'JSON file of the names that are not known: {"their name": "our name"} (default: none)'
+    command.add_argument("--map", type=Path, metavar="NAMES.json", help=help)
+    help = "the recording, if the file has neither samples nor a spectrogram (default: none)"
+    command.add_argument("--audio", type=Path, metavar="AUDIO", help=help)
+    _add_tokens(command)
+    command.add_argument("--json", action="store_true", help="print the report as JSON (default: as text)")
+    command.set_defaults(run=_compare)
+
     description = "Time every stage of a model on this machine's CPU, beside the lowest time that it could take."
     command = add("bench", "time every stage on this machine's CPU", description)
     command.add_argument("model", metavar="MODEL", nargs="?", default="tiny.en", help=f"{model} (default: tiny.en)")
@@ -147,6 +183,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_model(command: argparse.ArgumentParser) -> None:
+    help = "published name, hub id or folder (default: tiny.en if it is installed, else tiny)"
+    command.add_argument("--model", metavar="MODEL", help=help)
+
+
+def _add_tokens(command: argparse.ArgumentParser) -> None:
+    help = "input of the decoder (default: the prompt, and the text that greedy search finds)"
+    command.add_argument("--tokens", metavar="ID,...", help=help)
+
+
 # Imported only when they are used: transcribing needs none of them.
 
 
@@ -154,6 +200,18 @@ def _parity(options: argparse.Namespace, console: Console) -> int:
     from .parity import run
 
     return run(options, console)
+
+
+def _trace(options: argparse.Namespace, console: Console) -> int:
+    from .doctor import run_trace
+
+    return run_trace(options, console)
+
+
+def _compare(options: argparse.Namespace, console: Console) -> int:
+    from .doctor import run_compare
+
+    return run_compare(options, console)
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:
