@@ -106,7 +106,8 @@ def match(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the stage for each of the given names, and the names that mean none.
 
-    ``chosen`` maps names to stages, ahead of the known names. Of two names for one stage, the first counts.
+    ``chosen`` maps names to stages, ahead of the known names. Of two names for one stage, the first counts, and the other
+    is in neither result.
     """
     known = known_names(stages, config)
     found: dict[str, str] = {}
@@ -114,9 +115,9 @@ def match(
     for name in given:
         plain = re.sub(r"^(model\.|whisper\.|base_model\.)+", "", name)
         stage = chosen.get(name) or known.get(name) or known.get(plain)
-        if stage is None or stage in found.values():
+        if stage is None:
             unknown.append(name)
-        else:
+        elif stage not in found.values():
             found[name] = stage
     return found, unknown
 
