@@ -31,6 +31,7 @@ from .precision import (
     SLACK,
     name_precision,
     relative_error,
+    representable,
     to_float32,
 )
 from .recording import Recording
@@ -313,13 +314,15 @@ class _Comparison:
         rounding = self._expected(stage, own, 32)
         if error <= SLACK * rounding:
             return "float32", (), ""
+        expected = {precision: self._expected(stage, own, precision) for precision in LOW}
+        label = name_precision(error, expected, values)
+        if label is not None and representable(values) is not None:
+            return label, (), ""  # whatever is smaller than this rounding cannot be told from it
         candidates = self._candidates(stage)
         singles = self._tried(stage, [(name,) for name in candidates], values, SLACK * rounding)
         if singles and singles[0][0] <= SLACK * rounding:
             self.explanations[stage.name] = [names for remaining, names in singles if remaining == singles[0][0]]
             return self._named(singles[0][1])
-        expected = {precision: self._expected(stage, own, precision) for precision in LOW}
-        label = name_precision(error, expected, values)
         if label is not None:
             return label, (), ""
         reach = max(SLACK * rounding, 3 * expected["bfloat16"])
