@@ -326,14 +326,15 @@ class _Comparison:
         if label is not None:
             return label, (), ""
         reach = max(SLACK * rounding, 3 * expected["bfloat16"])
-        if singles and singles[0][0] <= min(error / 10, reach):
+        without = np.inf if own is None else relative_error(own, values)  # what remains without a mistake
+        if singles and singles[0][0] <= min(without / 10, reach):
             return self._named(singles[0][1])
         best = [name for _, (name,) in singles[:6]]
         pairs = [(one, other) for one in best for other in candidates if one != other]
         double = self._tried(stage, list(dict.fromkeys(pairs))[:PAIRS_TRIED], values, SLACK * rounding)
-        if double and double[0][0] <= min(error / 10, reach):
+        if double and double[0][0] <= min(without / 10, reach):
             return self._named(double[0][1])
-        if singles and singles[0][0] <= error / 30:
+        if singles and singles[0][0] <= min(without / 30, 0.1):
             verdict, names, _ = self._named(singles[0][1])
             return verdict, names, f"a difference of {singles[0][0]:.1e} remains"
         if (

@@ -270,9 +270,14 @@ _TEXT_POSITIONS = 'at.weights["decoder"]["positions"][: x.shape[1]]'
 _STRIDED = "[:, :length:stride]", "[:, 1 : 1 + length : stride]", "[:, 2 : 2 + length : stride]"
 
 STEM = {
-    "padded at the end only": Mistake(
-        "The convolution is padded at the end only, as 'same' padding of XLA and TensorFlow does for a stride of 2. "
+    "'same' padding of XLA": Mistake(
+        "The second convolution is padded at the end only, as 'same' padding of XLA and TensorFlow does for a stride "
+        "of 2. "
         "Pad one zero on each side: everything is a frame early otherwise.",
+        (edit(conv1d, _PADDED, "((0, 0), (1, 1) if stride == 1 else (0, 2), (0, 0))"),),
+    ),
+    "padded at the end only": Mistake(
+        "The convolutions are padded at the end only. Pad one zero on each side.",
         (edit(conv1d, _PADDED, "((0, 0), (0, 2), (0, 0))"),),
     ),
     "padded at the start only": Mistake(

@@ -106,8 +106,8 @@ def match(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the stage for each of the given names, and the names that mean none.
 
-    ``chosen`` maps names to stages, ahead of the known names. Of two names for one stage, the first counts, and the other
-    is in neither result.
+    ``chosen`` maps names to stages, ahead of the known names. Of two names for one stage, the first counts, and the
+    other is in neither result.
     """
     known = known_names(stages, config)
     found: dict[str, str] = {}
@@ -169,6 +169,10 @@ def _readings(array: Array, shape: str, known: Mapping[str, int]) -> Iterator[tu
             yield found, _joined("with a batch axis", note)
         return
     if array.ndim != len(letters):
+        return
+    if letters[0] == "B" and letters[-1] == "D" and known["D"] not in array.shape:  # heads apart, without a batch axis
+        for found, note in _readings(array[None], shape, known):
+            yield found, _joined("without a batch axis", note)
         return
     for order in permutations(range(array.ndim)):  # of the identity first
         lengths = [array.shape[axis] for axis in order]

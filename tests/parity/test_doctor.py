@@ -1,0 +1,266 @@
+"""Traces, and the doctor: what is wrong with another implementation is named, and nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import minwhisper
+from command_line import run_command
+from conftest import DATA, real_model
+from minwhisper.errors import MinWhisperError, OptionError, ShapeError
+from minwhisper.model.decoder import decode
+from minwhisper.model.encoder import encode
+from minwhisper.model.layers import conv1d, gelu, linear
+from minwhisper.parity import mistakes
+from minwhisper.parity.doctor import diagnose
+from minwhisper.parity.graph import network
+from minwhisper.parity.names import hugging_face_name, known_names
+from minwhisper.parity.theirs import Theirs, open_theirs
+from ports import port, same, two_sequences, uses_window
+
+FOREVER_SEEN = [name for name in mistakes.MISTAKES if not uses_window(name)]
+
+
+@pytest.fixture(scope="module")
+def tiny_en():
+    return real_model("tiny.en", plain=True)
+
+
+@pytest.fixture(scope="module")
+def half_second():
+    return minwhisper.load_audio(DATA / "jfk.flac")[8000:16000]
+
+
+@pytest.fixture(scope="module")
+def correct(tiny_en, half_second):
+    return port(tiny_en, two_sequences(tiny_en), (), half_second)
+
+
+@pytest.fixture(scope="module")
+def exact(tiny_en):
+    """Return the trace of the clip."""
+    return minwhisper.trace(tiny_en, DATA / "jfk.flac", stages=["mel", "encoder.*", "decoder.*", "logits"])
+
+
+def found_in(report):
+    return {name for stage in report.stages for name in stage.mistakes}
+
+
+# --- Traces ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_has_exactly_what_the_layers_compute(tiny_en, exact):
+    weights = minwhisper.load_model("tiny.en", dtype="float64").weights
+    features = encode(exact["mel"], weights["encoder"], tiny_en.config)
+    assert np.allclose(exact["encoder.norm"], features, rtol=0, atol=1e-12)
+    logits = decode(exact["tokens"], features, weights["decoder"], tiny_en.config)
+    assert np.allclose(exact["logits"], logits, rtol=0, atol=1e-11)
+    assert tiny_en.tokenizer.decode(exact["tokens"][0, 2:]).startswith(" And so my fellow Americans")
+
+
+def test_large_stages_are_traced_only_if_they_are_named(tiny_en, half_second):
+    tokens = [tiny_en.tokenizer.sot]
+    names = minwhisper.trace(tiny_en, half_second, tokens=tokens, stages=["decoder.blocks.0.*"])
+    assert not any(name.endswith((".weights", ".scores")) for name in names)
+    named = minwhisper.trace(tiny_en, half_second, tokens=tokens, stages=["decoder.*.attention.weights"])
+    assert named["decoder.blocks.3.attention.weights"].shape == (1, 6, 1, 1)
+
+
+def test_every_name_of_a_module_of_transformers_is_known_to_compare(tiny_en):
+    stages = network(tiny_en.config)
+    known = known_names(stages, tiny_en.config)
+    for name in stages:
+        assert known[hugging_face_name(name).removeprefix("model.")] == name
+
+
+@pytest.mark.parametrize("file", ["trace.safetensors", "trace.npz"])
+def test_the_commands_write_a_trace_and_find_nothing_wrong_with_it(tmp_path, capfd, file):
+    real_model("tiny.en")
+    path = tmp_path / file
+    stages = "mel,encoder.stem,encoder.blocks.0*,logits"
+    done = run_command(
+        capfd, "trace", DATA / "jfk.flac", "-o", path, "--stages", stages, "--model", "tiny.en", "--names", "hf"
+    )
+    assert done.status == 0, done.err
+    compared = run_command(capfd, "compare", path, "--model", "tiny.en", "--json")
+    assert compared.status == 0, compared.err
+    report = json.loads(compared.out)
+    assert report["first_wrong"] is None
+    assert {stage["verdict"] for stage in report["stages"]} == {"float64"}
+    assert len(report["stages"]) > 10
+
+
+# --- Diagnoses ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [name if i % 6 == 0 else pytest.param(name, marks=pytest.mark.grid) for i, name in enumerate(FOREVER_SEEN)]
+)
+def test_a_mistake_is_named_and_no_other(tiny_en, half_second, correct, name):
+    arrays = port(tiny_en, two_sequences(tiny_en), (name,), half_second)
+    report = diagnose(tiny_en, Theirs.of(arrays))
+    if same(arrays, correct):
+        assert name in ("80 bins for 128", "blocks in the order of their names", "timestamps not suppressed")
+        assert not found_in(report)
+    else:
+        assert found_in(report) == {name}
+
+
+def test_a_second_mistake_behind_the_first_is_named(tiny_en, half_second):
+    names = ("kernel flipped", "epsilon 1e-6")
+    report = diagnose(tiny_en, Theirs.of(port(tiny_en, two_sequences(tiny_en), names, half_second)))
+    assert found_in(report) == set(names)
+    assert report.first_wrong.stage == "encoder.conv1"
+
+
+def test_a_port_that_pads_as_xla_does_and_skips_the_output_projection(tiny_en, exact):
+    """Built by hand, and dumped as such a port would: a few arrays, channels first, heads apart."""
+    encoder = tiny_en.weights["encoder"]
+    mel = exact["mel"].astype(np.float32)[:, :, :400]
+    x = gelu(conv1d(mel.transpose(0, 2, 1), **encoder["conv1"]))
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 0)))
+    taps = [padded[:, tap : tap + 399 : 2] @ encoder["conv2"]["weight"][:, :, tap].T for tap in range(3)]
+    stem = gelu(sum(taps) + encoder["conv2"]["bias"]) + encoder["positions"][:200]
+    weights = encoder["blocks"][0]["attention"]
+    mixed = np.random.default_rng(0).standard_normal((1, 200, 384)).astype(np.float32)
+    theirs = {
+        "input_features": mel,
+        "encoder_hidden_states.0": stem.transpose(0, 2, 1),
+        "encoder.blocks.0.attention.mixed": mixed.reshape(200, 6, 64),
+        "encoder.blocks.0.attn.out": mixed[0],
+        "encoder.blocks.0.attn.value": linear(mixed, **weights["value"]),
+    }
+    report = diagnose(tiny_en, Theirs.of(theirs))
+    by_stage = {stage.stage: stage for stage in report.stages}
+    assert by_stage["encoder.stem"].mistakes == ("'same' padding of XLA",)
+    assert by_stage["encoder.stem"].axes == "axes B D T"
+    assert by_stage["encoder.blocks.0.attention.out"].mistakes == ("no output projection",)
+    assert by_stage["encoder.blocks.0.attention.mixed"].verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (lambda x: x * 1.5, "a constant factor of 1.5"),
+        (lambda x: x + 0.25, "a constant of 0.25 is added"),
+        (lambda x: np.roll(x, 1, axis=1), "shifted by 1 to the end"),
+        (lambda x: np.concatenate([x[:, :1] + 1, x[:, 1:]], axis=1), "only 1 of 25 positions differ: 0"),
+        (lambda x: np.concatenate([x[..., :64] ** 2, x[..., 64:]], axis=-1), "only heads 0 of 6 differ"),
+    ],
+)
+def test_an_unknown_mistake_is_said_to_be_unknown_and_described(tiny_en, correct, change, remark):
+    arrays = {**correct, "encoder.blocks.1.attention.out": change(correct["encoder.blocks.1.attention.out"])}
+    report = diagnose(tiny_en, Theirs.of(arrays))
+    wrong = [stage for stage in report.stages if stage.verdict == "wrong"]
+    assert wrong[0].stage == "encoder.blocks.1.attention.out"
+    assert wrong[0].remark == remark
+
+
+def test_a_random_output_projection_is_recognised(tiny_en, correct):
+    random = np.random.default_rng(0).standard_normal((tiny_en.config.vocab_size, 384)).astype(np.float32)
+    arrays = {**correct, "logits": correct["decoder.norm"] @ random.T}
+    del arrays["log_probabilities"], arrays["next_tokens"]
+    report = diagnose(tiny_en, Theirs.of(arrays))
+    assert found_in(report) == {"output projection not tied"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "name"),
+    [
+        ([50258, 50363, 843], "ids of the multilingual vocabulary"),
+        ([843, 523], "no start of transcript"),
+        ([50257, 843], "<|notimestamps|> missing"),
+    ],
+)
+def test_wrong_tokens_are_named(tiny_en, correct, tokens, name):
+    report = diagnose(
+        tiny_en, Theirs.of({"mel": correct["mel"], "tokens": np.array([tokens]), "samples": correct["samples"]})
+    )
+    assert report.first_wrong.mistakes == (name,)
+
+
+def test_tokens_that_are_right_are_not_complained_about(tiny_en, correct):
+    ids = np.array([50360, 843, 50257, 50362, 843])
+    report = diagnose(tiny_en, Theirs.of({"mel": correct["mel"], "tokens": ids, "samples": correct["samples"]}))
+    assert report.first_wrong is None
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_a_right_model_of_pytorch_gets_no_diagnosis_but_its_precision(tiny_en, correct, precision):
+    import torch
+
+    from minwhisper.parity.comparison import pytorch_model
+
+    theirs = pytorch_model(tiny_en).to(getattr(torch, precision))
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.float()  # as openai-whisper computes it
+    theirs.encoder.positional_embedding = theirs.encoder.positional_embedding[:25]
+    mel = torch.tensor(correct["mel"]).to(getattr(torch, precision))
+    arrays = {"mel": mel.float().numpy(), "tokens": correct["tokens"][:1]}
+    for name, module in theirs.named_modules():
+        if name and "blocks" in name and not name.endswith(("attn", "blocks")):
+            module.register_forward_hook(
+                lambda _module, _inputs, output, name=name: arrays.__setitem__(name, output.float().numpy())
+            )
+    if precision == "float32":
+        with torch.no_grad():
+            theirs.decoder(torch.tensor(arrays["tokens"]), theirs.encoder(mel))
+    else:
+        with torch.no_grad():
+            theirs.encoder(mel)
+    report = diagnose(tiny_en, Theirs.of(arrays))
+    assert {stage.verdict for stage in report.stages} == {precision}
+    assert report.precision == precision
+    assert len(report.stages) > 30
+
+
+# --- Bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "an empty file"),
+        (b"hello, world, this is text", "expected safetensors or .npz"),
+        (b"PK\x03\x04" + bytes(80), "not a complete .npz"),
+    ],
+)
+def test_a_file_that_holds_no_arrays_is_refused(tmp_path, content, message):
+    path = tmp_path / "theirs"
+    path.write_bytes(content)
+    with pytest.raises(MinWhisperError, match=message):
+        open_theirs(path)
+
+
+def test_a_file_without_any_array_is_refused(tmp_path):
+    save_file({}, tmp_path / "none.safetensors")
+    with pytest.raises(MinWhisperError, match="no arrays"):
+        open_theirs(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "kind", "message"),
+    [
+        ({"unknown": np.zeros(3)}, OptionError, "none of the 1 arrays has a known name"),
+        ({"mel": np.zeros((1, 80, 20))}, OptionError, "nothing to compare"),
+        ({"encoder.stem": np.zeros((1, 10, 512))}, ShapeError, "expected B × T × D = 384 for encoder.stem"),
+        ({"mel": np.full((1, 80, 20), np.nan)}, MinWhisperError, "1,600 values that are NaN"),
+        ({"logits": np.zeros((1, 3, 51864)), "mel": np.zeros((1, 80, 20))}, OptionError, "--tokens"),
+        ({"tokens": np.array([[60000]]), "mel": np.zeros((1, 80, 20))}, ShapeError, "expected ids from 0 to 51863"),
+    ],
+    ids=["no known name", "only an input", "another width", "NaN", "no tokens", "another vocabulary"],
+)
+def test_arrays_that_cannot_be_compared_are_refused(tiny_en, arrays, kind, message):
+    with pytest.raises(kind, match=message):
+        diagnose(tiny_en, Theirs.of(arrays))
+
+
+def test_a_map_names_what_has_another_name(tiny_en, correct):
+    theirs = {"spec": correct["mel"], "front": correct["encoder.conv1"], "odd": np.zeros(2)}
+    report = diagnose(tiny_en, Theirs.of(theirs), names={"spec": "mel", "front": "encoder.conv1"})
+    assert [stage.stage for stage in report.stages] == ["encoder.conv1"]
+    assert report.unmatched == ["odd"]
