@@ -37,7 +37,7 @@ def complete(capfd, tmp_path):
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_commands_options_values_and_folders_are_completed(complete, shell):
     for line, completed in (
-        ("tr", {"transcribe"}),
+        ("tra", {"trace", "transcribe"}),
         ("transcribe --language_", {"--language_detection_windows"}),
         ("transcribe --task ", {"transcribe", "translate"}),
         ("transcribe -f t", {"txt", "tsv"}),
