@@ -5,10 +5,10 @@ model computed in float64, beside that of openai-whisper in float32. ``compariso
 the stored values and the clip. ``minwhisper parity tiny.en`` prints the table.
 
 *What is wrong with another implementation?* In: arrays that it computed, by name. Out: the first stage that is wrong,
-and the mistake that makes such numbers. Read ``graph`` (the network as named stages), ``tracing`` (their exact values),
-``mistakes`` (the catalogue) and ``doctor`` (the comparison); ``names``, ``precision``, ``recording`` and ``theirs`` help
-them. Whatever arrays are at hand will do: each is compared with what follows exactly from those before it. For
-instance::
+and the mistake that makes such numbers. Read ``graph`` (the network as named stages), ``tracing`` (their exact
+values), ``mistakes`` (the catalogue) and ``doctor`` (the comparison); ``names``, ``precision``, ``recording`` and
+``theirs`` help them. Whatever arrays are at hand will do: each is compared with what follows exactly from those before
+it. For instance::
 
     $ minwhisper compare theirs.npz --model tiny.en
     ...
