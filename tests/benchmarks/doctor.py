@@ -10,7 +10,6 @@ named, in how many stages, and how long it took. Prints the number of ports for 
 import argparse
 import sys
 import time
-import wave
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,23 +23,9 @@ from minwhisper.parity.recording import Recording
 from minwhisper.parity.theirs import Theirs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from ports import port, same, two_sequences, uses_window
+from ports import port, same, stereo_clip, two_sequences, uses_window
 
 CLIP = Path(__file__).parents[1] / "data" / "jfk.flac"
-
-
-def stereo_clip(folder: Path) -> Path:
-    """Write the beginning of the clip as stereo at 44.1 kHz, its right channel softer, and return the file."""
-    samples = minwhisper.load_audio(CLIP)[:48000]
-    times = np.arange(int(len(samples) * 44100 / 16000)) * 16000 / 44100
-    left = np.interp(times, np.arange(len(samples)), samples)
-    path = folder / "stereo.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(44100)
-        file.writeframes((np.stack([left, 0.3 * left], axis=1) * 32767).astype("<i2").tobytes())
-    return path
 
 
 def main() -> int:

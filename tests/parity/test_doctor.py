@@ -15,12 +15,14 @@ from minwhisper.model.encoder import encode
 from minwhisper.model.layers import conv1d, gelu, linear
 from minwhisper.parity import mistakes
 from minwhisper.parity.doctor import diagnose
-from minwhisper.parity.graph import network
+from minwhisper.parity.graph import network, run
 from minwhisper.parity.names import hugging_face_name, known_names
+from minwhisper.parity.recording import Recording
 from minwhisper.parity.theirs import Theirs, open_theirs
-from ports import port, same, two_sequences, uses_window
+from minwhisper.parity.tracing import place
+from ports import port, same, stereo_clip, two_sequences, uses_window
 
-FOREVER_SEEN = [name for name in mistakes.MISTAKES if not uses_window(name)]
+WITHOUT_A_FILE = [name for name in mistakes.MISTAKES if not uses_window(name)]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,8 @@ def test_the_commands_write_a_trace_and_find_nothing_wrong_with_it(tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    "name", [name if i % 6 == 0 else pytest.param(name, marks=pytest.mark.grid) for i, name in enumerate(FOREVER_SEEN)]
+    "name",
+    [name if i % 6 == 0 else pytest.param(name, marks=pytest.mark.grid) for i, name in enumerate(WITHOUT_A_FILE)],
 )
 def test_a_mistake_is_named_and_no_other(tiny_en, half_second, correct, name):
     arrays = port(tiny_en, two_sequences(tiny_en), (name,), half_second)
@@ -106,6 +109,22 @@ def test_a_mistake_is_named_and_no_other(tiny_en, half_second, correct, name):
         assert not found_in(report)
     else:
         assert found_in(report) == {name}
+
+
+@pytest.mark.parametrize("name", [name for name in mistakes.MISTAKES if uses_window(name)])
+def test_a_mistake_in_loading_a_file_is_named(tiny_en, tmp_path, name):
+    path = stereo_clip(tmp_path)
+    edits = mistakes.MISTAKES[name].edits
+    wrong = run(
+        network(tiny_en.config),
+        ["samples"],
+        {"recording": Recording(path)},
+        place(tiny_en),
+        edits=edits,
+        names=mistakes.NAMES,
+    )
+    report = diagnose(tiny_en, Theirs.of(dict(wrong)), audio=path)
+    assert [stage.mistakes for stage in report.stages] == [(name,)]
 
 
 def test_a_second_mistake_behind_the_first_is_named(tiny_en, half_second):

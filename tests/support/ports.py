@@ -1,10 +1,13 @@
 """Ports of Whisper with known mistakes, made from the package's own stages, for the doctor to examine."""
 
+import wave
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minwhisper.audio.load import load_audio
 from minwhisper.parity import mistakes
 from minwhisper.parity.graph import network, run
 from minwhisper.parity.precision import to_float32
@@ -12,6 +15,7 @@ from minwhisper.parity.recording import Recording
 from minwhisper.parity.tracing import place
 from minwhisper.whisper import Whisper
 
+CLIP = Path(__file__).parents[1] / "data" / "jfk.flac"
 TEXTS = " And so my fellow Americans ask not", " And so my fellow citizens ask what"
 
 
@@ -54,3 +58,17 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def uses_window(name: str) -> bool:
     """Return whether a mistake is in loading audio."""
     return any(edit.function is mistakes.graph.window for edit in mistakes.MISTAKES[name].edits)
+
+
+def stereo_clip(folder: Path) -> Path:
+    """Write the beginning of the clip as stereo at 44.1 kHz, its right channel softer, and return the file."""
+    samples = load_audio(CLIP)[:48000]
+    times = np.arange(int(len(samples) * 44100 / 16000)) * 16000 / 44100
+    left = np.interp(times, np.arange(len(samples)), samples)
+    path = folder / "stereo.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44100)
+        file.writeframes((np.stack([left, 0.3 * left], axis=1) * 32767).astype("<i2").tobytes())
+    return path
