@@ -142,7 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_tokens(command)
     help = "names of the stages: minwhisper, or hf for those of Transformers' modules (default: minwhisper)"
     command.add_argument("--names", choices=("minwhisper", "hf"), default="minwhisper", metavar="NAMES", help=help)
-    command.add_argument("--npz", action="store_true", help="write NumPy's format (default: as the file's name says)")
+    command.add_argument("--npz", action="store_true", help="write NumPy's format (default: as FILE's name says)")
     command.set_defaults(run=_trace)
 
     description = (
@@ -151,8 +151,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command = add("compare", "find the mistake in another implementation", description)
     command.epilog = examples(
-        ("minwhisper compare theirs.safetensors", "they used tiny.en"),
-        ("minwhisper compare theirs.npz --model base --audio talk.wav", "without their samples"),
+        ("minwhisper compare theirs.npz --model base", "which mistake is it?"),
+        ("minwhisper compare theirs.npz --map names.json", "other names"),
     )
     help = "their values by name: safetensors or .npz; names as in Transformers, openai-whisper or 'minwhisper trace'"
     command.add_argument("theirs", type=Path, metavar="FILE", help=help)
