@@ -25,6 +25,7 @@ from .graph import Stage, needed, network, run
 from .mistakes import HARMLESS, MISTAKES, NAMES, UNTIED, token_mistake
 from .names import match, readings, sizes
 from .precision import (
+    COARSE_SLACK,
     FLOAT64_ERROR,
     LOW,
     ROUNDINGS,
@@ -76,7 +77,7 @@ class Report:
     @property
     def precision(self) -> str:
         """The lowest precision among the stages that are right."""
-        order = (*IN_REACH, "TF32", "float16", "float16 with sums in float16", "bfloat16", "int8")
+        order = (*IN_REACH, "TF32", "float16", "float16 with sums in float16", "bfloat16", "int8 or bfloat16", "int8")
         return max((stage.verdict for stage in self.stages if stage.verdict in order), key=order.index, default="")
 
 
@@ -311,13 +312,16 @@ class _Comparison:
         """Return the verdict on a stage, the mistakes, and a remark."""
         if error <= FLOAT64_ERROR:
             return "float64", (), ""
+        held = representable(values) if error > 1e-5 else None
+        if held is not None and error <= COARSE_SLACK * self._expected(stage, own, held):
+            return held, (), ""  # whatever is smaller than this rounding cannot be told from it
         rounding = self._expected(stage, own, 32)
         if error <= SLACK * rounding:
             return "float32", (), ""
         expected = {precision: self._expected(stage, own, precision) for precision in LOW}
         label = name_precision(error, expected, values)
-        if label is not None and representable(values) is not None:
-            return label, (), ""  # whatever is smaller than this rounding cannot be told from it
+        if label is not None and held is not None:
+            return label, (), ""
         candidates = self._candidates(stage)
         singles = self._tried(stage, [(name,) for name in candidates], values, SLACK * rounding)
         if singles and singles[0][0] <= SLACK * rounding:

@@ -84,5 +84,5 @@ def name_precision(error: float, expected: dict[str, float], theirs: Array) -> s
     if held == "float16" and error <= 30 * expected["float16"]:
         return "float16 with sums in float16"
     if error <= COARSE_SLACK * expected["bfloat16"]:
-        return "bfloat16"
+        return "bfloat16" if held == "bfloat16" else "int8 or bfloat16"
     return "int8" if error <= COARSE_SLACK * expected["int8"] else None

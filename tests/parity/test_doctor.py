@@ -1,6 +1,7 @@
 """Traces, and the doctor: what is wrong with another implementation is named, and nothing else."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from conftest import DATA, real_model
 from minwhisper.errors import MinWhisperError, OptionError, ShapeError
 from minwhisper.model.decoder import decode
 from minwhisper.model.encoder import encode
+from minwhisper.model.engine import DecoderInput
 from minwhisper.model.layers import conv1d, gelu, linear
 from minwhisper.parity import mistakes
 from minwhisper.parity.comparison import pytorch_model
 from minwhisper.parity.doctor import diagnose
-from minwhisper.parity.graph import network, run
+from minwhisper.parity.graph import MappedWeights, network, run
 from minwhisper.parity.names import hugging_face_name, known_names
+from minwhisper.parity.precision import round_to_int8
 from minwhisper.parity.recording import Recording
 from minwhisper.parity.theirs import Theirs, open_theirs
 from minwhisper.parity.tracing import place
@@ -210,6 +213,41 @@ def test_tokens_that_are_right_are_not_complained_about(tiny_en, correct):
     ids = np.array([50360, 843, 50257, 50362, 843])
     report = diagnose(tiny_en, Theirs.of({"mel": correct["mel"], "tokens": ids, "samples": correct["samples"]}))
     assert report.first_wrong is None
+
+
+def test_the_fast_engine_is_right(tiny_en, half_second):
+    fast = real_model("tiny.en")
+    mel = minwhisper.log_mel_spectrogram(half_second)[None]
+    tokens = two_sequences(tiny_en)[:1]
+    features = fast.encode(mel)
+    with fast.engine.session():
+        ((logits, _),) = fast.engine.decode_batch([DecoderInput(tokens.tolist(), fast.engine.new_cache(features))])
+    arrays = {"samples": half_second, "mel": mel, "tokens": tokens, "features": features, "logits": logits}
+    report = diagnose(tiny_en, Theirs.of(arrays))
+    assert [(stage.stage, stage.verdict) for stage in report.stages] == [
+        ("mel", "float32"),
+        ("encoder.norm", "float32"),
+        ("logits", "float32"),
+    ]
+
+
+def test_weights_in_int8_are_no_mistake(tiny_en, half_second):
+    stored = MappedWeights(tiny_en.weights, lambda array: round_to_int8(array) if array.ndim == 2 else array)
+    quantised = replace(tiny_en, weights=stored)
+    report = diagnose(tiny_en, Theirs.of(port(quantised, two_sequences(tiny_en), (), half_second)))
+    assert not found_in(report)
+    assert {stage.verdict for stage in report.stages} == {"float64", "float32", "int8 or bfloat16", "int8"}
+
+
+def test_blocks_that_were_sorted_by_name_are_named_in_a_model_with_more_than_ten(tiny_en, half_second):
+    layers = {"encoder_layers": 12, "decoder_layers": 12, "d_model": 48, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96}
+    deep = replace(
+        minwhisper.Whisper.random(replace(tiny_en.config, **layers)), tokenizer=tiny_en.tokenizer, plain=True
+    )
+    name = "blocks in the order of their names"
+    report = diagnose(deep, Theirs.of(port(deep, two_sequences(deep), (name,), half_second)))
+    assert found_in(report) == {name}
+    assert not any(stage.mistakes for stage in report.stages if ".blocks.1." in stage.stage)
 
 
 @pytest.mark.parity
