@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError, WalkthroughError
-from .compare_outputs import first_difference
+from .compare_outputs import FACTOR, FACTOR_ON_GPU, first_difference
 from .drawing import Drawing
 from .text import Cell, Listing, Part, PictureLink, Section, Walkthrough, source_of
 
@@ -50,6 +50,7 @@ def run(
     section, cell and line if a cell fails.
     """
     namespace: dict[str, Any] = {"__name__": "walkthrough"}
+    factor = FACTOR if (parameters or {}).get("DEVICE", "cpu") == "cpu" else FACTOR_ON_GPU
     places: list[tuple[Section | None, tuple[Part, ...]]] = [(None, walkthrough.introduction)]
     places += [(section, section.parts) for section in walkthrough.sections if last is None or section.number <= last]
     for section, parts in places:
@@ -64,7 +65,7 @@ def run(
             if part.code.startswith(PARAMETERS):
                 namespace.update(parameters or {})
             if compared:
-                result = replace(result, difference=_from_shown(result))
+                result = replace(result, difference=_from_shown(result, factor))
             yield section, part, result
 
 
@@ -107,9 +108,9 @@ def _failure(error: Exception, cell: Cell, place: str, file: Path) -> str:
     return f"{place}, {file.name} line {line}, `{code}`: {type(error).__name__}: {error}"
 
 
-def _from_shown(result: CellResult) -> str | None:
+def _from_shown(result: CellResult, factor: float) -> str | None:
     """Describe how a result differs from the text, or return None if it does not."""
-    found = first_difference(result.cell.output, result.output)
+    found = first_difference(result.cell.output, result.output, factor)
     link = result.cell.picture
     if found or result.note:
         return found
@@ -123,7 +124,7 @@ def _from_shown(result: CellResult) -> str | None:
     stored = stored_picture(link)
     if not stored.is_file():
         return f"{stored.name}: the picture is missing"
-    found = first_difference(Drawing.from_svg(stored.read_text("utf-8")).facts, result.drawing.facts)
+    found = first_difference(Drawing.from_svg(stored.read_text("utf-8")).facts, result.drawing.facts, factor)
     return f"{stored.name}: {found}" if found else None
 
 

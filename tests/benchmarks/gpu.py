@@ -2,7 +2,7 @@
 
     python tests/benchmarks/gpu.py [--device cuda] [--rows ROW …] [--rounds 7] [--minutes 8] [--json FILE]
 
-ROW is a row or a section: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole,
+ROW is a row or a section: machine (machine, rates), speed (encoder, step, graph, together, beam, host, whole, words,
 compiled), correct (exact, tokens, layers, half), memory (peak, context, flat), checks (memcheck: compute-sanitizer;
 suite: the GPU tests) and t400, which needs no GPU. The default is all. Each row is printed as a table when it is ready.
 If one fails, the others continue; when the minutes are over, the remaining ones are skipped. Values outside their
@@ -47,7 +47,7 @@ from minwhisper.errors import DeviceError
 from minwhisper.fast.devices import describe_device, resolve_device
 
 WITHOUT_GPU = ("t400", "checks")  # sections whose rows do not use the GPU in this process
-ORDER = "machine rates encoder step graph together beam host whole compiled exact tokens layers peak context flat half"
+ORDER = "machine rates encoder step graph together beam host whole words compiled exact tokens layers peak context flat half"
 ORDER += " memcheck suite t400"
 
 # ------------------------------------------------------------------------------------------ the machine

@@ -46,7 +46,7 @@ def output_of(command: list[str]) -> Iterator[str]:
 def suite(_: Any) -> Iterator[Cells]:
     """Run the tests; one that is skipped has not passed."""
     last, count = "", 0
-    for last in output_of([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-m", "gpu", str(TESTS)]):
+    for last in output_of([sys.executable, "-m", "pytest", "-vv", "-p", "no:cacheprovider", "-m", "gpu", str(TESTS)]):
         if found := RESULT.match(last):
             count += 1
             test = found["test"].partition("::")[2]

@@ -143,12 +143,9 @@ def beam(lab: Lab) -> Iterator[Cells]:
 )
 def whole(lab: Lab) -> Iterator[Cells]:
     """Time the first clip, and those of the book one behind the other."""
-    pause = np.zeros(4000, np.float32)
-    book = [part for clip, its in lab.clips.items() if clip.startswith("LJ") for part in (its, pause)]
-    clips = dict(list(lab.clips.items())[:1]) | ({"the book": np.concatenate(book)} if book else {})
     for name in lab.trained("a whole clip"):
         model, peer = lab.pair(Size(name))
-        for title, samples in clips.items():
+        for title, samples in long_clips(lab).items():
             for batch in (1, lab.batch):
                 tokens: dict[str, list[int]] = {}
 
@@ -168,6 +165,48 @@ def whole(lab: Lab) -> Iterator[Cells]:
                     ratio(taken, "ours", "openai", 1.0) if batch == 1 else None,
                     tokens["ours"] == tokens["openai"] if asarray_like else None,
                 )
+
+
+@row(
+    "speed",
+    "Word timestamps, from samples to words",
+    *("model", "clip", "s|.1f", "took s|.2f", "without words s|.2f", "openai-whisper s|.2f", "ratio|.2f"),
+    *("words|d", "same word, 0.02 s apart at most"),
+)
+def words(lab: Lab) -> Iterator[Cells]:
+    """Time clips with and without the times of words, and compare the words with the peer's."""
+    for name in lab.trained("a clip's words"):
+        model, peer = lab.pair(Size(name))
+        for title, samples in long_clips(lab).items():
+            found: dict[str, list[dict[str, Any]]] = {}
+
+            def ours(_: Any, m: Any = model, its: Any = samples, to: Any = found) -> None:
+                transcript = m.transcribe(its, language="en", temperature=0.0, word_timestamps=True)
+                to["ours"] = [word for segment in transcript["segments"] for word in segment["words"]]
+
+            def without(_: Any, m: Any = model, its: Any = samples) -> None:
+                transcribed_tokens(m, its, temperature=0.0)
+
+            def theirs(_: Any, peer: Any = peer, its: Any = samples, to: Any = found) -> None:
+                to["openai"] = peer.words(its)
+
+            contenders = {"ours": Contender(ours), "without": Contender(without)}
+            contenders |= {"openai": Contender(theirs)} if peer else {}
+            taken = in_turn(lab.gpu, contenders, max(1, lab.rounds // 2), warm=1)
+            pairs = list(zip(found["ours"], found.get("openai", ()), strict=False))
+            same = sum(a["word"] == b["word"] and abs(a["start"] - b["start"]) < 0.0201 for a, b in pairs)
+            yield (
+                *(name, title, samples.size / RATE, taken["ours"].median, taken["without"].median),
+                *(taken["openai"].median if peer else None, ratio(taken, "ours", "openai", 1.0)),
+                *(len(found["ours"]), at_least(same if peer else None, len(found["ours"]))),
+            )
+
+
+def long_clips(lab: Lab) -> dict[str, np.ndarray]:
+    """Return the first clip, and those of the book one behind the other."""
+    pause = np.zeros(4000, np.float32)
+    book = [part for clip, its in lab.clips.items() if clip.startswith("LJ") for part in (its, pause)]
+    return dict(list(lab.clips.items())[:1]) | ({"the book": np.concatenate(book)} if book else {})
 
 
 @row(

@@ -63,3 +63,9 @@ class Peer:
         """Transcribe a clip greedily, and return its tokens."""
         found = self.whisper.transcribe(self.model, samples, temperature=0.0, fp16=False, language="en")
         return [token for segment in found["segments"] for token in segment["tokens"]]
+
+    def words(self, samples: np.ndarray) -> list[dict[str, Any]]:
+        """Transcribe a clip greedily with the times of its words, and return these."""
+        how = {"temperature": 0.0, "language": "en", "word_timestamps": True}
+        found = self.whisper.transcribe(self.model, samples, fp16=False, **how)
+        return [word for segment in found["segments"] for word in segment["words"]]

@@ -158,13 +158,13 @@ def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, t
     out = capsys.readouterr().out
     assert set(kept["rows"]) == set(scripts("gpu_report").ROWS) - {"suite", "memcheck"}
     assert not {name: its["ended"] for name, its in kept["rows"].items() if its["ended"]}
-    silent = {"half", "beam", "whole"}  # they need a tokenizer and trained weights
+    silent = {"half", "beam", "whole", "words"}  # they need a tokenizer and trained weights
     assert {name for name, its in kept["rows"].items() if not its["lines"]} == silent
     for title, (columns, *lines) in tables(out).items():
         assert all(len(line) == len(columns) for line in lines), title
     columns, lines = (kept["rows"]["peak"][part] for part in ("columns", "lines"))
     for line in (dict(zip(columns, cells, strict=True)) for cells in lines):
-        assert line["encoder MiB"] < 0.9 * line["encoder predicted"]  # and not what the engine reserves
+        assert line["encoder MiB"] < 0.95 * line["encoder predicted"]  # and not what the engine reserves
     missed = [one for one in kept["missed"] if not one.startswith(("encoder", "step", "together", "host", "peak"))]
     assert missed == ["tokens, little, with its own weights: all equal **no**"]
 
@@ -189,9 +189,9 @@ def test_words_are_compared(scripts, pretended, small, capsys, tmp_path):
 @pytest.mark.parity
 def test_rows_of_speech_run_beside_the_peer(scripts, pretended, small, capsys, tmp_path):
     pytest.importorskip("whisper")
-    kept = spoken(scripts, pretended, small, tmp_path, "tokens", "beam", "host", "whole")
+    kept = spoken(scripts, pretended, small, tmp_path, "tokens", "beam", "host", "whole", "words")
     lines = {name: len(its["lines"]) for name, its in kept["rows"].items()}
-    assert lines == {"tokens": 3, "beam": 1, "host": 1, "whole": 4}
+    assert lines == {"tokens": 3, "beam": 1, "host": 1, "whole": 4, "words": 2}
     assert not [one for one in kept["missed"] if "equal" in one or "failed" in one]
 
 
