@@ -1,8 +1,8 @@
 """Comparison of a cell's output with the one in the text, line by line, with a tolerance for numbers.
 
 * Integers have to be equal. Decimals may differ by one part in 10,000, or by one in the last of three or more digits.
-* ``~1.2e-7`` is an order of magnitude and matches anything within a factor of 3, or of 6 on a GPU, which adds in another
-  order. Rounding errors are written like this.
+* ``~1.2e-7`` is an order of magnitude and matches anything within a factor of 3, or of 6 on a GPU, which adds in
+  another order. Rounding errors are written like this.
 * After ``≈`` the rest of the line is ignored, because it changes from run to run, as times do.
 
 Whitespace is ignored, since the width of a column depends on its content.

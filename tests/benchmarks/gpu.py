@@ -47,8 +47,8 @@ from minwhisper.errors import DeviceError
 from minwhisper.fast.devices import describe_device, resolve_device
 
 WITHOUT_GPU = ("t400", "checks")  # sections whose rows do not use the GPU in this process
-ORDER = "machine rates encoder step graph together beam host whole words compiled exact tokens layers peak context flat half"
-ORDER += " memcheck suite t400"
+ORDER = "machine rates encoder step graph together beam host whole words compiled exact tokens layers peak context"
+ORDER += " flat half memcheck suite t400"
 
 # ------------------------------------------------------------------------------------------ the machine
 
