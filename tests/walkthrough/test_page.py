@@ -260,7 +260,7 @@ def test_an_answer_is_folded_and_its_markdown_and_cells_are_rendered(reader):
 
 @pytest.mark.parametrize("after", ["", "\n\n## 2. Two"])
 def test_an_answer_that_does_not_end_is_an_error_with_its_line(after):
-    with pytest.raises(WalkthroughError, match="walkthrough.md, line 5: <details> is not closed"):
+    with pytest.raises(WalkthroughError, match=r"walkthrough\.md, line 5: <details> is not closed"):
         made(f"# T\n\n## 1. One\n\n<details><summary>Answer</summary>\n\nIt is.{after}\n")
 
 
