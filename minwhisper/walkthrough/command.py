@@ -1,11 +1,8 @@
 """The command ``minwhisper walkthrough``: run the text and show it, export it as a page, or update it."""
 
 import argparse
-import os
-import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from ..fast.cpu.threads import blas_threads
 from ..fast.devices import resolve_device
 from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
 from .compare_outputs import first_difference
+from .here import draw_all
 from .overview import draw_overview
 from .page import check_libraries, page
 from .run import (
@@ -29,7 +27,8 @@ from .run import (
     stored_pictures,
     with_results,
 )
-from .text import Cell, Listing, Part, Section, Walkthrough, find_walkthrough, parse, write
+from .terminal import TerminalView
+from .text import PICTURES, Listing, Section, Walkthrough, find_walkthrough, parse, write
 
 MODEL = "tiny.en"  # the outputs in the text are those of this model on a CPU
 
@@ -64,7 +63,8 @@ def command(options: argparse.Namespace, console: Console) -> int:
         _update(walkthrough, file, results)
     if options.html:
         by_line = {result.cell.line: result for result in results}
-        drawn = {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
+        drawn = {f"{PICTURES}{name}": drawing.svg for name, drawing in draw_all().items()}
+        drawn |= {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
         clip = (REFERENCE_FOLDER / CLIP).read_bytes()
         write_file(options.html, page(with_results(walkthrough, by_line), drawn, clip))
         console.note(f"wrote {options.html}")
@@ -110,6 +110,7 @@ def _update(walkthrough: Walkthrough, file: Path, results: list[CellResult]) -> 
             raise WalkthroughError(f"--update: {result.place}: {result.difference}")
     drawn = {stored_picture(o.cell.picture): o.drawing.svg for o in results if o.drawing and o.cell.picture}
     drawn[PICTURES_FOLDER / OVERVIEW] = draw_overview().svg
+    drawn |= {PICTURES_FOLDER / name: drawing.svg for name, drawing in draw_all().items()}
     for picture, svg in drawn.items():
         if not picture.is_file() or picture.read_text("utf-8") != svg:
             write_file(picture, svg)
@@ -152,45 +153,3 @@ def _report(
     elif not different and not stale:
         console.note(f"{ran}; all outputs match the text")
     return 1 if different or stale else 0
-
-
-class TerminalView:
-    """A view of the text in a terminal: code is indented, output follows a bar; coloured only on a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        """Choose colours or plain text."""
-        self._console = console
-        coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._style: Callable[[str, str], str] = _coloured if coloured else _plain
-
-    def title(self, title: str) -> None:
-        """Print the title of the text."""
-        self._console.text(self._style("1", title) + "\n")
-
-    def heading(self, section: Section) -> None:
-        """Print the heading of a section."""
-        self._console.text(self._style("1", f"\n{section.number}. {section.title}\n"))
-
-    def part(self, part: Part, result: CellResult | None) -> None:
-        """Print prose, a listing, or a cell with its result."""
-        if isinstance(part, Listing):
-            self._console.text(self._style("2", textwrap.indent(f"{part.file}: {part.name}\n{part.code}\n", "    ")))
-        elif isinstance(part, Cell):
-            self._console.text(self._style("36", textwrap.indent(part.code, "    ")))
-            for line in result.output.splitlines() if result else ():
-                self._console.text(f"  | {line}")
-            if part.picture:
-                self._console.text(f"  | [picture: {part.picture.alt}]")
-            if result and result.difference:
-                self._console.text(self._style("31", f"  ! {result.difference}"))
-            self._console.text("")
-        else:
-            self._console.text(part.text + "\n")
-
-
-def _coloured(code: str, text: str) -> str:
-    return f"\033[{code}m{text}\033[0m"
-
-
-def _plain(_code: str, text: str) -> str:
-    return text
