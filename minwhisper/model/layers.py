@@ -84,7 +84,7 @@ def conv1d(x: Array, weight: Array, bias: Array, stride: int = 1) -> Array:
 
     x (B, T, I), weight (O, I, 3), bias (O,) -> (B, ⌈T / stride⌉, O). Output t sees the inputs stride·t - 1, stride·t
     and stride·t + 1, each through a matrix of its own. ("Same" padding with stride 2, as in XLA and TensorFlow, would
-    pad only the end of an even-length input: every window one frame late.)
+    pad only the end of an even-length input: every output would see one frame later.)
     """
     length = x.shape[1]
     x = pad(x, ((0, 0), (1, 1), (0, 0)))  # (B, T, I) -> (B, T + 2, I)

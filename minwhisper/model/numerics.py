@@ -27,9 +27,9 @@ def matmul(a: Array, b: Array) -> Array:
     """Return the matrix product ``a @ b``: (…, S, I) and (…, I, O) -> (…, S, O), in the dtype of ``a``.
 
     A running sum in float32 loses more the longer it gets. BLAS libraries differ in how long they let it get before
-    they start a new one: 384 terms in OpenBLAS (relative error of a product 3.5e-7), 192 in the one PyTorch uses
-    (2.5e-7). Here the inner sum is split into blocks of 96 terms, which lowers the error to 1.9e-7 and takes 20 to 50 %
-    more time (tests/benchmarks/products.py). Smaller blocks are more exact and slower.
+    they start a new one: 384 terms in OpenBLAS, with a relative error of 3.5e-7. Here the inner sum is split into
+    blocks of 96 terms, which lowers the error to 1.9e-7 and takes 30 to 70 % more time (tests/benchmarks/products.py).
+    Smaller blocks are more exact and slower.
 
     Two cases need no blocks: a single row, because BLAS computes a matrix-vector product in several partial sums
     anyway (1.4e-7 over 384 terms, 2.6e-7 over 1,536), and a GPU, which has its own order of summation.
