@@ -1,11 +1,12 @@
 """The walkthrough: an executable tutorial, and the program that runs it. The chapters import nothing from here.
 
-In: ``walkthrough.md``, prose with cells of Python. Out: the same text in a terminal, as an HTML page, or rewritten with
-new outputs and pictures. In the order to read them:
+In: ``walkthrough.md``, prose with cells of Python. Out: the same text in a terminal, as an HTML page, as a notebook, or
+rewritten with new outputs and pictures. In the order to read them:
 
 * ``text.py``: Markdown -> sections of prose, listings and cells, and back
 * ``run.py``: cells -> their outputs, compared with those in the text by ``compare_outputs.py``
 * ``drawings.py``: arrays -> pictures, in the style of ``drawing.py``; ``overview.py``: the picture in the README
 * ``page.py``: text and pictures -> one HTML file; ``formulas.py``: TeX -> MathML
+* ``notebook.py``: text and pictures -> one notebook
 * ``command.py``: the command ``minwhisper walkthrough``
 """

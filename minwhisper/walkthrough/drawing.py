@@ -28,7 +28,9 @@ WIDTH = 7.2  # inches, about 720 pixels on a page
 INK = "#010203"  # placeholder for the colour of the page's text
 LIGHT_INK, DARK_INK = "#1f2328", "#e6edf3"
 SMOOTH_ROWS = 60  # images with fewer rows show their pixels; others are interpolated
+LIGHT_PAGE, DARK_PAGE = "#ffffff", "#0d1117"  # of GitHub
 THEME = f"svg{{color:{LIGHT_INK}}}@media (prefers-color-scheme: dark){{svg{{color:{DARK_INK}}}}}"
+BACKGROUND = f"svg{{background:{LIGHT_PAGE}}}@media (prefers-color-scheme: dark){{svg{{background:{DARK_PAGE}}}}}"
 
 # Each has a contrast of at least 3 with white and with #0d1117, and colour-blind readers can tell any two apart.
 BLUE, ORANGE, INDIGO, GREY, RED, MAUVE = "#3488df", "#c85d09", "#634efa", "#978d83", "#c90e3a", "#975b93"
@@ -83,11 +85,16 @@ class Drawing:
         return cls(svg, unescape(found[1]) if found else "")
 
     def _repr_svg_(self) -> str:
-        return self.svg
+        return with_background(self.svg)
 
     def __repr__(self) -> str:
         """Show the size instead of the content."""
         return f"<Drawing, {len(self.svg.encode()) / 1000:.0f} kB>"
+
+
+def with_background(svg: str) -> str:
+    """Give a picture a background of its own, for notebooks: their theme may be dark where the system's is light."""
+    return svg.replace("</style>", f"{BACKGROUND}</style>", 1)
 
 
 @dataclass
