@@ -87,7 +87,7 @@ def _check_options(options: argparse.Namespace, walkthrough: Walkthrough, file: 
     if options.section is not None and not 1 <= options.section <= count:
         raise OptionError(f"--section {options.section}: expected a section from 1 to {count}")
     if options.section is not None and (options.html or options.notebook or options.update):
-        raise OptionError("--section runs one section; --html, --notebook and --update need all of them: omit --section")
+        raise OptionError("--section runs one section; --html, --notebook and --update need all: omit --section")
     if options.update:
         if not compared or options.device != "cpu":
             raise OptionError(f"--update: the text is written with {MODEL} on a CPU; omit --model and --device")

@@ -30,6 +30,7 @@ LIGHT_INK, DARK_INK = "#1f2328", "#e6edf3"
 SMOOTH_ROWS = 60  # images with fewer rows show their pixels; others are interpolated
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#0d1117"  # of GitHub
 THEME = f"svg{{color:{LIGHT_INK}}}@media (prefers-color-scheme: dark){{svg{{color:{DARK_INK}}}}}"
+QUOTES = {'"': "&quot;"}
 BACKGROUND = f"svg{{background:{LIGHT_PAGE}}}@media (prefers-color-scheme: dark){{svg{{background:{DARK_PAGE}}}}}"
 
 # Each has a contrast of at least 3 with white and with #0d1117, and colour-blind readers can tell any two apart.
@@ -71,6 +72,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def image(svg: str, alt: str) -> str:
+    """Return HTML that shows a picture in a notebook.
+
+    As an image it is shown even where the reader has not declared the notebook to be trusted, and its styles stay in
+    it. It has a background of its own, since the notebook's theme may be dark where the system's is light.
+    """
+    svg = svg.replace("</style>", f"{BACKGROUND}</style>", 1)
+    return f'<img src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" alt="{escape(alt, QUOTES)}">'
+
+
 @dataclass(frozen=True, repr=False)
 class Drawing:
     """A finished picture, which a notebook displays."""
@@ -84,17 +95,13 @@ class Drawing:
         found = re.search(r"<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)
         return cls(svg, unescape(found[1]) if found else "")
 
-    def _repr_svg_(self) -> str:
-        return with_background(self.svg)
+    def _repr_html_(self) -> str:
+        title = re.search(r"<title>(.*?)</title>", self.svg, re.DOTALL)
+        return image(self.svg, unescape(title[1]) if title else "")
 
     def __repr__(self) -> str:
         """Show the size instead of the content."""
         return f"<Drawing, {len(self.svg.encode()) / 1000:.0f} kB>"
-
-
-def with_background(svg: str) -> str:
-    """Give a picture a background of its own, for notebooks: their theme may be dark where the system's is light."""
-    return svg.replace("</style>", f"{BACKGROUND}</style>", 1)
 
 
 @dataclass

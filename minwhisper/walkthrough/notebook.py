@@ -1,45 +1,50 @@
 """The walkthrough as a notebook that has been run, in Jupyter's format (nbformat 4.5), which is JSON.
 
 Outputs stand once: those of cells, without the copies of them in the Markdown. Prose stays Markdown, without comments;
-a listing becomes a Markdown cell, so that it is highlighted and not run. Everything is inside the file: pictures are
-data in it, since Colab ignores attachments, and a link to a file of the repository becomes the file's name.
+a listing becomes a Markdown cell, so that it is highlighted and not run. Everything is inside the file, also pictures,
+which are not attachments since Colab ignores those. A link to a file of the repository becomes the file's name.
 """
 
 import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-from .drawing import with_background
+from .drawing import image
 from .page import CAPTION, slug
 from .text import Cell, Listing, Part, Prose, Section, Walkthrough
 
 # Does nothing if the package is there. Elsewhere, as in Colab, a copy of the repository is needed.
-SETUP = '''\
-# Installs minwhisper if it is missing, as in Colab, from its repository as a .zip file or from a .whl file: one that is
-# beside this notebook, or that you choose in the dialog. Then limits BLAS to one thread: more take more processor time.
+SETUP = """\
+#@title Setup: install minwhisper if it is missing, as in Colab; limit BLAS to one thread
+
+# The package comes from its repository as a .zip file, or from a .whl file: one beside this
+# notebook or, in Colab, one that you choose in a dialog. More threads of BLAS would take more
+# processor time.
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 if not find_spec("minwhisper"):
-    copies = [path.resolve() for pattern in ("*.whl", "*.zip") for path in Path().glob(f"minwhisper{pattern}")]
+    copies = [*Path().glob("minwhisper*.whl"), *Path().glob("minwhisper*.zip")]
     if not copies and find_spec("google.colab"):
         from google.colab import files
 
-        copies = [Path(name).resolve() for name in files.upload()]
+        copies = [Path(name) for name in files.upload()]
     if not copies:
-        raise ModuleNotFoundError("run pip install '.[offline,walkthrough]' in a clone of minwhisper's repository")
-    package = f"minwhisper[offline,walkthrough] @ {copies[0].as_uri()}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", package], check=True)
+        command = "pip install '.[offline,walkthrough]'"
+        raise ModuleNotFoundError(f"run {command} in a clone of minwhisper's repository")
+    package = f"minwhisper[offline,walkthrough] @ {copies[0].resolve().as_uri()}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, package], check=True)
 
 import numpy  # loads BLAS
 from threadpoolctl import threadpool_limits
 
-limits = threadpool_limits(1, user_api="blas")'''
+limits = threadpool_limits(1, user_api="blas")"""
+HIDDEN: dict[str, Any] = {"cellView": "form", "jupyter": {"source_hidden": True}}  # in Colab; in Jupyter
 
 PLAYER = f"""\
 from IPython.display import Audio
@@ -47,7 +52,8 @@ from IPython.display import Audio
 from minwhisper.audio.load import SAMPLE_RATE
 from minwhisper.parity.comparison import clip_samples
 
-Audio(clip_samples(), rate=SAMPLE_RATE)  # {CAPTION}"""
+# {CAPTION}
+Audio(clip_samples(), rate=SAMPLE_RATE)"""
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -74,8 +80,8 @@ def notebook(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes)
     writer = _Writer(pictures)
     opening, introduction = _opening(walkthrough.introduction)
     writer.markdown(f"# {walkthrough.title}\n\n{writer.prose(opening)}")
-    writer.code(SETUP)
-    writer.code(PLAYER, [_player(clip)])
+    writer.code(SETUP, **HIDDEN)
+    writer.code(PLAYER, shown=_player(clip), alt=CAPTION)
     writer.parts(introduction)
     for section in walkthrough.sections:
         writer.heading(section)
@@ -112,22 +118,28 @@ class _Writer:
                 self.markdown(self.prose(part.text))
             elif isinstance(part, Listing):
                 self.markdown(f"`{part.file}` · **`{part.name}`**\n\n```python\n{part.code}\n```")
-            else:
-                self.code(part.code, self._outputs(part))
+            elif isinstance(part, Cell):
+                svg = self.pictures.get(part.picture.path) if part.picture else None
+                alt = part.picture.alt if part.picture else ""
+                self.code(part.code, part.output, image(svg, alt) if svg else "", alt)
 
     def markdown(self, source: str) -> None:
         """Add a Markdown cell, unless there is nothing to show."""
         if source.strip():
             self.cells.append({"cell_type": "markdown", "id": self._id(), "metadata": {}, "source": _lines(source)})
 
-    def code(self, source: str, outputs: list[dict[str, Any]] | None = None) -> None:
-        """Add a code cell with the outputs of its execution."""
+    def code(self, source: str, printed: str = "", shown: str = "", alt: str = "", **metadata: Any) -> None:
+        """Add a code cell with its outputs: what it prints, and what it shows, as HTML and as plain text."""
         self.count += 1
-        for output in outputs or []:
-            if output["output_type"] == "execute_result":
-                output["execution_count"] = self.count
-        cell = {"cell_type": "code", "id": self._id(), "metadata": {}, "source": _lines(source)}
-        self.cells.append({**cell, "execution_count": self.count, "outputs": outputs or []})
+        outputs: list[dict[str, Any]] = []
+        if printed:
+            outputs.append({"output_type": "stream", "name": "stdout", "text": _lines(printed + "\n")})
+        if shown:
+            data = {"text/html": [shown], "text/plain": [alt]}
+            result = {"output_type": "execute_result", "data": data, "metadata": {}, "execution_count": self.count}
+            outputs.append(result)
+        cell = {"cell_type": "code", "id": self._id(), "metadata": metadata, "source": _lines(source)}
+        self.cells.append({**cell, "execution_count": self.count, "outputs": outputs})
 
     def prose(self, text: str) -> str:
         """Convert GitHub's Markdown to that of a notebook."""
@@ -141,39 +153,16 @@ class _Writer:
         if found["comment"] is not None:
             return ""
         if found["picture"] is not None:
-            return self._image(found["picture"], found["alt"])
+            svg = self.pictures.get(found["picture"])
+            return image(svg, found["alt"]) if svg else f"*{found['alt']}*"
         return found["name"] if "`" in found["name"] else f"`{found['name']}`"
-
-    def _image(self, path: str, alt: str) -> str:
-        if path not in self.pictures:
-            return f"*{alt}*"
-        data = _base64(with_background(self.pictures[path]).encode())
-        return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
-
-    def _outputs(self, cell: Cell) -> list[dict[str, Any]]:
-        outputs: list[dict[str, Any]] = []
-        if cell.output:
-            outputs.append({"output_type": "stream", "name": "stdout", "text": _lines(cell.output + "\n")})
-        if cell.picture and cell.picture.path in self.pictures:
-            svg = with_background(self.pictures[cell.picture.path])
-            outputs.append(_result({"image/svg+xml": _lines(svg), "text/plain": [cell.picture.alt]}))
-        return outputs
 
     def _id(self) -> str:
         return f"cell-{len(self.cells)}"
 
 
-def _result(data: dict[str, list[str]]) -> dict[str, Any]:
-    return {"output_type": "execute_result", "data": data, "metadata": {}, "execution_count": None}
-
-
-def _player(clip: bytes) -> dict[str, Any]:
-    audio = f'<audio controls src="data:audio/flac;base64,{_base64(clip)}" aria-label="{CAPTION}"></audio>'
-    return _result({"text/html": [audio], "text/plain": [CAPTION]})
-
-
-def _base64(content: bytes) -> str:
-    return b64encode(content).decode("ascii")
+def _player(clip: bytes) -> str:
+    return f'<audio controls src="data:audio/flac;base64,{b64encode(clip).decode()}" aria-label="{CAPTION}"></audio>'
 
 
 def _lines(text: str) -> list[str]:

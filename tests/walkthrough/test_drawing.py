@@ -120,7 +120,9 @@ def test_only_small_images_show_their_pixels(rows, sharp):
 
 def test_a_notebook_displays_the_picture_on_its_own_background():
     picture = example()
-    shown = picture._repr_svg_()
+    image = picture._repr_html_()
+    assert image.endswith(' alt="An &lt;example&gt; &amp; more">')
+    shown = b64decode(re.search(r'^<img src="data:image/svg\+xml;base64,([^"]*)"', image)[1]).decode()
     assert Drawing.from_svg(shown).facts == picture.facts
     for page, ink in PAGES.items():  # each with its colour of text, whichever theme the notebook has
         assert f"svg{{color:{ink}}}" in shown

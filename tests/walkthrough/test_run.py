@@ -260,7 +260,7 @@ def test_the_notebook_has_the_outputs_and_parameters_of_this_run(here, tmp_path,
     parameters, printing, drawing = [cell for cell in cells if cell["cell_type"] == "code"][-3:]
     assert 'MODEL = "base"' in "".join(parameters["source"])
     assert printing["outputs"][0]["text"] == ["base\n"]
-    assert "image/svg+xml" in drawing["outputs"][0]["data"]
+    assert "data:image/svg+xml" in drawing["outputs"][0]["data"]["text/html"][0]
 
 
 def test_a_page_that_cannot_be_written_keeps_the_old_one(here, tmp_path, monkeypatch, walkthrough):
