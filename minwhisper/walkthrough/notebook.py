@@ -83,7 +83,7 @@ def notebook(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes)
     writer.code(SETUP, **HIDDEN)
     writer.code(PLAYER, shown=_player(clip), alt=CAPTION)
     writer.parts(introduction)
-    for section in walkthrough.sections:
+    for section in walkthrough.all_sections():
         writer.heading(section)
         writer.parts(section.parts)
     content = {"cells": writer.cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
@@ -108,8 +108,7 @@ class _Writer:
 
     def heading(self, section: Section) -> None:
         """Add a section's heading, below the anchor that GitHub gives it."""
-        title = f"{section.number}. {section.title}"
-        self.markdown(f'<a id="{slug(title, set())}"></a>\n\n## {title}')
+        self.markdown(f'<a id="{slug(section.heading, set())}"></a>\n\n## {section.heading}')
 
     def parts(self, parts: tuple[Part, ...]) -> None:
         """Add parts in sequence."""
@@ -117,7 +116,7 @@ class _Writer:
             if isinstance(part, Prose):
                 self.markdown(self.prose(part.text))
             elif isinstance(part, Listing):
-                self.markdown(f"`{part.file}` · **`{part.name}`**\n\n```python\n{part.code}\n```")
+                self.markdown(_listing(part))
             elif isinstance(part, Cell):
                 svg = self.pictures.get(part.picture.path) if part.picture else None
                 alt = part.picture.alt if part.picture else ""
@@ -159,6 +158,14 @@ class _Writer:
 
     def _id(self) -> str:
         return f"cell-{len(self.cells)}"
+
+
+def _listing(listing: Listing) -> str:
+    code = f"```python\n{listing.code}\n```"
+    if listing.folded:
+        summary = f"<code>{listing.file}</code> · <b><code>{listing.name}</code></b>"
+        return f"<details><summary>{summary}</summary>\n\n{code}\n\n</details>"
+    return f"`{listing.file}` · **`{listing.name}`**\n\n{code}"
 
 
 def _player(clip: bytes) -> str:

@@ -12,7 +12,8 @@ from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.compare_outputs import first_difference
 from minwhisper.walkthrough.drawing import BACKGROUND, Drawing
 from minwhisper.walkthrough.notebook import PLAYER, SETUP, notebook
-from minwhisper.walkthrough.run import stored_picture, with_parameters
+from minwhisper.walkthrough.run import PICTURES_FOLDER, with_parameters
+from minwhisper.walkthrough.text import PICTURES as FOLDER
 from minwhisper.walkthrough.text import find_walkthrough, parse
 
 CLIP_BYTES = (REFERENCE_FOLDER / CLIP).read_bytes()
@@ -39,11 +40,7 @@ def real():
     """Return the notebook of the walkthrough, with the outputs and pictures of the text."""
     nbformat = pytest.importorskip("nbformat")
     walkthrough = parse(find_walkthrough().read_text("utf-8"))
-    pictures = {
-        cell.picture.path: stored_picture(cell.picture).read_text("utf-8")
-        for cell in walkthrough.cells()
-        if cell.picture
-    }
+    pictures = {f"{FOLDER}{file.name}": file.read_text("utf-8") for file in PICTURES_FOLDER.glob("*.svg")}
     return nbformat.reads(notebook(walkthrough, pictures, CLIP_BYTES), as_version=4)
 
 
@@ -102,11 +99,19 @@ def test_a_listing_is_highlighted_under_its_files_name_and_is_not_run():
     assert "".join(listing["source"]) == "`minwhisper/audio/mel.py` · **`scale`**\n\n```python\nx = 1\n```"
 
 
+def test_a_folded_listing_is_folded():
+    (source,) = sources("<!-- source: audio.mel.scale, folded -->\n```python .noeval\nx = 1\n```")
+    assert source.startswith(
+        "<details><summary><code>minwhisper/audio/mel.py</code> · <b><code>scale</code></b></summary>\n\n"
+    )
+    assert source.endswith("\n\n```python\nx = 1\n```\n\n</details>")
+
+
 @pytest.mark.parametrize(
     ("markdown", "expected"),
     [
         ("a <!-- hidden --> b", "a  b"),
-        ("<!-- widget: heads -->\nText.", "Text."),
+        ("<!-- widget: heads -->\n\nText.", "Text."),  # a figure of the page
         ("`<!-- code -->` stays", "`<!-- code -->` stays"),
         ("```html\n<!-- [a](b) -->\n```", "```html\n<!-- [a](b) -->\n```"),
         ("```python .noeval\nx\n```", "```python\nx\n```"),
@@ -128,6 +133,11 @@ def test_a_picture_in_prose_is_data_which_colab_shows_too():
 
 def test_a_section_has_the_anchor_that_github_gives_it():
     assert sources("## 1. The `mel` scale\n\nText.")[0] == '<a id="1-the-mel-scale"></a>\n\n## 1. The `mel` scale'
+
+
+def test_the_glossary_comes_last_with_its_anchors():
+    anchor = '- <a id="term-logit"></a>**logit**: a score.'
+    assert sources(f"## Glossary\n\n{anchor}") == ['<a id="glossary"></a>\n\n## Glossary', anchor]
 
 
 def test_the_parameters_are_those_of_the_run():
