@@ -111,6 +111,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--model", default="tiny.en", metavar="MODEL", help=help)
     help = "also write a web page with pictures, formulas and audio"
     command.add_argument("--html", type=Path, metavar="OUT.html", help=f"{help} (default: none)")
+    help = "also write a notebook for Jupyter, VS Code or Colab, executed"
+    command.add_argument("--notebook", type=Path, metavar="OUT.ipynb", help=f"{help} (default: none)")
     help = "rewrite the document's outputs, listings and pictures (default: compare the outputs)"
     command.add_argument("--update", action="store_true", help=help)
     add_device(command)

@@ -1,4 +1,4 @@
-"""The command ``minwhisper walkthrough``: run the text and show it, export it as a page, or update it."""
+"""The command ``minwhisper walkthrough``: run the text and show it, export it as a page or notebook, or update it."""
 
 import argparse
 import time
@@ -15,6 +15,7 @@ from ..fast.devices import resolve_device
 from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
 from .compare_outputs import first_difference
 from .here import draw_all
+from .notebook import notebook
 from .overview import draw_overview
 from .page import check_libraries, page
 from .run import (
@@ -25,6 +26,7 @@ from .run import (
     stale_listings,
     stored_picture,
     stored_pictures,
+    with_parameters,
     with_results,
 )
 from .terminal import TerminalView
@@ -61,13 +63,17 @@ def command(options: argparse.Namespace, console: Console) -> int:
     stale = stale_listings(walkthrough)
     if options.update:
         _update(walkthrough, file, results)
-    if options.html:
-        by_line = {result.cell.line: result for result in results}
+    if options.html or options.notebook:
+        ran = with_results(walkthrough, {result.cell.line: result for result in results})
         drawn = {f"{PICTURES}{name}": drawing.svg for name, drawing in draw_all().items()}
         drawn |= {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
         clip = (REFERENCE_FOLDER / CLIP).read_bytes()
-        write_file(options.html, page(with_results(walkthrough, by_line), drawn, clip))
-        console.note(f"wrote {options.html}")
+        if options.html:
+            write_file(options.html, page(ran, drawn, clip))
+            console.note(f"wrote {options.html}")
+        if options.notebook:
+            write_file(options.notebook, notebook(with_parameters(ran, parameters), drawn, clip))
+            console.note(f"wrote {options.notebook}")
     missing = {result.note for result in results if result.note}
     for note in missing:
         console.note(note)
@@ -80,8 +86,8 @@ def _check_options(options: argparse.Namespace, walkthrough: Walkthrough, file: 
     count = len(walkthrough.sections)
     if options.section is not None and not 1 <= options.section <= count:
         raise OptionError(f"--section {options.section}: expected a section from 1 to {count}")
-    if options.section is not None and (options.html or options.update):
-        raise OptionError("--section runs one section; --html and --update need all of them: omit --section")
+    if options.section is not None and (options.html or options.notebook or options.update):
+        raise OptionError("--section runs one section; --html, --notebook and --update need all: omit --section")
     if options.update:
         if not compared or options.device != "cpu":
             raise OptionError(f"--update: the text is written with {MODEL} on a CPU; omit --model and --device")
@@ -95,9 +101,12 @@ def _check_options(options: argparse.Namespace, walkthrough: Walkthrough, file: 
     find_checkpoint(options.model)
     if options.html:
         check_libraries()
-        if options.html.is_dir() or not options.html.parent.is_dir():
-            raise OptionError(f"--html {options.html}: expected a file name in an existing folder")
-        with _write_errors(options.html), temporary_file(options.html.parent):
+    for option, written in (("--html", options.html), ("--notebook", options.notebook)):
+        if not written:
+            continue
+        if written.is_dir() or not written.parent.is_dir():
+            raise OptionError(f"{option} {written}: expected a file name in an existing folder")
+        with _write_errors(written), temporary_file(written.parent):
             pass
 
 

@@ -28,7 +28,10 @@ WIDTH = 7.2  # inches, about 720 pixels on a page
 INK = "#010203"  # placeholder for the colour of the page's text
 LIGHT_INK, DARK_INK = "#1f2328", "#e6edf3"
 SMOOTH_ROWS = 60  # images with fewer rows show their pixels; others are interpolated
+LIGHT_PAGE, DARK_PAGE = "#ffffff", "#0d1117"  # of GitHub
 THEME = f"svg{{color:{LIGHT_INK}}}@media (prefers-color-scheme: dark){{svg{{color:{DARK_INK}}}}}"
+QUOTES = {'"': "&quot;"}
+BACKGROUND = f"svg{{background:{LIGHT_PAGE}}}@media (prefers-color-scheme: dark){{svg{{background:{DARK_PAGE}}}}}"
 
 # Each has a contrast of at least 3 with white and with #0d1117, and colour-blind readers can tell any two apart.
 BLUE, ORANGE, INDIGO, GREY, RED, MAUVE = "#3488df", "#c85d09", "#634efa", "#978d83", "#c90e3a", "#975b93"
@@ -69,6 +72,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def image(svg: str, alt: str) -> str:
+    """Return HTML that shows a picture in a notebook.
+
+    As an image it is shown even where the reader has not declared the notebook to be trusted, and its styles stay in
+    it. It has a background of its own, since the notebook's theme may be dark where the system's is light.
+    """
+    svg = svg.replace("</style>", f"{BACKGROUND}</style>", 1)
+    return f'<img src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" alt="{escape(alt, QUOTES)}">'
+
+
 @dataclass(frozen=True, repr=False)
 class Drawing:
     """A finished picture, which a notebook displays."""
@@ -82,8 +95,9 @@ class Drawing:
         found = re.search(r"<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)
         return cls(svg, unescape(found[1]) if found else "")
 
-    def _repr_svg_(self) -> str:
-        return self.svg
+    def _repr_html_(self) -> str:
+        title = re.search(r"<title>(.*?)</title>", self.svg, re.DOTALL)
+        return image(self.svg, unescape(title[1]) if title else "")
 
     def __repr__(self) -> str:
         """Show the size instead of the content."""
@@ -131,11 +145,11 @@ class Sheet:
 def to_drawing(figure: "Figure", title: str, approximate: Iterable["Axes"] = ()) -> Drawing:
     """Convert a figure to a compact SVG picture."""
     with StringIO() as file:
-        figure.savefig(file, format="svg")
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         svg = file.getvalue()
     facts = facts_of(figure, approximate)
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)  # contains the date
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # no element refers to a group
     svg = re.sub(r'(?<= d=")[^"]*', lambda path: _compact_path(path[0]), svg)
     svg = re.sub(r'(?<=transform="translate\()[^)]*|(?<= [xy]=")[^"]*', lambda place: _round_numbers(place[0]), svg)

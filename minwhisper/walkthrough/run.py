@@ -154,6 +154,16 @@ def stale_listings(walkthrough: Walkthrough) -> list[Listing]:
     return [listing for listing in listings if listing.code != source_of(listing.source)]
 
 
+def with_parameters(walkthrough: Walkthrough, parameters: dict[str, str]) -> Walkthrough:
+    """Return the text with these values in the cell of parameters, so that its code gives the outputs of this run."""
+    code = "\n".join([PARAMETERS, *(f'{name} = "{value}"' for name, value in parameters.items())])
+    introduction = tuple(
+        replace(part, code=code) if isinstance(part, Cell) and part.code.startswith(PARAMETERS) else part
+        for part in walkthrough.introduction
+    )
+    return replace(walkthrough, introduction=introduction)
+
+
 def with_results(walkthrough: Walkthrough, results: dict[int, CellResult]) -> Walkthrough:
     """Return the text with these outputs, by the line of their cell, and with up-to-date listings."""
 

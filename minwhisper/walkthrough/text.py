@@ -12,8 +12,7 @@
   skipped, and ``<details><summary>Answer</summary>``, with a blank line after it and before ``</details>``, folds what
   is between them.
 
-Jupytext sees the same cells and treats a block marked ``.noeval`` as prose. A comment before the title names the
-kernel for it.
+GitHub highlights a block marked ``.noeval`` as Python, too.
 """
 
 import inspect
@@ -123,7 +122,6 @@ class Walkthrough:
     title: str
     introduction: tuple[Part, ...]
     sections: tuple[Section, ...]
-    head: str = ""  # a comment before the title
     glossary: Section | None = None
 
     def parts(self) -> Iterator[Part]:
@@ -165,10 +163,9 @@ _SECTION = re.compile(r"## (?:([1-9]\d*)\. (.+)|(Glossary))")
 def parse(text: str) -> Walkthrough:
     """Parse the text. Raises ``WalkthroughError``, with the line number, if its structure is wrong."""
     lines = text.splitlines()
-    top = next((at for at, line in enumerate(lines) if line.startswith("# ")), None)
-    if top is None:
-        raise WalkthroughError(f"{FILE}: expected a title, '# …'")
-    reader = _Reader(lines, top + 1)
+    if not lines or not lines[0].startswith("# "):
+        raise WalkthroughError(f"{FILE}: expected a title, '# …', in the first line")
+    reader = _Reader(lines, 1)
     introduction = reader.parts()
     sections: list[Section] = []
     glossary: Section | None = None
@@ -183,7 +180,7 @@ def parse(text: str) -> Walkthrough:
             sections.append(section)
         else:
             glossary = section
-    return Walkthrough(lines[top][2:], introduction, tuple(sections), "\n".join(lines[:top]).strip(), glossary)
+    return Walkthrough(lines[0][2:], introduction, tuple(sections), glossary)
 
 
 class _Reader:
@@ -293,8 +290,7 @@ class _Reader:
 
 def write(walkthrough: Walkthrough) -> str:
     """Return the Markdown: ``parse(write(w))`` equals ``w`` up to the line numbers."""
-    blocks = [walkthrough.head] if walkthrough.head else []
-    blocks += [f"# {walkthrough.title}", *map(_block, walkthrough.introduction)]
+    blocks = [f"# {walkthrough.title}", *map(_block, walkthrough.introduction)]
     for section in walkthrough.all_sections():
         blocks += [f"## {section.heading}", *map(_block, section.parts)]
     return "\n\n".join(blocks) + "\n"

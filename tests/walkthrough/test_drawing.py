@@ -118,9 +118,15 @@ def test_only_small_images_show_their_pixels(rows, sharp):
     assert ("pixelated" in sheet.drawing.svg) == sharp
 
 
-def test_a_notebook_displays_the_file():
+def test_a_notebook_displays_the_picture_on_its_own_background():
     picture = example()
-    assert picture._repr_svg_() == picture.svg
+    image = picture._repr_html_()
+    assert image.endswith(' alt="An &lt;example&gt; &amp; more">')
+    shown = b64decode(re.search(r'^<img src="data:image/svg\+xml;base64,([^"]*)"', image)[1]).decode()
+    assert Drawing.from_svg(shown).facts == picture.facts
+    for page, ink in PAGES.items():  # each with its colour of text, whichever theme the notebook has
+        assert f"svg{{color:{ink}}}" in shown
+        assert f"svg{{background:{page}}}" in shown
     assert re.fullmatch(r"<Drawing, \d+ kB>", repr(picture))
 
 

@@ -1,5 +1,6 @@
 """The runner and the command, on small texts: outputs, errors, updates, and the page."""
 
+import json
 import re
 import sys
 
@@ -217,6 +218,9 @@ def test_update_changes_nothing_if_a_cell_is_wrong(here, pictures, walkthrough, 
         ("--update --device cuda", "omit --model and --device"),
         ("--html nowhere/x.html", "--html nowhere/x.html: expected a file name in an existing folder"),
         ("--html .", "--html .: expected a file name in an existing folder"),
+        ("--section 1 --notebook x.ipynb", "--section runs one section"),
+        ("--notebook nowhere/x.ipynb", "--notebook nowhere/x.ipynb: expected a file name in an existing folder"),
+        ("--notebook /proc/x.ipynb", "cannot write /proc/x.ipynb"),
         ("--html /proc/x.html", "cannot write /proc/x.html"),
         ("--device gpu", "unknown device 'gpu'"),
         ("--model small", "--model small: expected tiny.en or base"),
@@ -245,6 +249,18 @@ def test_the_page_shows_the_new_outputs(here, tmp_path, walkthrough):
     assert "fresh 0.123" in html
     assert "stale" not in html
     assert "data:image/svg+xml" in html
+
+
+def test_the_notebook_has_the_outputs_and_parameters_of_this_run(here, tmp_path, walkthrough):
+    here(fence("print(MODEL)", "tiny.en"), fence(DRAW, picture="new"))
+    shown = walkthrough("--model", "base", "--notebook", tmp_path / "w.ipynb")
+    assert shown.status == 0
+    assert f"wrote {tmp_path}/w.ipynb" in shown.err
+    cells = json.loads((tmp_path / "w.ipynb").read_text("utf-8"))["cells"]
+    parameters, printing, drawing = [cell for cell in cells if cell["cell_type"] == "code"][-3:]
+    assert 'MODEL = "base"' in "".join(parameters["source"])
+    assert printing["outputs"][0]["text"] == ["base\n"]
+    assert "data:image/svg+xml" in drawing["outputs"][0]["data"]["text/html"][0]
 
 
 def test_a_page_that_cannot_be_written_keeps_the_old_one(here, tmp_path, monkeypatch, walkthrough):

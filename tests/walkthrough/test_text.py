@@ -19,7 +19,7 @@ def parsed():
 
 
 def test_a_text_has_a_title_and_sections_of_parts(parsed):
-    assert (parsed.head, parsed.title) == ("<!-- a head -->", "A title")
+    assert parsed.title == "A title"
     assert [(section.number, section.title) for section in parsed.sections] == [
         (1, "First things"),
         (2, "Second things"),
@@ -34,7 +34,7 @@ def test_a_cell_has_the_output_and_the_picture_that_follow_it(parsed):
     before, listing, cell, after, folded, widget, _ = parsed.sections[0].parts
     assert cell.output == "1\n1"
     assert cell.picture == PictureLink("A picture of [one](x)", "minwhisper/walkthrough/pictures/one.svg")
-    assert parsed.introduction[1] == Cell("x = 1", line=8)
+    assert parsed.introduction[1] == Cell("x = 1", line=6)
     assert parsed.sections[1].parts[0].output == ""
     assert "no output, since" in before.text
     assert "two.svg" in after.text

@@ -3,7 +3,6 @@
 import ast
 import re
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -120,13 +119,3 @@ def test_linked_files_exist():
     targets = re.findall(r"\]\((?!https://)([^)#]+)\)", TEXT)
     assert targets
     assert [target for target in targets if not (ROOT / target).is_file()] == []
-
-
-@pytest.mark.skipif(not find_spec("jupytext"), reason="jupytext is not installed")
-def test_jupytext_sees_the_same_cells():
-    import jupytext
-
-    notebook = jupytext.reads(TEXT, fmt="md")
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    assert cells == [cell.code for cell in WALKTHROUGH.cells()]
-    assert notebook.metadata.kernelspec.name == "python3"

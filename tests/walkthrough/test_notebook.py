@@ -1,0 +1,215 @@
+"""The notebook: what it shows, that Jupyter's format allows it, and that its cells give the outputs that it shows."""
+
+import base64
+import json
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
+from minwhisper.walkthrough.compare_outputs import first_difference
+from minwhisper.walkthrough.drawing import BACKGROUND, Drawing
+from minwhisper.walkthrough.notebook import PLAYER, SETUP, notebook
+from minwhisper.walkthrough.run import PICTURES_FOLDER, with_parameters
+from minwhisper.walkthrough.text import PICTURES as FOLDER
+from minwhisper.walkthrough.text import find_walkthrough, parse
+
+CLIP_BYTES = (REFERENCE_FOLDER / CLIP).read_bytes()
+SVG = "<svg><style>a{}</style><desc>mean 0.5</desc></svg>"
+PICTURES = {"minwhisper/walkthrough/pictures/here.svg": SVG}
+
+
+def cells(markdown: str) -> list[dict]:
+    """Return the cells for this text, without those of the setup."""
+    made = json.loads(notebook(parse(f"# Title\n\nFirst.\n\n{markdown}\n"), PICTURES, CLIP_BYTES))
+    return made["cells"][3:]
+
+
+def sources(markdown: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in cells(markdown)]
+
+
+def svg_in(image: str) -> str:
+    return base64.b64decode(re.search(r'src="data:image/svg\+xml;base64,([^"]*)"', image)[1]).decode()
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Return the notebook of the walkthrough, with the outputs and pictures of the text."""
+    nbformat = pytest.importorskip("nbformat")
+    walkthrough = parse(find_walkthrough().read_text("utf-8"))
+    pictures = {f"{FOLDER}{file.name}": file.read_text("utf-8") for file in PICTURES_FOLDER.glob("*.svg")}
+    return nbformat.reads(notebook(walkthrough, pictures, CLIP_BYTES), as_version=4)
+
+
+def test_it_is_a_valid_notebook(real):
+    import nbformat
+
+    assert (real.nbformat, real.nbformat_minor) == (4, 5)
+    nbformat.validate(real)
+    assert real.metadata.kernelspec.name == "python3"
+
+
+def test_outputs_stand_once_and_cells_are_numbered(real):
+    walkthrough = parse(find_walkthrough().read_text("utf-8"))
+    code = [cell for cell in real.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in code] == [SETUP, PLAYER, *(cell.code for cell in walkthrough.cells())]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    shown = "\n".join(cell.source for cell in real.cells if cell.cell_type == "markdown")
+    for cell in walkthrough.cells():
+        assert len(cell.output) < 20 or cell.output not in shown
+
+
+def test_it_needs_no_other_file(real):
+    for cell in real.cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"\]\((?!#|https?://)", re.sub(r"```.*?```|`[^`]+`", "", cell.source, flags=re.DOTALL))
+            assert "<!--" not in cell.source
+    (player,) = (cell for cell in real.cells if cell.source == PLAYER)
+    audio = re.search(r'src="data:audio/flac;base64,([^"]*)"', player.outputs[0].data["text/html"])[1]
+    assert base64.b64decode(audio) == CLIP_BYTES
+
+
+def test_links_lead_to_an_anchor(real):
+    text = "\n".join(cell.source for cell in real.cells if cell.cell_type == "markdown")
+    anchors = re.findall(r'<a id="([^"]+)"></a>', text)
+    assert len(anchors) == len(set(anchors)) >= 15
+    headings = {line[4:].lower().replace(" ", "-") for line in text.splitlines() if line.startswith("### ")}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= {*anchors, *headings}
+
+
+def test_printed_text_and_pictures_are_outputs_of_their_cell():
+    code, picture = cells(
+        "```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
+        "```python\ndraw()\n```\n\n![it](minwhisper/walkthrough/pictures/here.svg)"
+    )
+    assert code["outputs"] == [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}]
+    assert "".join(code["source"]) == "print(1)"
+    (output,) = picture["outputs"]
+    assert (output["output_type"], output["execution_count"]) == ("execute_result", picture["execution_count"])
+    assert svg_in(output["data"]["text/html"][0]) == SVG.replace("</style>", f"{BACKGROUND}</style>")
+    assert output["data"]["text/plain"] == ["it"]
+
+
+def test_a_listing_is_highlighted_under_its_files_name_and_is_not_run():
+    (listing,) = cells("<!-- source: audio.mel.scale -->\n```python .noeval\nx = 1\n```")
+    assert listing["cell_type"] == "markdown"
+    assert "".join(listing["source"]) == "`minwhisper/audio/mel.py` · **`scale`**\n\n```python\nx = 1\n```"
+
+
+def test_a_folded_listing_is_folded():
+    (source,) = sources("<!-- source: audio.mel.scale, folded -->\n```python .noeval\nx = 1\n```")
+    assert source.startswith(
+        "<details><summary><code>minwhisper/audio/mel.py</code> · <b><code>scale</code></b></summary>\n\n"
+    )
+    assert source.endswith("\n\n```python\nx = 1\n```\n\n</details>")
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("a <!-- hidden --> b", "a  b"),
+        ("<!-- widget: heads -->\n\nText.", "Text."),  # a figure of the page
+        ("`<!-- code -->` stays", "`<!-- code -->` stays"),
+        ("```html\n<!-- [a](b) -->\n```", "```html\n<!-- [a](b) -->\n```"),
+        ("```python .noeval\nx\n```", "```python\nx\n```"),
+        ("[mel.py](minwhisper/audio/mel.py) and [`b`](b.py)", "`mel.py` and `b`"),
+        ("[2](#2-two), [N](https://numpy.org)", "[2](#2-two), [N](https://numpy.org)"),
+        ("> **Aside: a zero.** $x_1$", "> **Aside: a zero.** $x_1$"),
+        ("<details><summary>Answer</summary>\n\nIt is.\n\n</details>", "<details><summary>Answer</summary>\n\nIt is."),
+        ("![gone](minwhisper/walkthrough/pictures/absent.svg)", "*gone*"),
+    ],
+)
+def test_prose_stays_markdown_without_comments_or_links_to_files(markdown, expected):
+    assert sources(markdown)[0].startswith(expected)
+
+
+def test_a_picture_in_prose_is_data_which_colab_shows_too():
+    (source,) = sources('See ![a "b"](minwhisper/walkthrough/pictures/here.svg) here.')
+    assert re.fullmatch(r'See <img src="data:image/svg\+xml;base64,[^"]+" alt="a &quot;b&quot;"> here\.', source)
+
+
+def test_a_section_has_the_anchor_that_github_gives_it():
+    assert sources("## 1. The `mel` scale\n\nText.")[0] == '<a id="1-the-mel-scale"></a>\n\n## 1. The `mel` scale'
+
+
+def test_the_glossary_comes_last_with_its_anchors():
+    anchor = '- <a id="term-logit"></a>**logit**: a score.'
+    assert sources(f"## Glossary\n\n{anchor}") == ['<a id="glossary"></a>\n\n## Glossary', anchor]
+
+
+def test_the_parameters_are_those_of_the_run():
+    text = parse('# T\n\n```python\n# parameters\nMODEL, DEVICE = "tiny.en", "cpu"\n```\n')
+    (cell,) = with_parameters(text, {"MODEL": "base", "DEVICE": "cuda"}).cells()
+    assert cell.code == '# parameters\nMODEL = "base"\nDEVICE = "cuda"'
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """Pretend that minwhisper is missing, in an empty folder; return the requirements that are installed."""
+    requirements: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: sys.modules.get(name) if "google" in name else None)
+    monkeypatch.setattr("subprocess.run", lambda arguments, check: requirements.append(arguments[-1]))
+    return requirements
+
+
+def set_up() -> None:
+    names: dict = {}
+    exec(SETUP, names)
+    names["limits"].restore_original_limits()
+
+
+def test_the_first_cell_does_nothing_where_the_package_is(monkeypatch):
+    monkeypatch.setattr("subprocess.run", None)
+    set_up()
+
+
+def test_the_first_cell_installs_a_copy_beside_the_notebook(installed, tmp_path):
+    (tmp_path / "minwhisper-main.zip").touch()
+    set_up()
+    assert installed == [f"minwhisper[offline,walkthrough] @ {(tmp_path / 'minwhisper-main.zip').as_uri()}"]
+
+
+def test_the_first_cell_asks_for_a_copy_in_colab(installed, monkeypatch, tmp_path):
+    colab = ModuleType("google.colab")
+    colab.files = SimpleNamespace(upload=lambda: {"my copy.zip": b""})
+    monkeypatch.setitem(sys.modules, "google", ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    set_up()
+    assert installed == [f"minwhisper[offline,walkthrough] @ {(tmp_path / 'my copy.zip').as_uri()}"]
+
+
+def test_the_first_cell_says_how_to_install_elsewhere(installed):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[offline,walkthrough\]'"):
+        set_up()
+    assert not installed
+
+
+def text_of(cell) -> str:
+    """Return the text of a cell's outputs: what it prints, its last value, and the data of its picture."""
+    texts = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            texts.append(output.text)
+        elif "<img" in output.data.get("text/html", ""):
+            texts.append(Drawing.from_svg(svg_in(output.data["text/html"])).facts)
+        elif "<audio" not in output.data.get("text/html", ""):
+            texts.append(output.data["text/plain"])
+    return "\n".join(text.rstrip() for text in texts)
+
+
+@pytest.mark.parity
+def test_every_cell_run_by_jupyter_gives_the_output_that_the_notebook_shows(real, tiny_en, base, tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no settings of the reader's
+    shown = {cell.id: text_of(cell) for cell in real.cells if cell.cell_type == "code"}
+    nbclient.NotebookClient(real, resources={"metadata": {"path": str(tmp_path)}}).execute()  # 35 s
+    for cell in real.cells:
+        if cell.cell_type == "code":
+            assert first_difference(shown[cell.id], text_of(cell)) is None, cell.source
+    assert real.cells[2].source == PLAYER
+    assert "<audio" in real.cells[2].outputs[0].data["text/html"]
