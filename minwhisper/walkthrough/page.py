@@ -11,18 +11,18 @@ the repository would be dead in a single page, so it becomes the file's name.
 import html
 import re
 import unicodedata
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from ..errors import WalkthroughError
+from .figures import Figures, data_url
 from .formulas import converter, formula, library
 from .text import FILE, Cell, Listing, Part, PictureLink, Prose, Section, Walkthrough, Widget
+from .widgets import WidgetData
 
 LONG_LISTING = 30  # lines; longer listings can be folded
 PARAGRAPHS = {"*In the package": "where", "**Look for:**": "look", "**Now you know:**": "know"}  # -> class
-CAPTION = "J. F. Kennedy, 1961, 11 s, public domain"
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#14807a">'
@@ -31,45 +31,28 @@ ICON = (
     '<rect x="13" y="6" width="2" height="4" rx="1"/></g></svg>'
 )
 
-# Does two things that styles cannot: it folds the table of contents on narrow screens, and marks the current section
-# in it. Without the script the contents are open and unmarked.
-SCRIPT = """
-const contents = document.querySelector(".contents details");
-const wide = matchMedia("(min-width: 70rem)");
-const fold = () => { contents.open = wide.matches; };
-wide.addEventListener("change", fold);
-fold();
-addEventListener("DOMContentLoaded", () => {
-  const links = [...contents.querySelectorAll("li a")];
-  const headings = links.map((link) => document.getElementById(decodeURIComponent(link.hash.slice(1))));
-  const mark = () => {
-    const now = headings.findLastIndex((heading) => heading.getBoundingClientRect().top < innerHeight / 3);
-    links.forEach((link, i) => i === now ? link.ariaCurrent = "location" : link.removeAttribute("aria-current"));
-  };
-  addEventListener("scroll", mark, { passive: true });
-  addEventListener("resize", mark);
-  mark();
-});
-"""
 
-
-def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> str:
+def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, data: WidgetData | None = None) -> str:
     """Return the page as the text of an HTML file in UTF-8.
 
     ``pictures`` maps the path of each picture in the text to its SVG; a note replaces a missing one. ``clip`` is the
-    recording that the text is about, the bytes of a FLAC file, which the reader can play.
+    recording that the text is about, the bytes of a FLAC file, which the reader can play. ``data`` are the values of
+    the interactive figures, which are omitted without them.
 
     Raises ``MissingExtraError`` if a library of the extra ``walkthrough`` is not installed, and ``WalkthroughError``
     with the line number for a formula that cannot be converted.
     """
-    writer = _Writer(pictures)
+    figures = Figures(data)
+    writer = _Writer(pictures, figures, walkthrough.sections)
     title, name, anchor = writer.heading(walkthrough.title)
     # The audio player follows the first paragraph, which introduces it.
     opening, end, rest = writer.parts(walkthrough.introduction).partition("</p>\n")
     sections = [writer.section(section) for section in walkthrough.all_sections()]
     entries = "\n".join(entry for entry, _ in sections)
     bodies = "\n".join(body for _, body in sections)
-    style = (files(__package__) / "page.css").read_text(encoding="utf-8")
+    style, script, widgets = (
+        (files(__package__) / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "widgets.js")
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -78,9 +61,11 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> 
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{html.escape(name)}</title>
-<link rel="icon" href="{_data("image/svg+xml", ICON.encode())}">
+<link rel="icon" href="{data_url("image/svg+xml", ICON.encode())}">
 <style>
 {style}</style>
+<script>
+{script}</script>
 </head>
 <body>
 <nav class="contents" aria-label="Contents">
@@ -91,13 +76,14 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> 
 {entries}
 </ol>
 </details>
-<script>{SCRIPT}</script>
 </nav>
 <main>
 <h1 id="{anchor}">{title}</h1>
-{opening}{end}{_player(clip)}
+{opening}{end}{figures.player(clip)}
 {rest}{bodies}
 </main>
+{figures.values()}<script>
+{widgets}</script>
 </body>
 </html>
 """
@@ -105,7 +91,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> 
 
 def check_libraries() -> None:
     """Raise ``MissingExtraError`` if a library that pages need is not installed, before any work starts."""
-    _Writer({})
+    _Writer({}, Figures(None), ())
 
 
 def slug(text: str, taken: set[str]) -> str:
@@ -129,17 +115,6 @@ def _in_word(char: str) -> bool:
     return category[0] in "LM" or category in ("Nd", "Nl", "Pc")
 
 
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
-
-
-def _player(clip: bytes) -> str:
-    return (
-        f'<figure class="clip"><audio controls preload="metadata" aria-label="{CAPTION}" '
-        f'src="{_data("audio/flac", clip)}"></audio><figcaption>{CAPTION}</figcaption></figure>'
-    )
-
-
 def _raw(token: Any, content: str) -> None:
     """Replace a Markdown token by this HTML."""
     token.type, token.content = "raw", content
@@ -148,8 +123,9 @@ def _raw(token: Any, content: str) -> None:
 class _Writer:
     """A converter of parts to HTML. The order of calls matters, since anchors are numbered."""
 
-    def __init__(self, pictures: Mapping[str, str]) -> None:
-        self.pictures = pictures
+    def __init__(self, pictures: Mapping[str, str], figures: Figures, sections: Sequence[Section]) -> None:
+        self.pictures, self.figures = pictures, figures
+        self.number = 0  # of the current section
         self.slugs: set[str] = set()
         self.answers: list[int] = []  # line numbers of the open ones
         self.boxed = False  # inside "Try this" or an exercise, which end at the next heading
@@ -167,11 +143,13 @@ class _Writer:
         self.lexers = library("pygments.lexers", "pygments")
         self.formatter = library("pygments.formatters", "pygments").HtmlFormatter(nowrap=True)
         converter()
+        self.anchors = {section.number: self._anchor(section) for section in sections}
 
     # ---------------------------------------------------------------------------------- parts
 
     def section(self, section: Section) -> tuple[str, str]:
         """Convert a section: return its entry in the table of contents, and the section itself."""
+        self.number = section.number
         title, _, anchor = self.heading(section.title, section.heading.removesuffix(section.title))
         number = f'<span class="number">{section.number}.</span> ' if section.number else ""
         column = number or '<span class="number"></span>'
@@ -188,6 +166,10 @@ class _Writer:
         name = _plain(token.children)
         return self._inline(token.children, 1), name, slug(number + name, self.slugs)
 
+    def _anchor(self, section: Section) -> str:
+        (token,) = self.markdown.parseInline(section.title)
+        return slug(f"{section.number}. {_plain(token.children)}", set())
+
     def parts(self, parts: Sequence[Part]) -> str:
         """Convert parts in sequence."""
         return "".join(self._part(part) for part in parts)
@@ -196,7 +178,7 @@ class _Writer:
         if isinstance(part, Prose):
             return self._prose(part)
         if isinstance(part, Widget):
-            return ""
+            return self.figures.figure(part.name, self.number)
         return self._listing(part) if isinstance(part, Listing) else self._cell(part)
 
     def _listing(self, listing: Listing) -> str:
@@ -220,7 +202,7 @@ class _Writer:
         alt = html.escape(picture.alt)
         if (svg := self.pictures.get(picture.path)) is None:
             return f'<p class="missing">{alt} (picture omitted: matplotlib is not installed)</p>'
-        source = _data("image/svg+xml", svg.encode())
+        source = data_url("image/svg+xml", svg.encode())
         image = f'<div class="frame"><img src="{source}" alt="{alt}"></div>'
         return f'<figure class="picture">{image}<figcaption>{alt}</figcaption></figure>'
 
@@ -316,6 +298,7 @@ class _Writer:
         return self.markdown.renderer.renderInline(self._spans(children, line), self.markdown.options, {})
 
     def _spans(self, children: list[Any], line: int) -> list[Any]:
+        children = _joined(children)
         closing = []  # the end tag of each open link
         for at, token in enumerate(children):
             if token.type == "link_open":
@@ -324,7 +307,11 @@ class _Writer:
                 closing.append(after)
             elif token.type == "link_close":
                 _raw(token, closing.pop())
-            elif token.type in ("softbreak", "hardbreak"):
+            elif token.type == "text":
+                line += token.content.count("\n")
+                if not closing and _SECTION.search(token.content):
+                    _raw(token, _SECTION.sub(self._section_link, html.escape(token.content)))
+            elif token.type == "hardbreak":
                 line += 1
             elif token.type == "math_inline":
                 _raw(token, _formula(token.content.strip("`"), line, display=False))
@@ -337,14 +324,37 @@ class _Writer:
                 _raw(token, self._image(str(token.attrGet("src")), html.escape(token.content)))
         return children
 
+    def _section_link(self, found: re.Match[str]) -> str:
+        """Link "section 4", or each number of "sections 2, 3 and 4", to that section."""
+
+        def link(number: re.Match[str]) -> str:
+            anchor = self.anchors.get(int(number[2]))
+            return f'<a href="#{anchor}">{number[0]}</a>' if anchor else number[0]
+
+        return re.sub(r"([Ss]ection\s)?(\d+)", link, found[0])
+
     def _image(self, path: str, alt: str) -> str:
         if path not in self.pictures:
             return f"<em>{alt}</em>"
-        return f'<img src="{_data("image/svg+xml", self.pictures[path].encode())}" alt="{alt}">'
+        return f'<img src="{data_url("image/svg+xml", self.pictures[path].encode())}" alt="{alt}">'
 
 
+_SECTION = re.compile(r"\b[Ss]ections?\s\d+(?:(?:,?\s(?:and|to|or)\s|,\s)\d+)*\b(?!\.\d)")
 _ANSWER = re.compile(r"<details>\s*<summary>([^<]*)</summary>")
 _TERM = re.compile(r'<a id="[\w-]+">|</a>')  # the anchor of a term in the glossary
+
+
+def _joined(children: list[Any]) -> list[Any]:
+    """Join pieces of text and the line breaks between them: "section" may be at the end of a line."""
+    joined: list[Any] = []
+    for token in children:
+        if token.type == "softbreak":
+            token.type, token.tag, token.content = "text", "", "\n"
+        if token.type == "text" and joined and joined[-1].type == "text":
+            joined[-1].content += token.content
+        else:
+            joined.append(token)
+    return joined
 
 
 def _link(target: str, following: list[Any]) -> tuple[str, str]:
