@@ -6,6 +6,7 @@ Each figure holds what a reader sees without the script: a picture, a table, or 
 import html
 import json
 from base64 import b64encode
+from importlib.resources import files
 
 from .widgets import KINDS, WidgetData, alignment_picture, head_sheet, probability, spectrogram, values
 
@@ -51,12 +52,13 @@ class Figures:
         start = f' data-start="{"encoder" if section < FIRST_CROSS_SECTION else "cross"}"' if name == "heads" else ""
         return f'<figure class="widget" data-widget="{name}"{start}>{inner}</figure>\n'
 
-    def values(self) -> str:
-        """Return the values that the script reads, as a block of JSON."""
+    def script(self) -> str:
+        """Return the script, and before it the values that it reads, as a block of JSON."""
         if self.data is None:
             return ""
+        code = (files(__package__) / "widgets.js").read_text(encoding="utf-8")
         text = json.dumps(values(self.data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return f'<script type="application/json" id="widget-values">{text}</script>\n'
+        return f'<script type="application/json" id="widget-values">{text}</script>\n<script>\n{code}</script>\n'
 
     def _words(self) -> str:
         assert self.data

@@ -50,9 +50,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, dat
     sections = [writer.section(section) for section in walkthrough.all_sections()]
     entries = "\n".join(entry for entry, _ in sections)
     bodies = "\n".join(body for _, body in sections)
-    style, script, widgets = (
-        (files(__package__) / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "widgets.js")
-    )
+    style, script = ((files(__package__) / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -82,9 +80,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, dat
 {opening}{end}{figures.player(clip)}
 {rest}{bodies}
 </main>
-{figures.values()}<script>
-{widgets}</script>
-</body>
+{figures.script()}</body>
 </html>
 """
 

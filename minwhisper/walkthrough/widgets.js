@@ -24,8 +24,8 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const percent = (share) => share >= 0.9995 ? "100 %" : share >= 0.1 ? `${(100 * share).toFixed(1)} %`
-  : share >= 0.00005 ? `${(100 * share).toFixed(2)} %` : "under 0.01 %";
+const percent = (share) => share >= 0.9995 ? "100\u00a0%" : share >= 0.1 ? `${(100 * share).toFixed(1)}\u00a0%`
+  : share >= 0.00005 ? `${(100 * share).toFixed(2)}\u00a0%` : "under 0.01\u00a0%";
 const visible = (token) => token.replace(/^ /, "␣");
 const clean = (token) => token.trim();
 
@@ -191,8 +191,8 @@ async function heads(figure, values, player) {
   const profile = make("div", { className: "track profile" }, picture, shares);
   const text = make("p", { className: "weighted" });
   const readout = make("p", { className: "readout", ariaLive: "polite" });
-  figure.prepend(make("div", { className: "controls" }, kinds), make("div", { className: "chooser" }, grid, matrix),
-    query, profile, text, readout);
+  figure.prepend(make("div", { className: "controls" }, kinds), make("div", { className: "chooser" }, make("div", {}, grid, readout), matrix),
+    query, profile, text);
 
   const when = (row) => {
     const cell = values.seconds / values.heads[state.kind].columns;

@@ -16,7 +16,8 @@ from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import LONG_LISTING, page, slug
 from minwhisper.walkthrough.run import with_results
 from minwhisper.walkthrough.text import PICTURES as PICTURES_FOLDER
-from minwhisper.walkthrough.text import Prose, Walkthrough, parse, source_of, write
+from minwhisper.walkthrough.text import WIDGETS, Prose, Walkthrough, parse, source_of, write
+from widget_sample import TOKENS, small_data
 
 for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
     pytest.importorskip(library, reason="pip install 'minwhisper[walkthrough]'")
@@ -75,8 +76,8 @@ class Reader(HTMLParser):
         ]
 
 
-def made(text, pictures=PICTURES):
-    return page(parse(text), pictures, CLIP_BYTES)
+def made(text, pictures=PICTURES, data=None):
+    return page(parse(text), pictures, CLIP_BYTES, data)
 
 
 def prose(markdown):
@@ -95,11 +96,18 @@ def reader(text):
     return Reader(text)
 
 
+@pytest.fixture(scope="module")
+def interactive():
+    """Return the page with its interactive figures."""
+    return Reader(made(SAMPLE, data=small_data()))
+
+
 # ------------------------------------------------------------------------------------------ the whole
 
 
-def test_the_page_loads_nothing_and_adds_no_script(text, reader):
-    for element in reader.elements:
+def test_the_page_loads_nothing_and_adds_no_script(text, reader, interactive):
+    assert [script.get("type") for script in interactive.find("script")] == [None, "application/json", None]
+    for element in (*reader.elements, *interactive.elements):
         assert not any(name.startswith("on") for name in element), element  # as in the sample's onclick
         for attribute in ("src", "srcset", "data", "poster", "action", *(["href"] if element["tag"] != "a" else [])):
             assert element.get(attribute, "data:").startswith("data:"), element
@@ -271,6 +279,36 @@ def test_what_a_section_is_about_is_marked(reader):
 
 def test_terms_have_anchors(reader):
     assert [anchor["id"] for anchor in reader.find("a") if anchor.get("id")] == ["term-softmax", "term-width"]
+
+
+# ------------------------------------------------------------------------------------------ interactive figures
+
+
+def test_every_figure_is_a_picture_a_table_or_a_sentence_without_its_script(interactive):
+    figures = {figure["data-widget"]: figure for figure in interactive.find("figure") if "data-widget" in figure}
+    assert set(figures) == set(WIDGETS)
+    images = [image for image in interactive.find("img") if "png" in image["src"]]
+    assert len(images) == 1 + 2 + 3  # of the player, the playhead and the heads
+    assert all(image["alt"] for image in images)
+    for name in ("temperature", "candidates"):
+        assert all(token.replace(" ", "␣", 1) in figures[name]["text"] for token in TOKENS[:1])
+    assert "␣<b>not" in figures["candidates"]["text"]  # escaped
+    assert interactive.find("p", class_="spoken")[0]["text"] == "Ask <b>not"
+
+
+def test_the_pictures_of_all_heads_are_embedded_once():
+    twice = Reader(made("# T\n\n## 1. One\n\n<!-- widget: heads -->\n\n<!-- widget: heads -->\n", data=small_data()))
+    assert len([image for image in twice.find("img") if "sheet" in image.get("class", "")]) == 3
+
+
+def test_without_values_the_page_has_no_figures(reader):
+    assert not [figure for figure in reader.find("figure") if "data-widget" in figure]
+
+
+def test_sections_named_in_prose_are_linked(reader):
+    links = [(a["href"], a["text"]) for a in reader.find("a") if a["text"].split()[:1] in (["section"], ["1"], ["2"])]
+    two = "#2-attention"
+    assert links == [(f"#{FIRST}", "1"), (two, "2"), (two, "section\n2"), (two, "section 2")]
 
 
 # ------------------------------------------------------------------------------------------ prose
