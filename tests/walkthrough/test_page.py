@@ -460,6 +460,9 @@ def test_text_is_readable_on_every_background(dark):
     for name in writing:
         for ground in ("paper", "block", "tint", *(["bar"] if name in ("ink", "muted") else [])):
             assert contrast(style[name], style[ground]) >= 4.5, (name, ground)
+    for ground in ("sure", "fair", "unsure"):  # behind tokens, by their probability
+        assert contrast(style["ink"], style[ground]) >= 4.5, ground
+    assert contrast(style["paper"], style["accent"]) >= 4.5  # the word that is being spoken
 
 
 def test_every_kind_of_code_token_has_a_colour_or_is_plain():
