@@ -8,7 +8,8 @@ new outputs and pictures. In the order to read them:
 * ``drawings.py``: arrays -> pictures, in the style of ``drawing.py``; ``overview.py``: the picture in the README
 * ``here.py``: the picture of the whole, and the map at the head of each section
 * ``widgets.py``: a model and a recording -> the values of the page's interactive figures; ``widgets.js`` draws them
-* ``page.py``: text and pictures -> one HTML file; ``formulas.py``: TeX -> MathML
+* ``page.py``: text and pictures -> one HTML file; ``markup.py``: Markdown and code -> HTML; ``formulas.py``: TeX ->
+  MathML; ``figures.py``: the interactive figures
 * ``terminal.py``: the text in a terminal; ``plain_formulas.py``: TeX -> Unicode
 * ``command.py``: the command ``minwhisper walkthrough``
 """

@@ -78,7 +78,9 @@ class Figures:
         assert self.data
         caption = "<figcaption>Every head of every block: which position attends to which.</figcaption>"
         if self._have_sheets:
-            return '<p class="fallback">With scripts turned on, this shows the heads of every block again.</p>'
+            return (
+                '<p class="fallback">With scripts turned on, this shows the heads of every block again.</p>' + caption
+            )
         self._have_sheets = True
         sheets = []
         for kind, title in KINDS.items():

@@ -216,15 +216,15 @@ async function heads(figure, values, player) {
       ? `The audio at ${when(state.row)[0].toFixed(2)} s, in “${word(when(state.row)[0])}”,`
       : `To predict ${name(state.row)}, the decoder`;
     slider.ariaValueText = from;
-    readout.textContent = `Block ${state.block + 1}, head ${state.head + 1}. ${from} attends most `
+    readout.textContent = `Block ${state.block}, head ${state.head}, counted from 0. ${from} attends most `
       + `${where}: ${percent(weights[best])} of its attention.`;
     profile.hidden = state.kind === "decoder";
     text.hidden = !profile.hidden;
     if (profile.hidden) {
       const inputs = ["(prompt)", ...player.tokens.slice(0, -1).map(visible)];
-      text.replaceChildren(...inputs.flatMap((token, i) => [make("span",
-        { style: { "--weight": Math.min(1, Math.sqrt(weights[i])) }, title: percent(weights[i]) }, token), " "]));
-      [...text.children].forEach((span, i) => span.style.setProperty("--weight", Math.sqrt(weights[i]).toFixed(3)));
+      const spans = inputs.map((token, i) => make("span", { title: percent(weights[i]) }, token));
+      spans.forEach((span, i) => span.style.setProperty("--weight", Math.sqrt(weights[i]).toFixed(3)));
+      text.replaceChildren(...spans.flatMap((span) => [span, " "]));
       return;
     }
     const context = shares.getContext("2d"), most = Math.max(...weights, 1e-9);
@@ -239,7 +239,7 @@ async function heads(figure, values, player) {
     thumbs.forEach((thumb, i) =>
       thumb.setAttribute("aria-pressed", String(i === state.block * values.heads[state.kind].heads + state.head)));
     paint(canvas, state.block, state.head);
-    canvas.ariaLabel = `${TITLES[state.kind]}, block ${state.block + 1}, head ${state.head + 1}`;
+    canvas.ariaLabel = `${TITLES[state.kind]}, block ${state.block}, head ${state.head}`;
     showRow();
   };
   let thumbs = [];
@@ -253,7 +253,7 @@ async function heads(figure, values, player) {
     thumbs = Array.from({ length: blocks * heads }, (_, i) => {
       const small = make("canvas");
       paint(small, Math.floor(i / heads), i % heads);
-      return make("button", { type: "button", ariaLabel: `Block ${Math.floor(i / heads) + 1}, head ${i % heads + 1}` }, small);
+      return make("button", { type: "button", ariaLabel: `Block ${Math.floor(i / heads)}, head ${i % heads}` }, small);
     });
     grid.style.setProperty("--heads", heads);
     grid.replaceChildren(...thumbs);

@@ -13,7 +13,8 @@ import pytest
 from contrast import contrast
 from minwhisper.errors import MissingExtraError, WalkthroughError
 from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
-from minwhisper.walkthrough.page import LONG_LISTING, page, slug
+from minwhisper.walkthrough.markup import slug
+from minwhisper.walkthrough.page import LONG_LISTING, page
 from minwhisper.walkthrough.run import with_results
 from minwhisper.walkthrough.text import PICTURES as PICTURES_FOLDER
 from minwhisper.walkthrough.text import WIDGETS, Prose, Walkthrough, parse, source_of, write
@@ -23,7 +24,9 @@ for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
     pytest.importorskip(library, reason="pip install 'minwhisper[walkthrough]'")
 
 ROOT = Path(__file__).parents[2]
-CSS = (files("minwhisper.walkthrough") / "page.css").read_text(encoding="utf-8")
+CSS = "".join(
+    (files("minwhisper.walkthrough") / name).read_text(encoding="utf-8") for name in ("page.css", "widgets.css")
+)
 CLIP_BYTES = (REFERENCE_FOLDER / CLIP).read_bytes()
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="576" height="216" viewBox="0 0 576 216"><style>svg{color:#1f2328}'
