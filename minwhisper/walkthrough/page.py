@@ -6,6 +6,7 @@ every figure is still a picture or a table.
 """
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
@@ -39,6 +40,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, dat
     title, name, anchor = writer.markup.heading(walkthrough.title)
     # The audio player follows the first paragraph, which introduces it.
     opening, end, rest = writer.parts(walkthrough.introduction).partition("</p>\n")
+    about = html.escape(html.unescape(re.sub(r"<[^>]*>", "", opening)).strip())  # for those who get a link to the page
     sections = [writer.section(section) for section in walkthrough.all_sections()]
     entries = "\n".join(entry for entry, _ in sections)
     bodies = "\n".join(body for _, body in sections)
@@ -52,6 +54,9 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, dat
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{html.escape(name)}</title>
+<meta name="description" content="{about}">
+<meta property="og:title" content="{html.escape(name)}">
+<meta property="og:description" content="{about}">
 <link rel="icon" href="{data_url("image/svg+xml", ICON.encode())}">
 <style>
 {style}{figure_style}</style>

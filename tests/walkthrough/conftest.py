@@ -1,12 +1,13 @@
-"""Fixtures of the tests in a browser."""
+"""Fixtures of the page's tests."""
 
 from pathlib import Path
 
 import pytest
 
-from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
+from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER, clip_samples
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
+from minwhisper.walkthrough.widgets import compute
 from opened_page import CHROMIUM, QUIET
 from widget_sample import small_data
 
@@ -20,6 +21,12 @@ def browser():
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def real_data(tiny_en):
+    """Compute the values of the interactive figures with a real model."""
+    return compute(tiny_en, clip_samples())
 
 
 @pytest.fixture(scope="session")

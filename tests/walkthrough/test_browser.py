@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from contrast import contrast
-from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER, clip_samples
+from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
-from minwhisper.walkthrough.widgets import compute
 from opened_page import SCHEMES, WIDTHS, Opened
 from test_page import PICTURES, ROOT, SAMPLE
 from widget_sample import small_data
@@ -51,7 +50,7 @@ def path(request, tmp_path_factory):
     """Write the page of a sample with all kinds of content, or that of the stored walkthrough."""
     text, pictures, data = SAMPLE, PICTURES, small_data()
     if request.param != "sample":
-        data = compute(request.getfixturevalue("tiny_en"), clip_samples())
+        data = request.getfixturevalue("real_data")
         text = (ROOT / request.param).read_text(encoding="utf-8")
         found = ROOT.glob("minwhisper/walkthrough/pictures/*.svg")
         pictures = {picture.relative_to(ROOT).as_posix(): picture.read_text(encoding="utf-8") for picture in found}

@@ -127,6 +127,7 @@ def test_the_page_has_landmarks_for_screen_readers(reader):
     assert [reader.find(tag)[0]["text"] for tag in ("title", "h1")] == ["Sound & text"] * 2
     assert len(reader.find("main")) == len(reader.find("nav", **{"aria-label": "Contents"})) == 1
     assert all(image["alt"] for image in reader.find("img"))
+    assert reader.find("meta", name="description", content="What this is.")
     assert reader.find("meta", name="viewport", content="width=device-width, initial-scale=1")
 
 
