@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from contrast import contrast
-from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
 from opened_page import SCHEMES, WIDTHS, Opened
-from test_page import PICTURES, ROOT, SAMPLE
+from page_sample import CLIP_BYTES, PICTURES, SAMPLE
 from widget_sample import small_data
 
 pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
 # Elements in the text that stick out of the window, except in a box that scrolls.
 STICKING_OUT = """() => {
   const scrolls = (element) => element && element.tagName !== "MAIN"
@@ -26,9 +26,12 @@ STICKING_OUT = """() => {
 }"""
 
 # Blocks of code with lines that are longer than the block.
-HIDDEN_CODE = """() => [...document.querySelectorAll("pre")].filter((pre) => pre.scrollWidth > pre.clientWidth)
-  .map((pre) => ({ code: pre.textContent.slice(0, 80), overflow: getComputedStyle(pre).overflowX,
-                   shade: getComputedStyle(pre).backgroundImage.includes("gradient") }))"""
+HIDDEN_CODE = """() => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  return [...document.querySelectorAll("pre")].filter((pre) => pre.scrollWidth > pre.clientWidth)
+    .map((pre) => ({ code: pre.textContent.slice(0, 80), overflow: getComputedStyle(pre).overflowX,
+                     shade: getComputedStyle(pre).backgroundImage.includes("gradient") }));
+}"""
 
 FIRST_PICTURE = "() => document.querySelector('main img').getBoundingClientRect().bottom"
 
@@ -50,12 +53,12 @@ def path(request, tmp_path_factory):
     """Write the page of a sample with all kinds of content, or that of the stored walkthrough."""
     text, pictures, data = SAMPLE, PICTURES, small_data()
     if request.param != "sample":
-        data = request.getfixturevalue("real_data")
+        data = request.getfixturevalue("widget_data")
         text = (ROOT / request.param).read_text(encoding="utf-8")
         found = ROOT.glob("minwhisper/walkthrough/pictures/*.svg")
         pictures = {picture.relative_to(ROOT).as_posix(): picture.read_text(encoding="utf-8") for picture in found}
     file: Path = tmp_path_factory.mktemp("page") / f"{request.param.removesuffix('.md')}.html"
-    file.write_text(page(parse(text), pictures, (REFERENCE_FOLDER / CLIP).read_bytes(), data), encoding="utf-8")
+    file.write_text(page(parse(text), pictures, CLIP_BYTES, data), encoding="utf-8")
     return file
 
 
@@ -137,10 +140,10 @@ def test_a_heading_shows_its_link_on_hover(opened):
     assert opacity() == "1"
 
 
-def test_a_picture_follows_the_colour_scheme(browser, sample):
+def test_a_picture_follows_the_colour_scheme(browser, sample_page):
     seen = {}
     for scheme in SCHEMES:
-        with Opened(browser, sample, scheme=scheme) as opened:
+        with Opened(browser, sample_page, scheme=scheme) as opened:
             opened.evaluate("document.body.style.background = '#808080'")  # only the ink can differ
             seen[scheme] = opened.tab.locator(".picture img").first.screenshot()
     assert seen["light"] != seen["dark"]
@@ -169,8 +172,8 @@ def test_every_entry_of_the_contents_leads_to_its_section(browser, path, width):
                 assert [marked.nth(i).get_attribute("href") for i in range(marked.count())] == [f"#{anchor}"]
 
 
-def test_on_a_phone_the_contents_are_in_reach_everywhere(browser, sample):
-    with Opened(browser, sample, 390) as opened:
+def test_on_a_phone_the_contents_are_in_reach_everywhere(browser, sample_page):
+    with Opened(browser, sample_page, 390) as opened:
         tab = opened.tab
         tab.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
         button, details = tab.locator(".contents summary"), tab.locator(".contents details")
@@ -192,8 +195,8 @@ CLIPBOARD = (
 NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
 
 
-def test_code_is_copied_by_its_button(browser, sample):
-    with Opened(browser, sample, script=CLIPBOARD) as opened:
+def test_code_is_copied_by_its_button(browser, sample_page):
+    with Opened(browser, sample_page, script=CLIPBOARD) as opened:
         tab = opened.tab
         button = tab.locator(".cell .copy").first
         button.focus()
@@ -205,22 +208,22 @@ def test_code_is_copied_by_its_button(browser, sample):
         assert opened.evaluate("copied").startswith('for name in ["<one>", "two"]:\n    print(name,')
         assert button.text_content() == "Copied"
         assert tab.locator(".copy").count() == tab.locator("pre.code").count()
-    with Opened(browser, sample, script=NO_CLIPBOARD) as opened:
+    with Opened(browser, sample_page, script=NO_CLIPBOARD) as opened:
         opened.tab.locator(".cell .copy").first.click()
         assert opened.evaluate("getSelection().toString()").startswith("for name in")
 
 
-def test_the_contents_are_not_printed(browser, sample):
-    with Opened(browser, sample) as opened:
+def test_the_contents_are_not_printed(browser, sample_page):
+    with Opened(browser, sample_page) as opened:
         opened.tab.emulate_media(media="print")
         assert not opened.tab.locator(".contents").is_visible()
         assert opened.tab.locator("h1").is_visible()
 
 
-def test_the_page_works_without_its_script(browser, sample):
+def test_the_page_works_without_its_script(browser, sample_page):
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
     tab = context.new_page()
-    tab.goto(sample.as_uri())
+    tab.goto(sample_page.as_uri())
     assert tab.locator(".contents li a").first.is_visible()
     assert tab.locator("h2").first.is_visible()
     assert tab.locator(".clip img").is_visible()
@@ -229,8 +232,8 @@ def test_the_page_works_without_its_script(browser, sample):
     context.close()
 
 
-def test_the_icon_is_a_picture(browser, sample, tmp_path):
-    icon = re.search(r'<link rel="icon" href="data:image/svg\+xml;base64,([^"]+)">', sample.read_text())[1]
+def test_the_icon_is_a_picture(browser, sample_page, tmp_path):
+    icon = re.search(r'<link rel="icon" href="data:image/svg\+xml;base64,([^"]+)">', sample_page.read_text())[1]
     file = tmp_path / "icon.html"
     (tmp_path / "icon.svg").write_bytes(base64.b64decode(icon))
     file.write_text('<img src="icon.svg" width="16">')

@@ -30,8 +30,8 @@ def assert_bars(figure, wanted):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_line_follows_the_sound_and_words_move_it(browser, sample, width):
-    with Opened(browser, sample, width) as opened:
+def test_the_line_follows_the_sound_and_words_move_it(browser, sample_page, width):
+    with Opened(browser, sample_page, width) as opened:
         tab = opened.tab
         opened.wait("document.querySelector('audio').readyState >= 1")
         lines = lambda: tab.locator(".line").evaluate_all("(lines) => lines.map((line) => parseFloat(line.style.left))")  # noqa: E731
@@ -59,9 +59,9 @@ def test_the_line_follows_the_sound_and_words_move_it(browser, sample, width):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_heads_are_chosen_by_keyboard_and_say_what_they_attend_to(browser, sample, scheme):
+def test_heads_are_chosen_by_keyboard_and_say_what_they_attend_to(browser, sample_page, scheme):
     data = small_data()
-    with Opened(browser, sample, 390, scheme) as opened:
+    with Opened(browser, sample_page, 390, scheme) as opened:
         tab = opened.tab
         figure = tab.locator("[data-widget=heads]")
         assert figure.locator("select").input_value() == "encoder"  # in a section on the encoder
@@ -97,9 +97,9 @@ def test_heads_are_chosen_by_keyboard_and_say_what_they_attend_to(browser, sampl
         assert opened.problems == []
 
 
-def test_the_temperature_slider_shows_the_distribution(browser, sample):
+def test_the_temperature_slider_shows_the_distribution(browser, sample_page):
     data = small_data()
-    with Opened(browser, sample) as opened:
+    with Opened(browser, sample_page) as opened:
         tab = opened.tab
         figure = tab.locator("[data-widget=temperature]")
         figure.locator("select").select_option("0")
@@ -120,9 +120,9 @@ def test_the_temperature_slider_shows_the_distribution(browser, sample):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_likeliest_tokens_of_a_step_are_shown_on_hover_and_by_keyboard(browser, sample, width):
+def test_the_likeliest_tokens_of_a_step_are_shown_on_hover_and_by_keyboard(browser, sample_page, width):
     data = small_data()
-    with Opened(browser, sample, width) as opened:
+    with Opened(browser, sample_page, width) as opened:
         tab = opened.tab
         figure = tab.locator("[data-widget=candidates]")
         tokens = figure.locator(".tokens button")
@@ -139,8 +139,8 @@ def test_the_likeliest_tokens_of_a_step_are_shown_on_hover_and_by_keyboard(brows
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_stop_of_the_tab_key_is_named_and_visible(browser, sample, width):
-    with Opened(browser, sample, width) as opened:
+def test_every_stop_of_the_tab_key_is_named_and_visible(browser, sample_page, width):
+    with Opened(browser, sample_page, width) as opened:
         tab = opened.tab
         seen = set()
         for _ in range(120):
@@ -165,8 +165,8 @@ FOCUSED = """() => {
 }"""
 
 
-def test_with_reduced_motion_nothing_moves_by_itself(browser, sample):
-    with Opened(browser, sample) as opened:
+def test_with_reduced_motion_nothing_moves_by_itself(browser, sample_page):
+    with Opened(browser, sample_page) as opened:
         opened.tab.emulate_media(reduced_motion="reduce")
         assert opened.tab.locator(".copy").first.evaluate("(b) => getComputedStyle(b).transitionDuration") == "0s"
         opened.evaluate(

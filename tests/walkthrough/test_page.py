@@ -12,12 +12,11 @@ import pytest
 
 from contrast import contrast
 from minwhisper.errors import MissingExtraError, WalkthroughError
-from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.markup import slug
 from minwhisper.walkthrough.page import LONG_LISTING, page
-from minwhisper.walkthrough.run import with_results
 from minwhisper.walkthrough.text import PICTURES as PICTURES_FOLDER
-from minwhisper.walkthrough.text import WIDGETS, Prose, Walkthrough, parse, source_of, write
+from minwhisper.walkthrough.text import WIDGETS, Prose, Walkthrough, parse, source_of
+from page_sample import CLIP_BYTES, PICTURES, SAMPLE, SVG
 from widget_sample import TOKENS, small_data
 
 for library in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
@@ -27,17 +26,7 @@ ROOT = Path(__file__).parents[2]
 CSS = "".join(
     (files("minwhisper.walkthrough") / name).read_text(encoding="utf-8") for name in ("page.css", "widgets.css")
 )
-CLIP_BYTES = (REFERENCE_FOLDER / CLIP).read_bytes()
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="576" height="216" viewBox="0 0 576 216"><style>svg{color:#1f2328}'
-    "@media (prefers-color-scheme: dark){svg{color:#e6edf3}}</style>"
-    '<path d="M9 9V199H560" fill="none" stroke="currentColor"/></svg>'
-)
-PICTURES = {f"minwhisper/walkthrough/pictures/{name}.svg": SVG for name in ("here", "here-1")}
 
-
-# All kinds of content, with lines, tables and formulas too wide for a phone; the listings are filled in.
-SAMPLE = write(with_results(parse(Path(__file__).with_name("page.md").read_text("utf-8")), {}))
 
 FIRST = "1-the-mel-scale-log_energy-and-n-more"  # the anchor of section 1
 VOID = {"meta", "link", "img", "br", "hr"}

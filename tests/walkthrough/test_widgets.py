@@ -23,16 +23,16 @@ from minwhisper.walkthrough.widgets import (
 from widget_sample import small_data
 
 
-def test_the_steps_are_the_models_distributions(real_data, tiny_en):
+def test_the_steps_are_the_models_distributions(widget_data, tiny_en):
     tokenizer = tiny_en.tokenizer
     prompt = [*tokenizer.sot_sequence("en", "transcribe", timestamps=False)]
-    text = tokenizer.encode("".join(step.names[0] for step in real_data.steps[:-1]))
+    text = tokenizer.encode("".join(step.names[0] for step in widget_data.steps[:-1]))
     assert tokenizer.decode(text).startswith(" And so my fellow Americans ask not")
     features = tiny_en.encode(window_mel(clip_samples(), tiny_en.config.num_mel_bins))
     logits = to_numpy(tiny_en.logits([[*prompt, *text]], features))[0, len(prompt) - 1 :].astype(np.float64)
-    assert len(logits) == len(real_data.steps)
-    assert real_data.steps[-1].names[0] == tokenizer.name(tokenizer.eot)
-    for step, row in zip(real_data.steps, logits, strict=True):
+    assert len(logits) == len(widget_data.steps)
+    assert widget_data.steps[-1].names[0] == tokenizer.name(tokenizer.eot)
+    for step, row in zip(widget_data.steps, logits, strict=True):
         for temperature in (TEMPERATURES[0], 1.0, TEMPERATURES[-1]):
             exact = softmax(row / temperature)
             likeliest = np.argsort(-exact)[:5]
@@ -41,30 +41,30 @@ def test_the_steps_are_the_models_distributions(real_data, tiny_en):
             np.testing.assert_allclose(shown, exact[likeliest], rtol=2e-3)
 
 
-def test_attention_is_in_shares_of_what_a_position_attends_to(real_data, tiny_en):
+def test_attention_is_in_shares_of_what_a_position_attends_to(widget_data, tiny_en):
     blocks, heads = tiny_en.config.encoder_layers, tiny_en.config.encoder_attention_heads
-    steps, cells = len(real_data.steps), 138  # 550 positions, four per cell
-    assert real_data.encoder.shape == (blocks, heads, cells, cells)
-    assert real_data.decoder.shape == (blocks, heads, steps, steps)
-    assert real_data.cross.shape == (blocks, heads, steps, 275)
-    for shares in (real_data.encoder, real_data.decoder, real_data.cross):
+    steps, cells = len(widget_data.steps), 138  # 550 positions, four per cell
+    assert widget_data.encoder.shape == (blocks, heads, cells, cells)
+    assert widget_data.decoder.shape == (blocks, heads, steps, steps)
+    assert widget_data.cross.shape == (blocks, heads, steps, 275)
+    for shares in (widget_data.encoder, widget_data.decoder, widget_data.cross):
         assert shares.min() >= 0
         assert shares.sum(axis=-1).max() < 1.0001
-    assert np.triu(real_data.decoder, 1).max() == 0  # no token attends to later ones
-    assert np.median(np.abs(real_data.encoder[0, 0].argmax(axis=1) - np.arange(cells))) <= 2  # a head of neighbours
+    assert np.triu(widget_data.decoder, 1).max() == 0  # no token attends to later ones
+    assert np.median(np.abs(widget_data.encoder[0, 0].argmax(axis=1) - np.arange(cells))) <= 2  # a head of neighbours
 
 
-def test_tokens_begin_where_the_walkthrough_says(real_data):
-    assert real_data.starts[:5] == [0.0, 0.76, 1.06, 1.46, 1.76]
-    assert real_data.starts == sorted(real_data.starts)
-    spoken = np.array([row.argmax() for row in real_data.cross[3, 1]]) * CROSS_CELL / 50
+def test_tokens_begin_where_the_walkthrough_says(widget_data):
+    assert widget_data.starts[:5] == [0.0, 0.76, 1.06, 1.46, 1.76]
+    assert widget_data.starts == sorted(widget_data.starts)
+    spoken = np.array([row.argmax() for row in widget_data.cross[3, 1]]) * CROSS_CELL / 50
     assert (
-        np.median(np.abs(spoken - real_data.starts)) < 0.5
+        np.median(np.abs(spoken - widget_data.starts)) < 0.5
     )  # an alignment head attends near where its token is spoken
 
 
-def test_the_real_figures_add_less_than_one_and_a_half_megabytes(real_data):
-    figures, clip = Figures(real_data), (REFERENCE_FOLDER / CLIP).read_bytes()
+def test_the_real_figures_add_less_than_one_and_a_half_megabytes(widget_data):
+    figures, clip = Figures(widget_data), (REFERENCE_FOLDER / CLIP).read_bytes()
     names = ("playhead", "heads", "heads", "temperature", "candidates")
     added = figures.player(clip) + figures.script() + "".join(figures.figure(name, 4) for name in names)
     assert len(added.encode()) - len(Figures(None).player(clip)) < 1_000_000
