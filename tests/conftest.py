@@ -25,8 +25,13 @@ from minwhisper.common import backend
 from minwhisper.fast import devices
 from minwhisper.fast.gpu import engine as gpu
 from minwhisper.model.config import WhisperConfig
-from minwhisper.parity.comparison import pytorch_model
+from minwhisper.parity.comparison import clip_samples, pytorch_model
+from minwhisper.walkthrough.page import page
+from minwhisper.walkthrough.text import parse
+from minwhisper.walkthrough.widgets import WidgetData, compute
 from numpy_kernels import NumPyKernels
+from opened_page import CHROMIUM, QUIET
+from widget_sample import small_data
 
 DATA = Path(__file__).parent / "data"
 LJ = sorted(DATA.glob("LJ*.wav"))
@@ -127,6 +132,34 @@ def pytorch() -> Callable[[minwhisper.Whisper], Any]:
         return built[model.name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def widget_data(tiny_en: minwhisper.Whisper) -> WidgetData:
+    """Compute the values of the page's interactive figures with a real model."""
+    return compute(tiny_en, clip_samples())
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Start Chromium; without it or playwright, skip the test."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the page of the sample; the values of its figures are made up."""
+    from page_sample import CLIP_BYTES, PICTURES, SAMPLE  # needs the libraries of the page
+
+    file = tmp_path_factory.mktemp("sample") / "sample.html"
+    file.write_text(page(parse(SAMPLE), PICTURES, CLIP_BYTES, small_data()), encoding="utf-8")
+    return file
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ rewritten with new outputs and pictures. In the order to read them:
 
 * ``text.py``: Markdown -> sections of prose, listings and cells, and back
 * ``run.py``: cells -> their outputs, compared with those in the text by ``compare_outputs.py``
-* ``drawings.py``: arrays -> pictures, in the style of ``drawing.py``; ``overview.py``: the picture in the README;
-  ``here.py``: the architecture, and the map at the head of each section
-* ``page.py``: text and pictures -> one HTML file; ``formulas.py``: TeX -> MathML
+* ``drawings.py``: arrays -> pictures, in the style of ``drawing.py``; ``overview.py``: the picture in the README
+* ``here.py``: the picture of the whole, and the map at the head of each section
+* ``widgets.py``: a model and a recording -> the values of the page's interactive figures; ``widgets.js`` draws them
+* ``page.py``: text and pictures -> one HTML file; ``markup.py``: Markdown and code -> HTML; ``formulas.py``: TeX ->
+  MathML; ``figures.py``: the interactive figures
 * ``terminal.py``: the text in a terminal; ``plain_formulas.py``: TeX -> Unicode
 * ``notebook.py``: text and pictures -> one notebook
 * ``command.py``: the command ``minwhisper walkthrough``

@@ -12,7 +12,8 @@ from ..common.console import Console
 from ..errors import MissingExtraError, OptionError, WalkthroughError
 from ..fast.cpu.threads import blas_threads
 from ..fast.devices import resolve_device
-from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
+from ..parity.comparison import CLIP, REFERENCE_FOLDER, clip_samples, load_reference
+from ..whisper import load_model
 from .compare_outputs import first_difference
 from .here import draw_all
 from .notebook import notebook
@@ -31,6 +32,7 @@ from .run import (
 )
 from .terminal import TerminalView
 from .text import PICTURES, Listing, Section, Walkthrough, find_walkthrough, parse, write
+from .widgets import compute
 
 MODEL = "tiny.en"  # the outputs in the text are those of this model on a CPU
 
@@ -69,7 +71,9 @@ def command(options: argparse.Namespace, console: Console) -> int:
         drawn |= {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
         clip = (REFERENCE_FOLDER / CLIP).read_bytes()
         if options.html:
-            write_file(options.html, page(ran, drawn, clip))
+            with blas_threads(1):
+                data = compute(load_model(options.model, plain=True), clip_samples())
+            write_file(options.html, page(ran, drawn, clip, data))
             console.note(f"wrote {options.html}")
         if options.notebook:
             write_file(options.notebook, notebook(with_parameters(ran, parameters), drawn, clip))

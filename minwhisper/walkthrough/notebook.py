@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .drawing import image
-from .page import CAPTION, slug
+from .figures import CAPTION
+from .markup import slug
 from .text import Cell, Listing, Part, Prose, Section, Walkthrough
 
 # Does nothing if the package is there. Elsewhere, as in Colab, a copy of the repository is needed.

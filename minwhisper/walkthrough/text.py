@@ -156,7 +156,8 @@ def find_walkthrough() -> Path:
 _FENCE = re.compile(r"(`{3,})(.*)")
 _SOURCE = re.compile(r"<!-- source: ([\w.]+)(, folded)? -->")
 _WIDGET = re.compile(r"<!-- widget: (.*) -->")
-_PICTURE = re.compile(r"!\[(.*)\]\((" + re.escape(PICTURES) + r"[\w-]+\.svg)\)")
+_NOT_OF_A_CELL = r"(?!(?:overview|architecture|here-\d+)\.svg)"  # pictures that the text shows without drawing them
+_PICTURE = re.compile(r"!\[(.*)\]\((" + re.escape(PICTURES) + _NOT_OF_A_CELL + r"[\w-]+\.svg)\)")
 _SECTION = re.compile(r"## (?:([1-9]\d*)\. (.+)|(Glossary))")
 
 

@@ -2,30 +2,19 @@
 
 import base64
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
+from contrast import contrast
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
-from test_page import PICTURES, ROOT, SAMPLE
+from opened_page import SCHEMES, WIDTHS, Opened
+from page_sample import CLIP_BYTES, PICTURES, SAMPLE
+from widget_sample import small_data
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
-
-WIDTHS = (390, 1280)
-SCHEMES = ("light", "dark")
-QUIET = (  # no requests of the browser's own
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
-
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
 # Elements in the text that stick out of the window, except in a box that scrolls.
 STICKING_OUT = """() => {
   const scrolls = (element) => element && element.tagName !== "MAIN"
@@ -36,50 +25,40 @@ STICKING_OUT = """() => {
   }).map((element) => element.outerHTML.slice(0, 100));
 }"""
 
-READY = "async () => { await Promise.all([...document.images].map((image) => image.decode().catch(() => {}))); }"
+# Blocks of code with lines that are longer than the block.
+HIDDEN_CODE = """() => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  return [...document.querySelectorAll("pre")].filter((pre) => pre.scrollWidth > pre.clientWidth)
+    .map((pre) => ({ code: pre.textContent.slice(0, 80), overflow: getComputedStyle(pre).overflowX,
+                     shade: getComputedStyle(pre).backgroundImage.includes("gradient") }));
+}"""
 
+FIRST_PICTURE = "() => document.querySelector('main img').getBoundingClientRect().bottom"
 
-class Opened:
-    """A page in a window, with its errors and requests."""
-
-    def __init__(self, browser, path, width=1280, scheme="light"):
-        self.problems, self.requests = [], []
-        self.tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        self.tab.on("console", lambda message: self.problems.append(f"{message.type}: {message.text}"))
-        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.tab.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url[:100]}"))
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.goto(path.as_uri())
-        self.tab.evaluate(READY)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.tab.close()
-
-    def evaluate(self, script):
-        return self.tab.evaluate(script)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield chromium
-        chromium.close()
+# The colour of each link and the one behind it.
+LINKS = """() => {
+  const hex = (colour) => "#" + colour.match(/\\d+/g).slice(0, 3)
+    .map((n) => (+n).toString(16).padStart(2, "0")).join("");
+  const ground = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return colour === "rgba(0, 0, 0, 0)" ? ground(element.parentElement) : hex(colour);
+  };
+  return [...document.querySelectorAll("a[href]")]
+    .map((a) => ({ text: a.textContent, colour: hex(getComputedStyle(a).color), ground: ground(a) }));
+}"""
 
 
 @pytest.fixture(scope="module", params=["sample", "walkthrough.md"])
 def path(request, tmp_path_factory):
     """Write the page of a sample with all kinds of content, or that of the stored walkthrough."""
-    text, pictures = SAMPLE, PICTURES
+    text, pictures, data = SAMPLE, PICTURES, small_data()
     if request.param != "sample":
+        data = request.getfixturevalue("widget_data")
         text = (ROOT / request.param).read_text(encoding="utf-8")
         found = ROOT.glob("minwhisper/walkthrough/pictures/*.svg")
         pictures = {picture.relative_to(ROOT).as_posix(): picture.read_text(encoding="utf-8") for picture in found}
-    file: Path = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(page(parse(text), pictures, (REFERENCE_FOLDER / CLIP).read_bytes()), encoding="utf-8")
+    file: Path = tmp_path_factory.mktemp("page") / f"{request.param.removesuffix('.md')}.html"
+    file.write_text(page(parse(text), pictures, CLIP_BYTES, data), encoding="utf-8")
     return file
 
 
@@ -89,6 +68,13 @@ def test_the_page_fits_the_window(browser, path, width, scheme):
     with Opened(browser, path, width, scheme) as opened:
         assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert opened.evaluate(STICKING_OUT) == []
+        hidden = opened.evaluate(HIDDEN_CODE)
+        assert all(code["overflow"] == "auto" and code["shade"] for code in hidden)  # scrolls, and looks like it
+        if width == 1280 and path.name == "walkthrough.html":
+            assert hidden == []
+        assert opened.evaluate(FIRST_PICTURE) < 700  # within the first screen
+        for link in opened.evaluate(LINKS):
+            assert contrast(link["colour"], link["ground"]) >= 4.5, link
         assert opened.problems == []
 
 
@@ -106,7 +92,7 @@ def test_an_element_that_sticks_out_is_found(browser, tmp_path):
 def opened(browser, path):
     """Open the page once, for tests that do not change it."""
     with Opened(browser, path) as page:
-        page.tab.wait_for_function("document.querySelector('audio').readyState >= 1")
+        page.wait("document.querySelector('audio').readyState >= 1")
         yield page
 
 
@@ -118,7 +104,8 @@ def test_only_the_file_is_requested(opened, path):
 
 def test_every_picture_is_drawn(opened):
     sizes = opened.evaluate(
-        "[...document.images].map((i) => [i.complete, i.naturalWidth, i.clientWidth, i.clientHeight])"
+        "[...document.images].filter((image) => image.checkVisibility())"
+        ".map((image) => [image.complete, image.naturalWidth, image.clientWidth, image.clientHeight])"
     )
     assert sizes
     for complete, natural, width, height in sizes:
@@ -153,10 +140,10 @@ def test_a_heading_shows_its_link_on_hover(opened):
     assert opacity() == "1"
 
 
-def test_a_picture_follows_the_colour_scheme(browser, path):
+def test_a_picture_follows_the_colour_scheme(browser, sample_page):
     seen = {}
     for scheme in SCHEMES:
-        with Opened(browser, path, scheme=scheme) as opened:
+        with Opened(browser, sample_page, scheme=scheme) as opened:
             opened.evaluate("document.body.style.background = '#808080'")  # only the ink can differ
             seen[scheme] = opened.tab.locator(".picture img").first.screenshot()
     assert seen["light"] != seen["dark"]
@@ -169,7 +156,7 @@ def test_every_entry_of_the_contents_leads_to_its_section(browser, path, width):
         assert tab.locator(".contents details").evaluate("(details) => details.open") == (width == 1280)
         links = tab.locator(".contents li a")
         assert links.count() > 0
-        for at in range(links.count()):
+        for at in range(links.count()) if width == 1280 else (0, links.count() - 1):
             tab.evaluate("scrollTo(0, 0)")
             if width < 1280 and not links.nth(at).is_visible():
                 tab.locator(".contents summary").click()
@@ -185,24 +172,68 @@ def test_every_entry_of_the_contents_leads_to_its_section(browser, path, width):
                 assert [marked.nth(i).get_attribute("href") for i in range(marked.count())] == [f"#{anchor}"]
 
 
-def test_the_contents_are_not_printed(browser, path):
-    with Opened(browser, path) as opened:
+def test_on_a_phone_the_contents_are_in_reach_everywhere(browser, sample_page):
+    with Opened(browser, sample_page, 390) as opened:
+        tab = opened.tab
+        tab.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+        button, details = tab.locator(".contents summary"), tab.locator(".contents details")
+        box = button.bounding_box()
+        assert 0 < box["x"] < box["x"] + box["width"] < 390
+        assert 600 < box["y"] < box["y"] + box["height"] < 800
+        button.focus()
+        tab.keyboard.press("Enter")
+        assert tab.locator(".contents li a").first.is_visible()
+        tab.keyboard.press("Escape")
+        assert not details.evaluate("(details) => details.open")
+        assert tab.evaluate("document.activeElement.tagName") == "SUMMARY"
+        assert opened.problems == []
+
+
+CLIPBOARD = (
+    "Object.defineProperty(navigator, 'clipboard', { value: { writeText: async (text) => { window.copied = text } } })"
+)
+NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+
+
+def test_code_is_copied_by_its_button(browser, sample_page):
+    with Opened(browser, sample_page, script=CLIPBOARD) as opened:
+        tab = opened.tab
+        button = tab.locator(".cell .copy").first
+        button.focus()
+        assert (
+            button.evaluate("(button) => getComputedStyle(button).opacity") != "0" or tab.wait_for_timeout(200) is None
+        )
+        tab.keyboard.press("Enter")
+        opened.wait("window.copied")
+        assert opened.evaluate("copied").startswith('for name in ["<one>", "two"]:\n    print(name,')
+        assert button.text_content() == "Copied"
+        assert tab.locator(".copy").count() == tab.locator("pre.code").count()
+    with Opened(browser, sample_page, script=NO_CLIPBOARD) as opened:
+        opened.tab.locator(".cell .copy").first.click()
+        assert opened.evaluate("getSelection().toString()").startswith("for name in")
+
+
+def test_the_contents_are_not_printed(browser, sample_page):
+    with Opened(browser, sample_page) as opened:
         opened.tab.emulate_media(media="print")
         assert not opened.tab.locator(".contents").is_visible()
         assert opened.tab.locator("h1").is_visible()
 
 
-def test_the_page_works_without_its_script(browser, path):
+def test_the_page_works_without_its_script(browser, sample_page):
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
     tab = context.new_page()
-    tab.goto(path.as_uri())
+    tab.goto(sample_page.as_uri())
     assert tab.locator(".contents li a").first.is_visible()
     assert tab.locator("h2").first.is_visible()
+    assert tab.locator(".clip img").is_visible()
+    for kept in tab.locator(".widget").all():  # a picture, a table or a sentence
+        assert kept.locator("img, table").first.is_visible()
     context.close()
 
 
-def test_the_icon_is_a_picture(browser, path, tmp_path):
-    icon = re.search(r'<link rel="icon" href="data:image/svg\+xml;base64,([^"]+)">', path.read_text())[1]
+def test_the_icon_is_a_picture(browser, sample_page, tmp_path):
+    icon = re.search(r'<link rel="icon" href="data:image/svg\+xml;base64,([^"]+)">', sample_page.read_text())[1]
     file = tmp_path / "icon.html"
     (tmp_path / "icon.svg").write_bytes(base64.b64decode(icon))
     file.write_text('<img src="icon.svg" width="16">')

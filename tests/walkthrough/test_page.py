@@ -12,28 +12,21 @@ import pytest
 
 from contrast import contrast
 from minwhisper.errors import MissingExtraError, WalkthroughError
-from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
-from minwhisper.walkthrough.page import LONG_LISTING, page, slug
-from minwhisper.walkthrough.run import with_results
+from minwhisper.walkthrough.markup import slug
+from minwhisper.walkthrough.page import LONG_LISTING, page
 from minwhisper.walkthrough.text import PICTURES as PICTURES_FOLDER
-from minwhisper.walkthrough.text import Prose, Walkthrough, parse, source_of, write
+from minwhisper.walkthrough.text import WIDGETS, Prose, Walkthrough, parse, source_of
+from page_sample import CLIP_BYTES, PICTURES, SAMPLE, SVG
+from widget_sample import TOKENS, small_data
 
 for library in ("markdown_it", "mdit_py_plugins", "pygments", "math_core"):
     pytest.importorskip(library, reason="pip install 'minwhisper[walkthrough]'")
 
 ROOT = Path(__file__).parents[2]
-CSS = (files("minwhisper.walkthrough") / "page.css").read_text(encoding="utf-8")
-CLIP_BYTES = (REFERENCE_FOLDER / CLIP).read_bytes()
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="576" height="216" viewBox="0 0 576 216"><style>svg{color:#1f2328}'
-    "@media (prefers-color-scheme: dark){svg{color:#e6edf3}}</style>"
-    '<path d="M9 9V199H560" fill="none" stroke="currentColor"/></svg>'
+CSS = "".join(
+    (files("minwhisper.walkthrough") / name).read_text(encoding="utf-8") for name in ("page.css", "widgets.css")
 )
-PICTURES = {f"minwhisper/walkthrough/pictures/{name}.svg": SVG for name in ("here", "here-1")}
 
-
-# All kinds of content, with lines, tables and formulas too wide for a phone; the listings are filled in.
-SAMPLE = write(with_results(parse(Path(__file__).with_name("page.md").read_text("utf-8")), {}))
 
 FIRST = "1-the-mel-scale-log_energy-and-n-more"  # the anchor of section 1
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -75,8 +68,8 @@ class Reader(HTMLParser):
         ]
 
 
-def made(text, pictures=PICTURES):
-    return page(parse(text), pictures, CLIP_BYTES)
+def made(text, pictures=PICTURES, data=None):
+    return page(parse(text), pictures, CLIP_BYTES, data)
 
 
 def prose(markdown):
@@ -95,11 +88,18 @@ def reader(text):
     return Reader(text)
 
 
+@pytest.fixture(scope="module")
+def interactive():
+    """Return the page with its interactive figures."""
+    return Reader(made(SAMPLE, data=small_data()))
+
+
 # ------------------------------------------------------------------------------------------ the whole
 
 
-def test_the_page_loads_nothing_and_adds_no_script(text, reader):
-    for element in reader.elements:
+def test_the_page_loads_nothing_and_adds_no_script(text, reader, interactive):
+    assert [script.get("type") for script in interactive.find("script")] == [None, "application/json", None]
+    for element in (*reader.elements, *interactive.elements):
         assert not any(name.startswith("on") for name in element), element  # as in the sample's onclick
         for attribute in ("src", "srcset", "data", "poster", "action", *(["href"] if element["tag"] != "a" else [])):
             assert element.get(attribute, "data:").startswith("data:"), element
@@ -116,6 +116,7 @@ def test_the_page_has_landmarks_for_screen_readers(reader):
     assert [reader.find(tag)[0]["text"] for tag in ("title", "h1")] == ["Sound & text"] * 2
     assert len(reader.find("main")) == len(reader.find("nav", **{"aria-label": "Contents"})) == 1
     assert all(image["alt"] for image in reader.find("img"))
+    assert reader.find("meta", name="description", content="What this is.")
     assert reader.find("meta", name="viewport", content="width=device-width, initial-scale=1")
 
 
@@ -273,6 +274,36 @@ def test_terms_have_anchors(reader):
     assert [anchor["id"] for anchor in reader.find("a") if anchor.get("id")] == ["term-softmax", "term-width"]
 
 
+# ------------------------------------------------------------------------------------------ interactive figures
+
+
+def test_every_figure_is_a_picture_a_table_or_a_sentence_without_its_script(interactive):
+    figures = {figure["data-widget"]: figure for figure in interactive.find("figure") if "data-widget" in figure}
+    assert set(figures) == set(WIDGETS)
+    images = [image for image in interactive.find("img") if "png" in image["src"]]
+    assert len(images) == 1 + 2 + 3  # of the player, the playhead and the heads
+    assert all(image["alt"] for image in images)
+    for name in ("temperature", "candidates"):
+        assert all(token.replace(" ", "␣", 1) in figures[name]["text"] for token in TOKENS[:1])
+    assert "␣<b>not" in figures["candidates"]["text"]  # escaped
+    assert interactive.find("p", class_="spoken")[0]["text"] == "Ask <b>not"
+
+
+def test_the_pictures_of_all_heads_are_embedded_once():
+    twice = Reader(made("# T\n\n## 1. One\n\n<!-- widget: heads -->\n\n<!-- widget: heads -->\n", data=small_data()))
+    assert len([image for image in twice.find("img") if "sheet" in image.get("class", "")]) == 3
+
+
+def test_without_values_the_page_has_no_figures(reader):
+    assert not [figure for figure in reader.find("figure") if "data-widget" in figure]
+
+
+def test_sections_named_in_prose_are_linked(reader):
+    links = [(a["href"], a["text"]) for a in reader.find("a") if a["text"].split()[:1] in (["section"], ["1"], ["2"])]
+    two = "#2-attention"
+    assert links == [(f"#{FIRST}", "1"), (two, "2"), (two, "section\n2"), (two, "section 2")]
+
+
 # ------------------------------------------------------------------------------------------ prose
 
 
@@ -406,6 +437,9 @@ def test_text_is_readable_on_every_background(dark):
     for name in writing:
         for ground in ("paper", "block", "tint", *(["bar"] if name in ("ink", "muted") else [])):
             assert contrast(style[name], style[ground]) >= 4.5, (name, ground)
+    for ground in ("sure", "fair", "unsure"):  # behind tokens, by their probability
+        assert contrast(style["ink"], style[ground]) >= 4.5, ground
+    assert contrast(style["paper"], style["accent"]) >= 4.5  # the word that is being spoken
 
 
 def test_every_kind_of_code_token_has_a_colour_or_is_plain():

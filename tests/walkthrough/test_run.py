@@ -11,6 +11,7 @@ from minwhisper.errors import WalkthroughError
 from minwhisper.walkthrough import command, run
 from minwhisper.walkthrough.drawing import Drawing
 from minwhisper.walkthrough.text import parse
+from widget_sample import small_data
 
 
 def fence(code: str, output: str = "", picture: str = "") -> str:
@@ -110,6 +111,8 @@ def here(tmp_path, monkeypatch, pictures):
     monkeypatch.setattr(command, "find_walkthrough", lambda: file)
     monkeypatch.setattr(command, "PICTURES_FOLDER", pictures)
     monkeypatch.setattr(command, "draw_overview", lambda: Drawing("<svg>overview</svg>", ""))
+    monkeypatch.setattr(command, "load_model", lambda *_, **__: None)
+    monkeypatch.setattr(command, "compute", lambda *_: small_data())
 
     def put(*cells: str):
         file.write_text(text_of(*cells))
@@ -249,6 +252,7 @@ def test_the_page_shows_the_new_outputs(here, tmp_path, walkthrough):
     assert "fresh 0.123" in html
     assert "stale" not in html
     assert "data:image/svg+xml" in html
+    assert "widget-values" in html
 
 
 def test_the_notebook_has_the_outputs_and_parameters_of_this_run(here, tmp_path, walkthrough):

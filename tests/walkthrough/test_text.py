@@ -42,6 +42,13 @@ def test_a_cell_has_the_output_and_the_picture_that_follow_it(parsed):
     assert (folded.source, folded.folded, widget.name) == ("model.layers.gelu", True, "heads")
 
 
+@pytest.mark.parametrize("name", ["architecture", "here-3", "overview"])
+def test_a_picture_that_no_cell_draws_is_prose_even_after_a_cell(name):
+    text = f"# T\n\n```python\n1\n```\n\n![a](minwhisper/walkthrough/pictures/{name}.svg)\n"
+    cell, picture = parse(text).introduction
+    assert (cell.picture, type(picture)) == (None, Prose)
+
+
 def test_the_glossary_is_a_last_section_without_a_number(parsed):
     assert parsed.glossary.heading == "Glossary"
     assert [part.text for part in parsed.glossary.parts] == ['- <a id="term-attention"></a>**attention**: an average.']

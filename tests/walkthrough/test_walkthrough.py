@@ -27,6 +27,11 @@ def prose(section) -> str:
     return "\n\n".join(part.text for part in section.parts if isinstance(part, Prose))
 
 
+def files_of(section) -> str:
+    """Return the paragraph that names the files of a section."""
+    return next(text for text in prose(section).split("\n\n") if text.startswith("*In the package: "))
+
+
 @pytest.fixture(scope="module")
 def results(tiny_en, base):  # skips without these models
     return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
@@ -72,7 +77,7 @@ def test_the_text_is_part_of_the_package_and_in_normal_form():
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 def test_a_section_is_complete(section):
     text = prose(section)
-    assert text.startswith("*In the package: ")
+    assert files_of(section)
     assert "### Try this" in text
     assert any(isinstance(part, Listing) for part in section.parts)
     assert any(isinstance(part, Cell) and part.picture for part in section.parts)
@@ -98,7 +103,7 @@ def test_the_picture_in_the_readme_is_up_to_date(tiny_en):
 def test_modules_and_sections_refer_to_each_other():
     named = {}
     for section in SECTIONS:
-        for name in MENTIONED.findall(prose(section).split("\n\n")[0]):
+        for name in MENTIONED.findall(files_of(section)):
             named.setdefault(name, []).append(section.number)
     says = {}
     for path in (ROOT / "minwhisper").rglob("[!_]*.py"):
