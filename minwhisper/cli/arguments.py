@@ -93,6 +93,8 @@ def _add_output(group: Group) -> None:
     _add(group, "output_format", str, help, None, short="-f", shown=shown, choices=formats, metavar="FORMAT")
     help, shown = "folder to write files to", "the current one with --output_format"
     _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
+    help = "also write to json what else each window could have said: likely tokens, attempts, attention"
+    _add_default(group, "record", boolean, help)
     help = "True: show text with timestamps; False: show only a progress bar"
     _add(group, "verbose", boolean, help, None, shown="text without timestamps")
 

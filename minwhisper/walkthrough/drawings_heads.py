@@ -14,7 +14,7 @@ def encoder_heads(weights: Sequence[Array]) -> Drawing:
     """Draw the attention weights of every head of the encoder: one array (H, T, T) for each block.
 
     Each map has the positions that read as rows and those that are read as columns, from the start of the recording to
-    its end. It is reduced to ``SIDE`` pixels by taking means, and its colours are square roots, relative to its largest.
+    its end. It is reduced to ``SIDE`` pixels by taking means. Colours are square roots, relative to its largest value.
     """
     blocks = [to_numpy(block) for block in weights]
     heads = blocks[0].shape[0]
