@@ -12,7 +12,7 @@ from ...transcription.record import AttemptRecord, StepRecord, WindowRecord, att
 from ...transcription.segments import Segment, Transcript
 
 PARAGRAPH_PAUSE = 1.5  # seconds between two segments at which a new paragraph begins
-PARAGRAPH_LENGTH = 700  # characters after which one begins at the next end of a sentence
+PARAGRAPH_LENGTH = 700  # characters after which one begins at the next end of a sentence, or at three times as many
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _SPECIAL = re.compile(r"<\|.*\|>")
 _SENTENCE_END = re.compile(r"[.!?。！？…]['\"”»)]*\s*$")
@@ -36,7 +36,10 @@ def page_data(transcript: Transcript) -> dict[str, Any]:
                 first,
                 len(words),
                 numbers.get(segment["seek"], -1),
-                [round(segment[key], 4) for key in ("temperature", "avg_logprob", "compression_ratio", "no_speech_prob")],
+                [
+                    round(segment[key], 4)
+                    for key in ("temperature", "avg_logprob", "compression_ratio", "no_speech_prob")
+                ],
             ]
         )
     found: dict[str, Any] = {
@@ -83,7 +86,8 @@ def _paragraphs(segments: Sequence[list[Any]], words: Sequence[list[Any]]) -> li
         text = "".join(word[0] for word in words[segment[2] : segment[3]])
         before = segments[number - 1] if number else None
         pause = before is None or segment[0] - before[1] >= 1000 * PARAGRAPH_PAUSE
-        if pause or (length > PARAGRAPH_LENGTH and before and _SENTENCE_END.search(words[before[3] - 1][0])):
+        complete = before is not None and _SENTENCE_END.search(words[before[3] - 1][0])
+        if pause or length > (PARAGRAPH_LENGTH if complete else 3 * PARAGRAPH_LENGTH):
             starts.append(number)
             length = 0
         length += len(text)

@@ -47,7 +47,7 @@ function edit(word) {
     if (event.key === "Escape") finish(false);
   });
   input.addEventListener("blur", () => finish(true));
-  spans[word].replaceChildren(data.words[word][TEXT].match(/^\s*/)[0], input);
+  spans[word].replaceChildren(input);
   input.focus();
   input.select();
 }

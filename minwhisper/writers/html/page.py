@@ -126,12 +126,12 @@ def _frame(title: str, packed: str, tiles: list[str], text: str, audio: str, *, 
 <h1 dir="auto">{html.escape(title)}</h1>
 <p id="facts"></p>
 </header>
-<div id="bar" role="toolbar" aria-label="Player and search" hidden></div>
+<nav id="bar" aria-label="Player and search" hidden></nav>
 <div id="columns">
 <main id="text" dir="auto">
 {text}
 </main>
-<aside id="panel" aria-label="Details of the chosen word" hidden></aside>
+<aside id="panel" aria-label="Details of the chosen word" tabindex="0" hidden></aside>
 </div>
 <p id="live" class="hidden" role="status" aria-live="polite"></p>
 <script type="text/plain" id="data">{packed}</script>

@@ -17,7 +17,7 @@ function showText() {
     for (let word = from; word < to; word++) {
       spans[word] = make("span", { class: "w", "data-word": word, "data-level": level(data.words[word][PROBABILITY]) });
       showWord(word);
-      paragraph.append(spans[word]);
+      paragraph.append(spaceBefore(word), spans[word]);
     }
     return paragraph;
   });
@@ -34,13 +34,15 @@ function showText() {
   });
 }
 
+const spaceBefore = (word) => data.words[word][TEXT].match(/^\s*/)[0];
+
 // Write a word, with its correction if it has one.
 function showWord(word) {
-  const [original] = data.words[word];
+  const original = data.words[word][TEXT].trim();
   const corrected = corrections.get(word);
   spans[word].classList.toggle("edited", corrected !== undefined);
   if (corrected === undefined) spans[word].textContent = original;
-  else spans[word].replaceChildren(original.match(/^\s*/)[0], make("del", {}, original.trim()), make("ins", {}, corrected));
+  else spans[word].replaceChildren(make("del", {}, original), make("ins", {}, corrected));
 }
 
 function choose(word, andPlay = false) {
@@ -86,7 +88,7 @@ let match = -1;
 
 const textOf = (word) => {
   const corrected = corrections.get(word);
-  return corrected === undefined ? data.words[word][TEXT] : data.words[word][TEXT].match(/^\s*/)[0] + corrected;
+  return corrected === undefined ? data.words[word][TEXT] : spaceBefore(word) + corrected;
 };
 
 function search(wanted) {
