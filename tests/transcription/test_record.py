@@ -1,4 +1,4 @@
-"""The record of a transcription: what it holds agrees with the transcript, and it costs nothing when it is not asked for."""
+"""The record of a transcription agrees with the transcript, and costs nothing when it is not asked for."""
 
 import json
 import math

@@ -144,10 +144,10 @@ def _step(step: StepRecord, attention: Any) -> list[Any]:
 
 
 def token_bytes(name: str) -> bytes:
-    """Return the bytes of a token from the name that shows them: bytes that are no character are escaped.
+    r"""Return the bytes of a token from the name that shows them: bytes that are not a character are escaped.
 
-    >>> token_bytes(" na"), token_bytes("\\\\xe5\\\\x9b")
-    (b' na', b'\\xe5\\x9b')
+    >>> token_bytes(" na"), token_bytes("\\xe5\\x9b")
+    (b' na', b'\xe5\x9b')
     """
     pieces = _ESCAPED.split(name)
     return b"".join(bytes([int(piece, 16)]) if at % 2 else piece.encode() for at, piece in enumerate(pieces))

@@ -3,11 +3,10 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
+from test_data import segment, transcript, word
 
 from minwhisper.writers.html import transcript_page
-from test_data import segment, transcript, word
 from test_page import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -40,7 +39,7 @@ class View:
         return self.tab.evaluate(script)
 
     def wait_until(self, script, seconds=15):
-        """Wait until an expression is true. (Playwright's own way needs ``eval``, which the page forbids.)"""
+        """Wait until an expression is true. Playwright's own way needs ``eval``, which the page forbids."""
         for _ in range(20 * seconds):
             if self.evaluate(script):
                 return

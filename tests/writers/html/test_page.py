@@ -9,12 +9,12 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
+from test_data import segment, transcript, word
 
 from minwhisper import load_audio
 from minwhisper.errors import OptionError
 from minwhisper.writers.html import PageOptions, transcript_page
 from minwhisper.writers.html.sound import encode_opus, png, spectrogram_tiles
-from test_data import segment, transcript, word
 
 HOSTILE = "</script><script>alert(1)</script><!-- \"'& \u202e \x07 --> 国"
 
