@@ -3,7 +3,7 @@
 ``python tests/benchmarks/view_page.py [--minutes 60] [--keep page.html]``
 
 The clips of LJ Speech are transcribed once, with words and record, and repeated until the hour is full. Opening is
-timed from the navigation to the finished text, scrolling by the time between frames while the page is scrolled to its end.
+timed from the navigation to the finished text, scrolling by the time between frames on the way to its end.
 Needs Playwright and Chromium (the extra ``browser``).
 """
 

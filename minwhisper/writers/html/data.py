@@ -73,9 +73,9 @@ def _words_of(segment: Segment) -> Iterator[list[Any]]:
     total, done = max(1, len(segment["text"])), 0
     duration = segment["end"] - segment["start"]
     for piece in pieces:
-        start = segment["start"] + duration * done / total
+        begin = segment["start"] + duration * done / total
         done += len(piece)
-        yield [piece, _milliseconds(start), _milliseconds(segment["start"] + duration * done / total), -1]
+        yield [piece, _milliseconds(begin), _milliseconds(segment["start"] + duration * done / total), -1]
 
 
 def _paragraphs(segments: Sequence[list[Any]], words: Sequence[list[Any]]) -> list[int]:
@@ -100,7 +100,7 @@ def _window(window: WindowRecord) -> list[Any]:
 
 
 def _attempt(attempt: AttemptRecord) -> list[Any]:
-    numbers = [round(attempt[key], 4) for key in ("temperature", "avg_logprob", "compression_ratio", "no_speech_prob")]  # type: ignore[literal-required]
+    numbers = [round(attempt[key], 4) for key in ("temperature", "avg_logprob", "compression_ratio", "no_speech_prob")]
     lost = [[one["text"], round(one["avg_logprob"], 4)] for one in attempt["candidates"]]
     return [numbers, attempt["text"], lost if len(lost) > 1 else []]
 

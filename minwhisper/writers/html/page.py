@@ -11,6 +11,8 @@ import json
 from base64 import b64encode
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +95,12 @@ def _fitting_audio(samples: NDArray[np.float32], room: int) -> str:
     return encoded if len(encoded) <= room else ""
 
 
-def _plain_text(data: dict[str, list[list[object]]]) -> str:
+def _plain_text(data: dict[str, Any]) -> str:
     """Return the text as paragraphs, which is what there is without JavaScript."""
     words, segments, starts = data["words"], data["segments"], [*data["paragraphs"], len(data["segments"])]
     paragraphs = []
-    for first, last in zip(starts, starts[1:], strict=False):
-        text = "".join(str(word[0]) for word in words[segments[first][2] : segments[last - 1][3]])  # type: ignore[index, misc]
+    for first, last in pairwise(starts):
+        text = "".join(word[0] for word in words[segments[first][2] : segments[last - 1][3]])
         paragraphs.append(f"<p>{html.escape(text.strip())}</p>")
     return "\n".join(paragraphs)
 

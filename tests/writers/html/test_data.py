@@ -57,8 +57,9 @@ def test_empty_segments_are_left_out():
 
 
 def recorded(steps, segments, attention=None):
-    attempt = {"temperature": 0.0, "avg_logprob": -0.3, "compression_ratio": 1.0, "no_speech_prob": 0.0, "text": "x",
-               "tokens": [], "steps": steps, "candidates": [{"text": "x", "tokens": [], "avg_logprob": -0.3}]}  # fmt: skip
+    numbers = {"temperature": 0.0, "avg_logprob": -0.3, "compression_ratio": 1.0, "no_speech_prob": 0.0}
+    candidates = [{"text": "x", "tokens": [], "avg_logprob": -0.3}]
+    attempt = {**numbers, "text": "x", "tokens": [], "steps": steps, "candidates": candidates}
     window = {"seek": 0, "size": 3000, "silence": False, "attempts": [attempt]}
     return transcript(segments, windows=[window if attention is None else window | {"attention": attention}])
 
