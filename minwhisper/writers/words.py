@@ -27,7 +27,8 @@ from .subtitles import Lines, SubtitleOptions, format_timestamp, milliseconds, o
 WORD_FORMATS = ("words.vtt", "words.tsv", "labels.txt", "TextGrid", "ctm")
 NEED_WORDS = ("words.vtt", "words.tsv", "TextGrid", "ctm")  # labels.txt has segments if there are no words
 
-_WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_PLAIN = str.maketrans({"\t": " ", "\0": "\N{REPLACEMENT CHARACTER}"})
+_WEBVTT = _PLAIN | str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class TimedWord(NamedTuple):
@@ -78,7 +79,7 @@ def _timed_word(start: float, end: float, text: str, probability: float | None, 
 
 
 def _cleaned(text: str) -> str:
-    return on_one_line(text).replace("\t", " ").replace("\0", "\N{REPLACEMENT CHARACTER}").strip()
+    return on_one_line(text).translate(_PLAIN).strip()
 
 
 def _checked(probability: float) -> float:
@@ -158,12 +159,12 @@ def _cue_text(lines: Lines, start: int, end: int) -> str:
     for line in lines:
         shown.append([])
         for word in line:
-            bare = word.text.lstrip()
-            space, time = word.text[: len(word.text) - len(bare)], milliseconds(word.start)
+            text = word.text.translate(_WEBVTT)
+            bare = text.lstrip()
+            space, time = text[: len(text) - len(bare)], milliseconds(word.start)
             mark = f"<{_timestamp(time)}>" if reached < time < end else ""
             reached = time if mark else reached
-            text = bare.translate(_WEBVTT).replace("\0", "\N{REPLACEMENT CHARACTER}")
-            shown[-1].append(f"{space}{mark}<c>{text}</c>")
+            shown[-1].append(f"{space}{mark}<c>{bare}</c>")
     return "\n".join(map("".join, shown))
 
 
