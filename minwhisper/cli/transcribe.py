@@ -27,7 +27,7 @@ from ..transcription.transcribe import Transcription
 from ..transcription.windows import check_options
 from ..whisper import Whisper, load_model
 from ..writers.files import write_transcript
-from ..writers.render import format_timestamp
+from ..writers.subtitles import format_timestamp
 from .interrupts import Stopped, interruption
 from .request import Outputs, TranscribeRequest, check_arguments, find_unwritable, output_name
 
