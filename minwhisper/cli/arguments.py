@@ -90,8 +90,9 @@ def _add_input(group: Group) -> None:
 
 def _add_output(group: Group) -> None:
     help = (
-        f"write files: {', '.join(FORMATS)}, or all of these; or, with --word_timestamps True, "
-        f"{', '.join(WORD_FORMATS)}; several with commas, as in srt,ctm"
+        f"write files: {', '.join(FORMATS)}, or all of these; html, a page to hear and correct the text, which turns "
+        f"on --word_timestamps and --record; or, with --word_timestamps True, {', '.join(WORD_FORMATS)}; several with "
+        "commas, as in srt,ctm"
     )
     shown = "all with --output_dir, else none"
     _add(group, "output_format", str, help, None, short="-f", shown=shown, metavar="FORMAT")

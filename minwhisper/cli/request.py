@@ -19,7 +19,7 @@ from ..printable import printable, short_repr
 from ..tokenizer.languages import TO_LANGUAGE_CODE
 from ..transcription.options import TranscriptionOptions
 from ..writers.files import check_file_names, check_writable
-from ..writers.render import parse_formats
+from ..writers.render import PAGE, parse_formats
 from ..writers.subtitles import SubtitleOptions
 from ..writers.words import NEED_WORDS
 from .arguments import CANDIDATES, DEFAULTS
@@ -57,6 +57,8 @@ def check_arguments(options: argparse.Namespace) -> TranscribeRequest:
 
     Raises ``OptionError`` and ``LanguageError`` for options that are invalid with every model.
     """
+    if PAGE in parse_formats(options.output_format or "all"):
+        options.word_timestamps = options.record = True
     keywords = transcription_keywords(options)
     checked = TranscriptionOptions.named(**keywords)
     if options.language is not None:

@@ -233,7 +233,16 @@ class _Job:
     def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:
         """Write the segments so far, and return the paths."""
         name = output_name(file)
-        write_transcript(running.transcript, outputs.folder, name, outputs.format, outputs.subtitles)
+        audio = None if file == "-" else file
+        write_transcript(
+            running.transcript,
+            outputs.folder,
+            name,
+            outputs.format,
+            outputs.subtitles,
+            audio=audio,
+            model=self._model.name,
+        )
         return outputs.paths(name)
 
     def _stop(self, file: str, running: Transcription) -> NoReturn:

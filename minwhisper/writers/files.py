@@ -4,14 +4,16 @@ Walkthrough: section 13.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.atomic_write import check_replaceable, remove_stale_files, replace_file, temporary_file
-from ..errors import OptionError
+from ..errors import AudioError, OptionError
+from ..printable import printable
 from ..transcription.segments import Transcript
-from .render import parse_formats, render
+from .render import PAGE, parse_formats, render
 from .subtitles import DEFAULT_SUBTITLES, SubtitleOptions
 
 
@@ -21,11 +23,14 @@ def write_transcript(
     name: str,
     format: str = "all",
     options: SubtitleOptions = DEFAULT_SUBTITLES,
+    *,
+    audio: str | os.PathLike[str] | None = None,
+    model: str = "",
 ) -> list[Path]:
     """Write ``folder/name.format`` for each format, and return the paths.
 
     ``format`` is the name of a format, several with commas, or "all" for those of openai-whisper: txt, vtt, srt, tsv
-    and json.
+    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model.
 
     Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
     The folder is created if necessary. If a file cannot be written, the others are still written. Raises
@@ -34,11 +39,33 @@ def write_transcript(
     """
     paths = _paths(folder, name, format)
     # Render all formats before writing any: an error must not leave half of a set.
-    contents = {path: render(transcript, one, options, name) for one, path in paths.items()}
+    contents = {
+        path: _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, name)
+        for one, path in paths.items()
+    }
     with _created(folder):
         # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
         _for_each(contents, lambda path: replace_file(path, contents[path].encode("utf-8", "replace")), folder)
     return [*contents]
+
+
+def _page(transcript: Transcript, path: Path, audio: str | os.PathLike[str] | None, model: str) -> str:
+    """Return the page of a transcript that will be written to a path, with the recording in it if it can be read."""
+    from ..audio.load import load_audio
+    from .html import transcript_page
+
+    if audio is None:
+        return transcript_page(transcript, path.stem, model=model)
+    try:
+        samples = load_audio(audio)
+    except AudioError as error:
+        warnings.warn(f"{printable(path.name)}: without sound, because {error}", stacklevel=3)
+        samples = None
+    try:
+        link = Path(os.path.relpath(audio, path.parent)).as_posix()
+    except ValueError:  # on another drive of Windows
+        link = Path(audio).absolute().as_uri()
+    return transcript_page(transcript, Path(audio).name, samples=samples, audio_link=link, model=model)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

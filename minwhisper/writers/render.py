@@ -11,8 +11,8 @@ json  the transcript itself
 The output is byte for byte that of openai-whisper, with these exceptions: line breaks, arrows and NULs in the text do
 not break the file; WebVTT escapes ``&`` and ``<``; no subtitle ends before it starts; blank words are omitted; and a
 segment without words, among others with words, is kept as one subtitle. The formats that openai-whisper lacks,
-``words.vtt``, ``words.tsv``, ``labels.txt``, ``TextGrid`` and ``ctm``, are those of ``writers.words``. The name of a
-format is the ending of its files.
+``words.vtt``, ``words.tsv``, ``labels.txt``, ``TextGrid`` and ``ctm``, are those of ``writers.words``, and ``html`` is
+the page of ``writers.html``. The name of a format is the ending of its files.
 
 Walkthrough: section 13.
 """
@@ -37,6 +37,7 @@ from .subtitles import (
 )
 from .words import WORD_FORMATS, check_words, ctm, labels_txt, textgrid, words_tsv, words_vtt
 
+PAGE = "html"
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # openai-whisper's, which "all" stands for
 _ARROW = re.compile("-{2,}>")  # separates the times of a subtitle, so it must not occur in its text
 _WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters that start markup
@@ -52,21 +53,21 @@ def parse_formats(formats: str) -> tuple[str, ...]:
     """
     names = [name.strip() for name in formats.split(",")] if isinstance(formats, str) else [formats]
     for name in names:
-        _check_format(name, (*FORMATS, *WORD_FORMATS, "all"))
+        _check_format(name, (*FORMATS, *WORD_FORMATS, PAGE, "all"))
     return tuple(dict.fromkeys(chain.from_iterable(FORMATS if name == "all" else (name,) for name in names)))
 
 
 def render(
     transcript: Transcript, format: str, options: SubtitleOptions = DEFAULT_SUBTITLES, name: str = "audio"
 ) -> str:
-    """Render a transcript in one of ``FORMATS`` or ``WORD_FORMATS``.
+    """Render a transcript in one of ``FORMATS`` or ``WORD_FORMATS``, or as "html", then without the recording.
 
-    ``options`` apply to vtt, srt and words.vtt; ``name`` is the recording's, for ctm.
+    ``options`` apply to vtt, srt and words.vtt; ``name`` is the recording's, for ctm and html.
 
     Raises ``OptionError`` for an unknown format, for a negative or non-finite time, for a transcript without the words
     that a format needs, and, in JSON, for any non-finite number.
     """
-    _check_format(format, (*FORMATS, *WORD_FORMATS))
+    _check_format(format, (*FORMATS, *WORD_FORMATS, PAGE))
     check_words(transcript, format)
     segments = transcript["segments"]
     match format:
@@ -90,6 +91,10 @@ def render(
             return textgrid(transcript)
         case "ctm":
             return ctm(transcript, name)
+        case "html":
+            from .html import transcript_page  # which loads FFmpeg's libraries
+
+            return transcript_page(transcript, name)
         case _:
             return _json(transcript)
 
