@@ -13,6 +13,7 @@ from ..model.weights import DTYPES
 from ..printable import short_repr
 from ..transcription.options import TranscriptionOptions
 from ..writers.render import FORMATS
+from ..writers.words import WORD_FORMATS
 from .help import examples
 
 CANDIDATES = 5  # the default of beam_size at temperature 0, and of best_of above
@@ -88,11 +89,17 @@ def _add_input(group: Group) -> None:
 
 
 def _add_output(group: Group) -> None:
-    formats = (*FORMATS, "all")
-    help, shown = f"write files: {', '.join(FORMATS)} or all", "all with --output_dir, else none"
-    _add(group, "output_format", str, help, None, short="-f", shown=shown, choices=formats, metavar="FORMAT")
+    help = (
+        f"write files: {', '.join(FORMATS)}, or all of these; html, a page to hear and correct the text, which turns "
+        f"on --word_timestamps and --record; or, with --word_timestamps True, {', '.join(WORD_FORMATS)}; several with "
+        "commas, as in srt,ctm"
+    )
+    shown = "all with --output_dir, else none"
+    _add(group, "output_format", str, help, None, short="-f", shown=shown, metavar="FORMAT")
     help, shown = "folder to write files to", "the current one with --output_format"
     _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
+    help = "also write to json what else each window could have said: likely tokens, attempts, attention"
+    _add_default(group, "record", boolean, help)
     help = "True: show text with timestamps; False: show only a progress bar"
     _add(group, "verbose", boolean, help, None, shown="text without timestamps")
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ..common.console import Console
 from ..model.config import ALIASES, PUBLISHED
 from ..tokenizer.languages import TO_LANGUAGE_CODE
+from ..writers.render import FORMATS, PAGE
+from ..writers.words import WORD_FORMATS
 from .help import arguments, subcommands
 
 FILES, FOLDERS = "files", "folders"  # values that a shell completes by itself
@@ -17,12 +19,15 @@ FILES, FOLDERS = "files", "folders"  # values that a shell completes by itself
 _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "MODEL": [*PUBLISHED, *ALIASES],
     "LANGUAGE": [name for name in TO_LANGUAGE_CODE if name.isascii() and " " not in name],
+    "FORMAT": [*FORMATS, "all", PAGE, *WORD_FORMATS],
     "DEVICE": ["cpu", "cuda", "auto"],
     "True|False": ["True", "False"],
     "FOLDER": FOLDERS,
     "FILE": FILES,
     "FILE.py": FILES,
     "OUT.html": FILES,
+    "TRANSCRIPT.json": FILES,
+    "AUDIO": FILES,
 }
 
 

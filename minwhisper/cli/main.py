@@ -25,6 +25,7 @@ EXAMPLES = (
     examples(
         ("minwhisper transcribe talk.mp3", "text to the terminal"),
         ("minwhisper transcribe talk.mp3 -f srt", "subtitles to talk.srt"),
+        ("minwhisper transcribe talk.mp3 -f html", "a page to hear and correct it"),
         ("minwhisper info turbo --device cuda", "does it fit into my GPU?"),
         ("minwhisper walkthrough --html out.html", "the tutorial as a web page"),
     )
@@ -95,6 +96,22 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("transcribe", "transcribe or translate audio and video files", "")
     add_arguments(command)
     command.set_defaults(run=transcribe.run)
+
+    description = (
+        "Make a page of a transcript, to read, hear and correct it: one HTML file, which needs no network. "
+        "'minwhisper transcribe -f html' makes it at once."
+    )
+    command = add("view", "make a page to read, hear and correct a transcript", description)
+    command.epilog = examples(("minwhisper view talk.json --audio talk.mp3", "the page is talk.html"))
+    help = "transcript in JSON, of 'minwhisper transcribe -f json' or openai-whisper"
+    command.add_argument("transcript", type=Path, metavar="TRANSCRIPT.json", help=help)
+    help = "the recording, to be embedded in the page (default: a page without sound)"
+    command.add_argument("--audio", type=Path, metavar="AUDIO", help=help)
+    help = "file to write (default: TRANSCRIPT.html)"
+    command.add_argument("-o", "--output", type=Path, metavar="OUT.html", help=help)
+    help = "megabytes of the page; if the recording does not fit, it is linked (default: 15)"
+    command.add_argument("--max_size", type=float, metavar="MB", default=15.0, help=help)
+    command.set_defaults(run=_view)
 
     model = "published name, hub id or folder with a checkpoint"
     description = "Show a model's configuration, parameters and memory; with --device cuda, what fits into the GPU."
@@ -218,6 +235,12 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
 
 def _bench(options: argparse.Namespace, console: Console) -> int:
     from .bench import run
+
+    return run(options, console)
+
+
+def _view(options: argparse.Namespace, console: Console) -> int:
+    from .view import run
 
     return run(options, console)
 

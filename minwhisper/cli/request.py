@@ -19,7 +19,9 @@ from ..printable import printable, short_repr
 from ..tokenizer.languages import TO_LANGUAGE_CODE
 from ..transcription.options import TranscriptionOptions
 from ..writers.files import check_file_names, check_writable
-from ..writers.render import FORMATS, SubtitleOptions
+from ..writers.render import PAGE, parse_formats
+from ..writers.subtitles import SubtitleOptions
+from ..writers.words import NEED_WORDS
 from .arguments import CANDIDATES, DEFAULTS
 
 _SUBTITLE_OPTIONS = tuple(field.name for field in fields(SubtitleOptions))
@@ -30,12 +32,13 @@ class Outputs:
     """The files to write."""
 
     folder: str
-    format: str  # one of FORMATS, or "all"
+    format: str  # a format, several with commas, or "all"
     subtitles: SubtitleOptions
 
     def paths(self, name: str) -> str:
         """Return the paths for a transcript of this name; several formats in the notation of shells."""
-        endings = f"{{{','.join(FORMATS)}}}" if self.format == "all" else self.format
+        formats = parse_formats(self.format)
+        endings = formats[0] if len(formats) == 1 else f"{{{','.join(formats)}}}"
         return printable(f"{Path(self.folder, name)}.{endings}")
 
 
@@ -54,6 +57,8 @@ def check_arguments(options: argparse.Namespace) -> TranscribeRequest:
 
     Raises ``OptionError`` and ``LanguageError`` for options that are invalid with every model.
     """
+    if PAGE in parse_formats(options.output_format or "all"):
+        options.word_timestamps = options.record = True
     keywords = transcription_keywords(options)
     checked = TranscriptionOptions.named(**keywords)
     if options.language is not None:
@@ -114,7 +119,15 @@ def check_language(language: str) -> None:
 
 
 def outputs_for(options: argparse.Namespace) -> Outputs | None:
-    """Return the files to write, if any. Warn about subtitle options that have no effect."""
+    """Return the files to write, if any. Warn about subtitle options that have no effect.
+
+    A format of words without word timestamps is an error, and does not turn them on: they change where windows begin,
+    and so the text.
+    """
+    format = "all" if options.output_format is None else options.output_format
+    for one in parse_formats(format):
+        if one in NEED_WORDS and not options.word_timestamps:
+            raise OptionError(f"output_format {one}: it needs word timestamps; give --word_timestamps True too")
     subtitles = SubtitleOptions(**{name: getattr(options, name) for name in _SUBTITLE_OPTIONS})
     given = [name for name in _SUBTITLE_OPTIONS if getattr(options, name) not in (None, False)]
     if given and not options.word_timestamps:
@@ -130,7 +143,7 @@ def outputs_for(options: argparse.Namespace) -> Outputs | None:
             )
         return None
     folder = "." if options.output_dir is None else options.output_dir
-    return Outputs(folder, options.output_format or "all", subtitles)
+    return Outputs(folder, format, subtitles)
 
 
 def dtype_for(options: argparse.Namespace) -> str:
@@ -155,15 +168,18 @@ def output_name(file: str) -> str:
 
 def check_distinct(files: Iterable[str], outputs: Outputs) -> None:
     """Raise ``OptionError`` if the outputs of two files have the same name."""
-    owners: dict[str, str] = {}
+    owners: dict[str, str] = {}  # by the name of the output
     for file in files:
         name = output_name(file)
-        if name in owners:
-            raise OptionError(
-                f"{owners[name]!r} and {file!r} would both be written to {outputs.paths(name)}; "
-                "rename one, or run two commands with different --output_dir"
-            )
-        owners[name] = file
+        for ending in parse_formats(outputs.format):  # talk.words.vtt is an output of talk.mp3 and of talk.words.mp3
+            output = f"{name}.{ending}"
+            if output in owners:
+                raise OptionError(
+                    f"{owners[output]!r} and {file!r} would both be written to "
+                    f"{printable(str(Path(outputs.folder, output)))}; "
+                    "rename one, or run two commands with different --output_dir"
+                )
+            owners[output] = file
 
 
 def find_unwritable(files: Iterable[str], outputs: Outputs | None) -> dict[str, OptionError]:

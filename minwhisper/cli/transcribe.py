@@ -27,7 +27,7 @@ from ..transcription.transcribe import Transcription
 from ..transcription.windows import check_options
 from ..whisper import Whisper, load_model
 from ..writers.files import write_transcript
-from ..writers.render import format_timestamp
+from ..writers.subtitles import format_timestamp
 from .interrupts import Stopped, interruption
 from .request import Outputs, TranscribeRequest, check_arguments, find_unwritable, output_name
 
@@ -233,7 +233,16 @@ class _Job:
     def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:
         """Write the segments so far, and return the paths."""
         name = output_name(file)
-        write_transcript(running.transcript, outputs.folder, name, outputs.format, outputs.subtitles)
+        audio = None if file == "-" else file
+        write_transcript(
+            running.transcript,
+            outputs.folder,
+            name,
+            outputs.format,
+            outputs.subtitles,
+            audio=audio,
+            model=self._model.name,
+        )
         return outputs.paths(name)
 
     def _stop(self, file: str, running: Transcription) -> NoReturn:

@@ -8,7 +8,8 @@ from ..decoding.decode import compression_ratio
 from ..errors import OptionError
 from ..transcription.segments import Transcript
 from ..writers.files import write_transcript
-from ..writers.render import FORMATS, SubtitleOptions, check_format, format_timestamp, render
+from ..writers.render import parse_formats, render
+from ..writers.subtitles import SubtitleOptions, format_timestamp
 
 __all__ = [
     "ResultWriter",
@@ -111,7 +112,11 @@ class WriteJSON(ResultWriter):
 
 
 def get_writer(output_format: str, output_dir: str) -> ResultWriter:
-    """Return the writer of a format, or of all formats for "all"."""
-    check_format(output_format, (*FORMATS, "all"))
-    writers = (WriteTXT, WriteVTT, WriteSRT, WriteTSV, WriteJSON, ResultWriter)
-    return {writer.extension: writer for writer in writers}[output_format](output_dir)
+    """Return the writer of a format, of several with commas, or, for "all", of openai-whisper's five."""
+    parse_formats(output_format)
+    for writer in (WriteTXT, WriteVTT, WriteSRT, WriteTSV, WriteJSON):
+        if writer.extension == output_format:
+            return writer(output_dir)
+    other = ResultWriter(output_dir)
+    other.extension = output_format
+    return other

@@ -26,6 +26,8 @@ from ..tokenizer.tokenizer import Tokenizer
 from .logit_filters import LogitFilters, TimestampSettings
 from .options import DecodingOptions
 from .search import (
+    Alternative,
+    Candidate,
     KernelSampler,
     Sampler,
     Search,
@@ -42,6 +44,22 @@ from .search import (
 
 
 @dataclass(frozen=True)
+class DecodingRecord:
+    """What a search considered on its way."""
+
+    steps: list["DecodingStep"]  # one for each token of the result, and one for the end if it was reached
+    candidates: list[Candidate]  # the result among them, in the order of the search
+
+
+class DecodingStep(NamedTuple):
+    """A token of the result, and those that could have come instead."""
+
+    token: int
+    logprob: float
+    alternatives: Sequence[Alternative]  # the most likely tokens, the best first
+
+
+@dataclass(frozen=True)
 class DecodingResult:
     """The decoded text of one window. Names are openai-whisper's."""
 
@@ -54,6 +72,7 @@ class DecodingResult:
     no_speech_prob: float = np.nan
     temperature: float = np.nan
     compression_ratio: float = np.nan  # of the text: high if it repeats itself
+    record: DecodingRecord | None = field(repr=False, compare=False, default=None)  # if the request wanted it
 
 
 class WindowRequest(NamedTuple):
@@ -63,6 +82,7 @@ class WindowRequest(NamedTuple):
     options: DecodingOptions
     generator: np.random.Generator | None = None  # for temperatures above 0; None: a new one with seed 0
     where: str = "a window"  # the model and the window, for error messages
+    alternatives: int = 0  # record so many likely tokens at each step
 
 
 class DecodingBatch:
@@ -101,7 +121,21 @@ class DecodingBatch:
             no_speech_prob=found.no_speech_prob,
             temperature=float(request.options.temperature),  # may be the integer 0
             compression_ratio=compression_ratio(text),
+            record=make_record(best, found, self._tokenizer.eot) if request.alternatives else None,
         )
+
+
+def make_record(best: Candidate, found: SearchResult, eot: int) -> DecodingRecord:
+    """Return the steps that led to a candidate of a search that recorded alternatives."""
+    steps = []
+    for length, token in enumerate((*best.tokens, eot)):
+        fork = found.forks.get(best.tokens[:length])
+        if fork is None:  # the search ended for lack of positions
+            break
+        following = found.forks.get(best.tokens[: length + 1]) if length < len(best.tokens) else None
+        total = best.sum_logprob if following is None else following.sum_logprob
+        steps.append(DecodingStep(token, total - fork.sum_logprob, fork.alternatives))
+    return DecodingRecord(steps, found.candidates)
 
 
 def decode_windows(requests: Sequence[WindowRequest], engine: Engine, tokenizer: Tokenizer) -> list[DecodingResult]:
@@ -134,6 +168,7 @@ def begin_search(request: WindowRequest, language: str, config: WhisperConfig, t
         tokenizer=tokenizer,
         max_tokens=options.sample_len or config.max_target_positions // 2,
         where=request.where,
+        alternatives=request.alternatives,
     )
 
 

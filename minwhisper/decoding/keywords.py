@@ -48,4 +48,5 @@ class TranscriptionKeywords(_WindowKeywords, total=False):
     clip_timestamps: str | Sequence[float]
     hallucination_silence_threshold: float | None
     language_detection_windows: int
+    record: bool
     audio_track: int | str | None

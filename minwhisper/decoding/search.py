@@ -13,7 +13,7 @@ Walkthrough: section 11.
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -75,6 +75,20 @@ class Probe(NamedTuple):
     token: int
 
 
+class Alternative(NamedTuple):
+    """A token that could have come next."""
+
+    token: int
+    logprob: float  # after the logit filters
+
+
+class Fork(NamedTuple):
+    """What could have come next after some tokens."""
+
+    sum_logprob: float  # log-probability of the tokens so far
+    alternatives: Sequence[Alternative]  # the most likely next tokens, the best first
+
+
 class DecoderRequest(NamedTuple):
     """One step of a search: tokens to decode, then a choice for each candidate."""
 
@@ -85,6 +99,7 @@ class DecoderRequest(NamedTuple):
     sampler: Sampler
     probe: Probe | None = None
     where: str = "a window"  # for error messages
+    alternatives: int = 0  # how many likely tokens to return for each candidate, beside the choices
 
     @property
     def wanted(self) -> list[int]:
@@ -98,6 +113,7 @@ class DecoderResponse(NamedTuple):
 
     choices: list[Choice]
     probability: float = math.nan  # of the probe's token
+    alternatives: Sequence[Sequence[Alternative]] = ()  # for each candidate, if the request wants them
 
 
 class SearchResult(NamedTuple):
@@ -105,6 +121,7 @@ class SearchResult(NamedTuple):
 
     candidates: list[Candidate]
     no_speech_prob: float
+    forks: Mapping[tuple[int, ...], Fork] = {}  # by the tokens so far, if alternatives were wanted
 
 
 Search: TypeAlias = Generator[DecoderRequest, DecoderResponse, SearchResult]
@@ -120,34 +137,39 @@ def search(
     tokenizer: Tokenizer,
     max_tokens: int,
     where: str = "a window",
+    alternatives: int = 0,
 ) -> Search:
     """Generate tokens until the end: candidates for a window's text, and the probability of no speech.
 
     The prompt contains ``<|startoftranscript|>``. Each candidate gets at most ``max_tokens`` tokens, and no more than
     fit behind the prompt in the decoder's ``max_context`` positions. If fewer candidates than the sampler's
     ``group_size`` have finished, the most likely unfinished ones follow them in the result. The logit filters must
-    leave every candidate at least one token. Errors name the window by ``where``.
+    leave every candidate at least one token. With ``alternatives``, so many of the most likely tokens are recorded at
+    every step of every candidate. Errors name the window by ``where``.
     """
     max_tokens = min(max_tokens, max_context - len(prompt) + 1)  # the last token is never fed back
     active = [Candidate((), 0.0)] * sampler.initial_size
     finished: list[Candidate] = []
     probe = Probe(list(prompt).index(tokenizer.sot), tokenizer.no_speech)
-    response = yield DecoderRequest([0], [list(prompt)], active, logit_filters, sampler, probe, where)
+    forks: dict[tuple[int, ...], Fork] = {}
+    response = yield DecoderRequest([0], [list(prompt)], active, logit_filters, sampler, probe, where, alternatives)
     no_speech_prob = response.probability
     rows = [0] * sampler.initial_size  # each candidate's row of the cache: at first they share one
     for length in range(1, max_tokens + 1):
         choices = response.choices
+        for candidate, likely in zip(active, response.alternatives, strict=False):
+            forks[candidate.tokens] = Fork(candidate.sum_logprob, likely)
         finished += [Candidate(active[c.row].tokens, c.sum_logprob) for c in choices if c.token == tokenizer.eot]
         choices = [c for c in choices if c.token != tokenizer.eot]
         active = [Candidate((*active[c.row].tokens, c.token), c.sum_logprob) for c in choices]
         if len(finished) >= sampler.max_finished or not active or length == max_tokens:
             break
         rows, tokens = [rows[c.row] for c in choices], [[c.token] for c in choices]
-        response = yield DecoderRequest(rows, tokens, active, logit_filters, sampler, where=where)
+        response = yield DecoderRequest(rows, tokens, active, logit_filters, sampler, None, where, alternatives)
         rows = list(range(len(choices)))
     finished = finished[: sampler.max_finished]
     active.sort(key=lambda candidate: candidate.sum_logprob, reverse=True)
-    return SearchResult(finished + active[: max(0, sampler.group_size - len(finished))], no_speech_prob)
+    return SearchResult(finished + active[: max(0, sampler.group_size - len(finished))], no_speech_prob, forks)
 
 
 def choose_tokens(request: DecoderRequest, logits: Array) -> DecoderResponse:
@@ -162,7 +184,13 @@ def choose_tokens(request: DecoderRequest, logits: Array) -> DecoderResponse:
             last = array_module(logits).repeat(last, len(request.candidates), axis=0)  # (R, V), a row per candidate
         for logit_filter in request.logit_filters:
             last = logit_filter(last, [candidate.tokens for candidate in request.candidates])
-        return DecoderResponse(request.sampler.choose(last, request.candidates), probability)
+        likely: Sequence[Sequence[Alternative]] = ()
+        if request.alternatives:
+            likely = [
+                [Alternative(token, value) for token, value in zip(tokens, values, strict=True) if value > -math.inf]
+                for tokens, values in zip(*top_tokens(last, request.alternatives), strict=True)
+            ]
+        return DecoderResponse(request.sampler.choose(last, request.candidates), probability, likely)
 
 
 @runtime_checkable
@@ -175,7 +203,8 @@ class ChoosingEngine(Protocol):
 
 def choose_batch(engine: Engine, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
     """Take a step of several searches: each request with its cache -> the response and the new cache."""
-    if isinstance(engine, ChoosingEngine):
+    recording = any(request.alternatives for request, _ in requests)  # which takes the logits
+    if isinstance(engine, ChoosingEngine) and not recording:
         return engine.choose_batch(requests)
     decoded = engine.decode_batch([DecoderInput(request.tokens, cache, request.wanted) for request, cache in requests])
     return [
@@ -267,15 +296,19 @@ def beam_step(logits: Array, candidates: Sequence[Candidate], *, beam_size: int,
 
     logits (R, V). Only the ``beam_size`` + 1 best tokens of each candidate can be chosen, since one may be the end.
     """
+    return select_beam(*top_tokens(logits, beam_size + 1), candidates, beam_size=beam_size, eot=eot)
+
+
+def top_tokens(logits: Array, count: int) -> tuple[list[list[int]], list[list[float]]]:
+    """Return the most likely tokens and their log-probabilities, the best first: logits (R, V) -> (R, count) both."""
     xp = array_module(logits)
     logprobs = log_softmax(logits)  # (R, V)
     tokens, values = [], []
-    for _ in range(min(beam_size + 1, logprobs.shape[-1])):  # the best, then the best of the rest: faster than sorting
+    for _ in range(min(count, logprobs.shape[-1])):  # the best, then the best of the rest: faster than sorting
         tokens.append(logprobs.argmax(axis=-1)[:, None])
         values.append(xp.take_along_axis(logprobs, tokens[-1], axis=-1))
         xp.put_along_axis(logprobs, tokens[-1], -math.inf, axis=-1)
-    top = _to_lists(xp.concatenate(tokens, axis=-1), xp.concatenate(values, axis=-1))  # (R, beam_size + 1) both
-    return select_beam(*top, candidates, beam_size=beam_size, eot=eot)
+    return _to_lists(xp.concatenate(tokens, axis=-1), xp.concatenate(values, axis=-1))
 
 
 def select_beam(

@@ -11,7 +11,7 @@ The method is openai-whisper's; the path is found by dynamic time warping (Sakoe
 Walkthrough: section 12.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -101,6 +101,7 @@ def find_alignment(
     config: WhisperConfig,
     tokenizer: Tokenizer,
     language: str | None,
+    on_path: Callable[[Array, Sequence[int]], None] | None = None,
 ) -> list[WordTiming]:
     """Find the times of the words of a window's text.
 
@@ -115,6 +116,8 @@ def find_alignment(
         config: the model's.
         tokenizer: the model's.
         language: a code, to split words by; None for an English-only model.
+        on_path: called with the alignment matrix (text + 1, positions), whose last row is the end's, and the position
+            at which the path enters each row, to record them.
 
     Returns the words, marks included, whose tokens joined are ``text_tokens``. Times are multiples of 0.02 s, and a
     word ends where the next begins. A probability is the mean over the word's tokens, computed over text tokens only.
@@ -131,9 +134,12 @@ def find_alignment(
     # of text belong to the tokens of the text and, as the last, to the end.
     first, last = len(prompt), len(prompt) + len(text_tokens)
     matrix = alignment_matrix(scores, max(1, frames // 2))
-    rows, columns = dynamic_time_warping(-matrix[first : last + 1])
+    matrix = matrix[first : last + 1]
+    rows, columns = dynamic_time_warping(-matrix)
     enters = np.diff(rows, prepend=-1) > 0  # where the path reaches a new token
     times = columns[enters] / POSITIONS_PER_SECOND  # (text + 1,) seconds at which each token begins
+    if on_path is not None:
+        on_path(matrix, columns[enters].tolist())
 
     probabilities = softmax(logits[0, first:last, : tokenizer.eot])
     token_probabilities = to_numpy(probabilities[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)])

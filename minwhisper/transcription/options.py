@@ -56,6 +56,7 @@ class TranscriptionOptions:
     clip_timestamps: str | Sequence[float] = "0"  # start, end, start, end … in seconds; the last end may be omitted
     hallucination_silence_threshold: float | None = None  # skip longer silence, in seconds, around doubtful words
     language_detection_windows: int = 1  # windows from which the language is detected
+    record: bool = False  # keep how each window's text came about: alternatives, attempts, attention
     audio_track: int | str | None = None  # of a file with several: a number from 1, or a language; None: the default
 
     @classmethod
@@ -82,7 +83,7 @@ class TranscriptionOptions:
             minimum=0,
             optional=True,
         )
-        for name in ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps"):
+        for name in ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps", "record"):
             check_flag(name, getattr(self, name))
         for name in ("prepend_punctuations", "append_punctuations"):
             check_text(name, getattr(self, name), "a text with the marks", optional=False)

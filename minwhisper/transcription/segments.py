@@ -13,6 +13,7 @@ from typing import NamedTuple, NotRequired, TypedDict
 
 from ..audio.load import FRAMES_PER_SECOND
 from ..tokenizer.special_tokens import SECONDS_PER_TIMESTAMP
+from .record import WindowRecord
 
 FRAMES_PER_TIMESTAMP = round(SECONDS_PER_TIMESTAMP * FRAMES_PER_SECOND)  # 2
 
@@ -48,6 +49,8 @@ class Transcript(TypedDict):
     text: str
     segments: list[Segment]
     language: str  # a code
+    windows: NotRequired[list[WindowRecord]]  # how the text came about, only with record
+    language_probs: NotRequired[dict[str, float]]  # only with record, if the language was detected
 
 
 class TimedTokens(NamedTuple):

@@ -23,6 +23,7 @@ from ..decoding.decode import DecodingResult, WindowRequest
 from .alignment import find_alignment
 from .model import SpeechModel
 from .options import TranscriptionOptions
+from .record import ALTERNATIVES, WindowRecord, record_attempt, record_attention
 from .segments import Segment, split_window
 from .windows import Prompt, Window, clear_if_empty, is_silence, make_segment, needs_fallback
 from .word_timestamps import add_word_timestamps, last_word_end, skip_hallucinations, skip_leading_silence
@@ -42,15 +43,19 @@ class SequentialTranscription:
         language: str,
         generator: np.random.Generator,
         report: Callable[[int], None],
+        record: Callable[[WindowRecord], None] | None = None,
     ) -> None:
         """``language`` is a code; ``generator`` samples at temperatures above 0.
 
-        ``report`` is called after every window with the number of frames done since the last call.
+        ``report`` is called after every window with the number of frames done since the last call, ``record`` with how
+        its text came about.
         """
         self._model, self._mel, self._options = model, mel, options
         self._language, self._generator, self._report = language, generator, report
         self._prompt = Prompt.initial(options, model)
         self._last_speech_end = 0.0  # end of the last word, in seconds
+        self._record = record
+        self._recorded: WindowRecord | None = None  # of the present window
 
     def run(self, start: int, end: int, *, clamp: bool = False) -> TranscriptionJob:
         """Transcribe the frames from ``start`` to ``end``; the first window is prompted with the text of earlier calls.
@@ -61,8 +66,12 @@ class SequentialTranscription:
         while seek < end:
             window = Window(seek, min(N_FRAMES, end - seek))
             features = self._encode(window)
+            if self._record is not None:
+                self._recorded = {"seek": window.seek, "size": window.size, "silence": False, "attempts": []}
             decoded = yield from self._decode(features, window)
             segments, next_seek = self._segments_of(window, features, decoded)
+            if self._record is not None and self._recorded is not None:
+                self._record(self._recorded)
             seek = max(next_seek, seek + 1)  # always forward
             yield from (clamp_segment(segment, end / FRAMES_PER_SECOND) for segment in segments) if clamp else segments
             self._report(min(seek, end) - window.seek)
@@ -78,7 +87,10 @@ class SequentialTranscription:
         where = f"{self._model.name}: window from {window.seek / FRAMES_PER_SECOND:.2f} s"
         for attempt in self._options.decoding_options:
             options = replace(attempt, language=self._language, prompt=prompt)
-            decoded = yield WindowRequest(features, options, self._generator, where)
+            alternatives = ALTERNATIVES if self._recorded is not None else 0
+            decoded = yield WindowRequest(features, options, self._generator, where, alternatives)
+            if self._recorded is not None:
+                self._recorded["attempts"].append(record_attempt(decoded, self._model.tokenizer))
             if not needs_fallback(decoded, self._options):
                 break
         return decoded
@@ -87,6 +99,8 @@ class SequentialTranscription:
         """Return the segments of a window, and the frame at which the next window starts."""
         end = window.seek + window.size
         if is_silence(decoded, self._options):
+            if self._recorded is not None:
+                self._recorded["silence"] = True
             return [], end
         split = split_window(decoded.tokens, self._model.tokenizer.timestamp_begin, window.size)
         segments = [make_segment(part, window, decoded, self._model) for part in split.parts]
@@ -118,6 +132,11 @@ class SequentialTranscription:
         """Return the segments with their words and the times of each."""
         model, options = self._model, self._options
         text = [token for segment in segments for token in segment["tokens"] if token < model.tokenizer.eot]
+
+        def on_path(matrix: Array, starts: Sequence[int]) -> None:
+            if self._recorded is not None:
+                self._recorded["attention"] = record_attention(matrix, text, starts)
+
         timings = find_alignment(
             text,
             features,
@@ -128,6 +147,7 @@ class SequentialTranscription:
             config=model.config,
             tokenizer=model.tokenizer,
             language=self._language,
+            on_path=on_path if self._recorded is not None else None,
         )
         return add_word_timestamps(
             segments,

@@ -20,6 +20,7 @@ from .batching import in_order, run_batched, run_sequential
 from .chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence
 from .model import SpeechModel
 from .options import TranscriptionOptions
+from .record import WindowRecord
 from .segments import Segment, Transcript
 from .sequential import SequentialTranscription, TranscriptionJob
 from .windows import check_options
@@ -40,6 +41,7 @@ class Transcription:
     seconds: float  # duration of the audio
     audio_track: str | None  # a line about the audio track that is read, if the file has several
     segments: list[Segment]  # those so far
+    windows: list[WindowRecord]  # how their text came about, with ``record``
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Transcription:
         """
         if not checked:
             check_options(options, model)
-        self.segments = []
+        self.segments, self.windows = [], []
         self._model, self._options, self._progress = model, options, progress
         self._generator, self._batch_size = generator or np.random.default_rng(0), batch_size
         self._audio = open_audio(audio, timeline=True, track=options.audio_track)
@@ -87,11 +89,16 @@ class Transcription:
     def transcript(self) -> Transcript:
         """The transcript so far, with openai-whisper's keys."""
         tokens = [token for segment in self.segments for token in segment["tokens"]]
-        return {
+        found: Transcript = {
             "text": self._model.tokenizer.decode(tokens),
             "segments": list(self.segments),
             "language": self.language,
         }
+        if self._options.record:
+            found["windows"] = sorted(self.windows, key=lambda window: window["seek"])
+            if self.language_probs is not None:
+                found["language_probs"] = self.language_probs
+        return found
 
     def close(self) -> None:
         """End the transcription and close the audio."""
@@ -158,7 +165,10 @@ class Transcription:
         return [self.add_segment(segment) for segment in held]
 
     def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
-        return SequentialTranscription(self._model, self._mel, self._options, self.language, generator, self._report)
+        record = self.windows.append if self._options.record else None
+        return SequentialTranscription(
+            self._model, self._mel, self._options, self.language, generator, self._report, record
+        )
 
     # ---------------------------------------------------------------------------------- around it
 

@@ -1,7 +1,7 @@
-"""Writers: a transcript → txt, vtt, srt, tsv and json.
+"""Writers: a transcript → txt, vtt, srt, tsv, json, and formats of words.
 
-In: a transcript, ``{"text": …, "segments": […], "language": …}``. Out: the text of each format (``render``) and files
-(``files``). Read ``render`` first.
+In: a transcript, ``{"text": …, "segments": […], "language": …}``. Out: the text of each format (``render``, with
+``subtitles`` and ``words``) and files (``files``). Read ``render`` first.
 
 Walkthrough: section 13.
 """

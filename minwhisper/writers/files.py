@@ -4,14 +4,17 @@ Walkthrough: section 13.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.atomic_write import check_replaceable, remove_stale_files, replace_file, temporary_file
-from ..errors import OptionError
+from ..errors import AudioError, OptionError
+from ..printable import printable
 from ..transcription.segments import Transcript
-from .render import DEFAULT_SUBTITLES, FORMATS, SubtitleOptions, check_format, render
+from .render import PAGE, parse_formats, render
+from .subtitles import DEFAULT_SUBTITLES, SubtitleOptions
 
 
 def write_transcript(
@@ -20,22 +23,49 @@ def write_transcript(
     name: str,
     format: str = "all",
     options: SubtitleOptions = DEFAULT_SUBTITLES,
+    *,
+    audio: str | os.PathLike[str] | None = None,
+    model: str = "",
 ) -> list[Path]:
-    """Write ``folder/name.format``, or all of ``FORMATS`` for "all", and return the paths.
+    """Write ``folder/name.format`` for each format, and return the paths.
+
+    ``format`` is the name of a format, several with commas, or "all" for those of openai-whisper: txt, vtt, srt, tsv
+    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model.
 
     Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
     The folder is created if necessary. If a file cannot be written, the others are still written. Raises
-    ``OptionError`` for an unknown format, for a name that is not a file name, and for files that cannot be
-    written.
+    ``OptionError`` for an unknown format, for a transcript without the words that a format needs, for a name that is
+    not a file name, and for files that cannot be written.
     """
-    check_format(format, (*FORMATS, "all"))
     paths = _paths(folder, name, format)
     # Render all formats before writing any: an error must not leave half of a set.
-    contents = {path: render(transcript, path.suffix[1:], options) for path in paths}
+    contents = {
+        path: _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, name)
+        for one, path in paths.items()
+    }
     with _created(folder):
         # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
-        _for_each(paths, lambda path: replace_file(path, contents[path].encode("utf-8", "replace")), folder)
-    return paths
+        _for_each(contents, lambda path: replace_file(path, contents[path].encode("utf-8", "replace")), folder)
+    return [*contents]
+
+
+def _page(transcript: Transcript, path: Path, audio: str | os.PathLike[str] | None, model: str) -> str:
+    """Return the page of a transcript that will be written to a path, with the recording in it if it can be read."""
+    from ..audio.load import load_audio
+    from .html import transcript_page
+
+    if audio is None:
+        return transcript_page(transcript, path.stem, model=model)
+    try:
+        samples = load_audio(audio)
+    except AudioError as error:
+        warnings.warn(f"{printable(path.name)}: without sound, because {error}", stacklevel=3)
+        samples = None
+    try:
+        link = Path(os.path.relpath(audio, path.parent)).as_posix()
+    except ValueError:  # on another drive of Windows
+        link = Path(audio).absolute().as_uri()
+    return transcript_page(transcript, Path(audio).name, samples=samples, audio_link=link, model=model)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
@@ -51,13 +81,15 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 def check_file_names(folder: str | os.PathLike[str], name: str, format: str) -> None:
     """Raise ``OptionError`` if ``write_transcript`` could not create or replace one of its files."""
-    _for_each(_paths(folder, name, format), check_replaceable, folder)
+    _for_each(_paths(folder, name, format).values(), check_replaceable, folder)
 
 
-def _paths(folder: str | os.PathLike[str], name: str, format: str) -> list[Path]:
+def _paths(folder: str | os.PathLike[str], name: str, format: str) -> dict[str, Path]:
+    """Return the path of each format's file."""
+    formats = parse_formats(format)
     if not name or Path(name).name != name:
         raise OptionError(f"name: expected a file name without folder and format, got {name!r}")
-    return [Path(folder, f"{name}.{one}") for one in (FORMATS if format == "all" else (format,))]
+    return {one: Path(folder, f"{name}.{one}") for one in formats}
 
 
 def _for_each(paths: Iterable[Path], action: Callable[[Path], object], folder: str | os.PathLike[str]) -> None:

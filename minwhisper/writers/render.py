@@ -1,4 +1,4 @@
-"""Render a transcript as plain text, subtitles, a table or JSON.
+"""Render a transcript as plain text, subtitles, a table or JSON, or in a format of words.
 
 ===== ============================================================================================
 txt   one line per segment
@@ -10,128 +10,112 @@ json  the transcript itself
 
 The output is byte for byte that of openai-whisper, with these exceptions: line breaks, arrows and NULs in the text do
 not break the file; WebVTT escapes ``&`` and ``<``; no subtitle ends before it starts; blank words are omitted; and a
-segment without words, among others with words, is kept as one subtitle.
+segment without words, among others with words, is kept as one subtitle. The formats that openai-whisper lacks,
+``words.vtt``, ``words.tsv``, ``labels.txt``, ``TextGrid`` and ``ctm``, are those of ``writers.words``, and ``html`` is
+the page of ``writers.html``. The name of a format is the ending of its files.
 
 Walkthrough: section 13.
 """
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import NamedTuple, TypeAlias, TypeVar
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import chain
 
 from ..errors import OptionError
 from ..printable import short_repr
 from ..transcription.segments import Segment, Transcript
+from .subtitles import (
+    DEFAULT_SUBTITLES,
+    SubtitleOptions,
+    TimedText,
+    format_timestamp,
+    milliseconds,
+    subtitles,
+    whole_segment,
+)
+from .words import WORD_FORMATS, check_words, ctm, labels_txt, textgrid, words_tsv, words_vtt
 
-FORMATS = ("txt", "vtt", "srt", "tsv", "json")
-LONG_PAUSE = 3.0  # seconds from the start of one word to the next; a new subtitle begins after a longer pause
-_UNLIMITED = 1000  # default words per subtitle and characters per line, as in openai-whisper
-_LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # all that str.splitlines() splits at
+PAGE = "html"
+FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # openai-whisper's, which "all" stands for
 _ARROW = re.compile("-{2,}>")  # separates the times of a subtitle, so it must not occur in its text
-
 _WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters that start markup
 
-T = TypeVar("T")
 
+def parse_formats(formats: str) -> tuple[str, ...]:
+    """Return the formats in a list with commas, each once; "all" stands for ``FORMATS``.
 
-@dataclass(frozen=True)
-class SubtitleOptions:
-    """Options that group words into subtitles. Names and defaults are openai-whisper's.
+    >>> parse_formats("srt, ctm"), parse_formats("all,TextGrid")
+    (('srt', 'ctm'), ('txt', 'vtt', 'srt', 'tsv', 'json', 'TextGrid'))
 
-    If the transcript has no word timestamps, each segment is one subtitle. If it has, a subtitle contains words of one
-    segment; with both ``max_line_width`` and ``max_line_count``, subtitles are filled across segments up to the next
-    long pause, and ``max_words_per_line`` is ignored.
-
-    Raises ``OptionError`` for an invalid value.
+    Raises ``OptionError`` for an unknown format.
     """
-
-    max_line_width: int | None = None  # characters per line; a longer word gets its own line
-    max_line_count: int | None = None  # lines per subtitle
-    highlight_words: bool = False  # underline each word while it is spoken
-    max_words_per_line: int | None = None  # words per subtitle
-
-    def __post_init__(self) -> None:
-        for name in ("max_line_width", "max_line_count", "max_words_per_line"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                expected = "a whole number, at least 1, or None for no limit"
-                raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
-        if type(self.highlight_words) is not bool:
-            raise OptionError(f"highlight_words: expected True or False, got {short_repr(self.highlight_words)}")
+    names = [name.strip() for name in formats.split(",")] if isinstance(formats, str) else [formats]
+    for name in names:
+        _check_format(name, (*FORMATS, *WORD_FORMATS, PAGE, "all"))
+    return tuple(dict.fromkeys(chain.from_iterable(FORMATS if name == "all" else (name,) for name in names)))
 
 
-DEFAULT_SUBTITLES = SubtitleOptions()
+def render(
+    transcript: Transcript, format: str, options: SubtitleOptions = DEFAULT_SUBTITLES, name: str = "audio"
+) -> str:
+    """Render a transcript in one of ``FORMATS`` or ``WORD_FORMATS``, or as "html", then without the recording.
 
+    ``options`` apply to vtt, srt and words.vtt; ``name`` is the recording's, for ctm and html.
 
-class TimedText(NamedTuple):
-    """A subtitle, or a word of one."""
-
-    start: float  # seconds
-    end: float
-    text: str
-
-
-Lines: TypeAlias = Sequence[Sequence[TimedText]]
-"""The words of a subtitle, by line."""
-
-
-# ------------------------------------------------------------------------------------------ formats
-
-
-def render(transcript: Transcript, format: str, options: SubtitleOptions = DEFAULT_SUBTITLES) -> str:
-    """Render a transcript in one of ``FORMATS``. ``options`` apply to vtt and srt.
-
-    Raises ``OptionError`` for an unknown format, for a negative or non-finite time, and, in JSON, for any
-    non-finite number.
+    Raises ``OptionError`` for an unknown format, for a negative or non-finite time, for a transcript without the words
+    that a format needs, and, in JSON, for any non-finite number.
     """
-    check_format(format, FORMATS)
+    _check_format(format, (*FORMATS, *WORD_FORMATS, PAGE))
+    check_words(transcript, format)
     segments = transcript["segments"]
-    if format == "txt":
-        return "".join(f"{_whole(segment).text}\n" for segment in segments)
-    if format == "vtt":
-        cues = (_cue(subtitle) for subtitle in subtitles(transcript, options, escape_webvtt))
-        return "WEBVTT\n\n" + "".join(cues)
-    if format == "srt":
-        timed = enumerate(subtitles(transcript, options), start=1)
-        return "".join(f"{number}\n{_cue(subtitle, True, ',')}" for number, subtitle in timed)
-    if format == "tsv":
-        return "start\tend\ttext\n" + "".join(_table_row(segment) for segment in segments)
+    match format:
+        case "txt":
+            return "".join(f"{whole_segment(segment).text}\n" for segment in segments)
+        case "vtt":
+            cues = (_cue(subtitle) for subtitle in subtitles(transcript, options, escape_webvtt))
+            return "WEBVTT\n\n" + "".join(cues)
+        case "srt":
+            timed = enumerate(subtitles(transcript, options), start=1)
+            return "".join(f"{number}\n{_cue(subtitle, True, ',')}" for number, subtitle in timed)
+        case "tsv":
+            return "start\tend\ttext\n" + "".join(_table_row(segment) for segment in segments)
+        case "words.vtt":
+            return words_vtt(transcript, options)
+        case "words.tsv":
+            return words_tsv(transcript)
+        case "labels.txt":
+            return labels_txt(transcript)
+        case "TextGrid":
+            return textgrid(transcript)
+        case "ctm":
+            return ctm(transcript, name)
+        case "html":
+            from .html import transcript_page  # which loads FFmpeg's libraries
+
+            return transcript_page(transcript, name)
+        case _:
+            return _json(transcript)
+
+
+def _check_format(format: str, known: Sequence[str]) -> None:
+    """Raise ``OptionError`` for an unknown format."""
+    if isinstance(format, str) and format in known:
+        return
+    by_lower_case = {one.lower(): one for one in known}
+    near = get_close_matches(format.lower().lstrip("."), by_lower_case, n=1) if isinstance(format, str) else []
+    hint = f"; did you mean {by_lower_case[near[0]]}?" if near else ""
+    raise OptionError(f"output_format: expected one of {', '.join(known)}, got {short_repr(format)}{hint}")
+
+
+def _json(transcript: Transcript) -> str:
     try:
         return json.dumps(transcript, allow_nan=False)
     except ValueError:
         raise OptionError(
             "the transcript: expected finite numbers, got NaN or infinity, which JSON does not have; transcribe again"
         ) from None
-
-
-def check_format(format: str, known: Sequence[str]) -> None:
-    """Raise ``OptionError`` for an unknown format."""
-    if not isinstance(format, str) or format not in known:
-        raise OptionError(f"output_format: expected one of {', '.join(known)}, got {short_repr(format)}")
-
-
-def format_timestamp(seconds: float, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
-    """Format a time as in subtitles, rounded to milliseconds. Hours are omitted if they are 0, unless asked for.
-
-    >>> format_timestamp(83.4567), format_timestamp(83.4567, True, ","), format_timestamp(360_000)
-    ('01:23.457', '00:01:23,457', '100:00:00.000')
-
-    Raises ``OptionError`` for a negative or non-finite time.
-    """
-    minutes, milliseconds = divmod(_milliseconds(seconds), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    shown = f"{hours:02}:" if always_include_hours or hours else ""
-    return f"{shown}{minutes:02}:{milliseconds // 1000:02}{decimal_marker}{milliseconds % 1000:03}"
-
-
-def _milliseconds(seconds: float) -> int:
-    if not 0 <= seconds < math.inf:
-        raise OptionError(f"a time in the transcript: expected seconds, 0 or more, got {seconds!r}")
-    return round(seconds * 1000)
 
 
 def _cue(subtitle: TimedText, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
@@ -150,101 +134,6 @@ def escape_webvtt(text: str) -> str:
 
 
 def _table_row(segment: Segment) -> str:
-    start, end, text = _whole(segment)
-    cells = (_milliseconds(start), _milliseconds(end), text.replace("\t", " "))
+    start, end, text = whole_segment(segment)
+    cells = (milliseconds(start), milliseconds(end), text.replace("\t", " "))
     return "\t".join(map(str, cells)) + "\n"
-
-
-# ------------------------------------------------------------------------------------------ subtitles
-
-
-def subtitles(
-    transcript: Transcript, options: SubtitleOptions, escape: Callable[[str], str] = str
-) -> Iterator[TimedText]:
-    """Yield the subtitles in order, with line feeds between the lines of one subtitle.
-
-    With ``highlight_words`` a subtitle is repeated for each of its words, with that word in ``<u>…</u>``, and without
-    tags for the time between two words. ``escape`` is applied to the text after line breaking, so that it does not
-    affect line widths, and not to the tags.
-    """
-    segments = transcript["segments"]
-    if not any("words" in segment for segment in segments):
-        yield from (whole._replace(text=escape(whole.text)) for whole in map(_whole, segments))
-        return
-    for group in _word_groups(segments, options):
-        broken = _broken_into_lines(group, options.max_line_width or _UNLIMITED)
-        lines = [[word._replace(text=escape(word.text)) for word in line] for line in broken]
-        for shown in _in_groups(lines, options.max_line_count or _UNLIMITED):
-            if options.highlight_words:
-                yield from _highlighted(shown)
-            else:
-                yield TimedText(shown[0][0].start, shown[-1][-1].end, _text(shown))
-
-
-def _whole(segment: Segment) -> TimedText:
-    return TimedText(segment["start"], segment["end"], _on_one_line(segment["text"]).strip())
-
-
-def _words(segment: Segment) -> list[TimedText]:
-    """Return the words that are not blank. If a segment has no words, its text counts as one word."""
-    words = [TimedText(word["start"], word["end"], word["word"]) for word in segment.get("words", [])]
-    words = words or [TimedText(segment["start"], segment["end"], segment["text"])]
-    return [word._replace(text=_on_one_line(word.text)) for word in words if word.text.strip()]
-
-
-def _on_one_line(text: str) -> str:
-    return _LINE_BREAK.sub(" ", text)
-
-
-def _word_groups(segments: Iterable[Segment], options: SubtitleOptions) -> Iterator[Sequence[TimedText]]:
-    """Yield groups of words; no subtitle extends beyond its group."""
-    if options.max_line_width is None or options.max_line_count is None:
-        for segment in segments:
-            yield from _in_groups(_words(segment), options.max_words_per_line or _UNLIMITED)
-        return
-    words = [word for segment in segments for word in _words(segment)]
-    pauses = (i for i, (word, after) in enumerate(pairwise(words), start=1) if after.start - word.start > LONG_PAUSE)
-    for start, end in pairwise([0, *pauses, len(words)]):
-        yield words[start:end]
-
-
-def _broken_into_lines(words: Iterable[TimedText], width: int) -> list[list[TimedText]]:
-    """Fill each line with as many words as fit. Spaces around the first word of a line are removed."""
-    lines: list[list[TimedText]] = []
-    space_left = 0
-    for word in words:
-        if lines and len(word.text) <= space_left:
-            lines[-1].append(word)
-            space_left -= len(word.text)
-        else:
-            first = word._replace(text=word.text.strip())
-            lines.append([first])
-            space_left = width - len(first.text)
-    return lines
-
-
-def _in_groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _highlighted(lines: Lines) -> Iterator[TimedText]:
-    words = [*chain.from_iterable(lines)]
-    last = words[0].start
-    for word in words:
-        # Compare the times as shown, in milliseconds. If the words overlap, there is nothing between them.
-        if _milliseconds(last) < _milliseconds(word.start):
-            yield TimedText(last, word.start, _text(lines))
-        yield TimedText(word.start, word.end, _text(lines, spoken=word))
-        last = word.end
-
-
-def _text(lines: Lines, spoken: TimedText | None = None) -> str:
-    # Compare with "is": two words of a subtitle may be equal, and only one of them is being spoken.
-    marked = ([_underlined(word.text) if word is spoken else word.text for word in line] for line in lines)
-    return "\n".join(map("".join, marked))
-
-
-def _underlined(word: str) -> str:
-    """Underline a word, but not the space before it."""
-    bare = word.lstrip()
-    return f"{word[: len(word) - len(bare)]}<u>{bare}</u>"

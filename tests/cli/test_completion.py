@@ -40,7 +40,8 @@ def test_commands_options_values_and_folders_are_completed(complete, shell):
         ("tra", {"trace", "transcribe"}),
         ("transcribe --language_", {"--language_detection_windows"}),
         ("transcribe --task ", {"transcribe", "translate"}),
-        ("transcribe -f t", {"txt", "tsv"}),
+        ("transcribe -f tx", {"txt"}),
+        ("transcribe -f words.", {"words.vtt", "words.tsv"}),
         ("transcribe --language germ", {"german"}),
         ("transcribe --output_dir ", {"folder"}),
         ("transcribe ta", set() if shell == "bash" else {"talk.mp3"}),  # bash completes file names itself

@@ -13,7 +13,7 @@ from minwhisper.cli.help import arguments, subcommands
 from minwhisper.cli.main import make_parser
 from minwhisper.cli.request import check_arguments
 from minwhisper.errors import LanguageError, OptionError
-from minwhisper.writers.render import SubtitleOptions
+from minwhisper.writers.subtitles import SubtitleOptions
 
 
 @pytest.fixture
@@ -134,16 +134,21 @@ def test_output_files(request_for, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["folder"]  # created before any work, and empty
     assert asked.paths("talk") == "sub/folder/talk.{txt,vtt,srt,tsv,json}"
     assert request_for("-f json -o sub").outputs.paths("talk") == "sub/talk.json"
+    assert request_for("-f srt,labels.txt,srt").outputs.paths("talk") == "talk.{srt,labels.txt}"
+    assert request_for(f"{WORDS} -f words.vtt").outputs.paths("talk") == "talk.words.vtt"
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match=r"output_dir .*file"):
         request_for("-o file")
 
 
-@pytest.mark.parametrize("files", [("a/talk.wav", "b/talk.mp3"), ("-", "stdin.wav"), ("talk.wav", "talk.wav")])
+@pytest.mark.parametrize(
+    "files",
+    [("a/talk.wav", "b/talk.mp3"), ("-", "stdin.wav"), ("talk.wav", "talk.wav"), ("talk.wav", "talk.labels.mp3")],
+)
 def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
     folder = tmp_path / "out"
     with pytest.raises(OptionError) as caught:
-        request_for("-o", f"{folder}", "-f", "srt", files=files)
+        request_for("-o", f"{folder}", "-f", "txt,labels.txt", files=files)
     assert str(caught.value).startswith(f"{files[0]!r} and {files[1]!r} would both be written to {folder}/")
     assert not folder.exists()  # refused before anything is made
     request_for("", files=files)  # without outputs there is no conflict
@@ -168,6 +173,10 @@ def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
         ("--max_line_width 30", "max_line_width: .*--word_timestamps True"),
         (f"{WORDS} --max_line_width 0", "max_line_width: expected a whole number, at least 1"),
         ("--verbose False", "verbose False: .*--output_format or --output_dir"),
+        ("-f srt,ctm", "output_format ctm: .*--word_timestamps True"),
+        ("-f textgrid", "output_format: expected one of txt, .*, got 'textgrid'; did you mean TextGrid"),
+        ("-f srt,", "output_format: expected one of txt, .*, got ''"),
+        ("--output_format=", "output_format: expected one of txt, .*, got ''"),
         ("--language Germann", "language 'Germann': .*did you mean 'german'"),
         ("--language fr-FR", "language 'fr-FR': .*did you mean 'fr'"),
         ("--language klingon", "language 'klingon': .*such as 'de'"),

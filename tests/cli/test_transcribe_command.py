@@ -300,6 +300,7 @@ def test_options_that_the_model_does_not_support_are_refused_before_any_file(com
     [
         ("a.wav --beam_size 0", ["beam_size"]),
         ("a.wav --verbose False", ["--output_format"]),
+        ("a.wav -f txt,ctm", ["output_format ctm: it needs word timestamps; give --word_timestamps True too"]),
         ("a.wav --threads -1", ["threads: expected a whole number, 0 or more, got -1"]),
         ("a.wav --batch_size 0", ["batch_size: expected"]),
         ("x/a.wav a.mp3 -f srt", ["'x/a.wav' and 'a.mp3' would both be written to a.srt"]),

@@ -1,0 +1,233 @@
+"""The page of a transcript in Chromium: every way to use it, at a desk and on a phone, with the console empty."""
+
+import json
+import shutil
+
+import pytest
+from test_data import segment, transcript, word
+
+from minwhisper.writers.html import transcript_page
+from test_page import HOSTILE
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+AT_A_DESK, ON_A_PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
+
+
+class View:
+    """The page in a tab, with what the console and the network said."""
+
+    def __init__(self, context, path):
+        self.problems, self.requests = [], []
+        self.tab = context.new_page()
+        self.tab.on("console", lambda message: self.problems.append(message.text))
+        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.tab.on("request", lambda request: self.requests.append(request.url.split(":")[0]))
+        self.tab.goto(path.as_uri())
+        self.tab.wait_for_selector("html[data-ready]", state="attached")
+
+    def word(self, number):
+        return self.tab.locator(f"[data-word='{number}']")
+
+    def chosen(self):
+        return self.tab.locator(".chosen").text_content()
+
+    def evaluate(self, script):
+        return self.tab.evaluate(script)
+
+    def wait_until(self, script, seconds=15):
+        """Wait until an expression is true. Playwright's own way needs ``eval``, which the page forbids."""
+        for _ in range(20 * seconds):
+            if self.evaluate(script):
+                return
+            self.tab.wait_for_timeout(50)
+        raise AssertionError(script)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory, tiny_en, speech):
+    samples = speech["jfk.flac"]
+    made = tiny_en.transcribe(samples, word_timestamps=True, record=True, beam_size=2)
+    path = tmp_path_factory.mktemp("view") / "jfk.html"
+    path.write_text(transcript_page(made, "jfk.flac", samples=samples, model="tiny.en"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def context(browser):
+    context = browser.new_context(viewport=AT_A_DESK, accept_downloads=True)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def view(context, page_file):
+    view = View(context, page_file)
+    yield view
+    assert view.problems == []
+    assert set(view.requests) <= {"file", "blob", "data"}
+
+
+def test_a_click_plays_from_the_word_and_the_spoken_word_is_followed(view):
+    start = view.evaluate("data.words[8][1] / 1000")
+    view.word(8).click()
+    view.wait_until("!audio.paused && audio.currentTime > 0")
+    assert start <= view.evaluate("audio.currentTime") < start + 1.5
+    view.wait_until("spoken > 9")
+    now, spoken = view.evaluate("[audio.currentTime * 1000, data.words[spoken]]")
+    assert spoken[1] <= now + 50
+    view.tab.keyboard.press(" ")
+    assert view.evaluate("audio.paused")
+
+
+def test_the_keyboard_moves_by_word_by_segment_and_to_doubtful_words(view):
+    press = view.tab.keyboard.press
+    press("ArrowRight")
+    press("ArrowRight")
+    assert view.chosen() == view.word(1).text_content()
+    press("ArrowLeft")
+    assert view.chosen() == view.word(0).text_content()
+    assert view.evaluate("document.querySelectorAll('[aria-current]').length") == 1
+    doubtful = view.evaluate("data.words.findIndex((word, number) => number > 0 && word[3] < 400)")
+    press("n")
+    assert view.evaluate("chosen") == doubtful
+    assert view.evaluate("element('live').textContent").startswith(view.word(doubtful).text_content())
+    press("+")
+    assert view.evaluate("[element('speed').value, audio.playbackRate]") == ["1.25", 1.25]
+
+
+def test_search_finds_words_across_spaces_and_steps_through_them(view):
+    view.tab.keyboard.press("/")
+    view.tab.keyboard.type("your COUNTRY")
+    assert view.tab.locator(".found").count() == 4
+    assert view.tab.locator("#matches").text_content() == "2 found"
+    view.tab.keyboard.press("Enter")
+    first = view.evaluate("chosen")
+    view.tab.keyboard.press("Enter")
+    assert view.evaluate("chosen") > first
+    assert view.chosen() == "your"
+
+
+def test_the_panel_says_why(view):
+    view.word(4).click()
+    panel = view.tab.locator("#panel")
+    assert panel.locator("h2").text_content() == view.word(4).text_content()
+    shares = panel.locator(".likely tr").all_text_contents()
+    assert len(shares) >= 5
+    assert "mean log-probability" in panel.text_content()
+    assert "Candidates that lost" in panel.text_content()
+    view.wait_until("element('panel').querySelector('canvas').getContext('2d').getImageData(30, 60, 1, 1).data[3]")
+
+
+def test_a_correction_is_kept_and_downloaded_and_the_original_stays(view, context, page_file):
+    view.word(1).dblclick()
+    view.tab.keyboard.type("thus, <b>")
+    view.tab.keyboard.press("Enter")
+    assert view.word(1).locator("del").text_content() == view.evaluate("data.words[1][0].trim()")
+    assert view.word(1).locator("ins").text_content() == "thus, <b>"
+    found = {}
+    for name in ("txt", "srt", "vtt", "json"):
+        with view.tab.expect_download() as download:
+            view.tab.locator("#download").select_option(name)
+        assert download.value.suggested_filename == f"jfk.{name}"
+        found[name] = download.value.path().read_text("utf-8")
+    assert found["txt"].startswith("And thus, <b>")
+    assert found["srt"].startswith("1\n00:00:00,")
+    assert "thus, &lt;b>" in found["vtt"]
+    corrected = json.loads(found["json"])
+    assert corrected["corrections"][0]["corrected"] == "thus, <b>"
+    assert corrected["segments"][0]["words"][1]["word"] == " thus, <b>"
+    again = View(context, page_file)
+    assert again.word(1).locator("ins").text_content() == "thus, <b>"
+    again.word(1).dblclick()
+    again.tab.keyboard.type(again.evaluate("data.words[1][0].trim()"))
+    again.tab.keyboard.press("Enter")
+    assert again.tab.locator("del").count() == 0  # corrected back
+
+
+def test_escape_gives_up_a_correction(view):
+    view.word(2).click()
+    view.tab.keyboard.press("Enter")
+    view.tab.keyboard.type("x")
+    view.tab.keyboard.press("Escape")
+    assert view.word(2).text_content() == view.evaluate("data.words[2][0].trim()")
+    assert view.evaluate("corrections.size") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [AT_A_DESK, ON_A_PHONE], ids=["desk", "phone"])
+def test_the_page_fits_and_is_accessible(browser, page_file, size, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    context = browser.new_context(viewport=size, color_scheme=scheme)
+    view = View(context, page_file)
+    view.word(3).click()
+    view.evaluate("audio.pause()")
+    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found = axe.Axe().run(view.tab).response["violations"]
+    assert [(one["id"], [node["html"][:80] for node in one["nodes"][:3]]) for one in found] == []
+    assert view.problems == []
+    context.close()
+
+
+def test_hostile_text_is_shown_as_text(context, tmp_path):
+    path = tmp_path / "hostile.html"
+    path.write_text(
+        transcript_page(
+            transcript([segment(0, 1, HOSTILE, [word(HOSTILE, 0, 1)])]), HOSTILE, audio_link="javascript:alert(2)"
+        ),
+        "utf-8",
+    )
+    dialogs = []
+    view = View(context, path)
+    view.tab.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    assert view.word(0).text_content() == HOSTILE
+    view.word(0).click()
+    assert dialogs == []
+    assert view.evaluate("document.scripts.length") == 3  # data, sound and the program
+
+
+def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(context, tmp_path):
+    words = [word(f" word{i}", 0.36 * i, 0.36 * i + 0.3, (i % 10) / 10) for i in range(10_000)]
+    segments = [
+        segment(
+            3.6 * i,
+            3.6 * i + 3.5,
+            "".join(w["word"] for w in words[10 * i : 10 * i + 10]) + ".",
+            words[10 * i : 10 * i + 10],
+        )
+        for i in range(1000)
+    ]
+    path = tmp_path / "hour.html"
+    path.write_text(transcript_page(transcript(segments), "hour"), "utf-8")
+    view = View(context, path)
+    assert view.tab.locator("[data-word]").count() == 10_000
+    view.evaluate("choose(9000)")
+    view.wait_until(
+        "spans[9000].getBoundingClientRect().top < innerHeight && spans[9000].getBoundingClientRect().top > 0"
+    )
+    drawn = view.evaluate("spans.filter((span) => span.checkVisibility({contentVisibilityAuto: true})).length")
+    assert 0 < drawn < 3000
+
+
+def test_without_sound_the_text_can_still_be_read_and_corrected(context, tmp_path):
+    path = tmp_path / "silent.html"
+    path.write_text(
+        transcript_page(transcript([segment(0, 1, " a b", [word(" a", 0, 0.5), word(" b", 0.5, 1)])]), "silent"),
+        "utf-8",
+    )
+    view = View(context, path)
+    view.word(1).click()
+    assert view.tab.locator("#play").is_disabled()
+    assert view.chosen() == "b"
+    assert view.problems == []

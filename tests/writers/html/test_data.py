@@ -1,0 +1,99 @@
+"""The data of the page: words, times and steps are those of the transcript."""
+
+import json
+
+import pytest
+
+from minwhisper.writers.html.data import page_data, token_bytes
+
+ACCENTED = " naïve 国 ok"
+
+
+def word(text, start, end, probability=0.5):
+    return {"word": text, "start": start, "end": end, "probability": probability}
+
+
+def segment(start, end, text, words=None, seek=0):
+    numbers = {"temperature": 0.0, "avg_logprob": -0.25, "compression_ratio": 1.1, "no_speech_prob": 0.01}
+    made = {"id": 0, "seek": seek, "start": start, "end": end, "text": text, "tokens": [], **numbers}
+    return made if words is None else made | {"words": words}
+
+
+def step(text, probability=0.5, token=0):
+    return {"token": token, "text": text, "probability": probability, "alternatives": [
+        {"token": token, "text": text, "probability": probability}, {"token": 1, "text": " other", "probability": 0.1}
+    ]}  # fmt: skip
+
+
+def transcript(segments, **more):
+    return {"text": "".join(s["text"] for s in segments), "segments": segments, "language": "en", **more}
+
+
+def test_words_keep_their_text_times_and_probability():
+    words = [word(" one", 0.5, 1.25, 0.1234), word(" ", 1.25, 1.3), word(" two.", 1.3, 1.2)]
+    found = page_data(transcript([segment(0.5, 2.0, " one two.", words)]))
+    assert found["words"] == [[" one", 500, 1250, 123], [" two.", 1300, 1300, 500]]  # no time runs backwards
+    assert found["segments"] == [[500, 2000, 0, 2, -1, [0.0, -0.25, 1.1, 0.01]]]
+    assert found["timed"]
+
+
+def test_without_words_a_segment_is_divided_by_its_letters():
+    found = page_data(transcript([segment(10.0, 20.0, " abcd efgh")]))
+    assert found["words"] == [[" abcd", 10000, 15000, -1], [" efgh", 15000, 20000, -1]]
+    assert not found["timed"]
+
+
+def test_a_pause_or_a_long_text_begins_a_paragraph_at_a_sentence():
+    pause = [segment(0, 1, " a."), segment(1, 2, " b."), segment(4, 5, " c.")]
+    assert page_data(transcript(pause))["paragraphs"] == [0, 2]
+    text = " x" * 200
+    long = [segment(i, i + 1, text + ("." if i % 2 else "")) for i in range(6)]
+    assert page_data(transcript(long))["paragraphs"] == [0, 2, 4]
+
+
+def test_empty_segments_are_left_out():
+    assert page_data(transcript([segment(0, 1, " "), segment(1, 2, " a")]))["segments"][0][2:4] == [0, 1]
+    assert page_data(transcript([]))["paragraphs"] == []
+
+
+def recorded(steps, segments, attention=None):
+    numbers = {"temperature": 0.0, "avg_logprob": -0.3, "compression_ratio": 1.0, "no_speech_prob": 0.0}
+    candidates = [{"text": "x", "tokens": [], "avg_logprob": -0.3}]
+    attempt = {**numbers, "text": "x", "tokens": [], "steps": steps, "candidates": candidates}
+    window = {"seek": 0, "size": 3000, "silence": False, "attempts": [attempt]}
+    return transcript(segments, windows=[window if attention is None else window | {"attention": attention}])
+
+
+def test_each_word_gets_its_tokens_even_where_one_is_part_of_a_character():
+    tokens = ["<|0.00|>", " na", "ï", "ve", " ", "\\xe5\\x9b", "\\xbd", " ok", "<|2.00|>", "<|endoftext|>"]
+    words = [word(" naïve", 0, 0.5), word(" 国", 0.5, 1), word(" ok", 1, 2)]
+    found = page_data(recorded([step(text) for text in tokens], [segment(0, 2, ACCENTED, words)]))
+    assert [[one[0] for one in steps] for steps in found["steps"]] == [tokens[1:4], tokens[4:7], [" ok"]]
+    assert found["steps"][2][0][1:] == [500, [[" ok", 500], [" other", 100]]]
+    assert found["segments"][0][4] == 0
+
+
+def test_attempts_and_candidates_that_lost_are_kept():
+    attempts = [
+        {"temperature": t, "avg_logprob": -1.5, "compression_ratio": 3.0, "no_speech_prob": 0.1, "text": text,
+         "tokens": [], "steps": [], "candidates": [{"text": text, "tokens": [], "avg_logprob": -1.5}] * count}
+        for t, text, count in ((0.0, "first", 1), (0.2, "second", 2))
+    ]  # fmt: skip
+    made = transcript([segment(0, 1, " a")], windows=[{"seek": 0, "size": 100, "silence": False, "attempts": attempts}])
+    ((start, duration, silence, kept),) = page_data(made)["windows"]
+    assert (start, duration, silence) == (0, 1000, 0)
+    assert kept == [[[0.0, -1.5, 3.0, 0.1], "first", []], [[0.2, -1.5, 3.0, 0.1], "second", [["second", -1.5]] * 2]]
+
+
+def test_real_records_match_word_for_word(tiny_en, speech):
+    made = tiny_en.transcribe(speech["jfk.flac"], word_timestamps=True, record=True)
+    found = page_data(made)
+    for (text, *_), steps in zip(found["words"], found["steps"], strict=True):
+        assert b"".join(token_bytes(one[0]) for one in steps).decode() == text
+        assert all(len(one) == 5 and set(one[4]) <= set("0123456789abcdef") for one in steps)
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(" a", b" a"), ("\\xe5\\x9b", b"\xe5\x9b"), ("é", "é".encode())])
+def test_the_bytes_of_a_token(name, expected):
+    assert token_bytes(name) == expected
