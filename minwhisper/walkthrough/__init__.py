@@ -10,6 +10,7 @@ rewritten with new outputs and pictures. In the order to read them:
 * ``widgets.py``: a model and a recording -> the values of the page's interactive figures; ``widgets.js`` draws them
 * ``page.py``: text and pictures -> one HTML file; ``markup.py``: Markdown and code -> HTML; ``formulas.py``: TeX ->
   MathML; ``figures.py``: the interactive figures
+* ``speech.py``: the second recording of the text, with what is said in it
 * ``terminal.py``: the text in a terminal; ``plain_formulas.py``: TeX -> Unicode
 * ``notebook.py``: text and pictures -> one notebook
 * ``command.py``: the command ``minwhisper walkthrough``
