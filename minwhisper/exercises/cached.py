@@ -1,4 +1,4 @@
-"""Exercise 3: self-attention with a cache."""
+"""Exercise 6: self-attention with a cache."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ import numpy as np
 
 from ..common.edits import Edit, Mistake
 from .attention import softmax
-from .checking import Answer, Case, Exercise, Results, WrongAnswer, as_pair, as_real_array
+from .checking import Answer, Case, Exercise
+from .comparing import Results, WrongAnswer, as_pair, as_real_array
+from .real_model import weights
 
 TASK = """\
 Write step(x, weights, cache, heads) -> (out, cache): causal self-attention for new positions only, with NumPy.
@@ -20,17 +22,6 @@ you.
 - A position attends to itself and to everything before it: all of the cache, and the new positions up to itself.
 - Keys and values of old positions come from the cache and are not computed again.
 - Do not modify the cache that is passed in: a beam search continues from one cache in several ways."""
-
-SKELETON = '''\
-import numpy as np
-
-
-def step(x, weights, cache, heads):
-    """New positions x (S, D), and the cache of those before them or None -> (out (S, D), new cache)."""
-    out = ...
-    return out, cache
-'''
-
 
 def step(x: Any, weights: Any, cache: Any, heads: int) -> Any:
     """Attend from new positions to all so far: x (S, D) -> (out (S, D), (keys (T, D), values (T, D)))."""
@@ -272,14 +263,21 @@ def _branches(function: Answer) -> Results:
     return text.outcome
 
 
+def _real(function: Answer) -> Results:
+    block = weights()["decoder"]["blocks"][0]["attention"]
+    x, cache, outcome = weights()["decoder"]["positions"][:4], None, []
+    for first, last in ((0, 2), (2, 3), (3, 4)):
+        out, cache = as_pair(function(x[first:last].copy(), block, cache, 6), "out", "cache")
+        outcome.append((f"out of positions {first} to {last - 1}", as_real_array(out, "out")))
+    return outcome
+
+
 EXERCISE = Exercise(
-    number=3,
+    number=6,
     title="The cache",
     section=10,
-    function="step",
     task=TASK,
-    skeleton=SKELETON,
-    solution=step,
+    solutions=(step,),
     mistakes=MISTAKES,
     unchanged={
         "cache": (
@@ -326,6 +324,12 @@ EXERCISE = Exercise(
             _branches,
             "The cache must contain everything that the next step needs, and must not be modified: do not overwrite "
             "its arrays, and keep nothing in a global variable.",
+        ),
+        Case(
+            "Whisper's own weights, in the decoder's first block",
+            _real,
+            "All other cases pass: is something done for small arrays only?",
+            real=True,
         ),
     ),
 )
