@@ -7,7 +7,6 @@ answer's results is taken for the reader's mistake, and its hint is shown.
 """
 
 import inspect
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,8 +17,6 @@ from ..common.edits import EditError, Mistake, edited
 from .comparing import Results, WrongAnswer, results_difference
 from .guard import Answer, check_nothing_replaced, guarded, message_of
 from .real_model import real_model
-
-WIDTH = 110  # columns of the task in a skeleton
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,9 @@ class Exercise:
     @property
     def skeleton(self) -> str:
         """Python code to start from, which runs and defines the functions."""
-        file = f"{self.functions[0]}.py"
+        file, task = f"{self.functions[0]}.py", self.task.replace("\\", "\\\\")
         parts = [
-            f'"""Exercise {self.number}: {self.title}.\n\n{_wrapped(self.task)}\n\n'
+            f'"""Exercise {self.number}: {self.title}.\n\n{task}\n\n'
             f'Check this file with: minwhisper exercise {self.number} {file}\n"""\n\nimport numpy as np\n'
         ]
         for solution, call in zip(self.solutions, self.calls, strict=True):
@@ -87,14 +84,6 @@ def parameters_of(solution: Answer) -> tuple[str, ...]:
     return tuple(inspect.signature(solution).parameters)
 
 
-def _wrapped(task: str) -> str:
-    """Wrap the lines of a task for a docstring, with list items indented."""
-    return "\n".join(
-        textwrap.fill(line, WIDTH, subsequent_indent="  " if line.startswith("- ") else "")
-        for line in task.replace("\\", "\\\\").splitlines()
-    )
-
-
 @dataclass(frozen=True)
 class Verdict:
     """The result of a check: the titles of the cases that passed, and a hint for the first that failed."""
@@ -108,16 +97,21 @@ class Verdict:
         return self.hint is None
 
 
-def check(exercise: Exercise, *functions: Answer, report: Callable[[str, str], None] | None = None) -> Verdict:
+def check(
+    exercise: Exercise, *functions: Answer, report: Callable[[str, str], None] | None = None, real: bool = True
+) -> Verdict:
     """Run the test cases in order, up to the first that fails.
 
-    ``report`` is called with a kind of event and a title: "running", "passed" or "skipped" a case, "searching" a hint.
-    A case that needs real weights is skipped if there are none on this machine.
+    ``report`` is called with a kind of event and a text: "running", "passed" or "skipped" and the title of a case;
+    "searching" and a hint without the mistake, which is now looked for. A case that needs real weights is left out
+    without ``real``, and skipped if there are none on this machine.
     """
     tell = report or (lambda event, title: None)
     passed: list[str] = []
     with np.errstate(all="ignore"):  # an overflow shows in the result
         for number, case in enumerate(exercise.cases):
+            if case.real and not real:
+                continue
             if case.real and real_model() is None:
                 tell("skipped", case.title)
                 continue
@@ -128,7 +122,7 @@ def check(exercise: Exercise, *functions: Answer, report: Callable[[str, str], N
                 results = case.run(*answers)
                 wrong = _compared(expected, results, exercise.tolerance)
                 if wrong:
-                    tell("searching", case.title)
+                    tell("searching", f"{case.title}: {wrong}.\n{case.advice}")
                     hint = hint_for_mistake(exercise, number, results, answers) or case.advice
                     return Verdict(tuple(passed), f"{case.title}: {wrong}.\n{hint}")
             except WrongAnswer as error:

@@ -342,14 +342,26 @@ class OwnWindow:
         for number, (block, cross) in enumerate(zip(own.weights["decoder"]["blocks"], self.cross, strict=True)):
             heads = [head for owner, head in own.alignment_heads if owner == number]
             x, query = self.block_with_query(x, block, cross)
-            if heads:  # with the identity for values, the result of attention is its weights
-                values = np.broadcast_to(np.eye(positions, dtype=np.float32), (len(heads), positions, positions))
-                weights.append(own.parts.attention(query[heads], cross[0][heads, :positions], values, None))
+            if heads:
+                weights.append(self.attention_weights(query[heads], cross[0][heads, :positions]))
         stacked = np.concatenate(weights).astype(np.float64)  # (N heads, S, positions)
         centred = stacked - stacked.mean(axis=1, keepdims=True)
         deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True))
         matrix = median_filtered(centred / np.where(deviation > 0, deviation, 1.0)).mean(axis=0)
         return matrix[len(own.prompt) : len(own.prompt) + len(text) + 1]
+
+    def attention_weights(self, queries: Array, keys: Array) -> Array:
+        """Return the weights of attention: queries (N, S, K), keys (N, T, K) -> (N, S, T).
+
+        With the identity for values, the result of attention is its weights. It goes by K columns at a time, because
+        values are as wide as keys.
+        """
+        _, positions, width = keys.shape
+        columns = []
+        for first in range(0, positions, width):
+            values = np.broadcast_to(np.eye(positions, width, -first, np.float32), keys.shape)
+            columns.append(as_float32(self.own.parts.attention(queries, keys, values, None)))
+        return np.concatenate(columns, axis=2)[:, :, :positions]
 
     def block_with_query(self, x: Array, weights: Any, cross: tuple[Array, Array]) -> tuple[Array, Array]:
         """Apply a block to all positions of a text: (S, D) -> (S, D), and the queries of cross-attention (H, S, K)."""
