@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake
+from ..parity.mistakes import ATTENTION
 from .attention import softmax
 from .checking import Answer, Case, Exercise
 from .comparing import Results, WrongAnswer, as_pair, as_real_array
@@ -131,6 +132,15 @@ MISTAKES = {
         "A position does not attend to itself: either its key and value are appended after its query is used, or the "
         "mask starts one position too early.",
         (Edit("k=past + 1", "k=max(past, 1)"),),
+    ),
+    "mask on the diagonal": Mistake(
+        ATTENTION["causal mask on the diagonal"].hint,
+        (
+            Edit(
+                "np.triu(np.full((len(x), past + len(x)), -np.inf), k=past + 1)",
+                "np.where(np.arange(past + len(x)) < np.maximum(past + np.arange(len(x))[:, None], 1), 0, -np.inf)",
+            ),
+        ),
     ),
     "mask forgets the past": Mistake(
         "With positions in the cache the mask starts too early. New position i attends to the whole past and to the "

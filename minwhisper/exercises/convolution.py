@@ -79,6 +79,16 @@ MISTAKES = {
             ),
         ),
     ),
+    "reshaped to (O, 3, I)": Mistake(
+        "weight is reshaped to (O, 3, I), which mixes its values. It is (O, I, 3): move the last axis, or take "
+        "weight[:, :, k].",
+        (
+            Edit(
+                "weight.transpose(2, 1, 0)",
+                "weight.reshape(weight.shape[0], 3, weight.shape[1]).transpose(1, 2, 0)",
+            ),
+        ),
+    ),
     "no bias": Mistake(STEM["no bias in the convolution"].hint, (Edit("y = bias", "y = 0 * bias"),)),
     "bias three times": Mistake(
         "The bias is added once for each of the three matrices. Add it once.", (Edit("y = bias", "y = 3 * bias"),)

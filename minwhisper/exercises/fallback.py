@@ -85,6 +85,10 @@ MISTAKES = {
         "sample sums up exp(logits / temperature), which is not a distribution: divide by the sum (softmax).",
         (Edit(_SOFTMAX, "np.exp(logits / temperature)"),),
     ),
+    "not divided by the sum": Mistake(
+        "sample sums up exp(x - max), which is not a distribution: divide it by its sum first.",
+        (Edit(_SOFTMAX, "np.exp(logits / temperature - (logits / temperature).max())"),),
+    ),
     "overflow": Mistake(
         "exp overflows in sample: at a low temperature the logits become large. Subtract their maximum first.",
         (Edit(_SOFTMAX, "np.exp(logits / temperature) / np.exp(logits / temperature).sum()"),),

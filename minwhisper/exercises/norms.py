@@ -51,7 +51,11 @@ def _gelu(new: str) -> tuple[Edit, ...]:
 
 
 MISTAKES = {
-    "no epsilon": Mistake(LAYERS["epsilon 1e-12"].hint, (Edit("1e-5", "1e-12"),)),
+    "no epsilon": Mistake(
+        "There is no epsilon: the variance of equal values is 0, and 0 / 0 is NaN. Add 1e-5 to the variance.",
+        (Edit("1e-5", "0"),),
+    ),
+    "epsilon 1e-12": Mistake(LAYERS["epsilon 1e-12"].hint, (Edit("1e-5", "1e-12"),)),
     "epsilon 1e-6": Mistake(LAYERS["epsilon 1e-6"].hint, (Edit("1e-5", "1e-6"),)),
     "epsilon 1e-8": Mistake("Layer norm's epsilon is 1e-8. It is 1e-5.", (Edit("1e-5", "1e-8"),)),
     "epsilon outside of the root": Mistake(

@@ -67,7 +67,11 @@ MISTAKES = {
         (Edit(_MAX, "x.max(axis=1, keepdims=True)"), Edit(_SUM, "e.sum(axis=1, keepdims=True)")),
     ),
     "over everything": Mistake(
-        "softmax is over the whole array, which sums to 1. Each row has to: sum(axis=-1, keepdims=True).",
+        "softmax is over the whole array, which sums to 1. Each row has to: axis=-1, keepdims=True for maximum and sum.",
+        (Edit(_MAX, "x.max()"), Edit(_SUM, "e.sum()")),
+    ),
+    "one sum for all": Mistake(
+        "exp is divided by the sum of the whole array. Divide each row by its own sum: sum(axis=-1, keepdims=True).",
         (Edit(_SUM, "e.sum()"),),
     ),
     "sums along the wrong axis": Mistake(
@@ -112,6 +116,10 @@ MISTAKES = {
     "log10": Mistake(
         "log_softmax has logarithms to base 10. Use np.log, the natural logarithm.",
         _log(f"shifted - {_LOG_SUM}", f"(shifted - {_LOG_SUM}) / np.log(10)"),
+    ),
+    "log10 of the sum": Mistake(
+        "In log_softmax the logarithm of the sum is to base 10. It belongs to exp: use np.log, the natural logarithm.",
+        _log("np.log(", "np.log10("),
     ),
     "log2": Mistake(
         "log_softmax has logarithms to base 2. Use np.log, the natural logarithm.",

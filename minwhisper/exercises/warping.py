@@ -83,11 +83,11 @@ MISTAKES = {
     "starts anywhere in the first row": Mistake(
         "The path may start in any column: total is 0 above the whole first row. It is 0 only at the corner, and "
         "infinite everywhere else outside.",
-        (Edit("total[0, 0] = 0.0", "total[0, :] = 0.0"), Edit("while n > 0 or m > 0", "while n > 0")),
+        (Edit(_MIN, f"{_MIN} if n else cost[n, m]"), Edit("while n > 0 or m > 0", "while n > 0")),
     ),
     "starts anywhere in the first column": Mistake(
         "The path may start in any row: total is 0 to the left of the whole first column. It is 0 only at the corner.",
-        (Edit("total[0, 0] = 0.0", "total[:, 0] = 0.0"), Edit("while n > 0 or m > 0", "while m > 0")),
+        (Edit(_MIN, f"{_MIN} if m else cost[n, m]"), Edit("while n > 0 or m > 0", "while m > 0")),
     ),
     "zeros outside": Mistake(
         "total is 0 everywhere outside of the matrix, which makes the first row and column too cheap. It is 0 only at "
