@@ -6,7 +6,7 @@ from typing import Any
 from ..common.edits import Edit, Mistake
 from ..tokenizer.bpe import bytes_to_unicode, split_words
 from .checking import Answer, Case, Exercise
-from .comparing import Results, WrongAnswer, as_list_of
+from .comparing import Results, WrongAnswer, as_strings
 from .real_model import real_model
 
 TASK = """\
@@ -24,12 +24,13 @@ For instance, merge("aaa", {"aa": 256}) is ["aa", "a"]."""
 def merge(word: str, ids: Any) -> list[str]:
     """Merge the characters of a word into pieces, always the pair with the lowest id first."""
     pieces = list(word)
-    while True:
+    for _ in word:  # each round leaves fewer pieces, so there are no more rounds than characters
         pairs = [left + right for left, right in pairwise(pieces) if left + right in ids]
         if not pairs:
-            return pieces
+            break
         best = min(pairs, key=ids.get)
         pieces = merge_pair(pieces, best)
+    return pieces
 
 
 def merge_pair(pieces: list[str], best: str) -> list[str]:
@@ -158,7 +159,7 @@ def _pieces(function: Answer, word: str, ids: dict[str, int]) -> tuple[str, list
     if found and all(isinstance(one, int) for one in found):
         raise WrongAnswer(f"the result for {word!r} is a list of ids, {found}, expected the pieces themselves, strings")
     shown = ids if len(ids) < 12 else "the vocabulary"
-    return f"merge({word!r}, {shown})", as_list_of(found, str, what, "a list of strings")
+    return f"merge({word!r}, {shown})", as_strings(found, what)
 
 
 def _merge(*problems: tuple[str, dict[str, int]]) -> Any:

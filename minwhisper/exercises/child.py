@@ -29,8 +29,12 @@ MAX_GROWTH = 4 << 30  # bytes of memory that an answer may take
 class Channel:
     """The line to the parent process, and the watchdog."""
 
-    def __init__(self) -> None:
-        """Take standard output for reports, and send what is printed from now on to standard error."""
+    def __init__(self, mark: str) -> None:
+        """Take standard output for reports, and send what is printed from now on to standard error.
+
+        ``mark`` is in each report, so that nothing else is taken for one.
+        """
+        self._mark = mark
         sys.stdout.flush()
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
@@ -38,7 +42,7 @@ class Channel:
 
     def report(self, event: str, **fields: Any) -> None:
         """Report an event."""
-        print(json.dumps({"event": event, **fields}), file=self._file, flush=True)
+        print(json.dumps({"event": event, "mark": self._mark, **fields}), file=self._file, flush=True)
 
     def start_step(self, doing: str, seconds: float) -> None:
         """Announce a step, which ends the process if it takes longer than this."""
@@ -53,7 +57,7 @@ class Channel:
 def main() -> None:
     """Do what the first argument asks, a JSON object, and exit."""
     task = json.loads(sys.argv[1])
-    channel = Channel()
+    channel = Channel(task.pop("mark"))
     limit_memory()
     try:
         {"check": check_answer, "transcribe": transcribe_with}[task.pop("task")](channel, **task)

@@ -1,6 +1,5 @@
 """Comparing the results of an answer with the expected ones, and checking their kind."""
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,11 +79,11 @@ def as_token(value: Any, what: str) -> int:
     return token
 
 
-def as_list_of(value: Any, member: type, what: str, expected: str) -> list[Any]:
-    """Return the value as a list if it is a list or tuple of ``member``, or raise ``WrongAnswer``."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(one, member) for one in value):
-        raise WrongAnswer(f"{what} is {short_repr(value)}, expected {expected}")
-    return list(value)
+def as_strings(value: Any, what: str) -> list[str]:
+    """Return the value as a list if it is a list or tuple of strings, or raise ``WrongAnswer``."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise WrongAnswer(f"{what} is {short_repr(value)}, expected a list of strings")
+    return [str.__str__(one) for one in value]  # not a subclass, whose == could do anything
 
 
 def kind(value: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from .guard import place
 PATIENCE = 5.0  # seconds after which a process is killed whose own watchdog should have ended it
 UNWATCHED = 600.0  # seconds for the package's own work: reading weights, looking for a hint
 MAX_PRINTED = 2000  # characters of an answer's output that are kept
-MAX_LINE = 1_000_000  # characters of a report
+MAX_LINE = 1_000_000  # bytes of a report
+MAX_PRINTED_LINES = 20
 
 _START = (
     "import sys; sys.path.insert(0, sys.argv[2]); from minwhisper.exercises import child; "
@@ -68,9 +70,10 @@ class _Lines(threading.Thread):
 
 def run_in_process(task: dict[str, Any], files: list[str], on_event: Callable[[dict[str, Any]], None]) -> Ending:
     """Run a task of ``child`` and call ``on_event`` with each report. ``files`` are the answers that it runs."""
+    mark = secrets.token_hex(8)
     package_folder = str(Path(__file__).resolve().parents[2])
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, json.dumps(task), package_folder],
+        [sys.executable, "-P", "-c", _START, json.dumps({**task, "mark": mark}), package_folder],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -97,8 +100,10 @@ def run_in_process(task: dict[str, Any], files: list[str], on_event: Callable[[d
                 break
             try:
                 event = json.loads(line)
-                kind = event["event"]
+                kind = event["event"] if event["mark"] == mark else None
             except (ValueError, TypeError, KeyError):
+                kind = None
+            if kind is None:
                 dump.append(line)  # of faulthandler, or of an answer that found the stream
                 continue
             deadline = time.monotonic() + UNWATCHED
@@ -169,4 +174,6 @@ def _signal_name(number: int) -> str:
 
 def indented(text: str) -> str:
     """Return what an answer printed, safe for a terminal, with a bar in front of each line."""
-    return "\n".join(f"  | {printable(line, 200)}" for line in text.splitlines())
+    lines = text.splitlines()
+    more = [f"  … and {len(lines) - MAX_PRINTED_LINES} lines more"] if len(lines) > MAX_PRINTED_LINES else []
+    return "\n".join([*(f"  | {printable(line, 200)}" for line in lines[:MAX_PRINTED_LINES]), *more])

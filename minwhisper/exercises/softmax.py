@@ -40,6 +40,14 @@ def _log(old: str, new: str) -> tuple[Edit, ...]:
 
 
 MISTAKES = {
+    "softmax unchanged": Mistake(
+        "softmax returns its argument as it is. Take exp, and divide each row by its sum.",
+        (Edit(f"e / {_SUM}", "x"),),
+    ),
+    "log-softmax unchanged": Mistake(
+        "log_softmax returns its argument as it is. Subtract the logarithm of the sum of exp.",
+        _log(f"shifted - {_LOG_SUM}", "x"),
+    ),
     "not divided": Mistake(
         "softmax is exp alone. Divide it by its sum over the last axis, so that each row sums to 1.",
         (Edit(f"np.exp(x - {_MAX})", "np.exp(x)"), Edit(f" / {_SUM}", "")),
