@@ -9,7 +9,8 @@ what the real model writes with it. With all twelve, a Whisper of the reader's o
   exercises; each file has the task, a solution, the known mistakes as edits of it, and the test cases (do not look
   before you have tried)
 * ``loading.py``, ``guard.py``, ``process.py``, ``child.py``: running an answer so that it can do no harm
-* ``real_model.py``, ``whisper_of_your_own.py``, ``in_the_model.py``: the answers inside the real model
+* ``real_model.py``, ``own_network.py``, ``whisper_of_your_own.py``, ``in_the_model.py``: the answers inside the real
+  model
 * ``command.py``: the command
 
 ``minwhisper exercise`` lists them, ``minwhisper exercise 5`` prints one, ``minwhisper exercise 5 attention.py`` checks

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, as_real_array
+from .guard import Answer
 from .real_model import weights
 
 TASK = """\
@@ -20,6 +21,7 @@ other. The result is (H, S, K). In each head:
 - softmax over all T keys turns the scores of one query into positive weights that sum to 1.
 - The result is the sum of the values over T, multiplied by these weights.
 Scores can be large: np.exp(1000) is inf. Do not modify the arguments."""
+
 
 def attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:
     """Mix the values by attention: queries (H, S, K), keys and values (H, T, K), mask (S, T) or None -> (H, S, K)."""
@@ -166,7 +168,8 @@ def _real(attention: Answer) -> Results:
     block = weights()["encoder"]["blocks"][0]
     x = weights()["encoder"]["positions"][:40]
     rows = [
-        (x @ block["attention"][name]["weight"].T).reshape(40, 6, 64).transpose(1, 0, 2) for name in ("query", "key", "value")
+        (x @ block["attention"][name]["weight"].T).reshape(40, 6, 64).transpose(1, 0, 2)
+        for name in ("query", "key", "value")
     ]
     return [("the result", as_real_array(attention(*rows, None)))]
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, WrongAnswer, as_tokens_and_sum
+from .guard import Answer
 
 TASK = """\
 Write beam_search(score, start, end, beam_size, max_tokens) -> (tokens, sum_logprob): the best text of a beam search.
@@ -24,6 +25,7 @@ log-probabilities of its tokens, including that of the end once it is reached. A
 - If fewer than `beam_size` have finished then, the most likely of the beam fill up to `beam_size`.
 - The best of all these has the largest sum divided by the number of its tokens (by 1 if it has none).
 tokens is the list of generated tokens, without `start` and the end."""
+
 
 class Hypothesis(NamedTuple):
     """Generated tokens and the sum of their log-probabilities."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from ..common.edits import Edit, Mistake
 from ..tokenizer.bpe import bytes_to_unicode, split_words
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, WrongAnswer, as_strings
+from .guard import Answer
 from .real_model import real_model
 
 TASK = """\
@@ -74,11 +75,12 @@ MISTAKES = {
         (Edit(_BEST, "max(pairs, key=ids.get)"),),
     ),
     "alphabetical": Mistake(
-        "The first pair in the order of the alphabet is merged: min without key=. Compare ids.", (Edit(_BEST, "min(pairs)"),)
+        "The first pair in the order of the alphabet is merged: min without key=. Compare ids.",
+        (Edit(_BEST, "min(pairs)"),),
     ),
     "longest match": Mistake(
-        "The longest piece that begins the rest of the word is taken, as WordPiece does. In BPE, pieces grow by merging "
-        "pairs, and a long piece that no merges lead to is not found.",
+        "The longest piece that begins the rest of the word is taken, as WordPiece does. In BPE, pieces grow by "
+        "merging pairs, and a long piece that no merges lead to is not found.",
         (Edit("pieces = list(word)", "return longest_match(word, ids)"),),
     ),
     "one round": Mistake(
@@ -129,8 +131,8 @@ MISTAKES = {
         (Edit("return pieces", "return [piece for piece in pieces if piece in ids]"),),
     ),
     "the first place only": Mistake(
-        "Only the first place of the pair is merged in each round, so that another pair comes in between. Merge all its "
-        "places before you look for the next pair.",
+        "Only the first place of the pair is merged in each round, so that another pair comes in between. Merge all "
+        "its places before you look for the next pair.",
         (
             Edit(
                 "pieces = merge_pair(pieces, best)",
@@ -144,7 +146,9 @@ MISTAKES = {
         "The space, Ġ, is left out. It is a part of the piece that begins the word.",
         (Edit("list(word)", 'list(word.replace("Ġ", ""))'),),
     ),
-    "lower case": Mistake("The word is made lower-case. Keep it as it is.", (Edit("list(word)", "list(word.lower())"),)),
+    "lower case": Mistake(
+        "The word is made lower-case. Keep it as it is.", (Edit("list(word)", "list(word.lower())"),)
+    ),
 }
 
 

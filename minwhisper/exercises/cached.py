@@ -7,8 +7,9 @@ import numpy as np
 from ..common.edits import Edit, Mistake
 from ..parity.mistakes import ATTENTION
 from .attention import softmax
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, WrongAnswer, as_pair, as_real_array
+from .guard import Answer
 from .real_model import weights
 
 TASK = """\
@@ -23,6 +24,7 @@ you.
 - A position attends to itself and to everything before it: all of the cache, and the new positions up to itself.
 - Keys and values of old positions come from the cache and are not computed again.
 - Do not modify the cache that is passed in: a beam search continues from one cache in several ways."""
+
 
 def step(x: Any, weights: Any, cache: Any, heads: int) -> Any:
     """Attend from new positions to all so far: x (S, D) -> (out (S, D), (keys (T, D), values (T, D)))."""

@@ -174,9 +174,7 @@ def _reproduces(exercise: Exercise, number: int, names: Sequence[str], results: 
         if case.real:
             continue
         reproduced = _results_or_none(case, variant)
-        if reproduced is None or results_difference(
-            case.run(*exercise.solutions), reproduced, exercise.tolerance
-        ):
+        if reproduced is None or results_difference(case.run(*exercise.solutions), reproduced, exercise.tolerance):
             return False
     return True
 

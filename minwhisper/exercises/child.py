@@ -18,7 +18,7 @@ from ..errors import ExerciseError, MinWhisperError
 from ..parity.comparison import clip_samples
 from . import EXERCISES, find_exercise
 from .checking import check
-from .guard import error_place, message_of
+from .guard import Answer, error_place, message_of
 from .in_the_model import lines_with, transcribed
 from .loading import load_functions
 from .real_model import real_model
@@ -60,7 +60,10 @@ def main() -> None:
     channel = Channel(task.pop("mark"))
     limit_memory()
     try:
-        {"check": check_answer, "transcribe": transcribe_with}[task.pop("task")](channel, **task)
+        if task.pop("task") == "check":
+            check_answer(channel, **task)
+        else:
+            transcribe_with(channel, **task)
     except MinWhisperError as error:
         channel.report("error", message=str(error))
     finally:
@@ -133,7 +136,7 @@ def transcribe_with(channel: Channel, files: dict[str, str], audio: str | None, 
         channel.report("no model")
         return
     samples = clip_samples() if audio is None else load_audio(audio)
-    functions = {}
+    functions: dict[str, Answer] = {}
     for exercise in EXERCISES:
         channel.start_step(f"reading {files[str(exercise.number)]}", limit)
         loaded = load_functions(files[str(exercise.number)], exercise)

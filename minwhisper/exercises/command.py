@@ -238,7 +238,6 @@ def transcribe_all(files: dict[int, Path], audio: Path | None, console: Console)
     model.transcribe(samples, beam_size=BEAM_SIZE, word_timestamps=True, condition_on_previous_text=False)
     package = time.monotonic() - started
     console.text("")
-    console.text(
-        f"Your own Whisper took {own:.1f} s for {len(samples) / SAMPLE_RATE:.1f} s of audio, the package {package:.1f} s."
-    )
+    length = len(samples) / SAMPLE_RATE
+    console.text(f"Your own Whisper took {own:.1f} s for {length:.1f} s of audio, the package {package:.1f} s.")
     return 0

@@ -6,8 +6,9 @@ import numpy as np
 
 from ..common.edits import Edit, Mistake
 from ..parity.mistakes import STEM
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, as_real_array
+from .guard import Answer
 from .real_model import clip_mel, weights
 
 TASK = """\

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, WrongAnswer, as_token, kind
+from .guard import Answer
 from .real_model import clip_logits
 from .softmax import softmax
 
@@ -185,7 +186,7 @@ MISTAKES = {
         _reject("(repeats or improbable)", "(repeats and improbable)"),
     ),
     "no silence": Mistake(
-        "Silence is not accepted: with a no_speech_prob above 0.6 and a mean below -1, another temperature cannot help.",
+        "Silence is not accepted: with a no_speech_prob above 0.6 and a mean below -1, no temperature helps.",
         _reject(" and not silent", ""),
     ),
     "silence whatever the mean": Mistake(
@@ -216,7 +217,9 @@ def _draw(*problems: tuple[Any, float, Sequence[float]]) -> Any:
         for logits, temperature, numbers in problems:
             for number in numbers:
                 token = as_token(sample(logits.copy(), temperature, number), "the result of sample")
-                outcome.append((f"sample of {len(logits)} logits, temperature {temperature}, number {number:.4g},", token))
+                outcome.append(
+                    (f"sample of {len(logits)} logits, temperature {temperature}, number {number:.4g},", token)
+                )
         return outcome
 
     return run
@@ -257,12 +260,17 @@ def _fall(*problems: Sequence[dict[str, Any]]) -> Any:
 
             found = fallback(attempt, temperatures)
             if not isinstance(found, dict):
-                raise WrongAnswer(f"the result of fallback is {kind(found)}, expected a dictionary that attempt returned")
+                raise WrongAnswer(
+                    f"the result of fallback is {kind(found)}, expected a dictionary that attempt returned"
+                )
             if not any(found is one or found == one for _, one in made):
                 raise WrongAnswer("the result of fallback is not one that attempt returned: return it as it is")
             chosen = next(temperature for temperature, one in made if found is one or found == one)
             window = f" in window {number + 1}"
-            outcome += [("the temperature of the result" + window, chosen), ("the list of temperatures tried" + window, tried)]
+            outcome += [
+                ("the temperature of the result" + window, chosen),
+                ("the list of temperatures tried" + window, tried),
+            ]
         return outcome
 
     return run
@@ -308,7 +316,9 @@ EXERCISE = Exercise(
         ),
         Case(
             "sample with the number 0",
-            _draw((np.array([-np.inf, -np.inf, 0.3, 0.1]), 1.0, (0.0,)), (np.array([-np.inf, 2.0, 1.0]), 0.5, (0.0, 0.1))),
+            _draw(
+                (np.array([-np.inf, -np.inf, 0.3, 0.1]), 1.0, (0.0,)), (np.array([-np.inf, 2.0, 1.0]), 0.5, (0.0, 0.1))
+            ),
             "A token of probability 0 is never drawn: its sum does not exceed the one before it.",
         ),
         Case(
@@ -318,7 +328,12 @@ EXERCISE = Exercise(
         ),
         Case(
             "fallback from a text that repeats itself, or that is improbable",
-            _fall([_LOOP, _GOOD, _BETTER], [_WILD, _GOOD, _BETTER], [_WILD, _LOOP, _WILD_LOOP, _BETTER], [_WILD_LOOP, _GOOD]),
+            _fall(
+                [_LOOP, _GOOD, _BETTER],
+                [_WILD, _GOOD, _BETTER],
+                [_WILD, _LOOP, _WILD_LOOP, _BETTER],
+                [_WILD_LOOP, _GOOD],
+            ),
             "Reject a compression ratio above 2.4, or a mean below -1.",
         ),
         Case(
@@ -334,7 +349,7 @@ EXERCISE = Exercise(
         Case(
             "fallback in silence",
             _fall([_SILENT, _GOOD], [_FAINT, _GOOD], [_HUMMING, _GOOD], [_LOOP | {"no_speech_prob": 0.8}, _GOOD]),
-            "Silence has a no_speech_prob above 0.6 and a mean below -1: it is accepted, whatever its compression ratio.",
+            "Silence has a no_speech_prob above 0.6 and a mean below -1. It is accepted whatever its ratio is.",
         ),
         Case(
             "sample from Whisper's logits after 'And', 51,864 of them",

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, WrongAnswer, as_tokens_and_sum
+from .guard import Answer
 from .softmax import log_softmax
 
 TASK = """\
@@ -41,8 +42,8 @@ def greedy_search(decode: Any, prompt: list[int], end: int, max_tokens: int) -> 
 
 MISTAKES = {
     "first row": Mistake(
-        "The first row of the logits is used, which is about the token after the first one of the prompt. Use the last, "
-        "logits[-1].",
+        "The first row of the logits is used, which is about the token after the first one of the prompt. Use the "
+        "last, logits[-1].",
         (Edit("logits[-1]", "logits[0]"),),
     ),
     "least likely": Mistake("The token with the smallest logit is taken: argmin.", (Edit(".argmax()", ".argmin()"),)),
@@ -63,11 +64,17 @@ MISTAKES = {
         (Edit("return tokens,", "return tokens[1:],"),),
     ),
     "last token lost": Mistake(
-        "The last token before the end is missing.", (Edit("return tokens,", "return tokens[: len(tokens) - (token == end)],"),)
+        "The last token before the end is missing.",
+        (Edit("return tokens,", "return tokens[: len(tokens) - (token == end)],"),),
     ),
     "end not in the sum": Mistake(
         "The log-probability of the end is not in the sum. Add it before you leave the loop.",
-        (Edit("sum_logprob += float(logprobs[token])", "sum_logprob += float(logprobs[token]) if token != end else 0.0"),),
+        (
+            Edit(
+                "sum_logprob += float(logprobs[token])",
+                "sum_logprob += float(logprobs[token]) if token != end else 0.0",
+            ),
+        ),
     ),
     "sum of logits": Mistake(
         "The logits are summed up. Sum their log-probabilities: log_softmax(logits).",
@@ -94,7 +101,8 @@ MISTAKES = {
         (Edit("sum_logprob +=", "sum_logprob ="),),
     ),
     "positive": Mistake(
-        "The sum has the wrong sign. Logarithms of probabilities are 0 or less.", (Edit("sum_logprob +=", "sum_logprob -="),)
+        "The sum has the wrong sign. Logarithms of probabilities are 0 or less.",
+        (Edit("sum_logprob +=", "sum_logprob -="),),
     ),
     "log10": Mistake(
         "The logarithms are to base 10. Take natural ones, np.log.",
@@ -105,7 +113,8 @@ MISTAKES = {
         (Edit("range(max_tokens)", "range(max_tokens + 1)"),),
     ),
     "one token too few": Mistake(
-        "There is one token too few: up to `max_tokens` are allowed.", (Edit("range(max_tokens)", "range(max_tokens - 1)"),)
+        "There is one token too few: up to `max_tokens` are allowed.",
+        (Edit("range(max_tokens)", "range(max_tokens - 1)"),),
     ),
     "prompt counted": Mistake(
         "The tokens of the prompt count towards `max_tokens`. Count only those that were taken.",
@@ -135,15 +144,17 @@ class _State(NamedTuple):
 
 def _ask(function: Answer, seed: int, end: int, max_tokens: int, bonus: float) -> Any:
     """Run a function on random logits and check how it calls ``decode``."""
-    calls, ended = 0, []
+    calls, ended = 0, False
 
     def decode(tokens: Sequence[int], state: Any) -> Any:
-        nonlocal calls
+        nonlocal calls, ended
         calls += 1
         try:
             new = tuple(int(token) for token in tokens)
         except TypeError:
-            raise WrongAnswer(f"decode was called with {tokens!r}: expected a list of tokens, such as [{end}]") from None
+            raise WrongAnswer(
+                f"decode was called with {tokens!r}: expected a list of tokens, such as [{end}]"
+            ) from None
         if ended:
             raise WrongAnswer(f"decode was called after the end, {end}, was decoded: stop there")
         if calls > max_tokens + 3:
@@ -168,7 +179,7 @@ def _ask(function: Answer, seed: int, end: int, max_tokens: int, bonus: float) -
             raise WrongAnswer("decode was called with an old cache. Pass the one that it returned last")
         history = (*state.tokens, *new)
         if end in history[len(PROMPT) :]:
-            ended.append(True)
+            ended = True
         rows = [_logits(seed, history[: len(state.tokens) + n + 1], end, bonus) for n in range(len(new))]
         return np.stack(rows), _State(history)
 
@@ -209,7 +220,7 @@ EXERCISE = Exercise(
         Case(
             "a text of a few tokens",
             _search((3, 0, 20, 1.0)),
-            "logits, cache = decode(prompt, None); take logits[-1].argmax(); then logits, cache = decode([token], cache).",
+            "Begin with logits, cache = decode(prompt, None), take logits[-1].argmax(), then decode([token], cache).",
         ),
         Case(
             "several texts",

@@ -25,8 +25,9 @@ from . import (
 )
 from .checking import Exercise
 from .guard import Answer
+from .own_network import OwnNetwork, Parts
 from .real_model import clip_features
-from .whisper_of_your_own import OwnSegment, OwnWhisper, OwnWindow, Parts
+from .whisper_of_your_own import OwnSegment, OwnWindow, transcribe
 
 SOLUTIONS = Parts(
     softmax=softmax.softmax,
@@ -57,7 +58,10 @@ def parts_with(functions: Mapping[str, Answer]) -> Parts:
     def rebound(solution: Any) -> Any:
         if not functions.keys() & solution.__globals__.keys():
             return solution
-        names = {**solution.__globals__, **{name: one for name, one in functions.items() if name in solution.__globals__}}
+        names = {
+            **solution.__globals__,
+            **{name: one for name, one in functions.items() if name in solution.__globals__},
+        }
         return FunctionType(solution.__code__, names, solution.__name__, solution.__defaults__)
 
     others = SOLUTIONS._asdict() | {"gelu": gelu}  # the package's: it is faster
@@ -67,7 +71,7 @@ def parts_with(functions: Mapping[str, Answer]) -> Parts:
 def lines_with(exercise: Exercise, functions: Sequence[Answer], model: Whisper) -> Iterator[tuple[str, bool]]:
     """Run an answer inside the model on the package's clip; yield what it writes, and whether that is right."""
     named = dict(zip(exercise.functions, functions, strict=True))
-    own = OwnWhisper(model, parts_with(named))
+    own = OwnNetwork(model, parts_with(named))
     features = None if IN_ENCODER & named.keys() else clip_features()[0]
     samples = clip_samples()
     if features is None:
@@ -108,4 +112,4 @@ MORE: dict[int, Callable[[OwnWindow, Sequence[OwnSegment]], str]] = {7: _pieces,
 
 def transcribed(functions: Mapping[str, Answer], samples: Array, model: Whisper) -> Iterator[OwnSegment]:
     """Transcribe samples with a reader's functions for all parts; yield the segments."""
-    yield from OwnWhisper(model, Parts(**functions)).transcribe(samples)
+    yield from transcribe(OwnNetwork(model, Parts(**functions)), samples)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from ..parity.mistakes import LAYERS, quick_gelu, tanh_gelu
-from .checking import Answer, Case, Exercise
+from ..parity.mistakes import LAYERS
+from .checking import Case, Exercise
 from .comparing import Results, as_real_array
+from .guard import Answer
 from .real_model import weights
 
 TASK = """\
@@ -40,6 +41,7 @@ def erf(x: Any) -> Any:
     t = 1 / (1 + 0.3275911 * np.abs(x))
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     return np.sign(x) * (1 - series * np.exp(-x * x))
+
 
 _MEAN = "x.mean(axis=-1, keepdims=True)"
 _VARIANCE = "(centred**2).mean(axis=-1, keepdims=True)"
@@ -105,7 +107,12 @@ MISTAKES = {
     "no bias": Mistake(LAYERS["norm without its bias"].hint, (Edit(" + bias", ""),)),
     "bias before the weight": Mistake(
         "The bias is added before the multiplication by the weight. Multiply first.",
-        (Edit("centred / np.sqrt(variance + 1e-5) * weight + bias", "(centred / np.sqrt(variance + 1e-5) + bias) * weight"),),
+        (
+            Edit(
+                "centred / np.sqrt(variance + 1e-5) * weight + bias",
+                "(centred / np.sqrt(variance + 1e-5) + bias) * weight",
+            ),
+        ),
     ),
     "weight and bias swapped": Mistake(
         "weight and bias are swapped: multiply by weight, add bias.", (Edit("* weight + bias", "* bias + weight"),)
@@ -114,8 +121,11 @@ MISTAKES = {
         "The result is multiplied by 1 + weight, as some other models do. Multiply by weight.",
         (Edit("* weight", "* (1 + weight)"),),
     ),
-    "tanh approximation of GELU": Mistake(LAYERS["tanh approximation of GELU"].hint, _gelu("tanh_gelu(x)")),
-    "quick GELU": Mistake(LAYERS["quick GELU"].hint, _gelu("quick_gelu(x)")),
+    "tanh approximation of GELU": Mistake(
+        LAYERS["tanh approximation of GELU"].hint,
+        _gelu("0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))"),
+    ),
+    "quick GELU": Mistake(LAYERS["quick GELU"].hint, _gelu("x / (1 + np.exp(-1.702 * x))")),
     "ReLU for GELU": Mistake(LAYERS["ReLU for GELU"].hint, _gelu("np.maximum(x, 0)")),
     "SiLU for GELU": Mistake(LAYERS["SiLU for GELU"].hint, _gelu("x / (1 + np.exp(-x))")),
     "Φ alone": Mistake("gelu returns Φ(x). Multiply it by x.", _gelu("(1 + erf(x / math.sqrt(2))) / 2")),

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -126,15 +127,11 @@ def run_in_process(task: dict[str, Any], files: list[str], on_event: Callable[[d
 def _end(process: subprocess.Popen[bytes], wait: bool) -> int:
     """End a process and all that it started; return its exit status."""
     if wait:  # it is about to exit by itself
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(2.0)
-        except subprocess.TimeoutExpired:
-            pass
     if hasattr(os, "killpg"):
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
     if process.poll() is None:
         process.kill()
     return process.wait()

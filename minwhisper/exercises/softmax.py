@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, as_real_array
+from .guard import Answer
 from .real_model import clip_logits
 
 TASK = """\
@@ -75,7 +76,7 @@ MISTAKES = {
         (Edit(_MAX, "x.max(axis=1, keepdims=True)"), Edit(_SUM, "e.sum(axis=1, keepdims=True)")),
     ),
     "over everything": Mistake(
-        "softmax is over the whole array, which sums to 1. Each row has to: axis=-1, keepdims=True for maximum and sum.",
+        "softmax is over the whole array, which sums to 1. Each row has to: axis=-1, keepdims=True in both places.",
         (Edit(_MAX, "x.max()"), Edit(_SUM, "e.sum()")),
     ),
     "one sum for all": Mistake(

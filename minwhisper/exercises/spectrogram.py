@@ -7,9 +7,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..audio.mel import mel_filters
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
 from ..parity.comparison import clip_samples
+from .checking import Case, Exercise
 from .comparing import Results, as_real_array
+from .guard import Answer
 
 TASK = """\
 Write log_mel_spectrogram(samples, filters) -> mel, with nothing but NumPy.
@@ -23,6 +24,7 @@ bin. The result is (80, N // 160), the same as minwhisper.log_mel_spectrogram re
 - Square the absolute values, pool them with the filters, raise values below 1e-10 to 1e-10, take log10.
 - Raise values more than 8 below the maximum of the whole result to that level, add 4, divide by 4.
 Use float32 or float64; an error of 0.001 is allowed."""
+
 
 def log_mel_spectrogram(samples: Any, filters: Any) -> Any:
     """Compute the log-mel spectrogram: samples (N,), filters (80, 201) -> (80, T), T = N // 160."""

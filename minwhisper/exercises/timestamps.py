@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake, edited
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, as_real_array
+from .guard import Answer
 from .real_model import clip_logits
 
 TASK = """\
@@ -22,6 +23,7 @@ A transcript reads <|0.00|> text <|2.40|><|2.40|> text <|5.00|>: timestamps open
 - Timestamps never go back. One that opens may repeat the last one; one that closes must be later than it.
 - Finally, except at the beginning: if all timestamps that are still allowed are together more likely than the most
   likely allowed token below timestamp_begin, allow only timestamps. (Logits are log-probabilities up to a constant.)"""
+
 
 def timestamp_rules(logits: Any, tokens: Sequence[int], eot: int, timestamp_begin: int) -> Any:
     """Suppress the tokens that may not follow: logits (V,) -> a copy with -inf for them."""

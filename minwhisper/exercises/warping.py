@@ -1,12 +1,14 @@
 """Exercise 11: dynamic time warping."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise
+from .checking import Case, Exercise
 from .comparing import Results, WrongAnswer, as_pair, as_token
+from .guard import Answer
 
 TASK = """\
 Write dynamic_time_warping(cost) -> (rows, columns): the cheapest path through a matrix.
@@ -58,8 +60,10 @@ MISTAKES = {
     ),
     "no diagonal": Mistake(
         "The path never goes diagonally. A step may go one row down and one column to the right at once.",
-        (Edit(_MIN, "min(above, left, 0.0 if n == m == 0 else np.inf) + cost[n, m]"), Edit(
-            "(n - 1, m - 1): total[n, m], ", "")),
+        (
+            Edit(_MIN, "min(above, left, 0.0 if n == m == 0 else np.inf) + cost[n, m]"),
+            Edit("(n - 1, m - 1): total[n, m], ", ""),
+        ),
     ),
     "greedy from the start": Mistake(
         "The path always steps to the cheapest next cell. That is not the cheapest path: a cheap cell can lead to "
@@ -116,7 +120,11 @@ MISTAKES = {
     ),
     "rows and columns swapped": Mistake(
         "Rows and columns are swapped. The first list has the row numbers.",
-        (Edit("return [n for n, _ in path], [m for _, m in path]", "return [m for _, m in path], [n for n, _ in path]"),),
+        (
+            Edit(
+                "return [n for n, _ in path], [m for _, m in path]", "return [m for _, m in path], [n for n, _ in path]"
+            ),
+        ),
     ),
     "diagonal counts twice": Mistake(
         "A diagonal step counts its cell twice, as some kinds of dynamic time warping do. Count it once.",
@@ -207,8 +215,12 @@ def _ties(function: Answer) -> Results:
     for cost in (np.zeros((3, 4)), np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0.0]]), np.ones((2, 2))):
         rows, columns = _path(function, cost)
         path = list(zip(rows, columns, strict=True))
-        steps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(path, path[1:], strict=False)}
-        if path[:1] != [(0, 0)] or path[-1] != (cost.shape[0] - 1, cost.shape[1] - 1) or steps - {(0, 1), (1, 0), (1, 1)}:
+        steps = {(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(path)}
+        if (
+            path[:1] != [(0, 0)]
+            or path[-1] != (cost.shape[0] - 1, cost.shape[1] - 1)
+            or steps - {(0, 1), (1, 0), (1, 1)}
+        ):
             raise WrongAnswer(f"{path} is not a path through a matrix {cost.shape}, from the first cell to the last")
         outcome.append(("the cost of the path", float(cost[rows, columns].sum())))
     return outcome

@@ -1,5 +1,7 @@
 """An answer to exercise 7: pieces between cuts."""
 
+from itertools import pairwise
+
 
 def merge(word, ids):
     cuts = list(range(len(word) + 1))
@@ -19,4 +21,4 @@ def merge(word, ids):
             i += step
             kept.append(cuts[i])
         cuts = kept
-    return [word[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [word[a:b] for a, b in pairwise(cuts)]

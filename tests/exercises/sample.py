@@ -17,10 +17,8 @@ def fallback(attempt, temperatures):
         last = attempt(temperature)
         text, count = last["text"].encode("utf-8"), len(last["tokens"]) + 1
         mean = last["sum_logprob"] / count
-        if mean < -1:
-            good = last["no_speech_prob"] > 0.6
-        else:
-            good = len(text) <= 2.4 * len(zlib.compress(text))
+        varied = len(text) <= 2.4 * len(zlib.compress(text))
+        good = last["no_speech_prob"] > 0.6 if mean < -1 else varied
         if good:
             return last
     return last

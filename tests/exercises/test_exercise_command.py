@@ -152,7 +152,11 @@ def alone(source: str, exercise) -> str:
     ]
     if exercise.number in (6, 8, 12):  # these share softmax with others
         parts.insert(0, (FOLDER / "softmax.py").read_text(encoding="utf-8"))
-    imports = "import math, zlib\nfrom itertools import pairwise\nfrom typing import Any, NamedTuple\n" + (
-        "import numpy as np\nfrom numpy.lib.stride_tricks import sliding_window_view\n"
-    )
+    imports = """import math, zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+"""
     return "\n\n\n".join([imports, *parts]) + "\n"

@@ -101,7 +101,9 @@ def test_an_error_without_a_message_that_can_be_shown_is_named(tmp_path):
 
 
 def test_a_string_of_a_class_that_is_equal_to_everything_is_compared_as_a_string(tmp_path):
-    source = "class Same(str):\n    def __eq__(self, other): return True\n    __ne__ = None\n    __hash__ = str.__hash__\n\n"
+    source = (
+        "class Same(str):\n    def __eq__(self, other): return True\n    __ne__ = None\n    __hash__ = str.__hash__\n\n"
+    )
     source += "def merge(word, ids):\n    return [Same('x')]\n"
     assert "is ['x'], expected ['Ġlow', 'er']" in hint_for(find_exercise(7), source, tmp_path)
 

@@ -6,7 +6,8 @@ from minwhisper.decoding import logit_filters, search
 from minwhisper.exercises import EXERCISES, in_the_model, real_model
 from minwhisper.exercises.in_the_model import SOLUTIONS, is_clip_text, lines_with, parts_with
 from minwhisper.exercises.loading import load_functions
-from minwhisper.exercises.whisper_of_your_own import OwnWhisper, OwnWindow
+from minwhisper.exercises.own_network import OwnNetwork
+from minwhisper.exercises.whisper_of_your_own import OwnWindow, transcribe
 from minwhisper.model import decoder, encoder, layers
 from minwhisper.parity.comparison import clip_samples
 from minwhisper.transcription import alignment_tools
@@ -31,8 +32,8 @@ def short_encoder(monkeypatch):
         first(self, mel)
         return in_the_model.clip_features()[0]
 
-    first = OwnWhisper.encode
-    monkeypatch.setattr(OwnWhisper, "encode", encode)
+    first = OwnNetwork.encode
+    monkeypatch.setattr(OwnNetwork, "encode", encode)
 
 
 @pytest.mark.parametrize("exercise", WITHOUT_ENCODER, ids=lambda exercise: exercise.functions[0])
@@ -99,11 +100,13 @@ def test_a_whisper_of_the_solutions_transcribes_the_clip_with_nothing_of_the_pac
     used = []
     for module in (layers, encoder, decoder, search, logit_filters, alignment_tools):
         for name, thing in vars(module).items():
-            if callable(thing) and getattr(thing, "__module__", "").startswith("minwhisper.") and isinstance(
-                thing, type(is_clip_text)
+            if (
+                callable(thing)
+                and getattr(thing, "__module__", "").startswith("minwhisper.")
+                and isinstance(thing, type(is_clip_text))
             ):
                 monkeypatch.setattr(module, name, lambda *a, _name=name, **k: used.append(_name))
-    segments = list(OwnWhisper(model, SOLUTIONS).transcribe(clip_samples()))
+    segments = list(transcribe(OwnNetwork(model, SOLUTIONS), clip_samples()))
     assert used == []
     assert is_clip_text(" ".join(segment.text for segment in segments))
     assert [(segment.start, segment.end) for segment in segments] == [(0.0, 8.0), (8.0, 11.0)]
@@ -115,7 +118,7 @@ def test_a_whisper_of_the_solutions_transcribes_the_clip_with_nothing_of_the_pac
 
 
 def test_the_symbols_that_are_never_spoken_are_those_of_the_package(model):
-    assert OwnWhisper(model, SOLUTIONS).symbol_tokens() == set(model.tokenizer.non_speech_tokens)
+    assert OwnNetwork(model, SOLUTIONS).symbol_tokens() == set(model.tokenizer.non_speech_tokens)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +134,14 @@ def test_the_symbols_that_are_never_spoken_are_those_of_the_package(model):
 )
 def test_a_segment_that_does_not_close_is_left_to_the_next_window(tokens, times, advance, model, monkeypatch):
     monkeypatch.setattr(OwnWindow, "words", lambda self, text: [])
-    window = OwnWindow(OwnWhisper(model, SOLUTIONS), in_the_model.clip_features()[0], 480000)
+    window = OwnWindow(OwnNetwork(model, SOLUTIONS), in_the_model.clip_features()[0], 480000)
     segments, found = window.segments(tokens)
     assert [(segment.start, segment.end) for segment in segments] == times
     assert found == advance
 
 
 def test_silence_gives_no_text(model, monkeypatch):
-    window = OwnWindow(OwnWhisper(model, SOLUTIONS), in_the_model.clip_features()[0], 480000)
+    window = OwnWindow(OwnNetwork(model, SOLUTIONS), in_the_model.clip_features()[0], 480000)
     silent = {"text": "you", "tokens": [5], "sum_logprob": -4.0, "no_speech_prob": 0.9}
     monkeypatch.setattr(window, "attempt", lambda temperature: silent)
     assert window.tokens() == []

@@ -29,7 +29,10 @@ def shown(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("while True: pass", "stopped after 1 s, in answer.py, line 2, 'while True: pass'. Does a loop go on for ever?"),
+        (
+            "while True: pass",
+            "stopped after 1 s, in answer.py, line 2, 'while True: pass'. Does a loop go on for ever?",
+        ),
         ("import os; os._exit(3)", "your code ended the process, with exit status 3"),
         ("import ctypes; ctypes.string_at(0)", "Python itself crashed (signal SIGSEGV), in answer.py, line 2"),
         ("return softmax(x)", "RecursionError: maximum recursion depth exceeded"),
