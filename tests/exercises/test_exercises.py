@@ -75,6 +75,10 @@ def test_hints_are_distinct(exercise):
 def test_mistakes_that_do_not_fit_together_are_no_candidates():
     with pytest.raises(EditError):
         MEL.variant(["zeros outside", "ends held"])
+    with pytest.raises(SyntaxError):
+        CONV.variant(["not transposed", "mean"])
+    hint = check(CONV, lambda *arguments: CONV.solutions[0](*arguments) + 1, real=False).hint  # all pairs are tried
+    assert hint.endswith(CONV.cases[0].advice)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,6 @@ def test_mistakes_that_do_not_fit_together_are_no_candidates():
         (BEAM, ("end in the tokens", "mean returned")),
         (TIMES, ("text only", "likeliest time")),
         (CONV, ("kernel flipped", "bias three times")),
-        (CONV, ("mean", "not transposed")),  # their edits do not fit together
         (NORMS, ("no weight", "quick GELU")),
         (GREEDY, ("end in the tokens", "sum of logits")),
         (FALLBACK, ("multiplied", "characters")),
