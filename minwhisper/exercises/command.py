@@ -208,7 +208,7 @@ def _check_quietly(exercise: Exercise, files: list[Path]) -> Outcome:
 def transcribe_all(files: dict[int, Path], audio: Path | None, console: Console) -> int:
     """Transcribe a recording with a reader's functions, and say how long it took beside the package."""
     problems: list[str] = []
-    started = time.monotonic()
+    seconds: list[float] = []
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "segment":
@@ -221,7 +221,7 @@ def transcribe_all(files: dict[int, Path], audio: Path | None, console: Console)
         elif event["event"] == "no model":
             problems.append(f"{NO_MODEL}; without them nothing can be transcribed.")
 
-    seconds: list[float] = []
+    console.text("Your own Whisper transcribes, a window of 30 s at a time …")
     names = {str(number): str(file) for number, file in files.items()}
     task = {"task": "transcribe", "files": names, "audio": None if audio is None else str(audio), "limit": WINDOW_LIMIT}
     ending = run_in_process(task, list(names.values()), on_event)
@@ -231,7 +231,6 @@ def transcribe_all(files: dict[int, Path], audio: Path | None, console: Console)
     if problems or ending.problem:
         console.text(problems[0] if problems else f"{ending.problem}")
         return 1
-    own = seconds[0] if seconds else time.monotonic() - started
     samples = clip_samples() if audio is None else load_audio(audio)
     model = load_model(NAME)
     started = time.monotonic()
@@ -239,5 +238,5 @@ def transcribe_all(files: dict[int, Path], audio: Path | None, console: Console)
     package = time.monotonic() - started
     console.text("")
     length = len(samples) / SAMPLE_RATE
-    console.text(f"Your own Whisper took {own:.1f} s for {length:.1f} s of audio, the package {package:.1f} s.")
+    console.text(f"Your own Whisper took {seconds[0]:.1f} s for {length:.1f} s of audio, the package {package:.1f} s.")
     return 0
