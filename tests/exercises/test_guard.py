@@ -41,6 +41,7 @@ def attention_that(*lines: str) -> str:
         ("exit(3)", "SystemExit: 3"),
         ("return unknown", "NameError: name 'unknown' is not defined"),
         ("raise NotImplementedError", "is not written yet"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
 )
 def test_a_function_without_a_usable_result_gets_a_hint(exercise, body, words, tmp_path):
@@ -93,6 +94,11 @@ def test_an_error_in_a_helper_names_its_current_line(tmp_path):
     )
     assert "line 2, 'return x.oops': AttributeError" in hint_for(ATTENTION, helper.format(".oops"), tmp_path)
     assert "line 2, 'return x / None': TypeError" in hint_for(ATTENTION, helper.format(" / None"), tmp_path)
+
+
+def test_a_recursion_without_an_end_is_named(tmp_path):
+    source = attention_that("return attention(queries, keys, values, mask)")
+    assert "RecursionError: maximum recursion depth exceeded" in hint_for(ATTENTION, source, tmp_path)
 
 
 def test_an_error_without_a_message_that_can_be_shown_is_named(tmp_path):

@@ -35,12 +35,9 @@ def shown(tmp_path, capsys, monkeypatch):
         ),
         ("import os; os._exit(3)", "your code ended the process, with exit status 3"),
         ("import ctypes; ctypes.string_at(0)", "Python itself crashed (signal SIGSEGV), in answer.py, line 2"),
-        ("return softmax(x)", "RecursionError: maximum recursion depth exceeded"),
-        ("return input()", "EOFError"),
-        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("import os; os.closerange(0, 99); return x", "your code ended the process, with exit status 1"),
         ("import os; os.kill(os.getpid(), 9)", "Python itself crashed (signal SIGKILL)"),
-        ("raise MemoryError", "MemoryError"),
+        ("return input()", "EOFError"),
     ],
 )
 def test_an_answer_that_ends_its_process_gets_a_sentence(body, words, shown):
