@@ -135,10 +135,23 @@ def make_parser() -> argparse.ArgumentParser:
     add_device(command)
     command.set_defaults(run=_walkthrough)
 
-    description = "List the tutorial's exercises, show one, or check your solution of it."
-    command = add("exercise", "list, show and check the tutorial's exercises", description)
-    command.add_argument("number", nargs="?", type=int, metavar="N", help="the exercise to show (default: list all)")
-    command.add_argument("file", nargs="?", type=Path, metavar="FILE.py", help="the solution to check")
+    description = (
+        "List the tutorial's exercises, print one, write the code to start from, or check your answer, which then runs "
+        "inside the real model. With --all, transcribe with all of your answers together."
+    )
+    command = add("exercise", "list, print and check the tutorial's exercises", description)
+    command.epilog = examples(
+        ("minwhisper exercise 1 --start softmax.py", "write the code to start from"),
+        ("minwhisper exercise 1 softmax.py", "check it"),
+        ("minwhisper exercise --all . --audio me.wav", "a Whisper of your own"),
+    )
+    command.add_argument("number", nargs="?", type=int, metavar="N", help="the exercise to print (default: list all)")
+    command.add_argument("file", nargs="?", type=Path, metavar="FILE.py", help="the answer to check")
+    command.add_argument("--start", type=Path, metavar="FILE.py", help="write the code to start from (default: none)")
+    help = "check all answers in this folder, and transcribe with them (default: none)"
+    command.add_argument("--all", type=Path, dest="folder", metavar="FOLDER", help=help)
+    help = "with --all, the recording to transcribe (default: 11 s of a speech, which the package has)"
+    command.add_argument("--audio", type=Path, metavar="AUDIO", help=help)
     command.set_defaults(run=_exercise)
 
     description = "Compare every stage of a model, from spectrogram to logits, with stored float64 reference values."
@@ -252,6 +265,8 @@ def _walkthrough(options: argparse.Namespace, console: Console) -> int:
 
 
 def _exercise(options: argparse.Namespace, console: Console) -> int:
-    from ..exercises import command
+    from ..exercises.command import command
 
-    return command(options.number, options.file, console)
+    return command(
+        options.number, options.file, console, start=options.start, folder=options.folder, audio=options.audio
+    )

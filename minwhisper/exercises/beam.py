@@ -1,4 +1,4 @@
-"""Exercise 4: beam search."""
+"""Exercise 10: beam search."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.edits import Edit, Mistake
-from .checking import Answer, Case, Exercise, Results, WrongAnswer, as_pair
+from .checking import Case, Exercise
+from .comparing import Results, WrongAnswer, as_tokens_and_sum
+from .guard import Answer
 
 TASK = """\
 Write beam_search(score, start, end, beam_size, max_tokens) -> (tokens, sum_logprob): the best text of a beam search.
@@ -23,16 +25,6 @@ log-probabilities of its tokens, including that of the end once it is reached. A
 - If fewer than `beam_size` have finished then, the most likely of the beam fill up to `beam_size`.
 - The best of all these has the largest sum divided by the number of its tokens (by 1 if it has none).
 tokens is the list of generated tokens, without `start` and the end."""
-
-SKELETON = '''\
-import numpy as np
-
-
-def beam_search(score, start, end, beam_size, max_tokens):
-    """score(tokens) -> (V,); start a list of tokens, end one -> (tokens without both, sum of log-probabilities)."""
-    tokens, sum_logprob = [], ...
-    return tokens, sum_logprob
-'''
 
 
 class Hypothesis(NamedTuple):
@@ -234,11 +226,7 @@ def _ask(function: Answer, table: Table, end: int, beam_size: int, max_tokens: i
             )
         return table(generated).copy()
 
-    tokens, total = as_pair(function(score, list(START), end, beam_size, max_tokens), "tokens", "sum_logprob")
-    try:
-        return [int(token) for token in tokens], float(total)
-    except (TypeError, ValueError):
-        raise WrongAnswer(f"the result is ({tokens!r}, {total!r}), expected a list of tokens and a number") from None
+    return as_tokens_and_sum(function(score, list(START), end, beam_size, max_tokens))
 
 
 def _search(*problems: tuple[Table, int, int, int]) -> Any:
@@ -290,13 +278,11 @@ _LINE = _by_hand({(): [0.0, 1.0], (1,): [0.0, 1.0], (1, 1): [0.0, 1.0]}, [0.6, 0
 _ENDLESS = _random(90, end_bonus=-50.0)
 
 EXERCISE = Exercise(
-    number=4,
+    number=10,
     title="Beam search",
     section=11,
-    function="beam_search",
     task=TASK,
-    skeleton=SKELETON,
-    solution=beam_search,
+    solutions=(beam_search,),
     mistakes=MISTAKES,
     unchanged={
         "start": "take a copy, `list(start)`; `tokens += [token]` changes a list in place, `tokens + [token]` does not."

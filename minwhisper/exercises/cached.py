@@ -1,12 +1,16 @@
-"""Exercise 3: self-attention with a cache."""
+"""Exercise 6: self-attention with a cache."""
 
 from typing import Any
 
 import numpy as np
 
 from ..common.edits import Edit, Mistake
+from ..parity.mistakes import ATTENTION
 from .attention import softmax
-from .checking import Answer, Case, Exercise, Results, WrongAnswer, as_pair, as_real_array
+from .checking import Case, Exercise
+from .comparing import Results, WrongAnswer, as_pair, as_real_array
+from .guard import Answer
+from .real_model import weights
 
 TASK = """\
 Write step(x, weights, cache, heads) -> (out, cache): causal self-attention for new positions only, with NumPy.
@@ -20,16 +24,6 @@ you.
 - A position attends to itself and to everything before it: all of the cache, and the new positions up to itself.
 - Keys and values of old positions come from the cache and are not computed again.
 - Do not modify the cache that is passed in: a beam search continues from one cache in several ways."""
-
-SKELETON = '''\
-import numpy as np
-
-
-def step(x, weights, cache, heads):
-    """New positions x (S, D), and the cache of those before them or None -> (out (S, D), new cache)."""
-    out = ...
-    return out, cache
-'''
 
 
 def step(x: Any, weights: Any, cache: Any, heads: int) -> Any:
@@ -140,6 +134,15 @@ MISTAKES = {
         "A position does not attend to itself: either its key and value are appended after its query is used, or the "
         "mask starts one position too early.",
         (Edit("k=past + 1", "k=max(past, 1)"),),
+    ),
+    "mask on the diagonal": Mistake(
+        ATTENTION["causal mask on the diagonal"].hint,
+        (
+            Edit(
+                "np.triu(np.full((len(x), past + len(x)), -np.inf), k=past + 1)",
+                "np.where(np.arange(past + len(x)) < np.maximum(past + np.arange(len(x))[:, None], 1), 0, -np.inf)",
+            ),
+        ),
     ),
     "mask forgets the past": Mistake(
         "With positions in the cache the mask starts too early. New position i attends to the whole past and to the "
@@ -272,14 +275,21 @@ def _branches(function: Answer) -> Results:
     return text.outcome
 
 
+def _real(function: Answer) -> Results:
+    block = weights()["decoder"]["blocks"][0]["attention"]
+    x, cache, outcome = weights()["decoder"]["positions"][:4], None, []
+    for first, last in ((0, 2), (2, 3), (3, 4)):
+        out, cache = as_pair(function(x[first:last].copy(), block, cache, 6), "out", "cache")
+        outcome.append((f"out of positions {first} to {last - 1}", as_real_array(out, "out")))
+    return outcome
+
+
 EXERCISE = Exercise(
-    number=3,
+    number=6,
     title="The cache",
     section=10,
-    function="step",
     task=TASK,
-    skeleton=SKELETON,
-    solution=step,
+    solutions=(step,),
     mistakes=MISTAKES,
     unchanged={
         "cache": (
@@ -326,6 +336,12 @@ EXERCISE = Exercise(
             _branches,
             "The cache must contain everything that the next step needs, and must not be modified: do not overwrite "
             "its arrays, and keep nothing in a global variable.",
+        ),
+        Case(
+            "Whisper's own weights, in the decoder's first block",
+            _real,
+            "All other cases pass: is something done for small arrays only?",
+            real=True,
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Exercise 5: timestamp rules."""
+"""Exercise 9: timestamp rules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from ..common.edits import Edit, Mistake, edited
-from .checking import Answer, Case, Exercise, Results, as_real_array
+from .checking import Case, Exercise
+from .comparing import Results, as_real_array
+from .guard import Answer
+from .real_model import clip_logits
 
 TASK = """\
 Write timestamp_rules(logits, tokens, eot, timestamp_begin) -> logits (V,), a copy with suppressed tokens at -inf.
@@ -20,16 +23,6 @@ A transcript reads <|0.00|> text <|2.40|><|2.40|> text <|5.00|>: timestamps open
 - Timestamps never go back. One that opens may repeat the last one; one that closes must be later than it.
 - Finally, except at the beginning: if all timestamps that are still allowed are together more likely than the most
   likely allowed token below timestamp_begin, allow only timestamps. (Logits are log-probabilities up to a constant.)"""
-
-SKELETON = '''\
-import numpy as np
-
-
-def timestamp_rules(logits, tokens, eot, timestamp_begin):
-    """logits (V,) of the token after the list tokens -> a copy with suppressed tokens at -inf."""
-    filtered = logits.copy()
-    ...
-'''
 
 
 def timestamp_rules(logits: Any, tokens: Sequence[int], eot: int, timestamp_begin: int) -> Any:
@@ -234,16 +227,23 @@ def _grammar(seed: int) -> tuple[list[int], Any]:
     return tokens, rng.standard_normal(SIZE) * 2 + np.where(np.arange(SIZE) < FIRST, 2.0, 0.0)
 
 
+def _real(function: Answer) -> Results:
+    results: Results = []
+    for tokens in ([], [50363], [50363, 843, 523, 616, 5891]):  # <|0.00|> And so my fellow
+        logits = clip_logits((50257, *tokens))[-1].copy()
+        result = function(logits, tokens, 50256, 50363)
+        results.append((f"the result for tokens = {tokens}, eot 50256, timestamp_begin 50363", as_real_array(result)))
+    return results
+
+
 _OPEN, _CLOSED = [_time(0), 1, 2, _time(4), _time(4)], [_time(0), 1, 2, _time(4)]
 
 EXERCISE = Exercise(
-    number=5,
+    number=9,
     title="Timestamps",
     section=11,
-    function="timestamp_rules",
     task=TASK,
-    skeleton=SKELETON,
-    solution=timestamp_rules,
+    solutions=(timestamp_rules,),
     mistakes=MISTAKES,
     unchanged={
         "logits": "start with `filtered = logits.copy()` and change that; a slice of an array is not a copy.",
@@ -310,6 +310,12 @@ EXERCISE = Exercise(
             "forty random transcripts",
             _next(*map(_grammar, range(40))),
             "Take the tokens of the message and apply the rules one by one.",
+        ),
+        Case(
+            "Whisper's logits in the text of a recording, 51,864 of them",
+            _real,
+            "All other cases pass: is the size of the vocabulary, or of a time, written as a number somewhere?",
+            real=True,
         ),
     ),
 )

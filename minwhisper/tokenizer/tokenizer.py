@@ -29,11 +29,11 @@ from .vocabulary import VocabularyFiles, check_merges, check_pieces, read_tokeni
 
 # Symbols that are written but not spoken: the brackets of "[APPLAUSE]", the colon after a speaker's name, music notes.
 # Ordinary punctuation is not among them.
-_SYMBOLS = (
+SYMBOLS = (
     '( ) [ ] { } < > 「 」 『 』 " (( )) ((( ))) [[ ]] {{ }} << >> <<< >>> '
     "-( -[ (' (\" -- --- # * + / : ; = @ \\ ^ _ ` | ~ ♪♪ ♪♪♪"
 )
-_MUSIC = "♩♪♫♬♭♮♯"
+MUSIC = "♩♪♫♬♭♮♯"
 
 LONG_WORD = 100  # bytes; from here on merge_long is used: merge takes seconds for a page without spaces
 
@@ -187,6 +187,11 @@ class Tokenizer:
         """
         return self.token_bytes(token).decode("utf-8", errors="backslashreplace")
 
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """The id of each piece of text, in the characters of ``bpe.byte_alphabet``; not to be changed."""
+        return self._ids
+
     def _encode_word(self, word: str) -> list[int]:
         tokens = self._word_cache.get(word)
         if tokens is None:
@@ -281,8 +286,8 @@ class Tokenizer:
         with its first two bytes, and a hyphen or apostrophe at the start of a word, where it is a dash or opens a
         quotation.
         """
-        symbols = [self.encode(space + symbol) for symbol in _SYMBOLS.split() for space in ("", " ")]
-        notes = [self.encode(space + note) for note in _MUSIC for space in ("", " ")]
+        symbols = [self.encode(space + symbol) for symbol in SYMBOLS.split() for space in ("", " ")]
+        notes = [self.encode(space + note) for note in MUSIC for space in ("", " ")]
         openings = [self.encode(" -"), self.encode(" '")]
         single = {tokens[0] for tokens in symbols if len(tokens) == 1}
         return tuple(sorted(single | {tokens[0] for tokens in notes + openings}))

@@ -1,4 +1,4 @@
-"""An answer to exercise 2, a head at a time."""
+"""An answer to exercise 5, a head at a time."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An answer to exercise 4, with tuples that sort themselves."""
+"""An answer to exercise 10, with tuples that sort themselves."""
 
 import numpy as np
 

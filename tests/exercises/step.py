@@ -1,4 +1,4 @@
-"""An answer to exercise 3: a dict for a cache, einsum, a position at a time."""
+"""An answer to exercise 6: a dict for a cache, einsum, a position at a time."""
 
 import numpy as np
 

@@ -1,0 +1,18 @@
+"""An answer to exercise 8, with a while loop that decodes what is new."""
+
+import numpy as np
+
+
+def greedy_search(decode, prompt, end, longest):
+    said, total = [], 0.0
+    new, cache = list(prompt), None
+    while len(said) < longest:
+        scores, cache = decode(new, cache)
+        last = np.asarray(scores[-1], dtype=np.float64)
+        chosen = int(np.argmax(last))
+        total += last[chosen] - np.logaddexp.reduce(last)
+        if chosen == end:
+            break
+        said.append(chosen)
+        new = [chosen]
+    return said, total
