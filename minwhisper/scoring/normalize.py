@@ -1,9 +1,10 @@
-"""Text normalisation before scoring: what counts as the same words, whoever has written them.
+"""Text normalisation before scoring, so that only differences of words count.
 
-"Mr. Smith's 2 colours" and "mister smith is two colors" say the same, and a comparison of words should not count
-differences of spelling, case and punctuation. ``normalize_english`` does so for English, and ``normalize_basic`` for
-any language. Both give exactly what openai-whisper's ``EnglishTextNormalizer`` and ``BasicTextNormalizer`` give, so that
-error rates can be compared with published ones; a test holds that on many thousands of texts.
+"Mr. Brown paid $20 for 2 colours" and "mister brown paid twenty dollars for two colors" are the same words. Case,
+punctuation, spelling and the notation of numbers must not count as errors. ``normalize_english`` removes such
+differences from English texts, and ``normalize_basic`` case and punctuation from texts of any language. Both return
+exactly what openai-whisper's ``EnglishTextNormalizer`` and ``BasicTextNormalizer`` return, so that error rates can be
+compared with published ones; a test compares them on many texts.
 
 The steps are the functions of ``ENGLISH_STEPS`` and ``BASIC_STEPS``, from text to text, in order.
 """
@@ -18,7 +19,7 @@ from .numbers import normalize_numbers
 
 Normalizer = Callable[[str], str]
 
-_FILLERS = "hmm mm mhm mmm uh um".split()
+_FILLERS = ("hmm", "mm", "mhm", "mmm", "uh", "um")
 _SHORT_FORMS = """
     won't=will not, can't=can not, let's=let us, ain't=aint, y'all=you all, wanna=want to, gotta=got to, gonna=going to,
     i'ma=i am going to, imma=i am going to, woulda=would have, coulda=could have, shoulda=should have, ma'am=madam
@@ -149,8 +150,7 @@ BASIC_STEPS: tuple[Normalizer, ...] = (str.lower, remove_asides, remove_symbols,
 def american_spelling() -> Mapping[str, str]:
     """Return the American spelling of each British one that is known: 1,738 words."""
     text = files(__package__).joinpath("british_to_american.txt").read_text("utf-8")
-    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return {british: american for british, american in lines}
+    return dict(line.split() for line in text.splitlines() if line and not line.startswith("#"))
 
 
 @cache
