@@ -53,13 +53,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for path in unpaired:
         console.note(f"{path}: the other folder has no file of this name; not counted")
     if options.json:
-        console.text(as_json(scores, unpaired, options.alignment))
+        console.text(as_json(scores, unpaired, options))
         return 0
     if options.alignment:
+        width = shutil.get_terminal_size().columns - 1  # a full line would wrap in some terminals
         for score in scores:
-            console.text(f"{printable(score.name)}\n")
-            pairs_shown = score.character_pairs if options.cer else score.word_pairs
-            console.text(format_alignment(pairs_shown, shutil.get_terminal_size().columns - 1, _style()) + "\n")
+            shown = score.character_pairs if options.cer else score.word_pairs
+            text = format_alignment(shown, width, _style(), separator="" if options.cer else " ")
+            console.text(f"{printable(score.name)}\n\n{text}\n")
     for line in as_table(scores, options.cer):
         console.text(line)
     return 0
@@ -104,17 +105,17 @@ def as_table(scores: Sequence[Score], by_character: bool) -> list[str]:
     return lines
 
 
-def as_json(scores: Sequence[Score], unpaired: Sequence[Path], with_alignment: bool) -> str:
+def as_json(scores: Sequence[Score], unpaired: Sequence[Path], options: argparse.Namespace) -> str:
     """Return everything as JSON; alignments are lists of [reference, hypothesis], null for a word that is missing."""
     texts: list[dict[str, Any]] = []
     for score in scores:
         paths = {"reference": str(score.reference), "hypothesis": str(score.hypothesis)}
         rates = _rates(score.words, score.characters)
         texts.append({"name": score.name, **paths, "normalize": score.normalize, **rates})
-        if with_alignment:
-            texts[-1]["alignment"] = score.word_pairs
+        if options.alignment:
+            texts[-1]["alignment"] = score.character_pairs if options.cer else score.word_pairs
     content = {"texts": texts, "total": _rates(*_total(scores)), "unpaired": [str(path) for path in unpaired]}
-    return json.dumps(content, indent=None if with_alignment else 2, ensure_ascii=False)
+    return json.dumps(content, indent=None if options.alignment else 2, ensure_ascii=False)
 
 
 def _total(scores: Sequence[Score]) -> tuple[ErrorCounts, ErrorCounts]:

@@ -17,8 +17,8 @@ MAX_CELLS = 4096  # of a table that two loops compute in a few milliseconds
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Pair]:
     """Return the cheapest alignment of two sequences of words, or of characters.
 
-    A substitution, a deletion and an insertion cost 1 each. If several alignments cost the same, then, from the end
-    backwards, two words are paired rather than one deleted, and deleted rather than inserted.
+    A substitution, a deletion and an insertion cost 1 each. Among alignments of the same cost, deletions and insertions
+    are preferred to substitutions, so that more equal words are paired.
 
     >>> align("the cat sat".split(), "a cat sat down".split())
     [('the', 'a'), ('cat', 'cat'), ('sat', 'sat'), (None, 'down')]
@@ -56,13 +56,14 @@ def steps_back(
     steps: list[tuple[int | None, int | None]] = []
     i, j = len(reference), len(hypothesis)
     while i or j:
-        if i and j and costs[i][j] == costs[i - 1][j - 1] + (reference[i - 1] != hypothesis[j - 1]):
-            i, j = i - 1, j - 1
-            steps.append((i, j))
-        elif i and costs[i][j] == costs[i - 1][j] + 1:
+        same_word = i > 0 and j > 0 and reference[i - 1] == hypothesis[j - 1]
+        if i and not same_word and costs[i][j] == costs[i - 1][j] + 1:
             i -= 1
             steps.append((i, None))
-        else:
+        elif j and not same_word and costs[i][j] == costs[i][j - 1] + 1:
             j -= 1
             steps.append((None, j))
+        else:
+            i, j = i - 1, j - 1
+            steps.append((i, j))
     return steps[::-1]

@@ -17,7 +17,6 @@ class Row(NamedTuple):
 
     rises: int  # the cost is 1 higher than in the column before
     falls: int  # the cost is 1 lower than in the column before
-    same: int  # the cost is that of the row and column before
     above: int  # the cost is 1 higher than in the row before
 
 
@@ -26,7 +25,7 @@ def align_long(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tupl
     places: dict[str, int] = {}  # the columns of each word of the hypothesis, as bits
     for j, word in enumerate(hypothesis):
         places[word] = places.get(word, 0) | 1 << j
-    row = Row(rises=(1 << len(hypothesis)) - 1, falls=0, same=0, above=0)
+    row = Row(rises=(1 << len(hypothesis)) - 1, falls=0, above=0)
     starts = []
     for i, word in enumerate(reference):
         if i % ROWS_PER_BLOCK == 0:
@@ -42,15 +41,15 @@ def align_long(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tupl
         while i > start:
             row, bit = rows[i - 1 - start], j - 1
             same_word = j > 0 and reference[i - 1] == hypothesis[j - 1]
-            if j and (same_word or not row.same >> bit & 1):
-                i, j = i - 1, j - 1
-                steps.append((i, j))
-            elif not j or row.above >> bit & 1:
+            if not j or (not same_word and row.above >> bit & 1):
                 i -= 1
                 steps.append((i, None))
-            else:
+            elif not same_word and row.rises >> bit & 1:
                 j -= 1
                 steps.append((None, j))
+            else:
+                i, j = i - 1, j - 1
+                steps.append((i, j))
     steps += [(None, column) for column in range(j - 1, -1, -1)]
     return steps[::-1]
 
@@ -59,14 +58,14 @@ def next_row(row: Row, matches: int, columns: int) -> Row:
     """Return the row of the next word of the reference; ``matches`` are the columns with the same word."""
     every = (1 << columns) - 1
     starts = matches | row.falls
-    same = (((starts & row.rises) + row.rises) ^ row.rises) | starts  # the sum carries a match along a run of rises
+    # In "same" columns the cost is that of the row and the column before; the sum carries a match along a run of rises.
+    same = (((starts & row.rises) + row.rises) ^ row.rises) | starts
     above = row.falls | ~(same | row.rises) & every
     below = same & row.rises
     above_left = above << 1 | 1  # in column 0, each row costs 1 more than the one before
     return Row(
         rises=(below << 1 | ~(above_left | same)) & every,
         falls=above_left & same & every,
-        same=same & every,
         above=above,
     )
 

@@ -8,17 +8,19 @@ from .alignment import Pair
 
 GAP = "*"  # fills the place of a word that is missing
 SPACE = "␣"  # a space, when characters are aligned
+HEAD = "REF: "
 MAX_WORD = 200  # characters of a word that are shown
 
 Style = Callable[[str, str], str]
 """A function from the mark of an error and a text to the text in the colour of that error."""
 
 
-def format_alignment(pairs: Iterable[Pair], width: int = 80, style: Style | None = None) -> str:
+def format_alignment(pairs: Iterable[Pair], width: int = 80, style: Style | None = None, separator: str = " ") -> str:
     """Return an alignment in lines of at most ``width`` columns; a longer word has a line of its own.
 
     Below each error stands its mark: S for a substitution, D for a deletion, I for an insertion. Stars fill the place
-    of a missing word. ``style`` colours the words of errors.
+    of a missing word. ``style`` colours the words of errors. ``separator`` is what stands between two words; characters
+    need none.
 
     >>> print(format_alignment([("so", "so"), ("the", "a"), ("cat", None), (None, "sat")]))
     REF: so the cat ***
@@ -26,16 +28,16 @@ def format_alignment(pairs: Iterable[Pair], width: int = 80, style: Style | None
             S   D   I
     """
     lines: list[list[tuple[str, str, str]]] = [[]]
-    used = 4  # "REF:"
+    used = len(HEAD)
     for pair in pairs:
         cell = _cell(pair)
-        columns = 1 + columns_of(cell[0])
+        columns = len(separator) + columns_of(cell[0])
         if lines[-1] and used + columns > width:
             lines.append([])
-            used = 4
+            used = len(HEAD)
         lines[-1].append(cell)
         used += columns
-    return "\n\n".join(_line(cells, style or _plain) for cells in lines)
+    return "\n\n".join(_line(cells, style or _plain, separator) for cells in lines)
 
 
 def columns_of(text: str) -> int:
@@ -64,12 +66,12 @@ def _cell(pair: Pair) -> tuple[str, str, str]:
     return above, below, mark_of(pair).ljust(width)
 
 
-def _line(cells: list[tuple[str, str, str]], style: Style) -> str:
+def _line(cells: list[tuple[str, str, str]], style: Style, separator: str) -> str:
     """Return the three lines of some pairs, or two if there is no error among them."""
     rows = [
-        " ".join(["REF:", *(style(mark.strip(), word) for word, _, mark in cells)]),
-        " ".join(["HYP:", *(style(mark.strip(), word) for _, word, mark in cells)]),
-        " ".join(["    ", *(mark for _, _, mark in cells)]),
+        "REF: " + separator.join(style(mark.strip(), word) for word, _, mark in cells),
+        "HYP: " + separator.join(style(mark.strip(), word) for _, word, mark in cells),
+        "     " + separator.join(mark for _, _, mark in cells),
     ]
     return "\n".join(row.rstrip() for row in rows if row.strip())
 
