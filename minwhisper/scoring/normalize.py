@@ -44,9 +44,9 @@ def normalize_english(text: str) -> str:
     """Return an English text in plain words: lower case, no punctuation, numbers in digits, American spelling.
 
     >>> normalize_english("Um, Mr. Smith's two colours [laughs] weren't worth $2.50!")
-    'mister smith is 2 colors were not worth $2.50 '
+    'mister smith is 2 colors were not worth $2.50'
 
-    Spaces at the ends may remain.
+    A space at the start may remain.
     """
     for step in ENGLISH_STEPS:
         text = step(text)
