@@ -5,7 +5,7 @@ from typing import Any
 
 from .drawing import ORANGE, WIDTH, Drawing, Sheet
 
-SHADES = ((0.5, "below 50 %", 0.75), (0.7, "50 to 70 %", 0.45), (0.9, "70 to 90 %", 0.2))
+SHADES = ((0.5, "probability below 50 %", 0.75), (0.7, "50 to 70 %", 0.45), (0.9, "70 to 90 %", 0.2))
 """Probabilities below which a word is marked, with the names of these ranges and the opacity of the mark."""
 
 SIZE, SMALL = 11, 9  # points
@@ -15,7 +15,7 @@ MARGIN = 6.0  # points between the words and the edge of the picture
 
 
 def words_by_probability(words: Sequence[Mapping[str, Any] | Any]) -> Drawing:
-    """Draw a text, with a mark behind each word whose probability is below 90 %, and the probability below it.
+    """Draw a text, with a mark behind each word whose probability is below 90 %, and the per cent below it.
 
     ``words`` are those of a transcript, ``{"word": " so", "probability": 0.9, …}``, or objects with these attributes.
     """
@@ -39,7 +39,7 @@ def words_by_probability(words: Sequence[Mapping[str, Any] | Any]) -> Drawing:
         for text, probability, x, y, _ in placed:
             axes.text(x, y + 10, text, fontsize=SIZE, va="center_baseline")
             if probability < lowest:
-                axes.text(x, y + 24, f"{100 * probability:.0f} %", fontsize=SMALL, va="center_baseline")
+                axes.text(x, y + 24, f"{100 * probability:.0f}", fontsize=SMALL, va="center_baseline")
         sheet.figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=len(SHADES))
     return sheet.drawing
 
@@ -58,7 +58,7 @@ def _place(words: Sequence[tuple[str, float]]) -> tuple[list[tuple[str, float, f
     for word, probability in words:
         text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in word.strip()).replace("$", r"\$")
         width = _width(text, SIZE)
-        room = max(width, _width("00 %", SMALL) if probability < SHADES[-1][0] else 0.0)
+        room = max(width, _width("00", SMALL) if probability < SHADES[-1][0] else 0.0)
         if x and word[:1].isspace():
             x += SPACE
         if x and x + room > WIDTH * 72 - 2 * MARGIN:

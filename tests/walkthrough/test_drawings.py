@@ -273,10 +273,10 @@ def test_doubtful_words_are_marked_with_their_probabilities():
     shown = assert_facts(
         "words_by_probability",
         [as_dicts],
-        "shape below 50 %: 5 points",  # the four corners of a box, closed
+        "shape probability below 50 %: 5 points",  # the four corners of a box, closed
         "shape 50 to 70 %: 10 points",
         "shape 70 to 90 %: 5 points",
-        r"text: so | , | \$5 | 42 % | may | 65 % | be | 66 % | it | 90 %",
+        r"text: so | , | \$5 | 42 | may | 65 | be | 66 | it | 90",
     )
     assert drawings.words_by_probability([SimpleNamespace(**word) for word in as_dicts]).facts == shown
     drawings.words_by_probability([])
