@@ -92,6 +92,10 @@ class MissingExtraError(MinWhisperError, ImportError):
     """A missing library of an optional feature."""
 
 
+class TextError(MinWhisperError, ValueError):
+    """A text to score that cannot be found or read, or a reference without words."""
+
+
 class WalkthroughError(MinWhisperError, ValueError):
     """A walkthrough that cannot be found, read or updated."""
 

@@ -28,6 +28,8 @@ _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "OUT.html": FILES,
     "TRANSCRIPT.json": FILES,
     "AUDIO": FILES,
+    "REFERENCE": FILES,
+    "HYPOTHESIS": FILES,
 }
 
 

@@ -27,6 +27,7 @@ EXAMPLES = (
         ("minwhisper transcribe talk.mp3 -f srt", "subtitles to talk.srt"),
         ("minwhisper transcribe talk.mp3 -f html", "a page to hear and correct it"),
         ("minwhisper info turbo --device cuda", "does it fit into my GPU?"),
+        ("minwhisper score spoken.txt talk.srt", "how many words are wrong?"),
         ("minwhisper walkthrough --html out.html", "the tutorial as a web page"),
     )
     + "\n\nRun 'minwhisper COMMAND --help' for the options of a command."
@@ -197,6 +198,29 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the report as JSON (default: as text)")
     command.set_defaults(run=_compare)
 
+    description = (
+        "Compare a transcript with the text that was spoken: the word and character error rates (WER, CER), and the "
+        "substituted (S), deleted (D) and inserted (I) words. Only the text of .json, .srt, .vtt and .tsv files counts."
+    )
+    command = add("score", "word and character error rates of a transcript", description)
+    command.epilog = examples(
+        ("minwhisper score spoken.txt talk.srt", "how many words are wrong?"),
+        ("minwhisper score spoken.txt talk.srt --alignment", "which ones?"),
+        ("minwhisper score spoken/ transcripts/", "all files with the same names"),
+    )
+    help = "the text that was spoken: a file, or a folder of files"
+    command.add_argument("reference", type=Path, metavar="REFERENCE", help=help)
+    help = "the transcript: a file, or a folder of files with the same names"
+    command.add_argument("hypothesis", type=Path, metavar="HYPOTHESIS", help=help)
+    help = "openai-whisper's normalisation of texts: english, basic for other languages, or none"
+    shown = "english, unless a .json file states another language"
+    command.add_argument("--normalize", choices=("english", "basic", "none"), help=f"{help} (default: {shown})")
+    help = "count and align characters (default: words)"
+    command.add_argument("--cer", action="store_true", help=help)
+    command.add_argument("--alignment", action="store_true", help="also show both texts word by word, errors marked")
+    command.add_argument("--json", action="store_true", help="print the result as JSON (default: as a table)")
+    command.set_defaults(run=_score)
+
     description = "Time every stage of a model on this machine's CPU, beside the lowest time that it could take."
     command = add("bench", "time every stage on this machine's CPU", description)
     command.add_argument("model", metavar="MODEL", nargs="?", default="tiny.en", help=f"{model} (default: tiny.en)")
@@ -244,6 +268,12 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
     from .doctor import run_compare
 
     return run_compare(options, console)
+
+
+def _score(options: argparse.Namespace, console: Console) -> int:
+    from .score import run
+
+    return run(options, console)
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..audio.load import HOP_LENGTH, SAMPLE_RATE
 from ..common.backend import Array, to_numpy
 from .drawing import BLUE, GREY, INK, ORANGE, PALETTE, Drawing, Sheet
+from .drawings_words import words_by_probability as words_by_probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

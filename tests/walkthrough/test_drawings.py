@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -91,6 +92,7 @@ EXAMPLES = {
     "beams": lambda s: (beam_history(s),),
     "alignment": aligned,
     "fallback": lambda s: ([0.0, 0.2, 0.4], [-0.9 * s, -1.1, -3.0], [3.0, 2.0, 1.5], (-1.0, 2.4)),
+    "words_by_probability": lambda s: ([{"word": word, "probability": s * 0.15 * n} for n, word in enumerate(WORDS)],),
     "memory": lambda s: (table(s), 0.2e9),
     "errors_by_stage": lambda s: (["mel", "stem", "logits"], [s * 3e-8, 2e-7, 5e-7], [5e-7, 6e-7, 9e-7]),
 }
@@ -111,7 +113,9 @@ def figures(monkeypatch):
 
 def test_every_picture_has_an_example():
     public = {name for name, thing in vars(drawings).items() if inspect.isfunction(thing) and name[0] != "_"}
-    assert {name for name in public if getattr(drawings, name).__module__ == drawings.__name__} == set(EXAMPLES)
+    assert {name for name in public if getattr(drawings, name).__module__.startswith(drawings.__name__)} == set(
+        EXAMPLES
+    )
 
 
 class DeviceArray:
@@ -261,6 +265,21 @@ def test_tokens_show_spaces_and_no_mathematics():
         r"along y: ␣a␣b | \$x\$",
         r"text: next best | ␣c | \n",
     )
+
+
+def test_doubtful_words_are_marked_with_their_probabilities():
+    words = [(" so", 0.95), (",", 0.9), (" $5", 0.42), (" may", 0.65), (" be", 0.66), (" it", 0.899)]
+    as_dicts = [{"word": word, "probability": probability} for word, probability in words]
+    shown = assert_facts(
+        "words_by_probability",
+        [as_dicts],
+        "shape probability below 50 %: 5 points",  # the four corners of a box, closed
+        "shape 50 to 70 %: 10 points",
+        "shape 70 to 90 %: 5 points",
+        r"text: so | , | \$5 | 42 | may | 65 | be | 66 | it | 90",
+    )
+    assert drawings.words_by_probability([SimpleNamespace(**word) for word in as_dicts]).facts == shown
+    drawings.words_by_probability([])
 
 
 def test_the_winner_of_a_beam_search_has_the_highest_mean_of_the_finished():

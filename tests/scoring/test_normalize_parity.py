@@ -1,0 +1,146 @@
+"""Normalisation compared with openai-whisper's, of which it must not differ in a single character."""
+
+import random
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import DATA
+from minwhisper.scoring import normalize_basic, normalize_english
+from minwhisper.scoring.numbers import VOCABULARY, normalize_numbers
+from normalized_texts import BASIC, ENGLISH
+
+pytestmark = pytest.mark.parity
+theirs = pytest.importorskip("whisper.normalizers")
+
+ENGLISH_REFERENCE, BASIC_REFERENCE = theirs.EnglishTextNormalizer(), theirs.BasicTextNormalizer()
+DIGITS = [
+    *(
+        "1",
+        "0",
+        "00",
+        "20",
+        "100",
+        "007",
+        "1.5",
+        "2.0",
+        ".5",
+        "$5",
+        "€3.50",
+        "-5",
+        "+3",
+        "¢7",
+        "$0",
+        "2nd",
+        "1990s",
+        "5km",
+    ),
+    *("100000", "٣", "1.٥", "0.5", "$", "%", "a", "the", "half", "and a half"),
+]
+FRAGMENTS = [
+    *("won't", "can't", "i'ma", "ma'am", "y'all", "gonna", "mr.", "st", "dr", "rep", "let's", "n't", "'t", "'s", "'d"),
+    *("'d been", "'s been't", "'s gotta", "'d gone", "um", "uh", "mm", "hmm", "colour", "grey", "archaeology", "(a)"),
+    *(
+        "[b]",
+        "<",
+        ">",
+        "(",
+        ")",
+        "twenty",
+        "one",
+        "and",
+        "and a half",
+        "$20",
+        "million",
+        "percent",
+        "per cent",
+        "o'clock",
+    ),
+    *(
+        "'",
+        "’",
+        " ",
+        "\n",
+        ".",
+        ",",
+        "-",
+        "$",
+        "%",
+        "£",
+        "1",
+        "2",
+        "é",
+        "ß",
+        "Ø",
+        "Æ",
+        "ᴭ",
+        "ℌ",
+        "½",
+        "²",
+        "漢",
+        "\u0301",
+    ),
+]
+
+
+def same(text: str) -> None:
+    """Check that both normalisations of a text are openai-whisper's."""
+    assert normalize_english(text) == ENGLISH_REFERENCE(text), repr(text)
+    assert normalize_basic(text) == BASIC_REFERENCE(text), repr(text)
+
+
+def same_numbers(text: str) -> None:
+    assert normalize_numbers(text) == ENGLISH_REFERENCE.standardize_numbers(text), repr(text)
+
+
+def test_each_rule():
+    assert set(VOCABULARY) == ENGLISH_REFERENCE.standardize_numbers.words
+    for text in (*ENGLISH, *BASIC):
+        same(text)
+
+
+def test_the_texts_of_the_clips():
+    text = (DATA / "lj_texts.csv").read_text("utf-8")
+    for part in (text, *text.splitlines()):
+        same(part)
+
+
+def test_every_spelling():
+    for british, american in ENGLISH_REFERENCE.standardize_spellings.mapping.items():
+        same(f"{british} {american} the {british.upper()}'s")
+
+
+def test_all_pairs_of_number_words():
+    for pair in product(VOCABULARY, repeat=2):
+        same_numbers(" ".join(pair))
+
+
+def test_thousands_of_combinations_of_number_words():
+    rng = random.Random(0)
+    for _ in range(3_000):
+        text = " ".join(rng.choices([*VOCABULARY, *DIGITS], k=rng.randint(3, 7)))
+        same_numbers(text)
+        same(text)
+
+
+def test_combinations_of_rules():
+    rng = random.Random(0)
+    for _ in range(3_000):
+        same(rng.choice(["", " "]).join(rng.choices(FRAGMENTS, k=rng.randint(1, 12))))
+
+
+def test_every_kind_of_character():
+    codes = [*range(0x3100), *range(0xA000, 0xD800, 37), *range(0xF900, 0x110000, 211)]
+    texts = [f"a{chr(code)}1 {chr(code)}" for code in codes]
+    for start in range(0, len(texts), 16):
+        same(" ".join(texts[start : start + 16]))
+    for bracket in "<>[]()":
+        same(f"a{bracket}1 {bracket}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40) | st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4)).map("".join))
+def test_any_text(text):
+    same(text)

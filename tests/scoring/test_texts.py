@@ -1,0 +1,100 @@
+"""The texts of files: each format gives the same words, and everything else an error that says what to do."""
+
+import json
+
+import pytest
+
+from minwhisper.errors import TextError
+from minwhisper.scoring import normalize_basic
+from minwhisper.scoring.texts import Text, pair_files, read_text
+from minwhisper.writers.files import write_transcript
+
+TEXTS = ["It is 5 < 6 & fine.", "42", "Ça va? --> No."]
+TRANSCRIPT = {
+    "text": " ".join(TEXTS),
+    "segments": [{"start": 2.0 * n, "end": 2.0 * n + 1, "text": f" {text}"} for n, text in enumerate(TEXTS)],
+    "language": "fr",
+}
+
+
+def write(path, content: str | bytes):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("format", ["txt", "vtt", "tsv", "json"])
+def test_our_own_files_give_their_words_back(format, tmp_path):
+    (path,) = write_transcript(TRANSCRIPT, tmp_path, "talk", format)
+    found = read_text(path)
+    assert normalize_basic(found.text).split() == normalize_basic(TRANSCRIPT["text"]).split()
+    assert found.language == ("fr" if format == "json" else None)
+
+
+def test_subtitles_lose_numbers_times_notes_and_tags(tmp_path):
+    srt = "\ufeff1\n00:00:01,000 --> 00:00:02,000\n<i>Hello</i>\nyou\n\n2\n00:00:03,000 --> 00:00:04,000\n1999\n"
+    assert read_text(write(tmp_path / "a.srt", srt.replace("\n", "\r\n"))).text.split() == ["Hello", "you", "1999"]
+    vtt = "WEBVTT\n\nNOTE not spoken\n\nSTYLE\n::cue {}\n\nintro\n00:01.000 --> 00:02.000 align:left\n<v Ann>AT&amp;T\n"
+    assert read_text(write(tmp_path / "a.vtt", vtt)).text.split() == ["AT&T"]
+    assert read_text(write(tmp_path / "b.vtt", "WEBVTT\n")).text == ""
+    assert read_text(write(tmp_path / "b.srt", "")).text == ""
+
+
+def test_another_suffix_is_plain_text(tmp_path):
+    assert read_text(write(tmp_path / "a.lab", "one\rtwo")) == Text("one\ntwo")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.txt", b"RIFF\xff\xfe", "is not text .byte 4 is not UTF-8.; transcribe an audio file first"),
+        ("a.txt", b"a\0b", "is not text .it contains NUL characters."),
+        ("a.txt", b"a" * 10_000_001, "expected at most 10,000,000 bytes of text, the file has more; is it audio"),
+        ("a.json", b"{", 'is not JSON; expected a transcript in JSON, {"text": "…", …}'),
+        ("a.json", b"[" * 100_000, "is not JSON; "),
+        ("a.json", b'{"text": 1}', 'has no text; expected a transcript in JSON, {"text": "…", …}'),
+        ("a.tsv", b"one two\n", "expected a table with the columns start, end and text, separated by tabs"),
+        ("a.tsv", b"start\tend\ttext\n1\t2\n", "expected a table with the columns start, end and text"),
+        ("a.srt", b"one two\n", "expected subtitles with times such as 00:00:01,000 --> 00:00:02,500, found none"),
+    ],
+)
+def test_another_content_is_an_error(name, content, problem, tmp_path):
+    with pytest.raises(TextError, match=f"{name}: {problem}"):
+        read_text(write(tmp_path / name, content))
+
+
+def test_the_language_is_only_taken_from_text(tmp_path):
+    assert read_text(write(tmp_path / "a.json", json.dumps({"text": "a", "language": ["en"]}))) == Text("a", None)
+
+
+def test_files_of_folders_are_paired_by_name(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, names in (
+        (one, ("b.txt", "a.b.txt", "c.txt")),
+        (other, ("a.b.srt", "b.json", "b.txt", "d.tsv", "c.wav")),
+    ):
+        folder.mkdir()
+        (folder / ".b.txt").touch()
+        (folder / "sub.txt").mkdir()
+        for name in names:
+            (folder / name).touch()
+    pairs, unpaired = pair_files(one, other)
+    assert pairs == {"a.b": (one / "a.b.txt", other / "a.b.srt"), "b": (one / "b.txt", other / "b.json")}
+    assert list(pairs) == ["a.b", "b"]
+    assert unpaired == [one / "c.txt", other / "d.tsv"]
+
+
+def test_two_files_need_not_have_the_same_name(tmp_path):
+    one, other = write(tmp_path / "one.txt", "a"), write(tmp_path / "other.srt", "b")
+    assert pair_files(one, other) == ({"other": (one, other)}, [])
+
+
+def test_files_that_make_no_pair_are_an_error(tmp_path):
+    file, folder, empty = write(tmp_path / "a.txt", "a"), tmp_path, tmp_path / "empty"
+    empty.mkdir()
+    for pair, problem in (
+        ((tmp_path / "none.txt", file), "none.txt: there is no such file or folder; check the path"),
+        ((folder, file), "is a folder and .*a.txt is a file: expected two files, or two folders"),
+        ((folder, empty), "no two files have the same name; expected pairs such as talk.txt in both"),
+    ):
+        with pytest.raises(TextError, match=problem):
+            pair_files(*pair)
