@@ -17,6 +17,7 @@ from ..fast.cpu.threads import blas_threads
 from ..fast.devices import resolve_device
 from ..parity.comparison import CLIP, REFERENCE_FOLDER, load_reference
 from .compare_outputs import first_difference
+from .here import draw_all
 from .overview import draw_overview
 from .page import check_libraries, page
 from .run import (
@@ -29,7 +30,7 @@ from .run import (
     stored_pictures,
     with_results,
 )
-from .text import Cell, Listing, Part, Section, Walkthrough, find_walkthrough, parse, write
+from .text import PICTURES, Cell, Listing, Part, Section, Walkthrough, Widget, find_walkthrough, parse, write
 
 MODEL = "tiny.en"  # the outputs in the text are those of this model on a CPU
 
@@ -64,7 +65,8 @@ def command(options: argparse.Namespace, console: Console) -> int:
         _update(walkthrough, file, results)
     if options.html:
         by_line = {result.cell.line: result for result in results}
-        drawn = {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
+        drawn = {f"{PICTURES}{name}": drawing.svg for name, drawing in draw_all().items()}
+        drawn |= {o.cell.picture.path: o.drawing.svg for o in results if o.cell.picture and o.drawing}
         clip = (REFERENCE_FOLDER / CLIP).read_bytes()
         write_file(options.html, page(with_results(walkthrough, by_line), drawn, clip))
         console.note(f"wrote {options.html}")
@@ -110,6 +112,7 @@ def _update(walkthrough: Walkthrough, file: Path, results: list[CellResult]) -> 
             raise WalkthroughError(f"--update: {result.place}: {result.difference}")
     drawn = {stored_picture(o.cell.picture): o.drawing.svg for o in results if o.drawing and o.cell.picture}
     drawn[PICTURES_FOLDER / OVERVIEW] = draw_overview().svg
+    drawn |= {PICTURES_FOLDER / name: drawing.svg for name, drawing in draw_all().items()}
     for picture, svg in drawn.items():
         if not picture.is_file() or picture.read_text("utf-8") != svg:
             write_file(picture, svg)
@@ -169,7 +172,7 @@ class TerminalView:
 
     def heading(self, section: Section) -> None:
         """Print the heading of a section."""
-        self._console.text(self._style("1", f"\n{section.number}. {section.title}\n"))
+        self._console.text(self._style("1", f"\n{section.heading}\n"))
 
     def part(self, part: Part, result: CellResult | None) -> None:
         """Print prose, a listing, or a cell with its result."""
@@ -184,7 +187,7 @@ class TerminalView:
             if result and result.difference:
                 self._console.text(self._style("31", f"  ! {result.difference}"))
             self._console.text("")
-        else:
+        elif not isinstance(part, Widget):
             self._console.text(part.text + "\n")
 
 

@@ -3,7 +3,8 @@
 Styles, pictures, audio and a short script are embedded. Formulas become MathML, which browsers render themselves. The
 page's ``Content-Security-Policy`` forbids loading anything, so that a missing resource is noticed at once.
 
-Prose is GitHub's Markdown, with the same anchors. Raw HTML is shown as text; comments are dropped. A link to a file of
+Prose is GitHub's Markdown, with the same anchors. Raw HTML is shown as text, except the few tags that the text uses
+(``<details>``, ``<summary>``, ``<a id="…">``); comments are dropped. A link to a file of
 the repository would be dead in a single page, so it becomes the file's name.
 """
 
@@ -17,9 +18,10 @@ from typing import Any
 
 from ..errors import WalkthroughError
 from .formulas import converter, formula, library
-from .text import FILE, Cell, Listing, Part, PictureLink, Prose, Section, Walkthrough
+from .text import FILE, Cell, Listing, Part, PictureLink, Prose, Section, Walkthrough, Widget
 
 LONG_LISTING = 30  # lines; longer listings can be folded
+PARAGRAPHS = {"*In the package": "where", "**Look for:**": "look", "**Now you know:**": "know"}  # -> class
 CAPTION = "J. F. Kennedy, 1961, 11 s, public domain"
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 ICON = (
@@ -64,7 +66,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes) -> 
     title, name, anchor = writer.heading(walkthrough.title)
     # The audio player follows the first paragraph, which introduces it.
     opening, end, rest = writer.parts(walkthrough.introduction).partition("</p>\n")
-    sections = [writer.section(section) for section in walkthrough.sections]
+    sections = [writer.section(section) for section in walkthrough.all_sections()]
     entries = "\n".join(entry for entry, _ in sections)
     bodies = "\n".join(body for _, body in sections)
     style = (files(__package__) / "page.css").read_text(encoding="utf-8")
@@ -149,6 +151,7 @@ class _Writer:
     def __init__(self, pictures: Mapping[str, str]) -> None:
         self.pictures = pictures
         self.slugs: set[str] = set()
+        self.answers: list[int] = []  # line numbers of the open ones
         self.boxed = False  # inside "Try this" or an exercise, which end at the next heading
         markdown = library("markdown_it", "markdown-it-py").MarkdownIt("commonmark").enable(["table", "strikethrough"])
         markdown.use(
@@ -169,11 +172,12 @@ class _Writer:
 
     def section(self, section: Section) -> tuple[str, str]:
         """Convert a section: return its entry in the table of contents, and the section itself."""
-        title, _, anchor = self.heading(section.title, f"{section.number}. ")
-        number = f'<span class="number">{section.number}.</span> '
+        title, _, anchor = self.heading(section.title, section.heading.removesuffix(section.title))
+        number = f'<span class="number">{section.number}.</span> ' if section.number else ""
+        column = number or '<span class="number"></span>'
         body = self.parts(section.parts) + self._end_of_box()
         return (
-            f'<li><a href="#{anchor}">{number}<span>{title}</span></a></li>',
+            f'<li><a href="#{anchor}">{column}<span>{title}</span></a></li>',
             f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{number}{title}{_own_link(anchor)}</h2>\n'
             f"{body}</section>",
         )
@@ -191,13 +195,16 @@ class _Writer:
     def _part(self, part: Part) -> str:
         if isinstance(part, Prose):
             return self._prose(part)
+        if isinstance(part, Widget):
+            return ""
         return self._listing(part) if isinstance(part, Listing) else self._cell(part)
 
     def _listing(self, listing: Listing) -> str:
         bar = f'<span class="file">{html.escape(listing.file)}</span> · <b>{html.escape(listing.name)}</b>'
         code = self._code(listing.code, "python")
-        if len(listing.code.splitlines()) > LONG_LISTING:
-            return f'<details class="listing" open><summary>{bar}</summary>{code}</details>\n'
+        if listing.folded or len(listing.code.splitlines()) > LONG_LISTING:
+            state = "" if listing.folded else " open"
+            return f'<details class="listing"{state}><summary>{bar}</summary>{code}</details>\n'
         return f'<figure class="listing"><figcaption>{bar}</figcaption>{code}</figure>\n'
 
     def _cell(self, cell: Cell) -> str:
@@ -229,12 +236,13 @@ class _Writer:
 
     def _prose(self, prose: Prose) -> str:
         tokens = self.markdown.parse(prose.text)
-        for at, token in enumerate(tokens):
-            self._block(token, tokens[at + 1] if at + 1 < len(tokens) else None, prose.line)
+        for at in range(len(tokens)):
+            self._block(tokens, at, prose.line)
         return self.markdown.renderer.render(tokens, self.markdown.options, {})
 
-    def _block(self, token: Any, following: Any, line: int) -> None:
-        """Replace blocks that need HTML other than Markdown's; ``line`` is the line number of the first block."""
+    def _block(self, tokens: list[Any], at: int, line: int) -> None:
+        """Replace a block that needs HTML other than Markdown's; ``line`` is the line number of the first block."""
+        token, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else None
         if token.map:
             line += token.map[0]
         language = token.info.split()[0] if token.info.split() else ""
@@ -247,14 +255,45 @@ class _Writer:
         elif token.type in ("math_block", "fence"):
             _raw(token, _display(token.content, line) + "\n")
         elif token.type == "html_block":
-            shown = _without_comments(token.content).strip()
-            _raw(token, f"<p>{html.escape(shown)}</p>\n" if shown else "")
+            _raw(token, self._html(_without_comments(token.content).strip(), line))
         elif token.type == "table_open":
             _raw(token, '<div class="table"><table>\n')
         elif token.type == "table_close":
             _raw(token, "</table></div>\n")
-        elif token.type == "paragraph_open" and following.content.startswith("*In the package"):
-            token.attrSet("class", "where")
+        elif token.type == "paragraph_open":
+            self._open_paragraph(token, following, tokens[at + 2])
+        elif token.type == "blockquote_open":
+            self._open_quotation(tokens, at)
+
+    def _html(self, shown: str, line: int) -> str:
+        """Convert a block of HTML: an answer's beginning or end, or text."""
+        if found := _ANSWER.fullmatch(shown):
+            self.answers.append(line)
+            return f'<details class="answer"><summary>{self.markdown.renderInline(found[1])}</summary>\n'
+        if shown == "</details>" and self.answers:
+            self.answers.pop()
+            return "</details>\n"
+        return f"<p>{html.escape(shown)}</p>\n" if shown else ""
+
+    def _open_paragraph(self, opens: Any, inline: Any, closes: Any) -> None:
+        """Mark a paragraph that begins with certain words, or consists of a picture."""
+        for words, name in PARAGRAPHS.items():
+            if inline.content.startswith(words):
+                opens.attrSet("class", name)
+        if len(inline.children) == 1 and (path := str(inline.children[0].attrGet("src"))) in self.pictures:
+            opens.tag = closes.tag = "figure"
+            opens.attrSet("class", "here" if "/here-" in path else "drawn")
+
+    def _open_quotation(self, tokens: list[Any], at: int) -> None:
+        """Make a quotation that begins in bold a box beside the text."""
+        spans = [span for span in tokens[at + 2].children or () if span.type != "text" or span.content]
+        if not spans or spans[0].type != "strong_open":
+            return
+        closes = next(
+            token for token in tokens[at:] if token.type == "blockquote_close" and token.level == tokens[at].level
+        )
+        tokens[at].tag = closes.tag = "aside"
+        tokens[at].attrSet("class", "box")
 
     def _open_heading(self, token: Any, inline: Any) -> None:
         name = _plain(inline.children)
@@ -268,6 +307,8 @@ class _Writer:
         inline.children.append(type(token)("raw", "", 0, content=_own_link(anchor)))
 
     def _end_of_box(self) -> str:
+        if self.answers:
+            raise WalkthroughError(f"{FILE}, line {self.answers[0]}: <details> is not closed before the next heading")
         was, self.boxed = self.boxed, False
         return "</section>\n" if was else ""
 
@@ -290,7 +331,8 @@ class _Writer:
             elif token.type == "math_inline_double":
                 _raw(token, _display(token.content, line, "span"))
             elif token.type == "html_inline":
-                _raw(token, html.escape(_without_comments(token.content)))
+                known = _TERM.fullmatch(token.content)
+                _raw(token, token.content if known else html.escape(_without_comments(token.content)))
             elif token.type == "image":
                 _raw(token, self._image(str(token.attrGet("src")), html.escape(token.content)))
         return children
@@ -299,6 +341,10 @@ class _Writer:
         if path not in self.pictures:
             return f"<em>{alt}</em>"
         return f'<img src="{_data("image/svg+xml", self.pictures[path].encode())}" alt="{alt}">'
+
+
+_ANSWER = re.compile(r"<details>\s*<summary>([^<]*)</summary>")
+_TERM = re.compile(r'<a id="[\w-]+">|</a>')  # the anchor of a term in the glossary
 
 
 def _link(target: str, following: list[Any]) -> tuple[str, str]:

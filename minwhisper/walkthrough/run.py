@@ -15,11 +15,13 @@ from typing import Any
 from ..errors import MissingExtraError, WalkthroughError
 from .compare_outputs import FACTOR, FACTOR_ON_GPU, first_difference
 from .drawing import Drawing
+from .here import ARCHITECTURE, SECTIONS, stage_file
 from .text import Cell, Listing, Part, PictureLink, Section, Walkthrough, source_of
 
 PARAMETERS = "# parameters"  # first line of the cell whose variables the command's options replace
 PICTURES_FOLDER = Path(__file__).parent / "pictures"
 OVERVIEW = "overview.svg"  # the picture in the README
+WITHOUT_CELL = {OVERVIEW, ARCHITECTURE, *map(stage_file, SECTIONS)}  # pictures that no cell draws
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def run(
     namespace: dict[str, Any] = {"__name__": "walkthrough"}
     factor = FACTOR if (parameters or {}).get("DEVICE", "cpu") == "cpu" else FACTOR_ON_GPU
     places: list[tuple[Section | None, tuple[Part, ...]]] = [(None, walkthrough.introduction)]
-    places += [(section, section.parts) for section in walkthrough.sections if last is None or section.number <= last]
+    wanted = walkthrough.all_sections() if last is None else walkthrough.sections[:last]
+    places += [(section, section.parts) for section in wanted]
     for section, parts in places:
         count = 0
         for part in parts:
@@ -60,13 +63,20 @@ def run(
                 yield section, part, None
                 continue
             count += 1
-            place = f"{f'section {section.number}' if section else 'introduction'}, cell {count}"
+            place = f"{_name(section)}, cell {count}"
             result = run_cell(part, place, file, namespace)
             if part.code.startswith(PARAMETERS):
                 namespace.update(parameters or {})
             if compared:
                 result = replace(result, difference=_from_shown(result, factor))
             yield section, part, result
+
+
+def _name(section: Section | None) -> str:
+    """Name a section in messages."""
+    if section is None:
+        return "introduction"
+    return f"section {section.number}" if section.number else "glossary"
 
 
 def run_cell(cell: Cell, place: str, file: Path, namespace: dict[str, Any]) -> CellResult:
@@ -134,8 +144,8 @@ def stored_picture(link: PictureLink) -> Path:
 
 
 def stored_pictures() -> list[Path]:
-    """List the stored pictures that cells draw: all except the overview."""
-    return sorted(path for path in PICTURES_FOLDER.glob("*.svg") if path.name != OVERVIEW)
+    """List the stored pictures that cells draw."""
+    return sorted(path for path in PICTURES_FOLDER.glob("*.svg") if path.name not in WITHOUT_CELL)
 
 
 def stale_listings(walkthrough: Walkthrough) -> list[Listing]:
@@ -158,4 +168,5 @@ def with_results(walkthrough: Walkthrough, results: dict[int, CellResult]) -> Wa
         walkthrough,
         introduction=tuple(map(updated, walkthrough.introduction)),
         sections=tuple(replace(s, parts=tuple(map(updated, s.parts))) for s in walkthrough.sections),
+        glossary=replace(last, parts=tuple(map(updated, last.parts))) if (last := walkthrough.glossary) else None,
     )

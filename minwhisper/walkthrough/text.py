@@ -2,12 +2,15 @@
 
 ``walkthrough.md`` is a document that GitHub shows and ``walkthrough/run.py`` executes. Its parts:
 
-* a section, ``## 3. Its title``;
+* a section, ``## 3. Its title``; the last may be ``## Glossary``, without a number;
 * a listing: a code block ``python .noeval`` below ``<!-- source: model.layers.softmax -->`` that shows the source of
-  that function;
+  that function; with ``<!-- source: model.layers.softmax, folded -->`` the page shows only its name at first;
 * a cell: a code block ``python``, followed by its output, a code block ``text``, and by the picture that it draws,
   ``![what it shows](minwhisper/walkthrough/pictures/name.svg)``, if it has them;
-* prose: everything else, including other code blocks.
+* a widget, ``<!-- widget: heads -->``: an interactive figure of the page, invisible elsewhere;
+* prose: everything else, including other code blocks. In it, a quotation that begins in bold is a box that can be
+  skipped, and ``<details><summary>Answer</summary>``, with a blank line after it and before ``</details>``, folds what
+  is between them.
 
 Jupytext sees the same cells and treats a block marked ``.noeval`` as prose. A comment before the title names the
 kernel for it.
@@ -28,6 +31,7 @@ from ..errors import WalkthroughError
 
 FILE = "walkthrough.md"
 PACKAGE = Path(__file__).parent.parent
+WIDGETS = ("playhead", "heads", "temperature", "candidates")
 PICTURES = "minwhisper/walkthrough/pictures/"  # the folder of the pictures, relative to the text
 
 
@@ -46,6 +50,7 @@ class Listing:
     source: str  # module and name, "model.layers.softmax"
     code: str
     line: int = 1
+    folded: bool = False  # on the page
 
     @property
     def file(self) -> str:
@@ -85,17 +90,30 @@ class Cell:
     picture: PictureLink | None = None
 
 
-Part: TypeAlias = Prose | Listing | Cell
+@dataclass(frozen=True)
+class Widget:
+    """The place of an interactive figure."""
+
+    name: str  # one of WIDGETS
+    line: int = 1
+
+
+Part: TypeAlias = Prose | Listing | Cell | Widget
 
 
 @dataclass(frozen=True)
 class Section:
-    """A numbered section."""
+    """A section of the text."""
 
-    number: int
+    number: int  # from 1; that of the glossary is 0
     title: str
     parts: tuple[Part, ...]
     line: int = 1
+
+    @property
+    def heading(self) -> str:
+        """Its number, unless it is the glossary, and its title."""
+        return f"{self.number}. {self.title}" if self.number else self.title
 
 
 @dataclass(frozen=True)
@@ -106,12 +124,17 @@ class Walkthrough:
     introduction: tuple[Part, ...]
     sections: tuple[Section, ...]
     head: str = ""  # a comment before the title
+    glossary: Section | None = None
 
     def parts(self) -> Iterator[Part]:
         """Iterate over all parts in order."""
         yield from self.introduction
-        for section in self.sections:
+        for section in self.all_sections():
             yield from section.parts
+
+    def all_sections(self) -> tuple[Section, ...]:
+        """Return the sections, and the glossary if there is one."""
+        return (*self.sections, self.glossary) if self.glossary else self.sections
 
     def cells(self) -> Iterator[Cell]:
         """Iterate over all cells in order."""
@@ -133,9 +156,10 @@ def find_walkthrough() -> Path:
 # ------------------------------------------------------------------------------------------ reading
 
 _FENCE = re.compile(r"(`{3,})(.*)")
-_SOURCE = re.compile(r"<!-- source: ([\w.]+) -->")
+_SOURCE = re.compile(r"<!-- source: ([\w.]+)(, folded)? -->")
+_WIDGET = re.compile(r"<!-- widget: (.*) -->")
 _PICTURE = re.compile(r"!\[(.*)\]\((" + re.escape(PICTURES) + r"[\w-]+\.svg)\)")
-_SECTION = re.compile(r"## (\d+)\. (.+)")
+_SECTION = re.compile(r"## (?:([1-9]\d*)\. (.+)|(Glossary))")
 
 
 def parse(text: str) -> Walkthrough:
@@ -147,12 +171,19 @@ def parse(text: str) -> Walkthrough:
     reader = _Reader(lines, top + 1)
     introduction = reader.parts()
     sections: list[Section] = []
+    glossary: Section | None = None
     while (heading := reader.heading()) is not None:
         number, title, line = heading
-        if number != len(sections) + 1:
+        if glossary:
+            raise WalkthroughError(f"{FILE}, line {line}: expected no section after the glossary, got {title!r}")
+        if number not in (0, len(sections) + 1):
             raise WalkthroughError(f"{FILE}, line {line}: expected section {len(sections) + 1}, got {number}")
-        sections.append(Section(number, title, reader.parts(), line))
-    return Walkthrough(lines[top][2:], introduction, tuple(sections), "\n".join(lines[:top]).strip())
+        section = Section(number, title, reader.parts(), line)
+        if number:
+            sections.append(section)
+        else:
+            glossary = section
+    return Walkthrough(lines[top][2:], introduction, tuple(sections), "\n".join(lines[:top]).strip(), glossary)
 
 
 class _Reader:
@@ -162,13 +193,13 @@ class _Reader:
         self.lines, self.at = lines, at
 
     def heading(self) -> tuple[int, str, int] | None:
-        """Return number, title and line of the section that starts here, or None at the end of the text."""
+        """Return number (0: the glossary), title and line of the section that starts here; None at the end."""
         if self.at == len(self.lines):
             return None
         found = _SECTION.fullmatch(self.lines[self.at])
         assert found  # parts() stops only at a section
         self.at += 1
-        return int(found[1]), found[2], self.at
+        return int(found[1] or 0), found[2] or found[3], self.at
 
     def parts(self) -> tuple[Part, ...]:
         """Return the parts up to the next section or the end."""
@@ -184,10 +215,9 @@ class _Reader:
 
         while self.at < len(self.lines) and not _SECTION.fullmatch(self.lines[self.at]):
             line = self.lines[self.at]
-            source = _SOURCE.fullmatch(line)
-            if source or line == "```python":
+            if part := self._special():
                 finish()
-                parts.append(self._listing(source[1]) if source else self._cell())
+                parts.append(part)
                 begun = self.at
             elif _FENCE.fullmatch(line):
                 prose += self._fence()
@@ -196,6 +226,15 @@ class _Reader:
                 self.at += 1
         finish()
         return tuple(parts)
+
+    def _special(self) -> Part | None:
+        """Return the listing, cell or widget that starts here, if one does."""
+        line = self.lines[self.at]
+        if source := _SOURCE.fullmatch(line):
+            return self._listing(source[1], bool(source[2]))
+        if widget := _WIDGET.fullmatch(line):
+            return self._widget(widget[1])
+        return self._cell() if line == "```python" else None
 
     def _fence(self) -> list[str]:
         """Return the lines of the code block that opens here, fences included."""
@@ -210,14 +249,20 @@ class _Reader:
     def _code(self) -> str:
         return "\n".join(self._fence()[1:-1])
 
-    def _listing(self, source: str) -> Listing:
+    def _widget(self, name: str) -> Widget:
+        self.at += 1
+        if name not in WIDGETS:
+            raise WalkthroughError(f"{FILE}, line {self.at}: expected a widget of {', '.join(WIDGETS)}, got {name!r}")
+        return Widget(name, self.at)
+
+    def _listing(self, source: str, folded: bool) -> Listing:
         self.at += 1
         if self.at == len(self.lines) or self.lines[self.at] != "```python .noeval":
             raise WalkthroughError(
                 f"{FILE}, line {self.at + 1}: expected '```python .noeval' with the source of {source}"
             )
         line = self.at + 2
-        return Listing(source, self._code(), line)
+        return Listing(source, self._code(), line, folded)
 
     def _cell(self) -> Cell:
         line = self.at + 2
@@ -250,8 +295,8 @@ def write(walkthrough: Walkthrough) -> str:
     """Return the Markdown: ``parse(write(w))`` equals ``w`` up to the line numbers."""
     blocks = [walkthrough.head] if walkthrough.head else []
     blocks += [f"# {walkthrough.title}", *map(_block, walkthrough.introduction)]
-    for section in walkthrough.sections:
-        blocks += [f"## {section.number}. {section.title}", *map(_block, section.parts)]
+    for section in walkthrough.all_sections():
+        blocks += [f"## {section.heading}", *map(_block, section.parts)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -259,7 +304,10 @@ def _block(part: Part) -> str:
     if isinstance(part, Prose):
         return part.text
     if isinstance(part, Listing):
-        return f"<!-- source: {part.source} -->\n```python .noeval\n{part.code}\n```"
+        mark = ", folded" if part.folded else ""
+        return f"<!-- source: {part.source}{mark} -->\n```python .noeval\n{part.code}\n```"
+    if isinstance(part, Widget):
+        return f"<!-- widget: {part.name} -->"
     blocks = [f"```python\n{part.code}\n```"]
     if part.output:
         blocks.append(f"```text\n{part.output}\n```")

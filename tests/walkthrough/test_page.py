@@ -29,7 +29,7 @@ SVG = (
     "@media (prefers-color-scheme: dark){svg{color:#e6edf3}}</style>"
     '<path d="M9 9V199H560" fill="none" stroke="currentColor"/></svg>'
 )
-PICTURES = {"minwhisper/walkthrough/pictures/here.svg": SVG}
+PICTURES = {f"minwhisper/walkthrough/pictures/{name}.svg": SVG for name in ("here", "here-1")}
 
 
 # All kinds of content, with lines, tables and formulas too wide for a phone; the listings are filled in.
@@ -128,7 +128,7 @@ def test_titles_are_escaped():
 def assert_links_lead_somewhere(reader):
     ids = [element["id"] for element in reader.elements if "id" in element]
     assert len(ids) == len(set(ids))
-    targets = {link["href"][1:] for link in reader.find("a") if link["href"].startswith("#")}
+    targets = {link["href"][1:] for link in reader.find("a") if link.get("href", "").startswith("#")}
     labels = {element["aria-labelledby"] for element in reader.elements if "aria-labelledby" in element}
     assert targets
     assert targets | labels <= set(ids)
@@ -141,7 +141,7 @@ def test_ids_are_unique_and_internal_links_lead_to_one(reader):
 def test_the_contents_list_every_section(reader):
     entries = [element for element in reader.find("a") if "li" in element["path"] and "nav" in element["path"]]
     links = [(entry["href"], entry["text"].split()[0]) for entry in entries]
-    assert links == [(f"#{FIRST}", "1."), ("#2-attention", "2.")]
+    assert links == [(f"#{FIRST}", "1."), ("#2-attention", "2."), ("#glossary", "Glossary")]
 
 
 def test_the_audio_player_follows_the_first_paragraph(text, reader):
@@ -172,7 +172,7 @@ def test_anchors_are_those_of_github_and_numbered_if_repeated(heading, anchor):
 
 def test_anchors_of_sections_and_prose_are_numbered_together(reader):
     found = [element["id"] for element in reader.elements if element["tag"] in ("h1", "h2", "h3")]
-    assert found == ["sound--text", FIRST, "try-this", "exercise-1-a-window", "2-attention", "try-this-1"]
+    assert found == ["sound--text", FIRST, "try-this", "exercise-1-a-window", "2-attention", "try-this-1", "glossary"]
 
 
 def test_boxes_end_at_the_next_heading(reader):
@@ -192,7 +192,9 @@ def test_a_listing_shows_its_file_and_source_and_a_long_one_can_be_folded(reader
     figure, *_ = reader.find("figure", class_="listing")
     assert figure["text"].startswith("minwhisper/audio/mel.py · scale")
     assert figure["text"].endswith(source_of("audio.mel.scale"))
-    assert not reader.find("details", class_="listing")
+    (folded,) = reader.find("details", class_="listing")
+    assert "open" not in folded
+    assert folded["text"] == f"minwhisper/model/layers.py · softmax{source_of('model.layers.softmax')}"
     long = "\n".join(["x = 1"] * (LONG_LISTING + 1))
     folded = Reader(made(f"# T\n\n<!-- source: a.b -->\n```python .noeval\n{long}\n```\n"))
     (details,) = folded.find("details", class_="listing")
@@ -224,7 +226,8 @@ def test_blocks_of_any_language_are_code(fence):
 
 
 def test_a_picture_is_embedded_with_its_caption_and_a_note_replaces_a_missing_one(reader):
-    (image,) = reader.find("img")
+    here, image = reader.find("img")
+    assert (here["alt"], here["path"][-2]) == ("You are here: the map", "figure")
     kind, content = image["src"].split(";base64,")
     assert kind == "data:image/svg+xml"
     assert base64.b64decode(content).decode() == SVG
@@ -237,6 +240,37 @@ def test_a_picture_is_embedded_with_its_caption_and_a_note_replaces_a_missing_on
 def test_a_picture_in_prose_is_embedded_or_dropped():
     assert prose("![a & b](https://example.org/a.png)") == "<p><em>a &amp; b</em></p>"
     assert '<img src="data:image/svg+xml;base64,' in prose("See ![it](minwhisper/walkthrough/pictures/here.svg) here.")
+
+
+# ------------------------------------------------------------------------------------------ boxes, answers, terms
+
+
+def test_a_quotation_that_begins_in_bold_is_a_box(reader):
+    (box,) = reader.find("aside", class_="box")
+    assert box["text"].split("\n") == ["", "Aside: a zero. It is not silence. See softmax.", "A second paragraph.", ""]
+    assert prose("> Plain.\n>\n> > **Nested: box.**").startswith('<blockquote>\n<p>Plain.</p>\n<aside class="box">')
+
+
+def test_an_answer_is_folded_and_its_markdown_and_cells_are_rendered(reader):
+    (answer,) = reader.find("details", class_="answer")
+    assert "open" not in answer
+    assert answer["text"].startswith("Answer\nIt changes:")
+    assert "(20, 201)" in answer["text"]  # the cell, too
+
+
+@pytest.mark.parametrize("after", ["", "\n\n## 2. Two"])
+def test_an_answer_that_does_not_end_is_an_error_with_its_line(after):
+    with pytest.raises(WalkthroughError, match="walkthrough.md, line 5: <details> is not closed"):
+        made(f"# T\n\n## 1. One\n\n<details><summary>Answer</summary>\n\nIt is.{after}\n")
+
+
+def test_what_a_section_is_about_is_marked(reader):
+    assert reader.find("p", class_="look")[0]["text"] == "Look for: what sound becomes (12 minutes)"
+    assert reader.find("p", class_="know")[0]["text"] == "Now you know: what the model sees."
+
+
+def test_terms_have_anchors(reader):
+    assert [anchor["id"] for anchor in reader.find("a") if anchor.get("id")] == ["term-softmax", "term-width"]
 
 
 # ------------------------------------------------------------------------------------------ prose

@@ -8,7 +8,7 @@ import pytest
 from minwhisper.errors import WalkthroughError
 from minwhisper.model import layers
 from minwhisper.model.decoder import Cache
-from minwhisper.walkthrough.text import Cell, Listing, PictureLink, Prose, Section, parse, source_of, write
+from minwhisper.walkthrough.text import Cell, Listing, PictureLink, Prose, Section, Widget, parse, source_of, write
 
 TEXT = Path(__file__).with_name("parts.md").read_text("utf-8")
 
@@ -25,28 +25,38 @@ def test_a_text_has_a_title_and_sections_of_parts(parsed):
         (2, "Second things"),
     ]
     kinds = [[type(part) for part in parts] for parts in (parsed.introduction, *(s.parts for s in parsed.sections))]
-    assert kinds == [[Prose, Cell], [Prose, Listing, Cell, Prose], [Cell, Prose]]
+    first = [Prose, Listing, Cell, Prose, Listing, Widget, Prose]
+    assert kinds == [[Prose, Cell], first, [Cell, Prose, Widget]]
     assert [cell.code for cell in parsed.cells()] == ["x = 1", "print(x)\n\nx", "y = 2"]
 
 
 def test_a_cell_has_the_output_and_the_picture_that_follow_it(parsed):
-    before, listing, cell, after = parsed.sections[0].parts
+    before, listing, cell, after, folded, widget, _ = parsed.sections[0].parts
     assert cell.output == "1\n1"
     assert cell.picture == PictureLink("A picture of [one](x)", "minwhisper/walkthrough/pictures/one.svg")
     assert parsed.introduction[1] == Cell("x = 1", line=8)
     assert parsed.sections[1].parts[0].output == ""
     assert "no output, since" in before.text
     assert "two.svg" in after.text
-    assert (listing.file, listing.name) == ("minwhisper/model/layers.py", "softmax")
+    assert (listing.file, listing.name, listing.folded) == ("minwhisper/model/layers.py", "softmax", False)
+    assert (folded.source, folded.folded, widget.name) == ("model.layers.gelu", True, "heads")
+
+
+def test_the_glossary_is_a_last_section_without_a_number(parsed):
+    assert parsed.glossary.heading == "Glossary"
+    assert [part.text for part in parsed.glossary.parts] == ['- <a id="term-attention"></a>**attention**: an average.']
+    assert parsed.all_sections() == (*parsed.sections, parsed.glossary)
+    assert list(parsed.parts())[-1] is parsed.glossary.parts[-1]
 
 
 def test_parts_know_their_line_numbers(parsed):
     lines = TEXT.splitlines()
     for part in parsed.parts():
-        first = part.text if isinstance(part, Prose) else part.code
+        widget = f"<!-- widget: {part.name} -->" if isinstance(part, Widget) else ""
+        first = widget or (part.text if isinstance(part, Prose) else part.code)
         assert lines[part.line - 1] == first.splitlines()[0]
-    for section in parsed.sections:
-        assert lines[section.line - 1] == f"## {section.number}. {section.title}"
+    for section in parsed.all_sections():
+        assert lines[section.line - 1] == f"## {section.heading}"
 
 
 @pytest.mark.parametrize("text", [TEXT, "# T\n\n````md\n## 1. One\n```\n## 2. Two\n````\n", "# T\n\n## 1. Empty\n"])
@@ -66,6 +76,11 @@ def test_a_heading_in_a_code_block_starts_no_section_and_a_section_may_be_empty(
         ("# T\n\n```python\nx = 1\n", "walkthrough.md, line 3: the code block '```python' is not closed"),
         ("# T\n\n## 2. Two\n", "walkthrough.md, line 3: expected section 1, got 2"),
         ("# T\n\n## 1. One\n## 1. One\n", "walkthrough.md, line 4: expected section 2, got 1"),
+        (
+            "# T\n\n## Glossary\n## 1. One\n",
+            "walkthrough.md, line 4: expected no section after the glossary, got 'One'",
+        ),
+        ("# T\n\n<!-- widget: sliders -->\n", "walkthrough.md, line 3: expected a widget of playhead, heads, "),
         ("# T\n\n<!-- source: model.layers.gelu -->\ntext\n", "walkthrough.md, line 4: expected '```python .noeval'"),
         ("# T\n\n<!-- source: model.layers.gelu -->", "walkthrough.md, line 4: expected '```python .noeval'"),
     ],

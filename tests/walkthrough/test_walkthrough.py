@@ -12,7 +12,7 @@ from minwhisper.exercises import EXERCISES
 from minwhisper.walkthrough.compare_outputs import first_difference
 from minwhisper.walkthrough.drawing import Drawing
 from minwhisper.walkthrough.overview import draw_overview
-from minwhisper.walkthrough.run import OVERVIEW, run, stale_listings, stored_pictures
+from minwhisper.walkthrough.run import OVERVIEW, WITHOUT_CELL, run, stale_listings, stored_pictures
 from minwhisper.walkthrough.text import PICTURES, Cell, Listing, Prose, find_walkthrough, parse, write
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_pictures_are_stored_small_and_linked():
     stored = [path.name for path in stored_pictures()]  # of the package, which may be installed elsewhere
     assert sorted(picture.path for picture in linked) == sorted(f"{PICTURES}{name}" for name in stored)
     assert all(len(picture.alt) > 30 for picture in linked)
-    assert {*stored, OVERVIEW} == {path.name for path in FOLDER.iterdir()}
+    assert {*stored, *WITHOUT_CELL} == {path.name for path in FOLDER.iterdir()}
     for file in FOLDER.iterdir():
         assert file.stat().st_size < 60_000
         assert Drawing.from_svg(file.read_text("utf-8")).facts
