@@ -100,7 +100,7 @@ def decode_cached(
     """Decode the tokens that follow those in the cache: tokens (B, S) -> logits (B, S, V) and the new cache.
 
     A prompt comes all at once, later tokens one by one. B is ``Cache.rows``. ``wanted`` are the positions whose
-    logits are returned, by default all; the logits of one position cost as much as all blocks together.
+    logits are returned, by default all; in tiny, the logits of one position cost more than all blocks together.
     """
     check_tokens(tokens, cache.rows, cache.length, config)
     x = embed(tokens, weights, cache.cross_attention[0].keys.dtype, cache.length)  # (B, S, D)

@@ -26,10 +26,9 @@ WIDENED_COLUMNS = 4096  # columns of a float16 matrix that a GPU converts to flo
 def matmul(a: Array, b: Array) -> Array:
     """Return the matrix product ``a @ b``: (…, S, I) and (…, I, O) -> (…, S, O), in the dtype of ``a``.
 
-    A running sum in float32 loses more the longer it gets. BLAS libraries differ in how long they let it get before
-    they start a new one: 384 terms in OpenBLAS (relative error of a product 3.5e-7), 192 in the one PyTorch uses
-    (2.5e-7). Here the inner sum is split into blocks of 96 terms, which lowers the error to 1.9e-7 and takes 20 to 50 %
-    more time (tests/benchmarks/products.py). Smaller blocks are more exact and slower.
+    A running sum in float32 loses more the longer it gets, and BLAS libraries let it get long: 384 terms in OpenBLAS
+    (relative error of a product 3.5e-7). Here the inner sum is split into blocks of 96 terms, which lowers the error
+    to 1.9e-7 and takes more time (tests/benchmarks/products.py). Smaller blocks are more exact and slower.
 
     Two cases need no blocks: a single row, because BLAS computes a matrix-vector product in several partial sums
     anyway (1.4e-7 over 384 terms, 2.6e-7 over 1,536), and a GPU, which has its own order of summation.
