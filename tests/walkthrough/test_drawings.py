@@ -13,9 +13,9 @@ from minwhisper.model.encoder import sinusoids
 from minwhisper.model.layers import gelu, softmax
 from minwhisper.parity.comparison import clip_samples
 from minwhisper.transcription.alignment_tools import dynamic_time_warping
-from minwhisper.walkthrough import drawing, drawings
+from minwhisper.walkthrough import decoder_drawings, drawing, drawings, drawings_heads
+from minwhisper.walkthrough.decoder_drawings import END
 from minwhisper.walkthrough.drawing import INK, Drawing, summary
-from minwhisper.walkthrough.drawings import END
 
 pytest.importorskip("matplotlib")
 
@@ -91,6 +91,11 @@ EXAMPLES = {
     "work": lambda s: ([s * 1e6 * n for n in range(1, 200)], [1e6] * 199),
     "beams": lambda s: (beam_history(s),),
     "alignment": aligned,
+    "cache_use": lambda s: (WORDS, 2 if s == 1.0 else 3),
+    "temperatures": lambda s: (WORDS, {0.5: s * np.linspace(0.9, 0, 7), 1.0: s * np.linspace(0.5, 0.1, 7)}),
+    "cross_attention_heads": lambda s: (s * softmax(4 * noise(4, 6, 25, 550)), [(0, 1), (3, 5)][: 1 + (s == 1.0)]),
+    "windows": lambda s: ([(0.0, 0.0, 12.0), (0.0, 12.0, 24.0), (24.0, 24.0, 30.0 + s)], 35.0),
+    "encoder_heads": lambda s: ([softmax(4 * s * noise(2, 30, 30)) for _ in range(2)],),
     "fallback": lambda s: ([0.0, 0.2, 0.4], [-0.9 * s, -1.1, -3.0], [3.0, 2.0, 1.5], (-1.0, 2.4)),
     "words_by_probability": lambda s: ([{"word": word, "probability": s * 0.15 * n} for n, word in enumerate(WORDS)],),
     "memory": lambda s: (table(s), 0.2e9),
@@ -98,8 +103,12 @@ EXAMPLES = {
 }
 
 
+def named(name: str):
+    return next(getattr(one, name) for one in (drawings, decoder_drawings, drawings_heads) if hasattr(one, name))
+
+
 def draw(name: str, scale: float = 1.0) -> Drawing:
-    return getattr(drawings, name)(*EXAMPLES[name](scale))
+    return named(name)(*EXAMPLES[name](scale))
 
 
 @pytest.fixture
@@ -112,10 +121,13 @@ def figures(monkeypatch):
 
 
 def test_every_picture_has_an_example():
-    public = {name for name, thing in vars(drawings).items() if inspect.isfunction(thing) and name[0] != "_"}
-    assert {name for name in public if getattr(drawings, name).__module__.startswith(drawings.__name__)} == set(
-        EXAMPLES
-    )
+    public = {
+        name
+        for module in (drawings, decoder_drawings, drawings_heads)
+        for name, thing in vars(module).items()
+        if inspect.isfunction(thing) and thing.__module__.startswith("minwhisper.walkthrough.") and name[0] != "_"
+    }
+    assert public - {"to_numpy", "facts_of"} == set(EXAMPLES)
 
 
 class DeviceArray:
@@ -136,7 +148,7 @@ def test_a_picture_is_small_labelled_and_readable_and_depends_on_its_data_alone(
     from matplotlib.text import Text
 
     picture, other = draw(name, 1.0), draw(name, 0.6)
-    assert getattr(drawings, name)(*map(to_fake_device, EXAMPLES[name](1.0))).facts == picture.facts
+    assert named(name)(*map(to_fake_device, EXAMPLES[name](1.0))).facts == picture.facts
     assert picture.svg != other.svg
     assert picture.facts != other.facts
     ElementTree.fromstring(picture.svg)
@@ -165,7 +177,7 @@ def test_a_picture_is_small_labelled_and_readable_and_depends_on_its_data_alone(
 
 def assert_facts(name: str, arguments: list, *parts: str) -> str:
     """Draw a picture, check that its facts contain all parts, and return them."""
-    shown = getattr(drawings, name)(*arguments).facts
+    shown = named(name)(*arguments).facts
     for part in parts:
         assert part in shown, shown
     return shown
@@ -327,7 +339,7 @@ def test_both_sides_of_a_threshold_are_visible(logprobs, ratios, figures):
 
 def test_powers_of_ten_have_no_superscripts(figures):
     drawings.errors_by_stage(["a", "b"], [1e-9, 1e-5], [1e-8, 1e-4])
-    drawings.work([1e8, 1e11], [1e8, 1e8])
+    decoder_drawings.work([1e8, 1e11], [1e8, 1e8])
     small, large = figures[0].axes[0].get_xticklabels(), figures[1].axes[0].get_yticklabels()
     assert {label.get_text() for label in small} >= {"1e-9", "1e-8", "1e-5"}
     assert {label.get_text() for label in large} >= {"100", "1,000", "10,000", "100,000"}
