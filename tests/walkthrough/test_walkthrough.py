@@ -78,10 +78,31 @@ def test_the_text_is_part_of_the_package_and_in_normal_form():
 def test_a_section_is_complete(section):
     text = prose(section)
     assert files_of(section)
+    paragraphs = text.split("\n\n")
+    assert paragraphs[0].startswith("![You are here: ")
+    assert paragraphs[0].endswith(f"({PICTURES}here-{section.number}.svg)")
+    assert paragraphs[1].startswith("**Look for:** ")
+    assert "\n\n**Now you know:** " in text
+    assert text.count("<details><summary>Answer</summary>") == text.count("### Try this") == 1
     assert "### Try this" in text
     assert any(isinstance(part, Listing) for part in section.parts)
     assert any(isinstance(part, Cell) and part.picture for part in section.parts)
     assert any(isinstance(part, Cell) and part.output for part in section.parts)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_the_reading_time_is_that_of_words_and_code(section):
+    """200 words a minute, and 20 lines of code."""
+    said = int(re.search(r"\((\d+)\s+minutes\)", prose(section))[1])
+    words = len(re.findall(r"[A-Za-z']+", prose(section)))
+    lines = sum(len(part.code.splitlines()) for part in section.parts if isinstance(part, Cell | Listing))
+    assert said == pytest.approx(words / 200 + lines / 20, abs=1.5)
+
+
+def test_terms_of_the_glossary_are_linked_from_the_text_and_explained_once():
+    terms = re.findall(r'<a id="(term-[\w-]+)"></a>', TEXT)
+    assert sorted(set(terms)) == terms
+    assert set(re.findall(r"\(#(term-[\w-]+)\)", TEXT)) == set(terms)
 
 
 def test_pictures_are_stored_small_and_linked():
