@@ -26,6 +26,7 @@ from minwhisper.fast import devices
 from minwhisper.fast.gpu import engine as gpu
 from minwhisper.model.config import WhisperConfig
 from minwhisper.parity.comparison import pytorch_model
+from minwhisper.transcription import transcribe
 from numpy_kernels import NumPyKernels
 
 DATA = Path(__file__).parent / "data"
@@ -127,6 +128,17 @@ def pytorch() -> Callable[[minwhisper.Whisper], Any]:
         return built[model.name]
 
     return get
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list of the audio that transcriptions open from now on."""
+    found: list[Any] = []
+    open_audio = transcribe.open_audio
+    monkeypatch.setattr(
+        transcribe, "open_audio", lambda *audio, **how: found.append(open_audio(*audio, **how)) or found[-1]
+    )
+    return found
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minwhisper.decoding.decode import DecodingResult, WindowRequest
 from minwhisper.decoding.options import DecodingOptions
+from minwhisper.errors import AudioError
 from minwhisper.model.config import PUBLISHED, WhisperConfig
 from minwhisper.model.engine import PlainEngine
 from minwhisper.tokenizer.tokenizer import Tokenizer
@@ -171,6 +172,15 @@ def start(model: Scripted, frames: int, *, more: int = 0, **options: Any) -> cha
     """Start a transcription of this many frames and ``more`` samples that do not fill one."""
     with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         return model.stream(quiet(frames * HOP + more), **options)
+
+
+def is_closed(sound: Any) -> bool:
+    """Return whether opened audio has been closed."""
+    try:
+        sound.read(0, 0)
+    except AudioError:
+        return True
+    return False
 
 
 def run(model: Scripted, frames: int, **options: Any) -> dict[str, Any]:

@@ -33,15 +33,10 @@ def test_a_request_is_yielded_and_its_result_becomes_segments():
     assert next(steps, None) is None
     assert model.windows == [(0, 700)]
     assert reports == [700]
-
-
-def test_a_run_can_be_closed_while_it_waits():
-    transcription, model, reports, _ = begin(500)
-    steps = transcription.run(0, 500)
-    next(steps)
-    steps.close()
-    assert next(steps, None) is None
-    assert (model.windows, reports) == ([(0, 500)], [])
+    waiting = transcription.run(0, 500)
+    next(waiting)
+    waiting.close()
+    assert (next(waiting, None), reports) == (None, [700])
 
 
 def test_times_after_the_end_of_a_chunk_are_moved_to_it():
