@@ -38,7 +38,7 @@ def test_median_filter_by_hand(values, width, expected):
     np.testing.assert_array_equal(median_filter(np.array(values, np.float32), width), expected)
 
 
-@pytest.mark.parametrize("shape", [(23,), (5, 23), (2, 3, 5, 23), (0, 5, 23), (1, 1, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 23), (0, 5, 23), (1, 1, 4)], ids=str)
 @pytest.mark.parametrize("width", [1, 3, 7, 9])
 def test_median_filter_takes_the_median_along_the_last_axis(rng, shape, width):
     x = rng.standard_normal(shape).astype(np.float32)
