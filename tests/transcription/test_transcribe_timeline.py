@@ -24,13 +24,12 @@ def output(segments) -> str:
     return " ".join(re.findall(r"[a-z]+", " ".join(segment["text"] for segment in segments).lower()))
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_a_late_start_moves_all_times(tiny_en, pcm, container):
-    content = encode_audio(pcm, container, "aac", video=True, start=4.0)
+def test_a_late_start_moves_all_times(tiny_en, pcm):
+    content = encode_audio(pcm, "mp4", "aac", video=True, start=4.0)
     with pytest.warns(UserWarning, match=r"missing audio was replaced by silence: \d\.\d\d s at 0\.00 s") as caught:
         late = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert len(caught) == 1
-    first = tiny_en.transcribe(encode_audio(pcm, container, "aac"), word_timestamps=True, **GREEDY)["segments"]
+    first = tiny_en.transcribe(encode_audio(pcm, "mp4", "aac"), word_timestamps=True, **GREEDY)["segments"]
     assert output(late) == output(first) == output([{"text": JFK}])
     moved = [later["end"] - early["end"] for later, early in zip(_words(late), _words(first), strict=True)]
     assert np.median(moved) == pytest.approx(3.98, abs=0.1)
