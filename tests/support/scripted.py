@@ -98,6 +98,7 @@ class Scripted:
     alignment_heads: tuple[tuple[int, int], ...] = ((0, 0),)
     windows: list[tuple[int, int]] = field(default_factory=list)  # encoded: first frame, frames of audio
     calls: list[DecodingOptions] = field(default_factory=list)  # options of decode_window
+    decoded: list[tuple[int, int]] = field(default_factory=list)  # window of each of these calls
     generators: list[np.random.Generator | None] = field(default_factory=list)
     detected_at: list[int] = field(default_factory=list)  # first frames of detect_language
 
@@ -130,6 +131,7 @@ class Scripted:
         (features,), options = request.features, request.options
         assert features.shape == (1500, 384)
         self.calls.append(options)
+        self.decoded.append(self.windows[-1] if self.windows else (0, 0))
         self.generators.append(request.generator)
         result = self.script(options, self.windows[-1]) if callable(self.script) else next(self.script)
         if isinstance(result, Exception):

@@ -3,7 +3,6 @@
 import warnings
 from difflib import SequenceMatcher
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,26 +17,11 @@ from minwhisper.transcription import transcribe as chapter
 from minwhisper.transcription.chunking import chunk_at_silence
 from minwhisper.transcription.transcribe import Transcription
 from scripted import DATA, GAP, RATE, is_closed
-from test_transcribe_speech import words
+from test_transcribe_speech import check_transcript, words
 from transcripts import check_same
 
 GREEDY = {"temperature": 0.0}
 SHORT = [DATA / "LJ001-0008.wav", DATA / "LJ001-0002.wav", DATA / "LJ001-0011.wav"]
-
-
-def check_segments(result, seconds):
-    """Check that segments are numbered, in order and within the audio."""
-    segments = result["segments"]
-    assert [segment["id"] for segment in segments] == list(range(len(segments)))
-    assert result["text"] == "".join(segment["text"] for segment in segments)
-    for segment in segments:
-        assert 0 <= segment["start"] <= segment["end"]
-        assert segment["start"] < seconds
-        # The last end can lie in the padding of a short window, as without chunks.
-        assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
-    for segment, following in pairwise(segments):
-        assert segment["seek"] <= following["seek"]
-        assert segment["end"] <= following["start"] + 1e-9, (segment["text"], following["text"])
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +204,13 @@ def test_chunking_changes_few_words(tiny_en, page, page_cut):
 def test_chunking_changes_few_words_of_a_book(model, book):
     cut = model.transcribe(book, batch_size=8, language="en", **GREEDY)
     check_words(cut, model.transcribe(book, language="en", **GREEDY))
-    check_segments(cut, book.size / RATE)
+    check_transcript(cut, book.size / RATE)
 
 
 def test_chunked_audio_is_transcribed_in_order_to_its_end(tiny_en, book):
     reports = []
     cut = tiny_en.transcribe(book, batch_size=8, progress=lambda *report: reports.append(report), **GREEDY)
-    check_segments(cut, book.size / RATE)
+    check_transcript(cut, book.size / RATE)
     assert len({segment["seek"] for segment in cut["segments"]}) >= 4
     assert book.size / RATE - 1 < cut["segments"][-1]["end"]
     assert words(cut["text"])[-3:] == ["printing", "beautiful", "letters"]

@@ -136,14 +136,6 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
     def align(tokens, _features, count, **_named):
         return aligner(list(tokens), count) if tokens else []
 
-    windows: list[tuple[int, int]] = []
-    decode = model.decode_window
-
-    def record(request):
-        windows.append(model.windows[-1])
-        return decode(request)
-
-    model.decode_window = record
     with (
         patch.object(chapter, "Spectrogram", NumberedSpectrogram),
         patch.object(sequential, "find_alignment", align),
@@ -153,7 +145,7 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
         result = model.transcribe(quiet(frames * HOP), **options)
     calls = [
         (*window, options.temperature, list(options.prompt)[-PROMPT:])
-        for window, options in zip(windows, model.calls, strict=True)
+        for window, options in zip(model.decoded, model.calls, strict=True)
     ]
     return result, calls
 

@@ -70,7 +70,6 @@ FOLLOWING = {  # output, its words, hallucination_silence_threshold, start of th
     "behind a closed one": (
         output(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
     ),
-    "behind the last word without times": (output(" one"), [(" one", 1.0, 2.5)], None, 250),
     "where the last segment ends if there are no words": (output(0.0, " ", 5.0, 5.0, " ", 6.0, 6.0), [], None, 600),
     "where it would if the last word ends at once": (OPEN, [(" one", 0.0, 0.0), (" two", 0.0, 0.0)], None, 900),
     "behind the window with little left": (
@@ -152,12 +151,12 @@ def test_last_speech_end_is_passed_to_the_next_window():
         return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
 
     empty = output(0.0, " ", 5.0)  # no words: the end of the segment counts
-    model = Scripted([OPEN, SILENT, output(0.0, " one", 29.0), empty, output(0.0, " two", 1.0)])
-    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" one", 1.0, 2.0)], [], [(" two", 0.0, 1.0)])
+    model = Scripted([OPEN, SILENT, empty, output(0.0, " two", 1.0)])
+    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [], [(" two", 0.0, 1.0)])
     with patch.object(chapter, "add_word_timestamps", record):
-        run_with_words(model, 12820, aligned)
-    assert model.seeks == [0, 820, 3820, 6820, 9820]
-    assert passed == pytest.approx([0.0, 8.2, 40.2, 73.2])
+        run_with_words(model, 9820, aligned)
+    assert model.seeks == [0, 820, 3820, 6820]
+    assert passed == pytest.approx([0.0, 8.2, 43.2])
 
 
 ODD = 0.1  # a probability at which a single word counts as a hallucination
@@ -181,10 +180,6 @@ SAID = output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0)
 AMID_SILENCE = [(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)]
 NEAR_THE_END = output(0.0, " one", 5.0, 27.0, " what", 29.0), [(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)]
 DOUBTFUL = {  # frames, options, (output, words) of each window, their first frames, texts
-    "silence as long as the threshold is kept": (
-        3000, {"hallucination_silence_threshold": 30.0}, [(output(0.0, " what", 9.0), [(" what", 5.0, 6.0, ODD)])],
-        [0], [" what"],
-    ),
     "amid silence they are dropped and transcribed again": (
         4200, {}, [(SAID, AMID_SILENCE), (output(0.0, " three", 1.0), [(" three", 0.0, 1.0)])],
         [0, 1200], [" one", " three"],
@@ -196,11 +191,6 @@ DOUBTFUL = {  # frames, options, (output, words) of each window, their first fra
             (output(3.0, " what", 4.0, 9.0, " two", 29.0), [(" what", 3.0, 4.0, ODD), (" two", 9.0, 10.0)]),
         ],
         [0, 3000], [" one", " what", " two"],
-    ),
-    "silence after them ends with the audio": (
-        800, {"hallucination_silence_threshold": 3.0},
-        [(output(0.0, " one", 2.0, 5.0, " what", 7.0), [(" one", 0.2, 1.0), (" what", 5.0, 6.0, ODD)])],
-        [0], [" one", " what"],  # 2 s of silence are too little
     ),
     "near the end they end the transcription": (2950, {}, [NEAR_THE_END], [0], [" one"]),
     "near the end of a clip they do not": (

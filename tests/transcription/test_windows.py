@@ -28,7 +28,6 @@ ATTEMPTS = {  # options, scores of each attempt, temperatures
     "repetitive": ({}, [REPETITIVE, FINE], [0.0, 0.2]),
     "improbable": ({}, [IMPROBABLE, IMPROBABLE, FINE], [0.0, 0.2, 0.4]),
     "at the thresholds": ({}, [{"ratio": 2.4, "average": -1.0}], [0.0]),
-    "improbable and silent": ({}, [IMPROBABLE | {"no_speech": 0.61}], [0.0]),
     "improbable and nearly silent": ({}, [IMPROBABLE | {"no_speech": 0.6}, FINE], [0.0, 0.2]),
     "repetitive, improbable and silent": ({}, [IMPROBABLE | REPETITIVE | {"no_speech": 0.61}], [0.0]),
     "repetitive and silent": ({}, [REPETITIVE | {"no_speech": 0.61}, FINE], [0.0, 0.2]),
@@ -48,13 +47,7 @@ ATTEMPTS = {  # options, scores of each attempt, temperatures
         [{"ratio": 1.6}, {"average": -0.3}, {"ratio": 1.5, "average": -0.25}],
         [0.0, 0.2, 0.4],
     ),
-    "one temperature": ({"temperature": 0.4}, [REPETITIVE], [0.4]),
-    "temperatures in any order": (
-        {"temperature": (0.8, 0.0, 0.3)},
-        [REPETITIVE, IMPROBABLE, REPETITIVE],
-        [0.8, 0, 0.3],
-    ),
-    "twice the same": ({"temperature": (0.2, 0.2)}, [REPETITIVE, FINE], [0.2, 0.2]),
+    "temperatures in any order": ({"temperature": (0.8, 0.0, 0.0)}, [REPETITIVE, IMPROBABLE, REPETITIVE], [0.8, 0, 0]),
 }
 
 
@@ -84,15 +77,11 @@ def test_every_window_starts_with_beam_search_at_temperature_0_and_falls_back_to
 
 
 SILENCE = [  # no_speech_prob, avg_logprob, no_speech_threshold, logprob_threshold, silent?
-    (0.61, -1.01, 0.6, -1.0, True),
     (0.61, -1.0, 0.6, -1.0, True),
     (0.61, -0.99, 0.6, -1.0, False),
     (0.6, -2.0, 0.6, -1.0, False),
-    (0.1, -2.0, 0.6, -1.0, False),
     (0.61, -0.1, 0.6, None, True),
-    (0.6, -9.0, 0.6, None, False),
     (1.0, -9.0, None, -1.0, False),
-    (1.0, -9.0, None, None, False),
     (0.61, NAN, 0.6, -1.0, True),
     (NAN, -9.0, 0.6, -1.0, False),
     (0.3, -0.6, 0.2, -0.5, True),

@@ -76,9 +76,7 @@ def test_median_duration(durations, usual):
         ([(" a", 0.0, 1.0), (".", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),
         ([(" a", 0.0, 1.0), (".", 1.0, 2.5)], [(0.0, 1.0), (1.0, 2.5)]),  # not longer than 1.5
         ([("!", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (3.5, 5.0)]),
-        ([(" a", 0.0, 9.0), (" b", 9.0, 19.0)], [(0.0, 9.0), (9.0, 19.0)]),  # no sentence ends
-        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),
-        ([(" a", 0.0, 1.0), ("?", 1.0, 5.0), (" b", 5.0, 9.0)], [(0.0, 1.0), (1.0, 2.5), (7.5, 9.0)]),
+        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),  # no sentence ends
         ([(".", 0.0, 1.0), ("。", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),  # both: it is the end that moves
     ],
     ids=str,
@@ -113,12 +111,10 @@ def test_words_are_assigned_by_their_tokens():
         ([(10.0, 13.0)], 11.0, 0.5, [(10.0, 13.0)]),  # no pause: 13 - 11 is four usual words
         ([(10.0, 13.0)], 10.9, 0.5, [(12.0, 13.0)]),  # too long, after a pause
         ([(10.0, 11.0)], 0.0, 0.5, [(10.0, 11.0)]),  # not too long: two usual words
-        ([(10.0, 13.0), (13.0, 13.5)], 0.0, 0.5, [(12.0, 13.0), (13.0, 13.5)]),
         ([(10.0, 13.0), (13.0, 16.0)], 0.0, 0.5, [(14.0, 15.0), (15.0, 16.0)]),  # both too long
         ([(10.0, 10.5), (10.5, 12.5)], 0.0, 0.5, [(10.5, 11.5), (11.5, 12.5)]),  # together too long
         ([(10.0, 10.5), (10.5, 12.0)], 0.0, 0.5, [(10.0, 10.5), (10.5, 12.0)]),  # together just not: four usual words
         # At the start, the boundary is half of the second word's end, if that is later. And no word starts before 0.
-        ([(0.0, 0.2), (0.2, 1.8), (1.8, 9.0)], -9.0, 0.7, [(0.0, 0.2), (0.2, 1.8), (1.8, 9.0)]),
         ([(0.0, 1.0), (1.0, 1.9)], -9.0, 0.4, [(0.3, 1.1), (1.1, 1.9)]),
         ([(-0.3, 0.0), (0.0, 1.5)], -9.0, 0.4, [(0.0, 0.75), (0.75, 1.5)]),
     ],
@@ -148,7 +144,6 @@ def test_words_after_a_pause_are_shortened(words, last_speech_end, usual, expect
         ((3.0, 4.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
         # one word that is both
         ((3.0, 5.0), [(1.0, 9.0)], (3.0, 5.0), [(3.0, 5.0)]),
-        ((0.6, 5.0), [(0.0, 0.7), (0.7, 5.0)], (0.6, 5.0), [(0.2, 0.7), (0.7, 5.0)]),
         ((0.55, 5.0), [(0.0, 0.56), (0.6, 5.0)], (0.55, 5.0), [(0.06, 0.56), (0.6, 5.0)]),
         ((0.3, 5.0), [(-0.4, 0.4), (0.4, 5.0)], (0.3, 5.0), [(0.0, 0.4), (0.4, 5.0)]),  # not before the audio
     ],
@@ -322,7 +317,6 @@ def test_skip_leading_silence(segments, restart):
 @pytest.mark.parametrize(
     ("segments", "kept", "restart", "options"),
     [
-        ([fine(10.0, 12.0)], 1, None, {}),
         # silence on both sides: transcribe again from the start of the segment
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # silence up to the end of the audio
@@ -342,7 +336,6 @@ def test_skip_leading_silence(segments, restart):
         ([fine(10.0, 10.9), odd(12.0, 13.0), fine(17.0, 19.0)], 3, None, {}),
         # close to the end of a full window: none is needed after it, if there is sound
         ([fine(10.0, 12.0), odd(37.0, 38.01)], 1, 3700, {"threshold": 20.0, "content": 90000}),
-        ([fine(10.0, 12.0), odd(37.0, 38.01)], 2, None, {"threshold": 30.0, "content": 90000}),
         ([fine(10.0, 12.0), odd(37.0, 38.0)], 2, None, {"threshold": 20.0, "content": 90000}),
         # nothing much after it: done
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
