@@ -110,6 +110,7 @@ def test_a_smaller_model_can_be_loaded_in_the_except_block(gpus, uncollected):
     except DeviceMemoryError:
         model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     assert model.dtype == "float16"
+    model.encode(np.zeros((1, 80, 3000), np.float32))
     del model
     assert gpus.alive == 0
 
@@ -251,33 +252,14 @@ def test_smaller_models_are_suggested_in_place_of_the_loaded_one(gpus, uncollect
         replace(model, plain=True).encode(np.zeros((1, 80, 3000), np.float32))
 
 
-def test_a_deleted_model_is_freed(gpus, uncollected):
-    model = minwhisper.Whisper.random(SMALL, device="cuda")
-    model.encode(small_mel())
-    del model
-    assert gpus.alive == 0
-
-
 # ------------------------------------------------------------------------------------------ transcribing
 
 
-@pytest.mark.parametrize(
-    ("room", "expected_message"),
-    [
-        pytest.param(
-            0,
-            "while encoding a window with tiny.en in float16: it needs 99 MiB, 0 MiB were free beside 7[0-9] MiB",
-            marks=pytest.mark.grid,
-            id="encoding",
-        ),
-        pytest.param(100, "while decoding", id="decoding"),
-    ],
-)
-def test_a_failed_transcription_can_be_repeated(room, expected_message, gpus, uncollected, monkeypatch):
+def test_a_failed_transcription_can_be_repeated(gpus, uncollected, monkeypatch):
     model = real_model("tiny.en", device="cuda", dtype="float16")
     expected = tokens(model.transcribe(SHORT, temperature=0.0))  # sends the filters, once
     before, limit = gpus.alive, gpus.limit
-    gpus.limit = before + room * MIB
+    gpus.limit = before + 100 * MIB
     new_cache = DecoderRunner.new_cache
 
     def limit_afterwards(*args):
@@ -287,7 +269,7 @@ def test_a_failed_transcription_can_be_repeated(room, expected_message, gpus, un
 
     with monkeypatch.context() as patched:
         patched.setattr(DecoderRunner, "new_cache", limit_afterwards)
-        with pytest.raises(DeviceMemoryError, match=expected_message):
+        with pytest.raises(DeviceMemoryError, match="while decoding"):
             model.transcribe(SHORT, temperature=0.0, beam_size=5)
     assert gpus.alive <= before + 2 * MIB  # the buffers of a step of five rows stay
     gpus.limit = limit

@@ -68,17 +68,17 @@ def test_adjacent_panels_are_one_matrix(rng, outputs):
     assert Panels.of(parts[1]).array is parts[1].array
 
 
-@pytest.mark.parametrize(
-    "arrange",
-    [
-        pytest.param(lambda parts: [parts[1], parts[0], parts[2]], id="another order"),
-        pytest.param(lambda parts: [parts[0], parts[1], parts[1]], id="one twice"),
-        pytest.param(lambda parts: parts[1:], id="only the last"),
-        pytest.param(lambda parts: [parts[0], parts[1], Panels(parts[2].array.copy(), 64)], id="one elsewhere"),
-        pytest.param(lambda parts: [Panels(part.array[:, :30], 64) for part in parts], id="fewer inputs"),
-        pytest.param(lambda parts: [parts[0], parts[1].weight(), parts[2]], id="one that is no panels"),
-    ],
-)
+ARRANGED = {
+    "another order": lambda parts: [parts[1], parts[0], parts[2]],
+    "one twice": lambda parts: [parts[0], parts[1], parts[1]],
+    "only the last": lambda parts: parts[1:],
+    "one elsewhere": lambda parts: [parts[0], parts[1], Panels(parts[2].array.copy(), 64)],
+    "fewer inputs": lambda parts: [Panels(part.array[:, :30], 64) for part in parts],
+    "one that is no panels": lambda parts: [parts[0], parts[1].weight(), parts[2]],
+}
+
+
+@pytest.mark.parametrize("arrange", ARRANGED.values(), ids=ARRANGED)
 def test_other_panels_are_copied(rng, arrange):
     parts = filled_panels(64, rng)
     arranged = arrange(parts)
