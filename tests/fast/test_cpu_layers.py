@@ -8,22 +8,16 @@ import pytest
 from minwhisper.fast.cpu.layers import (
     MAX_SAFE_SCORE,
     ROW_SUM_BLOCK,
-    SUM_BLOCK,
     TILE,
-    Linear,
     attend,
     concat_weights,
     gelu,
     layer_norm,
-    linear,
-    matmul,
-    mlp,
     tiles,
 )
 from minwhisper.model import layers
 from minwhisper.model.encoder import encoder_block, stem
 from minwhisper.model.layers import causal_mask, keys_and_values, split_heads
-from minwhisper.model.numerics import matmul as model_matmul
 from minwhisper.parity.comparison import relative_difference, window_mel
 
 BOUND = 1e-6
@@ -85,24 +79,6 @@ def test_tiles_cover_every_row_once():
     assert [tile.stop - tile.start for tile in tiles(130, 64)] == [64, 64, 2]
 
 
-@ROWS
-@pytest.mark.parametrize("inner", [1, SUM_BLOCK, SUM_BLOCK + 1, 384])
-def test_product(flow, rows, inner):
-    a, b = flow.normed[:rows, :inner], flow.weights["attention"]["query"]["weight"].T[:inner]
-    out = uninitialised(rows, b.shape[1])
-    assert matmul(a, b, out) is out
-    assert relative_difference(out, model_matmul(a, b)) <= BOUND
-
-
-@ROWS
-def test_linear_maps_of_the_same_input(flow, rows):
-    maps = [flow.weights["attention"][name] for name in ("query", "key", "value")]  # the key has no bias
-    out = uninitialised(rows, 3 * 384)
-    assert linear(flow.normed[:rows], *Linear.of(*maps), out=out) is out
-    for ours, weights in zip(np.split(out, 3, axis=1), maps, strict=True):
-        assert relative_difference(ours, layers.linear(flow.normed[:rows], **weights)) <= BOUND
-
-
 ARRANGED = {
     "another order": lambda parts: [parts[1], parts[0], parts[2]],
     "one twice": lambda parts: [parts[0], parts[1], parts[1]],
@@ -147,17 +123,6 @@ def test_gelu_near_and_far_from_zero(flow):
     assert relative_difference(x, layers.gelu(flow.hidden[:8])) <= BOUND
     far = np.linspace(-60, 60, 10_001, dtype=np.float32)[None]
     assert np.allclose(gelu(far.copy()), layers.gelu(far), rtol=1e-6, atol=1e-7)
-
-
-@ROWS
-def test_mlp(flow, rows):
-    weights = flow.weights["mlp"]
-    x = layers.layer_norm(flow.x[:rows], **flow.weights["mlp_norm"])
-    before = x.copy()
-    out = uninitialised(*x.shape)
-    assert mlp(x, Linear.of(weights["fc1"]), Linear.of(weights["fc2"]), out=out) is out
-    assert relative_difference(out, layers.mlp(before, weights)) <= BOUND
-    assert np.array_equal(x, before)
 
 
 # --- Attention

@@ -63,9 +63,9 @@ def test_forked_sequences_and_batched_windows_equal_the_readable_layers(there, t
 
 def test_tokens_and_words_of_a_beam_equal_the_cpus(tiny_en, there):
     here, away = (model.transcribe(SHORT, beam_size=3, word_timestamps=True)["segments"] for model in (tiny_en, there))
-    assert [(s["tokens"], [word["start"] for word in s["words"]]) for s in away] == [
-        (s["tokens"], [word["start"] for word in s["words"]]) for s in here
-    ]
+    for mine, exact in zip(away, here, strict=True):
+        assert mine["tokens"] == exact["tokens"]
+        assert [word["start"] for word in mine["words"]] == [word["start"] for word in exact["words"]]
 
 
 @pytest.mark.parametrize(

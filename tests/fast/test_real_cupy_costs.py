@@ -128,8 +128,7 @@ def test_a_window_uploads_its_mel_and_its_prompt(choosing):
     decode(model, prompt=PROMPT)
     choosing.forget_counts()
     decode(model, prompt=PROMPT)
-    mel = silence(model).nbytes
-    uploads = choosing.count("upload")
+    uploads, mel = choosing.count("upload"), silence(model).nbytes
     assert uploads.calls <= 3  # the mel, the tables of the prompt and of the first step
     assert mel < uploads.bytes < mel + 100_000
     assert choosing.count("download").bytes < 200

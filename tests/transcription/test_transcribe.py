@@ -81,13 +81,11 @@ def test_windows_follow_each_other(frames, script, windows, segments):
 @pytest.mark.parametrize("samples", [0, 159])
 def test_audio_shorter_than_a_frame_has_no_window(samples, batch_size):
     model = Scripted([])
-    reports: list[tuple[float, float]] = []
-    progress = lambda *report: reports.append(report)  # noqa: E731
-    running = model.stream(quiet(samples), progress=progress, batch_size=batch_size)
+    running = model.stream(quiet(samples), progress=lambda *_: pytest.fail("reported"), batch_size=batch_size)
     assert list(running) == []
     assert running.transcript == {"text": "", "segments": [], "language": "en"}
     assert running.seconds == samples / RATE
-    assert model.windows == reports == []
+    assert model.windows == []
 
 
 def test_windows_are_padded_with_zeros(rng):
@@ -216,23 +214,45 @@ def test_a_perfect_model_gives_a_transcript_without_loss_or_repetition(utterance
 
 # ------------------------------------------------------------------------------------------ clips and progress
 
-CLIPS = {  # of 40 s, and their windows
-    "several": ("1,2,30,39.5", [(100, 100), (3000, 950)]),
-    "a long one": ([5, 39], [(500, 3000), (3500, 400)]),
-    "side by side": ([0.0, 10.0, 10.0, 15.0], [(0, 1000), (1000, 500)]),
-    "the last end left out": ([1, 2, 38], [(100, 100), (3800, 200)]),
-    "the last frame": ([39.99, 40], [(3999, 1)]),
-    "between frames": ([0.996, 2.014], [(100, 101)]),
-    "less than a frame": ([1.001, 1.004, 2, 3], [(200, 100)]),
+
+def progress(model, frames, **options):
+    """Transcribe, and return the seconds done of each report, and in all, with the transcript."""
+    reports: list[tuple[float, float]] = []
+    result = run(model, frames, progress=lambda *report: reports.append(report), **options)
+    done = [report[0] for report in reports]
+    assert {report[1] for report in reports} == {done[-1]}
+    return done, result
+
+
+CLIPS = {  # of 40 s, their windows, and seconds that are done after each
+    "several": ("1,2,30,39.5", [(100, 100), (3000, 950)], [1, 10.5]),
+    "a long one": ([5, 39], [(500, 3000), (3500, 400)], [30, 34]),
+    "side by side": ([0.0, 10.0, 10.0, 15.0], [(0, 1000), (1000, 500)], [10, 15]),
+    "the last end left out": ([1, 2, 38], [(100, 100), (3800, 200)], [1, 3]),
+    "the last frame": ([39.99, 40], [(3999, 1)], [0.01]),
+    "between frames": ([0.996, 2.014], [(100, 101)], [1.018]),
+    "less than a frame": ([1.001, 1.004, 2, 3], [(200, 100)], [1.003]),
+    "about half a frame": ([0, 0.006, 1, 1.006], [(0, 1), (100, 1)], [0.006, 0.012]),
 }
 
 
-@pytest.mark.parametrize(("clips", "windows"), CLIPS.values(), ids=CLIPS)
-def test_each_clip_has_its_own_windows(clips, windows):
+@pytest.mark.parametrize(("clips", "windows", "done"), CLIPS.values(), ids=CLIPS)
+def test_each_clip_has_its_own_windows_and_counts_in_seconds(clips, windows, done):
     model = Scripted(lambda _options, window: output(f" {window[0]}"))
-    result = run(model, 4000, clip_timestamps=clips)
+    seconds, result = progress(model, 4000, clip_timestamps=clips)
     assert model.windows == windows
     assert places(result) == [(seek, seek / 100, (seek + size) / 100, f" {seek}") for seek, size in windows]
+    assert seconds == pytest.approx(done)
+
+
+def test_progress_counts_what_is_done():
+    said = [output(0.0, " a", 20.0, 20.0), output(" b")]
+    assert progress(Scripted(said), 4500)[0] == [20.0, 45.0]
+    assert progress(Scripted([SILENT, said[1]]), 4500)[0] == [30.0, 45.0]
+    more = progress(Scripted([said[1], said[1]]), 4500, more=100)[0]  # the rest of a frame
+    assert more == pytest.approx([30 * 45.00625 / 45, 45.00625])
+    beyond = Scripted([output(0.0, " a", 9.0, 9.0), said[1]])  # the clip's end
+    assert progress(beyond, 4500, clip_timestamps=[1, 2, 5, 6])[0] == [1.0, 2.0]
 
 
 def test_a_clip_may_end_with_the_audio_within_a_frame():
@@ -253,32 +273,6 @@ def test_a_clip_is_prompted_with_the_text_of_the_previous_one():
     model = Scripted([output(0.0, " one", 1.0), output(0.0, " two", 1.0)])
     run(model, 4000, clip_timestamps=[1, 2, 30, 35])
     assert model.prompts == ["", "<|0.00|> one<|1.00|>"]
-
-
-PROGRESS = {  # clips, frames, more samples, script, seconds done after each window, in all
-    "windows": ([], 4500, 0, [output(0.0, " a", 20.0, 20.0), output(" b")], [20.0, 45.0], 45.0),
-    "silence too": ([], 4500, 0, [SILENT, output(" b")], [30.0, 45.0], 45.0),
-    "the rest of a frame": ([], 4500, 100, [output(" a"), output(" b")], [30 * 45.00625 / 45, 45.00625], 45.00625),
-    "clips": ([1, 2, 5, 40, 43, 44], 4500, 0, [output(" a")] * 4, [1.0, 31.0, 36.0, 37.0], 37.0),
-    "beyond a clip's end": ([1, 2, 5, 6], 4500, 0, [output(0.0, " a", 9.0, 9.0), output(" b")], [1.0, 2.0], 2.0),
-    "much less than a frame": (
-        [0, 0.006, 1, 1.006, 2, 2.006],
-        300,
-        0,
-        [output(" a")] * 3,
-        [0.006, 0.012, 0.018],
-        0.018,
-    ),
-}
-
-
-@pytest.mark.parametrize(("clips", "frames", "more", "script", "done", "total"), PROGRESS.values(), ids=PROGRESS)
-def test_progress_counts_the_seconds_of_the_clips(clips, frames, more, script, done, total):
-    reports: list[tuple[float, float]] = []
-    run(Scripted(script), frames, more=more, clip_timestamps=clips, progress=lambda *report: reports.append(report))
-    assert [report[0] for report in reports] == pytest.approx(done)
-    assert {report[1] for report in reports} == {reports[-1][0]}
-    assert reports[-1][0] == pytest.approx(total)
 
 
 # ------------------------------------------------------------------------------------------ languages
