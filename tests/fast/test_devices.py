@@ -30,6 +30,15 @@ def missing(library: str) -> Exception:
     return cupys("DynamicLibNotFoundError", f'Failure finding "{library}": No such file: {library}\n')
 
 
+def failed_to_load(library: str) -> Exception:
+    """Return the error of CuPy 13 for the same."""
+    return RuntimeError(f"CuPy failed to load {library}: OSError: {library}: cannot open shared object file")
+
+
+def uncompiled(words: str) -> Exception:
+    return cupys("CompileException", words + "\n")
+
+
 NO_DRIVER = cupys(
     "CUDARuntimeError", "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime"
 )
@@ -171,17 +180,13 @@ def test_gpus_have_a_number(name, device, monkeypatch, recwarn):
     assert not recwarn
 
 
-CTK = "pip install 'cupy-cuda12x[ctk]'"
+NVRTC, HEADERS, CTK = "cannot find NVRTC", "cannot find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"
 # What is broken: arguments of pretend_cupy, and words that the message must contain.
 FAULTS = {
     "no driver": ({"gpus": NO_DRIVER, "driver": 0}, ["no NVIDIA driver found", "--gpus all"]),
-    "no libcuda": (
-        {"kernel": RuntimeError("CuPy failed to load libcuda.so.1: OSError: libcuda.so.1: cannot open"), "driver": 0},
-        ["no NVIDIA driver"],
-    ),
+    "no libcuda": ({"kernel": failed_to_load("libcuda.so.1"), "driver": 0}, ["no NVIDIA driver"]),
     "old driver": (
-        {"gpus": NO_DRIVER, "driver": 11080},
-        ["driver is too old", "up to 11.8", "needs CUDA 12", "update the driver; or use"],
+        {"gpus": NO_DRIVER, "driver": 11080}, ["driver is too old", "up to 11.8", "needs CUDA 12: update the driver;"]
     ),
     "driver of cuda 12": (
         {"gpus": NO_DRIVER, "driver": 12020, "cuda": 13020},
@@ -189,51 +194,32 @@ FAULTS = {
     ),
     "no gpu": ({"gpus": NO_DEVICE}, ["finds no GPU: check with nvidia-smi"]),
     "none counted": ({"gpus": 0}, ["finds no GPU"]),
-    "no compiler": ({"kernel": NO_NVRTC}, ["cannot find NVRTC", CTK]),
-    "no compiler for cupy 13": (
-        {"kernel": RuntimeError("CuPy failed to load libnvrtc.so.12: OSError: libnvrtc.so.12")},
-        ["cannot find NVRTC", CTK],
-    ),
-    "half a compiler": (
-        {"kernel": cupys("CompileException", "nvrtc: error: failed to open libnvrtc-builtins.so.12.9.\n  Make sure")},
-        ["cannot find NVRTC", CTK],
-    ),
+    "no compiler": ({"kernel": NO_NVRTC}, [NVRTC, CTK]),
+    "no compiler for cupy 13": ({"kernel": failed_to_load("libnvrtc.so.12")}, [NVRTC, CTK]),
+    "half a compiler": ({"kernel": uncompiled("nvrtc: failed to open libnvrtc-builtins.so.12.9.")}, [NVRTC, CTK]),
     "no products": (
         {"product": missing("libcublasLt.so.13 or libcublasLt.so.12"), "cuda": 13020},
         ["cannot find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"],
     ),
     "products of another cuda": ({"product": OTHER_CUBLAS}, ["cannot find cuBLAS", CTK]),
-    "no headers": (
-        {"kernel": RuntimeError("Failed to find CUDA headers. Please install CUDA toolkit headers")},
-        ["cannot find CUDA's headers", CTK],
-    ),
-    "no headers for cupy 13": (
-        {"kernel": RuntimeError("Failed to auto-detect CUDA root directory. Please specify `CUDA_PATH`")},
-        ["cannot find CUDA's headers"],
-    ),
-    "half the headers": (
-        {"kernel": cupys("CompileException", 'k.cu(1): catastrophic error: could not open source file "cuda_fp16.h"')},
-        ["cannot find CUDA's headers"],
-    ),
+    "no headers": ({"kernel": RuntimeError("Failed to find CUDA headers. Please install")}, [HEADERS, CTK]),
+    "no headers for cupy 13": ({"kernel": RuntimeError("Failed to auto-detect CUDA root directory.")}, [HEADERS]),
+    "half the headers": ({"kernel": uncompiled('error: could not open source file "cuda_fp16.h"')}, [HEADERS]),
     "no runtime": ({"kernel": missing("libcudart.so.12")}, ["cannot find a library of CUDA", CTK]),
     "old gpu": (
-        {"kernel": cupys("CompileException", "nvrtc: error: invalid value for --gpu-architecture"), "cuda": 13020},
+        {"kernel": uncompiled("nvrtc: error: invalid value for --gpu-architecture (-arch)"), "cuda": 13020},
         ["older than Turing", "pip uninstall -y cupy-cuda13x, then pip install 'minwhisper[gpu]'"],
     ),
     "full": ({"kernel": OUT_OF_MEMORY}, ["memory is full (3 of 1872 MiB are free)", "nvidia-smi"]),
-    "full from the start": (
-        {"gpus": cupys("CUDARuntimeError", "cudaErrorMemoryAllocation: out of memory")}, ["memory is full: stop"]
-    ),
-    "full for cublas": (
-        {"product": cupys("CUBLASError", "CUBLAS_STATUS_ALLOC_FAILED")}, ["memory is full (3 of 1872 MiB are free)"]
-    ),
+    "full from the start": ({"gpus": cupys("CUDARuntimeError", "cudaErrorMemoryAllocation")}, ["memory is full: stop"]),
+    "full for cublas": ({"product": cupys("CUBLASError", "CUBLAS_STATUS_ALLOC_FAILED")}, ["full (3 of 1872 MiB"]),
     "idle cublas": (
         {"product": cupys("CUBLASError", "CUBLAS_STATUS_NOT_INITIALIZED")}, ["cuBLAS cannot start", "3 of 1872 MiB"]
     ),
     "wrong product": ({"total": 31.0}, ["a wrong 2×2 product (31 instead of 32)"]),
     "wrong rows": ({"rows": 2047.0}, ["a wrong sum (2047 for 2,048 ones)"]),
     "headers of another cuda": (
-        {"rows": cupys("CompileException", 'x.cuh(52): error: identifier "__reduce_add" is undefined'), "cuda": 13000},
+        {"rows": uncompiled('x.cuh(52): error: identifier "__reduce_add" is undefined'), "cuda": 13000},
         ["NVRTC cannot compile CuPy's kernels", "identifier", "pip install --force-reinstall 'cupy-cuda13x[ctk]'"],
     ),
     "no number": ({"total": float("nan")}, ["a wrong 2×2 product (nan instead of 32)"]),
@@ -242,14 +228,12 @@ FAULTS = {
         ["does not work here (cudaErrorSystemDriverMismatch: unsupported combination)"],
     ),
     "wordless": ({"gpus": RuntimeError()}, ["does not work here (RuntimeError())"]),
-    # and the packages that are installed
     "no products in conda": (
-        {"product": OTHER_CUBLAS, "installed": ["cupy"]},
-        ["cannot find cuBLAS", "install CUDA 12 from the same source as CuPy"],
+        {"product": OTHER_CUBLAS, "installed": ["cupy"]}, ["cuBLAS", "install CUDA 12 from the same source as CuPy"]
     ),
     "two packages": (
         {"kernel": NO_NVRTC, "installed": ["cupy-cuda12x", "cupy-cuda13x"]},
-        ["cannot find NVRTC", "both installed", "pip uninstall -y cupy-cuda12x cupy-cuda13x"],
+        [NVRTC, "both installed", "pip uninstall -y cupy-cuda12x cupy-cuda13x"],
     ),
 }  # fmt: skip
 
