@@ -69,7 +69,12 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the pretended GPU for ``-m cupy``, before a test file is imported that looks for a real one."""
+    """Start the pretended GPU for ``-m cupy``, before a test file is imported that looks for a real one.
+
+    With ``-n``, each process gets tests that follow each other, so that few fixtures are set up in both.
+    """
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "worksteal"
     if config.getoption("markexpr") == "cupy" and not pretended_cuda.why_not():
         pretended_cuda.start()
 
