@@ -26,6 +26,7 @@ from minwhisper.fast import devices
 from minwhisper.fast.gpu import engine as gpu
 from minwhisper.model.config import WhisperConfig
 from minwhisper.parity.comparison import clip_samples, pytorch_model
+from minwhisper.transcription import transcribe
 from minwhisper.walkthrough.page import page
 from minwhisper.walkthrough.text import parse
 from minwhisper.walkthrough.widgets import WidgetData, compute
@@ -73,7 +74,12 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the pretended GPU for ``-m cupy``, before a test file is imported that looks for a real one."""
+    """Start the pretended GPU for ``-m cupy``, before a test file is imported that looks for a real one.
+
+    With ``-n``, each process gets tests that follow each other, so that few fixtures are set up in both.
+    """
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "worksteal"
     if config.getoption("markexpr") == "cupy" and not pretended_cuda.why_not():
         pretended_cuda.start()
 
@@ -160,6 +166,17 @@ def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("sample") / "sample.html"
     file.write_text(page(parse(SAMPLE), PICTURES, CLIP_BYTES, small_data()), encoding="utf-8")
     return file
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list of the audio that transcriptions open from now on."""
+    found: list[Any] = []
+    open_audio = transcribe.open_audio
+    monkeypatch.setattr(
+        transcribe, "open_audio", lambda *audio, **how: found.append(open_audio(*audio, **how)) or found[-1]
+    )
+    return found
 
 
 @pytest.fixture

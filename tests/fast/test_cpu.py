@@ -51,9 +51,8 @@ def test_number_of_threads(tiny_en, monkeypatch):
 # --- Tokens
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_tokens_do_not_depend_on_threads(tiny_en, expected, threads):
-    assert [tokens(replace(tiny_en, threads=threads), clip) for clip in CLIPS] == expected
+def test_tokens_are_those_of_the_readable_layers(tiny_en, expected):
+    assert [tokens(replace(tiny_en, threads=2), clip) for clip in CLIPS] == expected
 
 
 def test_beam_search_gives_the_tokens_of_the_readable_layers(tiny_en):

@@ -71,19 +71,18 @@ def test_keys_and_values_of_the_window(engines, features, positions):
         assert relative_difference(ours.values, theirs.values[0]) <= 1e-6
 
 
-@pytest.mark.parametrize(
-    ("sequences", "pieces"),
-    [
-        pytest.param(1, [1] * (2 * GROWTH + 3), id="token by token, past two ends of the buffers"),
-        pytest.param(1, [PROMPT_TILE, 1], id="a prompt of one tile and a step"),
-        pytest.param(1, [PROMPT_TILE + 1, 1], id="a prompt of two tiles and a step"),
-        pytest.param(1, [448], id="a prompt that fills the context"),
-        pytest.param(1, [3, 64, 65], id="prompts after a short one"),
-        pytest.param(1, [60, 10, 60], id="a prompt across the end of the buffers"),
-        pytest.param(5, [4, 2, 1], id="a few rows of several sequences"),
-        pytest.param(3, [6, 65, 1], id="many rows of several sequences"),
-    ],
-)
+PIECES = {  # sequences, and how many tokens at a time
+    "token by token, past two ends of the buffers": (1, [1] * (2 * GROWTH + 3)),
+    "a prompt of one tile and a step": (1, [PROMPT_TILE, 1]),
+    "a prompt of two tiles and a step": (1, [PROMPT_TILE + 1, 1]),
+    "a prompt that fills the context": (1, [448]),
+    "a prompt across the end of the buffers": (1, [60, 10, 60]),
+    "a few rows of several sequences": (5, [4, 2, 1]),
+    "many rows of several sequences": (3, [6, 65, 1]),
+}
+
+
+@pytest.mark.parametrize(("sequences", "pieces"), PIECES.values(), ids=PIECES)
 def test_tokens_in_pieces_equal_the_readable_decoder_on_all_of_them(engines, features, text, sequences, pieces):
     tokens = np.array([text[first : first + sum(pieces)] for first in range(sequences)])
     start, found = engines.new_cache(features[0]).reorder([0] * sequences), []
@@ -168,7 +167,7 @@ def test_reorder_leaves_the_cache_and_shares_the_window(begun, engines):
 
 
 @pytest.mark.parametrize(
-    "tokens", [[[1]] * 3, [[1, 2, 3]], [[[1]]], [[1] * 444] * 2], ids=["rows", "row", "deep", "long"]
+    "tokens", [[[1]] * 3, [[1, 2, 3]], [[[1]]], [[1] * 444] * 2], ids=["rows", "row", "deep", "more than 448"]
 )
 def test_invalid_tokens(begun, engines, tokens):
     caches = begun(5, rows=2)
@@ -180,12 +179,6 @@ def test_invalid_tokens(begun, engines, tokens):
             engines.ours.decode_batch(batch)
         assert str(raised.value) == str(expected.value)
     engines.step([[11], [13]], caches)  # the cache is unchanged
-
-
-def test_at_most_448_tokens(begun, engines):
-    full = engines.step([[11]], begun(447)).ours
-    with pytest.raises(ShapeError, match=r"at most 448 positions\), got \(1, 1\) after 448 earlier"):
-        engines.ours.decode_batch([DecoderInput([[11]], full)])
 
 
 # --- Threads

@@ -7,8 +7,10 @@ import linecache
 import sys
 import types
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,70 +20,32 @@ from minwhisper.fast import devices
 from minwhisper.fast.devices import DeviceFacts, describe_device, resolve_device
 
 
-class CUDARuntimeError(RuntimeError):
-    """CuPy's error; only its name and its words matter."""
+def cupys(name: str, words: str) -> Exception:
+    """Return an error of CuPy, or of a library under it; only its name and its words matter."""
+    return type(name, (Exception,), {})(words)
 
 
-class CUBLASError(RuntimeError): ...
+def missing(library: str) -> Exception:
+    """Return the error of CuPy 14 for a library that NVIDIA's search does not find."""
+    return cupys("DynamicLibNotFoundError", f'Failure finding "{library}": No such file: {library}\n')
 
 
-class OutOfMemoryError(MemoryError): ...
+def failed_to_load(library: str) -> Exception:
+    """Return the error of CuPy 13 for the same."""
+    return RuntimeError(f"CuPy failed to load {library}: OSError: {library}: cannot open shared object file")
 
 
-class CompileException(Exception): ...
+def uncompiled(words: str) -> Exception:
+    return cupys("CompileException", words + "\n")
 
 
-class DynamicLibNotFoundError(RuntimeError): ...
-
-
-NO_DRIVER = CUDARuntimeError(
-    "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+NO_DRIVER = cupys(
+    "CUDARuntimeError", "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime"
 )
-NO_DEVICE = CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
-LIBCUDA_GONE = RuntimeError(
-    "CuPy failed to load libcuda.so.1: OSError: libcuda.so.1: cannot open shared object file: No such file or directory"
-)
-OUT_OF_MEMORY = OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
-NO_CONTEXT = CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
-CUBLAS_FULL = CUBLASError("CUBLAS_STATUS_ALLOC_FAILED")
-CUBLAS_IDLE = CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED")
-NO_NVRTC = DynamicLibNotFoundError(
-    'Failure finding "libnvrtc.so.13 or libnvrtc.so.12": No such file: libnvrtc.so.13 or libnvrtc.so.12, '
-    "No such file: libnvrtc.so.13 or libnvrtc.so.12\n"
-)
-NO_NVRTC_13 = RuntimeError(
-    "CuPy failed to load libnvrtc.so.12: OSError: libnvrtc.so.12: cannot open shared object file: "
-    "No such file or directory"
-)
-NO_BUILTINS = CompileException(
-    "nvrtc: error: failed to open libnvrtc-builtins.so.12.9.\n"
-    "  Make sure that libnvrtc-builtins.so.12.9 is installed correctly."
-)
-NO_CUBLAS = ImportError(
-    'Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file: libcublasLt.so.13 or libcublasLt.so.12, '
-    "No such file: libcublasLt.so.13 or libcublasLt.so.12\n"
-)
+NO_DEVICE = cupys("CUDARuntimeError", "cudaErrorNoDevice: no CUDA-capable device is detected")
+OUT_OF_MEMORY = cupys("OutOfMemoryError", "Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+NO_NVRTC = missing("libnvrtc.so.13 or libnvrtc.so.12")
 OTHER_CUBLAS = ImportError("libcublas.so.12: cannot open shared object file: No such file or directory")
-NO_HEADERS = RuntimeError(
-    "Failed to find CUDA headers. Please install CUDA toolkit headers (e.g., pip install cupy-cuda12x[ctk]) or specify "
-    "CUDA_PATH environment variable."
-)
-NO_HEADERS_13 = RuntimeError(
-    "Failed to auto-detect CUDA root directory. Please specify `CUDA_PATH` environment variable if you are using CUDA "
-    "versions not yet supported by CuPy."
-)
-HALF_THE_HEADERS = CompileException(
-    'k.cu(1): catastrophic error: could not open source file "cuda_fp16.h" (no directories in search list)\n'
-    "  #include <cuda_fp16.h>\n"
-)
-NO_CUDART = DynamicLibNotFoundError('Failure finding "libcudart.so.12": No such file: libcudart.so.12\n')
-OTHER_HEADERS = CompileException(
-    '/x/cub/warp/warp_reduce.cuh(52): error: identifier "__reduce_add_sync" is undefined\n\n1 error detected.\n'
-)
-OLD_GPU = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
-MISMATCH = CUDARuntimeError(
-    "cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination\nmore of it"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +68,12 @@ def packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
     monkeypatch.setattr(devices.metadata, "version", version)
 
 
+def unless_raised(value: object) -> Any:
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
 def pretend_cupy(
     monkeypatch: pytest.MonkeyPatch,
     gpus: int | Exception = 1,
@@ -113,6 +83,7 @@ def pretend_cupy(
     rows: float | Exception = 2048.0,
     driver: int = 12020,
     cuda: int = 12090,
+    installed: Sequence[str] = (),
 ) -> types.ModuleType:
     """Install a fake CuPy with that many GPUs, whose 2×2 product of twos sums to ``total``.
 
@@ -124,42 +95,26 @@ def pretend_cupy(
             self.values = values
 
         def __add__(self, other: int) -> "Square":
-            if kernel:
-                raise kernel
+            unless_raised(kernel)
             return Square(self.values + other)
 
         def __matmul__(self, other: "Square") -> np.ndarray:
-            if product:
-                raise product
+            unless_raised(product)
             return self.values @ other.values
 
         def sum(self, axis: int) -> np.ndarray:
-            if isinstance(rows, Exception):
-                raise rows
-            return np.full(2, rows, np.float32)
+            return np.full(2, unless_raised(rows), np.float32)
 
     class Runtime:
-        @staticmethod
-        def getDeviceCount() -> int:
-            if isinstance(gpus, Exception):
-                raise gpus
-            return gpus
-
         driverGetVersion = staticmethod(lambda: driver)
         runtimeGetVersion = staticmethod(lambda: cuda)
-
-        @staticmethod
-        def memGetInfo() -> tuple[int, int]:
-            if isinstance(gpus, Exception):
-                raise gpus
-            return 3 << 20, 1872 << 20
+        getDeviceCount = staticmethod(lambda: unless_raised(gpus))
+        memGetInfo = staticmethod(lambda: unless_raised(gpus) and (3 << 20, 1872 << 20))
 
         @staticmethod
         def getDeviceProperties(index: int) -> dict[str, object]:
-            if isinstance(gpus, Exception):
-                raise gpus
-            if index >= gpus:
-                raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+            if index >= unless_raised(gpus):
+                raise cupys("CUDARuntimeError", "cudaErrorInvalidDevice: invalid device ordinal")
             return {"name": b"NVIDIA T400", "major": 7, "minor": 5, "totalGlobalMem": 1872 << 20}
 
     class Device:
@@ -177,7 +132,7 @@ def pretend_cupy(
     cupy.cuda = types.SimpleNamespace(runtime=Runtime, Device=Device)
     cupy.ones = lambda shape, dtype: Square(np.full(shape, (total / 8) ** 0.5 - 1, dtype))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    packages(monkeypatch, f"cupy-cuda{cuda // 1000}x")
+    packages(monkeypatch, *(installed or [f"cupy-cuda{cuda // 1000}x"]))
     return cupy
 
 
@@ -225,18 +180,13 @@ def test_gpus_have_a_number(name, device, monkeypatch, recwarn):
     assert not recwarn
 
 
-def break_cupy(how: dict[str, object], words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    pretend_cupy(monkeypatch, **how)
-    return words
-
-
+NVRTC, HEADERS, CTK = "cannot find NVRTC", "cannot find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"
 # What is broken: arguments of pretend_cupy, and words that the message must contain.
 FAULTS = {
     "no driver": ({"gpus": NO_DRIVER, "driver": 0}, ["no NVIDIA driver found", "--gpus all"]),
-    "no libcuda": ({"kernel": LIBCUDA_GONE, "driver": 0}, ["no NVIDIA driver"]),
+    "no libcuda": ({"kernel": failed_to_load("libcuda.so.1"), "driver": 0}, ["no NVIDIA driver"]),
     "old driver": (
-        {"gpus": NO_DRIVER, "driver": 11080},
-        ["driver is too old", "up to 11.8", "needs CUDA 12", "update the driver"],
+        {"gpus": NO_DRIVER, "driver": 11080}, ["driver is too old", "up to 11.8", "needs CUDA 12: update the driver;"]
     ),
     "driver of cuda 12": (
         {"gpus": NO_DRIVER, "driver": 12020, "cuda": 13020},
@@ -244,36 +194,53 @@ FAULTS = {
     ),
     "no gpu": ({"gpus": NO_DEVICE}, ["finds no GPU: check with nvidia-smi"]),
     "none counted": ({"gpus": 0}, ["finds no GPU"]),
-    "no compiler": ({"kernel": NO_NVRTC}, ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]),
-    "no compiler for cupy 13": ({"kernel": NO_NVRTC_13}, ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]),
-    "half a compiler": ({"kernel": NO_BUILTINS}, ["cannot find NVRTC", "pip install 'cupy-cuda12x[ctk]'"]),
-    "no products": ({"product": NO_CUBLAS, "cuda": 13020}, ["cannot find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"]),
-    "products of another cuda": ({"product": OTHER_CUBLAS}, ["cannot find cuBLAS", "pip install 'cupy-cuda12x[ctk]'"]),
-    "no headers": ({"kernel": NO_HEADERS}, ["cannot find CUDA's headers", "pip install 'cupy-cuda12x[ctk]'"]),
-    "no headers for cupy 13": ({"kernel": NO_HEADERS_13}, ["cannot find CUDA's headers"]),
-    "half the headers": ({"kernel": HALF_THE_HEADERS}, ["cannot find CUDA's headers"]),
-    "no runtime": ({"kernel": NO_CUDART}, ["cannot find a library of CUDA", "pip install 'cupy-cuda12x[ctk]'"]),
+    "no compiler": ({"kernel": NO_NVRTC}, [NVRTC, CTK]),
+    "no compiler for cupy 13": ({"kernel": failed_to_load("libnvrtc.so.12")}, [NVRTC, CTK]),
+    "half a compiler": ({"kernel": uncompiled("nvrtc: failed to open libnvrtc-builtins.so.12.9.")}, [NVRTC, CTK]),
+    "no products": (
+        {"product": missing("libcublasLt.so.13 or libcublasLt.so.12"), "cuda": 13020},
+        ["cannot find cuBLAS", "pip install 'cupy-cuda13x[ctk]'"],
+    ),
+    "products of another cuda": ({"product": OTHER_CUBLAS}, ["cannot find cuBLAS", CTK]),
+    "no headers": ({"kernel": RuntimeError("Failed to find CUDA headers. Please install")}, [HEADERS, CTK]),
+    "no headers for cupy 13": ({"kernel": RuntimeError("Failed to auto-detect CUDA root directory.")}, [HEADERS]),
+    "half the headers": ({"kernel": uncompiled('error: could not open source file "cuda_fp16.h"')}, [HEADERS]),
+    "no runtime": ({"kernel": missing("libcudart.so.12")}, ["cannot find a library of CUDA", CTK]),
     "old gpu": (
-        {"kernel": OLD_GPU, "cuda": 13020},
+        {"kernel": uncompiled("nvrtc: error: invalid value for --gpu-architecture (-arch)"), "cuda": 13020},
         ["older than Turing", "pip uninstall -y cupy-cuda13x, then pip install 'minwhisper[gpu]'"],
     ),
     "full": ({"kernel": OUT_OF_MEMORY}, ["memory is full (3 of 1872 MiB are free)", "nvidia-smi"]),
-    "full from the start": ({"gpus": NO_CONTEXT}, ["memory is full: stop"]),
-    "full for cublas": ({"product": CUBLAS_FULL}, ["memory is full (3 of 1872 MiB are free)"]),
-    "idle cublas": ({"product": CUBLAS_IDLE}, ["cuBLAS cannot start", "3 of 1872 MiB"]),
+    "full from the start": ({"gpus": cupys("CUDARuntimeError", "cudaErrorMemoryAllocation")}, ["memory is full: stop"]),
+    "full for cublas": ({"product": cupys("CUBLASError", "CUBLAS_STATUS_ALLOC_FAILED")}, ["full (3 of 1872 MiB"]),
+    "idle cublas": (
+        {"product": cupys("CUBLASError", "CUBLAS_STATUS_NOT_INITIALIZED")}, ["cuBLAS cannot start", "3 of 1872 MiB"]
+    ),
     "wrong product": ({"total": 31.0}, ["a wrong 2×2 product (31 instead of 32)"]),
     "wrong rows": ({"rows": 2047.0}, ["a wrong sum (2047 for 2,048 ones)"]),
     "headers of another cuda": (
-        {"rows": OTHER_HEADERS, "cuda": 13000},
+        {"rows": uncompiled('x.cuh(52): error: identifier "__reduce_add" is undefined'), "cuda": 13000},
         ["NVRTC cannot compile CuPy's kernels", "identifier", "pip install --force-reinstall 'cupy-cuda13x[ctk]'"],
     ),
     "no number": ({"total": float("nan")}, ["a wrong 2×2 product (nan instead of 32)"]),
     "another error": (
-        {"gpus": MISMATCH},
-        ["does not work here (cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver"],
+        {"gpus": cupys("CUDARuntimeError", "cudaErrorSystemDriverMismatch: unsupported combination\nmore of it")},
+        ["does not work here (cudaErrorSystemDriverMismatch: unsupported combination)"],
     ),
     "wordless": ({"gpus": RuntimeError()}, ["does not work here (RuntimeError())"]),
-}
+    "no products in conda": (
+        {"product": OTHER_CUBLAS, "installed": ["cupy"]}, ["cuBLAS", "install CUDA 12 from the same source as CuPy"]
+    ),
+    "two packages": (
+        {"kernel": NO_NVRTC, "installed": ["cupy-cuda12x", "cupy-cuda13x"]},
+        [NVRTC, "both installed", "pip uninstall -y cupy-cuda12x cupy-cuda13x"],
+    ),
+}  # fmt: skip
+
+
+def break_cupy(how: dict[str, object], words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pretend_cupy(monkeypatch, **how)
+    return words
 
 
 BROKEN = [pytest.param(partial(break_cupy, *fault), id=name) for name, fault in FAULTS.items()]
@@ -322,23 +289,9 @@ def shut_out(monkeypatch):
 
 
 @broken_by
-def no_products_in_conda(monkeypatch):
-    pretend_cupy(monkeypatch, product=OTHER_CUBLAS)
-    packages(monkeypatch, "cupy")
-    return ["cannot find cuBLAS", "install CUDA 12 from the same source as CuPy"]
-
-
-@broken_by
 def nothing_but_a_folder(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
     return ["does not work here (module 'cupy' has no attribute 'cuda')"]
-
-
-@broken_by
-def two_cupys(monkeypatch):
-    pretend_cupy(monkeypatch, kernel=NO_NVRTC)
-    packages(monkeypatch, "cupy-cuda12x", "cupy-cuda13x")
-    return ["cannot find NVRTC", "both installed", "pip uninstall -y cupy-cuda12x cupy-cuda13x"]
 
 
 @pytest.mark.parametrize("broken", BROKEN)
@@ -383,32 +336,24 @@ def test_the_warning_points_at_the_callers_line(monkeypatch):
     assert linecache.getline(__file__, warned[0].lineno).strip() == "load_model()"
 
 
-@pytest.mark.parametrize(
-    ("gpus", "message"),
-    [(1, "has 1 GPU, numbered from 0"), (2, "has 2 GPUs, numbered from 0")],
-)
-def test_the_number_of_a_gpu_is_too_large(gpus, message, monkeypatch):
-    pretend_cupy(monkeypatch, gpus)
-    with pytest.raises(DeviceError, match=f"device 'cuda:2': this machine {message}; or use"):
-        resolve_device("cuda:2")
+def test_the_number_of_a_gpu_is_too_large(monkeypatch):
+    for gpus, message in (1, "has 1 GPU, numbered from 0"), (2, "has 2 GPUs, numbered from 0"):
+        pretend_cupy(monkeypatch, gpus)
+        with pytest.raises(DeviceError, match=f"device 'cuda:2': this machine {message}; or use"):
+            resolve_device("cuda:2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(DeviceError, match="but CUDA_VISIBLE_DEVICES='0' is set, which hides GPUs"):
         resolve_device("cuda:2")
 
 
-def test_a_gpu_is_probed_once(monkeypatch):
-    cupy = pretend_cupy(monkeypatch, gpus=2)
-    for name in ("cuda", "cuda:0", "auto", "cuda:1", "cuda:1"):
-        resolve_device(name)
-    assert cupy.used == [0, 1]
-
-
-def test_a_gpu_that_failed_is_probed_again(monkeypatch):
+def test_a_gpu_is_probed_until_it_works_and_then_no_more(monkeypatch):
     pretend_cupy(monkeypatch, kernel=OUT_OF_MEMORY)
     with pytest.raises(DeviceError, match="full"):
         resolve_device("cuda")
-    pretend_cupy(monkeypatch)  # the memory is free again
-    assert resolve_device("cuda") == "cuda:0"
+    cupy = pretend_cupy(monkeypatch, gpus=2)  # the memory is free again
+    for name in ("cuda", "cuda:0", "auto", "cuda:1", "cuda:1"):
+        resolve_device(name)
+    assert cupy.used == [0, 1]
 
 
 def test_properties_of_a_gpu(monkeypatch):
@@ -445,7 +390,6 @@ def test_the_real_cupy_without_a_gpu(monkeypatch):
         count = 0
     if count:
         pytest.skip("there is a GPU")
-    with pytest.raises(DeviceError, match=r"no NVIDIA driver found|driver is too old|driver finds no GPU"):
-        resolve_device("cuda")
-    with pytest.raises(DeviceError, match=r"no NVIDIA driver found|driver is too old|driver finds no GPU"):
-        describe_device("cuda:0")
+    for call, name in (resolve_device, "cuda"), (describe_device, "cuda:0"):
+        with pytest.raises(DeviceError, match=r"no NVIDIA driver found|driver is too old|driver finds no GPU"):
+            call(name)

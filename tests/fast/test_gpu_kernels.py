@@ -1,8 +1,5 @@
-"""The GPU kernels, run on a CPU (see cuda_on_cpu.py), equal the readable layers; nvcc compiles them for a T400."""
+"""The GPU kernels, run on a CPU (see cuda_on_cpu.py), equal the readable layers."""
 
-import re
-import shutil
-import subprocess
 import sys
 from itertools import product
 from types import SimpleNamespace
@@ -20,7 +17,6 @@ from minwhisper import Whisper
 from minwhisper.common.backend import address, to_numpy
 from minwhisper.decoding.logit_filters import LogitFilters, TimestampSettings
 from minwhisper.fast.gpu import engine as gpu
-from minwhisper.fast.gpu import kernels as gpu_kernels
 from minwhisper.fast.gpu.kernels import (
     CHUNK,
     MAX_STAGED,
@@ -196,9 +192,8 @@ def test_linear_of_the_rows_in_the_table(kernels, draw, guarded, rows, gelu):
 @pytest.mark.parametrize(
     ("rows", "inner", "outer"),
     [
-        *((1, inner, 19) for inner in (1, 50, 130, 1284, MAX_STAGED + 132)),
-        *((rows, 136, 33) for rows in (3, 6, 17)),
-        *((rows, 1284, 5) for rows in (2, 5, 8)),
+        *((1, inner, 19) for inner in (1, 130, 1284, MAX_STAGED + 132)),
+        *((3, 136, 33), (17, 136, 33), (2, 1284, 5), (8, 1284, 5)),
         (ROWS_PER_PASS, 2 * MAX_STAGED // ROWS_PER_PASS, 2 * 3 * WARPS * OUTPUTS_PER_WARP + 5),
     ],
 )
@@ -424,9 +419,8 @@ def test_a_greedy_choice_becomes_the_next_token_of_its_row(kernels, scores, guar
     tokens, _ = choose(kernels, table, scores, len(TEXTS), guarded)
     after = fields[:, : len(TEXTS)]
     assert after[Field.TOKEN].tolist() == after[Field.LAST].tolist() == tokens[:, 0].tolist()
-    assert (
-        after[[Field.POSITION, Field.GENERATED]] - before[[Field.POSITION, Field.GENERATED], : len(TEXTS)] == 1
-    ).all()
+    for counted in (Field.POSITION, Field.GENERATED):
+        assert (after[counted] == before[counted, : len(TEXTS)] + 1).all()
     assert after[Field.PREVIOUS].tolist() == before[Field.LAST, : len(TEXTS)].tolist()
     for row, (token,) in enumerate(tokens.tolist()):
         assert after[Field.LAST_TIMESTAMP, row] == (token if token >= FIRST else before[Field.LAST_TIMESTAMP, row])
@@ -549,31 +543,7 @@ def test_kernels_that_do_not_compile(monkeypatch):
             load_kernels(np.float32)
 
 
-# ------------------------------------------------------------------------------------------ compilers
-
-
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
-@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.grid), "float16"])
-def test_nvcc_compiles_for_a_t400(tmp_path, dtype):
-    file = tmp_path / "kernels.cu"
-    file.write_text(gpu_kernels.source(), "utf-8")
-    command = ["nvcc", "-arch=sm_75", "-cubin", "-Werror", "all-warnings", "-Xptxas", "-v", *gpu_kernels.options(dtype)]
-    command += ["-o", str(file.with_suffix(".cubin")), str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    registers = {
-        name: (int(used), (int(stores), int(loads)))
-        for name, stores, loads, used in re.findall(
-            r"entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
-            done.stderr,
-            re.DOTALL,
-        )
-    }
-    assert registers.keys() == set(gpu_kernels.KERNEL_NAMES)
-    for name, (used, spilled) in registers.items():
-        assert spilled == (0, 0), name
-        blocks = {"linear": gpu_kernels.LINEAR_BLOCKS, "choose_tokens": 1}.get(name, 4)
-        assert used * gpu_kernels.THREADS * blocks <= 65_536, name  # this number of blocks fits into a multiprocessor
+# ------------------------------------------------------------------------------------------ kernels on a CPU
 
 
 TINY = """

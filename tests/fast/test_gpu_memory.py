@@ -110,31 +110,30 @@ def test_a_smaller_model_can_be_loaded_in_the_except_block(gpus, uncollected):
     except DeviceMemoryError:
         model = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     assert model.dtype == "float16"
+    model.encode(np.zeros((1, 80, 3000), np.float32))
     del model
     assert gpus.alive == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "limit", "way_out"),
-    [
+def test_the_message_names_models_that_fit(gpus, uncollected, monkeypatch):
+    # A stand-in for the weights of a large model, too large for the card.
+    monkeypatch.setattr("minwhisper.whisper.random_weights", lambda *_: sys.modules["cupy"].zeros(450 * MIB))
+    for name, limit, way_out in (
         ("medium", 1000, "models that fit: small in float16, base in float32, tiny in float32; load one of them, or"),
         ("medium", 1700, "fit: an untrained model in float16, large-v3-turbo in float16, small"),
         ("medium.en", 50, "50 MiB were free; no model fits: stop other programs.*'cpu'"),
-    ],
-)
-def test_the_message_names_models_that_fit(name, limit, way_out, gpus, uncollected, monkeypatch):
-    gpus.limit = limit * MIB
-    # A stand-in for the weights of a large model, too large for the card.
-    monkeypatch.setattr("minwhisper.whisper.random_weights", lambda *_: sys.modules["cupy"].zeros(450 * MIB))
-    with pytest.raises(DeviceMemoryError, match=f"loading an untrained model in float32: it needs .*{way_out}"):
-        minwhisper.Whisper.random(name, device="cuda")
+    ):
+        gpus.limit = limit * MIB
+        with pytest.raises(DeviceMemoryError, match=f"loading an untrained model in float32: it needs .*{way_out}"):
+            minwhisper.Whisper.random(name, device="cuda")
 
 
 def test_a_second_model_that_does_not_fit(gpus, uncollected):
     first = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     gpus.limit = gpus.alive + 110 * MIB
     with pytest.raises(
-        DeviceMemoryError, match=r"needs 341 MiB, 110 MiB were free beside 72 MiB of CuPy.*fit: tiny in"
+        DeviceMemoryError,
+        match=r"341 MiB, 110 MiB were free beside 72 MiB of CuPy.*models that fit: tiny in float16; load",
     ):
         minwhisper.Whisper.random("base", device="cuda")
     assert gpus.alive == device_memory(first.config, "float16").weights
@@ -250,33 +249,14 @@ def test_smaller_models_are_suggested_in_place_of_the_loaded_one(gpus, uncollect
         replace(model, plain=True).encode(np.zeros((1, 80, 3000), np.float32))
 
 
-def test_a_deleted_model_is_freed(gpus, uncollected):
-    model = minwhisper.Whisper.random(SMALL, device="cuda")
-    model.encode(small_mel())
-    del model
-    assert gpus.alive == 0
-
-
 # ------------------------------------------------------------------------------------------ transcribing
 
 
-@pytest.mark.parametrize(
-    ("room", "expected_message"),
-    [
-        pytest.param(
-            0,
-            "while encoding a window with tiny.en in float16: it needs 99 MiB, 0 MiB were free beside 7[0-9] MiB",
-            marks=pytest.mark.grid,
-            id="encoding",
-        ),
-        pytest.param(100, "while decoding", id="decoding"),
-    ],
-)
-def test_a_failed_transcription_can_be_repeated(room, expected_message, gpus, uncollected, monkeypatch):
+def test_a_failed_transcription_can_be_repeated(gpus, uncollected, monkeypatch):
     model = real_model("tiny.en", device="cuda", dtype="float16")
     expected = tokens(model.transcribe(SHORT, temperature=0.0))  # sends the filters, once
     before, limit = gpus.alive, gpus.limit
-    gpus.limit = before + room * MIB
+    gpus.limit = before + 100 * MIB
     new_cache = DecoderRunner.new_cache
 
     def limit_afterwards(*args):
@@ -286,7 +266,7 @@ def test_a_failed_transcription_can_be_repeated(room, expected_message, gpus, un
 
     with monkeypatch.context() as patched:
         patched.setattr(DecoderRunner, "new_cache", limit_afterwards)
-        with pytest.raises(DeviceMemoryError, match=expected_message):
+        with pytest.raises(DeviceMemoryError, match="while decoding"):
             model.transcribe(SHORT, temperature=0.0, beam_size=5)
     assert gpus.alive <= before + 2 * MIB  # the buffers of a step of five rows stay
     gpus.limit = limit
@@ -298,14 +278,14 @@ def test_transcribe_many_out_of_memory(gpus, uncollected, monkeypatch):
     model = real_model("tiny.en", device="cuda", dtype="float16")
     expected = tokens(model.transcribe(SHORT, temperature=0.0))
     before, limit = gpus.alive, gpus.limit
-    gpus.limit = before + 10 * MIB
-    with pytest.raises(SomeFailedError, match=r"^2 of 2 audio files could.*cuda:0 ran out of memory while encoding"):
-        model.transcribe_many([SHORT, SHORT], temperature=0.0)
-    assert gpus.alive == before
-    gpus.limit = before + 29 * MIB
-    with pytest.raises(SomeFailedError, match=r"^1 of 2 audio files") as caught:  # there is no memory beside the first
-        model.transcribe_many([SHORT, SHORT], temperature=0.0)
-    assert tokens(caught.value.transcripts[0]) == expected
+    for room, failed in (
+        (10, "2 of 2 audio files could.*cuda:0 ran out of memory while encoding"),
+        (29, "1 of 2 audio files"),
+    ):
+        gpus.limit = before + room * MIB
+        with pytest.raises(SomeFailedError, match=f"^{failed}") as caught:
+            model.transcribe_many([SHORT, SHORT], temperature=0.0)
+    assert tokens(caught.value.transcripts[0]) == expected  # there was no memory beside the first
     del caught
     gpus.limit = limit
 

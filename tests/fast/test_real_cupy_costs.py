@@ -123,25 +123,12 @@ def test_beams_and_samples_upload_a_table_and_launch_once_per_token(options, cho
     assert set(cost) == {"cudaGraphLaunch", "download", "upload", "cudaStreamSynchronize"}
 
 
-def test_a_step_is_captured_once_per_capacity(choosing):
-    model = hollow("tiny.en")
-    for _ in range(2):
-        decode(model)
-        decode(model, 2)
-        decode(model, 3)  # of 4
-        decode(model, beam_size=3)  # of 4, too
-        decode(model, temperature=0.5, best_of=2)
-    assert choosing.count("cudaStreamBeginCapture").calls == 3
-    assert choosing.count("cudaGraphInstantiate").calls == 3
-
-
 def test_a_window_uploads_its_mel_and_its_prompt(choosing):
     model = hollow("tiny.en")
     decode(model, prompt=PROMPT)
     choosing.forget_counts()
     decode(model, prompt=PROMPT)
-    mel = silence(model).nbytes
-    uploads = choosing.count("upload")
+    uploads, mel = choosing.count("upload"), silence(model).nbytes
     assert uploads.calls <= 3  # the mel, the tables of the prompt and of the first step
     assert mel < uploads.bytes < mel + 100_000
     assert choosing.count("download").bytes < 200

@@ -63,9 +63,16 @@ def test_all_threads_work_and_the_caller_is_one_of_them(count):
     assert threading.get_ident() in workers
 
 
-def test_one_thread_is_the_caller_and_keeps_the_order():
+def test_one_thread_is_the_caller_keeps_the_order_and_raises_errors():
     done = []
-    Pool(1).run(lambda item: done.append((item, threading.get_ident())), range(20))
+
+    def work(item):
+        if item == 20:
+            raise ValueError("twenty")
+        done.append((item, threading.get_ident()))
+
+    with pytest.raises(ValueError, match="twenty"):
+        Pool(1).run(work, range(30))
     assert done == [(item, threading.get_ident()) for item in range(20)]
 
 
@@ -105,64 +112,37 @@ def test_after_an_error_no_further_items_are_started_and_the_pool_stays_usable(c
     assert sorted(done) == list(range(50))
 
 
-def test_an_error_of_the_only_thread_is_raised():
-    done = []
-
-    def work(item):
-        if item == 3:
-            raise ValueError("three")
-        done.append(item)
-
-    with pytest.raises(ValueError, match="three"):
-        Pool(1).run(work, range(10))
-    assert done == [0, 1, 2]
-
-
 def test_two_callers_share_a_pool():
-    pool, found = Pool(2), {}
+    pool, found = Pool(2), {"a": [], "b": []}
 
     def call(name):
-        done = []
         for _ in range(50):
-            pool.run(lambda item: done.append((name, item)), range(20))
-        found[name] = done
+            pool.run(lambda item: found[name].append(item), range(20))
 
     callers = [threading.Thread(target=call, args=(name,)) for name in "ab"]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join(TIMEOUT)
-    assert {name: sorted(done) for name, done in found.items()} == {
-        name: sorted((name, item) for item in range(20) for _ in range(50)) for name in "ab"
-    }
+    assert [sorted(done) for done in found.values()] == [sorted([*range(20)] * 50)] * 2
 
 
 # --- Workspace
 
 
-def test_a_workspace_reuses_memory_by_name():
+def test_a_workspace_reuses_memory_by_name_and_grows():
     workspace = Workspace()
     first = workspace("a", 3, 4)
-    assert first.shape == (3, 4)
-    assert first.dtype == np.float32
-    assert first.flags.c_contiguous
-    assert workspace("a", 3, 4).ctypes.data == first.ctypes.data
-    smaller = workspace("a", 5)
-    assert smaller.shape == (5,)
-    assert smaller.ctypes.data == first.ctypes.data
-    assert workspace("a", 3, 0, 4).shape == (3, 0, 4)
+    assert (first.shape, first.dtype, first.flags.c_contiguous) == ((3, 4), np.float32, True)
+    first[:] = 7
+    for shape in ((3, 4), (5,), (3, 0, 4)):
+        again = workspace("a", *shape)
+        assert (again.shape, again.ctypes.data) == (shape, first.ctypes.data)
     assert not np.shares_memory(workspace("b", 10), first)
-
-
-def test_a_workspace_grows():
-    workspace = Workspace()
-    small = workspace("a", 4)
-    small[:] = 7
     large = workspace("a", 100, 10)
     large[:] = 1
     assert large.shape == (100, 10)
-    assert not np.shares_memory(small, large)
-    assert (small == 7).all()  # the old memory stays valid
+    assert (first == 7).all()  # the old memory stays valid
     assert workspace("a", 4).ctypes.data == large.ctypes.data
 
 
@@ -177,20 +157,13 @@ def test_each_thread_has_its_own_workspace():
 # --- Number of threads
 
 
-@pytest.mark.parametrize(
-    ("count", "bound"),
-    [
-        *((wrong, "0 or more") for wrong in (-1, 1.0, "2", True, (1,))),
-        (1025, "at most 1024"),
-        (10**400, "at most 1024"),
-    ],
-    ids=["negative", "fraction", "text", "truth value", "tuple", "one too many", "too many to count"],
-)
-def test_invalid_numbers_of_threads(count, bound):
+def test_invalid_numbers_of_threads():
     for valid in (None, 0, 1, 64, 1024):
         check_threads(valid)
-    with pytest.raises(OptionError, match=f"threads: expected a whole number, {bound}, got "):
-        check_threads(count)
+    for count in (-1, 1.0, "2", True, (1,), 1025, 10**400):
+        bound = "at most 1024" if isinstance(count, int) and count > 1 else "0 or more"
+        with pytest.raises(OptionError, match=f"threads: expected a whole number, {bound}, got "):
+            check_threads(count)
 
 
 @pytest.fixture
@@ -201,18 +174,6 @@ def eight_cores(monkeypatch):
     monkeypatch.setattr(threads, "_thread_counts", list)
 
 
-def set_quota(text: str | None, monkeypatch) -> None:
-    """Simulate the file with the quota of a container, or that there is none."""
-
-    def read_text(path, *args, **kwargs):
-        assert str(path) == "/sys/fs/cgroup/cpu.max"
-        if text is None:
-            raise FileNotFoundError(path)
-        return text
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-
-
 container_cores = threads._container_cores  # before a fixture replaces it
 
 
@@ -220,14 +181,10 @@ def test_cpu_affinity_limits_the_cores(eight_cores, monkeypatch):
     assert usable_cores() == 8
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 5})
     assert usable_cores() == 3
-
-
-def test_cores_without_cpu_affinity(eight_cores, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert usable_cores() == 6
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert usable_cores() == 1
+    for count, cores in (6, 6), (None, 1):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert usable_cores() == cores
 
 
 @pytest.mark.parametrize(
@@ -236,8 +193,14 @@ def test_cores_without_cpu_affinity(eight_cores, monkeypatch):
     ids=repr,
 )
 def test_container_quota_limits_the_cores(eight_cores, monkeypatch, quota, cores):
+    def read_text(path):
+        assert str(path) == "/sys/fs/cgroup/cpu.max"
+        if quota is None:
+            raise FileNotFoundError(path)
+        return quota
+
     monkeypatch.setattr(threads, "_container_cores", container_cores)
-    set_quota(quota, monkeypatch)
+    monkeypatch.setattr(Path, "read_text", read_text)
     assert usable_cores() == cores
 
 
@@ -266,23 +229,36 @@ def three_blas_threads():
     assert library_threads() == before
 
 
-def test_parallel_blocks(three_blas_threads):
-    entered, may_leave, seen = threading.Event(), threading.Event(), []
+def with_another_thread_in(context, work):
+    """Call ``work`` while another thread is in this context, and return its result."""
+    entered, may_leave = threading.Event(), threading.Event()
 
     def other():
-        with one_blas_thread():
+        with context:
             entered.set()
             may_leave.wait(TIMEOUT)
-            seen.append(library_threads())
 
     thread = threading.Thread(target=other)
-    with one_blas_thread():
-        thread.start()
+    thread.start()
+    try:
         assert entered.wait(TIMEOUT)
-    assert library_threads() == {1}  # the first block has ended, the second has not
-    may_leave.set()
-    thread.join(TIMEOUT)
-    assert seen == [{1}]
+        return work()
+    finally:
+        may_leave.set()
+        thread.join(TIMEOUT)
+
+
+def test_a_block_lasts_until_that_of_another_thread_has_ended_too(three_blas_threads):
+    def use():
+        with one_blas_thread():
+            assert library_threads() == {1}
+        return library_threads()
+
+    assert with_another_thread_in(one_blas_thread(), use) == {1}
+    assert library_threads() == {3}
+    with one_blas_thread():
+        with_another_thread_in(one_blas_thread(), lambda: None)
+        assert library_threads() == {1}
     assert library_threads() == {3}
 
 
@@ -298,6 +274,9 @@ def test_nested_blocks_end_with_an_error(three_blas_threads):
 
 
 def test_blas_threads(three_blas_threads):
+    for unchanged in (None, 0):
+        with blas_threads(unchanged):
+            assert library_threads() == {3}
     with blas_threads(2):
         assert library_threads() == {2}
         with one_blas_thread():
@@ -307,12 +286,6 @@ def test_blas_threads(three_blas_threads):
     with pytest.raises(ValueError, match="inside"), blas_threads(2):
         raise ValueError("inside")
     assert library_threads() == {3}
-
-
-@pytest.mark.parametrize("count", [None, 0])
-def test_blas_threads_unchanged(three_blas_threads, count):
-    with blas_threads(count):
-        assert library_threads() == {3}
 
 
 # --- After a fork
@@ -340,25 +313,6 @@ def in_a_child(work):
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-
-
-def with_another_thread_in(context, work):
-    """Call ``work`` while another thread is in this context."""
-    entered, may_leave = threading.Event(), threading.Event()
-
-    def other():
-        with context:
-            entered.set()
-            may_leave.wait(TIMEOUT)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    try:
-        assert entered.wait(TIMEOUT)
-        return work()
-    finally:
-        may_leave.set()
-        thread.join(TIMEOUT)
 
 
 @needs_fork

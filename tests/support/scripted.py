@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minwhisper.decoding.decode import DecodingResult, WindowRequest
 from minwhisper.decoding.options import DecodingOptions
+from minwhisper.errors import AudioError
 from minwhisper.model.config import PUBLISHED, WhisperConfig
 from minwhisper.model.engine import PlainEngine
 from minwhisper.tokenizer.tokenizer import Tokenizer
@@ -97,6 +98,7 @@ class Scripted:
     alignment_heads: tuple[tuple[int, int], ...] = ((0, 0),)
     windows: list[tuple[int, int]] = field(default_factory=list)  # encoded: first frame, frames of audio
     calls: list[DecodingOptions] = field(default_factory=list)  # options of decode_window
+    decoded: list[tuple[int, int]] = field(default_factory=list)  # window of each of these calls
     generators: list[np.random.Generator | None] = field(default_factory=list)
     detected_at: list[int] = field(default_factory=list)  # first frames of detect_language
 
@@ -129,6 +131,7 @@ class Scripted:
         (features,), options = request.features, request.options
         assert features.shape == (1500, 384)
         self.calls.append(options)
+        self.decoded.append(self.windows[-1] if self.windows else (0, 0))
         self.generators.append(request.generator)
         result = self.script(options, self.windows[-1]) if callable(self.script) else next(self.script)
         if isinstance(result, Exception):
@@ -171,6 +174,15 @@ def start(model: Scripted, frames: int, *, more: int = 0, **options: Any) -> cha
     """Start a transcription of this many frames and ``more`` samples that do not fill one."""
     with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         return model.stream(quiet(frames * HOP + more), **options)
+
+
+def is_closed(sound: Any) -> bool:
+    """Return whether opened audio has been closed."""
+    try:
+        sound.read(0, 0)
+    except AudioError:
+        return True
+    return False
 
 
 def run(model: Scripted, frames: int, **options: Any) -> dict[str, Any]:

@@ -57,17 +57,17 @@ def job(name, script, log=None):
         log.append(f"{name} ends")
 
 
-@pytest.fixture
-def begin(monkeypatch):
-    """Have jobs run in step: what comes out, and the decoder."""
-    monkeypatch.setattr(together, "DecodingBatch", Windows)
-    return run
+@pytest.fixture(autouse=True, scope="module")
+def fake_decoder():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(together, "DecodingBatch", Windows)
+        yield
 
 
 def run(jobs, batch_size):
+    """Return what jobs that run together yield, and a list of the decoder, once there is one."""
     made = []
-    found = run_batched(jobs, made, None, batch_size)
-    return found, made
+    return run_batched(jobs, made, None, batch_size), made
 
 
 def texts(found):
@@ -83,12 +83,10 @@ SCRIPTS = st.lists(st.lists(st.integers(1, 5) | st.sampled_from("abc"), max_size
 
 @given(scripts=SCRIPTS, batch_size=st.integers(1, 5))
 def test_all_segments_come_once_and_batches_are_not_exceeded(scripts, batch_size):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(together, "DecodingBatch", Windows)
-        taken = []
-        jobs = (taken.append(number) or job(number, script) for number, script in enumerate(scripts))
-        found, made = run(jobs, batch_size)
-        seen = texts(found)
+    taken = []
+    jobs = (taken.append(number) or job(number, script) for number, script in enumerate(scripts))
+    found, made = run(jobs, batch_size)
+    seen = texts(found)
     asking = sum(any(isinstance(item, int) for item in script) for script in scripts)
     assert made[0].most <= min(batch_size, asking)
     assert bool(made[0].most) == bool(asking)
@@ -96,47 +94,32 @@ def test_all_segments_come_once_and_batches_are_not_exceeded(scripts, batch_size
     assert taken == list(range(len(scripts)))
     for number, script in enumerate(scripts):
         assert [text for whose, text in seen if whose == number] == [*segments_of(script), None]
-    assert len(seen) == sum(len(segments_of(script)) + 1 for script in scripts)
+    assert {number for number, _ in seen} <= set(taken)
+    found, _ = run((job(number, script) for number, script in enumerate(scripts)), batch_size)
+    in_their_order = [segment["text"] for segment in in_order(found, {})]
+    assert in_their_order == [text for script in scripts for text in segments_of(script)]
 
 
-@given(scripts=SCRIPTS, batch_size=st.integers(1, 5))
-def test_in_order_keeps_the_order_of_the_jobs(scripts, batch_size):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(together, "DecodingBatch", Windows)
-        found, _ = run((job(number, script) for number, script in enumerate(scripts)), batch_size)
-        seen = [segment["text"] for segment in in_order(found, {})]
-    assert seen == [text for script in scripts for text in segments_of(script)]
-
-
-def test_a_job_starts_when_another_ends(begin):
+def test_a_job_is_taken_and_starts_when_another_ends():
     log = []
-    found, made = begin((job(number, [steps], log) for number, steps in enumerate([5, 2, 2, 1, 3])), 2)
+    jobs = (log.append(f"{n} taken") or job(n, [steps], log) for n, steps in enumerate([5, 2, 2, 1, 3]))
+    found, made = run(jobs, 2)
     assert texts(found) == [(1, None), (2, None), (0, None), (3, None), (4, None)]
     assert log == [
-        *("0 begins", "1 begins", "1 ends", "2 begins", "2 ends", "3 begins", "0 ends"),
-        *("3 ends", "4 begins", "4 ends"),
+        *("0 taken", "0 begins", "1 taken", "1 begins", "1 ends", "2 taken", "2 begins", "2 ends"),
+        *("3 taken", "3 begins", "0 ends", "3 ends", "4 taken", "4 begins", "4 ends"),
     ]
     assert made[0].most == 2
 
 
-def test_a_job_is_taken_only_when_a_place_is_free(begin):
-    taken = []
-    jobs = (taken.append(number) or job(number, [2, "a"]) for number in range(5))
-    found, _ = begin(jobs, 2)
-    assert next(found) == (0, {"text": "a"})
-    assert taken == [0, 1]
-    list(found)
-    assert taken == [0, 1, 2, 3, 4]
-
-
-def test_jobs_without_requests_take_no_place(begin):
-    found, made = begin([job(0, [3, "x"]), job(1, ["a", "b"]), job(2, []), job(3, [1, "c"])], 2)
+def test_jobs_without_requests_take_no_place():
+    found, made = run([job(0, [3, "x"]), job(1, ["a", "b"]), job(2, []), job(3, [1, "c"])], 2)
     assert texts(found) == [(1, "a"), (1, "b"), (1, None), (2, None), (3, "c"), (3, None), (0, "x"), (0, None)]
     assert made[0].most == 2
 
 
-def test_segments_between_requests_are_yielded_at_once(begin):
-    found, made = begin([job(0, ["a", 2, "b", "c", 1])], 1)
+def test_segments_between_requests_are_yielded_at_once():
+    found, made = run([job(0, ["a", 2, "b", "c", 1])], 1)
     assert (next(found), made[0].steps) == ((0, {"text": "a"}), 0)
     assert (next(found), made[0].steps) == ((0, {"text": "b"}), 2)
     assert (next(found), made[0].steps) == ((0, {"text": "c"}), 2)
@@ -160,62 +143,40 @@ def states(jobs):
     return [inspect.getgeneratorstate(one) for one in jobs]
 
 
-@pytest.mark.parametrize(
-    ("script", "error"),
-    [
-        ([ValueError("bad")], "bad"),
-        (["a", ValueError("bad")], "bad"),
-        ([1, ValueError("bad")], "bad"),
-        ([1, "a", 1, ValueError("bad")], "bad"),
-        ([13], "13"),  # the decoder refuses it
-        ([1, 13], "13"),
-    ],
-    ids=["at once", "after a segment", "after an answer", "late", "refused", "refused late"],
-)
-def test_an_error_of_a_job_closes_all_others(begin, script, error):
-    log = []
-    jobs = [job(0, [9, 9, 9], log), job(1, script, log), job(2, [9, 9, 9], log)]
-    found, _ = begin(jobs, 3)
-    with pytest.raises(ValueError, match=error):
+ERROR = ValueError("13")  # which the decoder raises for a request of 13 steps, too
+
+
+@pytest.mark.parametrize("script", [[ERROR], ["a", ERROR], [1, "a", 1, ERROR], [13], [1, 13]], ids=str)
+def test_an_error_of_a_job_or_of_the_decoder_closes_all_jobs(script):
+    jobs = [job(0, [9, 9, 9]), job(1, script), job(2, [9, 9, 9])]
+    found, _ = run(jobs, 3)
+    with pytest.raises(ValueError, match="13"):
         list(found)
-    begun = {line.split()[0] for line in log if line.endswith("begins")}
-    assert {line.split()[0] for line in log if line.endswith("ends")} == begun
     assert inspect.GEN_SUSPENDED not in states(jobs)
 
 
-def test_an_error_in_taking_jobs_closes_the_running_ones(begin):
+def test_an_error_in_taking_jobs_closes_the_running_ones():
     def jobs():
         yield first
         raise OSError("no more")
 
     first = job(0, [9])
-    found, _ = begin(jobs(), 2)
     with pytest.raises(OSError, match="no more"):
-        list(found)
+        list(run(jobs(), 2)[0])
     assert states([first]) == [inspect.GEN_CLOSED]
 
 
-@pytest.mark.parametrize("taken", range(1, 9))
-def test_closing_closes_all_running_jobs(begin, taken):
-    jobs = [job(0, ["a", 2, "b", 3]), job(1, [2, "c", 1, "d"]), job(2, [2, "e", "f"])]
-    found, _ = begin(jobs, 3)
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("taken", range(6))
+def test_closing_closes_all_running_jobs_and_takes_no_more(taken, ordered):
+    jobs, began = [job(0, ["a", 2, "b", 3]), job(1, [2, "c", 1, "d"]), job(2, [2, "e", "f"])], []
+    found, _ = run((began.append(one) or one for one in jobs), 3)
+    found = in_order(found, {}) if ordered else found
     for _ in range(taken):
         next(found)
     found.close()
     assert inspect.GEN_SUSPENDED not in states(jobs)
-
-
-def test_closing_before_the_start_takes_no_job(begin):
-    found, _ = begin((pytest.fail("taken") for _ in range(3)), 2)
-    found.close()
-
-
-def test_closing_the_ordered_segments_closes_the_jobs(begin):
-    jobs = [job(0, [3, "a", 2, "b"]), job(1, [2, "c", 9])]
-    ordered = in_order(begin(jobs, 2)[0], {})
-    assert next(ordered)["text"] == "a"
-    ordered.close()
-    assert inspect.GEN_SUSPENDED not in states(jobs)
+    assert bool(began) == bool(taken)
 
 
 # ------------------------------------------------------------------------------------------ one alone
@@ -245,16 +206,11 @@ def test_run_sequential_calls_the_model_for_each_window():
     assert model.asked == [("first", "one", "random"), ("second", "two", None), ("third", "three", None)]
 
 
-def test_run_sequential_closes_its_job_when_closed():
-    steps = job(0, ["a", "b"])
-    running = run_sequential(steps, Decoder())
+def test_run_sequential_closes_its_job_when_closed_and_when_the_model_fails():
+    jobs = [job(0, ["a", "b"]), job(1, [1])]
+    running = run_sequential(jobs[0], Decoder())
     next(running)
     running.close()
-    assert states([steps]) == [inspect.GEN_CLOSED]
-
-
-def test_run_sequential_closes_its_job_when_the_model_fails():
-    steps = job(0, [1])
     with pytest.raises(AttributeError):
-        list(run_sequential(steps, None))
-    assert states([steps]) == [inspect.GEN_CLOSED]
+        list(run_sequential(jobs[1], None))
+    assert states(jobs) == [inspect.GEN_CLOSED] * 2

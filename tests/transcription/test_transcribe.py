@@ -1,9 +1,7 @@
 """Transcription: the loop over windows with scripted output."""
 
-from collections.abc import Callable
 from dataclasses import fields
-from itertools import pairwise
-from typing import Any
+from itertools import cycle, pairwise
 from unittest.mock import patch
 
 import numpy as np
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 
 from minwhisper import log_mel_spectrogram
 from minwhisper.decoding.options import DecodingOptions
-from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError
+from minwhisper.errors import LanguageError, MinWhisperError, OptionError
 from minwhisper.transcription import transcribe as chapter
 from minwhisper.transcription.windows import clear_if_empty
 from scripted import (
@@ -28,6 +26,7 @@ from scripted import (
     OutputTokens,
     Scripted,
     any_tokens,
+    is_closed,
     made_up_tokenizer,
     output,
     places,
@@ -39,65 +38,30 @@ from scripted import (
 
 # ------------------------------------------------------------------------------------------ windows
 
-WINDOWS = {
+WINDOWS = {  # frames, script, windows, segments
     "a single timestamp at the end": (
-        4000,
-        [output(0.0, " one", 9.0), output(0.0, " two", 10.0)],
-        [(0, 3000), (3000, 1000)],
+        4000, [output(0.0, " one", 9.0), output(0.0, " two", 10.0)], [(0, 3000), (3000, 1000)],
         [(0, 0, 9, " one"), (3000, 30, 40, " two")],
     ),
     "consecutive timestamps": (
-        4500,
-        [
-            output(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"),
-            output(0.2, " three", 10.0),
-            output(0.0, " four", 5.0),
-        ],
+        4500, [output(0.0, " one", 5.0, 5.2, " two", 10.0, 10.0, " thr"), output(0.2, " three", 10.0), output(" four")],
         [(0, 3000), (1000, 3000), (4000, 500)],
         [(0, 0, 5, " one"), (0, 5.2, 10, " two"), (1000, 10, 20, " three"), (4000, 40, 45, " four")],
     ),
     "no timestamps": (
-        3500,
-        [output(" one"), output(" two")],
-        [(0, 3000), (3000, 500)],
-        [(0, 0, 30, " one"), (3000, 30, 35, " two")],
+        3500, [output(" one"), output(" two")], [(0, 3000), (3000, 500)], [(0, 0, 30, " one"), (3000, 30, 35, " two")],
     ),
-    "no tokens": (3001, [output(), output()], [(0, 3000), (3000, 1)], [(0, 0, 30, ""), (3000, 30, 30.01, "")]),
     "timestamps without progress": (
-        5,
-        [output(0.0, 0.0), output(0.0, 0.0), output(0.0, 0.0)],
-        [(0, 5), (2, 3), (4, 1)],
-        [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
-    ),
-    "timestamps beyond the audio": (
-        500,
-        [output(0.0, " one", 4.0, 7.0, " two", 8.0, 8.0, " thr")],
-        [(0, 500)],
-        [(0, 0, 4, " one"), (0, 7, 8, " two")],
+        5, [output(0.0, 0.0)] * 3, [(0, 5), (2, 3), (4, 1)], [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
     ),
     "an end beyond the audio": (500, [output(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
-    "a few frames behind the window's end": (
-        3007,
-        [output(0.0, " one", 29.5), output(0.0, " two")],
-        [(0, 3000), (3000, 7)],
-        [(0, 0, 29.5, " one"), (3000, 30, 30.07, " two")],
+    "a frame more than a window, and no tokens": (
+        3001, [output(0.0, " one", 29.0), output()], [(0, 3000), (3000, 1)],
+        [(0, 0, 29, " one"), (3000, 30, 30.01, "")],
     ),
-    "a window exactly": (3000, [output(0.0, " one", 29.0)], [(0, 3000)], [(0, 0, 29, " one")]),
-    "a frame more": (
-        3001,
-        [output(0.0, " one", 29.0), output(0.0, " two")],
-        [(0, 3000), (3000, 1)],
-        [(0, 0, 29, " one"), (3000, 30, 30.01, " two")],
-    ),
-    "text before the first time": (300, [output(" one", 1.0, 1.0, " two", 2.0)], [(0, 300)], [
-        (0, 0, 1, " one"), (0, 1, 2, " two")
-    ]),
-    "a segment of no length is kept empty": (
-        300, [output(0.0, " one", 1.0, 1.0, 1.0, " two", 2.0)], [(0, 300)],
-        [(0, 0, 1, " one"), (0, 1, 1, ""), (0, 1, 2, " two")],
-    ),
-    "a segment of no text is kept empty": (
-        300, [output(0.0, "  ", 1.0, 1.0, " two", 2.0)], [(0, 300)], [(0, 0, 1, ""), (0, 1, 2, " two")],
+    "segments of no length or no text are kept empty": (
+        300, [output(0.0, " one", 1.0, 1.0, 1.0, "  ", 2.0, 2.0, " two", 3.0)], [(0, 300)],
+        [(0, 0, 1, " one"), (0, 1, 1, ""), (0, 1, 2, ""), (0, 2, 3, " two")],
     ),
 }  # fmt: skip
 
@@ -113,15 +77,15 @@ def test_windows_follow_each_other(frames, script, windows, segments):
     assert next(model.script, None) is None  # all of the script was used
 
 
-@pytest.mark.parametrize("samples", [0, 1, 159])
-def test_audio_shorter_than_a_frame_has_no_window(samples):
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("samples", [0, 159])
+def test_audio_shorter_than_a_frame_has_no_window(samples, batch_size):
     model = Scripted([])
-    reports: list[tuple[float, float]] = []
-    running = model.stream(quiet(samples), progress=lambda *report: reports.append(report))
+    running = model.stream(quiet(samples), progress=lambda *_: pytest.fail("reported"), batch_size=batch_size)
     assert list(running) == []
     assert running.transcript == {"text": "", "segments": [], "language": "en"}
     assert running.seconds == samples / RATE
-    assert model.windows == reports == []
+    assert model.windows == []
 
 
 def test_windows_are_padded_with_zeros(rng):
@@ -139,17 +103,18 @@ def test_windows_are_padded_with_zeros(rng):
 
 
 def test_a_segment_has_openai_whispers_keys_and_the_windows_values():
-    model = Scripted([output(0.0, " one", 1.0, 1.0, " ", 2.0, average=-0.5, no_speech=0.25, ratio=1.5)])
-    first, second = run(model, 300)["segments"]
+    t = made_up_tokenizer(ENGLISH)
+    one = (timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1))  # the text has no special token
+    said = OutputTokens((*one, timestamp(t, 1), *t.encode(" "), timestamp(t, 2)), -0.5, 0.25, 1.5)
+    first, second = run(Scripted([said]), 300)["segments"]
     assert list(first) == list(second) == KEYS
-    t = model.tokenizer
     assert first == {
         "id": 0,
         "seek": 0,
         "start": 0.0,
         "end": 1.0,
         "text": " one",
-        "tokens": [timestamp(t, 0), *t.encode(" one"), timestamp(t, 1)],
+        "tokens": list(one),
         "temperature": 0.0,
         "avg_logprob": -0.5,
         "compression_ratio": 1.5,
@@ -158,23 +123,12 @@ def test_a_segment_has_openai_whispers_keys_and_the_windows_values():
     assert second["tokens"] == []
 
 
-def test_special_tokens_are_not_in_a_segments_text():
-    t = made_up_tokenizer(ENGLISH)
-    model = Scripted([OutputTokens((timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1)))])
-    (segment,) = run(model, 300)["segments"]
-    assert segment["text"] == " one"
-    assert t.sot_lm in segment["tokens"]
-
-
-@pytest.mark.parametrize("with_words", [False, True])
-def test_clearing_a_segment_clears_its_words(with_words):
-    segment = dict.fromkeys(KEYS, 0) | {"text": " one", "tokens": [1], "start": 1.0, "end": 1.0}
-    if with_words:
-        segment["words"] = [{"word": " one", "start": 1.0, "end": 1.0, "probability": 1.0}]
+@pytest.mark.parametrize("words", [{}, {"words": [{"word": " one", "start": 1.0, "end": 1.0, "probability": 1.0}]}])
+def test_clearing_a_segment_clears_its_words(words):
+    segment = dict.fromkeys(KEYS, 0) | {"text": " one", "tokens": [1], "start": 1.0, "end": 1.0, **words}
     before = {**segment}
-    cleared = clear_if_empty(segment)
+    assert clear_if_empty(segment) == segment | {"text": "", "tokens": []} | {key: [] for key in words}
     assert segment == before
-    assert cleared == segment | {"text": "", "tokens": []} | ({"words": []} if with_words else {})
     assert clear_if_empty(segment | {"end": 2.0}) == segment | {"end": 2.0}
 
 
@@ -199,13 +153,8 @@ def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
 )
 def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answers, threshold):
     frames, bounds = layout
-    said_so_far: list[OutputTokens] = []
-
-    def script(_options, _window):
-        said_so_far.append(answers[len(said_so_far) % len(answers)])
-        return said_so_far[-1]
-
-    model = Scripted(script)
+    repeated = cycle(answers)
+    model = Scripted(lambda *_: next(repeated))
     reports: list[tuple[float, float]] = []
     options = {"temperature": 0.0, "no_speech_threshold": threshold, "clip_timestamps": [b / 100 for b in bounds]}
     result = run(model, frames, progress=lambda *report: reports.append(report), **options)
@@ -220,8 +169,7 @@ def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answe
         for (seek, size), (following, _) in pairwise(windows):
             assert size == min(3000, end - seek)
             assert seek < following <= seek + size  # on, and over nothing unheard
-    inside = [any(begin <= seek < end for begin, end in clips) for seek in model.seeks]
-    assert all(inside)
+    assert all(any(begin <= seek < end for begin, end in clips) for seek in model.seeks)
     assert [segment["id"] for segment in result["segments"]] == list(range(len(result["segments"])))
     done = [report[0] for report in reports]
     assert len(done) == len(model.windows)
@@ -266,26 +214,45 @@ def test_a_perfect_model_gives_a_transcript_without_loss_or_repetition(utterance
 
 # ------------------------------------------------------------------------------------------ clips and progress
 
-CLIPS = {  # clips, frames, windows
-    "none": ("", 4000, [(0, 3000), (3000, 1000)]),
-    "from the start": ("0", 4000, [(0, 3000), (3000, 1000)]),
-    "several": ("1,2,30,39.5", 4000, [(100, 100), (3000, 950)]),
-    "a long one": ([5, 39], 4000, [(500, 3000), (3500, 400)]),
-    "side by side": ([0.0, 10.0, 10.0, 15.0], 4000, [(0, 1000), (1000, 500)]),
-    "the last end left out": ([1, 2, 38], 4000, [(100, 100), (3800, 200)]),
-    "to the end of the audio": ([38, 40], 4000, [(3800, 200)]),
-    "the last frame": ([39.99, 40], 4000, [(3999, 1)]),
-    "between frames": ([0.996, 2.014], 4000, [(100, 101)]),
-    "less than a frame": ([1.001, 1.004, 2, 3], 4000, [(200, 100)]),
+
+def progress(model, frames, **options):
+    """Transcribe, and return the seconds done of each report, and in all, with the transcript."""
+    reports: list[tuple[float, float]] = []
+    result = run(model, frames, progress=lambda *report: reports.append(report), **options)
+    done = [report[0] for report in reports]
+    assert {report[1] for report in reports} == {done[-1]}
+    return done, result
+
+
+CLIPS = {  # of 40 s, their windows, and seconds that are done after each
+    "several": ("1,2,30,39.5", [(100, 100), (3000, 950)], [1, 10.5]),
+    "a long one": ([5, 39], [(500, 3000), (3500, 400)], [30, 34]),
+    "side by side": ([0.0, 10.0, 10.0, 15.0], [(0, 1000), (1000, 500)], [10, 15]),
+    "the last end left out": ([1, 2, 38], [(100, 100), (3800, 200)], [1, 3]),
+    "the last frame": ([39.99, 40], [(3999, 1)], [0.01]),
+    "between frames": ([0.996, 2.014], [(100, 101)], [1.018]),
+    "less than a frame": ([1.001, 1.004, 2, 3], [(200, 100)], [1.003]),
+    "about half a frame": ([0, 0.006, 1, 1.006], [(0, 1), (100, 1)], [0.006, 0.012]),
 }
 
 
-@pytest.mark.parametrize(("clips", "frames", "windows"), CLIPS.values(), ids=CLIPS)
-def test_each_clip_has_its_own_windows(clips, frames, windows):
+@pytest.mark.parametrize(("clips", "windows", "done"), CLIPS.values(), ids=CLIPS)
+def test_each_clip_has_its_own_windows_and_counts_in_seconds(clips, windows, done):
     model = Scripted(lambda _options, window: output(f" {window[0]}"))
-    result = run(model, frames, clip_timestamps=clips)
+    seconds, result = progress(model, 4000, clip_timestamps=clips)
     assert model.windows == windows
     assert places(result) == [(seek, seek / 100, (seek + size) / 100, f" {seek}") for seek, size in windows]
+    assert seconds == pytest.approx(done)
+
+
+def test_progress_counts_what_is_done():
+    said = [output(0.0, " a", 20.0, 20.0), output(" b")]
+    assert progress(Scripted(said), 4500)[0] == [20.0, 45.0]
+    assert progress(Scripted([SILENT, said[1]]), 4500)[0] == [30.0, 45.0]
+    more = progress(Scripted([said[1], said[1]]), 4500, more=100)[0]  # the rest of a frame
+    assert more == pytest.approx([30 * 45.00625 / 45, 45.00625])
+    beyond = Scripted([output(0.0, " a", 9.0, 9.0), said[1]])  # the clip's end
+    assert progress(beyond, 4500, clip_timestamps=[1, 2, 5, 6])[0] == [1.0, 2.0]
 
 
 def test_a_clip_may_end_with_the_audio_within_a_frame():
@@ -293,35 +260,13 @@ def test_a_clip_may_end_with_the_audio_within_a_frame():
     assert places(run(model, 4000, more=159, clip_timestamps=[39, 40 + 159 / RATE])) == [(3900, 39, 40, " one")]
 
 
-@pytest.mark.parametrize("clips", ["0,40.1", [41], [10, 41], [5, 4], [40], [30, 35, 1, 2], [0, 10, 5, 15]])
-def test_invalid_clips_are_rejected_before_any_work(clips):
+@pytest.mark.parametrize(("clips", "closed"), [([5, 4], []), ("0,40.1", [True]), ([40], [True])])
+def test_invalid_clips_are_rejected_before_any_work(opened, clips, closed):
     model = Scripted([])
-    with (
-        patch.object(chapter, "open_audio", side_effect=remembered(opened := [])),
-        pytest.raises(OptionError, match="clip_timestamps: expected"),
-    ):
+    with pytest.raises(OptionError, match="clip_timestamps: expected"):
         start(model, 4000, clip_timestamps=clips)
     assert model.windows == []
-    assert [is_closed(sound) for sound in opened] in ([], [True])
-
-
-def remembered(opened: list[Any]) -> Callable[..., Any]:
-    """Return an ``open_audio`` that appends what it opens to a list."""
-    open_audio = chapter.open_audio
-
-    def opening(audio: Any, **how: Any) -> Any:
-        opened.append(open_audio(audio, **how))
-        return opened[-1]
-
-    return opening
-
-
-def is_closed(sound: Any) -> bool:
-    try:
-        sound.read(0, 0)
-    except AudioError:
-        return True
-    return False
+    assert [is_closed(sound) for sound in opened] == closed
 
 
 def test_a_clip_is_prompted_with_the_text_of_the_previous_one():
@@ -330,39 +275,12 @@ def test_a_clip_is_prompted_with_the_text_of_the_previous_one():
     assert model.prompts == ["", "<|0.00|> one<|1.00|>"]
 
 
-PROGRESS = {  # clips, frames, more samples, script, seconds done after each window, in all
-    "windows": ([], 4500, 0, [output(0.0, " a", 20.0, 20.0), output(" b")], [20.0, 45.0], 45.0),
-    "silence too": ([], 4500, 0, [SILENT, output(" b")], [30.0, 45.0], 45.0),
-    "the rest of a frame": ([], 4500, 100, [output(" a"), output(" b")], [30 * 45.00625 / 45, 45.00625], 45.00625),
-    "clips": ([1, 2, 5, 40, 43, 44], 4500, 0, [output(" a")] * 4, [1.0, 31.0, 36.0, 37.0], 37.0),
-    "beyond a clip's end": ([1, 2, 5, 6], 4500, 0, [output(0.0, " a", 9.0, 9.0), output(" b")], [1.0, 2.0], 2.0),
-    "much less than a frame": (
-        [0, 0.006, 1, 1.006, 2, 2.006],
-        300,
-        0,
-        [output(" a")] * 3,
-        [0.006, 0.012, 0.018],
-        0.018,
-    ),
-}
-
-
-@pytest.mark.parametrize(("clips", "frames", "more", "script", "done", "total"), PROGRESS.values(), ids=PROGRESS)
-def test_progress_counts_the_seconds_of_the_clips(clips, frames, more, script, done, total):
-    reports: list[tuple[float, float]] = []
-    run(Scripted(script), frames, more=more, clip_timestamps=clips, progress=lambda *report: reports.append(report))
-    assert [report[0] for report in reports] == pytest.approx(done)
-    assert {report[1] for report in reports} == {reports[-1][0]}
-    assert reports[-1][0] == pytest.approx(total)
-
-
 # ------------------------------------------------------------------------------------------ languages
 
 
-@pytest.mark.parametrize("language", ["fr", "French", " FRENCH "])
-def test_a_given_language_is_not_detected(language):
+def test_a_given_language_is_not_detected():
     model = Scripted([output(**REPETITIVE), output()], made_up_tokenizer(MULTILINGUAL))
-    running = start(model, 300, language=language, task="translate")
+    running = start(model, 300, language=" FRENCH ", task="translate")
     assert running.language == "fr"
     list(running)
     assert (running.language_probs, model.detected_at) == (None, [])
@@ -384,13 +302,10 @@ HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1},
 @pytest.mark.parametrize(
     ("frames", "windows", "listened", "expected"),
     [
-        (9001, 1, [0], {"fr": 0.6, "de": 0.4}),
         (9001, 2, [0, 3000], {"fr": 0.4, "de": 0.6}),
-        (9001, 3, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
         (9000, 9, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
         (9001, 9, [0, 3000, 6000, 9000], {"fr": 1.7 / 4, "de": 2.3 / 4}),
-        (0, 2, [0], {"fr": 0.6, "de": 0.4}),
-        (1, 1, [0], {"fr": 0.6, "de": 0.4}),
+        (0, 1, [0], {"fr": 0.6, "de": 0.4}),
     ],
 )
 def test_the_language_is_detected_in_the_first_windows(frames, windows, listened, expected):
@@ -416,16 +331,10 @@ def test_the_language_is_detected_in_the_first_windows(frames, windows, listened
         (ENGLISH, {"language": "fr"}, LanguageError, "'fr'.*English only"),
         (ENGLISH, {"language": ""}, LanguageError, "unknown language ''"),
         (ENGLISH, {"task": "translate"}, MinWhisperError, "cannot translate"),
-        (ENGLISH, {"task": "summarise"}, OptionError, "task: expected 'transcribe' or 'translate', got 'summarise'"),
         (ENGLISH, {"laguage": "fr"}, OptionError, "unknown option 'laguage': did you mean 'language'"),
-        (ENGLISH, {"prompt": "x"}, OptionError, "use initial_prompt"),
         (ENGLISH, {"suppress_tokens": [99999]}, OptionError, "suppress_tokens: expected ids from -1"),
         (ENGLISH, {"prefix": [99999]}, OptionError, "prefix"),
-        (ENGLISH, {"temperature": -1}, OptionError, "temperature"),
-        (ENGLISH, {"clip_timestamps": [2, 1]}, OptionError, "clip_timestamps"),
-        (ENGLISH, {"hallucination_silence_threshold": 2.0}, OptionError, "word_timestamps"),
-        (ENGLISH, {"carry_initial_prompt": True}, OptionError, "initial_prompt"),
-        (ENGLISH, {"beam_size": 2, "temperature": 0.5}, OptionError, "beam_size"),
+        *((ENGLISH, {"batch_size": size}, OptionError, "batch_size") for size in (0, -3, 2.0, "8", None)),
     ],
 )
 def test_invalid_options_are_rejected_before_any_work(size, options, error, match):
@@ -445,16 +354,16 @@ def test_segments_come_as_soon_as_their_window_is_done():
     model = Scripted(TALK)
     running = start(model, 6100)
     assert model.windows == []  # nothing is transcribed before the first segment is requested
-    assert iter(running) is running
-    seen = []
-    for segment in running:
-        seen.append((segment["text"], len(model.calls), len(running.segments)))
+    seen = [(segment["text"], len(model.calls), len(running.segments)) for segment in running]
     assert seen == [(" one", 1, 1), (" two", 1, 2), (" three", 2, 3), (" four", 3, 4)]
-    assert next(running, None) is None  # and no more
 
 
-def test_a_stream_and_a_transcript_are_the_same():
-    streamed = list(start(Scripted(TALK), 6100))
+def test_a_stream_and_a_transcript_are_the_same_and_release_the_audio_at_its_end(opened):
+    running = start(Scripted(TALK), 6100)
+    streamed = list(running)
+    assert is_closed(opened[0])
+    assert running._mel.forgotten  # a finished transcription holds no spectrogram
+    assert next(running, None) is None
     with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         result = Scripted(TALK).transcribe(quiet(6100 * HOP))
     assert streamed == result["segments"]
@@ -473,13 +382,12 @@ def test_transcript_is_a_snapshot():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4])
-def test_a_stream_can_be_closed_at_any_time(taken):
-    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
-        model = Scripted(TALK)
-        with start(model, 6100) as running:
-            for _ in range(taken):
-                next(running)
-            assert not is_closed(opened[0])
+def test_a_stream_can_be_closed_at_any_time(opened, taken):
+    model = Scripted(TALK)
+    with start(model, 6100) as running:
+        for _ in range(taken):
+            next(running)
+        assert not is_closed(opened[0])
     assert is_closed(opened[0])
     assert next(running, None) is None
     running.close()  # twice is harmless
@@ -487,42 +395,28 @@ def test_a_stream_can_be_closed_at_any_time(taken):
     assert len(model.calls) == [0, 1, 1, 2, 3][taken]
 
 
-def test_a_stream_closes_the_audio_at_its_end():
-    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
-        running = start(Scripted(TALK), 6100)
-    list(running)
-    assert is_closed(opened[0])
-    assert running._mel.forgotten  # a finished transcription holds no spectrogram
+def interrupt(*_report):
+    raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("error", [RuntimeError("decode"), KeyboardInterrupt()], ids=repr)
-def test_an_error_of_progress_keeps_the_segments_so_far(error):
-    def fail(*_report):
-        raise error
-
-    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
-        running = start(Scripted(TALK), 6100, progress=fail)
-        found = [next(running), next(running)]
-        with pytest.raises(type(error)):
-            next(running)
+@pytest.mark.parametrize(
+    ("script", "progress", "error"),
+    [(TALK, interrupt, KeyboardInterrupt), ([TALK[0], RuntimeError("no memory")], None, RuntimeError)],
+    ids=["of progress", "in a window"],
+)
+def test_an_error_keeps_the_segments_so_far(opened, script, progress, error):
+    running = start(Scripted(script), 6100, progress=progress)
+    found = [next(running), next(running)]
+    with pytest.raises(error):
+        next(running)
     assert is_closed(opened[0])
     assert running.transcript == {"text": " one two", "segments": found, "language": "en"}
     assert next(running, None) is None
 
 
-def test_an_error_in_a_window_keeps_the_segments_so_far():
-    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])):
-        running = start(Scripted([TALK[0], RuntimeError("no memory")]), 6100)
-        found = []
-        with pytest.raises(RuntimeError, match="no memory"):
-            found.extend(running)  # up to the error
-    assert is_closed(opened[0])
-    assert [s["text"] for s in running.transcript["segments"]] == [" one", " two"]
-
-
-def test_an_error_in_language_detection_closes_the_audio():
+def test_an_error_in_language_detection_closes_the_audio(opened):
     model = Scripted([], made_up_tokenizer(MULTILINGUAL))  # language_probs is an empty list
-    with patch.object(chapter, "open_audio", side_effect=remembered(opened := [])), pytest.raises(IndexError):
+    with pytest.raises(IndexError):
         start(model, 100)
     assert is_closed(opened[0])
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 whisper = pytest.importorskip("whisper")
 from same_draws import same_draws  # noqa: E402 (needs both)
+from transcripts import check_same  # noqa: E402
 
 RATE = 16000
 CLIPS = [path.name for path in SPEECH]
@@ -109,35 +110,6 @@ def options_of(mode: str, sound: str, samples: np.ndarray, tokenizer) -> dict:
     return options
 
 
-def check_same(ours: dict, theirs: dict) -> None:
-    """Both transcripts agree in everything, word times within 0.02 s."""
-    for mine, other in zip(ours["segments"], theirs["segments"], strict=False):
-        assert (mine["seek"], mine["temperature"], mine["tokens"]) == (
-            other["seek"],
-            other["temperature"],
-            other["tokens"],
-        )
-    assert len(ours["segments"]) == len(theirs["segments"])
-    assert ours["text"] == theirs["text"]
-    assert ours["language"] == theirs["language"]
-    for mine, other in zip(ours["segments"], theirs["segments"], strict=True):
-        if "words" not in mine:
-            assert not other.pop("words", [])  # openai-whisper adds an empty list to a segment that it clears
-        assert set(mine) == set(other)
-        for key in ("id", "text", "compression_ratio"):
-            assert mine[key] == other[key], key
-        for key in ("avg_logprob", "no_speech_prob"):
-            assert mine[key] == pytest.approx(other[key], abs=1e-3), key
-        near = 0.0201 if "words" in mine else 1e-6
-        for key in ("start", "end"):
-            assert mine[key] == pytest.approx(other[key], abs=near), key
-        assert [word["word"] for word in mine.get("words", ())] == [word["word"] for word in other.get("words", ())]
-        for word, their_word in zip(mine.get("words", ()), other.get("words", ()), strict=True):
-            for key in ("start", "end"):
-                assert word[key] == pytest.approx(their_word[key], abs=near), (key, word)
-            assert word["probability"] == pytest.approx(their_word["probability"], abs=1e-3), word
-
-
 @pytest.mark.filterwarnings("ignore:initial_prompt:UserWarning", "ignore:.*translat:UserWarning")
 def test_the_same_words_at_the_same_times(name, sound, mode, request, pytorch, sounds):
     model = request.getfixturevalue(name.replace(".", "_"))
@@ -146,20 +118,15 @@ def test_the_same_words_at_the_same_times(name, sound, mode, request, pytorch, s
     ours = model.transcribe(samples, **options)
     with same_draws():
         expected = whisper.transcribe(pytorch(model), samples, fp16=False, **options)
-    check_same(ours, expected)
+    check_same(ours, expected, times=0.0201 if options.get("word_timestamps") else 1e-6, scores=1e-3)
 
 
-@pytest.mark.parametrize("samples", [0, 100], ids=["none", "100"])
-def test_very_short_audio_is_transcribed_the_same(samples, tiny_en, pytorch, sounds):
-    sound = sounds["book"][:samples]
-    check_same(tiny_en.transcribe(sound), whisper.transcribe(pytorch(tiny_en), sound, fp16=False))
-
-
-@pytest.mark.parametrize("seconds", [10, 30])
-def test_digital_silence_is_transcribed_the_same(seconds, tiny_en, pytorch):
-    # For 10 s both generate nothing; for 30 s both generate " you", probable enough not to count as silence.
-    sound = np.zeros(seconds * RATE, np.float32)
-    check_same(tiny_en.transcribe(sound), whisper.transcribe(pytorch(tiny_en), sound, fp16=False))
+# For 10 s of digital silence both generate nothing; for 30 s " you", probable enough not to count as silence.
+@pytest.mark.parametrize("samples", [0, 100, 10 * RATE, 30 * RATE])
+def test_silence_is_transcribed_the_same(samples, tiny_en, pytorch):
+    sound = np.zeros(samples, np.float32)
+    theirs = whisper.transcribe(pytorch(tiny_en), sound, fp16=False)
+    check_same(tiny_en.transcribe(sound), theirs, times=1e-6, scores=1e-3)
 
 
 def test_the_clips_exercise_the_modes(tiny_en, sounds):

@@ -24,13 +24,12 @@ def output(segments) -> str:
     return " ".join(re.findall(r"[a-z]+", " ".join(segment["text"] for segment in segments).lower()))
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_a_late_start_moves_all_times(tiny_en, pcm, container):
-    content = encode_audio(pcm, container, "aac", video=True, start=4.0)
+def test_a_late_start_moves_all_times(tiny_en, pcm):
+    content = encode_audio(pcm, "mp4", "aac", video=True, start=4.0)
     with pytest.warns(UserWarning, match=r"missing audio was replaced by silence: \d\.\d\d s at 0\.00 s") as caught:
         late = tiny_en.transcribe(content, word_timestamps=True, **GREEDY)["segments"]
     assert len(caught) == 1
-    first = tiny_en.transcribe(encode_audio(pcm, container, "aac"), word_timestamps=True, **GREEDY)["segments"]
+    first = tiny_en.transcribe(encode_audio(pcm, "mp4", "aac"), word_timestamps=True, **GREEDY)["segments"]
     assert output(late) == output(first) == output([{"text": JFK}])
     moved = [later["end"] - early["end"] for later, early in zip(_words(late), _words(first), strict=True)]
     assert np.median(moved) == pytest.approx(3.98, abs=0.1)
@@ -52,8 +51,8 @@ def test_nothing_is_decoded_before_the_audio_begins(tiny_en, pcm, batch_size):
     assert output(found) == output([{"text": JFK}])
     assert reported[-1] == (15.0, 15.0)
     assert transcribe_late(tiny_en, content, batch_size=batch_size, clip_timestamps="0,3") == []
-    clipped = transcribe_late(tiny_en, content, batch_size=batch_size, clip_timestamps="0,3,3.5,12")
-    assert clipped[0]["start"] == 4.0
+    options = {"clip_timestamps": "0,3,3.5,12", "sample_len": 3}
+    assert transcribe_late(tiny_en, content, batch_size=batch_size, **options)[0]["start"] == 4.0
 
 
 def transcribe_late(model, content, **options):

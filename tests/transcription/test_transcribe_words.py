@@ -1,6 +1,5 @@
 """Transcription with word timestamps, with scripted output and words."""
 
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -50,7 +49,7 @@ class Aligned:
     def __call__(self, tokens: Sequence[int], features: np.ndarray, frames: int, **named: Any) -> list[WordTiming]:
         assert features.shape == (1, 1500, 384)
         tokenizer = named["tokenizer"]
-        self.texts.append(tokenizer.decode(tokens))
+        self.texts.append(tokenizer.decode_with_timestamps(tokens))
         self.frames.append(frames)
         self.calls.append(named)
         return [
@@ -71,11 +70,8 @@ FOLLOWING = {  # output, its words, hallucination_silence_threshold, start of th
     "behind a closed one": (
         output(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
     ),
-    "behind a closed one of one segment": (output(0.0, " one", 5.0), [(" one", 1.0, 2.0)], None, 3000),
-    "behind the last word without times": (output(" one"), [(" one", 1.0, 2.5)], None, 250),
     "where the last segment ends if there are no words": (output(0.0, " ", 5.0, 5.0, " ", 6.0, 6.0), [], None, 600),
     "where it would if the last word ends at once": (OPEN, [(" one", 0.0, 0.0), (" two", 0.0, 0.0)], None, 900),
-    "behind the last word with much left": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], 2.0, 820),
     "behind the window with little left": (
         output(0.0, " one", 15.0, 15.0, " two", 29.0, 29.0, " t"),
         [(" one", 13.0, 14.0), (" two", 27.0, 28.0)], 2.0, 3000
@@ -102,18 +98,10 @@ def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
 
 
 def test_only_text_tokens_are_aligned():
-    t = made_up_tokenizer(ENGLISH)
-    text = t.encode(" one")
-    options: list[list[int]] = []
-
-    def align(tokens, *_given, **_named):
-        options.append(list(tokens))
-        return []
-
-    model = Scripted([OutputTokens((timestamp(t, 0), t.sot_lm, *text, t.no_speech, timestamp(t, 1)))])
-    with patch.object(chapter, "find_alignment", align):
-        run(model, 300, word_timestamps=True)
-    assert options == [text]
+    t, aligned = made_up_tokenizer(ENGLISH), Aligned([])
+    said = OutputTokens((timestamp(t, 0), t.sot_lm, *t.encode(" one"), t.no_speech, timestamp(t, 1)))
+    run_with_words(Scripted([said]), 300, aligned)
+    assert aligned.texts == [" one"]
 
 
 def test_segments_have_words_and_their_times():
@@ -163,12 +151,12 @@ def test_last_speech_end_is_passed_to_the_next_window():
         return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
 
     empty = output(0.0, " ", 5.0)  # no words: the end of the segment counts
-    model = Scripted([OPEN, SILENT, output(0.0, " one", 29.0), empty, output(0.0, " two", 1.0)])
-    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [(" one", 1.0, 2.0)], [], [(" two", 0.0, 1.0)])
+    model = Scripted([OPEN, SILENT, empty, output(0.0, " two", 1.0)])
+    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [], [(" two", 0.0, 1.0)])
     with patch.object(chapter, "add_word_timestamps", record):
-        run_with_words(model, 12820, aligned)
-    assert model.seeks == [0, 820, 3820, 6820, 9820]
-    assert passed == pytest.approx([0.0, 8.2, 40.2, 73.2])
+        run_with_words(model, 9820, aligned)
+    assert model.seeks == [0, 820, 3820, 6820]
+    assert passed == pytest.approx([0.0, 8.2, 43.2])
 
 
 ODD = 0.1  # a probability at which a single word counts as a hallucination
@@ -188,56 +176,44 @@ def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
     assert model.prompts[-1] == ONE_PROMPT
 
 
-def test_silence_no_longer_than_the_threshold_is_not_skipped():
-    model = Scripted([output(0.0, " what", 9.0)])
-    aligned = Aligned([(" what", 5.0, 6.0, ODD)])
-    result = run_with_words(model, 3000, aligned, hallucination_silence_threshold=30.0)
-    assert len(model.calls) == 1
-    assert [s["text"] for s in result["segments"]] == [" what"]
+SAID = output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0)
+AMID_SILENCE = [(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)]
+NEAR_THE_END = output(0.0, " one", 5.0, 27.0, " what", 29.0), [(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)]
+DOUBTFUL = {  # frames, options, (output, words) of each window, their first frames, texts
+    "amid silence they are dropped and transcribed again": (
+        4200, {}, [(SAID, AMID_SILENCE), (output(0.0, " three", 1.0), [(" three", 0.0, 1.0)])],
+        [0, 1200], [" one", " three"],
+    ),
+    "soon after the previous window they are kept": (
+        6000, {"hallucination_silence_threshold": 4.0},
+        [
+            (output(0.0, " one", 29.0), [(" one", 28.5, 29.5)]),
+            (output(3.0, " what", 4.0, 9.0, " two", 29.0), [(" what", 3.0, 4.0, ODD), (" two", 9.0, 10.0)]),
+        ],
+        [0, 3000], [" one", " what", " two"],
+    ),
+    "near the end they end the transcription": (2950, {}, [NEAR_THE_END], [0], [" one"]),
+    "near the end of a clip they do not": (
+        9000, {"clip_timestamps": [0, 29.5]}, [NEAR_THE_END, (SILENT, [])], [0, 2720], [" one"]
+    ),
+}  # fmt: skip
 
 
-def test_doubtful_words_amid_silence_are_dropped_and_transcribed_again():
-    model = Scripted(
-        [output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), output(0.0, " three", 1.0), *REST]
-    )
-    aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)], [(" three", 0.0, 1.0)])
-    result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
-    assert model.seeks[:2] == [0, 1200]
-    assert [s["text"] for s in result["segments"]] == [" one", " three"]
-    assert model.prompts[1] == "<|0.00|> one<|5.00|>"  # only the segments that were kept
-    # Sampled at a high temperature, the kept text clears the prompt:
-    model = Scripted([output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0), *REST])
-    aligned = Aligned([(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)])
-    run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, temperature=0.8)
-    assert model.prompts[1] == ""
+@pytest.mark.parametrize(("frames", "options", "windows", "seeks", "texts"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_doubtful_words(frames, options, windows, seeks, texts):
+    model = Scripted([said for said, _ in windows])
+    options = {"hallucination_silence_threshold": 2.0, **options}
+    result = run_with_words(model, frames, Aligned(*(words for _, words in windows)), **options)
+    assert model.seeks == seeks
+    assert [s["text"] for s in result["segments"]] == texts
 
 
-def test_doubtful_words_soon_after_the_previous_window_are_kept():
-    second = output(3.0, " what", 4.0, 9.0, " two", 29.0)
-    model = Scripted([output(0.0, " one", 29.0), second])
-    aligned = Aligned([(" one", 28.5, 29.5)], [(" what", 3.0, 4.0, ODD), (" two", 9.0, 10.0)])
-    result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=4.0)
-    assert [s["text"] for s in result["segments"]] == [" one", " what", " two"]
-
-
-def test_silence_after_doubtful_words_ends_with_the_audio():
-    model = Scripted([output(0.0, " one", 2.0, 5.0, " what", 7.0)])
-    aligned = Aligned([(" one", 0.2, 1.0), (" what", 5.0, 6.0, ODD)])
-    result = run_with_words(model, 800, aligned, hallucination_silence_threshold=3.0)
-    assert [s["text"] for s in result["segments"]] == [" one", " what"]  # 2 s of silence are too little
-
-
-def test_doubtful_words_near_the_end_end_the_transcription():
-    model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0)])
-    aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
-    result = run_with_words(model, 2950, aligned, hallucination_silence_threshold=2.0)
-    assert model.windows == [(0, 2950)]
-    assert [s["text"] for s in result["segments"]] == [" one"]
-    # If a clip ends before the audio, the end of the audio counts.
-    model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0), SILENT, SILENT])
-    aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)])
-    run_with_words(model, 9000, aligned, hallucination_silence_threshold=2.0, clip_timestamps=[0, 29.5])
-    assert model.seeks == [0, 2720]
+@pytest.mark.parametrize(("temperature", "prompt"), [(0.0, "<|0.00|> one<|5.00|>"), (0.8, "")])
+def test_only_segments_that_are_kept_become_a_prompt(temperature, prompt):
+    model = Scripted([SAID, SILENT])
+    options = {"hallucination_silence_threshold": 2.0, "temperature": temperature}
+    run_with_words(model, 3000, Aligned(AMID_SILENCE), **options)
+    assert model.prompts == ["", prompt]
 
 
 def test_a_window_advances_even_if_its_words_end_at_once():
@@ -288,15 +264,13 @@ def test_missing_alignment_heads_are_rejected_before_any_work():
         model.stream("/no/such/file", word_timestamps=True)
 
 
-def test_word_timestamps_of_a_translation_warn():
-    model = Scripted([SILENT], made_up_tokenizer(MULTILINGUAL))
-    with pytest.warns(UserWarning, match="word_timestamps: the times of words") as caught:
-        run_with_words(model, 300, Aligned(), task="translate", language="fr")
-    assert len(caught) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run_with_words(Scripted([SILENT], made_up_tokenizer(MULTILINGUAL)), 300, Aligned(), language="fr")
-        run(Scripted([SILENT], made_up_tokenizer(MULTILINGUAL)), 300, task="translate", language="fr")
+def test_word_timestamps_of_a_translation_warn(recwarn):
+    model = Scripted([SILENT] * 3, made_up_tokenizer(MULTILINGUAL))
+    run_with_words(model, 300, Aligned(), language="fr")
+    run(model, 300, task="translate", language="fr")
+    assert not recwarn
+    run_with_words(model, 300, Aligned(), task="translate", language="fr")
+    assert [str(one.message)[:37] for one in recwarn] == ["word_timestamps: the times of words m"]
 
 
 def test_a_warning_names_the_callers_line():

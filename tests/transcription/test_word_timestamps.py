@@ -76,9 +76,7 @@ def test_median_duration(durations, usual):
         ([(" a", 0.0, 1.0), (".", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),
         ([(" a", 0.0, 1.0), (".", 1.0, 2.5)], [(0.0, 1.0), (1.0, 2.5)]),  # not longer than 1.5
         ([("!", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (3.5, 5.0)]),
-        ([(" a", 0.0, 9.0), (" b", 9.0, 19.0)], [(0.0, 9.0), (9.0, 19.0)]),  # no sentence ends
-        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),
-        ([(" a", 0.0, 1.0), ("?", 1.0, 5.0), (" b", 5.0, 9.0)], [(0.0, 1.0), (1.0, 2.5), (7.5, 9.0)]),
+        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),  # no sentence ends
         ([(".", 0.0, 1.0), ("。", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),  # both: it is the end that moves
     ],
     ids=str,
@@ -107,39 +105,26 @@ def test_words_are_assigned_by_their_tokens():
 
 
 @pytest.mark.parametrize(
-    ("words", "last_speech_end", "expected"),
+    ("words", "last_speech_end", "usual", "expected"),
     [
-        ([], 0.0, []),
-        ([(10.0, 13.0)], 0.0, [(12.0, 13.0)]),  # too long, after a pause
-        ([(10.0, 13.0)], 11.0, [(10.0, 13.0)]),  # no pause: 13 - 11 is four usual words
-        ([(10.0, 13.0)], 10.9, [(12.0, 13.0)]),
-        ([(10.0, 11.0)], 0.0, [(10.0, 11.0)]),  # not too long: two usual words
-        ([(0.0, 1.5)], -5.0, [(0.5, 1.5)]),
-        ([(10.0, 13.0), (13.0, 13.5)], 0.0, [(12.0, 13.0), (13.0, 13.5)]),
-        ([(10.0, 13.0), (13.0, 16.0)], 0.0, [(14.0, 15.0), (15.0, 16.0)]),  # both too long
-        ([(10.0, 10.5), (10.5, 12.5)], 0.0, [(10.5, 11.5), (11.5, 12.5)]),  # together too long
-        ([(10.0, 10.5), (10.5, 12.0)], 0.0, [(10.0, 10.5), (10.5, 12.0)]),  # together just not: four usual words
-        ([(0.0, 1.2), (1.2, 1.9)], -9.0, [(0.2, 1.2), (1.2, 1.9)]),
-        ([(0.0, 0.4), (0.4, 1.8)], -9.0, [(0.0, 0.4), (0.4, 1.8)]),
+        ([], 0.0, 0.5, []),
+        ([(10.0, 13.0)], 11.0, 0.5, [(10.0, 13.0)]),  # no pause: 13 - 11 is four usual words
+        ([(10.0, 13.0)], 10.9, 0.5, [(12.0, 13.0)]),  # too long, after a pause
+        ([(10.0, 11.0)], 0.0, 0.5, [(10.0, 11.0)]),  # not too long: two usual words
+        ([(10.0, 13.0), (13.0, 16.0)], 0.0, 0.5, [(14.0, 15.0), (15.0, 16.0)]),  # both too long
+        ([(10.0, 10.5), (10.5, 12.5)], 0.0, 0.5, [(10.5, 11.5), (11.5, 12.5)]),  # together too long
+        ([(10.0, 10.5), (10.5, 12.0)], 0.0, 0.5, [(10.0, 10.5), (10.5, 12.0)]),  # together just not: four usual words
+        # At the start, the boundary is half of the second word's end, if that is later. And no word starts before 0.
+        ([(0.0, 1.0), (1.0, 1.9)], -9.0, 0.4, [(0.3, 1.1), (1.1, 1.9)]),
+        ([(-0.3, 0.0), (0.0, 1.5)], -9.0, 0.4, [(0.0, 0.75), (0.75, 1.5)]),
     ],
     ids=str,
 )
-def test_words_after_a_pause_are_shortened(words, last_speech_end, expected):
+def test_words_after_a_pause_are_shortened(words, last_speech_end, usual, expected):
     before = [word_of("a", *word) for word in words]
     kept = deepcopy(before)
-    shortened = shorten_after_pause(before, last_speech_end, 0.5)
-    assert times(shortened) == [pytest.approx(word) for word in expected]
+    assert times(shorten_after_pause(before, last_speech_end, usual)) == [pytest.approx(word) for word in expected]
     assert before == kept
-
-
-def test_at_the_start_the_boundary_is_half_of_the_second_words_end():
-    # max(end / 2, end - longest): half of 1.8 is later than 1.8 - 1.4. And no word starts before 0.
-    shortened = shorten_after_pause([word_of("a", 0.0, 0.2), word_of("b", 0.2, 1.8), word_of("c", 1.8, 9.0)], -9.0, 0.7)
-    assert times(shortened) == [(0.0, 0.2), (0.2, 1.8), (1.8, 9.0)]  # together not long enough
-    shortened = shorten_after_pause([word_of("a", 0.0, 1.0), word_of("b", 1.0, 1.9)], -9.0, 0.4)
-    assert times(shortened) == [pytest.approx((0.3, 1.1)), pytest.approx((1.1, 1.9))]
-    shortened = shorten_after_pause([word_of("a", -0.3, 0.0), word_of("b", 0.0, 1.5)], -9.0, 0.4)
-    assert times(shortened) == [pytest.approx((0.0, 0.75)), pytest.approx((0.75, 1.5))]
 
 
 @pytest.mark.parametrize(
@@ -159,8 +144,8 @@ def test_at_the_start_the_boundary_is_half_of_the_second_words_end():
         ((3.0, 4.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
         # one word that is both
         ((3.0, 5.0), [(1.0, 9.0)], (3.0, 5.0), [(3.0, 5.0)]),
-        ((0.6, 5.0), [(0.0, 0.7), (0.7, 5.0)], (0.6, 5.0), [(0.2, 0.7), (0.7, 5.0)]),
         ((0.55, 5.0), [(0.0, 0.56), (0.6, 5.0)], (0.55, 5.0), [(0.06, 0.56), (0.6, 5.0)]),
+        ((0.3, 5.0), [(-0.4, 0.4), (0.4, 5.0)], (0.3, 5.0), [(0.0, 0.4), (0.4, 5.0)]),  # not before the audio
     ],
     ids=str,
 )
@@ -172,11 +157,6 @@ def test_segment_and_words_get_equal_times(given_times, words, segment_times, wo
     assert (fitted["start"], fitted["end"]) == segment_times
     assert times(fitted["words"]) == [pytest.approx(word) for word in word_times]
     assert (before, spoken) == kept
-
-
-def test_no_word_starts_before_the_audio():
-    fitted = reconcile_times(segment(0.3, 5.0), [word_of("a", -0.4, 0.4), word_of("b", 0.4, 5.0)], 0.7)
-    assert fitted["words"][0]["start"] == 0.0
 
 
 # ------------------------------------------------------------------------------------------ all together
@@ -204,10 +184,8 @@ def test_segments_get_their_words(tokenizer):
     assert times(done[0]["words"]) == [(20.0, 20.8)]
     assert times(done[2]["words"]) == [pytest.approx((24.5, 25.8)), pytest.approx((25.8, 26.3))]
     assert [(part["start"], part["end"]) for part in done] == [(20.0, 20.8), (21.0, 22.0), (24.5, 26.3)]
-    for before, after in zip(kept, done, strict=True):
-        unchanged = set(before) - {"start", "end"}
-        assert {key: after[key] for key in unchanged} == {key: before[key] for key in unchanged}
-        assert set(after) == {*before, "words"}
+    changed = ({key: part[key] for key in ("start", "end", "words")} for part in done)
+    assert done == [before | its for before, its in zip(kept, changed, strict=True)]
 
 
 def test_last_speech_end_is_passed_from_segment_to_segment(tokenizer):
@@ -234,13 +212,10 @@ def test_no_segments_and_no_words(tokenizer):
 
 
 def test_real_words_of_a_real_window(tiny_en, speech):
-    samples = speech["jfk.flac"]
-    tokenizer = tiny_en.tokenizer
-    mel = log_mel_spectrogram(samples, padding=480000)[:, :3000]
-    parts = [" And so, my fellow Americans,", " ask not what your country can do for you."]
+    tokenizer, mel = tiny_en.tokenizer, log_mel_spectrogram(speech["jfk.flac"], padding=480000)[:, :3000]
     segments = [
-        segment(0.0, 2.4, tokens=tokenizer.encode(parts[0])),
-        segment(3.3, 7.8, tokens=tokenizer.encode(parts[1])),
+        segment(0.0, 2.4, tokens=tokenizer.encode(" And so, my fellow Americans,")),
+        segment(3.3, 7.8, tokens=tokenizer.encode(" ask not what your country can do for you.")),
     ]
     timings = aligned(tiny_en, mel, 1100, [token for part in segments for token in part["tokens"]])
     first, second = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
@@ -253,19 +228,12 @@ def test_real_words_of_a_real_window(tiny_en, speech):
     assert (first["start"], second["end"]) == (first["words"][0]["start"], second["words"][-1]["end"])
 
 
-@pytest.mark.parametrize(
-    ("segments", "end"),
-    [
-        ([], None),
-        ([segment(0.0, 2.0)], 2.0),
-        ([segment(0.0, 2.0, []), segment(2.0, 3.0, [])], 3.0),
-        ([segment(0.0, 2.0, [word_of("a", 0.0, 1.5), word_of("b", 1.5, 1.8)])], 1.8),
-        ([segment(0.0, 2.0, [word_of("a", 0.0, 1.5)]), segment(2.0, 3.0, [])], 1.5),
-    ],
-    ids=["nothing", "no words", "no words in any", "words", "words further up"],
-)
-def test_the_end_of_the_last_word(segments, end):
-    assert last_word_end(segments) == end
+def test_the_end_of_the_last_word_or_segment():
+    wordless, spoken = segment(2.0, 3.0, []), segment(0.0, 2.0, [word_of("a", 0.0, 1.5), word_of("b", 1.5, 1.8)])
+    assert last_word_end([]) is None
+    assert last_word_end([segment(0.0, 2.0)]) == 2.0
+    assert last_word_end([wordless, wordless]) == 3.0
+    assert last_word_end([spoken]) == last_word_end([spoken, wordless]) == 1.8
 
 
 # ------------------------------------------------------------------------------------------ invented words
@@ -274,16 +242,12 @@ def test_the_end_of_the_last_word(segments, end):
 @pytest.mark.parametrize(
     ("duration", "probability", "anomaly"),
     [
-        (0.5, 0.9, 0.0),
         (0.5, 0.15, 0.0),
         (0.5, 0.14, 1.0),
         (0.133, 0.9, 0.0),
-        (0.033, 0.9, 1.5),
         (0.0, 0.9, 1.995),
         (2.0, 0.9, 0.0),
-        (3.5, 0.9, 1.5),
         (3.5, 0.1, 2.5),
-        (0.033, 0.1, 2.5),
     ],
 )
 def test_word_anomaly_score(duration, probability, anomaly):
@@ -299,7 +263,6 @@ GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: an
         ([], False),
         ([GOOD], False),
         ([BAD], True),
-        ([BAD, GOOD], False),
         ([BAD, BAD, GOOD], False),
         ([BAD, BAD, BAD, GOOD, GOOD], True),
         ([ODD, ODD], False),
@@ -354,7 +317,6 @@ def test_skip_leading_silence(segments, restart):
 @pytest.mark.parametrize(
     ("segments", "kept", "restart", "options"),
     [
-        ([fine(10.0, 12.0)], 1, None, {}),
         # silence on both sides: transcribe again from the start of the segment
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # silence up to the end of the audio
@@ -374,7 +336,6 @@ def test_skip_leading_silence(segments, restart):
         ([fine(10.0, 10.9), odd(12.0, 13.0), fine(17.0, 19.0)], 3, None, {}),
         # close to the end of a full window: none is needed after it, if there is sound
         ([fine(10.0, 12.0), odd(37.0, 38.01)], 1, 3700, {"threshold": 20.0, "content": 90000}),
-        ([fine(10.0, 12.0), odd(37.0, 38.01)], 2, None, {"threshold": 30.0, "content": 90000}),
         ([fine(10.0, 12.0), odd(37.0, 38.0)], 2, None, {"threshold": 20.0, "content": 90000}),
         # nothing much after it: done
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
@@ -385,6 +346,9 @@ def test_skip_leading_silence(segments, restart):
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 2, None, {"last_speech_end": 10.0}),
         ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
+        # the start of the audio, not of the window, counts as silence, too
+        ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 1, 400, {"seek": 0, "threshold": 4.1}),
+        ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 3, None, {"seek": 0, "threshold": 3.9}),
     ],
 )
 def test_skip_hallucinations(segments, kept, restart, options):
@@ -393,13 +357,3 @@ def test_skip_hallucinations(segments, kept, restart, options):
     remaining, frame = skip_hallucinations(segments, **options)
     assert (remaining, frame) == (before[:kept], restart)
     assert segments == before
-
-
-def test_the_start_of_the_audio_counts_as_silence():
-    # segment["start"] < threshold: seconds of the audio, not of the window
-    segments = [fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)]
-    for threshold, kept in ((4.1, 1), (3.9, 3)):
-        remaining, _ = skip_hallucinations(
-            segments, seek=0, size=3000, content=9000, threshold=threshold, last_speech_end=0.0
-        )
-        assert len(remaining) == kept

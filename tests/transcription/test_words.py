@@ -58,47 +58,38 @@ def test_text_is_split_into_characters_and_words(multilingual, text, pieces, wor
     assert texts(split_tokens_on_spaces(multilingual, tokens)) == words
 
 
-def test_invalid_bytes_are_separate_words(multilingual):
-    tokens = [8404, 871, 287, 6, 246, 526, 3210, 20378]
-    pieces = split_tokens_on_unicode(multilingual, tokens)
+def test_invalid_bytes_and_special_tokens_are_separate_words_and_a_character_of_several_tokens_is_not(multilingual):
+    broken = [8404, 871, 287, 6, 246, 526, 3210, 20378]
+    pieces = split_tokens_on_unicode(multilingual, broken)
     assert texts(pieces) == [" elle", " est", " l", "'", "\ufffd", "é", "rit", "oire"]
-    assert [token for _, own in pieces for token in own] == tokens
-    assert texts(split_tokens_on_spaces(multilingual, tokens)) == [" elle", " est", " l", "'\ufffdéritoire"]
+    assert [token for _, own in pieces for token in own] == broken
+    assert texts(split_tokens_on_spaces(multilingual, broken)) == [" elle", " est", " l", "'\ufffdéritoire"]
+    two = multilingual.encode("\N{SNOWMAN}\N{GRINNING FACE}")
+    assert len(two) > 2
+    assert texts(split_tokens_on_unicode(multilingual, two)) == ["\N{SNOWMAN}", "\N{GRINNING FACE}"]
+    special = [
+        *multilingual.encode("a"),
+        multilingual.timestamp_begin + 5,
+        *multilingual.encode(" b"),
+        multilingual.eot,
+    ]
+    assert texts(split_tokens_on_spaces(multilingual, special)) == ["a", "<|0.10|>", " b", "<|endoftext|>"]
 
 
-def test_a_character_of_several_tokens_stays_whole(multilingual):
-    tokens = multilingual.encode("\N{SNOWMAN}\N{GRINNING FACE}")
-    assert len(tokens) > 2
-    assert texts(split_tokens_on_unicode(multilingual, tokens)) == ["\N{SNOWMAN}", "\N{GRINNING FACE}"]
-
-
-def test_special_tokens_are_separate_words(multilingual):
-    tokens = [*multilingual.encode("a"), multilingual.timestamp_begin + 5, *multilingual.encode(" b"), multilingual.eot]
-    assert texts(split_tokens_on_spaces(multilingual, tokens)) == ["a", "<|0.10|>", " b", "<|endoftext|>"]
-
-
-@pytest.mark.parametrize("language", ["zh", "ja", "th", "lo", "my", "yue"])
-def test_languages_without_spaces_are_split_on_characters(multilingual, language):
-    tokens = multilingual.encode("我是美国人")
-    assert len(split_to_word_tokens(multilingual, tokens, language)) > 1
-    assert split_to_word_tokens(multilingual, tokens, language) == split_tokens_on_unicode(multilingual, tokens)
-
-
-@pytest.mark.parametrize("language", ["en", "ko", "fr", None])
-def test_other_languages_are_split_on_spaces(multilingual, language):
+def test_text_of_languages_without_spaces_is_split_on_characters_and_of_others_on_spaces(multilingual):
     tokens = multilingual.encode("so not我是美国人")
-    assert split_to_word_tokens(multilingual, tokens, language) == split_tokens_on_spaces(multilingual, tokens)
-    assert len(split_to_word_tokens(multilingual, tokens, language)) == 2
+    characters, words = split_tokens_on_unicode(multilingual, tokens), split_tokens_on_spaces(multilingual, tokens)
+    assert len(characters) > len(words) == 2
+    for language in ("zh", "ja", "th", "lo", "my", "yue", "en", "ko", "fr", None):
+        expected = words if language in ("en", "ko", "fr", None) else characters
+        assert split_to_word_tokens(multilingual, tokens, language) == expected, language
 
 
 @settings(deadline=None)
 @given(text=TEXT)
 def test_words_joined_are_the_text(made_up, text):
-    tokens = made_up.encode(text)
     for split in (split_tokens_on_unicode, split_tokens_on_spaces):
-        words = split(made_up, tokens)
-        assert [token for _, own in words for token in own] == tokens
-        assert "".join(texts(words)) == text
+        assert "".join(texts(split(made_up, made_up.encode(text)))) == text
 
 
 @settings(deadline=None, max_examples=300)
