@@ -52,7 +52,7 @@ def test_the_least_that_other_programs_write_is_enough(tmp_path):
 )
 def test_anything_else_is_named(tmp_path, content, message):
     path = written(tmp_path, content)
-    with pytest.raises(OptionError, match="talk.json: ") as error:
+    with pytest.raises(OptionError, match=r"talk\.json: ") as error:
         read_transcript(path)
     assert message in str(error.value)
 
