@@ -206,7 +206,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.epilog = examples(
         ("minwhisper score spoken.txt talk.srt", "how many words are wrong?"),
         ("minwhisper score spoken.txt talk.srt --alignment", "which ones?"),
-        ("minwhisper score spoken/ transcripts/", "all files with the same names"),
+        ("minwhisper score spoken/ transcripts/", "files of the same names"),
     )
     help = "the text that was spoken: a file, or a folder of files"
     command.add_argument("reference", type=Path, metavar="REFERENCE", help=help)

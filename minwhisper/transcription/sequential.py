@@ -147,7 +147,7 @@ class SequentialTranscription:
             config=model.config,
             tokenizer=model.tokenizer,
             language=self._language,
-            on_path=on_path if self._recorded is not None else None,
+            **({} if self._recorded is None else {"on_path": on_path}),
         )
         return add_word_timestamps(
             segments,

@@ -155,7 +155,7 @@ def _block(lines: Sequence[str], width: int, code_width: int | None) -> str:
     if first.startswith("$$"):
         return _display(text.strip("$\n "), width)
     if heading := re.fullmatch(r"#{1,6} (.*)", text):
-        return f"{_BOLD}{inline(heading[1])}{_NOT_BOLD}"
+        return f"{_BOLD}{_wrap(inline(heading[1]), width)}{_NOT_BOLD}"
     if summary := re.fullmatch(r"<details>\s*<summary>(.*)</summary>", text, re.DOTALL):
         return f"{_BOLD}{inline(summary[1])}:{_NOT_BOLD}"
     if text == "</details>":

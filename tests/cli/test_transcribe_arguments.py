@@ -53,7 +53,7 @@ OPTIONS = (  # all those of the library, with values that are not their defaults
     "--initial_prompt Hello --carry_initial_prompt true --condition_on_previous_text FALSE "
     "--compression_ratio_threshold 3 --logprob_threshold -2.5 --no_speech_threshold 0.5 "
     f"{WORDS} --hallucination_silence_threshold 2 --prepend_punctuations ( --append_punctuations ) "
-    "--temperature_increment_on_fallback 1"
+    "--temperature_increment_on_fallback 1 --record True"
 )
 VALUES = (
     {"task": "translate", "language": "German", "beam_size": 3, "best_of": 4, "patience": 2.0, "length_penalty": 0.5}
@@ -61,7 +61,7 @@ VALUES = (
     | {"initial_prompt": "Hello", "carry_initial_prompt": True, "condition_on_previous_text": False}
     | {"compression_ratio_threshold": 3.0, "logprob_threshold": -2.5, "no_speech_threshold": 0.5}
     | {"word_timestamps": True, "hallucination_silence_threshold": 2.0, "temperature": (0.0, 1.0)}
-    | {"prepend_punctuations": "(", "append_punctuations": ")"}
+    | {"prepend_punctuations": "(", "append_punctuations": ")", "record": True}
 )
 SUBTITLES = f"{WORDS} --highlight_words True --max_line_width 30 --max_line_count 2 --max_words_per_line 4"
 

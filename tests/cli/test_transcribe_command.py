@@ -367,7 +367,7 @@ def test_an_interruption_with_nothing_to_write(command, scripted, folder, events
 )
 def test_an_interruption_and_writing(command, scripted, folder, monkeypatch, events, writing, message):
     tries = iter(writing)
-    monkeypatch.setattr(transcribe_command, "write_transcript", lambda *given: next(tries)(*given))
+    monkeypatch.setattr(transcribe_command, "write_transcript", lambda *given, **how: next(tries)(*given, **how))
     scripted({"a.wav": events})
     result = command("a.wav", "b.wav", "-f", "txt", "--model", "tiny.en")
     assert result.status == 130

@@ -74,7 +74,7 @@ def run(
     """Run a search; return its candidates, the probability of no speech, and the inputs of the decoder."""
     decoder = Decoder(logits_of)
     begun = search(prompt, positions, sampler=sampler, logit_filters=filters, tokenizer=SPECIAL, max_tokens=max_tokens)
-    candidates, no_speech = run_search(begun, np.zeros((1, 3, 8), np.float32), decoder)
+    candidates, no_speech, _ = run_search(begun, np.zeros((1, 3, 8), np.float32), decoder)
     return candidates, no_speech, decoder.fed
 
 

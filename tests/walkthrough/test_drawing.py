@@ -191,7 +191,7 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
 
 def test_matplotlib_is_imported_on_first_use_and_pyplot_never():
     code = (
-        "import sys, minwhisper.walkthrough.drawings as d; assert 'matplotlib' not in sys.modules;"
+        "import sys, minwhisper.walkthrough.decoder_drawings as d; assert 'matplotlib' not in sys.modules;"
         "d.work([1e6, 2e6], [1e6, 1e6]);"
         "assert 'matplotlib' in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
     )

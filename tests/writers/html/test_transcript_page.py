@@ -9,7 +9,7 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
-from test_data import segment, transcript, word
+from test_page_data import segment, transcript, word
 
 from minwhisper import load_audio
 from minwhisper.errors import OptionError

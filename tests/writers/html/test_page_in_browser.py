@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from test_data import segment, transcript, word
+from test_page_data import segment, transcript, word
 
 from minwhisper.writers.html import transcript_page
-from test_page import HOSTILE
+from test_transcript_page import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
