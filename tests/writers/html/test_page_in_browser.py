@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 from test_page_data import segment, transcript, word
+from test_transcript_page import HOSTILE
 
 from minwhisper.writers.html import transcript_page
-from test_transcript_page import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
