@@ -23,6 +23,8 @@ _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "FILE": FILES,
     "FILE.py": FILES,
     "OUT.html": FILES,
+    "AUDIO": FILES,
+    "TEXT.txt": FILES,
 }
 
 

@@ -10,11 +10,10 @@ text for which the recording has no time were not said.
 Walkthrough: section 13.
 """
 
-import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple
 
@@ -24,7 +23,8 @@ from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, pad_or_trim
 from ..decoding.decode import DecodingResult, WindowRequest, compression_ratio
 from ..errors import AudioError, OptionError
 from .alignment import find_alignment
-from .known_text import KnownWord, check_text, comparable, known_words, split_sentences
+from .found_words import FoundWord, fill_times, limit_probabilities, log_probability, shorten_first_words
+from .known_text import check_text, comparable, known_words, split_sentences
 from .matching import Pair, match_words
 from .model import SpeechModel
 from .options import TranscriptionOptions
@@ -38,7 +38,6 @@ from .words import SPACELESS_LANGUAGES
 MAX_CHARACTERS_PER_SECOND = 25  # of fast speech; more than that was not said
 MAX_SPACELESS_CHARACTERS_PER_SECOND = 10  # in Chinese, Japanese and others, a character is a syllable or more
 WORDS_BEFORE = 3  # recognised words that may hide a missing one: the times of some are too long
-MIN_PROBABILITY = 1e-6  # whose logarithm stands for that of 0
 MAX_LENGTH_RATIO = 2.0  # above it, one of two texts in the same place is not the other one, badly recognised
 
 
@@ -72,16 +71,6 @@ class Item(NamedTuple):
     place: int  # index of the recognised word in whose place it is
 
 
-@dataclass(frozen=True)
-class FoundWord:
-    """The times of a known word, and the recognised segment that it was found in."""
-
-    start: float  # seconds from the start of the audio
-    end: float
-    probability: float
-    segment: Segment
-
-
 class TimestampSeeking(SequentialTranscription):
     """A transcription with the times of words whose windows begin as without them: where the last segment ended.
 
@@ -110,7 +99,8 @@ class Alignment(Transcription):
         batch_size: int = 1,
     ) -> None:
         """Reject bad input, open the audio and detect its language. For the arguments see ``Whisper.align``."""
-        check_text(text, model.tokenizer)
+        check_text(text)
+        model.tokenizer.encode(text)  # raises if it cannot
         check_options(options, model)
         super().__init__(
             model, audio, options, progress=progress, generator=generator, batch_size=batch_size, checked=True
@@ -123,6 +113,8 @@ class Alignment(Transcription):
         self._known = known_words(self._sentences, model.tokenizer, self.language, *marks)
         spaceless = self.language in SPACELESS_LANGUAGES
         self._rate = MAX_SPACELESS_CHARACTERS_PER_SECOND if spaceless else MAX_CHARACTERS_PER_SECOND
+        # The other positions are those of start, language, task, notimestamps and end.
+        self._max_tokens = model.config.max_target_positions - 5
         length = sum(map(len, self._sentences))
         if length > self._rate * self.seconds:
             warnings.warn(
@@ -143,7 +135,8 @@ class Alignment(Transcription):
         found: dict[int, FoundWord] = {}
         for _, group in groupby(items, key=lambda item: recognised[item.place].segment["seek"]):
             found |= self._find(list(group), recognised, equal)
-        yield from self._make_segments(limit_probabilities(found, equal))
+        found = shorten_first_words(self._known, limit_probabilities(found, equal))
+        yield from self._make_segments(found)
 
     def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
         return TimestampSeeking(self._model, self._mel, self._options, self.language, generator, self._report)
@@ -231,17 +224,20 @@ class Alignment(Transcription):
         self, items: Sequence[Item], recognised: Sequence[RecognisedWord], equal: Set[int]
     ) -> dict[int, FoundWord]:
         """Return the times of the known words of a window."""
-        if all(item.known in equal for item in items):
-            words = [recognised[item.place].word for item in items]
-        else:
-            # Equal words as they were recognised: a capital letter or a comma must not make them improbable.
-            written = [
-                recognised[item.place].word["word"]
-                if item.known is None or item.known in equal
-                else self._known[item.known].text
-                for item in items
-            ]
+        # Equal words as they were recognised: a capital letter or a comma must not make them improbable.
+        written = [
+            recognised[item.place].word["word"]
+            if item.known is None or item.known in equal
+            else self._known[item.known].text
+            for item in items
+        ]
+        different = any(item.known not in equal for item in items)
+        if different and len(self._model.tokenizer.encode("".join(written))) > self._max_tokens:
+            items, different = [item for item in items if item.known in equal], False  # far too much for a window
+        if different:
             words = self._align_window(items, written, recognised)
+        else:
+            words = [recognised[item.place].word for item in items]
         found = {}
         for item, word in zip(items, words, strict=True):
             if item.known is not None:
@@ -309,62 +305,11 @@ class Alignment(Transcription):
                 "text": text,
                 "tokens": [token for _, word in pairs for token in word.tokens],
                 "temperature": nearest["temperature"] if nearest else 0.0,
-                "avg_logprob": sum(_log(word["probability"]) for word in timed) / len(timed),
+                "avg_logprob": sum(log_probability(word["probability"]) for word in timed) / len(timed),
                 "compression_ratio": compression_ratio(text),
                 "no_speech_prob": nearest["no_speech_prob"] if nearest else 0.0,
                 "words": timed,
             }
-
-
-def limit_probabilities(found: Mapping[int, FoundWord], equal: Set[int]) -> dict[int, FoundWord]:
-    """Return the words with the probability of each run of different words as the limit of its words' probabilities.
-
-    A run was said or not. If not, its last words may still be probable, because the decoder continues a text that was
-    not said, too. The probability of the run is the geometric mean of its words'.
-    """
-    limited = dict(found)
-    different = sorted(found.keys() - equal)
-    for _, group in groupby(enumerate(different), key=lambda pair: pair[1] - pair[0]):  # of consecutive words
-        run = [index for _, index in group]
-        mean = math.exp(sum(map(_log, (found[index].probability for index in run))) / len(run))
-        for index in run:
-            limited[index] = replace(found[index], probability=min(mean, found[index].probability))
-    return limited
-
-
-def _log(probability: float) -> float:
-    """Return the logarithm of a probability; of one close to 0, that of the smallest that counts."""
-    return math.log(max(probability, MIN_PROBABILITY))
-
-
-def fill_times(known: Sequence[KnownWord], found: Mapping[int, FoundWord], seconds: float) -> list[Word]:
-    """Return all words in order of time; those that were not found share the time between their neighbours.
-
-    They have probability 0. But words without a letter, such as a dash, take no time, and have the probability of the
-    word before.
-    """
-    words: list[Word] = []
-    last_end, last_probability = 0.0, 0.0
-
-    def add(index: int, start: float, end: float, probability: float) -> None:
-        nonlocal last_end, last_probability
-        last_end, last_probability = end, probability
-        words.append({"word": known[index].text, "start": start, "end": end, "probability": probability})
-
-    for is_found, group in groupby(range(len(known)), found.__contains__):
-        run = list(group)
-        if is_found:
-            for index in run:
-                start = max(last_end, found[index].start)
-                add(index, start, max(start, found[index].end), found[index].probability)
-            continue
-        after = found[run[-1] + 1].start if run[-1] + 1 in found else seconds
-        free = max(0.0, after - last_end)
-        lengths = [*accumulate((len(known[index].key) for index in run), initial=0)]
-        times = [round(last_end + free * length / max(1, lengths[-1]), 2) for length in lengths]
-        for index, (start, end) in zip(run, pairwise(times), strict=True):
-            add(index, max(last_end, start), max(last_end, end), 0.0 if known[index].key else last_probability)
-    return words
 
 
 def _collect(job: TranscriptionJob) -> Generator[WindowRequest, DecodingResult, list[Segment]]:
