@@ -22,7 +22,7 @@ import numpy as np
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, pad_or_trim
 from ..decoding.decode import DecodingResult, WindowRequest, compression_ratio
 from ..errors import AudioError, OptionError
-from .alignment import find_alignment
+from .alignment import align_tokens, join_to_words
 from .found_words import FoundWord, fill_times, limit_probabilities, log_probability, shorten_first_words
 from .known_text import check_text, comparable, known_words, split_sentences
 from .matching import Pair, match_words
@@ -241,14 +241,19 @@ class Alignment(Transcription):
         found = {}
         for item, word in zip(items, words, strict=True):
             if item.known is not None:
-                segment = recognised[item.place].segment
-                found[item.known] = FoundWord(word["start"], word["end"], word["probability"], segment)
+                there = recognised[item.place]
+                probability = (there.word if item.known in equal else word)["probability"]
+                found[item.known] = FoundWord(word["start"], word["end"], probability, there.segment)
         return found
 
     def _align_window(
         self, items: Sequence[Item], written: Sequence[str], recognised: Sequence[RecognisedWord]
     ) -> list[Word]:
-        """Align a window with the words ``written`` in place of the recognised ones; return each with its times."""
+        """Align a window with the words ``written`` in place of the recognised ones; return each with its times.
+
+        The probability of a word is that of its least probable token. The mean would hide that a long word was not
+        said: after its first token the others are probable.
+        """
         model, tokenizer, options = self._model, self._model.tokenizer, self._options
         segments: list[Segment] = []
         for _, group in groupby(zip(items, written, strict=True), lambda pair: recognised[pair[0].place].segment["id"]):
@@ -258,8 +263,9 @@ class Alignment(Transcription):
         seek = segments[0]["seek"]
         size = min(N_FRAMES, self._mel.content_frames - seek)
         features = model.encode(pad_or_trim(self._mel.read(seek, seek + size), N_FRAMES)[None])
-        timings = find_alignment(
-            [token for segment in segments for token in segment["tokens"]],
+        text = [token for segment in segments for token in segment["tokens"]]
+        timings = align_tokens(
+            text,
             features,
             size,
             prompt=tokenizer.sot_sequence(self.language, "transcribe", timestamps=True),
@@ -267,12 +273,11 @@ class Alignment(Transcription):
             weights=model.engine.decoder_weights,
             config=model.config,
             tokenizer=tokenizer,
-            language=self.language,
         )
         first = items[0].place
         timed = add_word_timestamps(
             segments,
-            timings,
+            join_to_words(text, timings, tokenizer, self.language, np.min),
             tokenizer=tokenizer,
             last_speech_end=recognised[first - 1].word["end"] if first else 0.0,
             prepend=options.prepend_punctuations,

@@ -67,15 +67,15 @@ def log_probability(probability: float) -> float:
 def fill_times(known: Sequence[KnownWord], found: Mapping[int, FoundWord], seconds: float) -> list[Word]:
     """Return all words in order of time; those that were not found share the time between their neighbours.
 
-    They have probability 0. But words without a letter, such as a dash, take no time, and have the probability of the
-    word before.
+    They have probability 0. But words that are not spoken, such as a dash, take no time, and have the probability of
+    the word before, or, at the start of a sentence, of the one after.
     """
     words: list[Word] = []
-    last_end, last_probability = 0.0, 0.0
+    last_end, last_probability, sentence = 0.0, 0.0, -1  # of the last word
 
     def add(index: int, start: float, end: float, probability: float) -> None:
-        nonlocal last_end, last_probability
-        last_end, last_probability = end, probability
+        nonlocal last_end, last_probability, sentence
+        last_end, last_probability, sentence = end, probability, known[index].sentence
         words.append({"word": known[index].text, "start": start, "end": end, "probability": probability})
 
     for is_found, group in groupby(range(len(known)), found.__contains__):
@@ -85,7 +85,10 @@ def fill_times(known: Sequence[KnownWord], found: Mapping[int, FoundWord], secon
                 start = max(last_end, found[index].start)
                 add(index, start, max(start, found[index].end), found[index].probability)
             continue
-        after = found[run[-1] + 1].start if run[-1] + 1 in found else seconds
+        next_word = found.get(run[-1] + 1)
+        after = next_word.start if next_word else seconds
+        if next_word and not any(known[index].key for index in run) and known[run[0]].sentence > sentence:
+            last_end, last_probability = max(last_end, after), next_word.probability
         free = max(0.0, after - last_end)
         lengths = [*accumulate((len(known[index].key) for index in run), initial=0)]
         times = [round(last_end + free * length / max(1, lengths[-1]), 2) for length in lengths]
