@@ -15,7 +15,7 @@ from .words import SPACELESS_LANGUAGES, WordTiming, merge_punctuations, split_to
 
 # After the end of a sentence: its mark, quotation marks and brackets, and a space, unless a small letter follows.
 _SENTENCE_END = re.compile(r"""(?<=[.!?…])(["'”’»)\]]*)\s+(?=\S)""")
-_SPACELESS_END = re.compile(r"""(?<=[。！？!?…])(["'”’»)\]」』）]*)(?=\S)\s*""")
+_SPACELESS_END = re.compile(r"""(?<=[。！？!?…])(["'”’»)\]」』）]*+)\s*(?=\S)""")
 _ABBREVIATION = re.compile(r"(?:^|[\s(\"'“‘])(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Prof|Nr|No|vs|cf|e\.g|i\.e|z\.B)\.$")
 _SPOKEN_SYMBOLS = frozenset("&%@#+=$€£¥§°")
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 Pair: TypeAlias = tuple[int | None, int | None]
 """The indices of a known and a recognised word; None for the known one if the word is extra, or for the other."""
 
-RUN = 5  # words in a run at which the sequences are cut
+RUN = 8  # words in a run at which the sequences are cut
 MAX_CELLS = 4_000_000  # of one table; sequences that need more have too little in common to be matched
 SUBSTITUTION, EXTENSION = 1.0, 0.5  # cost of one word for another, and of a missing or an extra word
 OPENING, OPENING_AT_START = 0.4, 0.2  # cost of each run of missing or extra words, and if a sentence starts there

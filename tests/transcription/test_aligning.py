@@ -92,10 +92,10 @@ def test_scores_point_at_exactly_the_words_that_differ_and_the_others_stay(tiny_
 
 
 def test_a_sentence_that_the_recording_lacks_is_found_and_takes_no_time_of_others(tiny_en, speech):
-    samples, spans = join_clips(speech, (1, 7), PAUSE)
-    changed = tiny_en.align(samples, "\n".join([TEXTS[1], TEXTS[2], TEXTS[7]]))
+    samples, spans = join_clips(speech, (1, 3), PAUSE)
+    changed = tiny_en.align(samples, "\n".join([TEXTS[1], TEXTS[7], TEXTS[3]]))
     unsaid = changed["segments"].pop(1)
-    assert all(word["probability"] == 0 for word in unsaid["words"])
+    assert all(word["probability"] < DOUBTFUL for word in unsaid["words"])
     assert_in_clips(changed, spans, PAUSE)
     assert not doubtful(changed)
 
@@ -118,32 +118,30 @@ def test_the_right_text_has_the_times_of_a_transcript(tiny_en, speech, heard):
 
 
 def test_spelling_and_marks_change_no_times(tiny_en, speech, heard):
-    text = "— AND SO: my fellow Américans …\n\n “Ask not what your\tcountry can do for you!” Ask  what you can do for your country."
+    text = "— AND SO: my fellow americans …\n\n “Ask not what your\tcountry can do for you!” "
+    text += "Ask  what you can do for your country."
     found = tiny_en.align(speech["jfk.flac"], text)
     assert [segment["text"] for segment in found["segments"]] == [
-        " — AND SO: my fellow Américans …",
+        " — AND SO: my fellow americans …",
         " “Ask not what your country can do for you!”",
         " Ask what you can do for your country.",
     ]
     assert found["text"].split() == text.split()
+    assert not doubtful(found)
     spoken = [word for word in words_of(found) if comparable(word["word"])]
     for word, other in zip(spoken, words_of(heard), strict=True):
-        # A word that reaches back over the pause between two sentences begins later.
-        assert word["start"] == pytest.approx(other["start"], abs=1.0 if "sk" in word["word"] else 0.2)
-        assert word["end"] == pytest.approx(other["end"], abs=0.2)
-    assert not doubtful(found)
+        assert word["end"] == other["end"]
+        # The first word of a sentence does not reach back over the pause before it.
+        assert word["start"] == other["start"] or "sk" in word["word"]
 
 
 def test_a_text_in_other_scripts_is_kept_and_not_found(tiny_en, speech):
     """It has as many letters as the recording, but more tokens than a window has positions."""
-    text = (
-        "色は匂へど散りぬるを我が世誰ぞ常ならむ有為の奥山今日越えて浅き夢見じ酔ひもせず\u200d🙂" * 3
-        + " שלום नमस्ते <|endoftext|>"
-    )
-    assert len(tiny_en.tokenizer.encode(text)) > 300
+    text = "ყველა ადამიანი იბადება თავისუფალი " * 5 + "και ίσος \u200d🙂 שלום नमस्ते <|endoftext|>"
+    assert len(tiny_en.tokenizer.encode(text)) > tiny_en.config.max_target_positions
     found = tiny_en.align(speech["jfk.flac"], text)
-    assert "".join(found["text"].split()) == "".join(text.split())
-    assert len(doubtful(found)) == sum(comparable(word["word"]) != "" for word in words_of(found))
+    assert found["text"].split() == text.split()
+    assert len(doubtful(found)) == len([word for word in words_of(found) if comparable(word["word"])])
     assert all(0 <= word["start"] <= word["end"] <= 11.0 for word in words_of(found))
 
 
