@@ -54,6 +54,7 @@ from .model.weight_names import expected_shapes
 from .model.weights import check_dtype, random_weights
 from .printable import short_repr
 from .tokenizer.tokenizer import Tokenizer
+from .transcription.aligning import Alignment, alignment_options
 from .transcription.options import TranscriptionOptions
 from .transcription.segments import Transcript
 from .transcription.transcribe import Progress, Transcription, transcribe_batched
@@ -362,6 +363,42 @@ class Whisper:
                 pass
             return running.transcript
 
+    def align(
+        self,
+        audio: AudioSource,
+        text: str,
+        *,
+        progress: Progress | None = None,
+        generator: np.random.Generator | None = None,
+        batch_size: int = 1,
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Transcript:
+        """Find when each word of a known text was said, in a recording of any length.
+
+        Args:
+            audio: as for ``transcribe``.
+            text: all that was said, in the spoken language. Text that was not said, and speech that is not in the
+                text, are tolerated.
+            progress: called with (seconds done, total seconds) after every window.
+            generator: as for ``transcribe``.
+            batch_size: windows that are decoded together; see ``transcribe``.
+            options: those of the transcription that the text is matched with: ``language``, ``beam_size`` …
+
+        Returns a transcript whose segments are the lines and sentences of the text. A segment's ``words`` joined are
+        its text. The ``probability`` of a word is that of its tokens in this audio, after the text before it; 0 if the
+        recording has no place for it. Low ones show where text and recording disagree. Raises ``AudioError`` for empty
+        audio, ``OptionError`` for an empty text and for a model without alignment heads, and the errors of
+        ``transcribe``.
+        """
+        chosen = alignment_options(**options)
+        _check_run(progress, generator, batch_size)
+        with Alignment(
+            self, audio, text, chosen, progress=progress, generator=generator, batch_size=batch_size
+        ) as running:
+            for _ in running:
+                pass
+            return running.transcript
+
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
@@ -403,12 +440,7 @@ class Whisper:
         ...     print(segment["start"], segment["text"])
         """
         chosen = TranscriptionOptions.named(**options)
-        check_count("batch_size", batch_size, optional=False)
-        check_generator(generator)
-        if progress is not None and not callable(progress):
-            raise OptionError(
-                f"progress: expected a function of (seconds done, total seconds), got {short_repr(progress)}"
-            )
+        _check_run(progress, generator, batch_size)
         return Transcription(self, audio, chosen, progress=progress, generator=generator, batch_size=batch_size)
 
     def stream_many(
@@ -430,3 +462,11 @@ class Whisper:
             raise OptionError(f"audios: expected several recordings, such as a list, got one {type(audios).__name__}")
         check_options(chosen, self, stacklevel=3)
         return transcribe_batched(self, audios, chosen, batch_size, seed)
+
+
+def _check_run(progress: Any, generator: Any, batch_size: Any) -> None:
+    """Raise ``OptionError`` for invalid arguments of a transcription, other than its options."""
+    check_count("batch_size", batch_size, optional=False)
+    check_generator(generator)
+    if progress is not None and not callable(progress):
+        raise OptionError(f"progress: expected a function of (seconds done, total seconds), got {short_repr(progress)}")

@@ -70,13 +70,37 @@ def add_threads(group: Group) -> None:
     _add(group, "threads", optional_integer, "CPU threads; 0: all cores that the process may use", 0)
 
 
+def add_language(group: Group) -> None:
+    """Declare ``--language``."""
+    help = "spoken language: a code or an English name"
+    _add(group, "language", str, help, None, shown="detected", metavar="LANGUAGE")
+
+
+def add_batch_size(group: Group) -> None:
+    """Declare ``--batch_size``."""
+    help = "windows decoded together: of several files, or of one that is cut at silence"
+    _add(group, "batch_size", integer, help, 1)
+
+
+def add_outputs(group: Group) -> None:
+    """Declare ``--output_format`` and ``--output_dir``."""
+    help = (
+        f"write files: {', '.join(FORMATS)}, or all of these; html, a page to hear and correct the text, which turns "
+        f"on --word_timestamps and --record; or, with --word_timestamps True, {', '.join(WORD_FORMATS)}; several with "
+        "commas, as in srt,ctm"
+    )
+    shown = "all with --output_dir, else none"
+    _add(group, "output_format", str, help, None, short="-f", shown=shown, metavar="FORMAT")
+    help, shown = "folder to write files to", "the current one with --output_format"
+    _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
+
+
 def _add_input(group: Group) -> None:
     help, shown = "published name, hub id or folder", "tiny.en if it is installed, else tiny"
     _add(group, "model", str, help, None, shown=shown, metavar="MODEL")
     help = "transcribe in the spoken language, or translate to English"
     _add_default(group, "task", str, help, choices=("transcribe", "translate"))
-    help = "spoken language: a code or an English name"
-    _add(group, "language", str, help, None, shown="detected", metavar="LANGUAGE")
+    add_language(group)
     _add_default(group, "language_detection_windows", integer, "number of 30 s windows to detect the language from")
     help = "parts to transcribe, in seconds; the last END may be omitted"
     _add(group, "clip_timestamps", str, help, "0", metavar="START,END,...")
@@ -89,15 +113,7 @@ def _add_input(group: Group) -> None:
 
 
 def _add_output(group: Group) -> None:
-    help = (
-        f"write files: {', '.join(FORMATS)}, or all of these; html, a page to hear and correct the text, which turns "
-        f"on --word_timestamps and --record; or, with --word_timestamps True, {', '.join(WORD_FORMATS)}; several with "
-        "commas, as in srt,ctm"
-    )
-    shown = "all with --output_dir, else none"
-    _add(group, "output_format", str, help, None, short="-f", shown=shown, metavar="FORMAT")
-    help, shown = "folder to write files to", "the current one with --output_format"
-    _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
+    add_outputs(group)
     help = "also write to json what else each window could have said: likely tokens, attempts, attention"
     _add_default(group, "record", boolean, help)
     help = "True: show text with timestamps; False: show only a progress bar"
@@ -150,8 +166,7 @@ def _add_machine(group: Group) -> None:
     add_device(group)
     add_dtype(group, None)
     _add(group, "fp16", boolean, "True: --dtype float16; False: --dtype float32", None, shown="not set")
-    help = "windows decoded together: of several files, or of one that is cut at silence"
-    _add(group, "batch_size", integer, help, 1)
+    add_batch_size(group)
     add_threads(group)
     help = "compute with the readable layers: slower, for comparison (default: off)"
     group.add_argument("--plain", action="store_true", help=help)

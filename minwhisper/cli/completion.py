@@ -30,6 +30,7 @@ _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "AUDIO": FILES,
     "REFERENCE": FILES,
     "HYPOTHESIS": FILES,
+    "TEXT.txt": FILES,
 }
 
 

@@ -16,8 +16,16 @@ import minwhisper
 from ..common.console import Console, OutputClosedError, OutputError, prepare_streams
 from ..errors import OUT_OF_MEMORY, MinWhisperError, is_out_of_memory
 from ..printable import printable
-from . import completion, info, transcribe
-from .arguments import add_arguments, add_device, add_dtype, add_threads
+from . import align, completion, info, transcribe
+from .arguments import (
+    add_arguments,
+    add_batch_size,
+    add_device,
+    add_dtype,
+    add_language,
+    add_outputs,
+    add_threads,
+)
 from .help import Parser, examples
 from .interrupts import Stopped, interruption
 
@@ -113,6 +121,22 @@ def make_parser() -> argparse.ArgumentParser:
     help = "megabytes of the page; if the recording does not fit, it is linked (default: 15)"
     command.add_argument("--max_size", type=float, metavar="MB", default=15.0, help=help)
     command.set_defaults(run=_view)
+
+    description = "Find when each word of a known text was said, and which words were not."
+    command = add("align", "find when each word of a known text was said", f"{description}\n\n{align.DESCRIPTION}")
+    command.epilog = examples(
+        ("minwhisper align talk.mp3 talk.txt", "each sentence with its times"),
+        ("minwhisper align talk.mp3 talk.txt -f srt", "write talk.srt"),
+        ("minwhisper align rede.mp3 rede.txt --model base --language de", "in German"),
+    )
+    command.add_argument("audio", metavar="AUDIO", help="audio or video file; - for standard input")
+    command.add_argument("text", metavar="TEXT.txt", type=Path, help="file of the text that was said, in UTF-8")
+    add_outputs(command)
+    _add_model(command)
+    add_language(command)
+    add_batch_size(command)
+    add_device(command)
+    command.set_defaults(run=align.run, **align.OUTPUT_DEFAULTS)
 
     model = "published name, hub id or folder with a checkpoint"
     description = "Show a model's configuration, parameters and memory; with --device cuda, what fits into the GPU."

@@ -22,7 +22,7 @@ from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, is
 from ..fast.cpu.threads import blas_threads
 from ..printable import printable
 from ..tokenizer.languages import LANGUAGES
-from ..transcription.segments import Segment
+from ..transcription.segments import Segment, Transcript
 from ..transcription.transcribe import Transcription
 from ..transcription.windows import check_options
 from ..whisper import Whisper, load_model
@@ -57,11 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _load(options: argparse.Namespace, request: TranscribeRequest, console: Console) -> Whisper:
     """Load the model and check that it supports the options."""
-    name = options.model
-    if name is None:
-        name, reason = default_model()
-        languages = ", English only" if name.endswith(".en") else ""
-        console.note(f"model {name}{languages}: {reason}; --model chooses another")
+    name = choose_model(options.model, console)
     with ThreadPoolExecutor(1) as background:
         background.submit(import_module, "minwhisper.audio.reader")  # the first file needs it
         model = load_model(name, options.device, request.dtype, threads=options.threads, plain=options.plain)
@@ -69,6 +65,22 @@ def _load(options: argparse.Namespace, request: TranscribeRequest, console: Cons
         warnings.simplefilter("ignore")  # the first file repeats them
         check_options(request.checked, model)
     return model
+
+
+def choose_model(name: str | None, console: Console) -> str:
+    """Return the name of the model that was asked for, or of the default one, with a message."""
+    if name is None:
+        name, reason = default_model()
+        languages = ", English only" if name.endswith(".en") else ""
+        console.note(f"model {name}{languages}: {reason}; --model chooses another")
+    return name
+
+
+def write_outputs(file: str, transcript: Transcript, outputs: Outputs, model: str) -> str:
+    """Write the transcript of a file, which the model of this name made, and return the paths."""
+    name, audio = output_name(file), None if file == "-" else file
+    write_transcript(transcript, outputs.folder, name, outputs.format, outputs.subtitles, audio=audio, model=model)
+    return outputs.paths(name)
 
 
 def exists(file: str) -> bool:
@@ -232,18 +244,7 @@ class _Job:
 
     def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:
         """Write the segments so far, and return the paths."""
-        name = output_name(file)
-        audio = None if file == "-" else file
-        write_transcript(
-            running.transcript,
-            outputs.folder,
-            name,
-            outputs.format,
-            outputs.subtitles,
-            audio=audio,
-            model=self._model.name,
-        )
-        return outputs.paths(name)
+        return write_outputs(file, running.transcript, outputs, self._model.name)
 
     def _stop(self, file: str, running: Transcription) -> NoReturn:
         """Handle an interruption: write the segments so far, and print where. Another one stops this."""

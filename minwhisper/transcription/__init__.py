@@ -6,7 +6,8 @@ tokens and, on request, words.
 Read the loop over windows first: ``sequential`` and ``windows`` (prompts and fallback temperatures), then ``segments``.
 ``words``, ``alignment_tools``, ``alignment`` and ``word_timestamps`` find the times of words. ``chunking`` (cutting at
 silence) and ``batching`` decode several windows together. ``transcribe`` puts it all together; ``options`` has the
-options and ``model`` the part of a model that this chapter uses.
+options and ``model`` the part of a model that this chapter uses. ``aligning`` finds the times of a text that is known,
+with ``known_text``, ``matching`` and ``found_words``.
 
 The same options give the tokens, times and text of openai-whisper, with these deliberate differences:
 

@@ -13,8 +13,10 @@ Walkthrough: section 12.
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.backend import Array, array_module, asarray_like, to_numpy
 from ..errors import OptionError, ShapeError
@@ -90,6 +92,13 @@ def _normalised(weights: Array) -> Array:
     return centred / xp.where(deviation > 0.0, deviation, 1.0)
 
 
+class TokenTimings(NamedTuple):
+    """The times and probabilities of the tokens of a window's text."""
+
+    starts: NDArray[np.float64]  # (text + 1,) seconds from the start of the window at which each token begins; the end
+    probabilities: NDArray[Any]  # (text,) of each token after those before it, among text tokens only
+
+
 def find_alignment(
     text_tokens: Sequence[int],
     features: Array,
@@ -126,6 +135,36 @@ def find_alignment(
     """
     if not text_tokens:
         return []
+    timings = align_tokens(
+        text_tokens,
+        features,
+        frames,
+        prompt=prompt,
+        heads=heads,
+        weights=weights,
+        config=config,
+        tokenizer=tokenizer,
+        on_path=on_path,
+    )
+    return join_to_words(text_tokens, timings, tokenizer, language)
+
+
+def align_tokens(
+    text_tokens: Sequence[int],
+    features: Array,
+    frames: int,
+    *,
+    prompt: Sequence[int],
+    heads: Sequence[tuple[int, int]],
+    weights: Weights,
+    config: WhisperConfig,
+    tokenizer: Tokenizer,
+    on_path: Callable[[Array, Sequence[int]], None] | None = None,
+) -> TokenTimings:
+    """Find the times and probabilities of the tokens of a window's text, at least one.
+
+    Arguments and errors are those of ``find_alignment``.
+    """
     xp = array_module(features)
     tokens = [*prompt, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
     logits, scores = cross_attention_scores(asarray_like([tokens], features), features, weights, config, heads)
@@ -137,22 +176,31 @@ def find_alignment(
     matrix = matrix[first : last + 1]
     rows, columns = dynamic_time_warping(-matrix)
     enters = np.diff(rows, prepend=-1) > 0  # where the path reaches a new token
-    times = columns[enters] / POSITIONS_PER_SECOND  # (text + 1,) seconds at which each token begins
     if on_path is not None:
         on_path(matrix, columns[enters].tolist())
 
     probabilities = softmax(logits[0, first:last, : tokenizer.eot])
-    token_probabilities = to_numpy(probabilities[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)])
+    of_text = probabilities[xp.arange(len(text_tokens)), asarray_like(text_tokens, features)]
+    return TokenTimings(columns[enters] / POSITIONS_PER_SECOND, to_numpy(of_text))
 
+
+def join_to_words(
+    text_tokens: Sequence[int],
+    timings: TokenTimings,
+    tokenizer: Tokenizer,
+    language: str | None,
+    pool: Callable[[NDArray[np.float64]], float] = np.mean,
+) -> list[WordTiming]:
+    """Join tokens to words, as ``find_alignment`` does; ``pool`` turns the probabilities of tokens into a word's."""
     words = split_to_word_tokens(tokenizer, text_tokens, language)
     boundaries = accumulate((len(word.tokens) for word in words), initial=0)
     return [
         WordTiming(
             word=word.word,
             tokens=word.tokens,
-            start=float(times[start]),
-            end=float(times[end]),
-            probability=float(token_probabilities[start:end].mean(dtype=np.float64)),
+            start=float(timings.starts[start]),
+            end=float(timings.starts[end]),
+            probability=float(pool(timings.probabilities[start:end].astype(np.float64))),
         )
         for word, (start, end) in zip(words, pairwise(boundaries), strict=True)
     ]

@@ -45,6 +45,8 @@ def test_commands_options_values_and_folders_are_completed(complete, shell):
         ("transcribe --language germ", {"german"}),
         ("transcribe --output_dir ", {"folder"}),
         ("transcribe ta", set() if shell == "bash" else {"talk.mp3"}),  # bash completes file names itself
+        ("align talk", set() if shell == "bash" else {"talk.mp3"}),
+        ("align a.wav a.txt --lang", {"--language"}),
         ("info ta", set()),
         ("info base", {"base", "base.en"}),
         ("bench --th", {"--threads"}),

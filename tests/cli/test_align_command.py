@@ -1,0 +1,61 @@
+"""``minwhisper align``: each sentence with its times, words that were not said marked, and files on request."""
+
+import json
+
+import pytest
+
+from command_line import assert_refused, run_command
+from conftest import DATA
+
+CLIP = str(DATA / "LJ001-0008.wav")
+TEXT = "has never been surpassed."
+
+
+@pytest.fixture
+def command(capfd, tiny_en, tmp_path, monkeypatch):
+    """Run the command in an empty folder with a text; return exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, *options, audio=CLIP):
+        (tmp_path / "talk.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+        return run_command(capfd, "align", audio, "talk.txt", "--model", "tiny.en", *options)
+
+    return run
+
+
+def test_sentences_are_shown_with_times_and_words_that_were_not_said_are_marked(command, tmp_path):
+    result = command("\ufeffHas never been surpassed\nby the Netherlands.")
+    first, second = result.out.splitlines()
+    assert result.status == 0
+    assert first.startswith("[00:0")
+    assert first.endswith("]  Has never been surpassed")
+    assert second.endswith("]  [? by the Netherlands. ?]")
+    assert result.err == "minwhisper: 3 of 7 words are doubtful: they were probably not said\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.txt"]
+
+
+def test_files_are_those_of_the_library(command, tmp_path, tiny_en):
+    result = command(TEXT, "-f", "json", "-o", "out")
+    assert (result.status, result.err) == (0, "")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["LJ001-0008.json"]
+    assert json.loads((tmp_path / "out" / "LJ001-0008.json").read_text()) == tiny_en.align(CLIP, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "part"),
+    [
+        ("", (), "talk.txt: text: expected the text that was said"),
+        (b"\xff\xfeh", (), "talk.txt: expected a text in UTF-8, but byte 0 is not"),
+        (TEXT, ("--language", "germam"), "did you mean 'german'?"),
+        (TEXT, ("--language", "german"), "English only"),
+        (TEXT, ("--batch_size", "0"), "batch_size: expected a whole number"),
+        (TEXT, ("-o", "talk.txt"), "output_dir"),
+    ],
+)
+def test_invalid_input_gives_one_line(command, text, options, part):
+    assert_refused(command(text, *options), part)
+
+
+def test_a_missing_file_gives_one_line(command, capfd, tmp_path):
+    assert_refused(command(TEXT, audio="missing.mp3"), "missing.mp3")
+    assert_refused(run_command(capfd, "align", CLIP, "missing.txt", "--model", "tiny.en"), "missing.txt")
