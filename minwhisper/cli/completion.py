@@ -19,6 +19,7 @@ _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "LANGUAGE": [name for name in TO_LANGUAGE_CODE if name.isascii() and " " not in name],
     "DEVICE": ["cpu", "cuda", "auto"],
     "True|False": ["True", "False"],
+    "True|False|silero": ["True", "False", "silero"],
     "FOLDER": FOLDERS,
     "FILE": FILES,
     "FILE.py": FILES,

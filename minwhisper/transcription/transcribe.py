@@ -26,7 +26,7 @@ from .segments import Segment, Transcript
 from .sequential import SequentialTranscription, TranscriptionJob
 from .windows import check_options
 
-MAX_PAUSE = 2 * FRAMES_PER_SECOND  # with vad_filter: a longer pause is left out, a shorter one stays between its words
+MAX_PAUSE = 5 * FRAMES_PER_SECOND  # with vad_filter: a longer pause is left out, a shorter one stays between its words
 
 Progress = Callable[[float, float], None]
 """Called with the seconds done and the seconds in total."""
@@ -157,7 +157,9 @@ class Transcription:
         min_frames = MIN_CHUNK_FRAMES_UNTIMED if untimed else MIN_CHUNK_FRAMES
         chunks = (chunk for start, end in self._clips for chunk in chunk_at_silence(self._mel, start, end, min_frames))
         jobs = (
-            self._sequential(self._generator.spawn(1)[0]).run(*chunk, clamp=following is not None)
+            self._sequential(self._generator.spawn(1)[0]).run(
+                *chunk, clamp=following is not None or self._speech is not None
+            )
             for chunk, following in itertools.pairwise(itertools.chain(chunks, [None]))
             if chunk is not None
         )
