@@ -2,7 +2,8 @@
 
 The model takes windows of 30 s. By default they are transcribed one after another, and each is prompted with the text
 before it (``transcription.sequential``). Or the audio is cut into chunks at silence, and several windows,
-which are then independent of each other, are decoded together (``transcription.batching``).
+which are then independent of each other, are decoded together (``transcription.batching``). With ``vad_filter``, long
+pauses are found first and left out (``audio.speech``); times stay those of the recording, so nothing has to be moved.
 
 Walkthrough: section 13.
 """

@@ -38,7 +38,7 @@ def chord(*frequencies: float) -> np.ndarray:
 
 def clicks(rng) -> np.ndarray:
     samples = noise(rng, 0.001)
-    for start in rng.integers(0, samples.size - 100, SECONDS):
+    for start in range(0, samples.size - 100, RATE * 9 // 10):
         samples[start : start + 100] += 0.5 * rng.standard_normal(100)
     return samples
 

@@ -48,14 +48,12 @@ def test_times_do_not_reach_into_a_pause_that_is_left_out(spoken_at):
     assert places(result) == [(0, 0, 5.0, " one"), (2000, 20.0, 25.0, " one")]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_the_filter_works_within_clips_and_batches(spoken_at, batch_size):
+def test_the_filter_works_within_clips(spoken_at):
     spoken_at((0, 1000), (4000, 5000))
     model = Scripted(lambda options, window: output(0.0, " one", window[1] / 100))
-    clips = {"clip_timestamps": [5, 8, 8.5, 42, 60, 70], "vad_filter": True}
-    if batch_size == 1:
-        assert [place[1:3] for place in places(run(model, 8000, **clips))] == [(5, 8), (8.5, 10), (40, 42)]
-        assert model.windows == [(500, 300), (850, 150), (4000, 200)]
+    result = run(model, 8000, clip_timestamps=[5, 8, 8.5, 42, 60, 70], vad_filter=True)
+    assert [place[1:3] for place in places(result)] == [(5, 8), (8.5, 10), (40, 42)]
+    assert model.windows == [(500, 300), (850, 150), (4000, 200)]
 
 
 def test_progress_reaches_the_end_over_parts_and_without_any(spoken_at):
