@@ -352,7 +352,8 @@ class Whisper:
                 previous one ended and is prompted with its text. With more, the audio is cut at silence into
                 independent windows: several times faster, with a few different words.
             options: fields of ``TranscriptionOptions`` and ``DecodingOptions``: ``language``, ``task``,
-                ``temperature`` (a number or several), ``beam_size``, ``word_timestamps``, ``initial_prompt`` …
+                ``temperature`` (a number or several), ``beam_size``, ``word_timestamps``, ``initial_prompt``,
+                ``vad_filter`` (True skips parts without speech) …
 
         Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of ``Segment``.
         Raises ``AudioError``, ``LanguageError``, ``OptionError`` and others of

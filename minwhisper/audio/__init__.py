@@ -8,17 +8,18 @@ Files in reading order:
 1. ``load``: audio → samples, all at once or piece by piece.
 2. ``mel``: samples → log-mel spectrogram.
 3. ``mel_stream``: the same for a long recording, window by window.
+4. ``speech``: log-mel spectrogram → the stretches in which somebody may be speaking, for ``vad_filter``.
 
 How ``load`` reads a file:
 
-4. ``reader``: from the file to its samples; uses the files below.
-5. ``input``: opens a path, bytes, a file or standard input.
-6. ``tracks``: selects an audio track.
-7. ``track_decoder``: decodes the packets of the track and records damage.
-8. ``timeline``: places decoded frames by their timestamps.
-9. ``length``: compares the audio that was decoded with the length that the file states.
-10. ``resampling``: converts frames to mono samples at 16 kHz.
-11. ``sample_store``: stores the samples, in memory or in a temporary file.
+5. ``reader``: from the file to its samples; uses the files below.
+6. ``input``: opens a path, bytes, a file or standard input.
+7. ``tracks``: selects an audio track.
+8. ``track_decoder``: decodes the packets of the track and records damage.
+9. ``timeline``: places decoded frames by their timestamps.
+10. ``length``: compares the audio that was decoded with the length that the file states.
+11. ``resampling``: converts frames to mono samples at 16 kHz.
+12. ``sample_store``: stores the samples, in memory or in a temporary file.
 
 A truncated file is an error if its format states how much audio it has (WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM,
 MP3 with a Xing header). Other formats (Ogg, raw AAC, AMR, WMA …) end where the file ends, with a warning if the last

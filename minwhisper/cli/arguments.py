@@ -104,6 +104,8 @@ def _add_input(group: Group) -> None:
     _add_default(group, "language_detection_windows", integer, "number of 30 s windows to detect the language from")
     help = "parts to transcribe, in seconds; the last END may be omitted"
     _add(group, "clip_timestamps", str, help, "0", metavar="START,END,...")
+    help = "skip parts where nobody speaks; silero: find them with the network of minwhisper[vad]"
+    _add_default(group, "vad_filter", boolean_or_silero, help)
     help = "audio track of a file with several: a number from 1, or a language"
     _add_default(group, "audio_track", str, help, shown="ffmpeg's choice", metavar="TRACK")
     help = "text that prompts the first window: names, spelling, style"
@@ -208,6 +210,16 @@ def boolean(text: str) -> bool:
     return flag
 
 
+def boolean_or_silero(text: str) -> bool | str:
+    """Read True, False or silero, in upper or lower case."""
+    if text.lower() == "silero":
+        return "silero"
+    try:
+        return boolean(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected True, False or silero, got {short_repr(text)}") from None
+
+
 def integer(text: str) -> int:
     """Read a whole number."""
     try:
@@ -236,6 +248,7 @@ _METAVARS: Mapping[Callable[[str], Any], str] = {
     str: "TEXT",
     float: "X",
     boolean: "True|False",
+    boolean_or_silero: "True|False|silero",
     integer: "N",
     optional_integer: "N",
     optional_number: "X",

@@ -22,6 +22,7 @@ _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "FORMAT": [*FORMATS, "all", PAGE, *WORD_FORMATS],
     "DEVICE": ["cpu", "cuda", "auto"],
     "True|False": ["True", "False"],
+    "True|False|silero": ["True", "False", "silero"],
     "FOLDER": FOLDERS,
     "FILE": FILES,
     "FILE.py": FILES,

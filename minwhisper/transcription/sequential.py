@@ -18,6 +18,7 @@ import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, pad_or_trim
 from ..audio.mel_stream import Spectrogram
+from ..audio.speech import Stretches, next_speech
 from ..common.backend import Array
 from ..decoding.decode import DecodingResult, WindowRequest
 from .alignment import find_alignment
@@ -44,8 +45,9 @@ class SequentialTranscription:
         generator: np.random.Generator,
         report: Callable[[int], None],
         record: Callable[[WindowRecord], None] | None = None,
+        speech: Stretches | None = None,
     ) -> None:
-        """``language`` is a code; ``generator`` samples at temperatures above 0.
+        """``language`` is a code; ``generator`` samples at temperatures above 0; no window starts outside ``speech``.
 
         ``report`` is called after every window with the number of frames done since the last call, ``record`` with how
         its text came about.
@@ -56,14 +58,15 @@ class SequentialTranscription:
         self._last_speech_end = 0.0  # end of the last word, in seconds
         self._record = record
         self._recorded: WindowRecord | None = None  # of the present window
+        self._speech = speech
 
     def run(self, start: int, end: int, *, clamp: bool = False) -> TranscriptionJob:
         """Transcribe the frames from ``start`` to ``end``; the first window is prompted with the text of earlier calls.
 
         ``clamp`` moves times behind ``end`` to ``end``: another chunk starts there.
         """
-        seek = start
-        while seek < end:
+        seek = reported = start
+        while (seek := self._skip_pause(seek, end)) < end:
             window = Window(seek, min(N_FRAMES, end - seek))
             features = self._encode(window)
             if self._record is not None:
@@ -74,7 +77,17 @@ class SequentialTranscription:
                 self._record(self._recorded)
             seek = max(next_seek, seek + 1)  # always forward
             yield from (clamp_segment(segment, end / FRAMES_PER_SECOND) for segment in segments) if clamp else segments
-            self._report(min(seek, end) - window.seek)
+            self._report(min(seek, end) - reported)
+            reported = min(seek, end)
+        if reported < end:
+            self._report(end - reported)
+
+    def _skip_pause(self, seek: int, end: int) -> int:
+        """Return the frame from which to go on: ``seek``, or the next frame of speech, or ``end`` if there is none."""
+        if self._speech is None:
+            return seek
+        found = next_speech(self._speech, seek)
+        return end if found is None else found
 
     def _encode(self, window: Window) -> Array:
         """Return the features (1, T, D) of a window, padded with zeros as in training (which are loud in a log-mel)."""

@@ -2,7 +2,8 @@
 
 The model takes windows of 30 s. By default they are transcribed one after another, and each is prompted with the text
 before it (``transcription.sequential``). Or the audio is cut into chunks at silence, and several windows,
-which are then independent of each other, are decoded together (``transcription.batching``).
+which are then independent of each other, are decoded together (``transcription.batching``). With ``vad_filter``, long
+pauses are found first and left out (``audio.speech``); times stay those of the recording, so nothing has to be moved.
 
 Walkthrough: section 13.
 """
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, open_audio
 from ..audio.mel_stream import Spectrogram
+from ..audio.speech import find_speech, find_speech_silero, join_pauses, within
 from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
 from .batching import in_order, run_batched, run_sequential
 from .chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence
@@ -24,6 +26,8 @@ from .record import WindowRecord
 from .segments import Segment, Transcript
 from .sequential import SequentialTranscription, TranscriptionJob
 from .windows import check_options
+
+MAX_PAUSE = 5 * FRAMES_PER_SECOND  # with vad_filter: a longer pause is left out, a shorter one stays between its words
 
 Progress = Callable[[float, float], None]
 """Called with the seconds done and the seconds in total."""
@@ -72,8 +76,17 @@ class Transcription:
             frames = self._mel.content_frames
             self._first = min(int(self._audio.leading_silence * FRAMES_PER_SECOND), frames)  # the audio starts there
             self._clips = [
-                tuple(min(max(round(t * FRAMES_PER_SECOND), self._first), frames) for t in clip) for clip in clips
+                (
+                    min(max(round(start * FRAMES_PER_SECOND), self._first), frames),
+                    min(max(round(end * FRAMES_PER_SECOND), self._first), frames),
+                )
+                for start, end in clips
             ]
+            self._speech = self._find_speech() if options.vad_filter else None
+            if self._speech is not None:
+                parts = [join_pauses(within(self._speech, *clip), MAX_PAUSE) for clip in self._clips]
+                self._clips = list(itertools.chain(*parts))
+                self._first = self._clips[0][0] if self._clips else self._first
             self._clip_seconds = sum(end - start for start, end in clips)
             self._clip_frames = sum(end - start for start, end in self._clips)
             with model.engine.session():
@@ -134,16 +147,20 @@ class Transcription:
 
         This stores no segments: ``add_segment`` does.
         """
+        if not self._clips:  # no speech
+            self._report(0)
         if self._batch_size == 1:
             sequential = self._sequential(self._generator)
             for start, end in self._clips:
-                yield from sequential.run(start, end)
+                yield from sequential.run(start, end, clamp=self._speech is not None)
             return
         untimed = self._options.decoding_options[0].without_timestamps
         min_frames = MIN_CHUNK_FRAMES_UNTIMED if untimed else MIN_CHUNK_FRAMES
         chunks = (chunk for start, end in self._clips for chunk in chunk_at_silence(self._mel, start, end, min_frames))
         jobs = (
-            self._sequential(self._generator.spawn(1)[0]).run(*chunk, clamp=following is not None)
+            self._sequential(self._generator.spawn(1)[0]).run(
+                *chunk, clamp=following is not None or self._speech is not None
+            )
             for chunk, following in itertools.pairwise(itertools.chain(chunks, [None]))
             if chunk is not None
         )
@@ -167,10 +184,15 @@ class Transcription:
     def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
         record = self.windows.append if self._options.record else None
         return SequentialTranscription(
-            self._model, self._mel, self._options, self.language, generator, self._report, record
+            self._model, self._mel, self._options, self.language, generator, self._report, record, self._speech
         )
 
     # ---------------------------------------------------------------------------------- around it
+
+    def _find_speech(self) -> list[tuple[int, int]]:
+        """Return the stretches of speech, in frames."""
+        with self._model.engine.session():
+            return find_speech_silero(self._audio) if self._options.vad_filter == "silero" else find_speech(self._mel)
 
     def _detect_language(self) -> tuple[str, dict[str, float] | None]:
         """Return the requested language, or the one detected in the first windows with the probabilities of all."""
@@ -187,8 +209,9 @@ class Transcription:
         """Report that this many more frames of the clips are done."""
         self._done += frames
         if self._progress is not None:
-            # In proportion, because clips need not begin and end with a frame.
-            self._progress(self._clip_seconds * (self._done / self._clip_frames), self._clip_seconds)
+            # In proportion, because clips need not begin and end with a frame, and pauses are left out.
+            share = self._done / self._clip_frames if self._clips else 1.0
+            self._progress(self._clip_seconds * share, self._clip_seconds)
 
 
 def transcribe_batched(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple, Self
 
 from ..audio.load import FRAMES_PER_SECOND
+from ..audio.speech import load_silero
 from ..checkpoints.configuration import WINDOW_POSITIONS, short_window_limits
 from ..decoding.decode import DecodingResult, check_supported, warn_of_prefix
 from ..errors import ConfigError, OptionError
@@ -83,6 +84,8 @@ def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel:
     prompt = [0] * max_prompt_tokens(model) if options.condition_on_previous_text else options.initial_prompt
     check_supported(replace(first, prompt=prompt), model.tokenizer, model.config)
     warn_of_prefix(first, stacklevel)
+    if options.vad_filter == "silero":
+        load_silero()  # raises if it is not installed
     limit, count = max_prompt_tokens(model), len(initial_prompt_tokens(options, model))
     if count > limit:
         if options.carry_initial_prompt:

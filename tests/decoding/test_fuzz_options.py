@@ -102,6 +102,7 @@ LIKELY: dict[str, tuple[Any, ...]] = {  # often what the option is for, so that 
     "suppress_tokens": (None, "", "-1", [-1, 5], "1,2", [60_000], range(50_256), range(51_864)),
     "max_initial_timestamp": (None, 0, 0.5, 1, 30),
     "clip_timestamps": ("0", "0,1", [0.0, 0.5], [0.2], "0.1,0.2,0.3", [1e9], [10**400], "1e-9"),
+    "vad_filter": (True, False, "silero"),
     "prepend_punctuations": ("", "\"'", "¿"),
     "append_punctuations": ("", ".,", "。"),
     "hallucination_silence_threshold": (None, 0, 0.5, 2, 1e9),

@@ -78,6 +78,7 @@ FLAGS = ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps"
 WRONG = {
     **{name: (name, NOT_NUMBERS, "expected a number, or None for no threshold, got {}") for name in THRESHOLDS},
     **{name: (name, NOT_FLAGS, "expected True or False, got {}") for name in FLAGS},
+    "vad": ("vad_filter", [*NOT_FLAGS, "Silero", np.array(["silero"])], "expected True, False or 'silero', got {}"),
     "silence": (
         "hallucination_silence_threshold",
         [*NOT_NUMBERS, -0.1],
