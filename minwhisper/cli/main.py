@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.epilog = examples(
         ("minwhisper align talk.mp3 talk.txt", "each sentence with its times"),
         ("minwhisper align talk.mp3 talk.txt -f srt", "write talk.srt"),
-        ("minwhisper align rede.mp3 rede.txt --model base --language de", "in German"),
+        ("minwhisper align a.mp3 a.txt --language de", "in German"),
     )
     command.add_argument("audio", metavar="AUDIO", help="audio or video file; - for standard input")
     command.add_argument("text", metavar="TEXT.txt", type=Path, help="file of the text that was said, in UTF-8")

@@ -58,7 +58,8 @@ OPTIONS = (  # all those of the library, with values that are not their defaults
 VALUES = (
     {"task": "translate", "language": "German", "beam_size": 3, "best_of": 4, "patience": 2.0, "length_penalty": 0.5}
     | {"suppress_tokens": "-1,2", "language_detection_windows": 3, "audio_track": "2", "clip_timestamps": "1,2"}
-    | {"vad_filter": "silero", "initial_prompt": "Hello", "carry_initial_prompt": True, "condition_on_previous_text": False}
+    | {"vad_filter": "silero", "initial_prompt": "Hello", "carry_initial_prompt": True}
+    | {"condition_on_previous_text": False}
     | {"compression_ratio_threshold": 3.0, "logprob_threshold": -2.5, "no_speech_threshold": 0.5}
     | {"word_timestamps": True, "hallucination_silence_threshold": 2.0, "temperature": (0.0, 1.0)}
     | {"prepend_punctuations": "(", "append_punctuations": ")", "record": True}
