@@ -66,7 +66,8 @@ def test_the_options_are_the_same(openai_command, tiny_en, monkeypatch, tmp_path
         main(["transcribe", *arguments])
     openai_command(object(), *arguments)  # which continues after an error
     ours, expected = requests
-    for added in ("progress", "generator", "batch_size", "language_detection_windows", "audio_track", "vad_filter"):
+    options_of_ours = ("language_detection_windows", "audio_track", "vad_filter", "record")
+    for added in ("progress", "generator", "batch_size", *options_of_ours):
         ours.pop(added)
     # Printing, and what is chosen when a model is loaded here. An English-only model needs no language.
     for other in ("verbose", "fp16"):
