@@ -154,7 +154,10 @@ PIECES += ['"', '""', "'", ";;", "\\", "!", "=1+1", "WEBVTT", "NOTE", "שלום"
 PIECES += ["\t", "\n", "\r\n", "\v", "\x1c", "\x1f", "\u2028", "\x85", "\xa0", "\0", "\x01", "\x1b[31m"]
 PIECES += ["text =", "xmin = 0", KEYWORD]
 texts = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
-times = st.one_of(st.integers(0, 500).map(lambda step: step * 0.02), st.floats(0, 10), st.floats(3599.9, 3600.1))
+# Of 0.1 ms at the finest, which every format can hold: a label has six decimals.
+times = st.one_of(st.integers(0, 500).map(lambda step: step * 0.02), st.floats(0, 10), st.floats(3599.9, 3600.1)).map(
+    lambda time: round(time, 4)
+)
 probabilities = st.floats(0, 1)
 
 

@@ -1,7 +1,6 @@
 """The page of a transcript in Chromium: every way to use it, at a desk and on a phone, with the console empty."""
 
 import json
-import shutil
 
 import pytest
 from test_page_data import segment, transcript, word
@@ -9,11 +8,8 @@ from test_transcript_page import HOSTILE
 
 from minwhisper.writers.html import transcript_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
+pytestmark = pytest.mark.browser
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
 AT_A_DESK, ON_A_PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 
 
@@ -45,14 +41,6 @@ class View:
                 return
             self.tab.wait_for_timeout(50)
         raise AssertionError(script)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
