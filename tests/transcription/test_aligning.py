@@ -57,6 +57,8 @@ def assert_in_clips(transcript, spans, pause):
     """Assert that each word is in the clip of its sentence, or reaches into the pauses around it."""
     for segment, (start, end) in zip(transcript["segments"], spans, strict=True):
         for word in segment["words"]:
+            if not comparable(word["word"]):  # a mark that is not spoken
+                continue
             assert start - pause <= word["start"] <= end, (word, start, end)
             assert start <= word["end"] <= end + pause, (word, start, end)
 
@@ -217,14 +219,10 @@ def test_words_of_twelve_clips_in_any_order_are_in_their_clips(tiny_en, speech, 
 
 
 @pytest.mark.grid
-@pytest.mark.parametrize("name", ["tiny.en", "base"])
-@pytest.mark.parametrize("missing", range(12))
-def test_each_sentence_that_the_recording_lacks_is_found(request, speech, name, missing):
-    model = request.getfixturevalue(name.replace(".", "_"))
-    order = [number for number in range(12) if number != missing]
-    samples, spans = join_clips(speech, order, 0.7)
-    options = {"language": "en"} if model.is_multilingual else {}
-    found = model.align(samples, "\n".join(TEXTS), **options)
+@pytest.mark.parametrize("missing", [0, 4, 7, 11])
+def test_each_sentence_that_a_long_recording_lacks_is_found(tiny_en, speech, missing):
+    samples, spans = join_clips(speech, [number for number in range(12) if number != missing], 0.7)
+    found = tiny_en.align(samples, "\n".join(TEXTS))
     unsaid = found["segments"].pop(missing)
     assert all(word["probability"] < DOUBTFUL for word in unsaid["words"])
     assert_in_clips(found, spans, 0.7)
