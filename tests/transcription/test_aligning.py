@@ -8,6 +8,7 @@ import pytest
 
 from book import TEXTS, join_clips
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, TokenizerError
+from minwhisper.transcription.found_words import FoundWord, fill_times
 from minwhisper.transcription.known_text import comparable, known_words, split_sentences
 from minwhisper.transcription.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
 
@@ -59,8 +60,9 @@ def assert_in_clips(transcript, spans, pause):
         for word in segment["words"]:
             if not comparable(word["word"]):  # a mark that is not spoken
                 continue
-            assert start - pause <= word["start"] <= end, (word, start, end)
-            assert start <= word["end"] <= end + pause, (word, start, end)
+            # Times are multiples of 0.02 s.
+            assert start - pause - 0.02 <= word["start"] <= end, (word, start, end)
+            assert start <= word["end"] <= end + pause + 0.02, (word, start, end)
 
 
 def test_words_are_in_the_clips_in_which_they_were_said(aligned, book):
@@ -163,6 +165,14 @@ def test_a_language_without_spaces_has_characters_as_words(tiny_en):
     words = known_words(sentences, tiny_en.tokenizer, "ja", PREPEND_PUNCTUATION, APPEND_PUNCTUATION)
     assert "".join(word.text for word in words) == "".join(sentences)
     assert [word.text for word in words[:4]] == ["今", "日", "は。", "明"]
+
+
+def test_a_word_that_ends_too_late_moves_no_other(tiny_en, heard):
+    known = known_words(["one two three"], tiny_en.tokenizer, "en", PREPEND_PUNCTUATION, APPEND_PUNCTUATION)
+    times = {0: (1.0, 9.0), 1: (1.5, 2.0), 2: (2.5, 3.0)}
+    found = {number: FoundWord(*pair, 0.9, heard["segments"][0]) for number, pair in times.items()}
+    filled = fill_times(known, found, 10.0)
+    assert [(word["start"], word["end"]) for word in filled] == [(1.0, 1.5), (1.5, 2.0), (2.5, 3.0)]
 
 
 # ------------------------------------------------------------------------------------------ invalid input
