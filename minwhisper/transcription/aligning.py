@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, pad_or_trim
+from ..common.backend import Array
 from ..decoding.decode import DecodingResult, WindowRequest, compression_ratio
 from ..errors import AudioError, OptionError
 from .alignment import align_tokens, join_to_words
@@ -31,7 +32,7 @@ from .options import TranscriptionOptions
 from .segments import Segment, Word
 from .sequential import SequentialTranscription, TranscriptionJob
 from .transcribe import Progress, Transcription
-from .windows import check_options
+from .windows import Window, check_options
 from .word_timestamps import add_word_timestamps
 from .words import SPACELESS_LANGUAGES
 
@@ -74,8 +75,17 @@ class Item(NamedTuple):
 class TimestampSeeking(SequentialTranscription):
     """A transcription with the times of words whose windows begin as without them: where the last segment ended.
 
-    The end of the last word is less reliable: if it is too late, the next words are lost.
+    The end of the last word is less reliable: if it is too late, the next words are lost. ``sizes`` gets the frames of
+    each window by its first one.
     """
+
+    def __init__(self, *args: Any, sizes: dict[int, int], **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._sizes = sizes
+
+    def _add_words(self, segments: Sequence[Segment], window: Window, features: Array) -> list[Segment]:
+        self._sizes[window.seek] = window.size
+        return super()._add_words(segments, window, features)
 
     def _seek_after_words(self, _segments: Any, _window: Any, next_seek: int, _single_timestamp_ending: bool) -> int:
         return next_seek
@@ -99,6 +109,7 @@ class Alignment(Transcription):
         batch_size: int = 1,
     ) -> None:
         """Reject bad input, open the audio and detect its language. For the arguments see ``Whisper.align``."""
+        self._sizes: dict[int, int] = {}  # frames of each window, by its first one
         check_text(text)
         model.tokenizer.encode(text)  # raises if it cannot
         check_options(options, model)
@@ -139,7 +150,8 @@ class Alignment(Transcription):
         yield from self._make_segments(found)
 
     def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
-        return TimestampSeeking(self._model, self._mel, self._options, self.language, generator, self._report)
+        given = self._model, self._mel, self._options, self.language, generator, self._report
+        return TimestampSeeking(*given, sizes=self._sizes)
 
     # ---------------------------------------------------------------------------------- which word is where
 
@@ -261,7 +273,7 @@ class Alignment(Transcription):
             tokens = [token for _, text in pairs for token in tokenizer.encode(text)]
             segments.append({**recognised[pairs[0][0].place].segment, "tokens": tokens})
         seek = segments[0]["seek"]
-        size = min(N_FRAMES, self._mel.content_frames - seek)
+        size = self._sizes[seek]
         features = model.encode(pad_or_trim(self._mel.read(seek, seek + size), N_FRAMES)[None])
         text = [token for segment in segments for token in segment["tokens"]]
         timings = align_tokens(

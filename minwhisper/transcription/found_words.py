@@ -81,9 +81,10 @@ def fill_times(known: Sequence[KnownWord], found: Mapping[int, FoundWord], secon
     for is_found, group in groupby(range(len(known)), found.__contains__):
         run = list(group)
         if is_found:
-            for index in run:
+            for index, following in zip(run, [*run[1:], None], strict=True):
                 start = max(last_end, found[index].start)
-                add(index, start, max(start, found[index].end), found[index].probability)
+                end = found[index].end if following is None else min(found[index].end, found[following].start)
+                add(index, start, max(start, end), found[index].probability)
             continue
         next_word = found.get(run[-1] + 1)
         after = next_word.start if next_word else seconds
