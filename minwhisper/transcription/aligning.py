@@ -12,8 +12,9 @@ Walkthrough: section 13.
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple
 
@@ -149,9 +150,12 @@ class Alignment(Transcription):
         found = shorten_first_words(self._known, limit_probabilities(found, equal))
         yield from self._make_segments(found)
 
-    def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
-        given = self._model, self._mel, self._options, self.language, generator, self._report
-        return TimestampSeeking(*given, sizes=self._sizes)
+    def _sequential(
+        self,
+        generator: np.random.Generator,
+        make: Callable[..., SequentialTranscription] = TimestampSeeking,
+    ) -> SequentialTranscription:
+        return super()._sequential(generator, partial(make, sizes=self._sizes))
 
     # ---------------------------------------------------------------------------------- which word is where
 

@@ -181,11 +181,13 @@ class Transcription:
         held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
         return [self.add_segment(segment) for segment in held]
 
-    def _sequential(self, generator: np.random.Generator) -> SequentialTranscription:
+    def _sequential(
+        self,
+        generator: np.random.Generator,
+        make: Callable[..., SequentialTranscription] = SequentialTranscription,
+    ) -> SequentialTranscription:
         record = self.windows.append if self._options.record else None
-        return SequentialTranscription(
-            self._model, self._mel, self._options, self.language, generator, self._report, record, self._speech
-        )
+        return make(self._model, self._mel, self._options, self.language, generator, self._report, record, self._speech)
 
     # ---------------------------------------------------------------------------------- around it
 

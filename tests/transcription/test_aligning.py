@@ -8,6 +8,7 @@ import pytest
 
 from book import TEXTS, join_clips
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, TokenizerError
+from minwhisper.transcription import sequential
 from minwhisper.transcription.found_words import FoundWord, fill_times
 from minwhisper.transcription.known_text import comparable, known_words, split_sentences
 from minwhisper.transcription.options import APPEND_PUNCTUATION, PREPEND_PUNCTUATION
@@ -201,6 +202,19 @@ def test_invalid_input_is_rejected_before_any_work(tiny_en, monkeypatch, options
     given = {"audio": np.zeros(16000, np.float32), "text": JFK[:10], **options}
     with pytest.raises(error, match=re.escape(part)):
         tiny_en.align(given.pop("audio"), given.pop("text"), **given)
+
+
+def test_no_window_starts_in_a_pause_with_vad_filter(tiny_en, speech, monkeypatch):
+    asked = []
+    next_speech = sequential.next_speech
+    monkeypatch.setattr(sequential, "next_speech", lambda *given: asked.append(given) or next_speech(*given))
+    samples = speech["LJ001-0002.wav"]
+    found = tiny_en.align(samples, TEXTS[1], vad_filter=True)
+    assert asked  # where each window may start
+    assert doubtful(found) == []
+    asked.clear()
+    tiny_en.align(samples, TEXTS[1])
+    assert not asked
 
 
 def test_a_model_without_alignment_heads_is_rejected(tiny_en):
