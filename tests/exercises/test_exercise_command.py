@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import threading
 import warnings
 
 import pytest
@@ -22,7 +23,11 @@ each = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exerc
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Check answers in this process, which takes less time; ``test_process.py`` tests the other."""
+    """Check answers in this process, which takes less time; ``test_process.py`` tests the other.
+
+    One at a time, though ``--all`` has two threads: the guard hides the package from the whole process.
+    """
+    one_at_a_time = threading.Lock()
 
     class Channel:
         def __init__(self, on_event):
@@ -38,7 +43,7 @@ def in_this_process(monkeypatch):
             pass
 
     def run(task, files, on_event):
-        with warnings.catch_warnings():
+        with one_at_a_time, warnings.catch_warnings():
             child.check_answer(Channel(on_event), **{key: value for key, value in task.items() if key != "task"})
         return Ending(None, "")
 
