@@ -104,6 +104,10 @@ class ExerciseError(MinWhisperError, ValueError):
     """A solution of an exercise that cannot be loaded."""
 
 
+class CorpusError(MinWhisperError, RuntimeError):
+    """A corpus whose cluster or output folder cannot be used."""
+
+
 class SomeFailedError(MinWhisperError):
     """Some of several audio files could not be transcribed.
 

@@ -1,0 +1,1 @@
+"""Transcribe a corpus over many machines, on Dask."""
