@@ -42,6 +42,7 @@ class Entry(TypedDict):
     worker: NotRequired[str]  # name or address
     device: NotRequired[str]
     seconds: NotRequired[float]  # that the worker took
+    warnings: NotRequired[list[str]]  # about the audio
     # What follows is there if the recording is done.
     duration: NotRequired[float]  # seconds of audio
     language: NotRequired[str]

@@ -5,7 +5,7 @@ Walkthrough: section 13.
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,16 +37,42 @@ def write_transcript(
     ``OptionError`` for an unknown format, for a transcript without the words that a format needs, for a name that is
     not a file name, and for files that cannot be written.
     """
-    paths = _paths(folder, name, format)
     # Render all formats before writing any: an error must not leave half of a set.
-    contents = {
-        path: _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, name)
-        for one, path in paths.items()
-    }
-    with _created(folder):
-        # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
-        _for_each(contents, lambda path: replace_file(path, contents[path].encode("utf-8", "replace")), folder)
+    contents = transcript_files(transcript, folder, name, format, options, audio=audio, model=model)
+    write_files(contents, folder)
     return [*contents]
+
+
+def transcript_files(
+    transcript: Transcript,
+    folder: str | os.PathLike[str],
+    name: str,
+    format: str = "all",
+    options: SubtitleOptions = DEFAULT_SUBTITLES,
+    *,
+    audio: str | os.PathLike[str] | None = None,
+    model: str = "",
+) -> dict[Path, bytes]:
+    """Return what ``write_transcript`` writes: the content of each file by its path.
+
+    Arguments and errors are the same.
+    """
+    return {
+        # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
+        path: (
+            _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, name)
+        ).encode("utf-8", "replace")
+        for one, path in _paths(folder, name, format).items()
+    }
+
+
+def write_files(contents: Mapping[Path, bytes], folder: str | os.PathLike[str]) -> None:
+    """Write files into a folder, which is created if necessary; each is complete or absent.
+
+    If one cannot be written, the others are still written. Raises ``OptionError`` then.
+    """
+    with _created(folder):
+        _for_each(contents, lambda path: replace_file(path, contents[path]), folder)
 
 
 def _page(transcript: Transcript, path: Path, audio: str | os.PathLike[str] | None, model: str) -> str:
