@@ -1,0 +1,122 @@
+"""The cluster: an existing one by the address of its scheduler, or processes on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from ..errors import CorpusError
+from ..fast.cpu.threads import usable_cores
+from ..printable import printable
+
+CONNECT_SECONDS = 20
+MAX_DEATHS = 3  # a recording whose worker died this often is given up
+
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": MAX_DEATHS - 1,  # Dask counts those after which it tries again
+    "distributed.worker.daemon": True,  # no worker outlives its nanny
+    "distributed.worker.memory.spill": False,  # nothing lies in a worker's memory that would fit on disk
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.pause": False,
+}
+"""Of a cluster on this machine; for another one, its own hold."""
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int | None = None, *, device: str = "cpu") -> Iterator[Client]:
+    """Connect to a scheduler, or start a cluster of ``workers`` processes on this machine.
+
+    By default there is a process for each core, or for each GPU if the device is ``"cuda"``. Raises ``CorpusError`` if
+    there is no scheduler at the address, or no worker can be started.
+    """
+    with ExitStack() as stack:
+        if scheduler is None:
+            stack.enter_context(dask.config.set(SETTINGS))
+            cluster = stack.enter_context(local_cluster(workers, device))
+            client = stack.enter_context(Client(cluster))
+        else:
+            stack.enter_context(quiet())
+            client = stack.enter_context(connect(scheduler))
+        yield client
+
+
+def connect(scheduler: str) -> Client:
+    """Connect to the scheduler at an address, such as ``tcp://10.0.0.1:8786``."""
+    try:
+        return Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:  # also Dask's and asyncio's timeouts
+        raise CorpusError(
+            f"scheduler {printable(scheduler)}: cannot be reached; expected the address that 'dask scheduler' prints, "
+            "such as tcp://10.0.0.1:8786"
+        ) from error
+
+
+@contextmanager
+def local_cluster(workers: int | None, device: str) -> Iterator[SpecCluster]:
+    """Start a scheduler in this process, and workers in others, which are started again if they die."""
+    environments = worker_environments(workers, device)
+    options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
+    specification = {
+        number: {"cls": Nanny, "options": options | {"env": environment}}
+        for number, environment in enumerate(environments)
+    }
+    address = "127.0.0.1:8787" if has_dashboard() else None
+    service = {
+        "cls": Scheduler,
+        "options": {
+            "host": "127.0.0.1", "port": 0, "dashboard": address is not None, "dashboard_address": address or ":0"
+        },
+    }
+    with quiet(), SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL) as cluster:
+        yield cluster
+
+
+def worker_environments(workers: int | None, device: str) -> list[dict[str, str]]:
+    """Return the environment variables of each worker process. Every GPU belongs to one of them.
+
+    Raises ``CorpusError`` for more workers than GPUs.
+    """
+    if not device.startswith("cuda"):
+        return [{} for _ in range(workers or usable_cores())]
+    gpus = visible_gpus() if device == "cuda" else [device.partition(":")[2]]
+    if workers is not None and workers > len(gpus):
+        raise CorpusError(f"workers: expected at most {len(gpus)}, one for each GPU, got {workers}")
+    return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; the first if unknown."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given:
+        return [name.strip() for name in given.split(",")]
+    try:
+        from cupy.cuda.runtime import getDeviceCount
+
+        return [str(number) for number in range(getDeviceCount())]
+    except Exception:  # loading a model says what is wrong
+        return ["0"]
+
+
+def has_dashboard() -> bool:
+    """Return whether Dask can show its dashboard, which needs bokeh."""
+    try:
+        import bokeh  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Dask's log within the block: the run reports itself what matters, such as workers that die."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

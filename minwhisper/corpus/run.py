@@ -1,0 +1,386 @@
+"""The client's side: keep the workers busy, write what they return, and note in the manifest what became of it.
+
+Only this process writes, so that nothing is written twice: first the output files of a recording, each complete or
+absent, then its line in the manifest. If the process is killed between the two, the recording is transcribed again.
+"""
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
+
+from ..errors import CorpusError, MinWhisperError
+from ..printable import printable
+from ..writers.files import write_files
+from ..writers.render import parse_formats
+from . import worker
+from .cluster import MAX_DEATHS
+from .job import Job, Recording, Result, Setup
+from .manifest import Entry, Manifest, read_manifest
+
+IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
+MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
+TICK = 0.5  # seconds between two reports
+
+
+@dataclass
+class WorkerState:
+    """What a worker has done, and what it is doing."""
+
+    recordings: int = 0
+    audio: float = 0.0  # seconds
+    busy: float = 0.0  # seconds of work
+    device: str = ""
+    running: tuple[str, ...] = ()  # outputs of the recordings
+    within: float = 0.0  # seconds of audio done of these
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    total: int  # recordings to do
+    total_bytes: int  # of those whose size is known
+    skipped: int = 0  # done by an earlier run
+    done: int = 0
+    failed: int = 0
+    audio: float = 0.0  # seconds that are done
+    done_bytes: int = 0
+    started: float = field(default_factory=time.monotonic)
+    workers: dict[str, WorkerState] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def audio_in_all(self) -> float:
+        """Seconds of audio done, parts of recordings included."""
+        return self.audio + sum(one.within for one in self.workers.values())
+
+    @property
+    def expected_audio(self) -> float | None:
+        """Seconds of audio in all recordings, estimated by their size; None before the first is done."""
+        if not self.done_bytes or not self.audio:
+            return None
+        return max(self.audio_in_all, self.audio * self.total_bytes / self.done_bytes)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a corpus."""
+
+    done: int  # recordings transcribed now
+    skipped: int  # transcribed by an earlier run, and unchanged
+    failed: tuple[Entry, ...]  # the entries of the manifest for those that could not be transcribed, old ones too
+    audio: float  # seconds of audio transcribed now
+    seconds: float  # that it took
+    manifest: Path
+
+
+def run(
+    client: Client,
+    recordings: Sequence[Recording],
+    folder: Path,
+    job: Job,
+    *,
+    retry_failed: bool = False,
+    report: Callable[[Progress], object] = lambda progress: None,
+    tell: Callable[[str], object] = lambda message: None,
+) -> Summary:
+    """Transcribe recordings with a cluster's workers into a folder; leave out what its manifest says is done.
+
+    ``report`` is called about twice per second, ``tell`` with messages for the user. Raises a ``MinWhisperError`` for
+    what concerns the whole run; what is finished is kept then.
+    """
+    with Manifest(folder) as manifest:
+        return _Run(client, folder, job, manifest, report, tell).run(recordings, retry_failed)
+
+
+class _Run:
+    """A running corpus."""
+
+    def __init__(
+        self,
+        client: Client,
+        folder: Path,
+        job: Job,
+        manifest: Manifest,
+        report: Callable[[Progress], object],
+        tell: Callable[[str], object],
+    ) -> None:
+        self._client, self._folder, self._job, self._manifest = client, folder, job, manifest
+        self._report, self._tell = report, tell
+        self._name = f"minwhisper-{uuid4().hex}"
+        self._digest = ""
+        self._model: Setup | None = None
+        self._pending: deque[tuple[Recording, ...]] = deque()  # tasks to submit
+        self._tasks: dict[str, tuple[Future, tuple[Recording, ...]]] = {}  # submitted ones, by key
+        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._starts: dict[str, int] = {}  # of recordings in tasks, by output
+        self._killed: dict[str, int] = {}  # how often Dask gave up a recording's task
+        self._attempts: dict[str, int] = {}  # that ended with a lack of memory
+        self._failed: dict[str, Entry] = {}
+        self.progress = Progress(0, 0)
+
+    def run(self, recordings: Sequence[Recording], retry_failed: bool) -> Summary:
+        """Do all of it; see ``run``."""
+        self._client.register_plugin(worker.ModelPlugin(self._job, self._name), name=self._name)
+        self._client.subscribe_topic(self._name, self._on_event)
+        try:
+            if recordings:
+                self._model = self._prepare()
+                self._digest = self._job.digest(self._model.weights)
+            todo = self._left(recordings, retry_failed)
+            sizes = [recording.size or 0 for recording in todo]
+            self.progress = Progress(len(todo), sum(sizes), skipped=len(recordings) - len(todo) - len(self._failed))
+            self._pending.extend(self._grouped(todo))
+            self._loop()
+        finally:
+            self._stop()
+        now = self.progress
+        failed = tuple(self._failed[output] for output in sorted(self._failed))
+        return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, self._manifest.path)
+
+    def _prepare(self) -> Setup:
+        """Load the model on one worker, so that an error in its name or in an option comes before any work."""
+        future = self._client.submit(worker.prepare, self._name, key=f"{self._name}-prepare", pure=False)
+        future.add_done_callback(self._ended.put)
+        waiting = time.monotonic()
+        while future.status == "pending":
+            try:
+                self._ended.get(timeout=TICK)
+            except queue.Empty:
+                self._check_connection()
+                if not self._client.scheduler_info(n_workers=0)["total_threads"] and time.monotonic() - waiting > 5:
+                    self._tell("the cluster has no workers yet; waiting for the first one")
+                    waiting = float("inf")
+        setup: Setup = self._result(future)
+        return setup
+
+    def _left(self, recordings: Sequence[Recording], retry_failed: bool) -> list[Recording]:
+        """Return the recordings to do, the largest first, so that no long one is left at the end."""
+        before = read_manifest(self._folder)
+        formats = parse_formats(self._job.formats)
+        left = []
+        for recording in recordings:
+            entry = before.get(recording.output)
+            if entry is None or not self._same(entry, recording):
+                left.append(recording)
+            elif entry["outcome"] != "done":
+                if retry_failed:
+                    left.append(recording)
+                else:
+                    self._failed[recording.output] = entry
+            elif not all(Path(self._folder, f"{recording.output}.{one}").exists() for one in formats):
+                left.append(recording)
+        return sorted(left, key=lambda recording: -(recording.size or 0))
+
+    def _same(self, entry: Entry, recording: Recording) -> bool:
+        """Return whether an entry is about this version of a recording, this model and these options."""
+        return (entry["job"], entry["size"], entry["modified"]) == (self._digest, recording.size, recording.modified)
+
+    def _grouped(self, recordings: Iterable[Recording]) -> Iterable[tuple[Recording, ...]]:
+        """Return the recordings of each task: one, or as many as are decoded together."""
+        group: list[Recording] = []
+        for recording in recordings:
+            group.append(recording)
+            if len(group) == self._job.batch_size:
+                yield tuple(group)
+                group = []
+        if group:
+            yield tuple(group)
+
+    # -------------------------------------------------------------------------------------- the loop
+
+    def _loop(self) -> None:
+        reported = 0.0
+        while self._pending or self._tasks:
+            self._submit()
+            for future in self._wait():
+                self._finish(future)
+            if time.monotonic() - reported > TICK:
+                reported = time.monotonic()
+                self._report(self.progress)
+                self._check_connection()
+        self._report(self.progress)
+
+    def _submit(self) -> None:
+        """Submit tasks, if the cluster will soon have done those that it has."""
+        limit = IN_FLIGHT + 2 * sum(self._client.nthreads().values()) if self._submits_soon() else 0
+        if limit <= len(self._tasks):
+            return
+        count = min(limit - len(self._tasks), len(self._pending))
+        groups = [self._pending.popleft() for _ in range(count)]
+        keys = [f"{self._name}-{uuid4().hex}" for _ in groups]
+        futures = self._client.map(worker.transcribe, groups, name=self._name, key=keys, pure=False, batch_size=100)
+        for future, group in zip(futures, groups, strict=True):
+            self._tasks[future.key] = future, group
+            future.add_done_callback(self._ended.put)
+
+    def _submits_soon(self) -> bool:
+        return bool(self._pending) and len(self._tasks) <= IN_FLIGHT // 2
+
+    def _wait(self) -> list[Future]:
+        """Return the tasks that have ended; wait for the first one for a moment."""
+        ended = []
+        try:
+            ended.append(self._ended.get(timeout=TICK))
+            while True:
+                ended.append(self._ended.get_nowait())
+        except queue.Empty:
+            return ended
+
+    def _check_connection(self) -> None:
+        if self._client.status not in ("running", "connecting"):
+            raise self._lost()
+
+    def _lost(self) -> CorpusError:
+        return CorpusError(
+            "the connection to the scheduler was lost; what is finished is kept: start the cluster again, and then the "
+            "same command, which goes on from there"
+        )
+
+    def _finish(self, future: Future) -> None:
+        """Deal with a task that has ended."""
+        task = self._tasks.pop(future.key, None)
+        if task is None:
+            return
+        _, group = task
+        try:
+            results = self._result(future)
+        except KilledWorker:
+            self._on_killed(group)
+            return
+        for recording, result in zip(group, results, strict=True):
+            self._note(recording, result)
+
+    def _result(self, future: Future) -> Any:
+        """Return a task's result. Raises ``KilledWorker``, or a ``MinWhisperError`` that concerns the whole run."""
+        try:
+            return future.result(timeout=60)
+        except (KilledWorker, MinWhisperError):
+            raise
+        except FutureCancelledError:
+            raise self._lost() from None
+        except ModuleNotFoundError as error:
+            raise CorpusError(
+                f"a worker has no {error.name}: install minwhisper[cluster] on all workers, in the release of the client"
+            ) from error
+        except OSError as error:  # the connection, while the result was fetched
+            raise self._lost() from error
+
+    def _note(self, recording: Recording, result: Result) -> None:
+        """Write the output files of a recording, then its line in the manifest."""
+        if self._model is not None and result.setup.weights != self._model.weights:
+            raise CorpusError(
+                f"worker {result.setup.worker}: its {self._job.model} has other weights than that of "
+                f"{self._model.worker}; give all workers the same checkpoint"
+            )
+        output = recording.output
+        if result.outcome == "out_of_memory":
+            self._attempts[output] = self._attempts.get(output, 0) + 1
+            if self._attempts[output] < MAX_ATTEMPTS:
+                self._pending.append((recording,))  # alone, and perhaps on a worker with more memory
+                return
+        if result.outcome == "done":
+            paths = {Path(self._folder, f"{output}.{format}"): content for format, content in result.files}
+            write_files(paths, Path(self._folder, PurePosixPath(output).parent))
+        entry = self._entry(recording, result.outcome)
+        entry |= {"worker": result.setup.worker, "device": result.setup.device}  # type: ignore[typeddict-item]
+        entry["seconds"] = round(result.seconds, 3)
+        entry |= result.facts  # type: ignore[typeddict-item]
+        if result.error:
+            entry["error"] = result.error
+        self._append(recording, entry)
+        state = self._worker(result.setup.worker)
+        state.device, state.busy = result.setup.device, state.busy + result.seconds
+        if output in state.running:  # else it has begun with the next one
+            state.running, state.within = (), 0.0
+        if result.outcome == "done":
+            state.recordings, state.audio = state.recordings + 1, state.audio + entry["duration"]
+
+    def _append(self, recording: Recording, entry: Entry) -> None:
+        self._manifest.append(entry)
+        for counts in (self._starts, self._killed, self._attempts):
+            counts.pop(recording.output, None)
+        progress = self.progress
+        if entry["outcome"] == "done":
+            progress.done += 1
+            progress.audio += entry["duration"]
+        else:
+            progress.failed += 1
+            self._failed[recording.output] = entry
+            self._tell(entry["error"])
+        progress.done_bytes += recording.size or 0
+
+    def _entry(self, recording: Recording, outcome: Any) -> Entry:
+        attempts = max(1, self._starts.get(recording.output, 1), self._attempts.get(recording.output, 1))
+        return {
+            "input": recording.path,
+            "output": recording.output,
+            "size": recording.size,
+            "modified": recording.modified,
+            "job": self._digest,
+            "outcome": outcome,
+            "finished": round(time.time(), 3),
+            "attempts": attempts,
+        }
+
+    # -------------------------------------------------------------------------------------- workers that die
+
+    def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Note what a worker is doing. This runs in another thread."""
+        message = event[1]
+        state = self._worker(message["worker"])
+        if message["action"] == "start":
+            for output in message["outputs"]:
+                self._starts[output] = self._starts.get(output, 0) + 1
+            state.running, state.within = tuple(message["outputs"]), 0.0
+        elif state.running == tuple(message["outputs"]):
+            state.within = message["done"]
+
+    def _worker(self, address: str) -> WorkerState:
+        return self.progress.workers.setdefault(address, WorkerState())
+
+    def _on_killed(self, group: tuple[Recording, ...]) -> None:
+        """Deal with a task whose workers died: give a recording up, if it was being transcribed each time.
+
+        Dask also counts a worker's death against tasks that only waited there. Recordings that were decoded together
+        are tried again one by one.
+        """
+        for recording in group:
+            output = recording.output
+            self._killed[output] = self._killed.get(output, 0) + 1
+            guilty = len(group) == 1 and (self._starts.get(output, 0) >= MAX_DEATHS or self._killed[output] > 1)
+            if not guilty:
+                if len(group) > 1:
+                    self._starts.pop(output, None)
+                    self._killed.pop(output)
+                self._pending.append((recording,))
+                continue
+            entry = self._entry(recording, "killed")
+            entry["error"] = (
+                f"{printable(recording.path)}: {entry['attempts']} workers died while they transcribed it, out of memory "
+                "or in a crash; try it alone, with 'minwhisper transcribe'"
+            )
+            self._append(recording, entry)
+
+    def _stop(self) -> None:
+        """Cancel what is left, and free the models of the workers."""
+        if self._client.status != "running":
+            return
+        futures = [future for future, _ in self._tasks.values()]
+        self._tasks.clear()
+        if futures:
+            self._client.cancel(futures, force=True)
+        self._client.unsubscribe_topic(self._name)
+        self._client.unregister_worker_plugin(self._name)
