@@ -72,7 +72,9 @@ def find_recordings(address: str, endings: Sequence[str]) -> list[tuple[Recordin
 
 def _recording(address: str, info: dict[str, Any]) -> Recording:
     """Return a recording, with whatever its file system calls its version."""
-    signs = (info.get(name) for name in ("ETag", "etag", "md5", "md5Hash", "mtime", "LastModified", "modified", "created"))
+    signs = (
+        info.get(name) for name in ("ETag", "etag", "md5", "md5Hash", "mtime", "LastModified", "modified", "created")
+    )
     version = next((str(sign) for sign in signs if sign is not None), None)
     size = info.get("size")
     return Recording(address, "", size if isinstance(size, int) else None, version)

@@ -68,7 +68,10 @@ def local_cluster(workers: int | None, device: str) -> Iterator[SpecCluster]:
     service = {
         "cls": Scheduler,
         "options": {
-            "host": "127.0.0.1", "port": 0, "dashboard": address is not None, "dashboard_address": address or ":0"
+            "host": "127.0.0.1",
+            "port": 0,
+            "dashboard": address is not None,
+            "dashboard_address": address or ":0",
         },
     }
     with quiet(), SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL) as cluster:

@@ -1,15 +1,19 @@
-"""What to do with each recording of a corpus, and what came of it: the values that travel between client and workers."""
+"""What to do with each recording of a corpus, and its result: the values that travel between client and workers."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 import minwhisper
 
 from ..checkpoints.checksums import sha256_of
 from ..checkpoints.files import CheckpointFiles
 from ..decoding.keywords import TranscriptionKeywords
+from ..transcription.segments import Transcript
 from ..writers.subtitles import DEFAULT_SUBTITLES, SubtitleOptions
 from .manifest import Outcome
 
@@ -60,6 +64,38 @@ class Recording(NamedTuple):
     modified: str | None = None  # when it was modified, or another sign of its version
 
 
+class Part(NamedTuple):
+    """A part of a recording."""
+
+    number: int
+    start: float  # seconds
+    end: float
+
+
+class Plan(NamedTuple):
+    """How a recording is cut."""
+
+    seconds: float  # duration of the recording
+    language: str  # a code, the same for all parts
+    parts: tuple[Part, ...]
+
+
+class Task(NamedTuple):
+    """What a worker does at a time: transcribe a recording, several together, or a part of one; or plan its parts."""
+
+    recordings: tuple[Recording, ...]
+    plan: bool = False
+    part: Part | None = None
+    language: str | None = None  # of a part
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names for what is transcribed, in messages between worker and client."""
+        if self.part is not None:
+            return (f"{self.recordings[0].output}#{self.part.number}",)
+        return tuple(recording.output for recording in self.recordings)
+
+
 class Setup(NamedTuple):
     """A worker, ready to transcribe."""
 
@@ -70,15 +106,33 @@ class Setup(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a recording on a worker."""
+    """What became of a recording on a worker, or of a part."""
 
-    output: str  # of its ``Recording``
     outcome: Outcome
     setup: Setup
     seconds: float  # that it took
     error: str = ""
+    facts: Mapping[str, Any] | None = None  # for the manifest
     files: tuple[tuple[str, bytes], ...] = ()  # format and content of each output file
-    facts: dict[str, Any] = {}  # for the manifest  # noqa: RUF012 (never modified)
+    transcript: Transcript | None = None  # of a part
+    plan: Plan | None = None
+
+
+def facts_about(transcript: Transcript, seconds: float) -> dict[str, Any]:
+    """Return what the manifest says about a transcript of so many seconds of audio."""
+    segments = transcript["segments"]
+    found: dict[str, Any] = {
+        "duration": round(seconds, 3),
+        "language": transcript["language"],
+        "words": len(transcript["text"].split()),
+    }
+    if segments:
+        tokens = np.array([len(segment["tokens"]) + 1 for segment in segments])
+        scores = np.array([segment["avg_logprob"] for segment in segments])
+        found["mean_logprob"] = round(float((scores * tokens).sum() / tokens.sum()), 4)
+        found["lowest_logprob"] = round(float(scores.min()), 4)
+        found["compression_ratio"] = round(max(segment["compression_ratio"] for segment in segments), 4)
+    return found
 
 
 def weights_sha256(files: CheckpointFiles) -> str:

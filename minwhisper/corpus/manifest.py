@@ -47,6 +47,7 @@ class Entry(TypedDict):
     duration: NotRequired[float]  # seconds of audio
     language: NotRequired[str]
     words: NotRequired[int]
+    parts: NotRequired[int]  # that it was cut into, with --split
     mean_logprob: NotRequired[float]  # mean log-probability of the tokens, over all segments
     lowest_logprob: NotRequired[float]  # of the least probable segment
     compression_ratio: NotRequired[float]  # of the segment that repeats itself most

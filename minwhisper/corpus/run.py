@@ -7,10 +7,10 @@ absent, then its line in the manifest. If the process is killed between the two,
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker
@@ -18,12 +18,14 @@ from distributed.client import FutureCancelledError
 
 from ..errors import CorpusError, MinWhisperError
 from ..printable import printable
+from ..transcription.segments import Transcript
 from ..writers.files import write_files
 from ..writers.render import parse_formats
 from . import worker
 from .cluster import MAX_DEATHS
-from .job import Job, Recording, Result, Setup
-from .manifest import Entry, Manifest, read_manifest
+from .job import Job, Part, Plan, Recording, Result, Setup, Task, facts_about
+from .manifest import Entry, Manifest, Outcome, read_manifest
+from .parts import PartStore, merged
 
 IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
@@ -38,7 +40,7 @@ class WorkerState:
     audio: float = 0.0  # seconds
     busy: float = 0.0  # seconds of work
     device: str = ""
-    running: tuple[str, ...] = ()  # outputs of the recordings
+    running: tuple[str, ...] = ()  # labels of the recordings
     within: float = 0.0  # seconds of audio done of these
 
 
@@ -105,6 +107,17 @@ def run(
         return _Run(client, folder, job, manifest, report, tell).run(recordings, retry_failed)
 
 
+@dataclass
+class _Split:
+    """A recording whose parts are being transcribed."""
+
+    plan: Plan
+    store: PartStore
+    facts: dict[str, Any]  # warnings, when the recording was read for the plan
+    parts: dict[int, Transcript] = field(default_factory=dict)
+    seconds: float = 0.0  # of work
+
+
 class _Run:
     """A running corpus."""
 
@@ -122,13 +135,14 @@ class _Run:
         self._name = f"minwhisper-{uuid4().hex}"
         self._digest = ""
         self._model: Setup | None = None
-        self._pending: deque[tuple[Recording, ...]] = deque()  # tasks to submit
-        self._tasks: dict[str, tuple[Future, tuple[Recording, ...]]] = {}  # submitted ones, by key
+        self._pending: deque[Task] = deque()  # to submit
+        self._tasks: dict[str, tuple[Future, Task]] = {}  # submitted ones, by key
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._starts: dict[str, int] = {}  # of recordings in tasks, by output
-        self._killed: dict[str, int] = {}  # how often Dask gave up a recording's task
+        self._starts: dict[str, int] = {}  # how often a worker began with a recording or part, by label
+        self._killed: dict[str, int] = {}  # how often Dask gave up its task
         self._attempts: dict[str, int] = {}  # that ended with a lack of memory
-        self._failed: dict[str, Entry] = {}
+        self._splits: dict[str, _Split] = {}  # by output
+        self._failed: dict[str, Entry] = {}  # by output
         self.progress = Progress(0, 0)
 
     def run(self, recordings: Sequence[Recording], retry_failed: bool) -> Summary:
@@ -142,7 +156,7 @@ class _Run:
             todo = self._left(recordings, retry_failed)
             sizes = [recording.size or 0 for recording in todo]
             self.progress = Progress(len(todo), sum(sizes), skipped=len(recordings) - len(todo) - len(self._failed))
-            self._pending.extend(self._grouped(todo))
+            self._pending.extend(self._first_tasks(todo))
             self._loop()
         finally:
             self._stop()
@@ -188,16 +202,13 @@ class _Run:
         """Return whether an entry is about this version of a recording, this model and these options."""
         return (entry["job"], entry["size"], entry["modified"]) == (self._digest, recording.size, recording.modified)
 
-    def _grouped(self, recordings: Iterable[Recording]) -> Iterable[tuple[Recording, ...]]:
-        """Return the recordings of each task: one, or as many as are decoded together."""
-        group: list[Recording] = []
-        for recording in recordings:
-            group.append(recording)
-            if len(group) == self._job.batch_size:
-                yield tuple(group)
-                group = []
-        if group:
-            yield tuple(group)
+    def _first_tasks(self, recordings: Sequence[Recording]) -> Iterator[Task]:
+        """Yield the tasks to begin with: for a recording, or for as many as are decoded together."""
+        if self._job.split is not None:
+            yield from (Task((recording,), plan=True) for recording in recordings)
+            return
+        for first in range(0, len(recordings), self._job.batch_size):
+            yield Task(tuple(recordings[first : first + self._job.batch_size]))
 
     # -------------------------------------------------------------------------------------- the loop
 
@@ -215,19 +226,15 @@ class _Run:
 
     def _submit(self) -> None:
         """Submit tasks, if the cluster will soon have done those that it has."""
-        limit = IN_FLIGHT + 2 * sum(self._client.nthreads().values()) if self._submits_soon() else 0
-        if limit <= len(self._tasks):
+        if not self._pending or len(self._tasks) > IN_FLIGHT // 2:
             return
-        count = min(limit - len(self._tasks), len(self._pending))
-        groups = [self._pending.popleft() for _ in range(count)]
-        keys = [f"{self._name}-{uuid4().hex}" for _ in groups]
-        futures = self._client.map(worker.transcribe, groups, name=self._name, key=keys, pure=False, batch_size=100)
-        for future, group in zip(futures, groups, strict=True):
-            self._tasks[future.key] = future, group
+        limit = IN_FLIGHT + 2 * sum(self._client.nthreads().values())
+        tasks = [self._pending.popleft() for _ in range(min(limit - len(self._tasks), len(self._pending)))]
+        keys = [f"{self._name}-{uuid4().hex}" for _ in tasks]
+        futures = self._client.map(worker.run, tasks, name=self._name, key=keys, pure=False, batch_size=100)
+        for future, task in zip(futures, tasks, strict=True):
+            self._tasks[future.key] = future, task
             future.add_done_callback(self._ended.put)
-
-    def _submits_soon(self) -> bool:
-        return bool(self._pending) and len(self._tasks) <= IN_FLIGHT // 2
 
     def _wait(self) -> list[Future]:
         """Return the tasks that have ended; wait for the first one for a moment."""
@@ -251,17 +258,16 @@ class _Run:
 
     def _finish(self, future: Future) -> None:
         """Deal with a task that has ended."""
-        task = self._tasks.pop(future.key, None)
+        _, task = self._tasks.pop(future.key, (None, None))
         if task is None:
             return
-        _, group = task
         try:
-            results = self._result(future)
+            results: list[Result] = self._result(future)
         except KilledWorker:
-            self._on_killed(group)
+            self._on_killed(task)
             return
-        for recording, result in zip(group, results, strict=True):
-            self._note(recording, result)
+        for recording, result in zip(task.recordings, results, strict=True):
+            self._on_result(task, recording, result)
 
     def _result(self, future: Future) -> Any:
         """Return a task's result. Raises ``KilledWorker``, or a ``MinWhisperError`` that concerns the whole run."""
@@ -273,58 +279,77 @@ class _Run:
             raise self._lost() from None
         except ModuleNotFoundError as error:
             raise CorpusError(
-                f"a worker has no {error.name}: install minwhisper[cluster] on all workers, in the release of the client"
+                f"a worker lacks {error.name}: install minwhisper[cluster] on all workers, in the release of the client"
             ) from error
         except OSError as error:  # the connection, while the result was fetched
             raise self._lost() from error
 
-    def _note(self, recording: Recording, result: Result) -> None:
-        """Write the output files of a recording, then its line in the manifest."""
+    # -------------------------------------------------------------------------------------- results
+
+    def _on_result(self, task: Task, recording: Recording, result: Result) -> None:
+        """Write what a worker has made of a recording, or of a part."""
         if self._model is not None and result.setup.weights != self._model.weights:
             raise CorpusError(
                 f"worker {result.setup.worker}: its {self._job.model} has other weights than that of "
                 f"{self._model.worker}; give all workers the same checkpoint"
             )
-        output = recording.output
-        if result.outcome == "out_of_memory":
-            self._attempts[output] = self._attempts.get(output, 0) + 1
-            if self._attempts[output] < MAX_ATTEMPTS:
-                self._pending.append((recording,))  # alone, and perhaps on a worker with more memory
-                return
-        if result.outcome == "done":
-            paths = {Path(self._folder, f"{output}.{format}"): content for format, content in result.files}
-            write_files(paths, Path(self._folder, PurePosixPath(output).parent))
-        entry = self._entry(recording, result.outcome)
-        entry |= {"worker": result.setup.worker, "device": result.setup.device}  # type: ignore[typeddict-item]
-        entry["seconds"] = round(result.seconds, 3)
-        entry |= result.facts  # type: ignore[typeddict-item]
-        if result.error:
-            entry["error"] = result.error
-        self._append(recording, entry)
         state = self._worker(result.setup.worker)
         state.device, state.busy = result.setup.device, state.busy + result.seconds
-        if output in state.running:  # else it has begun with the next one
+        if state.running == task.labels:  # else it has begun with the next one
             state.running, state.within = (), 0.0
-        if result.outcome == "done":
-            state.recordings, state.audio = state.recordings + 1, state.audio + entry["duration"]
+        label = recording.output if task.part is None else task.labels[0]
+        if result.outcome == "out_of_memory":
+            self._attempts[label] = self._attempts.get(label, 0) + 1
+            if self._attempts[label] < MAX_ATTEMPTS:
+                self._pending.append(task._replace(recordings=(recording,)))  # alone; perhaps with more memory
+                return
+        if result.outcome != "done":
+            self._give_up(recording, label, result.outcome, result.error, result)
+        elif result.plan is not None:
+            self._split(recording, result, result.plan)
+        elif task.part is not None:
+            self._on_part(recording, task.part, result)
+        else:
+            self._write(recording, result.files)
+            state.recordings += 1
+            self._append(recording, self._entry(recording, "done", result, result.facts or {}))
+
+    def _write(self, recording: Recording, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write the output files of a recording, each complete or absent."""
+        paths = {Path(self._folder, f"{recording.output}.{format}"): content for format, content in files}
+        write_files(paths, Path(self._folder, recording.output).parent)
+
+    def _give_up(self, recording: Recording, label: str, outcome: Outcome, error: str, result: Result | None) -> None:
+        """Note that a recording cannot be transcribed; of one in parts, the other parts are of no use then."""
+        if self._splits.pop(recording.output, None) is None and label != recording.output:
+            return  # the result of another part after one has failed
+        entry = self._entry(recording, outcome, result, (result and result.facts) or {}, label)
+        entry["error"] = error
+        self._append(recording, entry)
 
     def _append(self, recording: Recording, entry: Entry) -> None:
+        """Append a line to the manifest, and count the recording."""
         self._manifest.append(entry)
         for counts in (self._starts, self._killed, self._attempts):
             counts.pop(recording.output, None)
         progress = self.progress
+        progress.done_bytes += recording.size or 0
         if entry["outcome"] == "done":
             progress.done += 1
             progress.audio += entry["duration"]
+            if "worker" in entry:
+                self._worker(entry["worker"]).audio += entry["duration"]
         else:
             progress.failed += 1
             self._failed[recording.output] = entry
             self._tell(entry["error"])
-        progress.done_bytes += recording.size or 0
 
-    def _entry(self, recording: Recording, outcome: Any) -> Entry:
-        attempts = max(1, self._starts.get(recording.output, 1), self._attempts.get(recording.output, 1))
-        return {
+    def _entry(
+        self, recording: Recording, outcome: Outcome, result: Result | None, facts: Mapping[str, Any], label: str = ""
+    ) -> Entry:
+        """Return the line of the manifest about a recording."""
+        label = label or recording.output
+        entry: Entry = {
             "input": recording.path,
             "output": recording.output,
             "size": recording.size,
@@ -332,47 +357,91 @@ class _Run:
             "job": self._digest,
             "outcome": outcome,
             "finished": round(time.time(), 3),
-            "attempts": attempts,
+            "attempts": max(1, self._starts.get(label, 1), self._attempts.get(label, 1)),
         }
+        if result is not None:
+            entry["worker"], entry["device"] = result.setup.worker, result.setup.device
+            entry["seconds"] = round(result.seconds, 3)
+        return cast(Entry, entry | dict(facts))
+
+    # -------------------------------------------------------------------------------------- long recordings
+
+    def _split(self, recording: Recording, result: Result, plan: Plan) -> None:
+        """Submit the parts of a recording, except those that an earlier run has finished."""
+        store = PartStore(self._folder, recording, self._digest)
+        split = _Split(plan, store, dict(result.facts or {}), store.read(plan), result.seconds)
+        self._splits[recording.output] = split
+        left = [part for part in plan.parts if part.number not in split.parts]
+        self._pending.extendleft(Task((recording,), part=part, language=plan.language) for part in reversed(left))
+        if not left:
+            self._merge(recording, split)
+
+    def _on_part(self, recording: Recording, part: Part, result: Result) -> None:
+        """Keep a part, and merge all of them after the last one."""
+        split = self._splits.get(recording.output)
+        if split is None or result.transcript is None:  # another part has failed
+            return
+        split.parts[part.number] = result.transcript
+        split.seconds += result.seconds
+        self._worker(result.setup.worker).audio += part.end - part.start
+        if len(split.parts) < len(split.plan.parts):
+            split.store.write(part, result.transcript)
+        else:
+            self._merge(recording, split)
+
+    def _merge(self, recording: Recording, split: _Split) -> None:
+        transcript = merged(split.plan, [split.parts[part.number] for part in split.plan.parts])
+        self._write(recording, worker.output_files(transcript, recording, self._job, self._model_name))
+        facts = split.facts | facts_about(transcript, split.plan.seconds) | {"seconds": round(split.seconds, 3)}
+        self._append(recording, self._entry(recording, "done", None, facts | {"parts": len(split.plan.parts)}))
+        split.store.remove()
+        del self._splits[recording.output]
+
+    @property
+    def _model_name(self) -> str:
+        return self._job.model if self._model is None else self._model.model
 
     # -------------------------------------------------------------------------------------- workers that die
 
     def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
         """Note what a worker is doing. This runs in another thread."""
         message = event[1]
-        state = self._worker(message["worker"])
+        state, labels = self._worker(message["worker"]), tuple(message["labels"])
         if message["action"] == "start":
-            for output in message["outputs"]:
-                self._starts[output] = self._starts.get(output, 0) + 1
-            state.running, state.within = tuple(message["outputs"]), 0.0
-        elif state.running == tuple(message["outputs"]):
+            for label in labels:
+                self._starts[label] = self._starts.get(label, 0) + 1
+            state.running, state.within = labels, 0.0
+        elif state.running == labels:
             state.within = message["done"]
 
     def _worker(self, address: str) -> WorkerState:
         return self.progress.workers.setdefault(address, WorkerState())
 
-    def _on_killed(self, group: tuple[Recording, ...]) -> None:
-        """Deal with a task whose workers died: give a recording up, if it was being transcribed each time.
+    def _on_killed(self, task: Task) -> None:
+        """Deal with a task whose workers died: give a recording up if it was being transcribed each time.
 
         Dask also counts a worker's death against tasks that only waited there. Recordings that were decoded together
         are tried again one by one.
         """
-        for recording in group:
-            output = recording.output
-            self._killed[output] = self._killed.get(output, 0) + 1
-            guilty = len(group) == 1 and (self._starts.get(output, 0) >= MAX_DEATHS or self._killed[output] > 1)
-            if not guilty:
-                if len(group) > 1:
-                    self._starts.pop(output, None)
-                    self._killed.pop(output)
-                self._pending.append((recording,))
+        for recording in task.recordings:
+            alone = task._replace(recordings=(recording,))
+            (label,) = alone.labels
+            if len(task.recordings) > 1:
+                self._starts.pop(label, None)
+                self._pending.append(alone)
                 continue
-            entry = self._entry(recording, "killed")
-            entry["error"] = (
-                f"{printable(recording.path)}: {entry['attempts']} workers died while they transcribed it, out of memory "
-                "or in a crash; try it alone, with 'minwhisper transcribe'"
+            self._killed[label] = self._killed.get(label, 0) + 1
+            if self._starts.get(label, 0) < MAX_DEATHS and self._killed[label] < 2:
+                self._pending.append(alone)
+                continue
+            error = (
+                f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers died while they "
+                f"transcribed it, {self._how_they_died()}; try it alone, with 'minwhisper transcribe'"
             )
-            self._append(recording, entry)
+            self._give_up(recording, label, "killed", error, None)
+
+    def _how_they_died(self) -> str:
+        return "in a crash, or killed by the system for a lack of memory"
 
     def _stop(self) -> None:
         """Cancel what is left, and free the models of the workers."""

@@ -11,10 +11,10 @@ import threading
 import time
 import traceback
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from distributed import Worker, get_worker
@@ -22,10 +22,11 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 import minwhisper
 
-from ..audio.load import AudioSource
+from ..audio.load import N_SAMPLES, SAMPLE_RATE, AudioReader, AudioSource, open_audio
 from ..checkpoints.sources import find_checkpoint
 from ..errors import OUT_OF_MEMORY, AudioError, CorpusError, DeviceMemoryError, MinWhisperError, is_out_of_memory
 from ..printable import printable
+from ..transcription.chunking import cut_at_silence
 from ..transcription.options import TranscriptionOptions
 from ..transcription.segments import Transcript
 from ..transcription.transcribe import Transcription
@@ -33,12 +34,14 @@ from ..transcription.windows import check_options
 from ..whisper import Whisper, load_model
 from ..writers.files import transcript_files
 from .addresses import is_address, read_address
-from .job import Job, Recording, Result, Setup, weights_sha256
+from .job import Job, Part, Plan, Recording, Result, Setup, Task, facts_about, weights_sha256
+from .manifest import Outcome
+from .parts import SHORTEST
 
 REPORT_SECONDS = 5.0  # between two messages about the progress within a recording
 
 
-class ModelPlugin(WorkerPlugin):
+class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
     """Holds the model of a worker, from the first recording to the end of the run."""
 
     idempotent = True
@@ -56,10 +59,12 @@ class ModelPlugin(WorkerPlugin):
         self._worker = worker
         self._turn = threading.Lock()
         self._loaded: tuple[Whisper, Setup] | None = None
+        self._opened: tuple[Recording, AudioReader] | None = None  # the last one of which a part was transcribed
 
     def teardown(self, worker: Worker) -> None:
         """Free the model at the end of the run, also on a cluster that goes on."""
         self._loaded = None
+        self._close()
 
     def loaded(self) -> tuple[Whisper, Setup]:
         """Return the model, loaded on the first call. Raises a ``MinWhisperError`` if that fails."""
@@ -84,136 +89,156 @@ class ModelPlugin(WorkerPlugin):
         with self._turn:
             return self.loaded()[1]
 
-    def transcribe(self, recordings: Sequence[Recording]) -> list[Result]:
-        """Transcribe recordings: one, or several whose windows are decoded together.
+    def run(self, task: Task) -> list[Result]:
+        """Do a task, and return a result for each of its recordings.
 
         Threads of a worker take turns: the model uses all of them for one task. Raises a ``MinWhisperError`` only for
         what concerns the whole run; what concerns a recording is in its result.
         """
         with self._turn:
             model, setup = self.loaded()
-            self._tell("start", [recording.output for recording in recordings])
-            if len(recordings) > 1:
-                return self._together(recordings, model, setup)
-            return [self._one(recording, model, setup) for recording in recordings]
+            self._tell("start", task.labels)
+            if len(task.recordings) > 1:
+                return self._together(task.recordings, model, setup)
+            (recording,) = task.recordings
+            if task.plan:
+                return [_result(recording, setup, lambda: {"plan": self._plan(recording, model)})]
+            if task.part is not None:
+                return [_result(recording, setup, partial(self._part, task, task.part, model))]
+            return [_result(recording, setup, partial(self._whole, recording, model))]
 
-    def _tell(self, action: str, outputs: Sequence[str], **more: float) -> None:
-        self._worker.log_event(self.name, {"action": action, "worker": self._worker.address, "outputs": outputs, **more})
+    def _tell(self, action: str, labels: Sequence[str], **more: float) -> None:
+        self._worker.log_event(self.name, {"action": action, "worker": self._worker.address, "labels": labels, **more})
 
-    def _one(self, recording: Recording, model: Whisper, setup: Setup) -> Result:
+    def _whole(self, recording: Recording, model: Whisper) -> dict[str, Any]:
         """Transcribe a recording as ``minwhisper transcribe`` does."""
+        with self._stream(source(recording), (recording.output,), model, 0) as running:
+            for _ in running:
+                pass
+            return self._outputs(recording, running, model)
+
+    def _stream(
+        self, audio: AudioSource, labels: Sequence[str], model: Whisper, part: int, **more: Any
+    ) -> Transcription:
+        """Start a transcription that tells the client how far it is."""
         job, told = self.job, time.monotonic()
 
         def progress(done: float, total: float) -> None:
             nonlocal told
             if time.monotonic() - told > REPORT_SECONDS:
                 told = time.monotonic()
-                self._tell("progress", [recording.output], done=done, total=total)
+                self._tell("progress", labels, done=done, total=total)
 
-        def run() -> Finished:
-            generator = np.random.default_rng(job.seed)
-            with model.stream(
-                source(recording), progress=progress, generator=generator, batch_size=job.batch_size, **job.keywords
-            ) as running:
-                for _ in running:
-                    pass
-                return Finished.of(running)
-
-        return self._result(recording, model, setup, run)
+        generator = np.random.default_rng(job.seed)
+        if job.split is not None:
+            generator = generator.spawn(part + 1)[part]
+        keywords: Any = {**job.keywords, **more}
+        return model.stream(audio, progress=progress, generator=generator, batch_size=job.batch_size, **keywords)
 
     def _together(self, recordings: Sequence[Recording], model: Whisper, setup: Setup) -> list[Result]:
         """Transcribe several recordings as ``minwhisper transcribe --batch_size`` does."""
-        job, results = self.job, []
+        job, started = self.job, time.monotonic()
         sources = [_opened(recording) for recording in recordings]
         readable = [one for one in sources if not isinstance(one, MinWhisperError)]
-        started = time.monotonic()
         running = model.stream_many(readable, batch_size=job.batch_size, seed=job.seed, **job.keywords)
-        for recording, opened in zip(recordings, sources, strict=True):
 
-            def run(opened: AudioSource | MinWhisperError = opened) -> Finished:
-                found = opened if isinstance(opened, MinWhisperError) else next(running)
-                if isinstance(found, MinWhisperError):
-                    raise found
-                return Finished.of(found)
+        def next_one(recording: Recording, opened: AudioSource | MinWhisperError) -> dict[str, Any]:
+            found = opened if isinstance(opened, MinWhisperError) else next(running)
+            if isinstance(found, MinWhisperError):
+                raise found
+            return self._outputs(recording, found, model)
 
-            results.append(self._result(recording, model, setup, run))
+        pairs = zip(recordings, sources, strict=True)
+        results = [_result(recording, setup, partial(next_one, recording, opened)) for recording, opened in pairs]
         share = (time.monotonic() - started) / len(recordings)
         return [result._replace(seconds=share) for result in results]
 
-    def _result(self, recording: Recording, model: Whisper, setup: Setup, run: Any) -> Result:
-        """Run a transcription and return what became of it, whatever it is."""
-        started = time.monotonic()
+    def _outputs(self, recording: Recording, running: Transcription, model: Whisper) -> dict[str, Any]:
+        """Return the output files of a recording, and what the manifest says about it."""
+        transcript = running.transcript
+        files = output_files(transcript, recording, self.job, model.name)
+        return {"files": files, "facts": facts_about(transcript, running.seconds)}
 
-        def failed(outcome: Any, error: str) -> Result:
-            return Result(recording.output, outcome, setup, time.monotonic() - started, error, facts=facts(caught))
+    # -------------------------------------------------------------------------------------- long recordings
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                finished: Finished = run()
-                files = tuple(self._files(recording, finished.transcript, model))
-            except DeviceMemoryError as error:
-                return failed("out_of_memory", str(error))
-            except MinWhisperError as error:
-                if is_out_of_memory(error):
-                    return failed("out_of_memory", OUT_OF_MEMORY)
+    def _plan(self, recording: Recording, model: Whisper) -> Plan:
+        """Cut a recording at silence, and detect its language."""
+        assert self.job.split is not None
+        longest = 60 * self.job.split
+        audio = self._open(recording)
+        cuts = cut_at_silence(audio.read(0, audio.size), SHORTEST * longest, longest)
+        parts = tuple(Part(number, *times) for number, times in enumerate(cuts))
+        language: Any = self.job.keywords.get("language")
+        if language is None:
+            first = round(audio.leading_silence * SAMPLE_RATE)
+            windows = self.job.keywords.get("language_detection_windows", 1)
+            beginning = audio.read(first, min(audio.size, first + windows * N_SAMPLES))
+            with model.stream(beginning, **self.job.keywords) as running:
+                language = running.language
+        return Plan(audio.seconds, language, parts)
+
+    def _part(self, task: Task, part: Part, model: Whisper) -> dict[str, Any]:
+        """Transcribe a part of a recording as if it were a recording of its own."""
+        audio = self._open(task.recordings[0])
+        samples = audio.read(round(part.start * SAMPLE_RATE), round(part.end * SAMPLE_RATE))
+        with self._stream(
+            samples, task.labels, model, part.number, language=task.language, audio_track=None
+        ) as running:
+            for _ in running:
+                pass
+            return {"transcript": running.transcript}
+
+    def _open(self, recording: Recording) -> AudioReader:
+        """Open a recording, or return it if it is still open since its last part: decoding hours takes a while."""
+        if self._opened is None or self._opened[0] != recording:
+            self._close()
+            track = self.job.keywords.get("audio_track")
+            self._opened = recording, open_audio(source(recording), timeline=True, track=track)
+        return self._opened[1]
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
+
+
+def _result(recording: Recording, setup: Setup, work: Callable[[], dict[str, Any]]) -> Result:
+    """Do the work on a recording, and return what became of it, whatever it is."""
+    started = time.monotonic()
+
+    def failed(outcome: Outcome, error: str) -> Result:
+        return Result(outcome, setup, time.monotonic() - started, error, facts=warned(caught))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = work()
+        except DeviceMemoryError as error:
+            return failed("out_of_memory", _message(recording, error))
+        except Exception as error:
+            if is_out_of_memory(error):
+                return failed("out_of_memory", f"{printable(recording.path)}: {OUT_OF_MEMORY}")
+            if isinstance(error, MinWhisperError):
                 return failed("failed", _message(recording, error))
-            except Exception as error:  # a bug, on a recording that nobody has seen: the others go on
-                if is_out_of_memory(error):
-                    return failed("out_of_memory", OUT_OF_MEMORY)
-                traceback.print_exc(file=sys.stderr)
-                return failed("failed", f"{printable(recording.path)}: unexpected {type(error).__name__}: {error}")
-        seconds = time.monotonic() - started
-        return Result(recording.output, "done", setup, seconds, files=files, facts=facts(caught) | finished.facts())
-
-    def _files(self, recording: Recording, transcript: Transcript, model: Whisper) -> list[tuple[str, bytes]]:
-        """Return the formats and contents of the output files."""
-        job, output = self.job, PurePosixPath(recording.output)
-        audio = None if is_address(recording.path) else recording.path
-        contents = transcript_files(
-            transcript,
-            Path(job.folder, output.parent),
-            output.name,
-            job.formats,
-            job.subtitles,
-            audio=audio,
-            model=model.name,
-        )
-        return [(path.name.removeprefix(f"{output.name}."), content) for path, content in contents.items()]
+            traceback.print_exc(file=sys.stderr)  # a bug, for a recording that nobody has seen: the others go on
+            return failed("failed", printable(f"{recording.path}: unexpected {type(error).__name__}: {error}"))
+    facts = warned(caught) | found.pop("facts", {})
+    return Result("done", setup, time.monotonic() - started, facts=facts, **found)
 
 
-class Finished(NamedTuple):
-    """A finished transcription."""
-
-    transcript: Transcript
-    seconds: float  # of audio
-
-    @classmethod
-    def of(cls, running: Transcription) -> "Finished":
-        """Return what is kept of a transcription that has ended."""
-        return cls(running.transcript, running.seconds)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the manifest says about it."""
-        segments = self.transcript["segments"]
-        found: dict[str, Any] = {
-            "duration": round(self.seconds, 3),
-            "language": self.transcript["language"],
-            "words": len(self.transcript["text"].split()),
-        }
-        if segments:
-            tokens = np.array([len(segment["tokens"]) + 1 for segment in segments])
-            scores = np.array([segment["avg_logprob"] for segment in segments])
-            found["mean_logprob"] = round(float((scores * tokens).sum() / tokens.sum()), 4)
-            found["lowest_logprob"] = round(float(scores.min()), 4)
-            found["compression_ratio"] = round(max(segment["compression_ratio"] for segment in segments), 4)
-        return found
-
-
-def facts(caught: Sequence[warnings.WarningMessage]) -> dict[str, Any]:
-    """Return the warnings for the manifest, each once."""
-    messages = list(Counter(printable(str(one.message)) for one in caught))
+def warned(caught: Sequence[warnings.WarningMessage]) -> dict[str, Any]:
+    """Return warnings for the manifest, each once."""
+    messages = list(dict.fromkeys(printable(str(one.message)) for one in caught))
     return {"warnings": messages} if messages else {}
+
+
+def output_files(transcript: Transcript, recording: Recording, job: Job, model: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the format and content of each output file."""
+    output = PurePosixPath(recording.output)
+    audio = None if is_address(recording.path) else recording.path
+    folder = Path(job.folder, output.parent)
+    contents = transcript_files(transcript, folder, output.name, job.formats, job.subtitles, audio=audio, model=model)
+    return tuple((path.name.removeprefix(f"{output.name}."), content) for path, content in contents.items())
 
 
 def source(recording: Recording) -> AudioSource:
@@ -251,9 +276,9 @@ def prepare(name: str) -> Setup:
     return _plugin(name).prepare()
 
 
-def transcribe(recordings: Sequence[Recording], name: str) -> list[Result]:
+def run(task: Task, name: str) -> list[Result]:
     """Task: transcribe recordings with the model of a run."""
-    return _plugin(name).transcribe(recordings)
+    return _plugin(name).run(task)
 
 
 def _plugin(name: str) -> ModelPlugin:
