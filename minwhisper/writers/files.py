@@ -26,11 +26,13 @@ def write_transcript(
     *,
     audio: str | os.PathLike[str] | None = None,
     model: str = "",
+    recording: str | None = None,
 ) -> list[Path]:
     """Write ``folder/name.format`` for each format, and return the paths.
 
     ``format`` is the name of a format, several with commas, or "all" for those of openai-whisper: txt, vtt, srt, tsv
-    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model.
+    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model. jsonl and ctm
+    contain ``recording``, the name that tells it from others, by default ``name``.
 
     Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
     The folder is created if necessary. If a file cannot be written, the others are still written. Raises
@@ -39,8 +41,9 @@ def write_transcript(
     """
     paths = _paths(folder, name, format)
     # Render all formats before writing any: an error must not leave half of a set.
+    shown = recording or name
     contents = {
-        path: _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, name)
+        path: _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, shown)
         for one, path in paths.items()
     }
     with _created(folder):

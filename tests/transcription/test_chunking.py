@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import LJ
+from minwhisper import cut_at_silence
 from minwhisper.audio.load import open_audio
 from minwhisper.audio.mel_stream import Spectrogram
-from minwhisper import cut_at_silence
 from minwhisper.errors import AudioError, OptionError
 from minwhisper.transcription.chunking import (
     MIN_CHUNK_FRAMES,
