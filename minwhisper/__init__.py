@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .model.config import WhisperConfig
     from .parity.tracing import trace
     from .tokenizer.tokenizer import Tokenizer
+    from .transcription.chunking import cut_at_silence
     from .transcription.options import TranscriptionOptions
     from .transcription.transcribe import Transcription
     from .whisper import Whisper, load_model
@@ -35,6 +36,7 @@ __all__ = [
     "Whisper",
     "WhisperConfig",
     "available_models",
+    "cut_at_silence",
     "load_audio",
     "load_model",
     "log_mel_spectrogram",
@@ -54,6 +56,7 @@ _MODULES = {
     "Whisper": "whisper",
     "WhisperConfig": "model.config",
     "available_models": "checkpoints.sources",
+    "cut_at_silence": "transcription.chunking",
     "load_audio": "audio.load",
     "load_model": "whisper",
     "log_mel_spectrogram": "audio.mel",

@@ -23,7 +23,8 @@ _OUT_OF_MEMORY_SIGNS = (
 class MinWhisperError(Exception):
     """Base class of all errors that this package raises for invalid input.
 
-    The message is always one printable line, even if it quotes text from a file: see ``printable``.
+    The message is always one printable line, even if it quotes text from a file: see ``printable``. Errors can be
+    pickled, as between processes; their causes are left out.
     """
 
     def __init__(self, *args: object) -> None:
@@ -77,7 +78,7 @@ class NumericalError(MinWhisperError, ArithmeticError):
     def __init__(self, problem: str, where: str = "") -> None:
         """Describe the value in ``problem``; ``where`` names the model and the window."""
         super().__init__(f"{where}: {problem}" if where else problem)
-        self.problem = problem
+        self.problem = problem  # a pickle restores it after __init__, which then gets the whole message
 
 
 class OptionError(MinWhisperError, ValueError):
@@ -123,6 +124,10 @@ class SomeFailedError(MinWhisperError):
             f"{errors[first]}{more}; the error's .transcripts has the others"
         )
         self.errors, self.transcripts = dict(errors), list(transcripts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to unpickle it; by default Python would pass the message to ``__init__``."""
+        return type(self), (self.errors, self.transcripts), self.__dict__
 
 
 def is_out_of_memory(error: BaseException) -> bool:

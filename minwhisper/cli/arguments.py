@@ -85,9 +85,9 @@ def add_batch_size(group: Group) -> None:
 def add_outputs(group: Group) -> None:
     """Declare ``--output_format`` and ``--output_dir``."""
     help = (
-        f"write files: {', '.join(FORMATS)}, or all of these; html, a page to hear and correct the text, which turns "
-        f"on --word_timestamps and --record; or, with --word_timestamps True, {', '.join(WORD_FORMATS)}; several with "
-        "commas, as in srt,ctm"
+        f"write files: {', '.join(FORMATS)}, or all of these; jsonl, a line per segment, to load as a table; html, a "
+        "page to hear and correct the text, which turns on --word_timestamps and --record; or, with --word_timestamps "
+        f"True, {', '.join(WORD_FORMATS)}; several with commas, as in srt,ctm"
     )
     shown = "all with --output_dir, else none"
     _add(group, "output_format", str, help, None, short="-f", shown=shown, metavar="FORMAT")

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ..common.console import Console
 from ..model.config import ALIASES, PUBLISHED
 from ..tokenizer.languages import TO_LANGUAGE_CODE
-from ..writers.render import FORMATS, PAGE
-from ..writers.words import WORD_FORMATS
+from ..writers.render import ALL_FORMATS
 from .help import arguments, subcommands
 
 FILES, FOLDERS = "files", "folders"  # values that a shell completes by itself
@@ -19,7 +18,7 @@ FILES, FOLDERS = "files", "folders"  # values that a shell completes by itself
 _VALUES: Mapping[str, Sequence[str] | str] = {  # by metavar
     "MODEL": [*PUBLISHED, *ALIASES],
     "LANGUAGE": [name for name in TO_LANGUAGE_CODE if name.isascii() and " " not in name],
-    "FORMAT": [*FORMATS, "all", PAGE, *WORD_FORMATS],
+    "FORMAT": [*ALL_FORMATS, "all"],
     "DEVICE": ["cpu", "cuda", "auto"],
     "True|False": ["True", "False"],
     "True|False|silero": ["True", "False", "silero"],

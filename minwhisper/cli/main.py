@@ -224,7 +224,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     description = (
         "Compare a transcript with the text that was spoken: the word and character error rates (WER, CER), and the "
-        "substituted (S), deleted (D) and inserted (I) words. Only the text of .json, .srt, .vtt and .tsv files counts."
+        "substituted (S), deleted (D) and inserted (I) words. Only the text of .json, .jsonl, .srt, .vtt and .tsv "
+        "files counts."
     )
     command = add("score", "word and character error rates of a transcript", description)
     command.epilog = examples(

@@ -237,7 +237,16 @@ def output_files(transcript: Transcript, recording: Recording, job: Job, model: 
     output = PurePosixPath(recording.output)
     audio = None if is_address(recording.path) else recording.path
     folder = Path(job.folder, output.parent)
-    contents = transcript_files(transcript, folder, output.name, job.formats, job.subtitles, audio=audio, model=model)
+    contents = transcript_files(
+        transcript,
+        folder,
+        output.name,
+        job.formats,
+        job.subtitles,
+        audio=audio,
+        model=model,
+        recording=recording.output,
+    )
     return tuple((path.name.removeprefix(f"{output.name}."), content) for path, content in contents.items())
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..common.untrusted import MAX_TEXT_BYTES
 from ..errors import TextError
 
-SUFFIXES = (".json", ".txt", ".vtt", ".srt", ".tsv")
+SUFFIXES = (".json", ".jsonl", ".txt", ".vtt", ".srt", ".tsv")
 """The files that a folder is searched for, the preferred one first: JSON also says the language."""
 
 _TIMES = re.compile(r"^[^\n]*-->[^\n]*$", re.MULTILINE)
@@ -55,7 +55,7 @@ def pair_files(reference: Path, hypothesis: Path) -> Pairing:
 
 
 def read_text(path: Path) -> Text:
-    """Return the text of a file, read as its suffix says: .srt, .vtt, .tsv, .json, or else plain text.
+    """Return the text of a file, read as its suffix says: .srt, .vtt, .tsv, .json, .jsonl, or else plain text.
 
     Raises ``TextError`` for a file that cannot be read, is not UTF-8, or does not have the structure of its suffix.
     """
@@ -63,6 +63,9 @@ def read_text(path: Path) -> Text:
     match path.suffix.lower():
         case ".json":
             return _read_json(path, content)
+        case ".jsonl":
+            parts = [_read_json(path, line) for line in content.split("\n") if line]
+            return Text("".join(part.text for part in parts), parts[0].language if parts else None)
         case ".tsv":
             return Text(_read_tsv(path, content))
         case ".srt" | ".vtt":

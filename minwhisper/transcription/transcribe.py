@@ -9,15 +9,15 @@ Walkthrough: section 13.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Self
 
 import numpy as np
 
 from ..audio.load import FRAMES_PER_SECOND, N_FRAMES, AudioSource, open_audio
 from ..audio.mel_stream import Spectrogram
 from ..audio.speech import find_speech, find_speech_silero, join_pauses, within
-from ..errors import OUT_OF_MEMORY, MinWhisperError, OutOfMemoryError
+from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OutOfMemoryError
 from .batching import in_order, run_batched, run_sequential
 from .chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence
 from .model import SpeechModel
@@ -37,7 +37,8 @@ class Transcription:
     """A running transcription: an iterator over its segments, each as soon as it is final.
 
     ``Whisper.stream`` makes one. It ends with the audio, or when it is closed; it is also a context manager.
-    ``transcript`` is the transcript so far.
+    ``transcript`` is the transcript so far. A pickle or a copy holds the results so far, not the model and the audio:
+    iterating over one that was not finished raises ``AudioError``.
     """
 
     language: str  # a code: as requested, or as detected
@@ -46,6 +47,9 @@ class Transcription:
     audio_track: str | None  # a line about the audio track that is read, if the file has several
     segments: list[Segment]  # those so far
     windows: list[WindowRecord]  # how their text came about, with ``record``
+    _running: Generator[Segment, None, None] | None  # None in a pickle or a copy
+    _ended: bool = False
+    _text: str | None = None  # in a pickle or a copy, which has no tokenizer
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class Transcription:
         """The transcript so far, with openai-whisper's keys."""
         tokens = [token for segment in self.segments for token in segment["tokens"]]
         found: Transcript = {
-            "text": self._model.tokenizer.decode(tokens),
+            "text": self._text if self._text is not None else self._model.tokenizer.decode(tokens),
             "segments": list(self.segments),
             "language": self.language,
         }
@@ -113,13 +117,23 @@ class Transcription:
                 found["language_probs"] = self.language_probs
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds: the results so far."""
+        names = ("language", "language_probs", "seconds", "audio_track", "_options", "_ended")
+        lists = {"segments": [*self.segments], "windows": [*self.windows]}
+        text = self.transcript["text"]
+        return {name: getattr(self, name) for name in names} | lists | {"_text": text, "_held": {}, "_running": None}
+
     def close(self) -> None:
         """End the transcription and close the audio."""
-        self._running.close()
-        self._release()
+        if self._running is not None:
+            self._running.close()
+            self._release()
+        self._ended = True
 
     def _release(self) -> None:
         """Close the audio and free the spectrogram."""
+        self._ended = True
         self._audio.close()
         self._mel.clear_cache()
 
@@ -127,6 +141,13 @@ class Transcription:
         return self
 
     def __next__(self) -> Segment:
+        if self._running is None:
+            if self._ended:
+                raise StopIteration
+            raise AudioError(
+                "this transcription is a pickle or a copy, without its model and audio: it cannot go on; use its "
+                ".segments or .transcript, which it has so far, or transcribe the audio again"
+            )
         try:
             with self._model.engine.session():
                 return self.add_segment(next(self._running))

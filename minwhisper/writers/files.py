@@ -26,11 +26,13 @@ def write_transcript(
     *,
     audio: str | os.PathLike[str] | None = None,
     model: str = "",
+    recording: str | None = None,
 ) -> list[Path]:
     """Write ``folder/name.format`` for each format, and return the paths.
 
     ``format`` is the name of a format, several with commas, or "all" for those of openai-whisper: txt, vtt, srt, tsv
-    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model.
+    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model. jsonl and ctm
+    contain ``recording``, the name that tells it from others, by default ``name``.
 
     Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
     The folder is created if necessary. If a file cannot be written, the others are still written. Raises
@@ -38,7 +40,9 @@ def write_transcript(
     not a file name, and for files that cannot be written.
     """
     # Render all formats before writing any: an error must not leave half of a set.
-    contents = transcript_files(transcript, folder, name, format, options, audio=audio, model=model)
+    contents = transcript_files(
+        transcript, folder, name, format, options, audio=audio, model=model, recording=recording
+    )
     write_files(contents, folder)
     return [*contents]
 
@@ -52,6 +56,7 @@ def transcript_files(
     *,
     audio: str | os.PathLike[str] | None = None,
     model: str = "",
+    recording: str | None = None,
 ) -> dict[Path, bytes]:
     """Return what ``write_transcript`` writes: the content of each file by its path.
 
@@ -60,7 +65,7 @@ def transcript_files(
     return {
         # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
         path: (
-            _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, name)
+            _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, recording or name)
         ).encode("utf-8", "replace")
         for one, path in _paths(folder, name, format).items()
     }

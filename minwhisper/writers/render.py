@@ -6,13 +6,18 @@ vtt   WebVTT subtitles for the web: https://www.w3.org/TR/webvtt1/
 srt   SubRip subtitles for video players
 tsv   a table of start and end in whole milliseconds, and text
 json  the transcript itself
+jsonl one line of JSON per segment: https://jsonlines.org
 ===== ============================================================================================
 
 The output is byte for byte that of openai-whisper, with these exceptions: line breaks, arrows and NULs in the text do
 not break the file; WebVTT escapes ``&`` and ``<``; no subtitle ends before it starts; blank words are omitted; and a
-segment without words, among others with words, is kept as one subtitle. The formats that openai-whisper lacks,
-``words.vtt``, ``words.tsv``, ``labels.txt``, ``TextGrid`` and ``ctm``, are those of ``writers.words``, and ``html`` is
-the page of ``writers.html``. The name of a format is the ending of its files.
+segment without words, among others with words, is kept as one subtitle.
+
+openai-whisper lacks ``jsonl``. Its lines have the name of the recording, "file", its language, and the keys of
+``Segment``, so pandas (``read_json(path, lines=True)``), DuckDB (``FROM 'folder/*.jsonl'``) and others load the files
+of many recordings as one table. openai-whisper also lacks ``words.vtt``, ``words.tsv``, ``labels.txt``, ``TextGrid``
+and ``ctm``, which are those of ``writers.words``, and ``html``, the page of ``writers.html``. The name of a format is
+the ending of its files.
 
 Walkthrough: section 13.
 """
@@ -22,6 +27,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import chain
+from typing import Any
 
 from ..errors import OptionError
 from ..printable import short_repr
@@ -39,6 +45,8 @@ from .words import WORD_FORMATS, check_words, ctm, labels_txt, textgrid, words_t
 
 PAGE = "html"
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # openai-whisper's, which "all" stands for
+JSON_LINES = "jsonl"
+ALL_FORMATS = (*FORMATS, JSON_LINES, *WORD_FORMATS, PAGE)
 _ARROW = re.compile("-{2,}>")  # separates the times of a subtitle, so it must not occur in its text
 _WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters that start markup
 
@@ -53,21 +61,21 @@ def parse_formats(formats: str) -> tuple[str, ...]:
     """
     names = [name.strip() for name in formats.split(",")] if isinstance(formats, str) else [formats]
     for name in names:
-        _check_format(name, (*FORMATS, *WORD_FORMATS, PAGE, "all"))
+        _check_format(name, (*ALL_FORMATS, "all"))
     return tuple(dict.fromkeys(chain.from_iterable(FORMATS if name == "all" else (name,) for name in names)))
 
 
 def render(
     transcript: Transcript, format: str, options: SubtitleOptions = DEFAULT_SUBTITLES, name: str = "audio"
 ) -> str:
-    """Render a transcript in one of ``FORMATS`` or ``WORD_FORMATS``, or as "html", then without the recording.
+    """Render a transcript in one of ``ALL_FORMATS``; "html" is then without the recording.
 
-    ``options`` apply to vtt, srt and words.vtt; ``name`` is the recording's, for ctm and html.
+    ``options`` apply to vtt, srt and words.vtt; ``name`` is the recording's, for jsonl, ctm and html.
 
     Raises ``OptionError`` for an unknown format, for a negative or non-finite time, for a transcript without the words
     that a format needs, and, in JSON, for any non-finite number.
     """
-    _check_format(format, (*FORMATS, *WORD_FORMATS, PAGE))
+    _check_format(format, ALL_FORMATS)
     check_words(transcript, format)
     segments = transcript["segments"]
     match format:
@@ -81,6 +89,9 @@ def render(
             return "".join(f"{number}\n{_cue(subtitle, True, ',')}" for number, subtitle in timed)
         case "tsv":
             return "start\tend\ttext\n" + "".join(_table_row(segment) for segment in segments)
+        case "jsonl":
+            first = {"file": name, "language": transcript["language"]}
+            return "".join(f"{_json({**first, **segment})}\n" for segment in segments)
         case "words.vtt":
             return words_vtt(transcript, options)
         case "words.tsv":
@@ -109,9 +120,9 @@ def _check_format(format: str, known: Sequence[str]) -> None:
     raise OptionError(f"output_format: expected one of {', '.join(known)}, got {short_repr(format)}{hint}")
 
 
-def _json(transcript: Transcript) -> str:
+def _json(value: Any) -> str:
     try:
-        return json.dumps(transcript, allow_nan=False)
+        return json.dumps(value, allow_nan=False)
     except ValueError:
         raise OptionError(
             "the transcript: expected finite numbers, got NaN or infinity, which JSON does not have; transcribe again"

@@ -25,9 +25,8 @@ from minwhisper.cli.arguments import add_arguments
 from minwhisper.cli.request import check_arguments, find_unwritable
 from minwhisper.model.weights import random_weights
 from minwhisper.printable import short_repr
-from minwhisper.writers.render import FORMATS
+from minwhisper.writers.render import ALL_FORMATS
 from minwhisper.writers.subtitles import SubtitleOptions
-from minwhisper.writers.words import WORD_FORMATS
 from scripted import ENGLISH, MULTILINGUAL, made_up_tokenizer
 
 SEED = 7
@@ -185,7 +184,7 @@ def arguments_of(chance: random.Random, flags: list[str]) -> list[str]:
         if flag in ("-o", "--output_dir", "--model_dir"):
             value: Any = chance.choice(FOLDERS)
         elif flag in ("-f", "--output_format"):
-            value = chance.choice([*FORMATS, *WORD_FORMATS, "all", "doc", "", "srt,ctm", "srt,"])
+            value = chance.choice([*ALL_FORMATS, "all", "doc", "", "srt,ctm", "srt,"])
         elif kind < 0.5:
             value = likely_value(name, chance)
         elif kind < 0.8:

@@ -8,9 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import LJ
+from minwhisper import cut_at_silence
 from minwhisper.audio.load import open_audio
 from minwhisper.audio.mel_stream import Spectrogram
-from minwhisper.transcription.chunking import MIN_CHUNK_FRAMES, MIN_CHUNK_FRAMES_UNTIMED, chunk_at_silence, loudness
+from minwhisper.errors import AudioError, OptionError
+from minwhisper.transcription.chunking import (
+    MIN_CHUNK_FRAMES,
+    MIN_CHUNK_FRAMES_UNTIMED,
+    chunk_at_silence,
+    loudness,
+    quietest,
+)
 from scripted import GAP, HOP, RATE
 
 
@@ -118,3 +126,63 @@ def test_speech_is_cut_in_pauses(speech, skipped):
         around = book[sample - RATE // 20 : sample + RATE // 20]
         in_a_joint = any(start <= sample <= end for start, end in joints)
         assert in_a_joint or np.sqrt(np.mean(around**2)) < 0.1 * np.sqrt(np.mean(book**2))
+
+
+# ------------------------------------------------------------------------------------------ any bounds
+
+
+@settings(deadline=None, max_examples=50)
+@given(mel=SPECTROGRAMS, data=st.data())
+def test_the_quietest_place_is_found_piece_by_piece(mel, data):
+    first = data.draw(st.integers(0, max(0, mel.content_frames - 30)))
+    last = data.draw(st.just(mel.content_frames) | st.integers(first + 30, max(first + 30, mel.content_frames)))
+    if first + 30 <= last <= mel.content_frames:
+        means = loudness(mel.read(first, last))
+        cut = quietest(mel, first, last)
+        assert means[cut - 15 - first] == pytest.approx(means.min(), abs=1e-9)
+
+
+def test_a_recording_is_cut_into_parts_of_any_length_in_pauses(speech):
+    clips = [speech[path.name] for path in LJ]
+    pauses, pieces, position = [], [], 0.0
+    for clip in clips:
+        pieces += [clip, np.zeros(RATE, np.float32)]
+        position += clip.size / RATE
+        pauses.append((position, position + 1))
+        position += 1
+    book = np.concatenate([*pieces, clips[0][:100]])  # 100 samples are less than a frame
+    for shortest, longest in ((5, 20), (20, 70), (0, 12.5)):  # 70 - 20 s is more than a window
+        parts = cut_at_silence(book, shortest, longest)
+        assert len(parts) > 1
+        edges = [0.0, *(end for _, end in parts)]
+        assert parts == list(pairwise(edges))
+        assert edges[-1] == book.size / RATE
+        assert all(shortest <= end - start <= longest for start, end in parts[:-1])
+        assert parts[-1][1] - parts[-1][0] <= longest
+        assert all(any(start <= cut <= end for start, end in pauses) for cut in edges[1:-1])
+
+
+def test_short_and_empty_recordings_are_one_part_and_none():
+    assert cut_at_silence(np.zeros(RATE), 0, 1) == [(0.0, 1.0)]
+    assert cut_at_silence(np.zeros(10), 0, 1) == [(0.0, 10 / RATE)]
+    assert cut_at_silence(np.zeros(0), 0, 1) == []
+    (first, second) = cut_at_silence(np.zeros(RATE + 1), 0.7, 1)  # a sample longer than allowed
+    assert (first[0], second[1]) == (0.0, (RATE + 1) / RATE)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ((-1, 5), "min_seconds: expected a number from 0 to 1,000,000,000, got -1"),
+        ((float("nan"), 5), "min_seconds: expected a number from 0 .*, got nan"),
+        (("1", 5), "min_seconds: expected a number"),
+        ((1, 1e308), "max_seconds: expected a number from 0 .*, got 1e\\+308"),
+        ((5, 5.29), r"max_seconds: expected at least min_seconds \+ 0.3, .*got min_seconds 5 and max_seconds 5.29"),
+        ((10, 5), "max_seconds: expected at least min_seconds"),
+    ],
+)
+def test_impossible_bounds_are_refused(bounds, message):
+    with pytest.raises(OptionError, match=message):
+        cut_at_silence("not opened", *bounds)
+    with pytest.raises(AudioError, match="no such file"):
+        cut_at_silence("missing.wav", 5, 5.3)

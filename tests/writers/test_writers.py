@@ -124,6 +124,24 @@ def test_each_format_of_a_transcript_and_of_none(format, expected, empty):
         assert render(NOTHING, format, options) == empty
 
 
+def test_json_lines_are_the_rows_of_a_table():
+    talk = {**TALK, "windows": [], "language_probs": {"en": 1.0}}  # of a record; they belong to no segment
+    lines = render(talk, "jsonl", name="a/talk").splitlines()
+    rows = [{"file": "a/talk", "language": "en", **part} for part in TALK["segments"]]
+    assert list(map(json.loads, lines)) == rows
+    assert [*json.loads(lines[0])][:5] == ["file", "language", "id", "seek", "start"]  # columns in this order
+    assert render(transcript(segment("1\u2028\n2\x85", 0, 1)), "jsonl").splitlines()[1:] == []
+    assert render(NOTHING, "jsonl") == ""
+    with pytest.raises(OptionError, match="expected finite numbers"):
+        render(transcript(segment("a", 0, float("nan"))), "jsonl")
+
+
+def test_a_recording_of_a_subfolder_has_its_name_in_the_files(tmp_path):
+    write_transcript(TALK, tmp_path, "talk", "jsonl,ctm,txt", recording="a/talk")
+    assert (tmp_path / "talk.jsonl").read_text().startswith('{"file": "a/talk", "language": "en", ')
+    assert (tmp_path / "talk.ctm").read_text().startswith("a/talk 1 0.500 ")
+
+
 def test_json_is_the_transcript_in_ascii():
     text = render(TALK, "json")
     assert json.loads(text) == TALK
