@@ -5,11 +5,12 @@ package: its environment variables and files.
 """
 
 import time
-from collections.abc import Sequence
+from posixpath import splitext
 from typing import Any
 
 from ..errors import AudioError, CorpusError
 from ..printable import printable
+from .inputs import ENDINGS
 from .job import Recording
 
 PAUSES = (1.0, 5.0)  # seconds before another attempt: networks fail now and then
@@ -40,11 +41,11 @@ def read_address(address: str) -> bytes:
     raise AssertionError("unreachable")
 
 
-def find_recordings(address: str, endings: Sequence[str]) -> list[tuple[Recording, str]]:
+def find_at_address(address: str) -> list[tuple[Recording, str]]:
     """Return the recordings of an address: a file, a folder, or a pattern such as ``s3://bucket/**/*.mp3``.
 
-    With each comes its path within the folder, or below the fixed part of the pattern. In a folder, files count if they
-    have one of these endings. Raises ``CorpusError`` if there is nothing, or if the address cannot be read.
+    With each comes its path within the folder, or below the fixed part of the pattern. Of a folder, the files with one
+    of ``ENDINGS`` are taken. Raises ``CorpusError`` if there is nothing, or if the address cannot be read.
     """
     try:
         from fsspec.core import url_to_fs
@@ -57,7 +58,7 @@ def find_recordings(address: str, endings: Sequence[str]) -> list[tuple[Recordin
         elif files.isdir(path):
             root = path.rstrip("/")
             found = files.find(path, detail=True)
-            found = {name: info for name, info in found.items() if name.lower().endswith(tuple(endings))}
+            found = {name: info for name, info in found.items() if splitext(name)[1][1:].lower() in ENDINGS}
         else:
             root, found = path.rpartition("/")[0], {path: files.info(path)}
     except Exception as error:
