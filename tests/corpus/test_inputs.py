@@ -1,0 +1,201 @@
+"""The recordings to transcribe, and the names of their outputs."""
+
+import errno
+import io
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from minwhisper.corpus.inputs import Input, find_inputs, read_list
+from minwhisper.errors import OptionError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*paths):
+    for path in paths:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "ab"):
+            pass
+
+
+def outputs(*given, formats="json", **options):
+    """Return the name of the outputs of each file that is found."""
+    return {one.path: one.output for one in find_inputs(given, formats=formats.split(), **options)}
+
+
+# ------------------------------------------------------------------------------------------ folders
+
+
+def test_a_folder_stands_for_its_recordings_in_order():
+    touch("in/b.wav", "in/a.MP3", "in/10.mkv", "in/notes.txt", "in/wav", "in/.hidden.wav", "in/.git/a.wav")
+    touch("in/b/z.flac", "in/b/c/y.opus", "in/a.b/x.y.m4a")
+    here = {"in/10.mkv": "10", "in/a.MP3": "a", "in/b.wav": "b"}
+    assert outputs("in") == outputs("in/") == {**here}
+    found = outputs("in", recursive=True)
+    inner = {"in/a.b/x.y.m4a": "a.b/x.y", "in/b/c/y.opus": "b/c/y", "in/b/z.flac": "b/z"}
+    assert found == here | inner
+    assert list(found) == ["in/10.mkv", "in/a.MP3", "in/a.b/x.y.m4a", "in/b/c/y.opus", "in/b/z.flac", "in/b.wav"]
+    assert [*outputs("in", "in/b", "in/b.wav", "in/../in/b.wav", recursive=True)] == list(found)  # each once
+
+
+def test_nothing_to_transcribe_is_an_error():
+    touch("in/sub/a.wav", "in/notes.txt")
+    with pytest.raises(OptionError, match=r"^'in': a folder without recordings; .*--recursive searches its subfolders"):
+        find_inputs(["in"])
+    os.mkdir("empty")
+    with pytest.raises(OptionError, match=r"^'empty': .*such as \.mp3, \.wav or \.mp4; give files with other endings"):
+        find_inputs(["in", "empty"], recursive=True)
+    assert find_inputs([]) == []
+
+
+def test_links_are_followed_once_and_loops_end(folder):
+    touch("in/b/x.wav", "other/y.wav")
+    os.symlink("b", "in/a")  # before the folder itself
+    os.symlink("..", "in/b/up")
+    os.symlink(folder / "other", "in/c")
+    os.symlink("loop.wav", "in/loop.wav")
+    os.symlink("missing", "in/broken.wav")
+    os.symlink("b/x.wav", "in/same.wav")  # a name of its own has outputs of its own
+    names = ["broken", "loop", "same", "b/x", "c/y"]
+    assert sorted(outputs("in", recursive=True).values()) == sorted(names)
+
+
+def test_folders_that_cannot_be_read(monkeypatch):
+    touch("in/a.wav", "in/sub/b.wav")
+    scandir = os.scandir
+
+    def guarded(path):  # tests may run as root, who can read all folders
+        if path.endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.warns(match=r"'in/sub': a folder that cannot be read \(Permission denied\); its files are left out"):
+        assert outputs("in", recursive=True) == {"in/a.wav": "a"}
+    with pytest.raises(OptionError, match=r"^'in/sub': a folder that cannot be read .*; change its permissions"):
+        find_inputs(["in/sub"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_files_of_other_kinds_are_not_opened():
+    touch("in/a.wav")
+    os.mkfifo("in/pipe.wav")
+    assert outputs("in") == {"in/a.wav": "a"}
+
+
+# ------------------------------------------------------------------------------------------ names of outputs
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a.wav -", "a stdin"),  # they need not exist
+        ("x/first.day.mp3 y/b.wav", "first.day b"),
+        ("../a.wav", "a"),
+        ("a/x.wav b/x.wav", "a/x b/x"),
+        ("c/a/x.wav c/b/x.mp3 c/y.wav", "a/x b/x y"),
+        ("x.wav a/x.wav ../x.wav", "here/x here/a/x x"),
+        ("a/x.wav a/x.mp3", "x.wav x.mp3"),
+        ("a/x.wav a/x.mp3 y.wav", "x.wav x.mp3 y"),
+        ("x.wav x.mp3 x.wav.mp3", "x.wav x.mp3 x.wav.mp3"),
+        ("a/x.wav a/x.mp3 b/x.wav.mp3", "a/x.wav a/x.mp3 b/x.wav"),
+        ("x x.wav", "x x.wav"),
+        ("a.wav ./a.wav b/../a.wav", "a"),
+    ],
+)
+def test_the_names_of_files_that_are_given(folder, monkeypatch, given, expected):
+    touch("here/b/nothing")
+    monkeypatch.chdir("here")
+    assert list(outputs(*given.split()).values()) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a b", "1 2 3"),
+        ("a c", "a/1 a/2 c/1"),
+        ("d/a a", "d/a/1 a/1 a/2"),  # of the same name
+        ("a d/a/1.wav d/a/2.wav", "a/1 a/2 1 2"),
+        ("a d/a/1.wav e/a/1.wav", "1 2 d/a/1 e/a/1"),
+        ("a 1.wav", "a/1 a/2 1"),
+        ("a a/1.wav", "1 2"),
+        (". a", "./1 1 2"),
+    ],
+)
+def test_the_names_of_several_folders(given, expected):
+    touch("a/1.wav", "a/2.wav", "b/3.wav", "c/1.wav", "d/a/1.wav", "e/a/1.wav", "1.wav")
+    found = outputs(*given.split())
+    if given.startswith("."):
+        assert found["./1.wav"].endswith("/1")  # prefixed with the name of the current folder
+    else:
+        assert list(found.values()) == expected.split()
+
+
+def test_a_pair_in_a_folder_keeps_its_endings_and_changes_no_other_name():
+    touch("in/a/talk.mp4", "in/a/talk.mp3", "in/a/other.mp3", "in/talk.mp3")
+    assert sorted(outputs("in", recursive=True).values()) == ["a/other", "a/talk.mp3", "a/talk.mp4", "talk"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "expected"),
+    [
+        ("vtt words.vtt", ["talk.mp3", "talk.words.mp3"]),  # talk.words.vtt could be from both
+        ("srt words.vtt", ["talk", "talk.words"]),
+        ("words.vtt", ["talk", "talk.words"]),
+    ],
+)
+def test_formats_that_end_like_others(formats, expected):
+    assert [*outputs("talk.mp3", "talk.words.mp3", formats=formats).values()] == expected
+
+
+def test_what_cannot_be_told_apart_is_left_to_the_command():
+    assert outputs("-", "stdin.wav") == {"-": "stdin", "stdin.wav": "stdin"}
+    for path, output in (("a\0.wav", "a\0"), ("", ""), ("n/", "")):  # refused when they are read or written
+        assert outputs(path) == {path: output}
+
+
+def test_without_formats_names_do_not_matter():
+    assert find_inputs(["a/x.wav", "b/x.wav"]) == [Input("a/x.wav", "x"), Input("b/x.wav", "x")]
+
+
+# ------------------------------------------------------------------------------------------ lists
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a.wav\n\n  \nb c.wav \n-\n", ["a.wav", "b c.wav ", "./-"]),
+        (b"\xef\xbb\xbfa.wav\r\nb.wav", ["a.wav", "b.wav"]),
+        (b"a\nb.wav\0 \r\n.wav\0\0", ["a\nb.wav", " \r\n.wav"]),
+        ("gruß.wav\n".encode(), ["gruß.wav"]),
+        (b"\xff.wav\n", [os.fsdecode(b"\xff.wav")]),
+    ],
+)
+def test_lists_of_files(monkeypatch, content, expected):
+    with open("list.txt", "wb") as file:
+        file.write(content)
+    assert read_list("list.txt") == expected
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert read_list("-") == expected
+
+
+def test_lists_that_cannot_be_used(monkeypatch):
+    touch("list.txt")
+    with pytest.raises(OptionError, match=r"^files_from 'list.txt': expected a path per line, but the list is empty"):
+        read_list("list.txt")
+    with pytest.raises(OptionError, match=r"^files_from 'missing': cannot be read \(No such file.*a path per line"):
+        read_list("missing")
+    with pytest.raises(OptionError, match=r"^files_from '\.': cannot be read \(Is a directory\)"):
+        read_list(".")
+    with pytest.raises(OptionError, match=r"^files_from .*null"):
+        read_list("\0")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(OptionError, match=r"^files_from standard input: .* empty"):
+        read_list("-")
