@@ -6,6 +6,7 @@
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..decoding.options import DecodingOptions
@@ -46,12 +47,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     help = "audio or video file in any format that FFmpeg reads; - for standard input"
     parser.add_argument("files", nargs="+", metavar="FILE", help=help)
-    _add_input(parser.add_argument_group("input"))
+    _add_speech(parser.add_argument_group("input"))
     _add_output(parser.add_argument_group("output"))
     _add_decoding(parser.add_argument_group("decoding"))
     _add_fallback(parser.add_argument_group("temperature fallback (None turns an option off)"))
     _add_words(parser.add_argument_group("words and subtitles (all but the first need --word_timestamps True)"))
-    _add_machine(parser.add_argument_group("machine"))
+    group = parser.add_argument_group("machine")
+    _add_machine(group)
+    add_threads(group)
+    _add(group, "model_dir", str, "folder for downloaded models", None, shown="the hub's cache", metavar="FOLDER")
+
+
+CORPUS_DESCRIPTION = """\
+Transcribe many recordings with the workers of a Dask cluster: the processes of this machine, or of many machines.
+
+Each recording's files appear when it is finished. The same command, given again, goes on where it stopped. A recording
+that fails does not stop the others; OUT/manifest.jsonl says what became of each one, and the exit status is 1.
+"""
+CORPUS_EXAMPLES = examples(
+    ("minwhisper corpus talks -o out -f json,srt", "a folder, with all cores"),
+    ("minwhisper corpus 'talks/*.mp3' -o out --report out/report.html", "a pattern"),
+    ("minwhisper corpus s3://bucket/talks -o out --scheduler tcp://10.0.0.1:8786", "a cluster"),
+)
+
+
+def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``minwhisper corpus``: those of ``transcribe`` that make sense, and those of the run."""
+    parser.usage = "%(prog)s [OPTIONS] INPUT... -o OUT"
+    parser.description, parser.epilog = CORPUS_DESCRIPTION, CORPUS_EXAMPLES
+    help = "file, folder with its subfolders, pattern such as 'talks/**/*.mp3', or address such as s3://bucket/talks"
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help=help)
+    _add_run(parser.add_argument_group("the run"))
+    _add_speech(parser.add_argument_group("input"))
+    group = parser.add_argument_group("output")
+    add_outputs(group, format="json")
+    _add_record(group)
+    _add_decoding(parser.add_argument_group("decoding"))
+    _add_fallback(parser.add_argument_group("temperature fallback (None turns an option off)"))
+    _add_words(parser.add_argument_group("words and subtitles (all but the first need --word_timestamps True)"))
+    group = parser.add_argument_group("workers")
+    _add_machine(group)
+    help = "CPU threads of each worker"
+    _add(group, "threads", optional_integer, help, None, shown="its share of the cores, or what its cluster gives it")
+
+
+def _add_run(group: Group) -> None:
+    help = "list of more inputs, one per line; - for standard input"
+    _add(group, "files_from", str, help, None, shown="none", metavar="FILE")
+    help = "address of a Dask scheduler, such as tcp://10.0.0.1:8786"
+    _add(group, "scheduler", str, help, None, shown="a cluster on this machine", metavar="ADDRESS")
+    _add(group, "workers", integer, "processes of the cluster on this machine", None, shown="one per core, or per GPU")
+    help = "cut recordings at silence into parts of at most so many minutes, for several workers"
+    _add(group, "split", float, help, None, shown="whole recordings", metavar="MINUTES")
+    help = "try again what failed in an earlier run (default: off)"
+    group.add_argument("--retry_failed", "--retry-failed", action="store_true", help=help)
+    _add(group, "report", Path, "also write a page about the run", None, shown="none", metavar="REPORT.html")
 
 
 def add_device(group: Group) -> None:
@@ -82,20 +132,24 @@ def add_batch_size(group: Group) -> None:
     _add(group, "batch_size", integer, help, 1)
 
 
-def add_outputs(group: Group) -> None:
-    """Declare ``--output_format`` and ``--output_dir``."""
+def add_outputs(group: Group, format: str | None = None) -> None:
+    """Declare ``--output_format`` and ``--output_dir``; with a default format, a folder has to be given."""
     help = (
         f"write files: {', '.join(FORMATS)}, or all of these; jsonl, a line per segment, to load as a table; html, a "
         "page to hear and correct the text, which turns on --word_timestamps and --record; or, with --word_timestamps "
         f"True, {', '.join(WORD_FORMATS)}; several with commas, as in srt,ctm"
     )
-    shown = "all with --output_dir, else none"
-    _add(group, "output_format", str, help, None, short="-f", shown=shown, metavar="FORMAT")
+    shown = format or "all with --output_dir, else none"
+    _add(group, "output_format", str, help, format, short="-f", shown=shown, metavar="FORMAT")
+    if format is not None:
+        help = "folder to write files to, and the manifest"
+        group.add_argument("-o", "--output_dir", required=True, metavar="OUT", help=help)
+        return
     help, shown = "folder to write files to", "the current one with --output_format"
     _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
 
 
-def _add_input(group: Group) -> None:
+def _add_speech(group: Group) -> None:
     help, shown = "published name, hub id or folder", "tiny.en if it is installed, else tiny"
     _add(group, "model", str, help, None, shown=shown, metavar="MODEL")
     help = "transcribe in the spoken language, or translate to English"
@@ -116,10 +170,14 @@ def _add_input(group: Group) -> None:
 
 def _add_output(group: Group) -> None:
     add_outputs(group)
-    help = "also write to json what else each window could have said: likely tokens, attempts, attention"
-    _add_default(group, "record", boolean, help)
+    _add_record(group)
     help = "True: show text with timestamps; False: show only a progress bar"
     _add(group, "verbose", boolean, help, None, shown="text without timestamps")
+
+
+def _add_record(group: Group) -> None:
+    help = "also write to json what else each window could have said: likely tokens, attempts, attention"
+    _add_default(group, "record", boolean, help)
 
 
 def _add_decoding(group: Group) -> None:
@@ -169,10 +227,8 @@ def _add_machine(group: Group) -> None:
     add_dtype(group, None)
     _add(group, "fp16", boolean, "True: --dtype float16; False: --dtype float32", None, shown="not set")
     add_batch_size(group)
-    add_threads(group)
     help = "compute with the readable layers: slower, for comparison (default: off)"
     group.add_argument("--plain", action="store_true", help=help)
-    _add(group, "model_dir", str, "folder for downloaded models", None, shown="the hub's cache", metavar="FOLDER")
 
 
 def _add_default(group: Group, name: str, kind: Callable[[str], Any], help: str, **more: Any) -> None:

@@ -20,6 +20,7 @@ from . import align, completion, info, transcribe
 from .arguments import (
     add_arguments,
     add_batch_size,
+    add_corpus_arguments,
     add_device,
     add_dtype,
     add_language,
@@ -105,6 +106,10 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("transcribe", "transcribe or translate audio and video files", "")
     add_arguments(command)
     command.set_defaults(run=transcribe.run)
+
+    command = add("corpus", "transcribe many recordings, on one machine or many", "")
+    add_corpus_arguments(command)
+    command.set_defaults(run=_corpus, files=[], verbose=None)
 
     description = (
         "Make a page of a transcript, to read, hear and correct it: one HTML file, which needs no network. "
@@ -275,6 +280,12 @@ def _add_tokens(command: argparse.ArgumentParser) -> None:
 
 
 # Imported only when they are used: transcribing needs none of them.
+
+
+def _corpus(options: argparse.Namespace, console: Console) -> int:
+    from .corpus import run
+
+    return run(options, console)
 
 
 def _parity(options: argparse.Namespace, console: Console) -> int:

@@ -1,6 +1,6 @@
 """Transcribe a corpus over many processes and machines, on Dask.
 
-TODO
+Todo:
 """
 
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..decoding.keywords import TranscriptionKeywords
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, OptionError
 from ..writers.subtitles import DEFAULT_SUBTITLES, SubtitleOptions
 
 if TYPE_CHECKING:
-    from .run import Progress, Summary
+    from .progress import Progress, Summary
 
 __all__ = ["transcribe"]
 
@@ -50,7 +50,7 @@ def transcribe(
         client: a Dask client that is connected to a cluster; by default one is made for this call.
         scheduler: without ``client``, the address of a Dask scheduler; by default a cluster is started on this machine.
         workers: number of processes of that cluster; by default one for each core, or for each GPU.
-        threads: number of threads of a worker; by default one on this machine, else as many as Dask gives it.
+        threads: number of threads of a worker; by default its share of this machine's cores, or what its cluster gives it.
         model: as for ``load_model``; the workers load it, so a folder has to exist where they are.
         formats: of the output files; several with commas.
         subtitles: their layout.
@@ -82,7 +82,7 @@ def transcribe(
     from .recordings import find_recordings
 
     check_installed()
-    from .cluster import connected
+    from .cluster import connected, has_dashboard
     from .run import run
 
     checked = TranscriptionOptions.named(**options)
@@ -92,7 +92,10 @@ def transcribe(
     check_threads(threads)
     if split is not None:
         check_number("split", split, "minutes, 1 or more", minimum=1)
-        check_splittable(checked)
+        if checked.clip_timestamps != "0":
+            raise OptionError("split: it does not go with clip_timestamps; omit one of them")
+    if workers is not None and (client, scheduler) != (None, None):
+        raise OptionError("workers: a cluster that is given has its own; omit workers, or the cluster")
     given = [files] if isinstance(files, str | os.PathLike) else files
     recordings = find_recordings([os.fspath(one) for one in given], parse_formats(formats))
     check_writable(folder)
@@ -107,7 +110,7 @@ def transcribe(
         batch_size=batch_size,
         seed=seed,
         split=split,
-        threads=1 if threads is None and client is None and scheduler is None else threads,
+        threads=threads,
         folder=os.path.abspath(folder),
     )
     report, tell = progress or (lambda progress: None), message or (lambda message: None)
@@ -117,7 +120,9 @@ def transcribe(
 
     if client is not None:
         return start(client)
-    with connected(scheduler, workers, device=device) as client:
+    with connected(scheduler, workers, threads, device=device) as client:
+        if has_dashboard():
+            tell(f"Dask's dashboard: {client.dashboard_link}")
         return start(client)
 
 
@@ -129,10 +134,3 @@ def check_installed() -> None:
         raise MissingExtraError(
             "a corpus needs Dask, which is not installed: run pip install 'minwhisper[cluster]'"
         ) from None
-
-
-def check_splittable(options: "TranscriptionOptions") -> None:
-    """Raise ``OptionError`` for options that do not go with parts."""
-    if isinstance(options.clip_timestamps, str) and options.clip_timestamps == "0":
-        return
-    raise OptionError("split: it does not go with clip_timestamps; omit one of them")

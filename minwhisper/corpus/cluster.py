@@ -27,16 +27,19 @@ SETTINGS = {
 
 
 @contextmanager
-def connected(scheduler: str | None, workers: int | None = None, *, device: str = "cpu") -> Iterator[Client]:
-    """Connect to a scheduler, or start a cluster of ``workers`` processes on this machine.
+def connected(
+    scheduler: str | None, workers: int | None = None, threads: int | None = None, *, device: str = "cpu"
+) -> Iterator[Client]:
+    """Connect to a scheduler, or start a cluster of ``workers`` processes on this machine, each with ``threads``.
 
-    By default there is a process for each core, or for each GPU if the device is ``"cuda"``. Raises ``CorpusError`` if
+    By default there is a process for each core, or for each GPU if the device is ``"cuda"``, and each has its share of
+    the cores. Raises ``CorpusError`` if
     there is no scheduler at the address, or no worker can be started.
     """
     with ExitStack() as stack:
         if scheduler is None:
             stack.enter_context(dask.config.set(SETTINGS))
-            cluster = stack.enter_context(local_cluster(workers, device))
+            cluster = stack.enter_context(local_cluster(workers, threads, device))
             client = stack.enter_context(Client(cluster))
         else:
             stack.enter_context(quiet())
@@ -56,10 +59,16 @@ def connect(scheduler: str) -> Client:
 
 
 @contextmanager
-def local_cluster(workers: int | None, device: str) -> Iterator[SpecCluster]:
+def local_cluster(workers: int | None, threads: int | None, device: str) -> Iterator[SpecCluster]:
     """Start a scheduler in this process, and workers in others, which are started again if they die."""
-    environments = worker_environments(workers, device)
-    options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
+    environments = worker_environments(workers, threads, device)
+    threads = threads or max(1, usable_cores() // len(environments))
+    options: dict[str, Any] = {
+        "nthreads": threads,
+        "memory_limit": 0,
+        "dashboard": False,
+        "silence_logs": logging.CRITICAL,
+    }
     specification = {
         number: {"cls": Nanny, "options": options | {"env": environment}}
         for number, environment in enumerate(environments)
@@ -78,13 +87,13 @@ def local_cluster(workers: int | None, device: str) -> Iterator[SpecCluster]:
         yield cluster
 
 
-def worker_environments(workers: int | None, device: str) -> list[dict[str, str]]:
+def worker_environments(workers: int | None, threads: int | None, device: str) -> list[dict[str, str]]:
     """Return the environment variables of each worker process. Every GPU belongs to one of them.
 
     Raises ``CorpusError`` for more workers than GPUs.
     """
     if not device.startswith("cuda"):
-        return [{} for _ in range(workers or usable_cores())]
+        return [{} for _ in range(workers or max(1, usable_cores() // (threads or 1)))]
     gpus = visible_gpus() if device == "cuda" else [device.partition(":")[2]]
     if workers is not None and workers > len(gpus):
         raise CorpusError(f"workers: expected at most {len(gpus)}, one for each GPU, got {workers}")

@@ -28,7 +28,9 @@ def find_recordings(given: Iterable[str], formats: Sequence[str] = ("json",)) ->
             addresses.append(one)
         else:
             local += _expanded(one)
-    found = [_with_version(Recording(one.path, one.output)) for one in find_inputs(local, recursive=True, formats=formats)]
+    found = [
+        _with_version(Recording(one.path, one.output)) for one in find_inputs(local, recursive=True, formats=formats)
+    ]
     remote = {recording.path: (recording, inner) for one in addresses for recording, inner in find_at_address(one)}
     taken = {recording.output for recording in found}
     return found + _named([*remote.values()], taken)

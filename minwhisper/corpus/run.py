@@ -26,66 +26,11 @@ from .cluster import MAX_DEATHS
 from .job import Job, Part, Plan, Recording, Result, Setup, Task, facts_about
 from .manifest import Entry, Manifest, Outcome, read_manifest
 from .parts import PartStore, merged
+from .progress import Progress, Summary, WorkerState
 
 IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
 TICK = 0.5  # seconds between two reports
-
-
-@dataclass
-class WorkerState:
-    """What a worker has done, and what it is doing."""
-
-    recordings: int = 0
-    audio: float = 0.0  # seconds
-    busy: float = 0.0  # seconds of work
-    device: str = ""
-    running: tuple[str, ...] = ()  # labels of the recordings
-    within: float = 0.0  # seconds of audio done of these
-
-
-@dataclass
-class Progress:
-    """How far a run is."""
-
-    total: int  # recordings to do
-    total_bytes: int  # of those whose size is known
-    skipped: int = 0  # done by an earlier run
-    done: int = 0
-    failed: int = 0
-    audio: float = 0.0  # seconds that are done
-    done_bytes: int = 0
-    started: float = field(default_factory=time.monotonic)
-    workers: dict[str, WorkerState] = field(default_factory=dict)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
-
-    @property
-    def audio_in_all(self) -> float:
-        """Seconds of audio done, parts of recordings included."""
-        return self.audio + sum(one.within for one in self.workers.values())
-
-    @property
-    def expected_audio(self) -> float | None:
-        """Seconds of audio in all recordings, estimated by their size; None before the first is done."""
-        if not self.done_bytes or not self.audio:
-            return None
-        return max(self.audio_in_all, self.audio * self.total_bytes / self.done_bytes)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What became of a corpus."""
-
-    done: int  # recordings transcribed now
-    skipped: int  # transcribed by an earlier run, and unchanged
-    failed: tuple[Entry, ...]  # the entries of the manifest for those that could not be transcribed, old ones too
-    audio: float  # seconds of audio transcribed now
-    seconds: float  # that it took
-    manifest: Path
 
 
 def run(
@@ -162,7 +107,7 @@ class _Run:
             self._stop()
         now = self.progress
         failed = tuple(self._failed[output] for output in sorted(self._failed))
-        return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, self._manifest.path)
+        return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, now.workers, self._manifest.path)
 
     def _prepare(self) -> Setup:
         """Load the model on one worker, so that an error in its name or in an option comes before any work."""

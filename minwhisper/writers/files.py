@@ -65,7 +65,9 @@ def transcript_files(
     return {
         # "replace": half of a surrogate pair cannot be encoded in UTF-8 and becomes "?".
         path: (
-            _page(transcript, path, audio, model) if one == PAGE else render(transcript, one, options, recording or name)
+            _page(transcript, path, audio, model)
+            if one == PAGE
+            else render(transcript, one, options, recording or name)
         ).encode("utf-8", "replace")
         for one, path in _paths(folder, name, format).items()
     }
