@@ -55,12 +55,13 @@ def find_at_address(address: str) -> list[tuple[Recording, str]]:
             root = path[: min(path.index(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
             found = files.glob(path, detail=True)
             found = {name: info for name, info in found.items() if info.get("type") != "directory"}
-        elif files.isdir(path):
-            root = path.rstrip("/")
-            found = files.find(path, detail=True)
-            found = {name: info for name, info in found.items() if splitext(name)[1][1:].lower() in ENDINGS}
         else:
             root, found = path.rpartition("/")[0], {path: files.info(path)}
+            if found[path].get("type") == "directory":
+                root, found = path.rstrip("/"), files.find(path, detail=True)
+                found = {name: info for name, info in found.items() if splitext(name)[1][1:].lower() in ENDINGS}
+    except FileNotFoundError:
+        return [(Recording(address, ""), address.rpartition("/")[2])]  # the worker says so, and the others go on
     except Exception as error:
         raise CorpusError(f"{printable(address)}: {_reason(error)}") from error
     if not found:

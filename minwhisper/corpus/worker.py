@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from distributed import Worker, get_worker
@@ -291,6 +291,4 @@ def run(task: Task, name: str) -> list[Result]:
 
 
 def _plugin(name: str) -> ModelPlugin:
-    plugin = get_worker().plugins[name]
-    assert isinstance(plugin, ModelPlugin)
-    return plugin
+    return cast(ModelPlugin, get_worker().plugins[name])

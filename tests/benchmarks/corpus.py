@@ -1,0 +1,352 @@
+"""What ``minwhisper corpus`` costs and survives. Run one part at a time, on a machine that does nothing else:
+
+    python tests/benchmarks/corpus.py speed --model tiny.en     # processes and threads, in turn
+    python tests/benchmarks/corpus.py chaos                     # workers and clients killed, broken files
+    python tests/benchmarks/corpus.py limit --tasks 100000      # tasks per second of Dask's scheduler, no model
+    sudo python tests/benchmarks/corpus.py nodes                # three machines in network namespaces
+
+Needs minwhisper[cluster,offline], for ``nodes`` also aiohttp. The numbers are in RESULTS.md.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+import minwhisper
+from minwhisper.corpus import transcribe
+from minwhisper.corpus.cluster import connected
+from minwhisper.corpus.manifest import read_entries
+
+DATA = Path(__file__).parents[1] / "data"
+OPTIONS = {"temperature": 0.0}
+SWITCHES = ["--temperature_increment_on_fallback", "None", "--beam_size", "None"]  # the same, for the command
+RATE = 16_000
+
+
+def recordings() -> list[Path]:
+    """Return the clips that the tests have: speech of 2 to 11 s."""
+    return sorted([*DATA.glob("LJ*.ogg"), *DATA.glob("LJ*.wav"), DATA / "jfk.flac"])
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """Write mono samples as 16-bit PCM."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+
+
+def make_clips(folder: Path, count: int, seconds: tuple[float, float], seed: int = 0) -> None:
+    """Cut clips of random lengths from random places of the recordings, in a few subfolders."""
+    generator = np.random.default_rng(seed)
+    sources = [minwhisper.load_audio(path) for path in recordings()]
+    for number in range(count):
+        source = sources[number % len(sources)]
+        size = int(generator.uniform(*seconds) * RATE)
+        start = int(generator.integers(max(1, len(source) - size)))
+        place = folder / f"{number % 7}" / f"clip-{number:05}.wav"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(place, source[start : start + size])
+
+
+def break_clips(folder: Path, count: int, seed: int = 1) -> list[Path]:
+    """Break some of the clips, in several ways, and return them."""
+    clips = sorted(folder.rglob("*.wav"))
+    chosen = random.Random(seed).sample(clips, count)
+    for number, path in enumerate(chosen):
+        content = path.read_bytes()
+        broken = (b"", b"no audio at all\n" * 50, content[: len(content) // 2], os.urandom(3000))[number % 4]
+        path.write_bytes(broken)
+    return chosen
+
+
+# ------------------------------------------------------------------------------------------ speed
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Compare two processes of one thread with one process of two threads, in turn, on the same clips."""
+    clips = [path for path in recordings() for _ in range(5)][:60]
+    audio = sum(len(minwhisper.load_audio(path)) / RATE for path in clips)
+    layouts = {"2 processes x 1 thread": (2, 1), "1 process x 2 threads": (1, 2)}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        source = Path(folder, "in")
+        source.mkdir()
+        for number, path in enumerate(clips):
+            shutil.copy(path, source / f"{number:02}{path.suffix}")
+        clients = {
+            name: stack.enter_context(connected(None, workers, threads))
+            for name, (workers, threads) in layouts.items()
+        }
+        times: dict[str, list[float]] = {name: [] for name in [*layouts, "no cluster, 2 threads"]}
+
+        def in_cluster(name: str, number: int) -> float:
+            out = Path(folder, f"out-{number}")
+            started = time.perf_counter()
+            transcribe(source, out, client=clients[name], model=options.model, **OPTIONS)
+            return time.perf_counter() - started
+
+        model = minwhisper.load_model(options.model, threads=2)
+
+        def alone() -> float:
+            started = time.perf_counter()
+            for path in sorted(source.iterdir()):
+                minwhisper.write_transcript(model.transcribe(path, **OPTIONS), Path(folder, "alone"), path.stem, "json")
+            return time.perf_counter() - started
+
+        alone()
+        for turn in range(options.rounds + 1):
+            for name in layouts:
+                seconds = in_cluster(name, len(os.listdir(folder)))
+                if turn:  # the first loads the models
+                    times[name].append(seconds)
+            if turn:
+                times["no cluster, 2 threads"].append(alone())
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    first = next(iter(medians))
+    print(f"{options.model}, {len(clips)} clips, {audio:.0f} s of audio, {options.rounds} rounds, median of seconds:")
+    for name, found in medians.items():
+        ratios = [mine / other for mine, other in zip(times[name], times[first], strict=True)]
+        print(f"  {name:24} {found:7.2f} s, {audio / found:5.1f}x, {statistics.median(ratios):.3f} of the first")
+
+
+# ------------------------------------------------------------------------------------------ chaos
+
+
+def chaos(options: argparse.Namespace) -> None:
+    """Transcribe many clips while workers and clients are killed, and compare with a run that nothing disturbs."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(options.folder or temporary)
+        source, out, alone = work / "in", work / "out", work / "alone"
+        shutil.rmtree(source, ignore_errors=True)
+        make_clips(source, options.recordings, (0.6, 2.5))
+        broken = {str(path) for path in break_clips(source, options.broken)}
+        command = [
+            *(sys.executable, "-m", "minwhisper", "corpus", str(source), "-o", str(out), "--model", options.model),
+            *("--workers", "2", *SWITCHES),
+        ]
+        generator = random.Random(2)
+        kills = clients = runs = 0
+        started = time.monotonic()
+        while True:
+            runs += 1
+            client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = finished(out)
+            stop_at = None
+            if clients < options.clients:  # when a third, then two thirds are done
+                stop_at = done + (options.recordings - done) // (options.clients + 1 - clients)
+            while client.poll() is None:
+                time.sleep(generator.uniform(*options.pause))
+                if stop_at is not None and finished(out) >= stop_at:
+                    client.send_signal(signal.SIGKILL)
+                    clients += 1
+                    break
+                if kills < options.kills and kill_a_worker(client.pid, generator):
+                    kills += 1
+            output = client.communicate()[0]
+            if client.returncode != -signal.SIGKILL:
+                break
+        seconds = time.monotonic() - started
+        print(output.strip()[-600:])
+        print(f"{runs} runs, {kills} workers killed, {clients} clients killed, {seconds:.0f} s, exit {client.returncode}")
+        entries = list(read_entries(out / "manifest.jsonl"))
+        done_now = [entry for entry in entries if entry["outcome"] == "done"]
+        named = {entry["input"] for entry in entries if entry["outcome"] != "done"}
+        times_done = {entry["input"]: 0 for entry in entries}
+        for entry in done_now:
+            times_done[entry["input"]] += 1
+        print(f"done once: {sum(count == 1 for count in times_done.values())}, more than once: "
+              f"{sum(count > 1 for count in times_done.values())}, never: {sum(not count for count in times_done.values())}")
+        print(f"the broken ones are those that failed: {named == broken}, {len(named)} of {len(broken)}")
+        print(f"attempts: {dict(sorted(count(entry['attempts'] for entry in entries).items()))}")
+        reference = [*command[:2], "minwhisper", "transcribe", str(source), "--recursive", "-o", str(alone), "-f", "json"]
+        reference += ["--model", options.model, "--threads", "1", "--verbose", "False", *SWITCHES]
+        subprocess.run(reference, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        same = different = 0
+        for path in alone.rglob("*.json"):
+            equal = path.read_bytes() == (out / path.relative_to(alone)).read_bytes()
+            same, different = same + equal, different + (not equal)
+        print(f"equal to 'minwhisper transcribe' byte for byte: {same}, different: {different}")
+        left = [str(path) for path in out.rglob("*") if path.is_file() and path.suffix not in (".json", ".jsonl")]
+        print(f"other files left in the output folder: {left}")
+
+
+def count(values: "Iterator[int]") -> dict[int, int]:
+    """Count values."""
+    found: dict[int, int] = {}
+    for value in values:
+        found[value] = found.get(value, 0) + 1
+    return found
+
+
+def finished(out: Path) -> int:
+    """Return the number of lines of the manifest."""
+    try:
+        return (out / "manifest.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def kill_a_worker(client: int, generator: random.Random) -> bool:
+    """Kill one of a client's worker processes at random, and return whether there was one."""
+    try:
+        children = psutil.Process(client).children(recursive=True)
+        workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+        if workers:
+            generator.choice(workers).kill()
+            return True
+    except psutil.Error:  # gone
+        pass
+    return False
+
+
+# ------------------------------------------------------------------------------------------ the scheduler's limit
+
+
+def limit(options: argparse.Namespace) -> None:
+    """Measure the tasks per second that pass through scheduler and client, with a model that only sleeps."""
+    from distributed import Client, LocalCluster
+    from minwhisper.corpus import run as run_module
+    from minwhisper.corpus import worker
+    from minwhisper.corpus.job import Job, Recording, Result, Setup
+
+    class Sleeping(worker.ModelPlugin):
+        """A model that sleeps; its threads do not take turns."""
+
+        def loaded(self):  # noqa: ANN202
+            return None, Setup(self._worker.address, "cpu", "sleeping", "0" * 64)
+
+        def run(self, task):  # noqa: ANN001, ANN202
+            time.sleep(float(os.environ["SLEEP"]))
+            facts = {"duration": 10.0, "language": "en", "words": 20}
+            files = (("json", b"x" * 2000),) if os.environ["FILES"] == "1" else ()
+            return [Result("done", self.loaded()[1], 0.01, facts=facts, files=files)]
+
+    os.environ |= {"SLEEP": str(options.sleep), "FILES": str(int(options.files))}
+    worker.ModelPlugin = Sleeping
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = LocalCluster(n_workers=options.workers, threads_per_worker=options.threads, dashboard_address=None)
+        with cluster, Client(cluster) as client:
+            recordings = [Recording(f"{number}.wav", f"{number % 100}/{number}", 1000) for number in range(options.tasks)]
+            started = time.perf_counter()
+            cpu = time.process_time()
+            summary = run_module.run(client, recordings, Path(folder), Job("none", {}, folder=folder))
+            seconds, busy = time.perf_counter() - started, time.process_time() - cpu
+    slots = options.workers * options.threads
+    ideal = options.tasks * options.sleep / slots
+    print(f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} s, "
+          f"{summary.done / seconds:,.0f} per second (without any cost {ideal:.1f} s); client and scheduler "
+          f"{1000 * busy / options.tasks:.2f} ms of CPU per task; output files: {options.files}")
+
+
+# ------------------------------------------------------------------------------------------ several machines
+
+
+def nodes(options: argparse.Namespace) -> None:
+    """Run scheduler and client, two workers and a file server, each in a network namespace with an address of its own."""
+    names = {"client": "10.77.0.1", "worker-1": "10.77.0.2", "worker-2": "10.77.0.3", "files": "10.77.0.4"}
+    with tempfile.TemporaryDirectory() as folder, network(names) as inside, ExitStack() as stack:
+        source = Path(folder, "in")
+        source.mkdir()
+        for path in recordings():
+            shutil.copy(path, source)
+
+        def start(place: str, *command: str) -> None:
+            process = subprocess.Popen(inside(place, *command), cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+        python = sys.executable
+        start("files", python, "-m", "http.server", "8000", "--bind", names["files"], "--directory", str(source))
+        start("client", python, "-m", "distributed.cli.dask_scheduler", "--host", names["client"], "--no-dashboard")
+        for place in ("worker-1", "worker-2"):
+            start(place, python, "-m", "distributed.cli.dask_worker", f"tcp://{names['client']}:8786", "--nthreads", "1",
+                  "--host", names[place], "--no-dashboard")
+        time.sleep(5)
+        addresses = [f"http://{names['files']}:8000/{path.name}" for path in sorted(source.iterdir())]
+        addresses.append(f"http://{names['files']}:8000/missing.wav")
+        listed = Path(folder, "list.txt")
+        listed.write_text("".join(f"{address}\n" for address in addresses))
+        command = [python, "-m", "minwhisper", "corpus", "--files_from", str(listed), "-o", str(Path(folder, "out")),
+                   "--scheduler", f"tcp://{names['client']}:8786", "--model", options.model, *SWITCHES]
+        done = subprocess.run(inside("client", *command), capture_output=True, text=True, cwd=folder, check=False)
+        print(done.stdout, done.stderr, f"exit {done.returncode}")
+        alone = [python, "-m", "minwhisper", "transcribe", *map(str, sorted(source.iterdir())), "-f", "json",
+                 "-o", str(Path(folder, "alone")), "--model", options.model, "--threads", "1", *SWITCHES]
+        subprocess.run(alone, capture_output=True, check=True)
+        same = [path.read_bytes() == Path(folder, "out", path.name).read_bytes() for path in Path(folder, "alone").iterdir()]
+        print(f"equal to 'minwhisper transcribe' of the local files, byte for byte: {sum(same)} of {len(same)}")
+
+
+@contextmanager
+def network(names: dict[str, str]) -> Iterator[Callable[..., list[str]]]:
+    """Make a bridge and a network namespace for each name; yield a function that puts a command into one."""
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True)
+
+    made: list[tuple[str, ...]] = []
+    try:
+        ip("link", "add", "mwbridge", "type", "bridge")
+        made.append(("link", "del", "mwbridge"))
+        ip("link", "set", "mwbridge", "up")
+        for number, (name, address) in enumerate(names.items()):
+            ip("netns", "add", f"mw-{name}")
+            made.append(("netns", "del", f"mw-{name}"))
+            ip("link", "add", f"mwv{number}", "type", "veth", "peer", "name", "eth0", "netns", f"mw-{name}")
+            ip("link", "set", f"mwv{number}", "master", "mwbridge", "up")
+            for arguments in (("addr", "add", f"{address}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+                ip("-n", f"mw-{name}", *arguments)
+        yield lambda name, *command: ["ip", "netns", "exec", f"mw-{name}", *command]
+    finally:
+        for arguments in reversed(made):
+            subprocess.run(["ip", *arguments], check=False)
+
+
+def main() -> None:
+    """Run the part that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(required=True)
+    part = parts.add_parser("speed")
+    part.add_argument("--model", default="tiny.en")
+    part.add_argument("--rounds", type=int, default=5)
+    part.set_defaults(run=speed)
+    part = parts.add_parser("chaos")
+    part.add_argument("--model", default="tiny.en")
+    part.add_argument("--recordings", type=int, default=1000)
+    part.add_argument("--broken", type=int, default=30)
+    part.add_argument("--kills", type=int, default=24)
+    part.add_argument("--clients", type=int, default=2)
+    part.add_argument("--pause", type=float, nargs=2, default=(3.0, 12.0), help="seconds between two kills")
+    part.add_argument("--folder", help="where to keep inputs and outputs")
+    part.set_defaults(run=chaos)
+    part = parts.add_parser("limit")
+    part.add_argument("--tasks", type=int, default=100_000)
+    part.add_argument("--sleep", type=float, default=0.05)
+    part.add_argument("--workers", type=int, default=2)
+    part.add_argument("--threads", type=int, default=64)
+    part.add_argument("--files", action="store_true", help="write an output file for each")
+    part.set_defaults(run=limit)
+    part = parts.add_parser("nodes")
+    part.add_argument("--model", default="tiny.en")
+    part.set_defaults(run=nodes)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
