@@ -342,8 +342,9 @@ class FailureGroup:
     """Recordings that failed for the same reason."""
 
     outcome: str
-    message: str  # with … for the names of the recordings
+    message: str  # of the first one, with … for its name
     recordings: list[Recording]
+    varied: bool  # whether the messages of the others have other numbers
 
 
 def failure_groups(some: Iterable[Recording]) -> list[FailureGroup]:
@@ -352,14 +353,16 @@ def failure_groups(some: Iterable[Recording]) -> list[FailureGroup]:
     Messages that differ only in numbers and in the name of the recording count as the same.
     """
     groups: defaultdict[tuple[str, str], list[Recording]] = defaultdict(list)
-    messages: dict[tuple[str, str], str] = {}
+    messages: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for one in some:
         if not one.done:
             message = _without_name(one)
             key = one.outcome, re.sub(r"\d+", "0", message)
-            messages.setdefault(key, message)
+            messages[key][message] = None
             groups[key].append(one)
-    found = [FailureGroup(key[0], messages[key], group) for key, group in groups.items()]
+    found = [
+        FailureGroup(key[0], next(iter(messages[key])), group, len(messages[key]) > 1) for key, group in groups.items()
+    ]
     return sorted(found, key=lambda group: (-len(group.recordings), group.outcome, group.message))
 
 

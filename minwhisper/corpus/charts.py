@@ -46,6 +46,7 @@ def chart(
     bars: Sequence[Bar],
     labels: Sequence[Label],
     *,
+    unit: str,
     bands: Sequence[Band] = (),
     whole: bool = False,
 ) -> str:
@@ -57,6 +58,7 @@ def chart(
         description: its data in a sentence, for screen readers.
         bars: from left to right.
         labels: of the x axis.
+        unit: of the y axis, above it.
         bands: where there are no data.
         whole: whether the values are counts, so that the y axis has whole numbers only.
     """
@@ -70,6 +72,7 @@ def chart(
         f'height="{HEIGHT + BELOW}">',
         f'<title id="{name}-title">{html.escape(title)}</title>',
         f'<desc id="{name}-text">{html.escape(description)}</desc>',
+        f'<text class="unit" x="-2.4rem" y="-12">{html.escape(unit)}</text>',
     ]
     for tick in ticks:
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')

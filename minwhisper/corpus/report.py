@@ -113,8 +113,8 @@ def report_page(
         ("throughput", "Throughput over time", _throughput(over_time)),
         ("failures", "Failures", _failures(failures, names)),
         ("doubtful", "Which transcripts to check first", _doubtful(doubts, some, names)),
-        ("workers", "Workers", _workers(all_workers)),
         ("distributions", "Durations and speeds", _distributions(some)),
+        ("workers", "Workers", _workers(all_workers)),
     ]
     links = "\n".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading, _ in sections)
     bodies = "\n".join(
@@ -158,7 +158,7 @@ def _summary(some: Sequence[Recording], skipped: int, over_time: Timeline, all_w
     if over_time.bins:
         pauses = len(over_time.pauses)
         period = f"from {_date(over_time.bins[0].start)} to {_date(over_time.bins[-1].end)}"
-        period += f", without {_count(pauses, 'pause')}" if pauses else ""
+        period += f", not counting {_count(pauses, 'pause')}" if pauses else ""
         tiles.append(("Time of run", _time(over_time.working), period))
         tiles.append(("Throughput", _number(audio / over_time.working), "hours of audio per hour of run"))
     if all_workers:
@@ -212,7 +212,7 @@ def _throughput(over_time: Timeline) -> str:
         for one in over_time.pauses
     ]
     facts = f"At most {_number(best.rate)} hours of audio per hour, at {_date(best.start)}."
-    notes = ["Hours of audio per hour of run, over time."]
+    notes = []
     if bands:
         pauses = ", ".join(_time(one.end - one.start) for one in over_time.pauses[:MAX_LISTED])
         more = len(bands) - MAX_LISTED
@@ -221,8 +221,15 @@ def _throughput(over_time: Timeline) -> str:
         notes.append("A long pause is drawn shortened.")
     if failed:
         notes.append(f"A cross marks where recordings failed ({failed:,} in all).")
-    picture = chart("over-time", "Throughput over time", f"{facts} The table below has all values.", bars, labels,
-                    bands=bands)  # fmt: skip
+    picture = chart(
+        "over-time",
+        "Throughput over time",
+        f"{facts} The table below has all values.",
+        bars,
+        labels,
+        unit="hours of audio per hour of run",
+        bands=bands,
+    )
     rows = [
         (
             one.start,
@@ -239,7 +246,7 @@ def _throughput(over_time: Timeline) -> str:
         ["From", "To", "Audio", "Hours per hour", "Done", "Failed"],
         [row for _, row in sorted(rows)],
     )
-    return _figure(picture, " ".join(notes), facts, table)
+    return _figure(picture, " ".join([facts, *notes]), table)
 
 
 # ----------------------------------------------------------------------------------------------------------- failures
@@ -270,6 +277,7 @@ def _failure_group(group: FailureGroup, names: "_Names", *, opened: bool) -> str
         for one in group.recordings[:MAX_FILES]
     ]
     message = _text(group.message, MAX_ERROR) or "(no message)"
+    note = ' <span class="note">(and with other numbers)</span>' if group.varied else ""
     table = _table(
         f"Recordings with this message: {printable(group.message, MAX_NAME)}",
         ["Recording", "Attempts", "Last worker", "Time"],
@@ -278,7 +286,7 @@ def _failure_group(group: FailureGroup, names: "_Names", *, opened: bool) -> str
     )
     return (
         f'<details class="group"{" open" if opened else ""}><summary><b>{len(group.recordings):,} ×</b> '
-        f"<bdi>{message}</bdi></summary>\n{table}\n</details>"
+        f"<bdi>{message}</bdi>{note}</summary>\n{table}\n</details>"
     )
 
 
@@ -290,7 +298,7 @@ def _doubtful(found: Sequence[Doubtful], some: Sequence[Recording], names: "_Nam
     explained = f"""<details><summary>How the points are counted</summary>
 <p>Each reason counts once for crossing its threshold, and up to once more for the distance from it.</p>
 <ul>
-<li>The mean log-probability of all tokens is below −1, openai-whisper’s threshold: 2 to 4 points.</li>
+<li>The mean log-probability of all tokens is below -1, openai-whisper’s threshold: 2 to 4 points.</li>
 <li>If it is not, but that of one segment is: 0.5 to 1 point.</li>
 <li>The text of a segment has a compression ratio above 2.4, openai-whisper’s threshold: 1 to 2 points. Such a text
 repeats itself.</li>
@@ -302,19 +310,19 @@ repeats itself.</li>
     if not found:
         return f"<p>No transcript has a sign of an error.</p>\n{explained}"
     rows = []
-    for rank, one in enumerate(found[:MAX_DOUBTFUL], start=1):
+    for one in found[:MAX_DOUBTFUL]:
         recording = one.recording
         reasons = "".join(f"<li>{_text(doubt.reason)}</li>" for doubt in one.doubts)
         rate = recording.words_per_minute
         rows.append(
-            f"<tr><td>{rank}</td><th scope=row>{names.shown(recording)}</th><td><ul>{reasons}</ul></td>"
+            f"<tr><th scope=row>{names.shown(recording)}</th><td><ul>{reasons}</ul></td>"
             f"<td data-value={one.points:.4f}>{one.points:.1f}</td>"
             f"{_cell(recording.duration, _time)}{_cell(rate, lambda value: f'{value:,.0f}')}"
             f"<td>{_text(language_name(recording.language))}</td></tr>"
         )
     table = _table(
         "Doubtful transcripts",
-        ["Rank", "Recording", "Why", "Points", "Duration", "Words per minute", "Language"],
+        ["Recording", "Why", "Points", "Duration", "Words per minute", "Language"],
         rows,
         left_out=len(found) - len(rows),
         numbers={"Points", "Duration", "Words per minute"},
@@ -394,14 +402,14 @@ def _histogram(name: str, title: str, found: Histogram | None, kind: str) -> str
     ]
     labels = [Label(at / count, edge, minor=at % 2 == 1) for at, edge in enumerate(edges)]
     facts = f"Median {unit(found.median)}; 80 % are from {unit(found.low)} to {unit(found.high)}."
-    picture = chart(name, title, f"{facts} The table below has all counts.", bars, labels, whole=True)
+    described = f"{facts} The table below has all counts."
+    picture = chart(name, title, described, bars, labels, unit="recordings", whole=True)
     rows = [
         f"<tr><th scope=row>{span}</th><td>{number:,}</td></tr>"
         for span, number in zip(spans, found.counts, strict=True)
     ]
-    return f"<div>\n<h3>{title}</h3>\n" + _figure(
-        picture, facts, "", _table(title, [kind.capitalize(), "Recordings"], rows)
-    ) + "\n</div>"  # fmt: skip
+    table = _table(title, [kind.capitalize(), "Recordings"], rows)
+    return f"<div>\n<h3>{title}</h3>\n{_figure(picture, facts, table)}\n</div>"
 
 
 # --------------------------------------------------------------------------------------------------------- HTML parts
@@ -424,16 +432,16 @@ class _Names:
         return f'<p class="note">Recordings are in <bdi class="name">{_text(self.prefix)}</bdi></p>\n'
 
     def shown(self, one: Recording) -> str:
-        """Return the name of a recording, with a link to its transcript if that exists."""
+        """Return the name of a recording, linked to its transcript if that exists."""
         name = one.input.removeprefix(self.prefix) if len(self.prefix) > 1 else one.input
         text = f'<bdi class="name">{_text(name) or "(no name)"}</bdi>'
         link = self.link(one)
         return f'<a href="{link}">{text}</a>' if link else text
 
     def link(self, one: Recording) -> str:
-        """Return the address of the transcript relative to the page; nothing if there is none below its folder."""
+        """Return the address of a transcript relative to the page; nothing if it is not in the page's folder."""
         parts = re.split(r"[/\\]", one.output)
-        if self.folder is None or not parts[0] or ".." in parts or os.path.isabs(one.output):
+        if self.folder is None or not one.done or not parts[0] or ".." in parts or os.path.isabs(one.output):
             return ""
         for format in self.formats:
             name = f"{one.output}.{format}"
@@ -447,11 +455,10 @@ def _common_start(one: str, other: str) -> str:
     return one[: next(different, min(len(one), len(other)))]
 
 
-def _figure(picture: str, caption: str, facts: str, table: str) -> str:
-    caption = f"{caption} {facts}".strip()
+def _figure(picture: str, caption: str, table: str) -> str:
     return (
         f"<figure>\n{picture}\n<figcaption>{caption}</figcaption>\n"
-        f"<details><summary>As a table</summary>\n{table}\n</details>\n</figure>"
+        f"<details class=values><summary>As a table</summary>\n{table}\n</details>\n</figure>"
     )
 
 
