@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -43,8 +43,7 @@ SPEED_EDGES = tuple(
 )  # seconds of audio per second of work
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(NamedTuple):
     """An entry of a manifest, checked: what is missing or impossible is None or empty."""
 
     input: str
@@ -91,7 +90,7 @@ def _recording(entry: Entry) -> Recording:
 
     def number(key: str, low: float = 0.0, high: float = MAX_VALUE) -> float | None:
         value: Any = entry.get(key)
-        valid = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high  # NaN is not
+        valid = type(value) in (float, int) and low <= value <= high  # not a NaN, not a bool
         return float(value) if valid else None
 
     return Recording(

@@ -274,9 +274,9 @@ def test_a_page_can_be_made_of_any_entries(entries):
 
 def test_a_hundred_thousand_entries_take_seconds_and_a_small_page(tmp_path):
     entries = [one | {"output": f"{at}-{number}"} for number in range(200) for at, one in enumerate(sample())]
-    started = time.perf_counter()
+    started = time.process_time()
     write_report(tmp_path / "report.html", entries)
-    assert time.perf_counter() - started < 15  # 3 s on an idle core
+    assert time.process_time() - started < 9  # 3 s where nothing else runs
     page = (tmp_path / "report.html").read_text("utf-8")
     assert len(page) < 2_000_000
     assert tiles(page)["Done"].endswith(" of 100,000 recordings")
@@ -310,6 +310,19 @@ def test_the_page_fits_and_is_accessible(browser, report_file, width, scheme):
         assert [(one["id"], [node["html"][:80] for node in one["nodes"][:3]]) for one in found] == []
         assert page.problems == []
         assert [url for url in page.requests if not url.startswith("file:")] == []
+
+
+@pytest.mark.browser
+def test_hostile_text_fits_a_phone_and_runs_no_script(browser, tmp_path):
+    hostile = dict.fromkeys(["input", "output", "worker", "device", "language", "error"], HOSTILE + "x" * 5000)
+    entries = [entry(0, mean_logprob=-3.0, **hostile), entry(1, "failed", **hostile | {"output": "1"})]
+    write_report(tmp_path / "report.html", entries, title=HOSTILE + "x" * 5000)
+    with Opened(browser, tmp_path / "report.html", 390) as page:
+        page.tab.on("dialog", lambda dialog: page.problems.append(dialog.message))
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("document.scripts.length") == 1
+        assert page.problems == []
 
 
 @pytest.mark.browser
