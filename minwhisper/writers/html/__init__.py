@@ -7,6 +7,7 @@ the recording, if it is at hand. Out: a page that needs no network and no second
 * ``sound.py``: samples -> Opus, and the spectrogram as small images
 * ``page.py``: both -> the page
 * ``reading.py``: a JSON file -> transcript
+* ``document.py``, ``theme.css``: the frame and the colours of any page of this package
 * ``view.css``, and the program in the order of reading: ``data.js``, ``text.js``, ``player.js``, ``panel.js``,
   ``edit.js``, ``keys.js``
 """

@@ -22,6 +22,7 @@ from ...errors import OptionError
 from ...printable import short_repr
 from ...transcription.segments import Transcript
 from .data import page_data
+from .document import html_document
 from .sound import BIT_RATE, COLUMNS_PER_SECOND, MIN_BIT_RATE, TILE_ROWS, TILE_SECONDS, encode_opus, spectrogram_tiles
 
 DEFAULT_MAX_BYTES = 15_000_000
@@ -111,20 +112,7 @@ def _frame(title: str, packed: str, tiles: list[str], text: str, audio: str, *, 
     script = "\n".join((here / name).read_text("utf-8") for name in SCRIPTS)
     policy = POLICY.format(audio="'self' file:" if linked else "")
     images = "\n".join(f'<script type="text/plain" class="tile">{tile}</script>' for tile in tiles)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="minwhisper">
-<title>{html.escape(title)}</title>
-<style>
-{(here / "view.css").read_text("utf-8")}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <h1 dir="auto">{html.escape(title)}</h1>
 <p id="facts"></p>
 </header>
@@ -141,7 +129,6 @@ def _frame(title: str, packed: str, tiles: list[str], text: str, audio: str, *, 
 <script type="text/plain" id="audio">{audio}</script>
 <script>
 {script}
-</script>
-</body>
-</html>
-"""
+</script>"""
+    style = (here / "view.css").read_text("utf-8")
+    return html_document(title, body, style=style, policy=policy)
