@@ -27,7 +27,8 @@ Group: TypeAlias = "argparse._ActionsContainer"
 DESCRIPTION = """\
 Transcribe audio and video files, or translate them to English.
 
-The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir.
+The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir, and
+those of a folder have their places in it: talks/a/x.mp3 of the folder talks is written to a/x.srt.
 Option names, meanings and defaults are those of openai-whisper: the same options give the same text.
 """
 EXAMPLES = examples(
@@ -36,6 +37,7 @@ EXAMPLES = examples(
     ("minwhisper transcribe talk.mp3 -f srt", "write talk.srt"),
     ("minwhisper transcribe rede.mp3 --model base --task translate", "to English"),
     ("minwhisper transcribe *.mp3 -f txt --batch_size 8", "8 at a time"),
+    ("minwhisper transcribe talks --recursive -f json -o out", "a folder"),
     ("cat talk.mp3 | minwhisper transcribe -", "from a pipe"),
 )
 
@@ -44,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options in the groups that ``--help`` shows."""
     parser.usage = "%(prog)s [OPTIONS] FILE..."
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    help = "audio or video file in any format that FFmpeg reads; - for standard input"
-    parser.add_argument("files", nargs="+", metavar="FILE", help=help)
+    help = "audio or video file in any format that FFmpeg reads, or a folder of them; - for standard input"
+    parser.add_argument("files", nargs="*", metavar="FILE", help=help)
     _add_input(parser.add_argument_group("input"))
     _add_output(parser.add_argument_group("output"))
     _add_decoding(parser.add_argument_group("decoding"))
@@ -96,6 +98,9 @@ def add_outputs(group: Group) -> None:
 
 
 def _add_input(group: Group) -> None:
+    _add_flag(group, "recursive", "also take the files in subfolders of a folder")
+    help = "list of more files, one per line, or as of find -print0; - for standard input"
+    _add(group, "files_from", str, help, None, shown="none", metavar="FILE")
     help, shown = "published name, hub id or folder", "tiny.en if it is installed, else tiny"
     _add(group, "model", str, help, None, shown=shown, metavar="MODEL")
     help = "transcribe in the spoken language, or translate to English"
@@ -116,6 +121,8 @@ def _add_input(group: Group) -> None:
 
 def _add_output(group: Group) -> None:
     add_outputs(group)
+    help = "skip files that have all their outputs; a file that is interrupted or fails then gets none"
+    _add_flag(group, "skip_existing", help)
     help = "also write to json what else each window could have said: likely tokens, attempts, attention"
     _add_default(group, "record", boolean, help)
     help = "True: show text with timestamps; False: show only a progress bar"
@@ -170,14 +177,18 @@ def _add_machine(group: Group) -> None:
     _add(group, "fp16", boolean, "True: --dtype float16; False: --dtype float32", None, shown="not set")
     add_batch_size(group)
     add_threads(group)
-    help = "compute with the readable layers: slower, for comparison (default: off)"
-    group.add_argument("--plain", action="store_true", help=help)
+    _add_flag(group, "plain", "compute with the readable layers: slower, for comparison")
     _add(group, "model_dir", str, "folder for downloaded models", None, shown="the hub's cache", metavar="FOLDER")
 
 
 def _add_default(group: Group, name: str, kind: Callable[[str], Any], help: str, **more: Any) -> None:
     """Declare an option with the library's default."""
     _add(group, name, kind, help, DEFAULTS[name], **more)
+
+
+def _add_flag(group: Group, name: str, help: str) -> None:
+    """Declare an option without a value."""
+    group.add_argument(f"--{name}", action="store_true", help=f"{help} (default: off)")
 
 
 def _add(

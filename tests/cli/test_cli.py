@@ -147,7 +147,7 @@ def test_an_interruption_of_any_command(command, monkeypatch):
         (["transcribe", SHORT, "--language", "fr"], ["'fr'", "English only", "'base'"]),
         (["transcribe", SHORT, "--task", "translate"], ["translate", "'base'"]),
         (["transcribe", SHORT, "--model", "base", "--language", "yue"], ["'yue'", "large-v3"]),
-        (["transcribe", DATA], [f"'{DATA}': a folder; "]),
+        (["transcribe", DATA.parent / "cli"], [f"'{DATA.parent / 'cli'}': a folder without recordings; "]),
         (["completion", "tcsh"], ["SHELL", "'tcsh'", "bash"]),
         (["bench", "--threads", "-1"], ["threads: expected a whole number"]),
     ],
