@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..common.console import Console
 from ..common.option_checks import check_count
+from ..corpus.inputs import Input
 from ..decoding.keywords import TranscriptionKeywords
 from ..errors import OptionError
 from ..printable import printable
@@ -16,7 +17,7 @@ from ..transcription.segments import Segment, Word
 from ..whisper import load_model
 from ..writers.files import check_writable
 from ..writers.subtitles import format_timestamp
-from .request import check_language, find_unwritable, outputs_for
+from .request import check_language, find_unwritable, output_name, outputs_for
 from .transcribe import choose_model, exists, report_unreadable, write_outputs
 
 DESCRIPTION = """\
@@ -46,10 +47,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         check_language(options.language)
         keywords["language"] = options.language
     check_count("batch_size", options.batch_size, optional=False)
-    outputs = outputs_for(options)
+    outputs, audio = outputs_for(options), Input(options.audio, output_name(options.audio))
     if outputs is not None:
         check_writable(outputs.folder)
-        for error in find_unwritable([options.audio], outputs).values():
+        for error in find_unwritable([audio], outputs).values():
             raise error
     text = read_text(options.text)
     if not exists(options.audio):
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if doubtful:
         console.note(f"{doubtful:,} of {len(words):,} words are doubtful: they were probably not said")
     if outputs is not None:
-        write_outputs(options.audio, transcript, outputs, model.name)
+        write_outputs(audio, transcript, outputs, model.name)
     return 0
 
 

@@ -28,7 +28,8 @@ Group: TypeAlias = "argparse._ActionsContainer"
 DESCRIPTION = """\
 Transcribe audio and video files, or translate them to English.
 
-The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir.
+The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir, and
+those of a folder have their places in it: talks/a/x.mp3 of the folder talks is written to a/x.srt.
 Option names, meanings and defaults are those of openai-whisper: the same options give the same text.
 """
 EXAMPLES = examples(
@@ -37,6 +38,7 @@ EXAMPLES = examples(
     ("minwhisper transcribe talk.mp3 -f srt", "write talk.srt"),
     ("minwhisper transcribe rede.mp3 --model base --task translate", "to English"),
     ("minwhisper transcribe *.mp3 -f txt --batch_size 8", "8 at a time"),
+    ("minwhisper transcribe talks --recursive -f json -o out", "a folder"),
     ("cat talk.mp3 | minwhisper transcribe -", "from a pipe"),
 )
 
@@ -45,9 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options in the groups that ``--help`` shows."""
     parser.usage = "%(prog)s [OPTIONS] FILE..."
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    help = "audio or video file in any format that FFmpeg reads; - for standard input"
-    parser.add_argument("files", nargs="+", metavar="FILE", help=help)
-    _add_speech(parser.add_argument_group("input"))
+    help = "audio or video file in any format that FFmpeg reads, or a folder of them; - for standard input"
+    parser.add_argument("files", nargs="*", metavar="FILE", help=help)
+    group = parser.add_argument_group("input")
+    _add_files(group)
+    _add_speech(group)
     _add_output(parser.add_argument_group("output"))
     _add_decoding(parser.add_argument_group("decoding"))
     _add_fallback(parser.add_argument_group("temperature fallback (None turns an option off)"))
@@ -99,8 +103,7 @@ def _add_run(group: Group) -> None:
     _add(group, "workers", integer, "processes of the cluster on this machine", None, shown="one per core, or per GPU")
     help = "cut recordings at silence into parts of at most so many minutes, for several workers"
     _add(group, "split", float, help, None, shown="whole recordings", metavar="MINUTES")
-    help = "try again what failed in an earlier run (default: off)"
-    group.add_argument("--retry_failed", "--retry-failed", action="store_true", help=help)
+    _add_flag(group, "retry_failed", "try again what failed in an earlier run")
     _add(group, "report", Path, "also write a page about the run", None, shown="none", metavar="REPORT.html")
 
 
@@ -149,6 +152,12 @@ def add_outputs(group: Group, format: str | None = None) -> None:
     _add(group, "output_dir", str, help, None, short="-o", shown=shown, metavar="FOLDER")
 
 
+def _add_files(group: Group) -> None:
+    _add_flag(group, "recursive", "also take the files in subfolders of a folder")
+    help = "list of more files, one per line, or as of find -print0; - for standard input"
+    _add(group, "files_from", str, help, None, shown="none", metavar="FILE")
+
+
 def _add_speech(group: Group) -> None:
     help, shown = "published name, hub id or folder", "tiny.en if it is installed, else tiny"
     _add(group, "model", str, help, None, shown=shown, metavar="MODEL")
@@ -170,6 +179,8 @@ def _add_speech(group: Group) -> None:
 
 def _add_output(group: Group) -> None:
     add_outputs(group)
+    help = "skip files that have all their outputs; a file that is interrupted or fails then gets none"
+    _add_flag(group, "skip_existing", help)
     _add_record(group)
     help = "True: show text with timestamps; False: show only a progress bar"
     _add(group, "verbose", boolean, help, None, shown="text without timestamps")
@@ -227,13 +238,17 @@ def _add_machine(group: Group) -> None:
     add_dtype(group, None)
     _add(group, "fp16", boolean, "True: --dtype float16; False: --dtype float32", None, shown="not set")
     add_batch_size(group)
-    help = "compute with the readable layers: slower, for comparison (default: off)"
-    group.add_argument("--plain", action="store_true", help=help)
+    _add_flag(group, "plain", "compute with the readable layers: slower, for comparison")
 
 
 def _add_default(group: Group, name: str, kind: Callable[[str], Any], help: str, **more: Any) -> None:
     """Declare an option with the library's default."""
     _add(group, name, kind, help, DEFAULTS[name], **more)
+
+
+def _add_flag(group: Group, name: str, help: str) -> None:
+    """Declare an option without a value."""
+    group.add_argument(f"--{name}", action="store_true", help=f"{help} (default: off)")
 
 
 def _add(

@@ -12,7 +12,8 @@ from ..corpus.manifest import read_manifest
 from ..corpus.progress import Progress, Summary, WorkerState
 from ..errors import OptionError
 from ..printable import printable
-from .request import check_arguments
+from ..writers.render import parse_formats
+from .request import check_values
 from .transcribe import choose_model
 
 LINE_SECONDS = 60.0  # between two lines about the progress
@@ -24,7 +25,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     Raises a ``MinWhisperError`` for what concerns all recordings; what is finished is kept.
     """
-    request = check_arguments(options)
+    request = check_values(options)
     assert request.outputs is not None  # there is a folder
     given = [*options.inputs, *(read_list(options.files_from) if options.files_from else ())]
     if not given:
@@ -62,7 +63,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.report is not None:
         from ..corpus.report import write_report
 
-        write_report(options.report, read_manifest(Path(request.outputs.folder)).values(), skipped=summary.skipped)
+        entries = read_manifest(Path(request.outputs.folder)).values()
+        formats = [one for one in ("html", "txt", "json") if one in parse_formats(request.outputs.format)]
+        write_report(options.report, entries, skipped=summary.skipped, formats=formats)
         console.note(f"wrote {printable(str(options.report))}")
     return 1 if summary.failed else 0
 

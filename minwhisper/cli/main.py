@@ -109,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add("corpus", "transcribe many recordings, on one machine or many", "")
     add_corpus_arguments(command)
-    command.set_defaults(run=_corpus, files=[], verbose=None)
+    command.set_defaults(run=_corpus, verbose=None)
 
     description = (
         "Make a page of a transcript, to read, hear and correct it: one HTML file, which needs no network. "

@@ -4,7 +4,7 @@ import argparse
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 
 from ..common.option_checks import check_count, check_number, check_seed
+from ..corpus.inputs import Input, find_inputs, read_list
 from ..decoding.keywords import TranscriptionKeywords
 from ..errors import LanguageError, OptionError
 from ..fast.cpu.threads import check_threads
@@ -41,6 +42,15 @@ class Outputs:
         endings = formats[0] if len(formats) == 1 else f"{{{','.join(formats)}}}"
         return printable(f"{Path(self.folder, name)}.{endings}")
 
+    def place(self, file: Input) -> tuple[Path, str]:
+        """Return the folder of a recording's outputs, and their name without the format."""
+        inner, name = os.path.split(file.output)
+        return Path(self.folder, inner), name
+
+    def exist(self, file: Input) -> bool:
+        """Return whether a recording has all of its outputs."""
+        return all(os.path.isfile(f"{Path(self.folder, file.output)}.{one}") for one in parse_formats(self.format))
+
 
 @dataclass(frozen=True)
 class TranscribeRequest:
@@ -50,10 +60,28 @@ class TranscribeRequest:
     checked: TranscriptionOptions  # made of the keywords
     outputs: Outputs | None
     dtype: str
+    inputs: list[Input]
 
 
 def check_arguments(options: argparse.Namespace) -> TranscribeRequest:
-    """Check all options, and create the output folder.
+    """Check all options of ``minwhisper transcribe``, find the inputs, and create the output folder.
+
+    Raises ``OptionError`` and ``LanguageError`` for options that are invalid with every model.
+    """
+    request = check_values(options)
+    outputs = request.outputs
+    if options.skip_existing and outputs is None:
+        raise OptionError("skip_existing: no files are written; give --output_format or --output_dir too")
+    formats = () if outputs is None else parse_formats(outputs.format)
+    inputs = find_inputs(given_files(options), recursive=options.recursive, formats=formats)
+    if outputs is not None:
+        check_distinct(inputs, outputs)
+        check_writable(outputs.folder)
+    return replace(request, inputs=inputs)
+
+
+def check_values(options: argparse.Namespace) -> TranscribeRequest:
+    """Check the options that do not concern the inputs; the request has no inputs yet.
 
     Raises ``OptionError`` and ``LanguageError`` for options that are invalid with every model.
     """
@@ -66,11 +94,21 @@ def check_arguments(options: argparse.Namespace) -> TranscribeRequest:
     check_seed(options.seed)
     check_count("batch_size", options.batch_size, optional=False)
     check_threads(options.threads)
-    request = TranscribeRequest(keywords, checked, outputs_for(options), dtype_for(options))
-    if request.outputs is not None:
-        check_distinct(options.files, request.outputs)
-        check_writable(request.outputs.folder)
-    return request
+    return TranscribeRequest(keywords, checked, outputs_for(options), dtype_for(options), [])
+
+
+def given_files(options: argparse.Namespace) -> list[str]:
+    """Return the files and folders that are given as arguments and in a list. Raises ``OptionError`` for none."""
+    if options.files_from is None:
+        if not options.files:
+            raise OptionError(
+                "FILE: expected audio or video files, folders of them, or --files_from with a list of them "
+                "(see minwhisper transcribe --help)"
+            )
+        return list(options.files)
+    if options.files_from == "-" and "-" in options.files:
+        raise OptionError("files_from -: standard input cannot be a recording, too; save one of them to a file")
+    return [*options.files, *read_list(options.files_from)]
 
 
 def transcription_keywords(options: argparse.Namespace) -> TranscriptionKeywords:
@@ -166,30 +204,39 @@ def output_name(file: str) -> str:
     return "stdin" if file == "-" else os.path.splitext(os.path.basename(file))[0]
 
 
-def check_distinct(files: Iterable[str], outputs: Outputs) -> None:
-    """Raise ``OptionError`` if the outputs of two files have the same name."""
+def check_distinct(inputs: Iterable[Input], outputs: Outputs) -> None:
+    """Raise ``OptionError`` if two files would be written to the same place; ``find_inputs`` avoids most cases."""
     owners: dict[str, str] = {}  # by the name of the output
-    for file in files:
-        name = output_name(file)
+    for file in inputs:
         for ending in parse_formats(outputs.format):  # talk.words.vtt is an output of talk.mp3 and of talk.words.mp3
-            output = f"{name}.{ending}"
+            output = f"{file.output}.{ending}"
             if output in owners:
                 raise OptionError(
-                    f"{owners[output]!r} and {file!r} would both be written to "
+                    f"{owners[output]!r} and {file.path!r} would both be written to "
                     f"{printable(str(Path(outputs.folder, output)))}; "
                     "rename one, or run two commands with different --output_dir"
                 )
-            owners[output] = file
+            owners[output] = file.path
 
 
-def find_unwritable(files: Iterable[str], outputs: Outputs | None) -> dict[str, OptionError]:
-    """Return the files whose outputs could not be written, with the reason."""
-    found: dict[str, OptionError] = {}
+def find_unwritable(inputs: Iterable[Input], outputs: Outputs | None) -> dict[Input, OptionError]:
+    """Return the files whose outputs could not be written, with the reason.
+
+    A subfolder of the output folder is created when a file is written to it; the folder that it will be in is checked.
+    """
+    found: dict[Input, OptionError] = {}
     if outputs is None:
         return found
-    for file in files:
+    checked = {Path(outputs.folder)}
+    for file in inputs:
+        folder, name = outputs.place(file)
         try:
-            check_file_names(outputs.folder, output_name(file), outputs.format)
+            check_file_names(folder, name, outputs.format)
+            while not os.path.lexists(folder):
+                folder = folder.parent
+            if folder not in checked:
+                check_writable(folder)
+                checked.add(folder)
         except OptionError as error:
             found[file] = error
     return found

@@ -18,6 +18,7 @@ import numpy as np
 from ..audio.load import open_audio
 from ..checkpoints.sources import default_model
 from ..common.console import Console
+from ..corpus.inputs import Input
 from ..errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError, is_out_of_memory
 from ..fast.cpu.threads import blas_threads
 from ..printable import printable
@@ -29,7 +30,7 @@ from ..whisper import Whisper, load_model
 from ..writers.files import write_transcript
 from ..writers.subtitles import format_timestamp
 from .interrupts import Stopped, interruption
-from .request import Outputs, TranscribeRequest, check_arguments, find_unwritable, output_name
+from .request import Outputs, TranscribeRequest, check_arguments, find_unwritable
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -40,12 +41,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     request = check_arguments(options)
     if options.model_dir is not None:
         set_model_dir(options.model_dir)
-    refused = find_unwritable(options.files, request.outputs)
+    files = _without_finished(request, console) if options.skip_existing else request.inputs
+    if not files:
+        return 0
+    refused = find_unwritable(files, request.outputs)
     for file, error in refused.items():
-        console.note(f"{printable(file)}: {error}")
-    files = [file for file in options.files if file not in refused]
-    if not any(map(exists, files)):  # do not download a model, possibly gigabytes, for nothing
-        report_unreadable(files, console)
+        console.note(f"{printable(file.path)}: {error}")
+    files = [file for file in files if file not in refused]
+    if not any(exists(file.path) for file in files):  # do not download a model, possibly gigabytes, for nothing
+        report_unreadable([file.path for file in files], console)
         return 2
     with blas_threads(options.threads):
         model = _load(options, request, console)
@@ -53,6 +57,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
         batched = options.batch_size > 1 and len(files) > 1
         failed = job.transcribe_batched(files) if batched else job.transcribe_sequentially(files)
     return 2 if failed or refused else 0
+
+
+def _without_finished(request: TranscribeRequest, console: Console) -> list[Input]:
+    """Return the files that lack an output, with a message about the others."""
+    outputs, inputs = request.outputs, request.inputs
+    files = [file for file in inputs if outputs is None or not outputs.exist(file)]
+    if len(files) < len(inputs):
+        console.note(f"skipped {len(inputs) - len(files):,} of {len(inputs):,} files, which have all their outputs")
+    return files
 
 
 def _load(options: argparse.Namespace, request: TranscribeRequest, console: Console) -> Whisper:
@@ -76,11 +89,21 @@ def choose_model(name: str | None, console: Console) -> str:
     return name
 
 
-def write_outputs(file: str, transcript: Transcript, outputs: Outputs, model: str) -> str:
+def write_outputs(file: Input, transcript: Transcript, outputs: Outputs, model: str) -> str:
     """Write the transcript of a file, which the model of this name made, and return the paths."""
-    name, audio = output_name(file), None if file == "-" else file
-    write_transcript(transcript, outputs.folder, name, outputs.format, outputs.subtitles, audio=audio, model=model)
-    return outputs.paths(name)
+    folder, name = outputs.place(file)
+    audio = None if file.path == "-" else file.path
+    write_transcript(
+        transcript,
+        folder,
+        name,
+        outputs.format,
+        outputs.subtitles,
+        audio=audio,
+        model=model,
+        recording=file.output,
+    )
+    return outputs.paths(file.output)
 
 
 def exists(file: str) -> bool:
@@ -120,10 +143,11 @@ class _Job:
         self._verbose: bool | None = options.verbose
         self._seed: int = options.seed
         self._batch_size: int = options.batch_size
-        self._several = len(options.files) > 1
+        self._several = len(request.inputs) > 1
+        self._keep_partial: bool = not options.skip_existing  # or the next command would skip the file
         self._model, self._console = model, console
 
-    def transcribe_sequentially(self, files: Sequence[str]) -> int:
+    def transcribe_sequentially(self, files: Sequence[Input]) -> int:
         """Transcribe one file after another, and return the number of failures.
 
         Raises ``Stopped`` after an interruption.
@@ -141,13 +165,13 @@ class _Job:
                 failed += 1
         return failed
 
-    def transcribe_batched(self, files: Sequence[str]) -> int:
+    def transcribe_batched(self, files: Sequence[Input]) -> int:
         """Transcribe several files at a time, and return the number of failures.
 
         Each is shown and written when it is finished. Raises ``Stopped`` after an interruption.
         """
         failed = done = 0
-        checked = map(_unless_interrupted, files)
+        checked = (_unless_interrupted(file.path) for file in files)
         results = self._model.stream_many(
             checked, batch_size=self._batch_size, seed=self._seed, **self._request.keywords
         )
@@ -170,29 +194,33 @@ class _Job:
             raise Stopped from None
         return failed
 
-    def _reason(self, file: str, error: Exception) -> str:
+    def _reason(self, file: Input, error: Exception) -> str:
         """Return the message for a file that failed; an ``AudioError`` names the file itself.
 
         Raises the error if it does not concern the file.
         """
         if is_out_of_memory(error):
-            return f"{'standard input' if file == '-' else printable(file)}: {OUT_OF_MEMORY}"
+            return f"{'standard input' if file.path == '-' else printable(file.path)}: {OUT_OF_MEMORY}"
         if not isinstance(error, MinWhisperError):
             raise error
-        return str(error) if isinstance(error, AudioError) else f"{printable(file)}: {error}"
+        return str(error) if isinstance(error, AudioError) else f"{printable(file.path)}: {error}"
 
-    def transcribe(self, file: str) -> None:
+    def transcribe(self, file: Input) -> None:
         """Show a file's text and write its outputs.
 
         If it fails or is interrupted, write the segments so far, and raise the error or ``Stopped``.
         """
         # A generator per file: the text does not depend on the files before it.
         generator = np.random.default_rng(self._seed)
-        title = "standard input" if file == "-" else os.path.basename(file)
+        title = "standard input" if file.path == "-" else os.path.basename(file.path)
         with (
             self._console.progress(title) as progress,
             self._model.stream(
-                file, progress=progress, generator=generator, batch_size=self._batch_size, **self._request.keywords
+                file.path,
+                progress=progress,
+                generator=generator,
+                batch_size=self._batch_size,
+                **self._request.keywords,
             ) as running,
         ):
             try:
@@ -209,30 +237,30 @@ class _Job:
             except Exception:
                 with suppress(MinWhisperError):  # report the first error
                     for place in self._save_partial(file, running):
-                        self._console.note(f"{printable(file)}: the segments so far are in {place}")
+                        self._console.note(f"{printable(file.path)}: the segments so far are in {place}")
                 raise
             try:
                 self._output(file, running)
             except KeyboardInterrupt:
                 self._stop(file, running)
 
-    def _output(self, file: str, running: Transcription) -> None:
+    def _output(self, file: Input, running: Transcription) -> None:
         """Write the outputs of a finished file, if there are any."""
         if self._outputs is not None:
             paths = self._write(file, running, self._outputs)
             if self._verbose:
                 self._console.note(f"wrote {paths}")
 
-    def _show_header(self, file: str, running: Transcription) -> None:
+    def _show_header(self, file: Input, running: Transcription) -> None:
         """Print a file's audio track, its language, and, if there are several files, its name."""
         if running.audio_track is not None and self._verbose is not False:
-            self._console.note(f"{printable(file)}: {running.audio_track}")
+            self._console.note(f"{printable(file.path)}: {running.audio_track}")
         if self._verbose and running.language_probs is not None:
             probability = running.language_probs[running.language]
             name = LANGUAGES[running.language].title()
-            self._console.note(f"{printable(file)}: detected language {name}, probability {probability:.2f}")
+            self._console.note(f"{printable(file.path)}: detected language {name}, probability {probability:.2f}")
         if self._several and self._verbose is not False:
-            self._console.text(f"{printable(file)}:")
+            self._console.text(f"{printable(file.path)}:")
 
     def _show(self, segment: Segment) -> None:
         text = " ".join(line.strip() for line in segment["text"].strip().splitlines())
@@ -242,28 +270,30 @@ class _Job:
             text = f"[{format_timestamp(segment['start'])} --> {format_timestamp(segment['end'])}]  {text}"
         self._console.text(text)
 
-    def _write(self, file: str, running: Transcription, outputs: Outputs) -> str:
+    def _write(self, file: Input, running: Transcription, outputs: Outputs) -> str:
         """Write the segments so far, and return the paths."""
         return write_outputs(file, running.transcript, outputs, self._model.name)
 
-    def _stop(self, file: str, running: Transcription) -> NoReturn:
+    def _stop(self, file: Input, running: Transcription) -> NoReturn:
         """Handle an interruption: write the segments so far, and print where. Another one stops this."""
         reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
         for segment in running.add_held():
             self._show(segment)
-        line = f"interrupted at {reached:.1f} of {running.seconds:.1f} s of {printable(file)}"
+        line = f"interrupted at {reached:.1f} of {running.seconds:.1f} s of {printable(file.path)}"
         try:
             for place in self._save_partial(file, running):
                 line += f"; the segments so far are in {place}"
         except MinWhisperError as error:
             line += f"; {error}"
+        if not self._keep_partial:
+            line += "; with --skip_existing none of its outputs is written"
         self._console.note(line)
         raise Stopped
 
-    def _save_partial(self, file: str, running: Transcription) -> list[str]:
+    def _save_partial(self, file: Input, running: Transcription) -> list[str]:
         """Write the segments so far, if there are any and there are outputs, and return the paths."""
         running.add_held()
-        if self._outputs is None or not running.segments:
+        if self._outputs is None or not running.segments or not self._keep_partial:
             return []
         return [self._write(file, running, self._outputs)]
 

@@ -89,8 +89,7 @@ def speed(options: argparse.Namespace) -> None:
         for number, path in enumerate(clips):
             shutil.copy(path, source / f"{number:02}{path.suffix}")
         clients = {
-            name: stack.enter_context(connected(None, workers, threads))
-            for name, (workers, threads) in layouts.items()
+            name: stack.enter_context(connected(None, workers, threads)) for name, (workers, threads) in layouts.items()
         }
         times: dict[str, list[float]] = {name: [] for name in [*layouts, "no cluster, 2 threads"]}
 
@@ -162,18 +161,32 @@ def chaos(options: argparse.Namespace) -> None:
                 break
         seconds = time.monotonic() - started
         print(output.strip()[-600:])
-        print(f"{runs} runs, {kills} workers killed, {clients} clients killed, {seconds:.0f} s, exit {client.returncode}")
+        print(
+            f"{runs} runs, {kills} workers killed, {clients} clients killed, {seconds:.0f} s, exit {client.returncode}"
+        )
         entries = list(read_entries(out / "manifest.jsonl"))
         done_now = [entry for entry in entries if entry["outcome"] == "done"]
         named = {entry["input"] for entry in entries if entry["outcome"] != "done"}
         times_done = {entry["input"]: 0 for entry in entries}
         for entry in done_now:
             times_done[entry["input"]] += 1
-        print(f"done once: {sum(count == 1 for count in times_done.values())}, more than once: "
-              f"{sum(count > 1 for count in times_done.values())}, never: {sum(not count for count in times_done.values())}")
+        print(
+            f"done once: {sum(count == 1 for count in times_done.values())}, more than once: "
+            f"{sum(count > 1 for count in times_done.values())}, never: {sum(not count for count in times_done.values())}"
+        )
         print(f"the broken ones are those that failed: {named == broken}, {len(named)} of {len(broken)}")
         print(f"attempts: {dict(sorted(count(entry['attempts'] for entry in entries).items()))}")
-        reference = [*command[:2], "minwhisper", "transcribe", str(source), "--recursive", "-o", str(alone), "-f", "json"]
+        reference = [
+            *command[:2],
+            "minwhisper",
+            "transcribe",
+            str(source),
+            "--recursive",
+            "-o",
+            str(alone),
+            "-f",
+            "json",
+        ]
         reference += ["--model", options.model, "--threads", "1", "--verbose", "False", *SWITCHES]
         subprocess.run(reference, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         same = different = 0
@@ -241,16 +254,20 @@ def limit(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cluster = LocalCluster(n_workers=options.workers, threads_per_worker=options.threads, dashboard_address=None)
         with cluster, Client(cluster) as client:
-            recordings = [Recording(f"{number}.wav", f"{number % 100}/{number}", 1000) for number in range(options.tasks)]
+            recordings = [
+                Recording(f"{number}.wav", f"{number % 100}/{number}", 1000) for number in range(options.tasks)
+            ]
             started = time.perf_counter()
             cpu = time.process_time()
             summary = run_module.run(client, recordings, Path(folder), Job("none", {}, folder=folder))
             seconds, busy = time.perf_counter() - started, time.process_time() - cpu
     slots = options.workers * options.threads
     ideal = options.tasks * options.sleep / slots
-    print(f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} s, "
-          f"{summary.done / seconds:,.0f} per second (without any cost {ideal:.1f} s); client and scheduler "
-          f"{1000 * busy / options.tasks:.2f} ms of CPU per task; output files: {options.files}")
+    print(
+        f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} s, "
+        f"{summary.done / seconds:,.0f} per second (without any cost {ideal:.1f} s); client and scheduler "
+        f"{1000 * busy / options.tasks:.2f} ms of CPU per task; output files: {options.files}"
+    )
 
 
 # ------------------------------------------------------------------------------------------ several machines
@@ -266,7 +283,9 @@ def nodes(options: argparse.Namespace) -> None:
             shutil.copy(path, source)
 
         def start(place: str, *command: str) -> None:
-            process = subprocess.Popen(inside(place, *command), cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                inside(place, *command), cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
             stack.callback(process.wait)
             stack.callback(process.terminate)
 
@@ -274,21 +293,60 @@ def nodes(options: argparse.Namespace) -> None:
         start("files", python, "-m", "http.server", "8000", "--bind", names["files"], "--directory", str(source))
         start("client", python, "-m", "distributed.cli.dask_scheduler", "--host", names["client"], "--no-dashboard")
         for place in ("worker-1", "worker-2"):
-            start(place, python, "-m", "distributed.cli.dask_worker", f"tcp://{names['client']}:8786", "--nthreads", "1",
-                  "--host", names[place], "--no-dashboard")
+            start(
+                place,
+                python,
+                "-m",
+                "distributed.cli.dask_worker",
+                f"tcp://{names['client']}:8786",
+                "--nthreads",
+                "1",
+                "--host",
+                names[place],
+                "--no-dashboard",
+            )
         time.sleep(5)
         addresses = [f"http://{names['files']}:8000/{path.name}" for path in sorted(source.iterdir())]
         addresses.append(f"http://{names['files']}:8000/missing.wav")
         listed = Path(folder, "list.txt")
         listed.write_text("".join(f"{address}\n" for address in addresses))
-        command = [python, "-m", "minwhisper", "corpus", "--files_from", str(listed), "-o", str(Path(folder, "out")),
-                   "--scheduler", f"tcp://{names['client']}:8786", "--model", options.model, *SWITCHES]
+        command = [
+            python,
+            "-m",
+            "minwhisper",
+            "corpus",
+            "--files_from",
+            str(listed),
+            "-o",
+            str(Path(folder, "out")),
+            "--scheduler",
+            f"tcp://{names['client']}:8786",
+            "--model",
+            options.model,
+            *SWITCHES,
+        ]
         done = subprocess.run(inside("client", *command), capture_output=True, text=True, cwd=folder, check=False)
         print(done.stdout, done.stderr, f"exit {done.returncode}")
-        alone = [python, "-m", "minwhisper", "transcribe", *map(str, sorted(source.iterdir())), "-f", "json",
-                 "-o", str(Path(folder, "alone")), "--model", options.model, "--threads", "1", *SWITCHES]
+        alone = [
+            python,
+            "-m",
+            "minwhisper",
+            "transcribe",
+            *map(str, sorted(source.iterdir())),
+            "-f",
+            "json",
+            "-o",
+            str(Path(folder, "alone")),
+            "--model",
+            options.model,
+            "--threads",
+            "1",
+            *SWITCHES,
+        ]
         subprocess.run(alone, capture_output=True, check=True)
-        same = [path.read_bytes() == Path(folder, "out", path.name).read_bytes() for path in Path(folder, "alone").iterdir()]
+        same = [
+            path.read_bytes() == Path(folder, "out", path.name).read_bytes() for path in Path(folder, "alone").iterdir()
+        ]
         print(f"equal to 'minwhisper transcribe' of the local files, byte for byte: {sum(same)} of {len(same)}")
 
 
@@ -309,7 +367,11 @@ def network(names: dict[str, str]) -> Iterator[Callable[..., list[str]]]:
             made.append(("netns", "del", f"mw-{name}"))
             ip("link", "add", f"mwv{number}", "type", "veth", "peer", "name", "eth0", "netns", f"mw-{name}")
             ip("link", "set", f"mwv{number}", "master", "mwbridge", "up")
-            for arguments in (("addr", "add", f"{address}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+            for arguments in (
+                ("addr", "add", f"{address}/24", "dev", "eth0"),
+                ("link", "set", "eth0", "up"),
+                ("link", "set", "lo", "up"),
+            ):
                 ip("-n", f"mw-{name}", *arguments)
         yield lambda name, *command: ["ip", "netns", "exec", f"mw-{name}", *command]
     finally:

@@ -142,17 +142,32 @@ def test_output_files(request_for, tmp_path, monkeypatch):
         request_for("-o file")
 
 
-@pytest.mark.parametrize(
-    "files",
-    [("a/talk.wav", "b/talk.mp3"), ("-", "stdin.wav"), ("talk.wav", "talk.wav"), ("talk.wav", "talk.labels.mp3")],
-)
-def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
+def test_outputs_that_would_replace_each_other(request_for, tmp_path):
     folder = tmp_path / "out"
+    options, files = ("-o", f"{folder}", "-f", "txt,labels.txt"), ("-", "stdin.wav")
     with pytest.raises(OptionError) as caught:
-        request_for("-o", f"{folder}", "-f", "txt,labels.txt", files=files)
-    assert str(caught.value).startswith(f"{files[0]!r} and {files[1]!r} would both be written to {folder}/")
+        request_for(*options, files=files)
+    assert str(caught.value).startswith(f"'-' and 'stdin.wav' would both be written to {folder}/")
     assert not folder.exists()  # refused before anything is made
     request_for("", files=files)  # without outputs there is no conflict
+    asked = request_for(*options, files=("a/talk.wav", "b/talk.mp3", "talk.wav", "talk.labels.mp3", "talk.wav"))
+    assert [one.output for one in asked.inputs] == ["a/talk", "b/talk", "talk.wav", "talk.labels.mp3"]
+
+
+def test_inputs_are_files_folders_and_lists(request_for, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("in/b.wav", "in/sub/a.mp3", "list.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "list").write_text("list.wav\nin\n")
+    request = request_for("--files_from list --recursive -f srt", files=("c.wav",))
+    assert [one.path for one in request.inputs] == ["c.wav", "list.wav", "in/b.wav", "in/sub/a.mp3"]
+    assert [request.outputs.paths(one.output) for one in request.inputs][2:] == ["b.srt", "sub/a.srt"]
+    assert [one.path for one in request_for("--files_from list", files=()).inputs] == ["list.wav", "in/b.wav"]
+    with pytest.raises(OptionError, match="files_from -: standard input cannot be a recording, too"):
+        request_for("--files_from -", files=("-",))
+    with pytest.raises(OptionError, match="FILE: expected audio or video files, folders of them, or --files_from"):
+        request_for("", files=())
 
 
 # ------------------------------------------------------------------------------------------ refusals
@@ -180,6 +195,8 @@ def test_outputs_that_would_replace_each_other(request_for, tmp_path, files):
         ("--output_format=", "output_format: expected one of txt, .*, got ''"),
         ("--language Germann", "language 'Germann': .*did you mean 'german'"),
         ("--language fr-FR", "language 'fr-FR': .*did you mean 'fr'"),
+        ("--skip_existing", "skip_existing: no files are written; give --output_format or --output_dir too"),
+        ("--files_from missing", "files_from 'missing': cannot be read"),
         ("--language klingon", "language 'klingon': .*such as 'de'"),
     ],
 )

@@ -95,11 +95,12 @@ def test_standard_input(command, monkeypatch, folder):
 
 @BATCHED
 def test_a_prompt_that_is_too_long_gives_one_warning(command, folder, batch):
-    result = command("missing.wav", folder, "--initial_prompt", "so " * 300, "--batch_size", batch, *QUICK)
-    warned, missing, a_folder = result.err.splitlines()
+    (folder / "empty.wav").touch()
+    result = command("missing.wav", "empty.wav", "--initial_prompt", "so " * 300, "--batch_size", batch, *QUICK)
+    warned, missing, empty = result.err.splitlines()
     assert warned.startswith("minwhisper: warning: initial_prompt: only the last 223 of its 3")
     assert "'missing.wav': no such file; " in missing
-    assert f"'{folder}': a folder; " in a_folder
+    assert "'empty.wav': empty, 0 bytes; " in empty
 
 
 # ------------------------------------------------------------------------------------------ with a scripted one
@@ -303,7 +304,9 @@ def test_options_that_the_model_does_not_support_are_refused_before_any_file(com
         ("a.wav -f txt,ctm", ["output_format ctm: it needs word timestamps; give --word_timestamps True too"]),
         ("a.wav --threads -1", ["threads: expected a whole number, 0 or more, got -1"]),
         ("a.wav --batch_size 0", ["batch_size: expected"]),
-        ("x/a.wav a.mp3 -f srt", ["'x/a.wav' and 'a.mp3' would both be written to a.srt"]),
+        ("- stdin.wav -f srt", ["'-' and 'stdin.wav' would both be written to stdin.srt"]),
+        ("x -f srt", ["'x': a folder without recordings; "]),
+        ("--files_from x/list", ["files_from 'x/list': expected a path per line, but the list is empty"]),
         ("missing.wav too.wav", ["'missing.wav': no such file; ", "'too.wav': no such file; "]),
         ("a.wav -f json", ["a.wav: output_dir '.': cannot write 'a.json': there is a folder"]),
     ],
@@ -312,10 +315,87 @@ def test_nothing_is_loaded_in_vain(command, monkeypatch, folder, arguments, mess
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     (folder / "a.wav").touch()
     (folder / "a.json").mkdir()
+    (folder / "x").mkdir()
+    (folder / "x" / "list").touch()
     result = command(*arguments.split())
     assert (result.status, result.out) == (2, "")
     for message, line in zip(messages, result.err.splitlines(), strict=True):
         assert message in line
+
+
+# ------------------------------------------------------------------------------------------ folders
+
+
+@pytest.fixture
+def talks(folder):
+    """Make a folder of recordings, ``talks/a/x.wav``, ``talks/b/x.wav`` and ``talks/y.mp3``, and two other files."""
+    for name in ("a/x.wav", "b/x.wav", "y.mp3", "y.txt", "a/.hidden.wav"):
+        path = folder / "talks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder / "talks"
+
+
+def tree(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@BATCHED
+def test_outputs_mirror_the_folder(command, scripted, folder, talks, batch):
+    written = []
+    look = lambda: written.append(sorted(path.name for path in (folder / "out").iterdir()))  # noqa: E731
+    scripted({"talks/a/x.wav": [look, " one"], "talks/y.mp3": [look, " two"]})
+    asked = ("-f", "jsonl,txt", "-o", "out", "--batch_size", batch, "--model", "tiny.en")
+    result = command("talks", "--recursive", *asked)
+    assert (result.status, result.err) == (0, "")
+    assert result.out == "talks/a/x.wav:\none\ntalks/b/x.wav:\nwords\ntalks/y.mp3:\ntwo\n"
+    assert written == [[], ["a", "b"]]  # a folder is created when a file is written to it
+    assert tree(folder / "out") == [f"{name}.{format}" for name in ("a/x", "b/x", "y") for format in ("jsonl", "txt")]
+    assert (folder / "out/b/x.jsonl").read_text().startswith('{"file": "b/x", ')
+    assert command("talks", *asked).out == "two\n"
+
+
+def test_files_of_a_list(command, scripted, folder, talks, monkeypatch):
+    scripted()
+    found = b"talks/b/x.wav\0talks/a/x.wav\0"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(found)))
+    result = command("--files_from", "-", "-f", "txt", "--verbose", "True", "--model", "tiny.en")
+    assert result.err == "minwhisper: wrote b/x.txt\nminwhisper: wrote a/x.txt\n"
+    assert (folder / "a" / "x.txt").read_text() == "words\n"
+
+
+def test_files_that_have_all_outputs_are_skipped(command, scripted, folder, talks, monkeypatch):
+    asked = ("talks", "--recursive", "--skip_existing", "-f", "txt,srt", "-o", "out", "--model", "tiny.en")
+    for name in ("a/x.txt", "a/x.srt", "b/x.txt"):  # an output of b/x is missing
+        (folder / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "out" / name).write_text("old")
+    model = scripted({"talks/y.mp3": [" one", INTERRUPT]})
+    result = command(*asked)
+    assert [audio for audio, _ in model.calls] == ["talks/b/x.wav", "talks/y.mp3"]
+    skipped, interrupted = result.err.splitlines()
+    assert skipped == "minwhisper: skipped 1 of 3 files, which have all their outputs"
+    assert interrupted.endswith("s of talks/y.mp3; with --skip_existing none of its outputs is written")
+    assert (folder / "out/a/x.txt").read_text() == "old"
+    assert (folder / "out/b/x.txt").read_text() == "words\n"
+    scripted({"talks/y.mp3": [" one", failing(AudioError("'talks/y.mp3': damaged")), " two"]})
+    assert command(*asked).status == 2
+    assert not (folder / "out/y.txt").exists()  # or the next command would take it for finished
+    scripted()
+    assert command(*asked).out == "talks/y.mp3:\nwords\n"
+    monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    last = command(*asked)
+    assert (last.status, last.out) == (0, "")
+    assert last.err == "minwhisper: skipped 3 of 3 files, which have all their outputs\n"
+
+
+def test_a_file_in_the_way_of_a_subfolder_concerns_only_its_files(command, scripted, folder, talks):
+    (folder / "out").mkdir()
+    (folder / "out" / "a").touch()
+    model = scripted()
+    result = command("talks", "--recursive", "-f", "txt", "-o", "out", "--model", "tiny.en")
+    assert_refused(result, "minwhisper: talks/a/x.wav: output_dir 'out/a': cannot write 'x.txt': Not a directory; ")
+    assert [audio for audio, _ in model.calls] == ["talks/b/x.wav", "talks/y.mp3"]
+    assert tree(folder / "out") == ["a", "b/x.txt", "y.txt"]
 
 
 # ------------------------------------------------------------------------------------------ Ctrl-C

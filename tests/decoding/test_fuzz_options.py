@@ -219,7 +219,7 @@ def test_command_lines_are_accepted_or_rejected(pytestconfig, monkeypatch, tmp_p
             except SystemExit:
                 raise MinWhisperError("refused by the parser") from None
             request = check_arguments(options)
-            find_unwritable(options.files, request.outputs)
+            find_unwritable(request.inputs, request.outputs)
 
         outcomes[attempt(take, lambda arguments=arguments: show(arguments))] += 1
     assert min(outcomes.values()) > 0.03 * sum(outcomes.values())
