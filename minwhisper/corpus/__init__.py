@@ -1,6 +1,88 @@
-"""Transcribe a corpus over many processes and machines, on Dask.
+"""A corpus: folders of recordings → transcripts, by the processes of one machine or of many, on Dask.
 
-Todo:
+The engine is Dask: its scheduler gives out the work, its workers transcribe, and what is here adds what a corpus needs
+beyond that. Each recording is one task, and its files are byte for byte those of ``minwhisper transcribe`` on one
+machine. A worker loads the model once, and the workers of a machine share its weights. The client writes the files of a
+recording, each complete or absent, then a line in ``manifest.jsonl``. So whatever is killed, finished work is kept, and
+the same command goes on from there. A recording that cannot be transcribed is a line in the manifest, too, and so is
+one that three workers did not survive.
+
+Install minwhisper[cluster], in the same release, on all machines: ``pip install 'minwhisper[cluster]'``.
+
+**On one machine**, with a process for each core::
+
+    minwhisper corpus talks -o out -f json,srt --report out/report.html
+
+Or in Python, where the script needs ``if __name__ == "__main__":`` as for any program that starts processes::
+
+    import minwhisper.corpus
+    summary = minwhisper.corpus.transcribe("talks", "out", formats="json,srt", language="en")
+
+**On several machines**, over SSH: a scheduler, and workers that know its address. The recordings have to be readable
+where the workers are, in a shared folder or at an address; output files are written by the client. One process for each
+core is fastest. ``dask ssh``, which needs asyncssh, starts all of them at once::
+
+    dask ssh --nworkers 8 --nthreads 1 machine-1 machine-2 machine-3     # prints the address of the scheduler
+    minwhisper corpus /shared/talks -o out --scheduler tcp://machine-1:8786
+
+**With SLURM**, and PBS, LSF or SGE in the same way, by ``pip install dask-jobqueue``. Jobs that end and begin again
+cost only the recordings they were at::
+
+    from dask.distributed import Client
+    from dask_jobqueue import SLURMCluster
+
+    cluster = SLURMCluster(cores=16, processes=16, memory="32GB", walltime="04:00:00", account="speech")
+    cluster.adapt(minimum=0, maximum=640)  # workers
+    minwhisper.corpus.transcribe("/shared/talks", "out", client=Client(cluster), model="base")
+
+**On Kubernetes**, by ``pip install dask-kubernetes`` and its operator
+(``helm install --repo https://helm.dask.org --generate-name dask-kubernetes-operator``),
+with an image that has minwhisper[cluster] and the model::
+
+    from dask_kubernetes.operator import KubeCluster
+
+    cluster = KubeCluster(name="whisper", image="registry.example.org/minwhisper:latest", n_workers=40,
+                          resources={"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}})
+    minwhisper.corpus.transcribe("s3://bucket/talks", "out", client=cluster.get_client(), model="base")
+
+**GPUs.** On one machine, ``--device cuda`` starts one worker for each GPU. In a cluster, start one worker for each GPU,
+which sees only that one: ``CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1``, or ``dask cuda worker`` of
+dask-cuda. With ``--device auto``, workers with a GPU use it and the others do not.
+
+**The recipe without this chapter.** Dask alone does it in 24 lines. They load the model once per worker, and a bad
+file fails alone::
+
+    import sys
+    from pathlib import Path
+    import minwhisper
+    from dask.distributed import Client, WorkerPlugin, as_completed, get_worker
+
+    class Model(WorkerPlugin):
+        def setup(self, worker):
+            worker.model = minwhisper.load_model("tiny.en", threads=1)
+
+    def transcribe(path):
+        return get_worker().model.transcribe(path)
+
+    if __name__ == "__main__":
+        client = Client(n_workers=2, threads_per_worker=1)
+        client.register_plugin(Model())
+        futures = {client.submit(transcribe, path): path for path in sys.argv[2:]}
+        for future in as_completed(futures):
+            path = futures[future]
+            if future.status == "error":
+                print(path, future.exception(), file=sys.stderr)
+            else:
+                minwhisper.write_transcript(future.result(), sys.argv[1], Path(path).stem, "json")
+
+What it lacks: going on after the client was killed; telling a lack of memory from a broken file; giving up a file that
+kills its workers without blaming those that waited beside it; weights in memory once per machine; a name for each
+output if two folders have a file of the same name; more files than the scheduler should know at a time; recordings at
+addresses; parts of long recordings; progress, and a report on what to look at.
+
+SUM
+
+Walkthrough: section 13.
 """
 
 import os
@@ -50,7 +132,7 @@ def transcribe(
         client: a Dask client that is connected to a cluster; by default one is made for this call.
         scheduler: without ``client``, the address of a Dask scheduler; by default a cluster is started on this machine.
         workers: number of processes of that cluster; by default one for each core, or for each GPU.
-        threads: number of threads of a worker; by default its share of this machine's cores, or what its cluster gives it.
+        threads: number of threads of a worker; by default what its cluster gives it, here its share of the cores.
         model: as for ``load_model``; the workers load it, so a folder has to exist where they are.
         formats: of the output files; several with commas.
         subtitles: their layout.

@@ -1,19 +1,21 @@
 """The cluster: an existing one by the address of its scheduler, or processes on this machine."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster, Status
 
 from ..errors import CorpusError
 from ..fast.cpu.threads import usable_cores
 from ..printable import printable
 
 CONNECT_SECONDS = 20
+START_PAUSES = (0.5, 2.0, 10.0)  # seconds before another attempt to start a worker process
 MAX_DEATHS = 3  # a recording whose worker died this often is given up
 
 SETTINGS = {
@@ -70,7 +72,7 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
         "silence_logs": logging.CRITICAL,
     }
     specification = {
-        number: {"cls": Nanny, "options": options | {"env": environment}}
+        number: {"cls": LastingNanny, "options": options | {"env": environment}}
         for number, environment in enumerate(environments)
     }
     address = "127.0.0.1:8787" if has_dashboard() else None
@@ -83,8 +85,31 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
             "dashboard_address": address or ":0",
         },
     }
-    with quiet(), SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL) as cluster:
-        yield cluster
+    with quiet():
+        try:
+            cluster = SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL)
+        except (RuntimeError, OSError) as error:
+            raise CorpusError(
+                f"the {len(environments)} worker processes cannot be started ({_first_line(error)}); try fewer with "
+                "--workers, or close other programs"
+            ) from error
+        with cluster:
+            yield cluster
+
+
+class LastingNanny(Nanny):  # type: ignore[misc]
+    """A nanny that goes on if its worker dies while it starts: Dask's own then gives up."""
+
+    async def instantiate(self) -> Status:
+        """Start the worker process, with a few attempts."""
+        for pause in START_PAUSES:
+            with suppress(Exception):
+                if await super().instantiate() == Status.running:
+                    return Status.running
+            if self.status in (Status.closing, Status.closed, Status.closing_gracefully):
+                break
+            await asyncio.sleep(pause)
+        return await super().instantiate()
 
 
 def worker_environments(workers: int | None, threads: int | None, device: str) -> list[dict[str, str]]:
@@ -120,6 +145,13 @@ def has_dashboard() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the innermost reason of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return printable(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 @contextmanager

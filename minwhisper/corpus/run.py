@@ -8,6 +8,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ from .progress import Progress, Summary, WorkerState
 
 IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
+WORKERS_SECONDS = 10.0  # between two looks at the workers of the cluster
 TICK = 0.5  # seconds between two reports
 
 
@@ -88,11 +90,12 @@ class _Run:
         self._attempts: dict[str, int] = {}  # that ended with a lack of memory
         self._splits: dict[str, _Split] = {}  # by output
         self._failed: dict[str, Entry] = {}  # by output
+        self._counted, self._threads = time.monotonic(), -1  # when the threads of the cluster were counted
         self.progress = Progress(0, 0)
 
     def run(self, recordings: Sequence[Recording], retry_failed: bool) -> Summary:
         """Do all of it; see ``run``."""
-        self._client.register_plugin(worker.ModelPlugin(self._job, self._name), name=self._name)
+        self._register()
         self._client.subscribe_topic(self._name, self._on_event)
         try:
             if recordings:
@@ -109,19 +112,27 @@ class _Run:
         failed = tuple(self._failed[output] for output in sorted(self._failed))
         return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, now.workers, self._manifest.path)
 
+    def _register(self) -> None:
+        """Give the plugin to all workers, and to those that will come. One that dies in this moment does not matter."""
+        for attempt in range(MAX_ATTEMPTS, -1, -1):
+            try:
+                self._client.register_plugin(worker.ModelPlugin(self._job, self._name), name=self._name)
+                return
+            except OSError:  # the connection to a worker
+                self._check_connection()
+                if not attempt:
+                    raise
+                time.sleep(TICK)
+
     def _prepare(self) -> Setup:
         """Load the model on one worker, so that an error in its name or in an option comes before any work."""
         future = self._client.submit(worker.prepare, self._name, key=f"{self._name}-prepare", pure=False)
         future.add_done_callback(self._ended.put)
-        waiting = time.monotonic()
         while future.status == "pending":
             try:
                 self._ended.get(timeout=TICK)
             except queue.Empty:
                 self._check_connection()
-                if not self._client.scheduler_info(n_workers=0)["total_threads"] and time.monotonic() - waiting > 5:
-                    self._tell("the cluster has no workers yet; waiting for the first one")
-                    waiting = float("inf")
         setup: Setup = self._result(future)
         return setup
 
@@ -192,8 +203,17 @@ class _Run:
             return ended
 
     def _check_connection(self) -> None:
+        """Raise ``CorpusError`` if the scheduler is gone; say so if no worker is left, and if one comes."""
         if self._client.status not in ("running", "connecting"):
             raise self._lost()
+        if time.monotonic() - self._counted < WORKERS_SECONDS:
+            return
+        self._counted, before = time.monotonic(), self._threads
+        self._threads = sum(self._client.nthreads().values())
+        if not self._threads and before != 0:
+            self._tell("the cluster has no workers; waiting for one")
+        elif self._threads and before == 0:
+            self._tell("the cluster has workers again")
 
     def _lost(self) -> CorpusError:
         return CorpusError(
@@ -397,4 +417,5 @@ class _Run:
         if futures:
             self._client.cancel(futures, force=True)
         self._client.unsubscribe_topic(self._name)
-        self._client.unregister_worker_plugin(self._name)
+        with suppress(OSError):  # a worker that dies in this moment
+            self._client.unregister_worker_plugin(self._name)

@@ -38,13 +38,12 @@ from .job import Job, Part, Plan, Recording, Result, Setup, Task, facts_about, w
 from .manifest import Outcome
 from .parts import SHORTEST
 
+PLUGIN_SECONDS = 30.0
 REPORT_SECONDS = 5.0  # between two messages about the progress within a recording
 
 
 class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
     """Holds the model of a worker, from the first recording to the end of the run."""
-
-    idempotent = True
 
     def __init__(self, job: Job, name: str) -> None:
         """``name`` is that of the run: the plugin is registered under it, and messages go to a topic of this name."""
@@ -291,4 +290,8 @@ def run(task: Task, name: str) -> list[Result]:
 
 
 def _plugin(name: str) -> ModelPlugin:
+    """Return the plugin of a run; it may reach a worker a moment after the first task."""
+    deadline = time.monotonic() + PLUGIN_SECONDS
+    while name not in get_worker().plugins and time.monotonic() < deadline:
+        time.sleep(0.05)
     return cast(ModelPlugin, get_worker().plugins[name])

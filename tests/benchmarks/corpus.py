@@ -1,4 +1,4 @@
-"""What ``minwhisper corpus`` costs and survives. Run one part at a time, on a machine that does nothing else:
+"""Measure what ``minwhisper corpus`` costs and survives; run one part at a time, on a machine that does nothing else.
 
     python tests/benchmarks/corpus.py speed --model tiny.en     # processes and threads, in turn
     python tests/benchmarks/corpus.py chaos                     # workers and clients killed, broken files
@@ -9,8 +9,6 @@ Needs minwhisper[cluster,offline], for ``nodes`` also aiohttp. The numbers are i
 """
 
 import argparse
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -233,6 +231,7 @@ def kill_a_worker(client: int, generator: random.Random) -> bool:
 def limit(options: argparse.Namespace) -> None:
     """Measure the tasks per second that pass through scheduler and client, with a model that only sleeps."""
     from distributed import Client, LocalCluster
+
     from minwhisper.corpus import run as run_module
     from minwhisper.corpus import worker
     from minwhisper.corpus.job import Job, Recording, Result, Setup
@@ -240,10 +239,10 @@ def limit(options: argparse.Namespace) -> None:
     class Sleeping(worker.ModelPlugin):
         """A model that sleeps; its threads do not take turns."""
 
-        def loaded(self):  # noqa: ANN202
+        def loaded(self):
             return None, Setup(self._worker.address, "cpu", "sleeping", "0" * 64)
 
-        def run(self, task):  # noqa: ANN001, ANN202
+        def run(self, task):
             time.sleep(float(os.environ["SLEEP"]))
             facts = {"duration": 10.0, "language": "en", "words": 20}
             files = (("json", b"x" * 2000),) if os.environ["FILES"] == "1" else ()
