@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from math import prod
-from os import PathLike
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Self, Unpack, cast, overload
 
 import numpy as np
@@ -15,11 +16,13 @@ import numpy as np
 from .audio.load import AudioSource
 from .checkpoints.configuration import read_config, short_window_limits, warn_about
 from .checkpoints.load import load_checkpoint
+from .checkpoints.shared import load_shared
 from .checkpoints.sources import find_checkpoint, wrap_os_errors
 from .checkpoints.tensor_matching import LoadReport
 from .common.backend import Array, Array2D, Array3D, on_device, to_device, to_numpy
 from .common.finite import error_context
 from .common.option_checks import check_count, check_generator, check_names, check_seed
+from .common.untrusted import expand_path
 from .decoding.decode import (
     DecodingResult,
     WindowRequest,
@@ -84,6 +87,7 @@ def load_model(
     strict: bool = True,
     threads: int | None = None,
     plain: bool = False,
+    shared: str | PathLike[str] | None = None,
 ) -> "Whisper":
     """Load a model with its weights.
 
@@ -99,6 +103,10 @@ def load_model(
             ``report``.
         threads: number of CPU threads; 0 or None for all cores that the process may use.
         plain: compute with the readable layers. On a CPU this is slower; the results are the same up to rounding.
+        shared: a folder on this machine, for several processes that load the same model on the CPU. The first one
+            writes the weights to a file there (151 MB for tiny.en in float32), and all of them map it: the weights are
+            in memory once, read-only, and later processes load faster. Results are the same. The file stays there; see
+            ``minwhisper.checkpoints.shared``. On a GPU it has no effect.
 
     An installed weight package is used first, then the hub's cache, then a download. Raises a
     ``MinWhisperError`` that says what is wrong and what to do.
@@ -106,11 +114,15 @@ def load_model(
     place = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
+    folder = None if shared is None or place != "cpu" else _shared_folder(shared)
     with wrap_os_errors(name):
         files = find_checkpoint(name, revision)
         with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
             layout = layout_for(place, dtype, plain)
-            checkpoint = load_checkpoint(files, place, dtype, strict, layout)
+            if folder is None:
+                checkpoint = load_checkpoint(files, place, dtype, strict, layout)
+            else:
+                checkpoint = load_shared(files, folder, dtype, strict, layout)
         tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
     warn_about(files.label, short_window_limits(checkpoint.config), stacklevel=2)
     return Whisper(
@@ -125,6 +137,12 @@ def load_model(
         threads=threads,
         plain=plain,
     )
+
+
+def _shared_folder(shared: Any) -> Path:
+    if not isinstance(shared, str | PathLike) or not isinstance(fspath(shared), str) or not fspath(shared):
+        raise OptionError(f"shared: expected a folder or None, got {short_repr(shared)}")
+    return expand_path(fspath(shared))
 
 
 @dataclass(frozen=True, repr=False, eq=False)  # a model is equal to itself only: comparing all weights is no use

@@ -157,6 +157,21 @@ def test_invalid_arguments_are_refused_before_the_model_is_looked_for() -> None:
         load_model("./nowhere", dtype="int8")
     with pytest.raises(DeviceError, match="unknown device 'gpu'"):
         load_model("./nowhere", device="gpu")
+    with pytest.raises(OptionError, match="shared: expected a folder or None, got True"):
+        load_model("./nowhere", shared=True)  # type: ignore[arg-type]
+
+
+def test_a_model_with_shared_weights_gives_the_same_transcript(tiny_en: Whisper, tmp_path: Path) -> None:
+    options: TranscriptionKeywords = {"word_timestamps": True, "beam_size": 2}
+    expected = tiny_en.transcribe(DATA / "jfk.flac", **options)
+    for _ in range(2):
+        model = load_model("tiny.en", shared=tmp_path)
+        assert model.transcribe(DATA / "jfk.flac", **options) == expected
+
+
+def test_shared_has_no_effect_on_a_gpu(folder: Path, tmp_path: Path, gpus: Any) -> None:
+    load_model(folder, "cuda", shared=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:

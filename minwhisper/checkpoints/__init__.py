@@ -6,6 +6,7 @@ dictionaries of arrays, each checked for its name, shape and values.
 Start with ``sources`` (which files a name refers to) and ``load`` (from these files to the weights). The steps between
 them: ``files``, ``hub`` and ``checksums`` find, download and verify the files; ``tensor_files``, ``ctranslate2`` and
 ``storage`` read their tensors; ``configuration`` and ``tensor_matching`` check them against what the model expects.
+``shared`` keeps the weights in a file that several processes map, so that they are in memory once.
 
 A checkpoint is untrusted input: sizes are bounded before memory is allocated, all values must be finite, and files with
 a known sha256 (the weight packages, large files of the hub) must match it. To replace a model in use, write the new

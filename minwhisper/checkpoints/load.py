@@ -51,6 +51,20 @@ def load_checkpoint(
     that calls ``load_model``. Raises ``WeightsError``, ``ConfigError`` and, for ``dtype``,
     ``OptionError``.
     """
+    checkpoint, problems = read_checkpoint(files, device, dtype, strict, layout)
+    for problem in problems:
+        warn_about(files.label, problem, stacklevel=3)
+    return checkpoint
+
+
+def read_checkpoint(
+    files: CheckpointFiles,
+    device: str = "cpu",
+    dtype: str = "float32",
+    strict: bool = True,
+    layout: WeightLayout | None = None,
+) -> tuple[Checkpoint, tuple[str, ...]]:
+    """Do what ``load_checkpoint`` does, but return the texts of the warnings in place of issuing them."""
     check_dtype(dtype)
     with ThreadPoolExecutor(1) as background:
         verified = background.submit(verify_checksums, files)
@@ -71,9 +85,8 @@ def load_checkpoint(
     if "encoder.positions" not in report.missing:
         positions_problem = check_positions(to_numpy(flat["encoder.positions"]), files.label, strict)
     zeros = f"{report}; missing tensors are filled with zeros" if report.missing else str(report)
-    for problem in (zeros, positions_problem, heads_problem):
-        warn_about(files.label, problem, stacklevel=3)
-    return Checkpoint(config, nest(flat), alignment_heads, report)
+    problems = tuple(filter(None, (zeros, positions_problem, heads_problem)))
+    return Checkpoint(config, nest(flat), alignment_heads, report), problems
 
 
 def _read_weights(
@@ -88,7 +101,7 @@ def _read_weights(
     _check_zero_biases(tensors, matched, dtype)
     on_cpu = device == "cpu"
     reserve(pool_bytes(expected, dtype), device)
-    buffers = layout(expected, dtype) if on_cpu else {}
+    buffers = layout(expected, dtype, np.empty) if on_cpu else {}
 
     def buffer(name: str) -> Any:  # for a GPU: row-major, as its kernels read it, and temporary
         return buffers[name] if on_cpu else np.empty(expected[name], dtype)

@@ -20,7 +20,7 @@ _PREFIX, _SUFFIX = ".minwhisper-", ".tmp"
 
 @contextmanager
 def temporary_file(folder: Path) -> Iterator[BinaryIO]:
-    """Create a file with a unique name in the folder and open it for writing; remove it at the end if it still exists.
+    """Create a file with a unique name in the folder, open to read and write; at the end, remove it if it still exists.
 
     The file is locked while it is open. The system releases the lock when the process ends, even if it is killed, so
     ``remove_stale_files`` can tell a leftover file from one that is being written.
@@ -37,7 +37,7 @@ def temporary_file(folder: Path) -> Iterator[BinaryIO]:
 def _create(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         path = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
-        file = path.open("xb")  # with the permissions of any new file
+        file = path.open("x+b")  # with the permissions of any new file
         _lock(file, wait=True)
         if os.fstat(file.fileno()).st_nlink or fcntl is None:
             return path, file

@@ -19,9 +19,13 @@ from .weight_names import Shape, expected_shapes, flatten, nest
 DTYPES = ("float16", "float32", "float64")
 """The dtypes in which weights may be stored. Arithmetic is in float32 for the first two, in float64 for the last."""
 
-WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str], Mapping[str, Any]]
-"""A function from tensor shapes and a dtype to one empty buffer per tensor on the CPU: an array, or an object with a
-method ``load_into``, like ``fast.cpu.panels.Panels``."""
+Allocate: TypeAlias = Callable[[Shape, str], Array]
+"""A function from a shape and a dtype to an uninitialised array in row-major order, like ``np.empty``."""
+
+WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str, Allocate], Mapping[str, Any]]
+"""A function from tensor shapes, a dtype and an ``Allocate`` to one empty buffer per tensor on the CPU: an array, or an
+object with a method ``load_into``, like ``fast.cpu.panels.Panels``. It allocates all memory of the buffers with the
+given function, and with the same arguments always in the same order."""
 
 
 def check_dtype(dtype: str) -> None:
@@ -30,19 +34,19 @@ def check_dtype(dtype: str) -> None:
         raise OptionError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
 
 
-def by_columns(name: str, shape: Shape, dtype: str) -> Array:
+def by_columns(name: str, shape: Shape, dtype: str, allocate: Allocate = np.empty) -> Array:
     """Return an uninitialised array for a tensor, in the memory layout that matmul needs.
 
     A matrix W (O, I) is used as x Wᵀ, so Wᵀ (I, O) is stored row by row. In the other order, BLAS would rearrange W
     first, and the product with a single row would take up to twice as long.
     """
     matrix = len(shape) == 2 and not name.endswith("positions")  # rows of the position tables are added as they are
-    return np.empty(shape[::-1], dtype).T if matrix else np.empty(shape, dtype)
+    return allocate(shape[::-1], dtype).T if matrix else allocate(shape, dtype)
 
 
-def empty_weights(expected: Mapping[str, Shape], dtype: str) -> dict[str, Array]:
+def empty_weights(expected: Mapping[str, Shape], dtype: str, allocate: Allocate = np.empty) -> dict[str, Array]:
     """Return an uninitialised array for each tensor: the default ``WeightLayout``."""
-    return {name: by_columns(name, shape, dtype) for name, shape in expected.items()}
+    return {name: by_columns(name, shape, dtype, allocate) for name, shape in expected.items()}
 
 
 def load_into(buffer: Any, read: Callable[[Array, int], object]) -> None:
@@ -79,7 +83,7 @@ def random_weights(
     expected, weights = expected_shapes(config), {}
     reserve(pool_bytes(expected, dtype), device)
     on_cpu = device == "cpu"
-    buffers = (layout or empty_weights)(expected, dtype) if on_cpu else {}
+    buffers = (layout or empty_weights)(expected, dtype, np.empty) if on_cpu else {}
     for name, shape in expected.items():
         if name == "encoder.positions":
             array = sinusoids(*shape)

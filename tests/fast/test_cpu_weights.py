@@ -5,7 +5,7 @@ import pytest
 
 from conftest import SMALL
 from hf_checkpoint import distinct_weights, hugging_face, write
-from minwhisper import Whisper
+from minwhisper import Whisper, load_model
 from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint
 from minwhisper.fast.cpu.engine import CpuEngine
@@ -25,8 +25,10 @@ def assert_same(found, expected):
         assert np.array_equal(array, expected[name]), name
 
 
-def test_the_engine_does_not_copy_matrices(tiny_en):
-    stored, engine = packed(tiny_en.weights), CpuEngine(tiny_en.weights, tiny_en.config, 1)
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_engine_does_not_copy_matrices(tiny_en, shared, tmp_path):
+    model = load_model("tiny.en", shared=tmp_path) if shared else tiny_en
+    stored, engine = packed(model.weights), CpuEngine(model.weights, model.config, 1)
     pairs = [(engine.decoder.token_embedding, [stored["decoder"]["token_embedding"]])]
     for half in ("encoder", "decoder"):
         for block, ours in zip(stored[half]["blocks"], getattr(engine, half).blocks, strict=True):
@@ -39,6 +41,7 @@ def test_the_engine_does_not_copy_matrices(tiny_en):
                 pairs += [(getattr(ours, f"cross_{name}").weight, [cross[name]["weight"]]) for name in ("query", "out")]
     assert len(pairs) == 1 + 4 * 4 + 7 * 4
     for ours, parts in pairs:
+        assert memory(ours).flags.writeable != shared
         assert memory(ours).nbytes == sum(memory(part).nbytes for part in parts)
         assert all(np.shares_memory(memory(ours), memory(part)) for part in parts)
 

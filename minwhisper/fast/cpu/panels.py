@@ -17,7 +17,7 @@ import numpy as np
 
 from ...common.backend import Array, address
 from ...model.layers import Weights
-from ...model.weights import rows_of
+from ...model.weights import Allocate, rows_of
 from .layers import SUM_BLOCK, concat_biases, tiles, workspace
 from .threads import Pool
 
@@ -40,16 +40,16 @@ class Panels:
         return self.outputs
 
     @classmethod
-    def empty(cls, outputs: int, inputs: int) -> Self:
+    def empty(cls, outputs: int, inputs: int, allocate: Allocate = np.empty) -> Self:
         """Return uninitialised panels for a weight (O, I)."""
-        return cls(np.empty((math.ceil(outputs / PANEL_WIDTH), inputs, PANEL_WIDTH), np.float32), outputs)
+        return cls(allocate((math.ceil(outputs / PANEL_WIDTH), inputs, PANEL_WIDTH), "float32"), outputs)
 
     @classmethod
-    def empty_adjacent(cls, count: int, outputs: int, inputs: int) -> list[Self]:
+    def empty_adjacent(cls, count: int, outputs: int, inputs: int, allocate: Allocate = np.empty) -> list[Self]:
         """Return uninitialised panels for several weights (O, I), in one array if none shares a panel with the next."""
         if outputs % PANEL_WIDTH:
-            return [cls.empty(outputs, inputs) for _ in range(count)]
-        whole = cls.empty(count * outputs, inputs)
+            return [cls.empty(outputs, inputs, allocate) for _ in range(count)]
+        whole = cls.empty(count * outputs, inputs, allocate)
         return [cls(part, outputs) for part in np.split(whole.array, count)]
 
     @classmethod
