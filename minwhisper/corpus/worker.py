@@ -6,7 +6,10 @@ the output files, which the client writes.
 """
 
 import io
+import os
+import stat
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -75,7 +78,8 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
                     "install the same release everywhere"
                 )
             threads = worker.state.nthreads if job.threads is None else job.threads
-            model = load_model(job.model, job.device, job.dtype, threads=threads, plain=job.plain)
+            shared = weights_folder() if job.share_weights else None
+            model = load_model(job.model, job.device, job.dtype, threads=threads, plain=job.plain, shared=shared)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about options: the client has shown them
                 check_options(TranscriptionOptions.named(**job.keywords), model)
@@ -247,6 +251,18 @@ def output_files(transcript: Transcript, recording: Recording, job: Job, model: 
         recording=recording.output,
     )
     return tuple((path.name.removeprefix(f"{output.name}."), content) for path, content in contents.items())
+
+
+def weights_folder() -> Path | None:
+    """Return a private folder of this machine for the weights that its workers share, None if there is none."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"minwhisper-{user}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    return folder if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o022 else None
 
 
 def source(recording: Recording) -> AudioSource:
