@@ -1,0 +1,85 @@
+"""Long recordings in parts: merging their transcripts, and keeping those that are finished."""
+
+from minwhisper.corpus.job import Part, Plan, Recording
+from minwhisper.corpus.parts import PartStore, merged
+
+PLAN = Plan(25.5, "en", (Part(0, 0.0, 10.25), Part(1, 10.25, 20.0), Part(2, 20.0, 25.5)))
+RECORDING = Recording("talk.wav", "talk", 100, "5")
+
+
+def segment(start, end, text, *words, seek=0):
+    found = {
+        "id": 7,
+        "seek": seek,
+        "start": start,
+        "end": end,
+        "text": text,
+        "tokens": [1, 2],
+        "temperature": 0.0,
+        "avg_logprob": -0.25,
+        "compression_ratio": 1.0,
+        "no_speech_prob": 0.0,
+    }
+    if words:
+        found["words"] = [{"word": word, "start": a, "end": b, "probability": 0.5} for word, a, b in words]
+    return found
+
+
+def transcript(*segments):
+    return {"text": "".join(one["text"] for one in segments), "segments": list(segments), "language": "en"}
+
+
+def test_times_of_parts_become_times_of_the_recording():
+    whole = merged(
+        PLAN,
+        [
+            transcript(segment(0.0, 10.0, " One.", (" One.", 0.5, 9.9))),
+            transcript(segment(0.02, 4.5, " Two.", (" Two.", 0.1, 0.7)), segment(5.0, 9.0, " Three.", seek=450)),
+            transcript(segment(1.0, 2.0, " Four.")),
+        ],
+    )
+    assert whole["text"] == " One. Two. Three. Four."
+    assert [(one["id"], one["start"], one["end"], one["seek"]) for one in whole["segments"]] == [
+        (0, 0.0, 10.0, 0),
+        (1, 10.27, 14.75, 1025),
+        (2, 15.25, 19.25, 1475),
+        (3, 21.0, 22.0, 2000),
+    ]
+    assert whole["segments"][1]["words"] == [{"word": " Two.", "start": 10.35, "end": 10.95, "probability": 0.5}]
+    assert whole["language"] == "en"
+
+
+def test_no_time_of_a_part_lies_in_the_next_one():
+    """As when windows of one recording are decoded together; the last part is left as it is."""
+    late = segment(8.0, 12.0, " Late.", (" Late.", 9.0, 11.5))
+    first, second, last = merged(PLAN, [transcript(late), transcript(), transcript(late, late)])["segments"]
+    assert (first["end"], first["words"][0]["end"]) == (10.25, 10.25)
+    assert (second["start"], second["end"], last["end"]) == (28.0, 32.0, 32.0)
+
+
+def test_finished_parts_survive_a_run_that_was_killed(tmp_path):
+    store = PartStore(tmp_path, RECORDING, "digest")
+    assert store.read(PLAN) == {}
+    store.write(PLAN.parts[1], transcript(segment(0.0, 1.0, " Two.")))
+    store.write(PLAN.parts[0], transcript(segment(0.0, 1.0, " One.")))
+    (file,) = (tmp_path / ".parts").iterdir()
+    file.write_bytes(file.read_bytes()[:-30])  # while part 0 was written
+    store = PartStore(tmp_path, RECORDING, "digest")
+    store.write(PLAN.parts[2], transcript())
+    found = store.read(PLAN)
+    assert found.keys() == {1, 2}
+    assert found[1]["text"] == " Two."
+    store.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_another_version_or_with_other_options_are_not_used(tmp_path):
+    PartStore(tmp_path, RECORDING, "digest").write(PLAN.parts[0], transcript())
+    for recording, digest in (
+        (RECORDING._replace(modified="6"), "digest"),
+        (RECORDING._replace(size=101), "digest"),
+        (RECORDING, "other"),
+    ):
+        assert PartStore(tmp_path, recording, digest).read(PLAN) == {}
+    other = Plan(25.5, "en", (Part(0, 0.0, 12.0), Part(1, 12.0, 25.5)))
+    assert PartStore(tmp_path, RECORDING, "digest").read(other) == {}

@@ -1,0 +1,83 @@
+"""What a corpus can be given: files, folders, patterns and addresses."""
+
+import os
+
+import pytest
+
+from minwhisper.corpus.recordings import find_recordings
+from minwhisper.errors import CorpusError, OptionError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("a/x.wav", "a/deep/y.mp3", "b/x.wav", "b/notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*given, **options):
+    return [(one.path, one.output) for one in find_recordings(given, **options)]
+
+
+def test_folders_are_searched_with_their_subfolders_and_patterns_expanded(folder):
+    assert names("a") == [("a/deep/y.mp3", "deep/y"), ("a/x.wav", "x")]
+    assert names("*/x.wav") == [("a/x.wav", "a/x"), ("b/x.wav", "b/x")]
+    assert names("**/*.mp3", "a/x.wav") == [("a/deep/y.mp3", "y"), ("a/x.wav", "x")]
+    (folder / "[live].wav").write_bytes(b"1")
+    assert names("[live].wav") == [("[live].wav", "[live]")]
+
+
+def test_a_recording_has_a_size_and_a_version_so_that_a_change_is_noticed(folder):
+    os.utime("a/x.wav", ns=(5, 7))
+    (one,) = find_recordings(["a/x.wav"])
+    assert (one.size, one.modified) == (5, "7")
+    (missing,) = find_recordings(["missing.wav"])  # which the worker reports
+    assert (missing.size, missing.modified) == (None, None)
+
+
+def test_what_stands_for_nothing_is_an_error(folder):
+    for given, words in (
+        ("*.flac", r"'\*\.flac': no file matches this pattern; check it"),
+        ("-", "a corpus has no standard input"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            find_recordings([given])
+
+
+def test_recordings_at_addresses_are_found_with_their_sizes(folder):
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for name in ("/talks/a/x.wav", "/talks/b/x.wav", "/talks/b/x.mp3", "/talks/notes.txt"):
+        memory.pipe(name, b"123")
+    try:
+        found = find_recordings(["memory://talks", "a"])
+        assert [(one.path, one.output, one.size) for one in found] == [
+            ("a/deep/y.mp3", "deep/y", 5),
+            ("a/x.wav", "x", 5),
+            ("memory:///talks/a/x.wav", "a/x.wav", 3),
+            ("memory:///talks/b/x.mp3", "b/x.mp3", 3),
+            ("memory:///talks/b/x.wav", "b/x.wav", 3),
+        ]
+        assert all(one.modified for one in found)
+        assert names("memory://talks/*/x.wav") == [
+            ("memory:///talks/a/x.wav", "a/x"),
+            ("memory:///talks/b/x.wav", "b/x"),
+        ]
+        assert names("memory://talks/missing.wav") == [("memory://talks/missing.wav", "missing")]
+        memory.makedirs("/empty", exist_ok=True)
+        with pytest.raises(CorpusError, match=r"memory://empty: no recordings there; expected files in a format such"):
+            find_recordings(["memory://empty"])
+        with pytest.raises(CorpusError, match=r"nowhere://x.*install what this protocol needs"):
+            find_recordings(["nowhere://x"])
+    finally:
+        memory.rm("/talks", recursive=True)
+        memory.rm("/empty", recursive=True)
+
+
+def test_no_address_leads_out_of_the_output_folder(folder):
+    pytest.importorskip("fsspec")
+    found = [output for _, output in names("memory://talks/../../x.wav", "memory://../y.wav")]
+    assert all(not output.startswith("/") and ".." not in output.split("/") for output in found)
