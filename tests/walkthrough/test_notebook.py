@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -37,9 +38,14 @@ def svg_in(image: str) -> str:
 
 @pytest.fixture(scope="module")
 def real():
-    """Return the notebook of the walkthrough, with the outputs and pictures of the text."""
+    return real_notebook()
+
+
+def real_notebook(last=None):
+    """Return the notebook of the walkthrough up to a section, with the outputs and pictures of the text."""
     nbformat = pytest.importorskip("nbformat")
     walkthrough = parse(find_walkthrough().read_text("utf-8"))
+    walkthrough = replace(walkthrough, sections=walkthrough.sections[:last])
     pictures = {f"{FOLDER}{file.name}": file.read_text("utf-8") for file in PICTURES_FOLDER.glob("*.svg")}
     return nbformat.reads(notebook(walkthrough, pictures, CLIP_BYTES), as_version=4)
 
@@ -202,14 +208,17 @@ def text_of(cell) -> str:
 
 
 @pytest.mark.parity
-def test_every_cell_run_by_jupyter_gives_the_output_that_the_notebook_shows(real, tiny_en, base, tmp_path, monkeypatch):
+@pytest.mark.parametrize("last", [2, pytest.param(None, marks=pytest.mark.grid)])
+def test_every_cell_run_by_jupyter_gives_the_output_that_the_notebook_shows(last, tiny_en, base, tmp_path, monkeypatch):
+    """Run a part: ``test_walkthrough.py`` runs all cells, as here in one namespace and in an empty folder."""
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no settings of the reader's
-    shown = {cell.id: text_of(cell) for cell in real.cells if cell.cell_type == "code"}
-    nbclient.NotebookClient(real, resources={"metadata": {"path": str(tmp_path)}}).execute()  # 35 s
-    for cell in real.cells:
+    book = real_notebook(last)
+    shown = {cell.id: text_of(cell) for cell in book.cells if cell.cell_type == "code"}
+    nbclient.NotebookClient(book, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for cell in book.cells:
         if cell.cell_type == "code":
             assert first_difference(shown[cell.id], text_of(cell)) is None, cell.source
-    assert real.cells[2].source == PLAYER
-    assert "<audio" in real.cells[2].outputs[0].data["text/html"]
+    assert book.cells[2].source == PLAYER
+    assert "<audio" in book.cells[2].outputs[0].data["text/html"]

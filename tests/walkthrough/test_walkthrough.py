@@ -1,6 +1,7 @@
 """The walkthrough itself: its cells run and give the outputs in the text, and it links to the code."""
 
 import ast
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +34,10 @@ def files_of(section) -> str:
 
 
 @pytest.fixture(scope="module")
-def results(tiny_en, base):  # skips without these models
-    return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
+def results(tiny_en, base, tmp_path_factory):  # skips without these models
+    """Run the cells in an empty folder, as a notebook's: they need no files of the repository."""
+    with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
+        return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
 
 
 def test_every_cell_gives_the_output_in_the_text(results):
