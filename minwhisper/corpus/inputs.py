@@ -210,15 +210,15 @@ def _mirrored(files: Iterable[_File]) -> dict[str, str]:
 
 def _without_endings(paths: Sequence[str], files: Sequence[_File], endings: Sequence[str]) -> list[str]:
     """Remove the endings of the files, except where two files in a folder would have the same outputs."""
+
+    def names(number: int) -> Iterator[tuple[str, str]]:
+        return ((files[number].folder, f"{outputs[number]}.{ending}") for ending in endings)
+
     kept: set[int] = set()
     while True:
         outputs = [path if i in kept else os.path.splitext(path)[0] for i, path in enumerate(paths)]
-        names = [
-            {(file.folder, f"{output}.{ending}") for ending in endings}
-            for file, output in zip(files, outputs, strict=True)
-        ]
-        counts = Counter(name for group in names for name in group)
-        same = {i for i, group in enumerate(names) if any(counts[name] > 1 for name in group)} - kept
+        counts = Counter(name for i in range(len(files)) for name in names(i))
+        same = {i for i in range(len(files)) if any(counts[name] > 1 for name in names(i))} - kept
         if not same:
             return outputs
         kept |= same
