@@ -176,7 +176,8 @@ def transcribe(
         check_number("split", split, "minutes, 1 or more", minimum=1)
         if checked.clip_timestamps != "0":
             raise OptionError("split: it does not go with clip_timestamps; omit one of them")
-    if workers is not None and (client, scheduler) != (None, None):
+    local = (client, scheduler) == (None, None)
+    if workers is not None and not local:
         raise OptionError("workers: a cluster that is given has its own; omit workers, or the cluster")
     given = [files] if isinstance(files, str | os.PathLike) else files
     recordings = find_recordings([os.fspath(one) for one in given], parse_formats(formats))
@@ -186,7 +187,7 @@ def transcribe(
         keywords=options,
         formats=formats,
         subtitles=subtitles,
-        device=device,
+        device="cuda" if local and device.startswith("cuda") else device,  # a worker sees its own GPU only
         dtype=dtype,
         plain=plain,
         batch_size=batch_size,

@@ -119,7 +119,12 @@ def worker_environments(workers: int | None, threads: int | None, device: str) -
     """
     if not device.startswith("cuda"):
         return [{} for _ in range(workers or max(1, usable_cores() // (threads or 1)))]
-    gpus = visible_gpus() if device == "cuda" else [device.partition(":")[2]]
+    gpus = visible_gpus()
+    if device != "cuda":
+        number = device.removeprefix("cuda:")
+        if not number.isdecimal() or int(number) >= len(gpus):
+            raise CorpusError(f"device {printable(device)}: expected cuda, or cuda:0 to cuda:{len(gpus) - 1}")
+        gpus = [gpus[int(number)]]
     if workers is not None and workers > len(gpus):
         raise CorpusError(f"workers: expected at most {len(gpus)}, one for each GPU, got {workers}")
     return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]

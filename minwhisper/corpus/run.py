@@ -184,7 +184,7 @@ class _Run:
         """Submit tasks, if the cluster will soon have done those that it has."""
         if not self._pending or len(self._tasks) > IN_FLIGHT // 2:
             return
-        limit = IN_FLIGHT + 2 * sum(self._client.nthreads().values())
+        limit = IN_FLIGHT + 2 * self._count_threads()
         tasks = [self._pending.popleft() for _ in range(min(limit - len(self._tasks), len(self._pending)))]
         keys = [f"{self._name}-{uuid4().hex}" for _ in tasks]
         futures = self._client.map(worker.run, tasks, name=self._name, key=keys, pure=False, batch_size=100)
@@ -209,11 +209,18 @@ class _Run:
         if time.monotonic() - self._counted < WORKERS_SECONDS:
             return
         self._counted, before = time.monotonic(), self._threads
-        self._threads = sum(self._client.nthreads().values())
+        self._threads = self._count_threads()
         if not self._threads and before != 0:
             self._tell("the cluster has no workers; waiting for one")
         elif self._threads and before == 0:
             self._tell("the cluster has workers again")
+
+    def _count_threads(self) -> int:
+        """Return the number of threads of the cluster."""
+        try:
+            return sum(self._client.nthreads().values())
+        except OSError:
+            raise self._lost() from None
 
     def _lost(self) -> CorpusError:
         return CorpusError(

@@ -168,10 +168,9 @@ def chaos(options: argparse.Namespace) -> None:
         times_done = {entry["input"]: 0 for entry in entries}
         for entry in done_now:
             times_done[entry["input"]] += 1
-        print(
-            f"done once: {sum(count == 1 for count in times_done.values())}, more than once: "
-            f"{sum(count > 1 for count in times_done.values())}, never: {sum(not count for count in times_done.values())}"
-        )
+        times = list(times_done.values())
+        twice = sum(one > 1 for one in times)
+        print(f"done once: {times.count(1)}, more than once: {twice}, never: {times.count(0)}")
         print(f"the broken ones are those that failed: {named == broken}, {len(named)} of {len(broken)}")
         print(f"attempts: {dict(sorted(count(entry['attempts'] for entry in entries).items()))}")
         reference = [
@@ -263,8 +262,8 @@ def limit(options: argparse.Namespace) -> None:
     slots = options.workers * options.threads
     ideal = options.tasks * options.sleep / slots
     print(
-        f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} s, "
-        f"{summary.done / seconds:,.0f} per second (without any cost {ideal:.1f} s); client and scheduler "
+        f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} s "
+        f"(without any cost {ideal:.1f}), {summary.done / seconds:,.0f} per second; client and scheduler "
         f"{1000 * busy / options.tasks:.2f} ms of CPU per task; output files: {options.files}"
     )
 
@@ -273,7 +272,7 @@ def limit(options: argparse.Namespace) -> None:
 
 
 def nodes(options: argparse.Namespace) -> None:
-    """Run scheduler and client, two workers and a file server, each in a network namespace with an address of its own."""
+    """Run scheduler and client, two workers and a file server, each in a network namespace of its own."""
     names = {"client": "10.77.0.1", "worker-1": "10.77.0.2", "worker-2": "10.77.0.3", "files": "10.77.0.4"}
     with tempfile.TemporaryDirectory() as folder, network(names) as inside, ExitStack() as stack:
         source = Path(folder, "in")
