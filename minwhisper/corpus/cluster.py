@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -87,7 +88,9 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
     }
     with quiet():
         try:
-            cluster = SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Port 8787 is already in use")  # another one is taken then
+                cluster = SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL)
         except (RuntimeError, OSError) as error:
             raise CorpusError(
                 f"the {len(environments)} worker processes cannot be started ({_first_line(error)}); try fewer with "

@@ -3,6 +3,7 @@
     python tests/benchmarks/corpus.py speed --model tiny.en     # processes and threads, in turn
     python tests/benchmarks/corpus.py chaos                     # workers and clients killed, broken files
     python tests/benchmarks/corpus.py limit --tasks 100000      # tasks per second of Dask's scheduler, no model
+    python tests/benchmarks/corpus.py sizes                     # core-hours per hour of audio, for each size
     sudo python tests/benchmarks/corpus.py nodes                # three machines in network namespaces
 
 Needs minwhisper[cluster,offline], for ``nodes`` also aiohttp. The numbers are in RESULTS.md.
@@ -21,6 +22,7 @@ import time
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,13 @@ import minwhisper
 from minwhisper.corpus import transcribe
 from minwhisper.corpus.cluster import connected
 from minwhisper.corpus.manifest import read_entries
+from minwhisper.model.engine import DecoderInput
 
 DATA = Path(__file__).parents[1] / "data"
 OPTIONS = {"temperature": 0.0}
 SWITCHES = ["--temperature_increment_on_fallback", "None", "--beam_size", "None"]  # the same, for the command
 RATE = 16_000
+WINDOWS = 130  # per hour of speech: a window of 30 s ends with its last whole sentence, after about 28 s
 
 
 def recordings() -> list[Path]:
@@ -268,6 +272,40 @@ def limit(options: argparse.Namespace) -> None:
     )
 
 
+# ------------------------------------------------------------------------------------------ core-hours
+
+
+def sizes(options: argparse.Namespace) -> None:
+    """Time a window of each size on one core, with random weights: spectrogram, encoder, and a text of 100 tokens."""
+    samples = minwhisper.pad_or_trim(minwhisper.load_audio(DATA / "jfk.flac"))
+    print("size         encoder    cache  100 steps    window  core-hours per hour of audio")
+    for name in options.names:
+        model = replace(minwhisper.Whisper.random(name), threads=1)
+        found = [window_seconds(model, samples) for _ in range(options.rounds)]
+        encode, cache, steps = (statistics.median(column) for column in zip(*found, strict=True))
+        whole = encode + cache + steps
+        print(
+            f"{name:12} {encode:7.2f} {cache:8.2f} {steps:10.2f} {whole:9.2f} {whole * WINDOWS / 3600:12.3f}",
+            flush=True,
+        )
+
+
+def window_seconds(model: minwhisper.Whisper, samples: np.ndarray) -> tuple[float, float, float]:
+    """Return the seconds that spectrogram and encoder, the decoder's cache, and 100 steps of greedy search take."""
+    engine, times = model.engine, [time.perf_counter()]
+    with engine.session():
+        mel = minwhisper.log_mel_spectrogram(samples, model.config.num_mel_bins)
+        features = engine.encode(mel[None])
+        times.append(time.perf_counter())
+        cache, tokens = engine.new_cache(features), [[50258, 50259, 50359]]
+        times.append(time.perf_counter())
+        for _ in range(100):
+            [(logits, cache)] = engine.decode_batch([DecoderInput(tokens, cache)])
+            tokens = [[int(logits[0, -1].argmax())]]
+        times.append(time.perf_counter())
+    return times[1] - times[0], times[2] - times[1], times[3] - times[2]
+
+
 # ------------------------------------------------------------------------------------------ several machines
 
 
@@ -401,6 +439,10 @@ def main() -> None:
     part.add_argument("--threads", type=int, default=64)
     part.add_argument("--files", action="store_true", help="write an output file for each")
     part.set_defaults(run=limit)
+    part = parts.add_parser("sizes")
+    part.add_argument("names", nargs="*", default=["tiny", "base", "small", "medium", "large-v3-turbo", "large-v3"])
+    part.add_argument("--rounds", type=int, default=3)
+    part.set_defaults(run=sizes)
     part = parts.add_parser("nodes")
     part.add_argument("--model", default="tiny.en")
     part.set_defaults(run=nodes)
