@@ -266,8 +266,8 @@ def limit(options: argparse.Namespace) -> None:
     slots = options.workers * options.threads
     ideal = options.tasks * options.sleep / slots
     print(
-        f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} s "
-        f"(without any cost {ideal:.1f}), {summary.done / seconds:,.0f} per second; client and scheduler "
+        f"{summary.done:,} tasks of {options.sleep} s on {slots} threads in {options.workers} processes: {seconds:.1f} "
+        f"s (without any cost {ideal:.1f}), {summary.done / seconds:,.0f} per second; client and scheduler "
         f"{1000 * busy / options.tasks:.2f} ms of CPU per task; output files: {options.files}"
     )
 
