@@ -82,7 +82,7 @@ def break_clips(folder: Path, count: int, seed: int = 1) -> list[Path]:
 
 def speed(options: argparse.Namespace) -> None:
     """Compare two processes of one thread with one process of two threads, in turn, on the same clips."""
-    clips = [path for path in recordings() for _ in range(5)][:60]
+    clips = (recordings() * options.clips)[: options.clips]
     audio = sum(len(minwhisper.load_audio(path)) / RATE for path in clips)
     layouts = {"2 processes x 1 thread": (2, 1), "1 process x 2 threads": (1, 2)}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -117,6 +117,7 @@ def speed(options: argparse.Namespace) -> None:
                     times[name].append(seconds)
             if turn:
                 times["no cluster, 2 threads"].append(alone())
+                print({name: f"{found[-1]:.1f} s" for name, found in times.items()}, flush=True)
     medians = {name: statistics.median(found) for name, found in times.items()}
     first = next(iter(medians))
     print(f"{options.model}, {len(clips)} clips, {audio:.0f} s of audio, {options.rounds} rounds, median of seconds:")
@@ -422,6 +423,7 @@ def main() -> None:
     part = parts.add_parser("speed")
     part.add_argument("--model", default="tiny.en")
     part.add_argument("--rounds", type=int, default=5)
+    part.add_argument("--clips", type=int, default=60)
     part.set_defaults(run=speed)
     part = parts.add_parser("chaos")
     part.add_argument("--model", default="tiny.en")
