@@ -30,6 +30,7 @@ from .parts import PartStore, merged
 from .progress import Progress, Summary, WorkerState
 
 IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
+MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there that a worker has exceeded its memory limit
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
 WORKERS_SECONDS = 10.0  # between two looks at the workers of the cluster
 TICK = 0.5  # seconds between two reports
@@ -86,6 +87,8 @@ class _Run:
         self._tasks: dict[str, tuple[Future, Task]] = {}  # submitted ones, by key
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._starts: dict[str, int] = {}  # how often a worker began with a recording or part, by label
+        self._places: dict[str, str] = {}  # the worker that began with it last
+        self._full: set[str] = set()  # workers that Dask ended, because they exceeded their memory limit
         self._killed: dict[str, int] = {}  # how often Dask gave up its task
         self._attempts: dict[str, int] = {}  # that ended with a lack of memory
         self._splits: dict[str, _Split] = {}  # by output
@@ -97,6 +100,7 @@ class _Run:
         """Do all of it; see ``run``."""
         self._register()
         self._client.subscribe_topic(self._name, self._on_event)
+        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._full.add(event[1]["worker"]))
         try:
             if recordings:
                 self._model = self._prepare()
@@ -304,6 +308,7 @@ class _Run:
         self._manifest.append(entry)
         for counts in (self._starts, self._killed, self._attempts):
             counts.pop(recording.output, None)
+        self._places.pop(recording.output, None)
         progress = self.progress
         progress.done_bytes += recording.size or 0
         if entry["outcome"] == "done":
@@ -382,6 +387,7 @@ class _Run:
         if message["action"] == "start":
             for label in labels:
                 self._starts[label] = self._starts.get(label, 0) + 1
+                self._places[label] = message["worker"]
             state.running, state.within = labels, 0.0
         elif state.running == labels:
             state.within = message["done"]
@@ -406,14 +412,15 @@ class _Run:
             if self._starts.get(label, 0) < MAX_DEATHS and self._killed[label] < 2:
                 self._pending.append(alone)
                 continue
-            error = (
-                f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers died while they "
-                f"transcribed it, {self._how_they_died()}; try it alone, with 'minwhisper transcribe'"
-            )
-            self._give_up(recording, label, "killed", error, None)
-
-    def _how_they_died(self) -> str:
-        return "in a crash, or killed by the system for a lack of memory"
+            deaths = f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers"
+            if self._places.get(label) in self._full:
+                advice = "give the workers more memory, or use a smaller model, --split or a smaller batch_size"
+                error = f"{deaths} exceeded their memory limit while they transcribed it; {advice}"
+                self._give_up(recording, label, "out_of_memory", error, None)
+            else:
+                reason = "in a crash, or killed by the system, perhaps for a lack of memory"
+                error = f"{deaths} died while they transcribed it, {reason}; try it alone, with 'minwhisper transcribe'"
+                self._give_up(recording, label, "killed", error, None)
 
     def _stop(self) -> None:
         """Cancel what is left, and free the models of the workers."""
@@ -424,5 +431,6 @@ class _Run:
         if futures:
             self._client.cancel(futures, force=True)
         self._client.unsubscribe_topic(self._name)
+        self._client.unsubscribe_topic(MEMORY_TOPIC)
         with suppress(OSError):  # a worker that dies in this moment
             self._client.unregister_worker_plugin(self._name)

@@ -262,7 +262,9 @@ class FakePlugin(worker.ModelPlugin):
         with (folder / f"{output}.attempts").open("a") as file:
             file.write("x")
         tries, setup = (folder / f"{output}.attempts").read_text(), self.loaded()[1]
-        if output == "killer":
+        if output in ("killer", "hungry"):
+            if output == "hungry":  # as Dask's nanny does before it ends a worker
+                self._worker.log_event("worker-restart-memory", {"worker": self._worker.address})
             time.sleep(0.2)
             os._exit(1)
         if output == "large" or (output == "large-once" and tries == "x"):
@@ -305,12 +307,14 @@ def test_recordings_that_were_decoded_with_a_killer_are_not_given_up(fake):
 
 
 def test_a_lack_of_memory_is_told_from_a_broken_file_and_tried_again(fake):
-    found = fake(["0", "large", "large-once"])
+    found = fake(["0", "large", "large-once", "hungry"])
     assert {name: (entry["outcome"], entry["attempts"]) for name, entry in found.items()} == {
         "0": ("done", 1),
         "large": ("out_of_memory", 3),
         "large-once": ("done", 2),
+        "hungry": ("out_of_memory", 3),
     }
+    assert "hungry: 3 workers exceeded their memory limit while they transcribed it; give" in found["hungry"]["error"]
     assert found["large"]["error"] == "too large"
 
 
