@@ -33,6 +33,8 @@ IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread o
 MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there that a worker has exceeded its memory limit
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
 WORKERS_SECONDS = 10.0  # between two looks at the workers of the cluster
+MANY = 8  # tasks that end at once, so that they are short ones
+FETCH_SECONDS = 30.0  # until a result counts as lost
 TICK = 0.5  # seconds between two reports
 
 
@@ -132,13 +134,23 @@ class _Run:
         """Load the model on one worker, so that an error in its name or in an option comes before any work."""
         future = self._client.submit(worker.prepare, self._name, key=f"{self._name}-prepare", pure=False)
         future.add_done_callback(self._ended.put)
-        while future.status == "pending":
+        while True:
             try:
                 self._ended.get(timeout=TICK)
             except queue.Empty:
                 self._check_connection()
-        setup: Setup = self._result(future)
-        return setup
+            if future.status == "pending":
+                continue
+            try:
+                setup: Setup = self._result(future)
+                return setup
+            except TimeoutError:  # the worker died after it
+                continue
+            except KilledWorker:
+                raise CorpusError(
+                    f"the workers died while they loaded {self._job.model}, probably for a lack of memory: start fewer of "
+                    "them on a machine, or use a smaller model"
+                ) from None
 
     def _left(self, recordings: Sequence[Recording], retry_failed: bool) -> list[Recording]:
         """Return the recordings to do, the largest first, so that no long one is left at the end."""
@@ -176,8 +188,10 @@ class _Run:
         reported = 0.0
         while self._pending or self._tasks:
             self._submit()
-            for future in self._wait():
-                self._finish(future)
+            ended = [future for future in self._wait() if future.key in self._tasks]
+            fetched = self._fetch(ended)
+            for future in ended:
+                self._finish(future, fetched)
             if time.monotonic() - reported > TICK:
                 reported = time.monotonic()
                 self._report(self.progress)
@@ -232,24 +246,43 @@ class _Run:
             "same command, which goes on from there"
         )
 
-    def _finish(self, future: Future) -> None:
+    def _fetch(self, ended: Sequence[Future[Any]]) -> dict[Any, list[Result]]:
+        """Return the results of many tasks by their keys, fetched together, which is three times as fast as one by one.
+
+        Nothing is fetched for a few, which are perhaps long tasks: if one is lost with its worker, the others would
+        wait until it is computed again.
+        """
+        finished = [future for future in ended if future.status == "finished"]
+        if len(finished) < MANY:
+            return {}
+        with suppress(Exception):  # then one by one, which shows whose error it is
+            return dict(zip((future.key for future in finished), self._client.gather(finished), strict=True))
+        return {}
+
+    def _finish(self, future: Future[Any], fetched: Mapping[Any, list[Result]]) -> None:
         """Deal with a task that has ended."""
-        _, task = self._tasks.pop(future.key, (None, None))
-        if task is None:
-            return
+        _, task = self._tasks.pop(str(future.key))
         try:
-            results: list[Result] = self._result(future)
+            results: list[Result] = fetched[future.key] if future.key in fetched else self._result(future)
         except KilledWorker:
             self._on_killed(task)
+            return
+        except TimeoutError:  # the worker died after it, and the task is done again
+            self._check_connection()
+            self._tasks[str(future.key)] = future, task
+            future.add_done_callback(self._ended.put)
             return
         for recording, result in zip(task.recordings, results, strict=True):
             self._on_result(task, recording, result)
 
     def _result(self, future: Future) -> Any:
-        """Return a task's result. Raises ``KilledWorker``, or a ``MinWhisperError`` that concerns the whole run."""
+        """Return a task's result. Raises ``KilledWorker``, or a ``MinWhisperError`` that concerns the whole run.
+
+        Raises ``TimeoutError`` if the result was lost with its worker.
+        """
         try:
-            return future.result(timeout=60)
-        except (KilledWorker, MinWhisperError):
+            return future.result(timeout=FETCH_SECONDS)
+        except (KilledWorker, MinWhisperError, TimeoutError):
             raise
         except FutureCancelledError:
             raise self._lost() from None
