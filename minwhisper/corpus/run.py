@@ -148,8 +148,8 @@ class _Run:
                 continue
             except KilledWorker:
                 raise CorpusError(
-                    f"the workers died while they loaded {self._job.model}, probably for a lack of memory: start fewer of "
-                    "them on a machine, or use a smaller model"
+                    f"the workers died while they loaded {self._job.model}, probably for a lack of memory: start fewer "
+                    "of them on a machine, or use a smaller model"
                 ) from None
 
     def _left(self, recordings: Sequence[Recording], retry_failed: bool) -> list[Recording]:
