@@ -69,9 +69,9 @@ Each recording's files appear when it is finished. The same command, given again
 that fails does not stop the others; OUT/manifest.jsonl says what became of each one, and the exit status is 1.
 """
 CORPUS_EXAMPLES = examples(
-    ("minwhisper corpus talks -o out -f json,srt", "a folder, on all cores"),
+    ("minwhisper corpus talks -o out -f json,srt", "on all cores"),
     ("minwhisper corpus 'talks/*.mp3' -o out --model base", "a pattern"),
-    ("minwhisper corpus s3://b/talks -o out --scheduler tcp://m:8786", "a cluster"),
+    ("minwhisper corpus s3://b -o out --scheduler tcp://m:8786", "a cluster"),
 )
 
 
