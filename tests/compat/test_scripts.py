@@ -5,11 +5,13 @@ parity test runs it with openai-whisper, too.
 """
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 import minwhisper.compat
+from audio_files import FFMPEG
 from conftest import DATA
 from minwhisper.compat.model import Whisper
 
@@ -185,9 +187,13 @@ RUNS = [*(("tiny.en", script) for script in SCRIPTS), *(("base", script) for scr
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("model", "script"), RUNS, indirect=["model"])
-def test_openai_whisper_gives_the_same(script, run, model, pytorch, tmp_path_factory):
+def test_openai_whisper_gives_the_same(script, run, model, pytorch, tmp_path_factory, monkeypatch):
     torch = pytest.importorskip("torch")
     whisper = pytest.importorskip("whisper")
+    if FFMPEG is not None:  # openai-whisper runs the command of this name
+        commands = tmp_path_factory.mktemp("commands")
+        (commands / "ffmpeg").symlink_to(FFMPEG)
+        monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
     theirs = script(whisper, pytorch(model), torch.tensor, tmp_path_factory.mktemp("theirs"))
     assert run(script, model, torch.tensor) == theirs
 
