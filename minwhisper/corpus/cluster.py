@@ -16,7 +16,7 @@ from ..fast.cpu.threads import usable_cores
 from ..printable import printable
 
 CONNECT_SECONDS = 20
-START_PAUSES = (0.5, 2.0, 10.0)  # seconds before another attempt to start a worker process
+START_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 10.0)  # seconds before another attempt to start a worker process
 MAX_DEATHS = 3  # a recording whose worker died this often is given up
 
 SETTINGS = {
@@ -101,18 +101,24 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
 
 
 class LastingNanny(Nanny):  # type: ignore[misc]
-    """A nanny that goes on if its worker dies while it starts: Dask's own then gives up."""
+    """A nanny that goes on if its worker dies while it starts: Dask's own then gives up and closes itself."""
 
     async def instantiate(self) -> Status:
-        """Start the worker process, with a few attempts."""
+        """Start the worker process, with several attempts. Raises the error of the last one."""
         for pause in START_PAUSES:
             with suppress(Exception):
                 if await super().instantiate() == Status.running:
                     return Status.running
             if self.status in (Status.closing, Status.closed, Status.closing_gracefully):
-                break
+                return self.status
             await asyncio.sleep(pause)
         return await super().instantiate()
+
+    async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Any:
+        """Close the nanny and its worker, but not because an attempt to start one has failed."""
+        if reason.startswith("nanny-instantiate"):
+            return "OK"
+        return await super().close(timeout=timeout, reason=reason)
 
 
 def worker_environments(workers: int | None, threads: int | None, device: str) -> list[dict[str, str]]:
