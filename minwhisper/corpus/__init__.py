@@ -204,7 +204,7 @@ def transcribe(
     if client is not None:
         return start(client)
     with connected(scheduler, workers, threads, device=device) as client:
-        if has_dashboard():
+        if has_dashboard(client):
             tell(f"Dask's dashboard: {client.dashboard_link}")
         return start(client)
 

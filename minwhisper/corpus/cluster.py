@@ -1,6 +1,7 @@
 """The cluster: an existing one by the address of its scheduler, or processes on this machine."""
 
 import asyncio
+import importlib.util
 import logging
 import os
 import warnings
@@ -76,7 +77,7 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
         number: {"cls": LastingNanny, "options": options | {"env": environment}}
         for number, environment in enumerate(environments)
     }
-    address = "127.0.0.1:8787" if has_dashboard() else None
+    address = "127.0.0.1:8787" if has_bokeh() else None
     service = {
         "cls": Scheduler,
         "options": {
@@ -152,13 +153,14 @@ def visible_gpus() -> list[str]:
         return ["0"]
 
 
-def has_dashboard() -> bool:
-    """Return whether Dask can show its dashboard, which needs bokeh."""
-    try:
-        import bokeh  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def has_bokeh() -> bool:
+    """Return whether a scheduler on this machine can show Dask's dashboard, which needs bokeh."""
+    return importlib.util.find_spec("bokeh") is not None
+
+
+def has_dashboard(client: Client) -> bool:
+    """Return whether the scheduler of a client shows a dashboard."""
+    return "dashboard" in client.scheduler_info(n_workers=0).get("services", {})
 
 
 def _first_line(error: BaseException) -> str:
