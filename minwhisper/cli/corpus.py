@@ -13,6 +13,7 @@ from ..corpus.progress import Progress, Summary, WorkerState
 from ..errors import OptionError
 from ..printable import printable
 from ..writers.render import parse_formats
+from .interrupts import Stopped
 from .request import check_values
 from .transcribe import choose_model
 
@@ -55,9 +56,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 **request.keywords,
             )
         except KeyboardInterrupt:
-            if display.last is not None:
-                console.note(f"interrupted after {done_so_far(display.last)}; the same command goes on from there")
-            raise
+            if display.last is None:
+                raise
+            console.note(f"interrupted after {done_so_far(display.last)}; the same command goes on from there")
+            raise Stopped from None
     for line in summary_lines(summary):
         console.text(line)
     if options.report is not None:

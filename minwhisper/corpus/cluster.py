@@ -72,6 +72,7 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
         "memory_limit": 0,
         "dashboard": False,
         "silence_logs": logging.CRITICAL,
+        "preload": ["minwhisper.corpus.preload"],
     }
     specification = {
         number: {"cls": LastingNanny, "options": options | {"env": environment}}

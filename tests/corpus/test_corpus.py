@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -233,6 +234,24 @@ def test_everything_is_done_once_though_workers_and_client_are_killed(tiny_en, t
         alone = io.StringIO()
         json.dump(tiny_en.transcribe(source / f"{path.stem}.wav", temperature=0.0), alone)
         assert path.read_text() == alone.getvalue()
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number in range(12):
+        shutil.copy(DATA / "LJ001-0002.wav", source / f"{number}.wav")
+    command = [sys.executable, "-m", "minwhisper", "corpus", str(source), "-o", str(out), "--workers", "1", *SWITCHES]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    client = subprocess.Popen(command, **how)
+    while not list(out.glob("*.json")) and client.poll() is None:
+        time.sleep(0.05)
+    os.killpg(client.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    shown = client.communicate()[0]
+    assert client.returncode == 130
+    assert re.search(r"^minwhisper: interrupted after \d+ of 12 recordings, .* goes on from there$", shown, re.M)
+    assert "Traceback" not in shown
+    assert {name for name, _ in outcomes(out)} == {path.stem for path in out.glob("*.json")}
 
 
 def kill_a_worker(client, generator):

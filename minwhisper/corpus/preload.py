@@ -1,0 +1,9 @@
+"""Dask loads this in each worker process on this machine when it starts."""
+
+import signal
+from typing import Any
+
+
+def dask_setup(worker: Any) -> None:
+    """Ignore Ctrl-C, which a terminal sends to all processes: the client ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
