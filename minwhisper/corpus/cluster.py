@@ -160,7 +160,9 @@ def has_bokeh() -> bool:
 
 
 def has_dashboard(client: Client) -> bool:
-    """Return whether the scheduler of a client shows a dashboard."""
+    """Return whether the scheduler of a client shows a dashboard; one in this process needs bokeh for it."""
+    if isinstance(client.cluster, SpecCluster):
+        return has_bokeh()
     return "dashboard" in client.scheduler_info(n_workers=0).get("services", {})
 
 

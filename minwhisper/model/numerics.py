@@ -83,8 +83,8 @@ def normal_cdf(x: Array) -> Array:
     """Return Φ(x) = (1 + erf(x/√2)) / 2, the cumulative distribution function of the normal distribution.
 
     NumPy has no erf. In float32 a polynomial inside a tanh takes its place: with it the error of x Φ(x) is at most
-    5e-7, half of that of PyTorch's GELU. In float64, which is for checking, erf comes from Python's ``math``, one
-    element at a time: exact and slow.
+    5e-7. (That of PyTorch's GELU is twice as large on CPUs with AVX-512, and 3.8e-7 with AVX2 alone.) In float64, which
+    is for checking, erf comes from Python's ``math``, one element at a time: exact and slow.
     """
     xp = array_module(x)
     if x.dtype == np.float64:
