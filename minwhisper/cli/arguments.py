@@ -101,7 +101,7 @@ def _add_run(group: Group) -> None:
     help = "address of a Dask scheduler, such as tcp://10.0.0.1:8786"
     _add(group, "scheduler", str, help, None, shown="a cluster on this machine", metavar="ADDRESS")
     _add(group, "workers", integer, "processes of the cluster on this machine", None, shown="one per core, or per GPU")
-    help = "cut recordings at silence into parts of at most so many minutes, for several workers"
+    help = "cut recordings at silence into parts of at most this many minutes, for several workers"
     _add(group, "split", float, help, None, shown="whole recordings", metavar="MINUTES")
     _add_flag(group, "retry_failed", "try again what failed in an earlier run")
     _add(group, "report", Path, "also write a page about the run", None, shown="none", metavar="REPORT.html")

@@ -161,9 +161,9 @@ def transcribe(
         device: ``"auto"`` takes a GPU where a worker has one.
         dtype: storage type of the weights.
         plain: compute with the readable layers.
-        batch_size: with more than 1, so many recordings are decoded together, as by ``transcribe_many``.
+        batch_size: with more than 1, this many recordings are decoded together, as by ``transcribe_many``.
         seed: of the random numbers of each recording.
-        split: cut recordings at silence into parts of at most so many minutes, which several workers can transcribe.
+        split: cut recordings at silence into parts of at most this many minutes, which several workers can transcribe.
         retry_failed: try again what failed in an earlier run.
         progress: called about twice per second.
         message: called with a line about each recording that fails.

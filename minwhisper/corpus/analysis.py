@@ -33,7 +33,7 @@ MAX_PAUSE_WIDTH = 0.06  # of the time axis; a longer pause is drawn shortened
 
 LOW_LOGPROB = -1.0  # openai-whisper's logprob_threshold
 REPETITIVE = 2.4  # openai-whisper's compression_ratio_threshold
-FEW_WORDS, LONG_ENOUGH = 30.0, 60.0  # words per minute, in a recording of at least so many seconds
+FEW_WORDS, LONG_ENOUGH = 30.0, 60.0  # words per minute, in a recording of at least this many seconds
 LANGUAGE_SHARE = 0.8  # of the recordings have the same language: another one is unexpected
 SLOW = 0.5  # of the median speed of at least three workers with the same device
 

@@ -1,4 +1,4 @@
-"""What to do with each recording of a corpus, and its result: the values that travel between client and workers."""
+"""Values that travel between client and workers: the job, its tasks, and their results."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from .manifest import Outcome
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a worker has to know to transcribe a recording."""
+    """The model, the options and the formats of a run: all that a worker needs besides the recordings."""
 
     model: str
     keywords: TranscriptionKeywords
@@ -73,7 +73,7 @@ class Part(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a recording is cut."""
+    """The parts into which a recording is cut."""
 
     seconds: float  # duration of the recording
     language: str  # a code, the same for all parts
@@ -81,7 +81,7 @@ class Plan(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a worker does at a time: transcribe a recording, several together, or a part of one; or plan its parts."""
+    """A unit of work: transcribe a recording, several together, or a part of one; or plan its parts."""
 
     recordings: tuple[Recording, ...]
     plan: bool = False
@@ -106,7 +106,7 @@ class Setup(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a recording on a worker, or of a part."""
+    """The result of a recording, or of a part, on a worker."""
 
     outcome: Outcome
     setup: Setup
@@ -119,7 +119,7 @@ class Result(NamedTuple):
 
 
 def facts_about(transcript: Transcript, seconds: float) -> dict[str, Any]:
-    """Return what the manifest says about a transcript of so many seconds of audio."""
+    """Return the fields of the manifest for a transcript of a recording of this duration in seconds."""
     segments = transcript["segments"]
     found: dict[str, Any] = {
         "duration": round(seconds, 3),

@@ -28,7 +28,7 @@ its workers died, again and again."""
 
 
 class Entry(TypedDict):
-    """What became of a recording."""
+    """The outcome of a recording."""
 
     input: str  # path or address
     output: str  # path of its output files within the output folder, without the format

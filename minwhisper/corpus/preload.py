@@ -1,4 +1,4 @@
-"""Dask loads this in each worker process on this machine when it starts."""
+"""A preload module of Dask: set-up of the worker processes on this machine."""
 
 import signal
 from typing import Any

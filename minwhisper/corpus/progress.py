@@ -1,4 +1,4 @@
-"""How far a run is, and what became of it."""
+"""The progress of a run, and its summary."""
 
 import time
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from .manifest import Entry
 
 @dataclass
 class WorkerState:
-    """What a worker has done, and what it is doing."""
+    """The work that a worker has done, and its present recordings."""
 
     recordings: int = 0
     audio: float = 0.0  # seconds
@@ -22,7 +22,7 @@ class WorkerState:
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """The progress of a run."""
 
     total: int  # recordings to do
     total_bytes: int  # of those whose size is known
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a corpus."""
+    """The result of a run."""
 
     done: int  # recordings transcribed now
     skipped: int  # transcribed by an earlier run, and unchanged

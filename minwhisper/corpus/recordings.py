@@ -1,4 +1,4 @@
-"""Everything that a corpus can be given → its recordings, with size and version, and where their outputs go."""
+"""Files, folders, patterns and addresses → recordings, each with size, version and the place of its outputs."""
 
 import os
 from collections import Counter

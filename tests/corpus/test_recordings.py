@@ -1,4 +1,4 @@
-"""What a corpus can be given: files, folders, patterns and addresses."""
+"""The inputs of a corpus: files, folders, patterns and addresses."""
 
 import os
 
