@@ -37,8 +37,7 @@ def connected(
     """Connect to a scheduler, or start a cluster of ``workers`` processes on this machine, each with ``threads``.
 
     By default there is a process for each core, or for each GPU if the device is ``"cuda"``, and each has its share of
-    the cores. Raises ``CorpusError`` if
-    there is no scheduler at the address, or no worker can be started.
+    the cores. Raises ``CorpusError`` if there is no scheduler at the address, or no worker can be started.
     """
     with ExitStack() as stack:
         if scheduler is None:

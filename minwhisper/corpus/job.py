@@ -34,7 +34,6 @@ class Job:
     split: float | None = None  # minutes of audio per part, None to leave recordings whole
     threads: int | None = None  # of each worker; None for those that Dask gives it
     folder: str = ""  # where the outputs will be: a page links to the recording from there
-    share_weights: bool = True
     version: str = minwhisper.__version__
 
     def digest(self, weights: str) -> str:

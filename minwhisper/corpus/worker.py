@@ -6,6 +6,7 @@ the output files, which the client writes.
 """
 
 import io
+import math
 import os
 import stat
 import sys
@@ -25,11 +26,11 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 import minwhisper
 
-from ..audio.load import N_SAMPLES, SAMPLE_RATE, AudioReader, AudioSource, open_audio
+from ..audio.load import FRAMES_PER_SECOND, N_SAMPLES, SAMPLE_RATE, AudioReader, AudioSource, open_audio
 from ..checkpoints.sources import find_checkpoint
 from ..errors import OUT_OF_MEMORY, AudioError, CorpusError, DeviceMemoryError, MinWhisperError, is_out_of_memory
 from ..printable import printable
-from ..transcription.chunking import cut_at_silence
+from ..transcription.chunking import cut_open_audio
 from ..transcription.options import TranscriptionOptions
 from ..transcription.segments import Transcript
 from ..transcription.transcribe import Transcription
@@ -78,8 +79,8 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
                     "install the same release everywhere"
                 )
             threads = worker.state.nthreads if job.threads is None else job.threads
-            shared = weights_folder() if job.share_weights else None
-            model = load_model(job.model, job.device, job.dtype, threads=threads, plain=job.plain, shared=shared)
+            how: Any = {"threads": threads, "plain": job.plain, "shared": weights_folder()}
+            model = load_model(job.model, job.device, job.dtype, **how)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about options: the client has shown them
                 check_options(TranscriptionOptions.named(**job.keywords), model)
@@ -167,9 +168,9 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
     def _plan(self, recording: Recording, model: Whisper) -> Plan:
         """Cut a recording at silence, and detect its language."""
         assert self.job.split is not None
-        longest = 60 * self.job.split
-        audio = self._open(recording)
-        cuts = cut_at_silence(audio.read(0, audio.size), SHORTEST * longest, longest)
+        longest = 60 * self.job.split * FRAMES_PER_SECOND
+        audio = self._open(recording)  # read piece by piece: hours of samples are gigabytes
+        cuts = cut_open_audio(audio, math.ceil(round(SHORTEST * longest, 6)), math.floor(round(longest, 6)))
         parts = tuple(Part(number, *times) for number, times in enumerate(cuts))
         language: Any = self.job.keywords.get("language")
         if language is None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.load import FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, AudioSource, open_audio
+from ..audio.load import FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, AudioReader, AudioSource, open_audio
 from ..audio.mel_stream import Spectrogram
 from ..common.option_checks import check_number
 from ..errors import OptionError
@@ -50,10 +50,15 @@ def cut_at_silence(
             f"pauses, got min_seconds {min_seconds:g} and max_seconds {max_seconds:g}; lower the one or raise the other"
         )
     with open_audio(audio, timeline=True, track=audio_track) as reader:
-        frames = math.ceil(reader.size / HOP_LENGTH)
-        parts = chunk_at_silence(Spectrogram(reader), 0, frames, min_frames, max_frames)
-        times = [(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND) for start, end in parts]
-        return [*times[:-1], (times[-1][0], reader.seconds)] if times else []
+        return cut_open_audio(reader, min_frames, max_frames)
+
+
+def cut_open_audio(reader: AudioReader, min_frames: int, max_frames: int) -> list[tuple[float, float]]:
+    """Cut a recording that is open already, as ``cut_at_silence`` does, into parts of these lengths in frames."""
+    frames = math.ceil(reader.size / HOP_LENGTH)
+    parts = chunk_at_silence(Spectrogram(reader), 0, frames, min_frames, max_frames)
+    times = [(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND) for start, end in parts]
+    return [*times[:-1], (times[-1][0], reader.seconds)] if times else []
 
 
 def chunk_at_silence(
