@@ -20,16 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
+import bench_path  # noqa: F401 (first, so that this checkout is measured)
 import minwhisper
+from dying_workers import kill_a_worker, write_wav
 from minwhisper.corpus import transcribe
 from minwhisper.corpus.cluster import connected
 from minwhisper.corpus.manifest import read_entries
@@ -45,13 +45,6 @@ WINDOWS = 130  # per hour of speech: a window of 30 s ends with its last whole s
 def recordings() -> list[Path]:
     """Return the clips that the tests have: speech of 2 to 11 s."""
     return sorted([*DATA.glob("LJ*.ogg"), *DATA.glob("LJ*.wav"), DATA / "jfk.flac"])
-
-
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    """Write mono samples as 16-bit PCM."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
 
 
 def make_clips(folder: Path, count: int, seconds: tuple[float, float], seed: int = 0) -> None:
@@ -181,17 +174,7 @@ def chaos(options: argparse.Namespace) -> None:
         print(f"done once: {times.count(1)}, more than once: {twice}, never: {times.count(0)}")
         print(f"the broken ones are those that failed: {named == broken}, {len(named)} of {len(broken)}")
         print(f"attempts: {dict(sorted(count(entry['attempts'] for entry in entries).items()))}")
-        reference = [
-            *command[:2],
-            "minwhisper",
-            "transcribe",
-            str(source),
-            "--recursive",
-            "-o",
-            str(alone),
-            "-f",
-            "json",
-        ]
+        reference = [*command[:3], "transcribe", str(source), "--recursive", "-o", str(alone), "-f", "json"]
         reference += ["--model", model, "--threads", "1", "--verbose", "False", *SWITCHES]
         subprocess.run(reference, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         same = different = 0
@@ -230,19 +213,6 @@ def finished(out: Path) -> int:
         return (out / "manifest.jsonl").read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
-
-
-def kill_a_worker(client: int, generator: random.Random) -> bool:
-    """Kill one of a client's worker processes at random, and return whether there was one."""
-    try:
-        children = psutil.Process(client).children(recursive=True)
-        workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
-        if workers:
-            generator.choice(workers).kill()
-            return True
-    except psutil.Error:  # gone
-        pass
-    return False
 
 
 # ------------------------------------------------------------------------------------------ the scheduler's limit
@@ -442,7 +412,7 @@ def main() -> None:
     part.add_argument("--clips", type=int, default=60)
     part.set_defaults(run=speed)
     part = parts.add_parser("chaos")
-    part.add_argument("--model", default="tiny.en", help="or random, for a small one, which needs tests/support")
+    part.add_argument("--model", default="tiny.en", help="or random, for a small one")
     part.add_argument("--recordings", type=int, default=1000)
     part.add_argument("--broken", type=int, default=30)
     part.add_argument("--kills", type=int, default=24)

@@ -7,11 +7,13 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minwhisper
@@ -22,8 +24,8 @@ from minwhisper.corpus.manifest import read_entries
 from minwhisper.errors import CorpusError, ModelNotFoundError, OptionError
 
 distributed = pytest.importorskip("distributed")
-psutil = pytest.importorskip("psutil")
 
+from dying_workers import kill_a_worker, write_wav  # noqa: E402
 from minwhisper.corpus import cluster, worker  # noqa: E402
 from minwhisper.corpus.cluster import connected, worker_environments  # noqa: E402
 from minwhisper.corpus.job import Job, Recording, Result, Setup  # noqa: E402
@@ -121,11 +123,10 @@ def test_windows_of_several_recordings_are_decoded_together(client, tiny_en, tal
 
 def test_parts_of_a_long_recording_are_those_of_recordings_of_their_own(client, tiny_en, tmp_path):
     """A run that was interrupted goes on with the parts that are left."""
-    samples = minwhisper.load_audio(DATA / "LJ001-0001.wav")
-    for number in range(2, 13):
-        samples = [*samples, *minwhisper.load_audio(DATA / f"LJ001-{number:04}.wav"), *([0.0] * 4000)]
+    clips = [minwhisper.load_audio(DATA / f"LJ001-{number:04}.wav") for number in range(1, 13)]
+    pause = np.zeros(SAMPLE_RATE // 4, np.float32)
     talk, out, seen = tmp_path / "talk.wav", tmp_path / "out", []
-    write_wav(talk, samples)
+    write_wav(talk, np.concatenate([part for clip in clips for part in (clip, pause)]))
 
     def stop_after_one(progress):
         if list((out / ".parts").glob("*")):
@@ -159,17 +160,6 @@ def test_parts_of_a_long_recording_are_those_of_recordings_of_their_own(client, 
     starts = [segment["start"] for segment in found["segments"]]
     assert starts == sorted(starts)
     assert starts[-1] > cuts[1][0]
-
-
-def write_wav(path, samples):
-    """Write samples (N,) at 16 kHz as 16-bit PCM."""
-    import wave
-
-    import numpy as np
-
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-        file.writeframes((np.asarray(samples) * 32767).astype("<i2").tobytes())
 
 
 # --- Errors that concern the whole run ------------------------------------------------------------------------------
@@ -254,18 +244,6 @@ def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
     assert {name for name, _ in outcomes(out)} == {path.stem for path in out.glob("*.json")}
 
 
-def kill_a_worker(client, generator):
-    """Kill one of a client's worker processes, and return how many."""
-    try:
-        children = psutil.Process(client).children(recursive=True)
-        workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
-        if workers:
-            generator.choice(workers).kill()
-        return len(workers[:1])
-    except psutil.Error:  # gone
-        return 0
-
-
 class FakePlugin(worker.ModelPlugin):
     """A worker's side without a model: what it does with a recording is in the name of its outputs."""
 
@@ -346,31 +324,24 @@ def test_a_worker_with_other_weights_is_not_mixed_in(fake, tmp_path):
 
 
 def test_what_is_finished_is_kept_if_the_scheduler_is_killed(talks, tmp_path):
-    port = "28786"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     environment = os.environ | {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     out = tmp_path / "out"
     for number in range(10):
         shutil.copy(talks / "a/x.wav", talks / f"{number}.wav")
 
+    def start(*command):
+        command = [sys.executable, "-m", *command, "--no-dashboard"]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
     def start_scheduler():
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "distributed.cli.dask_scheduler",
-                "--port",
-                port,
-                "--host",
-                "127.0.0.1",
-                "--no-dashboard",
-            ],
-            **quiet,
-        )
+        return start("distributed.cli.dask_scheduler", "--port", port, "--host", "127.0.0.1")
 
     def start_worker():
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"]
-        return subprocess.Popen([*command, "--no-dashboard", "--death-timeout", "60"], **quiet)
+        where = f"tcp://127.0.0.1:{port}"
+        return start("distributed.cli.dask_worker", where, "--nthreads", "1", "--death-timeout", "60")
 
     scheduler, one = start_scheduler(), start_worker()
 

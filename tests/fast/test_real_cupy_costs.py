@@ -29,8 +29,8 @@ CARD = 2048 * MIB
 PAGES = 3 * 2 * MIB  # weights, the rest and one other array: each ends inside a page
 PROMPT = list(range(300))  # longer than the half of the context that is used
 REGISTERS = 65536  # of a multiprocessor
-# Bytes of local memory that these kernels may use; the others none. linear takes all the registers that its blocks leave
-# it, and NVRTC 13.0 to 13.5 spill up to 16 bytes of it, each release for other GPUs: an array would be hundreds.
+# Bytes of local memory that these kernels may use; the others none. linear uses all registers that its blocks leave it,
+# and each release of NVRTC from 13.0 to 13.5 spills up to 16 bytes of it for other GPUs. An array would take hundreds.
 STACK = {"choose_tokens": 32, "linear": 16}
 
 
