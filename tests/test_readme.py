@@ -53,3 +53,11 @@ def test_links_lead_to_files_and_headings_of_the_source_distribution():
 
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 150
+
+
+def test_files_that_the_documents_name_exist():
+    for document in ("README.md", ".github/CONTRIBUTING.md", "tests/benchmarks/RESULTS.md"):
+        text = (ROOT / document).read_text()
+        named = set(re.findall(r"\b(?:minwhisper|tests)/[\w/]+(?:\.\w+|/)", text))
+        assert named, document
+        assert [name for name in sorted(named) if not (ROOT / name).exists()] == [], document
