@@ -89,29 +89,29 @@ def speed(options: argparse.Namespace) -> None:
         }
         times: dict[str, list[float]] = {name: [] for name in [*layouts, "no cluster, 2 threads"]}
 
-        def in_cluster(name: str, number: int) -> float:
+        def in_cluster(name: str, files: list[Path], number: int) -> float:
             out = Path(folder, f"out-{number}")
             started = time.perf_counter()
-            transcribe(source, out, client=clients[name], model=options.model, **OPTIONS)
+            transcribe(files, out, client=clients[name], model=options.model, **OPTIONS)
             return time.perf_counter() - started
 
         model = minwhisper.load_model(options.model, threads=2)
 
-        def alone() -> float:
+        def alone(files: list[Path]) -> float:
             started = time.perf_counter()
-            for path in sorted(source.iterdir()):
+            for path in files:
                 minwhisper.write_transcript(model.transcribe(path, **OPTIONS), Path(folder, "alone"), path.stem, "json")
             return time.perf_counter() - started
 
-        alone()
-        for turn in range(options.rounds + 1):
+        files = sorted(source.iterdir())
+        alone(files[:4])
+        for name in layouts:  # load the models
+            in_cluster(name, files[:4], len(os.listdir(folder)))
+        for _ in range(options.rounds):
             for name in layouts:
-                seconds = in_cluster(name, len(os.listdir(folder)))
-                if turn:  # the first loads the models
-                    times[name].append(seconds)
-            if turn:
-                times["no cluster, 2 threads"].append(alone())
-                print({name: f"{found[-1]:.1f} s" for name, found in times.items()}, flush=True)
+                times[name].append(in_cluster(name, files, len(os.listdir(folder))))
+            times["no cluster, 2 threads"].append(alone(files))
+            print({name: f"{found[-1]:.1f} s" for name, found in times.items()}, flush=True)
     medians = {name: statistics.median(found) for name, found in times.items()}
     first = next(iter(medians))
     print(f"{options.model}, {len(clips)} clips, {audio:.0f} s of audio, {options.rounds} rounds, median of seconds:")
