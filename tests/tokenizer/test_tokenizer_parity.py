@@ -22,17 +22,13 @@ def pair(request):
     return ours, reference.get_tokenizer(size > 51864, num_languages=100 if size == 51866 else 99)
 
 
-def test_special_tokens(pair):
+def test_special_tokens_and_languages(pair):
     ours, theirs = pair
     assert ours.vocab_size == theirs.encoding.n_vocab
     assert ours.special_tokens == theirs.special_tokens
     names = ("eot", "sot", "translate", "transcribe", "sot_lm", "sot_prev", "no_speech", "no_timestamps")
     for name in (*names, "timestamp_begin", "non_speech_tokens"):
         assert getattr(ours, name) == getattr(theirs, name), name
-
-
-def test_languages(pair):
-    ours, theirs = pair
     by_token = sorted(zip(theirs.all_language_tokens, theirs.all_language_codes, strict=True))
     assert [(ours.language_token(code), code) for code in ours.languages] == by_token
     for name, code in reference.TO_LANGUAGE_CODE.items():
@@ -57,18 +53,11 @@ def test_bytes_of_every_token(pair):
 
 
 @settings(deadline=None)
-@given(text=TEXT)
-def test_any_text(pair, text):
+@given(text=TEXT, data=st.data())
+def test_any_text_and_any_tokens(pair, text, data):
     ours, theirs = pair
     assert ours.encode(text) == theirs.encode(text, disallowed_special=())
-
-
-@settings(deadline=None)
-@given(data=st.data())
-def test_any_tokens(pair, data):
-    ours, theirs = pair
     special = st.integers(ours.eot, ours.vocab_size - 1)
-    token = st.integers(0, 187) | st.integers(0, ours.eot - 1) | special
-    tokens = data.draw(st.lists(token, max_size=30))
+    tokens = data.draw(st.lists(st.integers(0, 187) | st.integers(0, ours.eot - 1) | special, max_size=30))
     assert ours.decode(tokens) == theirs.decode(tokens)
     assert ours.decode_with_timestamps(tokens) == theirs.decode_with_timestamps(tokens)
