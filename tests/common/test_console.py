@@ -1,35 +1,23 @@
-"""The command's output in a terminal: lines and a bar that never mix."""
-
-import sys
+"""Output in a terminal: lines and a bar that never mix. Streams that fail are in cli/test_command_process.py."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minwhisper.common import console
-from minwhisper.common.console import Console, OutputClosedError, OutputError, progress_figures
-from minwhisper.printable import printable
-from screen import Screen, use_screen
+from minwhisper.common.console import Console
+from screen import use_screen
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Replace the clock by one that only the test advances."""
+def test_lines_appear_above_the_bar(monkeypatch):
     now = [50.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    return now
-
-
-# ------------------------------------------------------------------------------------------ lines and bar
-
-
-def test_lines_appear_above_the_bar(monkeypatch, clock):
     screen = use_screen(monkeypatch)
     shown = Console()
     with shown.progress("talk.mp3") as progress:
         assert screen.rows() == ["talk.mp3"]
         shown.text("before any progress")
-        clock[0] += 2
+        now[0] += 2
         progress(20.0, 60.0)
         bar = "20.0 of 60.0 s, 10.0x, 00:04 left ██████████░░░░░░░░░░░░░░░░░░░░ talk.mp3"
         assert screen.rows() == ["before any progress", bar]
@@ -62,23 +50,6 @@ def test_an_interruption_clears_the_bar(monkeypatch):
     assert screen.rows() == ["minwhisper: interrupted", ""]
 
 
-def test_each_line_is_flushed_between_clearing_and_drawing_the_bar(monkeypatch):
-    # The two streams are buffered separately: unflushed text would appear after the bar.
-    order = []
-    out, err = Screen(), Screen()
-    out.flush = lambda: order.append("line")
-    err.flush = lambda: order.append("bar")
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    shown = Console()
-    with shown.progress("talk.mp3") as progress:
-        progress(1.0, 2.0)
-        order.clear()
-        shown.text("words")
-        changes = [kind for kind, before in zip(order, [None, *order], strict=False) if kind != before]
-        assert changes == ["bar", "line", "bar"]
-
-
 def test_without_a_terminal_there_is_no_bar(capfd):
     shown = Console()
     with shown.progress("talk.mp3") as progress:
@@ -94,57 +65,6 @@ def test_an_encoding_without_blocks_gets_ascii(monkeypatch):
         progress(30.0, 60.0)
         assert screen.rows()[0].startswith("30.0 of 60.0 s, ")
         assert screen.rows()[0].endswith(f" {'#' * 15}{'-' * 15} dict\\xe9e {{n}}\\n.wav")
-
-
-# ------------------------------------------------------------------------------------------ streams that fail
-
-
-class Broken(Screen):
-    """A stream that cannot be written to."""
-
-    def __init__(self, error):
-        super().__init__()
-        self.error = error
-
-    def write(self, text):
-        raise self.error
-
-
-FULL, BROKEN = OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")
-
-
-@pytest.mark.parametrize("error", [FULL, BROKEN])
-def test_messages_that_cannot_be_written_do_not_stop_the_text(monkeypatch, error):
-    out = Screen()
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", Broken(error))
-    shown = Console()
-    with shown.progress("talk.mp3") as progress:
-        progress(1.0, 2.0)
-        shown.note("a remark")
-        shown.text("words")
-    assert out.rows() == ["words", ""]
-
-
-@pytest.mark.parametrize(("error", "kind"), [(FULL, OutputError), (BROKEN, OutputClosedError)])
-def test_text_that_cannot_be_written_is_an_error(monkeypatch, error, kind):
-    monkeypatch.setattr(sys, "stdout", Broken(error))
-    with pytest.raises(OutputError) as caught:
-        Console().text("words")
-    assert caught.type is kind
-
-
-@pytest.mark.parametrize(
-    ("done", "elapsed", "figures"),
-    [
-        (0.0, 3.0, "0.0 of 3700.0 s"),  # the speed is not known yet
-        (37.0, 3.0, "37.0 of 3700.0 s, 12.3x, 04:57 left"),
-        (10.0, 20.0, "10.0 of 3700.0 s, 0.5x, 2:03:00 left"),
-        (3700.0, 100.0, "3700.0 of 3700.0 s, 37.0x, 00:00 left"),
-    ],
-)
-def test_figures(done, elapsed, figures):
-    assert progress_figures(done, 3700.0, elapsed) == figures
 
 
 def last_row(name, done, total, elapsed, columns):
@@ -163,14 +83,13 @@ def last_row(name, done, total, elapsed, columns):
 @pytest.mark.parametrize(
     ("columns", "line"),
     [
-        (80, "3.0 of 6.0 s, 1.0x, 00:03 left ███████████████░░░░░░░░░░░░░░░ interview-with-a-"),
-        (50, "3.0 of 6.0 s, 1.0x, 00:03 left ███████████████░░░"),
-        (30, "3.0 of 6.0 s, 1.0x, 00:03 lef"),
-        (10, "3.0 of 6."),
+        (80, "10.0 of 3700.0 s, 0.5x, 2:03:00 left ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ interview-w"),
+        (50, "10.0 of 3700.0 s, 0.5x, 2:03:00 left ░░░░░░░░░░░░"),
+        (10, "10.0 of 3"),
     ],
 )
 def test_a_narrow_terminal_cuts_off_the_name_then_the_bar_then_the_figures(columns, line):
-    assert last_row("interview-with-a-long-name.mp3", 3.0, 6.0, 3.0, columns) == line
+    assert last_row("interview-with-a-long-name.mp3", 10.0, 3700.0, 20.0, columns) == line
 
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Cf", "Cn", "Co"]), max_size=60)
@@ -187,7 +106,3 @@ def test_the_bar_never_fills_the_line(name, done, total, elapsed, columns):
 def test_the_bar_is_proportional_to_the_work_done():
     assert [last_row("a", done, 8.0, 1.0, 120).count("█") for done in (0.0, 2.0, 4.0, 8.0, 9.0)] == [0, 7, 15, 30, 30]
     assert last_row("a", 0.0, 0.0, 1.0, 120).count("█") == 30  # an empty recording is finished at once
-
-
-def test_control_characters_are_escaped():
-    assert printable("a\nb\x1b[31m é\udcff") == "a\\nb\\x1b[31m é\\udcff"

@@ -1,6 +1,5 @@
 """Readers of untrusted JSON, integers and paths: correct values, or a clear error."""
 
-import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -8,34 +7,24 @@ from pathlib import Path
 import pytest
 
 from minwhisper.common.untrusted import MAX_TEXT_BYTES, check_integer, expand_path, parse_json, read_json, read_limited
-from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, TokenizerError, WeightsError
+from minwhisper.errors import ConfigError, ModelNotFoundError, TokenizerError, WeightsError
 
 
-def test_valid_json():
-    values = {"a": [1, -2.5, None, True, "é\x1b"], "b": {"c": 10**30}}
-    assert parse_json(json.dumps(values).encode(), "x") == values
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
+def test_invalid_json():
+    for data, message in (
         (b"", r"x: cannot be read as JSON \(Expecting value.*download the file again"),
         (b"\xff", r"x: cannot be read as text \(byte 0 is not UTF-8\)"),
         (b"[]", "x: expected a JSON object, got list"),
-        (b"[" * 10**6, "nested too deeply"),
         (b'{"a":' * 10**6, "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
-        (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": [-Infinity]}', "-Infinity is not a JSON number"),
-    ],
-)
-@pytest.mark.parametrize("error", [WeightsError, TokenizerError])
-def test_invalid_json(data: bytes, message: str, error: type[MinWhisperError]):
-    with pytest.raises(error, match=f"(?i){message}"):
-        parse_json(data, "x", error)
+    ):
+        for error in (WeightsError, TokenizerError):
+            with pytest.raises(error, match=f"(?i){message}"):
+                parse_json(data, "x", error)
 
 
-def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path):
+def test_a_huge_file_is_not_read_to_its_end(tmp_path):
     path = tmp_path / "config.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse: takes no disk space
@@ -50,7 +39,7 @@ def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path):
     assert read_json(path) == {}
 
 
-def test_only_regular_files_are_opened(tmp_path: Path):
+def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
     for name in ("pipe", "nowhere", "x" * 300, "\ud800"):
         with pytest.raises(WeightsError, match="missing; expected"):
@@ -64,7 +53,7 @@ def test_integers_in_a_range():
             check_integer("n", value, 1, 10)
 
 
-def test_expand_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_expand_path(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expand_path("~/x") == tmp_path / "x"
     assert expand_path("./~x") == Path("~x")
