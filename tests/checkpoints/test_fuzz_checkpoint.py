@@ -5,13 +5,9 @@ cases.
 """
 
 import json
-import random
 import struct
-from collections.abc import Callable
 from dataclasses import asdict
 from itertools import cycle
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +19,8 @@ from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint
 from minwhisper.tokenizer.special_tokens import special_token_ids
 from minwhisper.tokenizer.tokenizer import Tokenizer
-from test_ctranslate2 import model_bin
 from test_load_checkpoint import ALIAS, ctranslate2, write_bin
+from test_tensor_files import model_bin
 from vocabularies import made_up_pieces
 
 FLAT = distinct_weights()
@@ -35,18 +31,18 @@ SAFETENSORS = [safetensors_bytes(hugging_face(FLAT), dtype) for dtype in ("float
 
 
 @pytest.fixture(autouse=True)
-def memory() -> None:
+def memory():
     """Measure the memory of each fuzzer separately."""
     reset_peak_memory()
 
 
-def load(folder: Path, rng: random.Random) -> None:
+def load(folder, rng):
     files = find_checkpoint(folder)
     verify_checksums(files)
     load_checkpoint(files, dtype=rng.choice(("float32", "float16", "float64")), strict=rng.random() < 0.5)
 
 
-def mutate_configuration(folder: Path, rng: random.Random) -> None:
+def mutate_configuration(folder, rng):
     config, generation = json.dumps(CONFIG).encode(), json.dumps(GENERATION).encode()
     if rng.random() < 0.6:
         config = mutated_json(CONFIG, rng)
@@ -56,20 +52,14 @@ def mutate_configuration(folder: Path, rng: random.Random) -> None:
     (folder / "generation_config.json").write_bytes(generation)
 
 
-def mutate_safetensors(folder: Path, rng: random.Random) -> None:
+def mutate_safetensors(folder, rng):
     data = rng.choice(SAFETENSORS)
     length = 8 + struct.unpack("<Q", data[:8])[0]
     header, body = json.loads(data[8:length]), data[length:]
-    match rng.randrange(5):
-        case 0:
-            changed = mutated_bytes(data, rng, among=length)
-        case 1:
-            changed = mutated_bytes(data, rng)
-        case 2:  # a value that is not finite, or large
-            place = length + rng.randrange(len(body) // 4) * 4
-            value = struct.pack("<f", rng.choice((np.nan, np.inf, -np.inf, 3e38, 1e6)))
-            changed = data[:place] + value + data[place + 4 :]
-        case 3:
+    match rng.randrange(4):
+        case 0 | 1:
+            changed = mutated_bytes(data, rng, among=rng.choice((length, None)))
+        case 2:
             text = mutated_json(header, rng)
             changed = struct.pack("<Q", len(text)) + text + body
         case _:  # another dtype or shape, with the same number of bytes if possible
@@ -83,23 +73,20 @@ def mutate_safetensors(folder: Path, rng: random.Random) -> None:
     (folder / "model.safetensors").write_bytes(changed)
 
 
-def mutate_ctranslate2(folder: Path, rng: random.Random) -> None:
+def mutate_ctranslate2(folder, rng):
     changed = mutated_bytes(MODEL_BIN, rng, among=rng.choice((40, 2000, None)))
     if rng.random() < 0.4:
         tensors = ctranslate2(FLAT)
-        aliases = ALIAS | {f"alias{number}": rng.choice(list(tensors)) for number in range(rng.choice((0, 0, 3)))}
         name = rng.choice(list(tensors))
         array = tensors.pop(name)
-        other = rng.choice((name, name, "encoder/num_heads", "\x1b]0;", "encoder/layer_9/x"))
-        shape = rng.choice((array.shape, (), (3, 2), (2,), (*array.shape[:-1], 0)))
-        odd = rng.choice((np.nan, np.inf, -1, 0, 3, 1e9, 0.5))
-        with np.errstate(all="ignore"):
-            tensors[other] = np.full(shape, odd, rng.choice((array.dtype, np.float32)))
-        changed = model_bin(tensors, aliases)
+        other = rng.choice((name, "encoder/num_heads", "\x1b]0;", "encoder/layer_9/x"))
+        shape = rng.choice((array.shape, (), (3, 2), (*array.shape[:-1], 0)))
+        tensors[other] = np.full(shape, rng.choice((np.nan, np.inf, -1, 0, 3, 1e9, 0.5)), np.float32)
+        changed = model_bin(tensors, ALIAS | {"alias": rng.choice(list(tensors))})
     (folder / "model.bin").write_bytes(changed)
 
 
-def mutate_index(folder: Path, rng: random.Random) -> None:
+def mutate_index(folder, rng):
     shards = cycle(["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
     index = {"metadata": {}, "weight_map": dict(zip(hugging_face(FLAT), shards))}  # noqa: B905
     (folder / "model.safetensors.index.json").write_bytes(mutated_json(index, rng))
@@ -107,11 +94,9 @@ def mutate_index(folder: Path, rng: random.Random) -> None:
 
 @pytest.mark.parametrize(
     ("mutate", "few"),
-    [(mutate_configuration, 150), (mutate_safetensors, 150), (mutate_ctranslate2, 150), (mutate_index, 100)],
+    [(mutate_configuration, 100), (mutate_safetensors, 100), (mutate_ctranslate2, 100), (mutate_index, 60)],
 )
-def test_mutated_checkpoints(
-    mutate: Callable[[Path, random.Random], None], few: int, tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_mutated_checkpoints(mutate, few, tmp_path, pytestconfig):
     if mutate is mutate_ctranslate2:
         write_bin(tmp_path, ctranslate2(FLAT))
     else:
@@ -123,28 +108,20 @@ def test_mutated_checkpoints(
     assert valid or mutate is mutate_index  # otherwise only the first check was tested
 
 
-def tokenizer_values(count: int) -> dict[str, Any]:
-    vocab = made_up_pieces(count)
+def test_mutated_tokenizers(tmp_path, pytestconfig):
+    vocab = made_up_pieces(300)  # few, to be fast: their number is checked after their types
     merges = [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
     added = [{"id": token, "content": name} for name, token in special_token_ids(51865).items()][:20]
-    return {"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": vocab, "merges": merges}}
-
-
-def test_mutated_tokenizers(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    text = json.dumps(tokenizer_values(50257)).encode()
-    few = tokenizer_values(300)  # to be fast: their number is checked after their types
+    values = {"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": vocab, "merges": merges}}
     folder = tmp_path / "two files"
     folder.mkdir()
-    merges = "\n".join(few["model"]["merges"]).encode()
-    for number, rng in enumerate(cases(pytestconfig, 200, seed=5)):
+    for number, rng in enumerate(cases(pytestconfig, 120, seed=5)):
         kind = rng.random()
-        if kind < 0.02:
-            (tmp_path / "tokenizer.json").write_bytes(mutated_bytes(text, rng))
-        elif kind < 0.6:
-            (tmp_path / "tokenizer.json").write_bytes(mutated_json(few, rng))
+        if kind < 0.6:
+            (tmp_path / "tokenizer.json").write_bytes(mutated_json(values, rng))
         else:
-            (folder / "vocab.json").write_bytes(mutated_json(few["model"]["vocab"], rng))
-            (folder / "merges.txt").write_bytes(mutated_bytes(merges, rng))
+            (folder / "vocab.json").write_bytes(mutated_json(vocab, rng))
+            (folder / "merges.txt").write_bytes(mutated_bytes("\n".join(merges).encode(), rng))
             (folder / "added_tokens.json").write_bytes(mutated_json({"<|endoftext|>": 50257}, rng))
         where = tmp_path if kind < 0.6 else folder
         check_case(lambda: Tokenizer.from_folder(where, 51865), f"case {number}")  # noqa: B023

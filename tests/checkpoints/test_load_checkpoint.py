@@ -5,52 +5,44 @@ import dataclasses
 import gc
 import hashlib
 import json
-import os
 import pickle
-import sys
 import tracemalloc
 import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from hf_checkpoint import SMALL, Tensors, distinct_weights, hugging_face, hugging_face_name, stored, write
+from hf_checkpoint import SMALL, distinct_weights, hugging_face, hugging_face_name, stored, write
 from minwhisper.checkpoints.configuration import read_config
-from minwhisper.checkpoints.load import Checkpoint, load_checkpoint
-from minwhisper.checkpoints.sources import CheckpointFiles, find_checkpoint, packaged_model
+from minwhisper.checkpoints.load import load_checkpoint
+from minwhisper.checkpoints.sources import find_checkpoint, packaged_model
 from minwhisper.checkpoints.tensor_matching import LoadReport
 from minwhisper.errors import ConfigError, MinWhisperError, ModelNotFoundError, WeightsError
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.fast.cpu.panels import unpacked
 from minwhisper.fast.cpu.weights import empty_weights
-from minwhisper.model.config import PUBLISHED
 from minwhisper.model.encoder import sinusoids
 from minwhisper.model.weight_names import expected_shapes, flatten
-from minwhisper.model.weights import WeightLayout, count_parameters
-from test_ctranslate2 import model_bin
+from minwhisper.model.weights import count_parameters
+from test_tensor_files import model_bin
 
 FLAT = distinct_weights()
+TENSORS = hugging_face(FLAT)  # a valid checkpoint by Hugging Face's names
 FC1 = "model.decoder.layers.1.fc1.weight"
 TABLE = "model.decoder.embed_tokens.weight"
 POSITIONS = "model.encoder.embed_positions.weight"
 
 
-@pytest.fixture
-def tensors() -> Tensors:
-    """Return a valid checkpoint by Hugging Face's names, which the test may modify."""
-    return {name: array.copy() for name, array in hugging_face(FLAT).items()}
-
-
-def load(folder: Path, dtype: str = "float32", strict: bool = True) -> Checkpoint:
+def load(folder, dtype="float32", strict=True):
     return load_checkpoint(find_checkpoint(folder), dtype=dtype, strict=strict)
 
 
-def check_error(
-    folder: Path, *parts: str, error: type[MinWhisperError] = WeightsError, strict: bool = True, dtype: str = "float32"
-) -> None:
+def without(part):
+    """Return the tensors without those whose name contains this part."""
+    return {name: array for name, array in TENSORS.items() if part not in name}
+
+
+def check_error(folder, *parts, error=WeightsError, strict=True, dtype="float32"):
     """Check that loading fails with a one-line error that contains the folder and all the given parts."""
     with pytest.raises(error) as caught:
         load(folder, dtype, strict)
@@ -60,7 +52,7 @@ def check_error(
         assert part in message
 
 
-def check_weights(checkpoint: Checkpoint, expected: Tensors, dtype: str = "float32") -> None:
+def check_weights(checkpoint, expected, dtype="float32"):
     """Check that the weights equal the expected ones exactly."""
     weights = dict(flatten(checkpoint.weights))
     assert list(weights) == list(expected_shapes(checkpoint.config))
@@ -73,14 +65,16 @@ def check_weights(checkpoint: Checkpoint, expected: Tensors, dtype: str = "float
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shards", "prefix"),
-    [("float16", 1, "model."), ("bfloat16", 3, ""), ("float32", 3, "model."), ("float64", 1, "")],
+    ("dtype", "shards", "prefix", "loaded"),
+    [
+        ("float16", 1, "model.", "float32"),
+        ("bfloat16", 3, "", "float32"),
+        ("float32", 3, "model.", "float16"),
+        ("float64", 1, "", "float64"),
+    ],
 )
-@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
-def test_values_of_safetensors(
-    tmp_path: Path, tensors: Tensors, dtype: str, shards: int, prefix: str, loaded: str
-) -> None:
-    renamed = {prefix + name.removeprefix("model."): array for name, array in tensors.items()}
+def test_values_of_safetensors(tmp_path, dtype, shards, prefix, loaded):
+    renamed = {prefix + name.removeprefix("model."): array for name, array in TENSORS.items()}
     checkpoint = load(write(tmp_path, renamed, dtype, shards), loaded)
     assert checkpoint.config == SMALL
     assert checkpoint.report == LoadReport((), ())
@@ -88,8 +82,8 @@ def test_values_of_safetensors(
     check_weights(checkpoint, {name: stored(array, dtype)[1] for name, array in FLAT.items()}, loaded)
 
 
-def test_weights_are_writable_and_outlive_the_files(tmp_path: Path, tensors: Tensors) -> None:
-    checkpoint = load(write(tmp_path, tensors))
+def test_weights_are_writable_and_outlive_the_files(tmp_path):
+    checkpoint = load(write(tmp_path, TENSORS))
     for path in tmp_path.iterdir():
         path.unlink()
     for _, array in flatten(checkpoint.weights):
@@ -100,116 +94,69 @@ def test_weights_are_writable_and_outlive_the_files(tmp_path: Path, tensors: Ten
     assert checkpoint.weights["decoder"]["blocks"][0]["mlp"]["fc1"]["weight"].T.flags.c_contiguous
 
 
-def test_the_configuration_is_read_without_the_weights(tmp_path: Path, tensors: Tensors) -> None:
-    tensors[FC1] = tensors[FC1][:3]
-    assert read_config(find_checkpoint(write(tmp_path, tensors))) == SMALL
+def test_the_configuration_is_read_without_the_weights(tmp_path):
+    assert read_config(find_checkpoint(write(tmp_path, TENSORS | {FC1: TENSORS[FC1][:3]}))) == SMALL
 
 
-@pytest.mark.parity
-def test_checkpoint_saved_by_transformers(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    own = dataclasses.asdict(SMALL) | {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    model = transformers.WhisperForConditionalGeneration(
-        transformers.WhisperConfig(**own, decoder_start_token_id=1, suppress_tokens=[], begin_suppress_tokens=[])
-    )
-    for parameter in model.parameters():
-        if parameter.requires_grad:  # not the position table
-            torch.nn.init.normal_(parameter)
-    model.save_pretrained(tmp_path)
-    theirs = {name: array.numpy() for name, array in model.state_dict().items()}
-    ours = hugging_face({name: np.empty(0) for name in FLAT})
-    check_weights(load(tmp_path), {name: theirs[other] for name, other in zip(FLAT, ours, strict=True)})
-
-
-# --- Tied weights: the output projection is the token embedding ------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", ["projection first", "projection last", "projection only"])
-def test_tied_output_projection(tmp_path: Path, tensors: Tensors, order: str) -> None:
-    projection = {"proj_out.weight": tensors[TABLE]}
-    if order == "projection only":
-        del tensors[TABLE]
-    check_weights(load(write(tmp_path, tensors | projection if "last" in order else projection | tensors)), FLAT)
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_two_different_tensors_of_one_name(tmp_path: Path, tensors: Tensors, strict: bool) -> None:
-    projection = tensors[TABLE].copy()
-    projection[-1, -1] += 1
-    write(tmp_path, tensors | {"proj_out.weight": projection})
-    check_error(tmp_path, "decoder.token_embedding", TABLE, "proj_out.weight", "to be equal", "tie_word", strict=strict)
+def test_the_output_projection_is_the_token_embedding(tmp_path):
+    projection = {"proj_out.weight": TENSORS[TABLE]}
+    alone = without(TABLE) | projection
+    for written in (projection | TENSORS, TENSORS | projection, alone):
+        check_weights(load(write(tmp_path, written)), FLAT)
+    write(tmp_path, TENSORS | {"proj_out.weight": TENSORS[TABLE] + (np.arange(60) == 59)[:, None]})
+    parts = "decoder.token_embedding", TABLE, "proj_out.weight", "to be equal", "tie_word"
+    for strict in (True, False):
+        check_error(tmp_path, *parts, strict=strict)
 
 
 # --- Missing and unexpected tensors, wrong shapes --------------------------------------------------------------------
 
 
-def test_missing_tensors(tmp_path: Path, tensors: Tensors) -> None:
-    write(tmp_path, {name: array for name, array in tensors.items() if name != FC1})
+def test_missing_tensors(tmp_path):
+    write(tmp_path, without(FC1))
     check_error(tmp_path, "missing tensors (1): decoder.blocks.1.mlp.fc1.weight;", "does config.json", "strict=False")
-    write(tmp_path, {name: array for name, array in tensors.items() if "decoder.layers.1" not in name})
+    write(tmp_path, without("decoder.layers.1"))
     check_error(tmp_path, "missing tensors (24): decoder.blocks.1.attention_norm.weight, ", " and 20 more;")
+    write(tmp_path, {POSITIONS: TENSORS[POSITIONS]})
+    check_error(tmp_path, "missing tensors", "expected at least half of the model's values", strict=False)
 
 
-@pytest.mark.parametrize("name", ["model.decoder.layers.2.fc1.weight", "lm_head.weight", "encoder/num_heads"])
-def test_unexpected_tensor(tmp_path: Path, tensors: Tensors, name: str) -> None:
-    write(tmp_path, tensors | {name: np.zeros(3)})
-    check_error(tmp_path, f"unexpected tensors (1): {name};", "does config.json", "strict=False")
+def test_unexpected_tensor(tmp_path):
+    for name in ("model.decoder.layers.2.fc1.weight", "encoder/num_heads"):
+        write(tmp_path, TENSORS | {name: np.zeros(3)})
+        check_error(tmp_path, f"unexpected tensors (1): {name};", "does config.json", "strict=False")
 
 
-@pytest.mark.parametrize(
-    ("name", "ours", "expected"),
-    [
-        (FC1, "decoder.blocks.1.mlp.fc1.weight", (28, 8)),
-        ("model.encoder.layer_norm.bias", "encoder.norm.bias", (8,)),
-        (POSITIONS, "encoder.positions", (12, 8)),
-        (TABLE, "decoder.token_embedding", (60, 8)),
-    ],
-)
-def test_wrong_shape(tmp_path: Path, tensors: Tensors, name: str, ours: str, expected: tuple[int, ...]) -> None:
-    for wrong, strict in ((tensors[name][:-1], True), (tensors[name][None], False), (tensors[FC1].T, False)):
-        write(tmp_path, tensors | {name: wrong.copy()})
-        check_error(tmp_path, f"{ours}: expected {expected}, the file has {wrong.shape} (as {name})", strict=strict)
+def test_wrong_shape(tmp_path):
+    table = TENSORS[TABLE]
+    for wrong, strict in ((table[:-1], True), (table[None], False), (table.T.copy(), False)):
+        write(tmp_path, TENSORS | {TABLE: wrong})
+        problem = f"decoder.token_embedding: expected (60, 8), the file has {wrong.shape} (as {TABLE})"
+        check_error(tmp_path, problem, "does config.json belong to this", strict=strict)
 
 
-def test_config_of_another_model(tmp_path: Path, tensors: Tensors) -> None:
-    write(tmp_path, tensors, decoder_ffn_dim=32)
-    parts = "decoder.blocks.0.mlp.fc1.weight: expected (32, 8), the file has (28, 8)", "does config.json belong to this"
-    check_error(tmp_path, *parts)
-
-
-def test_strict_false(tmp_path: Path, tensors: Tensors, recwarn: pytest.WarningsRecorder) -> None:
-    assert load(write(tmp_path, tensors), strict=False).report == LoadReport((), ())
+def test_strict_false(tmp_path, recwarn):
+    assert load(write(tmp_path, TENSORS), strict=False).report == LoadReport((), ())
     assert not recwarn
-    for name in ("model.decoder.embed_positions.weight", POSITIONS):
-        del tensors[name]
-    write(tmp_path, tensors | {"a.weight": np.ones(3), "b": np.ones((2, 2))})
+    write(tmp_path, without("embed_positions") | {"a.weight": np.ones(3), "b": np.ones((2, 2))})
     check_error(tmp_path, "missing tensors (2):", "unexpected tensors (2): a.weight, b;")
     with pytest.warns(UserWarning, match=r"\(2\): encoder\.positions, decoder\.positions; .*filled with zeros"):
         checkpoint = load(tmp_path, strict=False)
     assert checkpoint.report == LoadReport(("encoder.positions", "decoder.positions"), ("a.weight", "b"))
-    zeros = {name: np.zeros_like(FLAT[name]) for name in ("encoder.positions", "decoder.positions")}
-    check_weights(checkpoint, FLAT | zeros)
-
-
-def test_a_checkpoint_that_lacks_most_of_the_model(tmp_path: Path, tensors: Tensors) -> None:
-    write(tmp_path, {POSITIONS: tensors[POSITIONS]})
-    check_error(tmp_path, "missing tensors", "expected at least half of the model's values", strict=False)
+    check_weights(checkpoint, FLAT | {name: np.zeros_like(FLAT[name]) for name in checkpoint.report.missing})
 
 
 # --- Encoder positions -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("loaded", ["float16", "float64"])
-def test_rounded_positions(tmp_path: Path, tensors: Tensors, dtype: str, loaded: str) -> None:
+@pytest.mark.parametrize(("dtype", "loaded"), [("float16", "float64"), ("bfloat16", "float32"), ("float32", "float16")])
+def test_rounded_positions(tmp_path, dtype, loaded):
     # All 1,500 positions, rounded but stored as float32, from angles in float32 or float64.
     rates = np.exp(-np.log(1e4) / 3 * np.arange(4)).astype(np.float32)
     angles = np.arange(1500, dtype=np.float32)[:, None] * rates
     computed = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     for table in (computed, sinusoids(1500, 8)):
-        write(tmp_path, tensors | {POSITIONS: stored(table, dtype)[1]}, max_source_positions=1500)
+        write(tmp_path, TENSORS | {POSITIONS: stored(table, dtype)[1]}, max_source_positions=1500)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             load(tmp_path, loaded)
@@ -217,101 +164,81 @@ def test_rounded_positions(tmp_path: Path, tensors: Tensors, dtype: str, loaded:
 
 RIGHT = sinusoids(12, 8)
 WRONG = {
-    "zeros": np.zeros((12, 8)),
     "interleaved": RIGHT.reshape(12, 2, 4).swapaxes(1, 2).reshape(12, 8).copy(),
     "one row late": sinusoids(13, 8)[1:],
-    "upside down": RIGHT[::-1],
 }
-NOISE = np.random.default_rng(5).standard_normal((12, 8))
 TRAINED = {
-    "slightly": RIGHT + 1e-3 * NOISE,
-    "clearly": RIGHT + 3e-2 * NOISE,
+    "clearly": RIGHT + 3e-2 * np.random.default_rng(5).standard_normal((12, 8)),
     "in a single value": RIGHT + 0.002 * (np.arange(96).reshape(12, 8) == 50),
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_positions(tmp_path: Path, tensors: Tensors, wrong: str) -> None:
-    write(tmp_path, tensors | {POSITIONS: WRONG[wrong]})
-    check_error(tmp_path, "encoder.positions: expected Whisper's sinusoids, the file differs by", "strict=False")
-    with pytest.warns(UserWarning, match=r"encoder\.positions: expected Whisper's sinusoids, .* it is used as it is$"):
-        checkpoint = load(tmp_path, strict=False)
-    check_weights(checkpoint, FLAT | {"encoder.positions": WRONG[wrong].astype(np.float32)})
-
-
-@pytest.mark.parametrize("trained", TRAINED)
-def test_trained_positions(tmp_path: Path, tensors: Tensors, trained: str) -> None:
-    write(tmp_path, tensors | {POSITIONS: TRAINED[trained]})
-    with pytest.warns(UserWarning, match=r"encoder\.positions: .* more than rounding: the table was probably trained"):
-        checkpoint = load(tmp_path)
-    check_weights(checkpoint, FLAT | {"encoder.positions": TRAINED[trained].astype(np.float32)})
+@pytest.mark.parametrize("kind", [*WRONG, *TRAINED])
+def test_wrong_positions_are_an_error_and_trained_ones_are_used_with_a_warning(tmp_path, kind):
+    table = (WRONG | TRAINED)[kind]
+    write(tmp_path, TENSORS | {POSITIONS: table})
+    warning = r"encoder\.positions: .* more than rounding: the table was probably trained"
+    if kind in WRONG:
+        check_error(tmp_path, "encoder.positions: expected Whisper's sinusoids, the file differs by", "strict=False")
+        warning = r"encoder\.positions: expected Whisper's sinusoids, .* it is used as it is$"
+    with pytest.warns(UserWarning, match=warning):
+        checkpoint = load(tmp_path, strict=kind in TRAINED)
+    check_weights(checkpoint, FLAT | {"encoder.positions": table.astype(np.float32)})
 
 
 # --- NaN, infinity and overflow --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("dtype", "bad"), [("float16", np.nan), ("bfloat16", np.inf), ("float32", -np.inf), ("float64", np.nan)]
+    ("dtype", "loaded", "bad"),
+    [("float16", "float64", np.nan), ("bfloat16", "float16", np.inf), ("float64", "float32", -np.inf)],
 )
-@pytest.mark.parametrize("loaded", ["float16", "float32", "float64"])
-def test_weight_that_is_not_finite(tmp_path: Path, tensors: Tensors, dtype: str, loaded: str, bad: float) -> None:
-    tensors[FC1][7, 3] = bad
-    write(tmp_path, tensors, dtype)
+def test_weight_that_is_not_finite(tmp_path, dtype, loaded, bad):
+    array = TENSORS[FC1].copy()
+    array[7, 3] = bad
+    write(tmp_path, TENSORS | {FC1: array}, dtype)
     message = "decoder.blocks.1.mlp.fc1.weight: expected finite values, the file has NaN or infinity"
     for strict in (True, False):
         check_error(tmp_path, message, FC1, strict=strict, dtype=loaded)
 
 
-@pytest.mark.parametrize("name", sorted(FLAT))
-def test_every_tensor_is_checked_for_nan(tmp_path: Path, tensors: Tensors, name: str) -> None:
-    array = tensors[hugging_face_name(name)]
-    array.flat[array.size - 1] = np.nan
-    write(tmp_path, tensors)
-    check_error(tmp_path, f"{name}: expected finite values")
-    with pytest.raises(WeightsError, match="expected finite values"):  # in the layout of the fast CPU engine too
-        load_checkpoint(find_checkpoint(tmp_path), layout=empty_weights)
+def test_every_tensor_is_checked_for_nan(tmp_path):
+    for name in [name for name in FLAT if ".blocks.0." not in name]:
+        array = FLAT[name].copy()
+        array.flat[-1] = np.nan
+        write(tmp_path, TENSORS | {hugging_face_name(name): array})
+        check_error(tmp_path, f"{name}: expected finite values")
+        with pytest.raises(WeightsError, match="expected finite values"):  # in the layout of the fast CPU engine too
+            load_checkpoint(find_checkpoint(tmp_path), layout=empty_weights)
 
 
-def test_values_too_large_for_the_dtype(tmp_path: Path, tensors: Tensors) -> None:
-    tensors[FC1] = np.where(np.arange(8) == 3, 1e39, tensors[FC1].astype(np.float64))
-    write(tmp_path, tensors, "float64")
-    check_error(
-        tmp_path, "expected values up to 3.40282e+38 for dtype 'float32', the file has larger ones", "'float64'"
-    )
+def test_values_too_large_for_the_dtype(tmp_path):
+    large = np.where(np.arange(8) == 3, 1e39, TENSORS[FC1].astype(np.float64))
+    write(tmp_path, TENSORS | {FC1: large}, "float64")
+    limit = "expected values up to 3.40282e+38 for dtype 'float32', the file has larger ones"
+    check_error(tmp_path, limit, "'float64'")
     load(tmp_path, "float64")
 
 
 # --- Damaged files ---------------------------------------------------------------------------------------------------
 
 
-class Explosive:
-    """An object that creates a folder when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return (os.mkdir, (str(self.mark),))
-
-
-def test_a_pickle_is_never_opened(tmp_path: Path, tensors: Tensors) -> None:
-    folder = write(tmp_path / "model", tensors)
+def test_a_pickle_is_never_opened(tmp_path):
+    folder = write(tmp_path / "model", TENSORS)
     (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Explosive(tmp_path / "mark")))
-    check_error(
-        folder,
-        "no model.safetensors, and pytorch_model.bin is a pickle",
-        "convert it to safetensors with from_pretrained",
-        error=ModelNotFoundError,
-    )
+    makes_a_folder = f"\x80\x02cos\nmkdir\n(V{tmp_path}/mark\ntR.".encode("latin-1")
+    (folder / "pytorch_model.bin").write_bytes(makes_a_folder)
+    parts = "no model.safetensors, and pytorch_model.bin is a pickle", "convert it to safetensors with from_pretrained"
+    check_error(folder, *parts, error=ModelNotFoundError)
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
     check_error(folder, "this is a PyTorch file (a pickle)")
     assert not (tmp_path / "mark").exists()
+    pickle.loads(makes_a_folder)
+    assert (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize(
-    ("config", "parts"),
-    [
+def test_wrong_configuration(tmp_path):
+    for config, parts in (
         ({"d_model": None}, ["config.json lacks d_model"]),
         ({"activation_function": "\x1b[31m" + "x" * 10**6}, ["'\\x1b[31mxxx", "xxx'"]),
         ({"alignment_heads": [[-1, 0]]}, ["alignment_heads: block: expected a whole number", "got -1"]),
@@ -319,27 +246,18 @@ def test_a_pickle_is_never_opened(tmp_path: Path, tensors: Tensors) -> None:
         ({"alignment_heads": [[0, 0]] * 20_000}, ["alignment_heads: expected pairs"]),
         ({"alignment_heads": [[0, True]]}, ["alignment_heads: head: expected a whole number", "got True"]),
         ({"alignment_heads": [1, 2]}, ["alignment_heads: expected pairs [block, head], got [1, 2]"]),
-        ({"alignment_heads": {"0": 1}}, ["alignment_heads: expected pairs"]),
-    ],
-)
-def test_wrong_configuration(tmp_path: Path, tensors: Tensors, config: dict[str, Any], parts: list[str]) -> None:
-    check_error(write(tmp_path, tensors, **config), *parts, error=ConfigError)
-
-
-@pytest.mark.parametrize("heads", [[[1, 3], [2, 0]], [[0, 4]]])
-def test_alignment_heads_of_a_teacher_are_ignored_with_a_warning(
-    tmp_path: Path, tensors: Tensors, heads: list[list[int]]
-) -> None:
-    write(tmp_path, tensors)
-    (tmp_path / "generation_config.json").write_text(json.dumps({"alignment_heads": heads}))
-    block, head = heads[-1]
-    with pytest.warns(
-        UserWarning,
-        match=f"lists head {head} of block {block}, .* 2 blocks of 4 heads; .*word_timestamps is not available",
     ):
-        checkpoint = load(tmp_path)
-    assert checkpoint.alignment_heads == ()
-    check_weights(checkpoint, FLAT)
+        check_error(write(tmp_path, TENSORS, **config), *parts, error=ConfigError)
+
+
+def test_alignment_heads_of_a_teacher_are_ignored_with_a_warning(tmp_path):
+    write(tmp_path, TENSORS)
+    for block, head in ((2, 0), (0, 4)):
+        heads = {"alignment_heads": [[1, 3], [block, head]]}
+        (tmp_path / "generation_config.json").write_text(json.dumps(heads))
+        warning = f"lists head {head} of block {block}, .* 2 blocks of 4 heads; .*word_timestamps is not available"
+        with pytest.warns(UserWarning, match=warning):
+            assert load(tmp_path).alignment_heads == ()
 
 
 # --- CTranslate2 -----------------------------------------------------------------------------------------------------
@@ -358,9 +276,9 @@ _PARTS = {
 }
 
 
-def ctranslate2(flat: Tensors) -> Tensors:
+def ctranslate2(flat):
     """Return the tensors of ``SMALL`` with CTranslate2's names and stacking, and the head counts."""
-    out: Tensors = {}
+    out = {}
     for half, blocks, heads in (("encoder", 1, 2), ("decoder", 2, 4)):
         for block in range(blocks):
             for part, ours in _PARTS.items():
@@ -383,93 +301,66 @@ def ctranslate2(flat: Tensors) -> Tensors:
 ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
 
 
-def write_bin(folder: Path, tensors: Tensors, config: str = "{}") -> Path:
+def write_bin(folder, tensors, config="{}"):
     (folder / "model.bin").write_bytes(model_bin(tensors, ALIAS))
     (folder / "config.json").write_text(config)
     return folder
 
 
-def test_values_and_configuration_of_ctranslate2(tmp_path: Path) -> None:
+def test_values_and_configuration_of_ctranslate2(tmp_path):
     checkpoint = load(write_bin(tmp_path, ctranslate2(FLAT), '{"alignment_heads": [[1, 3]]}'))
     assert checkpoint.config == SMALL == read_config(find_checkpoint(tmp_path))
     assert checkpoint.alignment_heads == ((1, 3),)
     check_weights(checkpoint, FLAT)
 
 
-@pytest.mark.parametrize(
-    ("stack", "row"), [("encoder/layer_0/self_attention/linear_0", 15), ("decoder/layer_1/attention/linear_1", 0)]
-)
-def test_the_key_bias_must_be_zero(tmp_path: Path, stack: str, row: int) -> None:
-    tensors = ctranslate2(FLAT)
-    tensors[f"{stack}/bias"][row] = 1e-3
-    write_bin(tmp_path, tensors)
-    for strict in (True, False):
+def test_the_key_bias_must_be_zero(tmp_path):
+    for stack, row, strict in (("self_attention/linear_0", 15, True), ("attention/linear_1", 0, False)):
+        tensors = ctranslate2(FLAT)
+        tensors[f"decoder/layer_1/{stack}/bias"][row] = 1e-3
+        write_bin(tmp_path, tensors)
         check_error(tmp_path, "attention.key.bias: expected zeros", f"{stack}/bias", strict=strict)
 
 
-def test_missing_unexpected_and_wrong_tensors_of_ctranslate2(tmp_path: Path) -> None:
+def test_missing_unexpected_and_wrong_tensors_of_ctranslate2(tmp_path):
     tensors = ctranslate2(FLAT)
     stack = tensors.pop("decoder/layer_1/self_attention/linear_0/weight")
     write_bin(tmp_path, tensors | {"decoder/layer_0/attention/linear_3/weight": stack})
-    check_error(
-        tmp_path,
-        "missing tensors (3): decoder.blocks.1.attention.query.weight, decoder.blocks.1.attention.key.weight",
-        "unexpected tensors (1): decoder/layer_0/attention/linear_3/weight",
-    )
+    missing = "missing tensors (3): decoder.blocks.1.attention.query.weight, decoder.blocks.1.attention.key.weight"
+    check_error(tmp_path, missing, "unexpected tensors (1): decoder/layer_0/attention/linear_3/weight")
     write_bin(tmp_path, tensors | {"decoder/layer_1/self_attention/linear_0/weight": stack[:-1]})
     check_error(tmp_path, "expected (24, 8), the file has (23, 8)", "decoder/layer_1/self_attention/linear_0/weight")
 
 
-@pytest.mark.parametrize("name", ["decoder/num_heads", "encoder/conv1/weight"])
-def test_a_missing_tensor_that_the_configuration_needs(tmp_path: Path, name: str) -> None:
-    tensors = ctranslate2(FLAT)
-    del tensors[name]
-    (tmp_path / "model.bin").write_bytes(model_bin(tensors))
-    check_error(tmp_path, f"expected a tensor {name}, the file has none; is this a Whisper model?")
+def test_a_missing_tensor_that_the_configuration_needs(tmp_path):
+    for name in ("decoder/num_heads", "encoder/conv1/weight"):
+        tensors = ctranslate2(FLAT)
+        del tensors[name]
+        (tmp_path / "model.bin").write_bytes(model_bin(tensors))
+        check_error(tmp_path, f"expected a tensor {name}, the file has none; is this a Whisper model?")
 
 
-@pytest.mark.parametrize(
-    ("heads", "message"),
-    [
+def test_invalid_head_count(tmp_path):
+    for heads, message in (
         (np.array(np.nan, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got nan"),
-        (np.array(2.5, np.float32), "expected a whole number from 1 to 1024, got 2.5"),
         (np.array(0, np.int16), "expected a whole number from 1 to 1024, got 0"),
         (np.array([2, 2], np.float32), "encoder/num_heads: expected a scalar, the file has shape (2,)"),
         (np.array(3, np.int16), "encoder_attention_heads: 3 heads do not divide d_model, 8"),
-    ],
-)
-def test_invalid_head_count(tmp_path: Path, heads: np.ndarray, message: str) -> None:
-    write_bin(tmp_path, ctranslate2(FLAT) | {"encoder/num_heads": heads})
-    check_error(tmp_path, message, error=MinWhisperError)
+    ):
+        write_bin(tmp_path, ctranslate2(FLAT) | {"encoder/num_heads": heads})
+        check_error(tmp_path, message, error=MinWhisperError)
 
 
 # --- Installed models ------------------------------------------------------------------------------------------------
 
 
-def package(name: str) -> CheckpointFiles:
-    files = packaged_model(name)
-    if files is None:
-        pytest.skip("the weight package is not installed")
-    return files
+@pytest.fixture
+def files():
+    found = packaged_model("tiny.en")
+    return found or pytest.skip("the weight package is not installed")
 
 
-@pytest.mark.parametrize("name", ["tiny.en", "base"])
-def test_installed_models(name: str) -> None:
-    installed = package(name)
-    checkpoint = load_checkpoint(installed)
-    assert checkpoint.config == PUBLISHED[installed.label] == read_config(installed)
-    heads = json.loads((installed.folder / "config.json").read_text())["alignment_heads"]
-    assert checkpoint.alignment_heads == tuple(map(tuple, heads))
-    assert len(heads) == 8
-    assert checkpoint.report == LoadReport((), ())
-    weights = dict(flatten(checkpoint.weights))
-    assert {name: array.shape for name, array in weights.items()} == expected_shapes(PUBLISHED[installed.label])
-    for name, array in weights.items():
-        assert np.isfinite(array).all(), name
-        assert array.any(), name
-
-
-def test_a_flipped_bit(tmp_path: Path) -> None:
+def test_a_flipped_bit(tmp_path):
     files = find_checkpoint(write_bin(tmp_path, ctranslate2(FLAT)))
     path = files.weights[0]
     data = bytearray(path.read_bytes())
@@ -482,43 +373,34 @@ def test_a_flipped_bit(tmp_path: Path) -> None:
             load_checkpoint(files, strict=False)
 
 
-def test_a_wrong_checksum_keeps_no_weights_in_memory() -> None:
-    files = dataclasses.replace(package("tiny.en"), sha256="0" * 64)
+@contextlib.contextmanager
+def traced_memory():
+    """Yield a function that returns the current and the peak memory in bytes; NumPy reports every array."""
     gc.collect()
     gc.disable()  # which would free a reference cycle at some time
     tracemalloc.start()
     try:
-        with contextlib.suppress(WeightsError):  # pytest.raises would keep the traceback
-            load_checkpoint(files)
-            pytest.fail("the checksum was not verified")
-        left = tracemalloc.get_traced_memory()[0]
+        yield tracemalloc.get_traced_memory
     finally:
         tracemalloc.stop()
         gc.enable()
-    assert left < 1e6
+
+
+def test_a_wrong_checksum_keeps_no_weights_in_memory(files):
+    files = dataclasses.replace(files, sha256="0" * 64)
+    with traced_memory() as memory:
+        with contextlib.suppress(WeightsError):  # pytest.raises would keep the traceback
+            load_checkpoint(files)
+            pytest.fail("the checksum was not verified")
+        assert memory()[0] < 1e6
 
 
 @pytest.mark.parametrize("layout", [None, empty_weights], ids=["layers", "fast engine"])
-def test_loading_makes_no_second_copy(layout: WeightLayout | None) -> None:
-    files = package("tiny.en")
-    tracemalloc.start()  # NumPy reports every array to it
-    try:
+def test_loading_makes_no_second_copy(files, layout):
+    with traced_memory() as memory:
         checkpoint = load_checkpoint(files, layout=layout)
         if layout:
             CpuEngine(checkpoint.weights, checkpoint.config, 1)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = memory()[1]
     size = 4 * count_parameters(unpacked(checkpoint.weights))
     assert size <= peak < 1.15 * size
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's list of mapped files")
-def test_files_are_not_mapped(tmp_path: Path, tensors: Tensors) -> None:
-    path = write(tmp_path, tensors) / "model.safetensors"
-    mapped = np.memmap(path)
-    assert str(path) in Path("/proc/self/maps").read_text()
-    del mapped
-    checkpoint = load(tmp_path)
-    assert str(path) not in Path("/proc/self/maps").read_text()
-    check_weights(checkpoint, FLAT)

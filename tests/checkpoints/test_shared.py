@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,15 +15,12 @@ import pytest
 import minwhisper
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 from minwhisper.checkpoints import shared
-from minwhisper.checkpoints.load import Checkpoint, load_checkpoint
+from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.shared import HEADER_SIZE, load_shared
 from minwhisper.checkpoints.sources import find_checkpoint
 from minwhisper.errors import WeightsError
-from minwhisper.fast.cpu.panels import Panels
 from minwhisper.fast.cpu.weights import empty_weights
-from minwhisper.model import weights as readable
 from minwhisper.model.weight_names import flatten
-from minwhisper.model.weights import WeightLayout
 
 pytestmark = pytest.mark.skipif(shared.fcntl is None, reason="this system has no fcntl")
 
@@ -32,32 +28,28 @@ ROOT = Path(minwhisper.__file__).parents[1]
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path):
     """Write a small checkpoint."""
     return write(tmp_path / "model", hugging_face(distinct_weights()), "float16")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Return a folder for shared files, which does not exist yet."""
     return tmp_path / "cache" / "shared"
 
 
-def load(model: Path, folder: Path, **how: Any) -> Checkpoint:
+def load(model, folder, **how):
     how = {"layout": empty_weights} | how
     return load_shared(find_checkpoint(model), folder, **how)
 
 
-def memory(weight: Any) -> np.ndarray:
-    """Return the array that a weight is stored in."""
-    return weight.array if isinstance(weight, Panels) else weight
+def arrays(checkpoint):
+    """Return the arrays that the weights are stored in."""
+    return {name: getattr(weight, "array", weight) for name, weight in flatten(checkpoint.weights)}
 
 
-def arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    return {name: memory(weight) for name, weight in flatten(checkpoint.weights)}
-
-
-def check_same(checkpoint: Checkpoint, model: Path, **how: Any) -> None:
+def check_same(checkpoint, model, **how):
     """Check that a checkpoint is what ordinary loading gives: every bit, and how it is stored."""
     how = {"layout": empty_weights} | how
     expected = load_checkpoint(find_checkpoint(model), **how)
@@ -68,30 +60,25 @@ def check_same(checkpoint: Checkpoint, model: Path, **how: Any) -> None:
         assert (found.dtype, found.strides, found.tobytes()) == (array.dtype, array.strides, array.tobytes()), name
 
 
-def shared_file(folder: Path) -> Path:
+def shared_file(folder):
     """Return the file of weights, the only one beside its lock."""
     (path,) = folder.glob("*.weights")
     assert {one.name for one in folder.iterdir()} == {path.name, f"{path.stem}.lock"}
     return path
 
 
-@pytest.mark.parametrize(
-    ("dtype", "layout"), [("float32", empty_weights), ("float32", None), ("float16", None), ("float64", None)]
-)
-def test_shared_weights_are_those_of_the_checkpoint(
-    model: Path, folder: Path, dtype: str, layout: WeightLayout | None
-) -> None:
+def test_shared_weights_are_those_of_the_checkpoint(model, folder):
     for _ in range(2):
-        found = load(model, folder, dtype=dtype, layout=layout)
-        check_same(found, model, dtype=dtype, layout=layout)
+        found = load(model, folder)
+        check_same(found, model)
         assert not any(array.flags.writeable for array in arrays(found).values())
         with pytest.raises(ValueError, match="read-only"):
             arrays(found)["decoder.positions"][0] = 0
     shared_file(folder)
 
 
-def test_every_way_of_loading_has_its_file(model: Path, folder: Path) -> None:
-    hows: list[dict[str, Any]] = [{}, {"layout": None}, {"layout": None, "dtype": "float16"}, {"strict": False}]
+def test_every_way_of_loading_has_its_file(model, folder):
+    hows = [{}, {"layout": None}, {"layout": None, "dtype": "float16"}, {"strict": False}]
     for count, how in enumerate(hows, start=1):
         check_same(load(model, folder, **how), model, **how)
         assert len(list(folder.glob("*.weights"))) == count
@@ -101,7 +88,7 @@ def test_every_way_of_loading_has_its_file(model: Path, folder: Path) -> None:
     check_same(found, model)
 
 
-def test_the_second_process_reads_no_weights_of_the_checkpoint(model: Path, folder: Path) -> None:
+def test_the_second_process_reads_no_weights_of_the_checkpoint(model, folder):
     load(model, folder)
     reference = arrays(load_checkpoint(find_checkpoint(model), layout=empty_weights))
     path = model / "model.safetensors"
@@ -115,14 +102,12 @@ def test_the_second_process_reads_no_weights_of_the_checkpoint(model: Path, fold
         load(model, folder)
 
 
-def test_warnings_and_the_report_are_the_same_each_time(tmp_path: Path, folder: Path) -> None:
+def test_warnings_and_the_report_are_the_same_each_time(tmp_path, folder):
     tensors = hugging_face(distinct_weights())
     del tensors["model.decoder.layers.1.fc1.weight"]
     model = write(tmp_path, tensors | {"surprise": np.zeros(3, np.float32)})
     for _ in range(2):
-        with pytest.warns(
-            UserWarning, match=r"missing tensors \(1\): .*fc1.* unexpected tensors \(1\): surprise"
-        ) as seen:
+        with pytest.warns(UserWarning, match=r"missing .*\(1\): .*fc1.* unexpected .*\(1\): surprise") as seen:
             found = load(model, folder, strict=False)
         assert len(seen) == 1
         assert found.report == (("decoder.blocks.1.mlp.fc1.weight",), ("surprise",))
@@ -157,22 +142,22 @@ print(*{line.split()[4] for line in open("/proc/self/maps") if line.rstrip().end
 """
 
 
-def start(model: Path, folder: Path, then: str = "go on") -> subprocess.Popen[str]:
+def start(model, folder, then="go on"):
     """Start a process that loads the model; it prints ``read`` if it reads it, and the inode that it has mapped."""
     command = [sys.executable, "-c", CHILD, str(model), str(folder), then]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's list of mapped files")
-def test_processes_that_start_at_once_map_one_file_that_one_of_them_wrote(model: Path, folder: Path) -> None:
-    processes = [start(model, folder) for _ in range(3)]
+def test_processes_that_start_at_once_map_one_file_that_one_of_them_wrote(model, folder):
+    processes = [start(model, folder) for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0].split() for process in processes]
     inode = str(shared_file(folder).stat().st_ino)
-    assert sorted(outputs) == [[inode], [inode], ["read", inode]]
+    assert sorted(outputs) == [[inode], ["read", inode]]
     check_same(load(model, folder), model)
 
 
-def test_a_killed_process_leaves_no_file_that_is_used(model: Path, folder: Path) -> None:
+def test_a_killed_process_leaves_no_file_that_is_used(model, folder):
     process = start(model, folder, "be killed")
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
@@ -184,25 +169,21 @@ def test_a_killed_process_leaves_no_file_that_is_used(model: Path, folder: Path)
 # --- Files that are not what they should be --------------------------------------------------------------------------
 
 
-def flip(content: bytes, at: int) -> bytes:
+def flip(content, at):
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+DAMAGES = {
     "empty": lambda content: b"",
     "cut off": lambda content: content[:-1],
-    "longer": lambda content: content + b"\0",
-    "another file": lambda content: b"x" * len(content),
     "another key": lambda content: flip(content, 20),
     "a wrong checksum": lambda content: flip(content, shared.HEADER.size - 1),
     "a bit of the weights": lambda content: flip(content, HEADER_SIZE + 5000),
-    "a bit of the JSON": lambda content: flip(content, len(content) - 2),
-    "a lost page": lambda content: content[:HEADER_SIZE] + bytes(4096) + content[HEADER_SIZE + 4096 :],
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_written_again(model: Path, folder: Path, damage: str) -> None:
+def test_a_damaged_file_is_written_again(model, folder, damage):
     load(model, folder)
     path = shared_file(folder)
     content = path.read_bytes()
@@ -213,44 +194,20 @@ def test_a_damaged_file_is_written_again(model: Path, folder: Path, damage: str)
     assert shared_file(folder).read_bytes() == content
 
 
-def test_a_layout_that_changes_under_its_name_is_noticed(model: Path, folder: Path) -> None:
-    chosen = empty_weights
-
-    def layout(*arguments: Any) -> Any:
-        return chosen(*arguments)
-
-    load(model, folder, layout=layout)
-    chosen = readable.empty_weights  # type: ignore[assignment]
-    check_same(load(model, folder, layout=layout), model, layout=None)
-    shared_file(folder)
-
-
 # --- Where there can be no file --------------------------------------------------------------------------------------
 
 
-def full_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    def no_space(*_arguments: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", no_space, raising=False)
-
-
-def not_a_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    folder.parent.write_bytes(b"")
+NO_SPACE = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+OBSTACLES = {
+    "No space left": lambda patch, folder: patch.setattr(os, "posix_fallocate", NO_SPACE, raising=False),
+    "Not a directory": lambda patch, folder: folder.parent.write_bytes(b""),
+    "not available on this system": lambda patch, folder: patch.setattr(shared, "fcntl", None),
+}
 
 
-def windows(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(shared, "fcntl", None)
-
-
-@pytest.mark.parametrize(
-    ("obstacle", "reason"),
-    [(full_disk, "No space left"), (not_a_folder, "Not a directory"), (windows, "not available on this system")],
-)
-def test_without_a_file_the_process_loads_its_own_weights_with_a_warning(
-    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, obstacle: Callable[..., None], reason: str
-) -> None:
-    obstacle(monkeypatch, folder)
+@pytest.mark.parametrize("reason", OBSTACLES)
+def test_without_a_file_the_process_loads_its_own_weights_with_a_warning(model, folder, monkeypatch, reason):
+    OBSTACLES[reason](monkeypatch, folder)
     with pytest.warns(UserWarning, match=f"not shared with other processes: .*{reason}") as seen:
         found = load(model, folder)
     assert len(seen) == 1
@@ -260,9 +217,7 @@ def test_without_a_file_the_process_loads_its_own_weights_with_a_warning(
         assert not [path for path in folder.iterdir() if path.suffix != ".lock"]
 
 
-def test_a_file_system_that_cannot_reserve_space_gets_zeros(
-    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_that_cannot_reserve_space_gets_zeros(model, folder, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     check_same(load(model, folder), model)
     assert load(model, folder).config == SMALL

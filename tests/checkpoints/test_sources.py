@@ -1,12 +1,9 @@
-"""The resolution of model names, and weight packages. Nothing here contacts the hub."""
+"""The resolution of model names, the files of a folder, and weight packages. Nothing here contacts the hub."""
 
 import hashlib
-import subprocess
-import sys
-from collections.abc import Callable
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,47 +14,47 @@ from minwhisper.checkpoints.files import CheckpointFiles
 from minwhisper.checkpoints.sources import available_models, find_checkpoint, packaged_model
 from minwhisper.errors import ModelNotFoundError, OptionError, WeightsError
 from minwhisper.model.config import ALIASES, PUBLISHED
-from test_checkpoint_files import folder_of
 
-Asked = list[tuple[Any, ...]]
+
+def folder_of(path, *names, config='{"d_model": 4}'):
+    """Create a folder with these files; config.json gets the given text."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (path / name).write_text(config if name == "config.json" else "{}")
+    return path
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+def asked(monkeypatch):
     """Record the calls to the hub, and pretend that no weight package is installed."""
-    calls: Asked = []
+    calls = []
     monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(sources, "_PACKAGES", {})
     return calls
 
 
-@pytest.mark.parametrize(
-    ("name", "repository", "label"),
-    [
+def test_names_on_the_hub(asked):
+    for name, repository, label in (
         ("tiny", "openai/whisper-tiny", "tiny"),
         ("large", "openai/whisper-large-v3", "large-v3"),
         ("large-v1", "openai/whisper-large", "large-v1"),
         ("openai/whisper-base", "openai/whisper-base", "openai/whisper-base"),
-        ("Systran/faster-whisper-tiny", "Systran/faster-whisper-tiny", "Systran/faster-whisper-tiny"),
-    ],
-)
-def test_names_on_the_hub(asked: Asked, name: str, repository: str, label: str) -> None:
-    find_checkpoint(name)
-    find_checkpoint(name, revision="v1", local_only=True)
-    assert asked == [(repository, label, None, False), (repository, label, "v1", True)]
-
-
-def test_every_available_model_resolves(asked: Asked) -> None:
+    ):
+        find_checkpoint(name)
+        find_checkpoint(name, revision="v1", local_only=True)
+        assert asked[-2:] == [(repository, label, None, False), (repository, label, "v1", True)]
     assert set(available_models()) == {*PUBLISHED, *ALIASES}
     for name in available_models():
         find_checkpoint(name)
     assert len({repository for repository, *_ in asked}) == len(PUBLISHED)
 
 
-def test_folders_and_names(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_and_names(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     for folder in ("tiny", "mine", "owner/name"):
         folder_of(tmp_path / folder, "model.safetensors", "config.json")
+    assert find_checkpoint("~/mine").folder == tmp_path / "mine"
     find_checkpoint("tiny")  # the published model, not the folder
     assert asked.pop() == ("openai/whisper-tiny", "tiny", None, False)
     for name in ("./tiny", "mine", "owner/name", "owner/name/", str(tmp_path / "tiny"), Path("tiny")):
@@ -72,34 +69,22 @@ def test_folders_and_names(asked: Asked, tmp_path: Path, monkeypatch: pytest.Mon
         find_checkpoint("mine", revision="v1")
 
 
-def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    folder_of(tmp_path / "mine", "model.safetensors", "config.json")
-    assert find_checkpoint("~/mine").folder == tmp_path / "mine"
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("tinny", "did you mean 'tiny'"),
+def test_unknown_names(asked):
+    for name, hint in (
         ("Tiny.EN", "did you mean 'tiny.en'"),
         ("whisper-small", "did you mean 'small'"),
         ("base.pt", r"model 'base.pt' is a pickle, .* not read; use 'base', the published model as safetensors"),
         ("./base.pt", r"model 'base.pt' is a pickle"),
         ("mine.pt", r"'mine.pt' is a pickle, .* not read; convert it with convert_openai_to_hf.py of Transformers"),
         ("zzz", "known models: tiny.en, tiny, .*turbo; a hub id is written 'owner/name', a folder './name'"),
-        ("", "known models: tiny.en"),
         ("a/b/c", "a hub id is written 'owner/name'"),
-    ],
-)
-def test_unknown_names(asked: Asked, name: str, hint: str) -> None:
-    with pytest.raises(ModelNotFoundError, match=hint):
-        find_checkpoint(name)
-    assert not asked
+    ):
+        with pytest.raises(ModelNotFoundError, match=hint):
+            find_checkpoint(name)
+        assert not asked
 
 
-def test_a_file_is_not_a_folder(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_not_a_folder(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "models", "model.safetensors", "base.pt")
     for name in ("models/model.safetensors", Path("models/model.safetensors")):
@@ -112,11 +97,11 @@ def test_a_file_is_not_a_folder(asked: Asked, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def install(tmp_path, monkeypatch):
     """Create weight packages, each with a part of a model, whose code must not run."""
     monkeypatch.syspath_prepend(tmp_path / "site")
 
-    def install(**contents: bytes) -> None:
+    def install(**contents):
         for module, data in contents.items():
             folder = folder_of(tmp_path / "site" / module / "data", "config.json", config='{"lang_ids": []}')
             (folder.parent / "__init__.py").write_text("raise RuntimeError('the code of the package has run')")
@@ -128,7 +113,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     return install
 
 
-def test_an_installed_package_comes_first(install: Callable[..., None], tmp_path: Path) -> None:
+def test_an_installed_package_comes_first(install, tmp_path):
     install(weights_one=b"first ", weights_two=b"second")
     site = tmp_path / "site"
     info = site / "weights_one-1.0.0.dist-info"
@@ -144,7 +129,7 @@ def test_an_installed_package_comes_first(install: Callable[..., None], tmp_path
     assert packaged_model("tiny") is None
 
 
-def test_wrong_checksum_of_a_package(install: Callable[..., None]) -> None:
+def test_wrong_checksum_of_a_package(install):
     install(weights_one=b"first ", weights_two=b"sekond")
     files = find_checkpoint("base")
     with pytest.raises(WeightsError, match=r"base: .*weights_two.*: expected sha256 \w{64}, got \w{64}; install it"):
@@ -154,19 +139,17 @@ def test_wrong_checksum_of_a_package(install: Callable[..., None]) -> None:
         verify_checksums(other)
 
 
-def test_incomplete_package_or_revision_uses_the_hub(
-    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_incomplete_package_or_revision_uses_the_hub(install, monkeypatch):
     monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: arguments)
     install(weights_one=b"first ")
     assert packaged_model("base") is None
-    assert find_checkpoint("base") == ("openai/whisper-base", "base", None, False)  # type: ignore[comparison-overlap]
+    assert find_checkpoint("base") == ("openai/whisper-base", "base", None, False)
     install(weights_one=b"first ", weights_two=b"second")
-    assert find_checkpoint("base", "main") == ("openai/whisper-base", "base", "main", False)  # type: ignore[comparison-overlap]
+    assert find_checkpoint("base", "main") == ("openai/whisper-base", "base", "main", False)
 
 
-def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    cached: set[str] = set()
+def test_default_model(monkeypatch):
+    cached = set()
     monkeypatch.setattr(sources, "find_in_cache", lambda repository, label, revision: label in cached)
     monkeypatch.setattr(sources, "packaged_model", lambda name: None)
     assert sources.default_model().name == "tiny"
@@ -179,21 +162,78 @@ def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources.default_model() == ("tiny.en", "it is installed (package p 1)")
 
 
-def test_huggingface_hub_is_not_imported_for_a_folder(tmp_path: Path) -> None:
-    folder_of(tmp_path, "model.safetensors", "config.json")
-    code = (
-        "import sys; from minwhisper.checkpoints.sources import find_checkpoint; find_checkpoint(sys.argv[1]); "
-        "sys.exit('huggingface_hub' in sys.modules)"
-    )
-    root = Path(sources.__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=root)
-
-
-def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
+def test_unreadable_folder(tmp_path, monkeypatch):
+    def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     folder_of(tmp_path / "mine", "model.safetensors", "config.json")
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(ModelNotFoundError, match=r"mine: cannot be read \(Permission denied\); check its permissions"):
         load_model(tmp_path / "mine")
+
+
+# --- The files of a folder
+
+
+PARTS = [f"model.bin.part{number}" for number in range(1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("names", "format", "weights"),
+    [
+        (["model.safetensors", "config.json", "model.bin"], "safetensors", ["model.safetensors"]),
+        (["model.bin", "config.json", "pytorch_model.bin"], "ctranslate2", ["model.bin"]),
+        (["model.bin"], "ctranslate2", ["model.bin"]),
+        (PARTS, "ctranslate2", PARTS),
+    ],
+)
+def test_choice_of_weights(tmp_path, names, format, weights):
+    found = find_checkpoint(folder_of(tmp_path, *names))
+    assert found.format == format
+    assert [path.name for path in found.weights] == weights
+    assert found.sha256 is None
+    assert found.config == ({"d_model": 4} if "config.json" in names else {})
+    verify_checksums(found)  # without a known sha256 nothing is read
+
+
+def test_shards_in_order_and_a_damaged_index(tmp_path):
+    index = folder_of(tmp_path, "config.json", "b.safetensors", "a.safetensors") / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}')
+    assert [path.name for path in find_checkpoint(tmp_path).weights] == ["a.safetensors", "b.safetensors"]
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r": b\.safetensors missing, a part of the weights"):
+        find_checkpoint(tmp_path)
+    for damaged in ("{}", '{"weight_map": {"x": 1}}', '{"weight_map": {"x": "../elsewhere.safetensors"}}'):
+        index.write_text(damaged)
+        with pytest.raises(WeightsError, match=r"model\.safetensors\.index\.json: expected a weight_map"):
+            find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ([], ModelNotFoundError, r"expected model\.safetensors, model\.safetensors\.index\.json, model\.bin or"),
+        (["tiny.pt"], ModelNotFoundError, r"no model\.safetensors, and tiny\.pt is a pickle, .* not read; use 'tiny'"),
+        (["model.safetensors"], ModelNotFoundError, r"config\.json is missing"),
+        (["model.bin.part1", "model.bin.part3"], WeightsError, r"model\.bin\.part2 missing"),
+        (["model.bin.part1000000000"], WeightsError, r"model\.bin\.part1 missing"),  # without counting to a billion
+    ],
+)
+def test_folder_without_a_checkpoint(tmp_path, names, error, message):
+    with pytest.raises(error, match=message):
+        find_checkpoint(folder_of(tmp_path, *names))
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json", "model.safetensors.index.json"])
+def test_json_that_cannot_be_read(tmp_path, file):
+    folder_of(tmp_path, "model.safetensors" if "config" in file else "tokenizer.json", "config.json")
+    (tmp_path / file).write_text("{")
+    with pytest.raises(WeightsError, match=rf"{file}: cannot be read as JSON"):
+        find_checkpoint(tmp_path)
+
+
+def test_alignment_heads_of_either_file(tmp_path):
+    for config, expected in (({"d_model": 4}, [[1, 2]]), ({"alignment_heads": [[0, 0]]}, [[0, 0]])):
+        folder_of(tmp_path, "model.safetensors", "config.json", config=json.dumps(config))
+        (tmp_path / "generation_config.json").write_text('{"alignment_heads": [[1, 2]], "max_length": 448}')
+        assert find_checkpoint(tmp_path).config == {"alignment_heads": expected} | config
