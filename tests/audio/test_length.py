@@ -1,21 +1,11 @@
 """Truncated files are rejected, complete ones are not, whatever their headers state."""
 
-import io
 import warnings
 
 import numpy as np
 import pytest
 
-from audio_files import (
-    SPEECH,
-    assert_rejected,
-    assert_same_as_ffmpeg,
-    av,
-    encode_audio,
-    encode_tracks,
-    load_without_warning,
-    needs_ffmpeg,
-)
+from audio_files import SPEECH, assert_rejected, assert_same_as_ffmpeg, encode_audio, load_without_warning, needs_ffmpeg
 from minwhisper.audio.load import load_audio
 
 LONG = np.tile(SPEECH, 4)  # 7.6 s, in which rounded timestamps can add up
@@ -26,7 +16,7 @@ FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_du
 
 def encode(container, codec, pcm=SPEECH, *, rate=16000, **options):
     """Return the bytes of a file; libopus needs 48 kHz."""
-    if codec in ("libopus", "ac3"):
+    if codec == "libopus":
         pcm, rate = np.repeat(pcm, 3), 48000
     return encode_audio(pcm, container, codec, rate=rate, **options)
 
@@ -43,13 +33,6 @@ def flac_of(samples):
     """Return a FLAC file that states this number of samples, in the 36 bits before its MD5 sum."""
     content = encode("flac", "flac")
     return patched(content, 21, bytes([content[21] & 0xF0 | samples >> 32]) + (samples & 0xFFFFFFFF).to_bytes(4, "big"))
-
-
-def aiff_from_a_pipe():
-    content = encode("aiff", "pcm_s16be")
-    content = patched(content, 4, (0x7F000050).to_bytes(4, "big"))
-    content = patched(content, content.index(b"COMM") + 10, (0x3F800000).to_bytes(4, "big"))
-    return patched(content, content.index(b"SSND") + 4, (0x7F000008).to_bytes(4, "big"))
 
 
 def wav_of(riff=None, data=None):
@@ -71,47 +54,24 @@ def late_fragments():
     return content[:first] + content[content.index(b"moof", first + 8) - 4 :]
 
 
-def mp4_with_a_long_last_sample():
-    """Return an MP4 whose tables state that the last sample is five seconds longer."""
-    content = encode("mp4", "aac")
-    for name, at, scale in (("mvhd", 16, 1000), ("tkhd", 20, 1000), ("elst", 8, 1000), ("mdhd", 16, 16000)):
-        begin = content.index(name.encode()) + 4 + at
-        longer = int.from_bytes(content[begin : begin + 4], "big") + 5 * scale
-        content = patched(content, begin, longer.to_bytes(4, "big"))
-    begin = content.index(b"stts") + 4
-    last = begin + 8 + 8 * (int.from_bytes(content[begin + 4 : begin + 8], "big") - 1) + 4
-    return patched(content, last, (int.from_bytes(content[last : last + 4], "big") + 80000).to_bytes(4, "big"))
-
-
 COMPLETE = {
     "mp3": lambda: mp3(pcm=LONG),
     "mp3 without Xing header": lambda: mp3(write_xing="0"),
     "mp3 of variable rate": lambda: mp3(pcm=LATER, write_xing="0", compression_level="0"),
-    "mp3 with a tag at the end": lambda: mp3() + ID3V1,
     "mp3 with two tags": lambda: ID3 + mp3(write_xing="0") + ID3V1,
     "mp3 and zeros": lambda: mp3() + bytes(200_000),
-    "mp3 in avi": lambda: encode("avi", "libmp3lame", LONG, rate=44100),
     "mp3 in avi with video": lambda: encode("avi", "libmp3lame", LONG, rate=44100, video=True),
-    "mp3 in flv": lambda: encode("flv", "libmp3lame", LONG, rate=44100),
-    "mp3 in asf": lambda: encode("asf", "libmp3lame", LONG, rate=44100),
-    "mp3 in matroska": lambda: encode("matroska", "libmp3lame", LONG, rate=44100),
     "flac with a tag at the end": lambda: encode("flac", "flac") + ID3V1,
     "flac of unknown length": lambda: flac_of(0),
-    "flac from a pipe": lambda: flac_of(0x3FFFFFFF),
     "flac of twice the length": lambda: flac_of(2 * SPEECH.size),
-    "flac of the most samples": lambda: flac_of((1 << 36) - 1),
     "wav of unknown length": lambda: wav_of(0xFFFFFFFF, 0xFFFFFFFF),
+    "wav from a pipe": lambda: wav_of(0x7F000024, 0x7F000000),
     "wav of length 0": lambda: wav_of(0, 0),
     "wav with a RIFF size twice as large": lambda: wav_of(2 * 2 * SPEECH.size + 36),
     "wav of 1 GiB": lambda: wav_of((1 << 30) + 36, 1 << 30),
-    "wav of 2 GiB": lambda: wav_of(0x7FFFFFFF, 0x7FFFFFFF - 36),
-    "aiff from a pipe": aiff_from_a_pipe,
     "au": lambda: encode("au", "pcm_s16be", rate=8000),
-    "caf": lambda: encode("caf", "pcm_s16be", rate=11025),
-    "caf of size 0": lambda: caf_of(0),
     "caf of size -1": lambda: caf_of(-1),
     "caf with a size 4 bytes too large": lambda: caf_of(2 * SPEECH.size + 4),
-    "aac": lambda: encode("adts", "aac", LONG, rate=44100),
     "aac of two rates": lambda: encode("adts", "aac") + encode("adts", "aac", np.repeat(SPEECH, 3), rate=48000),
     "mpegts that starts at 100 s": lambda: encode("mpegts", "aac", start=100.0),
     "mpegts with video": lambda: encode("mpegts", "aac", LONG, rate=44100, video=True),
@@ -121,21 +81,10 @@ COMPLETE = {
     "audio that starts slightly later than the video": lambda: encode("matroska", "aac", video=True, start=0.09),
     "video after the end of the audio": lambda: encode("matroska", "aac", SPEECH[:3000], video=True),
     "webm": lambda: encode("webm", "libopus", LONG),
-    "m4a": lambda: encode("ipod", "aac", LONG, rate=44100),
-    "m4a of a low rate": lambda: encode("ipod", "aac", LONG, rate=8000),
-    "alac": lambda: encode("ipod", "alac", LONG, rate=44100),
     "mp4 with video": lambda: encode("mp4", "aac", LONG, rate=44100, video=True),
-    "mp4 with a long last sample": mp4_with_a_long_last_sample,
     "fragments that start late": late_fragments,
-    "empty first track in mkv": lambda: encode_tracks("matroska", "aac", [(SPEECH[:0], "eng"), (SPEECH, "fra")]),
-    "empty first track in avi": lambda: encode_tracks("avi", "libmp3lame", [(SPEECH[:0], "eng"), (SPEECH, "fra")]),
-    "chained ogg flac": lambda: 2 * encode("ogg", "flac"),
     "chained ogg opus": lambda: 2 * encode("ogg", "libopus"),
 }
-
-
-# From version 9 on, FFmpeg leaves out the padding at the end of these.
-PADDED = ("m4a", "m4a of a low rate", "mp4 with video")
 
 
 @pytest.mark.parametrize("kind", COMPLETE)
@@ -145,20 +94,6 @@ def test_a_complete_file_loads_without_warning_and_has_no_gaps(kind, capfd):
     assert loaded.size >= 3000
     assert np.array_equal(loaded, load_without_warning(content, timeline=True))
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parity
-@needs_ffmpeg
-@pytest.mark.parametrize("kind", [kind for kind in COMPLETE if kind not in PADDED])
-def test_a_complete_file_loads_as_with_ffmpeg(kind, tmp_path):
-    (tmp_path / "complete").write_bytes(COMPLETE[kind]())
-    assert_same_as_ffmpeg(tmp_path / "complete")
-
-
-def mp3_without_packets():
-    with av.open(io.BytesIO(mp3())) as container:
-        packets = [packet.size for packet in container.demux(audio=0) if packet.size]
-    return mp3()[: -sum(packets[-20:])]
 
 
 def third(content):
@@ -172,18 +107,12 @@ TRUNCATED = {
     "a third of matroska": lambda: third(encode("matroska", "aac")),
     "mp4 with less media than its table": lambda: encode("mp4", "aac", moov_size="5000")[:-5000],
     "mp4 in fragments": lambda: encode("mp4", "aac", **FRAGMENTED)[:-4000],
-    "mp3 of 90 %": lambda: mp3()[:-760],
-    "mp3 without its last 20 packets": mp3_without_packets,
-    "flac of 2,000 bytes less": lambda: encode("flac", "flac")[:-2000],
     "flac without its last byte": lambda: encode("flac", "flac")[:-1],
-    "wav shorter than its data": lambda: wav_of()[:-10000],
     "wav with an exact RIFF size": lambda: wav_of(0xFFFFFFFF)[:-10000],
-    "wav with a size in its data chunk only": lambda: wav_of(0)[:-10000],
     "aiff": lambda: encode("aiff", "pcm_s16be")[:-10000],
     "au": lambda: encode("au", "pcm_s16be")[:-10000],
     "caf": lambda: encode("caf", "pcm_s16be")[:-10000],
     "rf64": lambda: encode("wav", "pcm_s16le", rf64="always")[:-10000],
-    "matroska": lambda: encode("matroska", "aac")[:-5000],
     "webm": lambda: encode("webm", "libopus")[:-5000],
 }
 
@@ -203,18 +132,14 @@ def test_a_truncated_file_is_rejected_with_its_length(kind, capfd):
 
 NO_LENGTH = {
     "aac": lambda: encode("adts", "aac"),
-    "latm": lambda: encode("latm", "aac"),
-    "mp2": lambda: encode("mp2", "mp2"),
-    "ac3": lambda: encode("ac3", "ac3"),
     "asf": lambda: encode("asf", "libmp3lame"),
     "ogg": lambda: encode("ogg", "libopus"),
-    "flv": lambda: encode("flv", "libmp3lame", np.repeat(SPEECH, 3)[: 2 * SPEECH.size], rate=44100),
     "avi": lambda: encode("avi", "libmp3lame"),
     "mpegts": lambda: encode("mpegts", "aac"),
     "mp3 without header": lambda: mp3(write_xing="0"),
     "flac of unknown length": lambda: flac_of(0xFFFFFFFFF),
 }
-BROKEN_END = ("aac", "latm", "ogg", "mpegts", "flac of unknown length")
+BROKEN_END = ("aac", "ogg", "mpegts", "flac of unknown length")
 
 
 @pytest.mark.parametrize("kind", NO_LENGTH)
@@ -234,23 +159,18 @@ def test_a_format_that_states_no_length_ends_where_it_ends(kind):
     assert last > whole - 16000  # an incomplete Ogg page, about a second, is left out
 
 
+# Complete files, and the others without their last 30 bytes. FFmpeg 9 leaves out the padding at the end of an MP4.
+LIKE_FFMPEG = {kind: make for kind, make in COMPLETE.items() if kind != "mp4 with video"} | {
+    f"truncated {kind}": lambda make=make: make()[:-30] for kind, make in NO_LENGTH.items()
+}
+
+
 @pytest.mark.parity
 @needs_ffmpeg
-@pytest.mark.parametrize("kind", NO_LENGTH)
-def test_a_format_without_a_length_loads_as_with_ffmpeg(kind, tmp_path):
-    (tmp_path / "truncated").write_bytes(NO_LENGTH[kind]()[:-30])
-    assert_same_as_ffmpeg(tmp_path / "truncated")
-
-
-def test_a_flac_frame_is_complete_if_its_checksum_is_right():
-    from minwhisper.audio.track_decoder import is_complete_flac_frame  # needs PyAV
-
-    with av.open(io.BytesIO(encode("flac", "flac"))) as container:
-        frame = bytes(next(container.demux(audio=0)))
-    assert is_complete_flac_frame(frame)
-    assert is_complete_flac_frame(frame + ID3V1)
-    assert not is_complete_flac_frame(frame[:-1])
-    assert not is_complete_flac_frame(patched(frame, 100, bytes([frame[100] ^ 1])))
+@pytest.mark.parametrize("kind", LIKE_FFMPEG)
+def test_a_file_loads_as_with_ffmpeg(kind, tmp_path):
+    (tmp_path / "audio").write_bytes(LIKE_FFMPEG[kind]())
+    assert_same_as_ffmpeg(tmp_path / "audio")
 
 
 def test_ogg_truncated_between_pages_loads_without_warning():

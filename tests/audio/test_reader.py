@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,60 +27,31 @@ from audio_files import (
 from minwhisper.audio import sample_store
 from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
-from test_sample_store import needs_proc, temporary_files
+from test_load import needs_proc, temporary_files
 
 TESTS = Path(__file__).parents[1]
-CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
-
-
-def level(samples):
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-
-
-def alike(one, other, *, slack=0):
-    """Return the correlation of two recordings, at most 1, of which one may lag by up to ``slack`` samples."""
-    size = min(len(one), len(other)) - slack
-    return max(np.corrcoef(one[lag : size + lag], other[:size])[0, 1] for lag in range(slack + 1))
+CLIPS = ["LJ001-0001.wav", "audio-stereo-24-bit-44100Hz.wav", "french.aiff", "jfk.flac"]
 
 
 # --- Samples
 
 
-@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+@pytest.mark.parametrize("clip", CLIPS)
 def test_samples_are_the_stored_ones_of_ffmpeg(clip):
     golden = np.load(TESTS / "golden" / "ffmpeg_samples.npz")
-    samples = load_audio(clip)
+    samples = load_audio(TESTS / "data" / clip)
     assert samples.dtype == np.float32
-    assert samples.shape == (golden[f"{clip.name}.length"],)
-    assert np.abs(samples[::97] - golden[clip.name] / 32768.0).max() <= FFMPEG_TOLERANCE
+    assert samples.shape == (golden[f"{clip}.length"],)
+    assert np.abs(samples[::97] - golden[clip] / 32768.0).max() <= FFMPEG_TOLERANCE
 
 
-@pytest.mark.parametrize(
-    ("container", "codec", "rate", "video", "slack"),
-    [
-        ("wav", "pcm_s16le", 16000, False, 0),
-        ("mp3", "libmp3lame", 16000, False, 0),
-        ("ogg", "libopus", 48000, False, 0),
-        ("ipod", "aac", 16000, False, 0),
-        ("adts", "aac", 16000, False, 1024),
-        ("matroska", "aac", 16000, True, 1024),
-    ],
-)
-def test_channels_of_any_format_are_averaged(container, codec, rate, video, slack):
-    stereo = np.repeat(np.stack([SPEECH, SPEECH // 3], axis=1), rate // 16000, axis=0)
-    loaded = load_audio(encode_audio(stereo, container, codec, rate=rate, video=video))
+def test_channels_are_averaged_also_if_the_codec_has_floats():
+    stereo = np.repeat(np.stack([SPEECH, SPEECH // 3], axis=1), 3, axis=0)
+    loaded = load_audio(encode_audio(stereo, "ogg", "libopus", rate=48000))
     mean = (SPEECH / 2 + (SPEECH // 3) / 2) / 32768
-    assert abs(loaded.size - mean.size) <= 2 * 1024  # a packet of padding at either end
-    assert alike(loaded, mean, slack=slack) > 0.98
-    assert level(loaded[: mean.size]) == pytest.approx(level(mean), rel=0.1 if container == "mp3" else 0.02)
-
-
-def test_concatenated_files_of_different_rates():
-    parts = [encode_audio(SPEECH, "mp3", "libmp3lame", rate=rate) for rate in (16000, 32000)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the second file's header is not audio
-        loaded = load_audio(b"".join(parts))
-    assert loaded.size == pytest.approx(SPEECH.size * 1.5, rel=0.05)
+    size = min(loaded.size, mean.size)
+    assert np.corrcoef(loaded[:size], mean[:size])[0, 1] > 0.98
+    assert loaded.std() == pytest.approx(mean.std(), rel=0.02)
 
 
 # --- Sources
@@ -149,7 +119,6 @@ def test_missing_files_folders_and_urls(tmp_path):
     assert_rejected(SHORT / "x.wav", "no such file")
     assert_rejected(tmp_path, str(tmp_path), "folder")
     assert_rejected("https://example.org/a.mp3", "no such file", "download")
-    assert_rejected("concat:a.wav|b.wav", "no such file")
     assert_rejected("a\0b.wav", "null")
 
 
@@ -179,12 +148,9 @@ class BadDisk(io.BytesIO):
 
 
 @pytest.mark.parametrize("file", [BadDisk(0), BadDisk(4000), BadDisk(40_000), BadDisk(0, seekable=False)])
-def test_a_disk_or_pipe_that_fails_while_it_is_read(monkeypatch, file):
+def test_a_disk_pipe_or_standard_input_that_fails_while_it_is_read(monkeypatch, file):
     monkeypatch.setattr(builtins, "open", lambda *_: file)
     assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
-
-
-def test_a_standard_input_that_fails_while_it_is_read(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=BadDisk(0)))
     assert_rejected("-", "standard input: cannot be read (Input/output error)")
 
@@ -208,7 +174,7 @@ def test_empty_files(tmp_path, monkeypatch):
     assert_rejected(video_without_audio(), "no audio track", "only video", "a file with audio")
 
 
-@pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"\0", b"RIFF", b"ID3", b"fLaC", b"\xff\xfb"])
+@pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"RIFF", b"\xff\xfb"])
 def test_bytes_that_are_not_audio(content, capfd):
     assert_rejected(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
     assert capfd.readouterr() == ("", "")  # nothing from FFmpeg
@@ -233,7 +199,6 @@ def test_text_files_and_other_types(tmp_path):
         assert_rejected(file, "a.txt", "cannot be read", "'rb'")
     assert_rejected([0.0, 1.0], "list", "numpy.asarray")
     assert_rejected(None, "NoneType", "path")
-    assert_rejected(3, "int")
 
 
 # --- Damage
@@ -275,11 +240,6 @@ def test_errors_leave_no_temporary_file(opener, tmp_path, monkeypatch):
     assert temporary_files(tmp_path) == []
 
 
-def test_short_audio_needs_no_temporary_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nope"))
-    load_audio(SHORT)
-
-
 def test_a_track_that_starts_late():
     """PyAV raises IndexError after the last packet if a stream was added while it was reading."""
     from minwhisper.audio.timeline import Timeline  # needs PyAV
@@ -295,3 +255,13 @@ def test_a_track_that_starts_late():
         late = SimpleNamespace(format=container.format, demux=demux)
         frames = list(TrackDecoder("late", late, stream, Timeline("wav", None, 600)).frames())
     assert sum(frame.samples for frame, _, _ in frames) == SPEECH.size
+
+
+def test_a_flac_frame_is_complete_if_its_checksum_is_right():
+    from minwhisper.audio.track_decoder import is_complete_flac_frame  # needs PyAV
+
+    with av.open(io.BytesIO(encode_audio(SPEECH, "flac", "flac"))) as container:
+        frame = bytes(next(container.demux(audio=0)))
+    assert is_complete_flac_frame(frame)
+    assert is_complete_flac_frame(frame + b"TAG" + bytes(125))
+    assert not is_complete_flac_frame(frame[:-1])

@@ -44,10 +44,11 @@ def clicks(rng) -> np.ndarray:
 
 
 NOT_SPEECH = {
+    "nothing": lambda rng: np.zeros(0),
+    "one frame": lambda rng: np.zeros(200),
     "digital silence": lambda rng: np.zeros(SECONDS * RATE),
     "dither": lambda rng: rng.integers(-1, 2, SECONDS * RATE) / 32768,
     "white noise": lambda rng: noise(rng, 0.1),
-    "soft white noise": lambda rng: noise(rng, 1e-4),
     "pink noise": lambda rng: noise(rng, 0.1, exponent=1),
     "rumble": lambda rng: noise(rng, 0.1, exponent=3),
     "noise that grows": lambda rng: noise(rng, 0.1) * np.linspace(0.01, 1, SECONDS * RATE),
@@ -67,8 +68,7 @@ def spoken(speech) -> np.ndarray:
     return np.pad(speech["jfk.flac"], 8 * RATE)
 
 
-@pytest.mark.parametrize("n_mels", [80, 128])
-@pytest.mark.parametrize("loudness", [1.0, 0.01])
+@pytest.mark.parametrize(("n_mels", "loudness"), [(80, 0.01), (128, 1.0)])
 def test_speech_between_silences_is_found_at_any_loudness(speech, n_mels, loudness):
     stretches = found(loudness * spoken(speech), n_mels)
     assert 650 < stretches[0][0] < 840  # its first word starts at 8.3 s
@@ -76,7 +76,7 @@ def test_speech_between_silences_is_found_at_any_loudness(speech, n_mels, loudne
 
 
 @pytest.mark.parametrize("exponent", [0, 1], ids=["white", "pink"])
-@pytest.mark.parametrize("ratio", [30, 20, 10, 5])
+@pytest.mark.parametrize("ratio", [20, 5])
 def test_speech_is_found_in_noise(speech, rng, ratio, exponent):
     samples = spoken(speech)
     level = speech["jfk.flac"].std() * 10 ** (-ratio / 20)
@@ -92,11 +92,6 @@ def test_the_stretches_of_a_long_recording_do_not_depend_on_its_blocks(speech, r
     monkeypatch.setattr(chapter, "BLOCK", 700)
     assert found(samples) == at_once
     assert len(at_once) > 1
-
-
-@pytest.mark.parametrize("samples", [0, 1, 200, 8000])
-def test_a_short_recording_has_no_speech(samples):
-    assert found(np.zeros(samples)) == []
 
 
 @pytest.mark.parity

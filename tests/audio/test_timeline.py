@@ -20,29 +20,23 @@ LONG = np.tile(SPEECH, 4)  # 7.6 s
 # --- Files
 
 
-@pytest.mark.parametrize(
-    ("container", "codec", "rate", "delay"),
-    [
-        ("mp4", "aac", 16000, 3.936),  # 1,024 samples of encoder delay less, as in the ffmpeg command
-        ("mov", "pcm_s16le", 16000, 4.0),
-        ("matroska", "libopus", 48000, 4.0),
-        ("mpegts", "aac", 16000, 3.936),
-    ],
-)
-def test_audio_that_starts_later_than_the_video(container, codec, rate, delay):
-    pcm = np.repeat(SPEECH, rate // 16000)
-    content = encode_audio(pcm, container, codec, rate=rate, video=True, start=4.0)
+# The ffmpeg command moves MP4 by the 1,024 samples of the encoder's delay, too.
+@pytest.mark.parametrize(("container", "start", "delay"), [("mp4", 4.0, 3.936), ("matroska", 300.0, 300.0)])
+def test_audio_that_starts_later_than_the_video(container, start, delay):
+    content = encode_audio(SPEECH, container, "aac", video=True, start=start)
     plain = load_without_warning(content)
     with pytest.warns(UserWarning, match=rf"missing audio was replaced by silence: {delay:.2f} s at 0\.00 s") as caught:
-        placed = load_audio(content, timeline=True)
+        audio = open_audio(content, timeline=True)
     assert [warning.filename for warning in caught] == [__file__]
-    silence = placed.size - plain.size
-    assert silence == pytest.approx(delay * SAMPLE_RATE, abs=20)
-    assert not placed[:silence].any()
-    assert np.array_equal(placed[silence:], plain)
+    with audio:
+        silence = audio.size - plain.size
+        assert silence == pytest.approx(delay * SAMPLE_RATE, abs=20)
+        assert audio.leading_silence == pytest.approx(delay, abs=0.001)
+        assert not audio.read(0, silence).any()
+        assert np.array_equal(audio.read(silence, audio.size), plain)
 
 
-@pytest.mark.parametrize(("container", "codec"), [("matroska", "libopus"), ("mpegts", "mp2"), ("mp4", "flac")])
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "libopus"), ("mpegts", "mp2")])
 def test_missing_packets_become_silence(container, codec):
     pcm = np.repeat(LONG, 3)
     content = encode_audio(pcm, container, codec, rate=48000, keep=lambda time: not 2.0 < time < 4.5)
@@ -60,45 +54,16 @@ def test_missing_packets_become_silence(container, codec):
     assert abs(lag) <= 16  # 1 ms, the resolution of Matroska
 
 
-BROKEN = {  # a format without timestamps, and one whose pages have them: size of the damage, warning, tolerance
-    "mp3": (lambda: encode_audio(LONG, "mp3", "libmp3lame"), 6000, "broken audio was left out", 1600),
-    "ogg": (
-        lambda: encode_audio(np.repeat(LONG, 3), "ogg", "libopus", rate=48000),
-        300,
-        r"missing audio: .*; everything after it comes earlier",
-        160,
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BROKEN)
-def test_broken_audio_becomes_silence(kind):
-    make, damage, warning, tolerance = BROKEN[kind]
-    content = bytearray(make())
-    begin = len(content) // 3
-    content[begin : begin + damage] = (
-        np.random.default_rng(0).integers(0, 255, damage, np.uint8).tobytes()
-    )  # no sync word
-    with pytest.warns(UserWarning, match=warning):
+def test_broken_audio_becomes_silence_without_timestamps_too():
+    content = bytearray(encode_audio(LONG, "mp3", "libmp3lame"))
+    noise = np.random.default_rng(0).integers(0, 255, 6000, np.uint8)  # no sync word
+    content[10_000:16_000] = noise.tobytes()
+    with pytest.warns(UserWarning, match="broken audio was left out"):
         short = load_audio(bytes(content))
     with pytest.warns(UserWarning, match="missing audio was replaced by silence"):
         placed = load_audio(bytes(content), timeline=True)
     assert short.size < LONG.size - 8000
-    assert placed.size == pytest.approx(LONG.size, abs=tolerance)
-
-
-def test_a_long_gap_becomes_silence_and_an_implausible_one_is_ignored():
-    content = encode_audio(SPEECH, "matroska", "aac", video=True, start=300.0)
-    with pytest.warns(UserWarning, match="300.00 s at 0.00 s"):
-        audio = open_audio(content, timeline=True)
-    with audio:
-        assert audio.size == 300 * SAMPLE_RATE + load_without_warning(content).size
-        assert audio.leading_silence == 300.0
-        assert not audio.read(0, SAMPLE_RATE).any()
-    content = encode_audio(SPEECH, "matroska", "aac", video=True, start=100_000.0)
-    with pytest.warns(UserWarning, match="timestamps after implausibly long gaps were ignored"):
-        placed = load_audio(content, timeline=True)
-    assert np.array_equal(placed, load_without_warning(content))
+    assert placed.size == pytest.approx(LONG.size, abs=1600)
 
 
 # --- Rules for single frames
@@ -144,15 +109,10 @@ def test_the_places_of_frames(case):
 
 
 def test_gaps_and_overlaps_are_recorded():
-    later = place([0.0, 0.5, 1.2, 1.7])[1]
-    assert later.gaps == [Span(1.0, pytest.approx(0.2))]
-    assert later.leading_silence == 0.0
-    overlapping = place([0.0, 0.5, 1.0, 1.5, 1.2, 1.7])[1]
-    assert overlapping.overlaps == [Span(1.2, pytest.approx(0.8))]
-    assert not overlapping.gaps
-    assert place([5.0, 5.5], origin=2.0)[1].leading_silence == 3.0
+    overlapping = place([2.0, 2.5, 3.0, 3.5, 3.2, 3.7], origin=1.0)[1]
+    assert overlapping.overlaps == [Span(2.2, pytest.approx(0.8))]
+    assert overlapping.gaps == [Span(0.0, 1.0)]
     assert not place([0.0, 0.5, 1.0, 0.0, 0.5, 1.0])[1].overlaps
-    assert place([0.0, 0.5, 5000.0, 5000.5])[1].ignored == [Span(1.0, 4999.0)]
 
 
 def test_overlapping_samples_are_cut():

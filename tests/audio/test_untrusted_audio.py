@@ -1,19 +1,24 @@
-"""Untrusted audio files: bounded time, memory and output; no library output."""
+"""Untrusted and damaged audio files: samples or an AudioError, in bounded time and memory, without a crash or output.
 
-import io
+``pytest tests/audio/test_untrusted_audio.py --fuzz 60 -s`` runs the fuzzer for a minute and prints the number of cases.
+"""
+
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from audio_files import assert_rejected, av, encode_audio, wav_bytes
+from audio_files import assert_rejected, encode_audio, wav_bytes
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError, is_out_of_memory
+from test_channel_layouts import ENVIRONMENT, TESTS
 
 NOISE = np.random.default_rng(0).integers(-3000, 3000, 20_000).astype(np.int16)
 
 
-@pytest.mark.parametrize("rate", [1, 999, 3_000_001, 134_000_000])
+@pytest.mark.parametrize("rate", [999, 3_000_001, 134_000_000])
 def test_implausible_rates_are_rejected_at_once(rate):
     content = wav_bytes(NOISE[:, None], rate=rate)
     begin = time.process_time()
@@ -21,7 +26,7 @@ def test_implausible_rates_are_rejected_at_once(rate):
     assert time.process_time() - begin < 1
 
 
-@pytest.mark.parametrize("rate", [1000, 44_100, 2_822_400, 3_000_000])
+@pytest.mark.parametrize("rate", [1000, 3_000_000])
 def test_plausible_rates_load(rate):
     size = load_audio(wav_bytes(NOISE[:, None], rate=rate)).size
     assert size == pytest.approx(NOISE.size * 16000 / rate, abs=2)
@@ -45,7 +50,7 @@ def test_the_number_of_format_changes_is_bounded():
 
 
 def test_wrong_timestamps_do_not_give_days_of_silence():
-    content = bytearray(encode_audio(NOISE, "caf", "pcm_s16be"))
+    content = bytearray(encode_audio(NOISE[:2000], "caf", "pcm_s16be"))
     at = content.index(b"desc") + 12 + 20
     content[at : at + 4] = (0x04000001).to_bytes(4, "big")  # frames per packet, the unit of the timestamps
     with pytest.warns(UserWarning, match="timestamps after implausibly long gaps were ignored"):
@@ -62,37 +67,22 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
         load_audio(bytes(content))
     assert not is_out_of_memory(caught.value)
 
-    content = bytearray(encode_audio(NOISE, "wav", "pcm_s16le"))
-    for name, size in ((b"LIST", 0x6E00001A), (b"ISFT", 0x6E000000)):  # the name of the encoder
-        at = content.index(name) + 4
-        content[at : at + 4] = size.to_bytes(4, "little")
-    pytest.importorskip("resource")  # not on Windows
-    from audio_fuzzing import peak_memory
 
-    before = peak_memory()
-    assert_rejected(bytes(content), "FFmpeg")
-    assert peak_memory() < before + (100 << 20)
+# --- The fuzzer
+
+FEW, MANY = 460, 10**9
+TIME_LIMIT = 60.0  # seconds for the few, enough on a slow machine
 
 
-@pytest.mark.parametrize("offset", [-1, 1 << 62, 1 << 64])
-def test_a_seek_out_of_range_returns_a_negative_number(offset):
-    from minwhisper.audio.input import InputFile
-
-    data = InputFile("x", io.BytesIO(b"abc"))
-    assert data.seek(offset) in (-1, offset)
-    assert data.read_at(offset, 2) == b""
-    assert data.read_at(1, 5) == b"bc"
-    data.raise_read_error()
-
-
-def test_libraries_print_nothing(capfd):
-    content = bytearray(encode_audio(NOISE, "caf", "pcm_s16be"))
-    at = content.index(b"data") + 4
-    for size in (0, -1, -2, -(1 << 40), 1 << 62, (1 << 63) - 1):
-        content[at : at + 8] = size.to_bytes(8, "big", signed=True)
-        try:
-            load_audio(bytes(content))
-        except ValueError as error:
-            assert "bytes given" in str(error)  # noqa: PT017 (some of them load)
-    assert capfd.readouterr() == ("", "")
-    assert av.logging.get_level() is None
+def test_damaged_files_give_samples_or_an_error(pytestconfig):
+    pytest.importorskip("resource", reason="it limits and measures memory")  # not on Windows
+    seconds = pytestconfig.getoption("fuzz")
+    numbers = map(str, (0, MANY if seconds else FEW, seconds or TIME_LIMIT))
+    command = [sys.executable, str(TESTS / "support" / "audio_fuzzing.py"), *numbers]
+    limit = (seconds or TIME_LIMIT) + 60
+    child = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=limit)
+    loaded = child.stdout.split()
+    print(f"{len(loaded)} damaged audio files")
+    assert child.returncode == 0, f"ended with {child.returncode} at case {loaded[-1:]}: {child.stderr[-3000:]}"
+    assert child.stderr == ""  # FFmpeg and PyAV print nothing
+    assert len(loaded) >= (FEW if not seconds else 1)
