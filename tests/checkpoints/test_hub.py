@@ -79,6 +79,7 @@ class Client:
 
     def __enter__(self):
         self.limit.start()
+        self.find()  # imports what takes long, so that it does not count as time of the hub
         return self
 
     def __exit__(self, *_error):

@@ -112,6 +112,7 @@ def test_split_words():
         ("we're we'RE", ["we", "'re", " we", "'", "RE"]),  # GPT-2's contractions are only lower-case
         ("né ½٤", ["né", " ½٤"]),
         ("a\x1cb \x1cb", ["a", "\x1c", "b", " \x1c", "b"]),  # not whitespace in the pattern: it takes the space
+        ("\x85\n", ["\x85\n"]),  # "next line" is whitespace
         ("e\u0301", ["e", "\u0301"]),  # a combining mark is not a letter
         ("'ſ", ["'", "ſ"]),  # a long s, whose capital is S, is not a contraction
     ):
