@@ -50,7 +50,6 @@ NOT_SPEECH = {
     "dither": lambda rng: rng.integers(-1, 2, SECONDS * RATE) / 32768,
     "white noise": lambda rng: noise(rng, 0.1),
     "pink noise": lambda rng: noise(rng, 0.1, exponent=1),
-    "rumble": lambda rng: noise(rng, 0.1, exponent=3),
     "noise that grows": lambda rng: noise(rng, 0.1) * np.linspace(0.01, 1, SECONDS * RATE),
     "a tone": lambda rng: np.sin(2 * np.pi * 440 * np.arange(SECONDS * RATE) / RATE),
     "clicks": clicks,

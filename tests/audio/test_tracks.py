@@ -10,7 +10,6 @@ from audio_files import (
     assert_rejected,
     assert_same_as_ffmpeg,
     av,
-    encode_audio,
     encode_tracks,
     load_without_warning,
     needs_ffmpeg,
@@ -30,11 +29,6 @@ def test_a_track_is_selected_by_number_or_language_and_named(wanted, number):
         assert np.array_equal(audio.read(0, audio.size) * 32768, SPEECH // [1, 4, 16][number - 1])
         language = ["eng", "fre", "deu"][number - 1]
         assert audio.track == f"reading audio track {number} of 3 ({language}); option audio_track selects another"
-
-
-def test_a_single_track_is_not_named():
-    with open_audio(encode_audio(SPEECH, "matroska", "pcm_s16le")) as audio:
-        assert audio.track is None
 
 
 @pytest.mark.parametrize("wanted", [4, "it", "2nd", "9" * 80])

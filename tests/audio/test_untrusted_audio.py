@@ -67,6 +67,17 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
         load_audio(bytes(content))
     assert not is_out_of_memory(caught.value)
 
+    content = bytearray(encode_audio(NOISE, "wav", "pcm_s16le"))
+    for name, size in ((b"LIST", 0x6E00001A), (b"ISFT", 0x6E000000)):  # the name of the encoder
+        at = content.index(name) + 4
+        content[at : at + 4] = size.to_bytes(4, "little")
+    pytest.importorskip("resource")  # not on Windows
+    from audio_fuzzing import peak_memory
+
+    before = peak_memory()
+    assert_rejected(bytes(content), "FFmpeg")
+    assert peak_memory() < before + (100 << 20)
+
 
 # --- The fuzzer
 
