@@ -7,7 +7,7 @@ from hf_checkpoint import SMALL
 from minwhisper.errors import OptionError
 from minwhisper.model.encoder import sinusoids
 from minwhisper.model.weight_names import expected_shapes, flatten
-from minwhisper.model.weights import by_columns, empty_weights, load_into, pool_bytes, random_weights, rows_of
+from minwhisper.model.weights import empty_weights, pool_bytes, random_weights
 
 
 def test_matrices_are_column_major_and_the_rest_row_major() -> None:
@@ -15,16 +15,6 @@ def test_matrices_are_column_major_and_the_rest_row_major() -> None:
         matrix = array.ndim == 2 and not name.endswith("positions")
         assert (array.T if matrix else array).flags.c_contiguous, name
         assert (array.shape, array.dtype) == (expected_shapes(SMALL)[name], np.float32)
-
-
-def test_load_into_copies_rows() -> None:
-    given = np.arange(12.0).reshape(4, 3)
-    buffer = by_columns("decoder.token_embedding", (4, 3), "float32")
-    load_into(buffer, rows_of(given))
-    np.testing.assert_array_equal(buffer, given)
-    some = np.zeros((2, 3))
-    rows_of(given)(some, 1)
-    np.testing.assert_array_equal(some, given[1:3])
 
 
 def test_pool_bytes_are_multiples_of_512() -> None:
