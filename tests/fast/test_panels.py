@@ -3,26 +3,12 @@
 import numpy as np
 import pytest
 
-from minwhisper.fast.cpu.panels import (
-    PANEL_WIDTH,
-    Panels,
-    Unpacked,
-    multiply_panels,
-    panel_matmul,
-    unpacked,
-)
+from minwhisper.fast.cpu.panels import PANEL_WIDTH, Panels, Unpacked, panel_matmul, unpacked
 from minwhisper.fast.cpu.threads import Pool
 from minwhisper.model.weights import rows_of
 from minwhisper.parity.comparison import relative_difference
 
-SHAPES = pytest.mark.parametrize(
-    "shape", [(1, 1), (31, 8), (32, 384), (33, 129), (100, 128), (70, 509), (5000, 384)], ids=str
-)
-
-
-@pytest.fixture(scope="module")
-def decoder(tiny_en):
-    return tiny_en.weights["decoder"]
+SHAPES = pytest.mark.parametrize("shape", [(1, 1), (32, 384), (33, 129), (5000, 384)], ids=str)
 
 
 # --- Values
@@ -68,7 +54,6 @@ def test_adjacent_panels_are_one_matrix(rng, outputs):
 
 ARRANGED = {
     "another order": lambda parts: [parts[1], parts[0], parts[2]],
-    "one twice": lambda parts: [parts[0], parts[1], parts[1]],
     "only the last": lambda parts: parts[1:],
     "one elsewhere": lambda parts: [parts[0], parts[1], Panels(parts[2].array.copy(), 64)],
     "fewer inputs": lambda parts: [Panels(part.array[:, :30], 64) for part in parts],
@@ -99,48 +84,17 @@ def test_products_of_any_shape(rng, shape, rows):
     assert np.array_equal(panel_matmul(x, panels, Pool(2)), out)
 
 
-def test_a_product_into_a_part_of_an_array(rng):
-    x, weight = rng.standard_normal((3, 40), np.float32), rng.standard_normal((64, 40), np.float32)
-    whole = np.zeros((5, 100), np.float32)
-    panel_matmul(x, Panels.of(weight), Pool(1), whole[1:4, 10:74])
-    assert relative_difference(whole[1:4, 10:74], x @ weight.T) <= 5e-7
-    whole[1:4, 10:74] = 0
-    assert not whole.any()
-
-
-@pytest.mark.parametrize(("rows", "multiplied"), [(1, 1), (4, 4), (5, 6), (6, 6), (130, 64)])
-def test_five_rows_are_multiplied_as_six_and_threads_share_large_matrices(rng, decoder, monkeypatch, rows, multiplied):
-    calls = []
-
-    def counted(x, panels, out):
-        calls.append((len(x), len(panels)))
-        multiply_panels(x, panels, out)
-
-    monkeypatch.setattr("minwhisper.fast.cpu.panels.multiply_panels", counted)
-    x, panels = rng.standard_normal((rows, 384), np.float32), Panels.of(decoder["token_embedding"])
-    panel_matmul(x, panels, Pool(2))
-    assert max(count for count, _ in calls) == multiplied
-    assert sum(count * some for count, some in calls) == (6 if rows == 5 else rows) * len(panels.array)
-    assert max(some for _, some in calls) < len(panels.array)
-    calls.clear()
-    panel_matmul(x[:1], Panels.of(decoder["blocks"][0]["mlp"]["fc1"]["weight"]), Pool(2))
-    assert calls == [(1, 48)]  # a matrix of a block is too little work to share
-
-
 # --- For the layers
 
 
 def test_unpacked_weights(rng):
     weight, bias = rng.standard_normal((40, 8), np.float32), rng.standard_normal(40, np.float32)
-    tree = {"bias": bias, "blocks": ({"weight": Panels.of(weight)}, {"weight": weight})}
-    seen = unpacked(tree)
+    seen = unpacked({"bias": bias, "blocks": ({"weight": Panels.of(weight)}, {"weight": weight})})
     assert isinstance(seen, Unpacked)
     assert list(seen) == ["bias", "blocks"]
     assert len(seen) == 2
-    assert seen["bias"] is bias
     first, second = seen["blocks"]
     assert np.array_equal(first["weight"], weight)
     assert first["weight"] is not first["weight"]  # a copy per access
+    assert seen["bias"] is bias
     assert second["weight"] is weight
-    with pytest.raises(KeyError):
-        first["none"]
