@@ -1,6 +1,7 @@
 """The model on a CPU: the choice of its engine, and the same tokens as the readable layers."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +20,6 @@ TIMEOUT = 300  # seconds
 
 def tokens(model: minwhisper.Whisper, sound, **options) -> list[list[int]]:
     return [segment["tokens"] for segment in model.transcribe(sound, language="en", **options)["segments"]]
-
-
-@pytest.fixture(scope="module")
-def expected(tiny_en) -> list[list[list[int]]]:
-    """Return the tokens of each clip by the readable layers."""
-    plain = replace(tiny_en, plain=True)
-    return [tokens(plain, clip) for clip in CLIPS]
 
 
 # --- The engine
@@ -48,33 +42,41 @@ def test_number_of_threads(tiny_en, monkeypatch):
         minwhisper.load_model("tiny.en", threads=-1)
 
 
-# --- Tokens
+# --- Values
 
 
-def test_tokens_are_those_of_the_readable_layers(tiny_en, expected):
-    assert [tokens(replace(tiny_en, threads=2), clip) for clip in CLIPS] == expected
+def test_threads_change_no_bit(tiny_en, rng):
+    """With a real model, whose token embedding is large enough to be shared."""
+    mel, text = rng.standard_normal((1, 80, 1000), np.float32), list(range(400, 500))
+
+    def everything(threads: int) -> list[np.ndarray]:
+        engine = CpuEngine(tiny_en.weights, tiny_en.config, threads)
+        first, second = (engine.encode(window) for window in (mel, mel[:, ::-1]))
+        feeds = [
+            DecoderInput([text], engine.new_cache(first), [50, 99]),
+            DecoderInput([text[:5]], engine.new_cache(second)),
+        ]
+        prompts = engine.decode_batch(feeds)
+        (_, one), (_, other) = prompts
+        steps = [DecoderInput([[token] for token in text[5:10]], one.reorder([0] * 5)), DecoderInput([[11]], other)]
+        return [first, second, *(logits for logits, _ in [*prompts, *engine.decode_batch(steps)])]
+
+    expected = everything(1)
+    for threads in (2, 2, 3):
+        assert all(np.array_equal(*pair) for pair in zip(everything(threads), expected, strict=True))
 
 
-def test_beam_search_gives_the_tokens_of_the_readable_layers(tiny_en):
-    found = [tokens(model, CLIPS[0], beam_size=3) for model in (tiny_en, replace(tiny_en, plain=True))]
-    assert found[0] == found[1]
+def test_greedy_and_beam_search_in_parallel_threads_give_the_tokens_of_the_readable_layers(tiny_en):
+    plain, shared, ready = replace(tiny_en, plain=True), replace(tiny_en, threads=2), threading.Barrier(2)
+    options = {"beam_size": 3}, {}
 
-
-@pytest.mark.parametrize("models", [1, 2])
-def test_models_in_parallel_threads(tiny_en, expected, models):
-    used = ([replace(tiny_en, threads=2) for _ in range(models)] * 2)[:2]
-    found, ready = [None, None], threading.Barrier(2)
-
-    def run(number):
+    def run(clip, how):
         ready.wait(TIMEOUT)
-        found[number] = tokens(used[number], CLIPS[number])
+        return tokens(shared, clip, **how)
 
-    running = [threading.Thread(target=run, args=(number,)) for number in range(2)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join(TIMEOUT)
-    assert found == expected
+    with ThreadPoolExecutor(2) as running:
+        found = list(running.map(run, CLIPS, options))
+    assert found == [tokens(plain, clip, **how) for clip, how in zip(CLIPS, options, strict=True)]
 
 
 def test_features_and_logits_are_at_least_as_exact_as_pytorch(model):

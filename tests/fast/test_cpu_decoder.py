@@ -12,7 +12,7 @@ from minwhisper.fast.cpu.cache import GROWTH
 from minwhisper.fast.cpu.decoder import PROMPT_TILE
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.model.engine import DecoderInput, PlainEngine
-from minwhisper.parity.comparison import relative_difference, window_mel
+from minwhisper.parity.comparison import relative_difference
 
 BOUND = 1e-5  # over all blocks
 # Sums of more terms than one block of a product, in blocks that do not come out even.
@@ -62,20 +62,19 @@ def equal(before, after) -> bool:
 # --- One window
 
 
-@pytest.mark.parametrize("positions", [1, 125, 126, 1500])
-def test_keys_and_values_of_the_window(engines, features, positions):
-    caches = engines.new_cache(features[0][:, :positions])
-    assert (caches.ours.rows, caches.ours.length) == (1, 0)
-    for ours, theirs in zip(caches.ours.cross_attention, caches.theirs.cross_attention, strict=True):
-        assert relative_difference(ours.keys, theirs.keys[0]) <= 1e-6
-        assert relative_difference(ours.values, theirs.values[0]) <= 1e-6
+def test_keys_and_values_of_the_window(engines, features):
+    for positions in (1, 125, 126, 1500):
+        caches = engines.new_cache(features[0][:, :positions])
+        assert (caches.ours.rows, caches.ours.length) == (1, 0)
+        for ours, theirs in zip(caches.ours.cross_attention, caches.theirs.cross_attention, strict=True):
+            assert relative_difference(ours.keys, theirs.keys[0]) <= 1e-6
+            assert relative_difference(ours.values, theirs.values[0]) <= 1e-6
 
 
 PIECES = {  # sequences, and how many tokens at a time
     "token by token, past two ends of the buffers": (1, [1] * (2 * GROWTH + 3)),
-    "a prompt of one tile and a step": (1, [PROMPT_TILE, 1]),
     "a prompt of two tiles and a step": (1, [PROMPT_TILE + 1, 1]),
-    "a prompt that fills the context": (1, [448]),
+    "prompts that fill the context": (1, [PROMPT_TILE, 448 - PROMPT_TILE]),
     "a prompt across the end of the buffers": (1, [60, 10, 60]),
     "a few rows of several sequences": (5, [4, 2, 1]),
     "many rows of several sequences": (3, [6, 65, 1]),
@@ -95,8 +94,7 @@ def test_tokens_in_pieces_equal_the_readable_decoder_on_all_of_them(engines, fea
     assert_close(np.concatenate(found, axis=1), expected, BOUND)
 
 
-@pytest.mark.parametrize("wanted", [[0], [-1], [0, -1], [4, 2, 2], []], ids=str)
-@pytest.mark.parametrize("length", [5, 100])
+@pytest.mark.parametrize(("length", "wanted"), [(5, [0]), (100, [0, -1]), (5, [4, 2, 2]), (100, [])], ids=str)
 def test_logits_of_wanted_positions(begun, engines, text, wanted, length):
     engines.step([text[:length], text[1 : length + 1]], begun(4, rows=2), wanted)
 
@@ -130,7 +128,7 @@ def test_prompts_and_steps_of_several_windows_in_one_batch(engines, features, te
 # --- The cache is a value
 
 
-@pytest.mark.parametrize(("length", "count"), [(3, 70), (GROWTH - 1, 2), (GROWTH, 1)])
+@pytest.mark.parametrize(("length", "count"), [(3, 70), (GROWTH, 1)])
 def test_caches_that_continue_the_same_one(begun, engines, text, length, count):
     caches = begun(length)
     before = kv_of(caches.ours)
@@ -143,11 +141,7 @@ def test_caches_that_continue_the_same_one(begun, engines, text, length, count):
         engines.step([[11]], longer)
         assert equal(its, kv_of(longer.ours))
     engines.step(continuations[0], caches)
-
-
-def test_the_same_cache_twice_in_one_batch(begun, engines):
-    caches = begun(5)
-    for longer in engines.decode(([[11]], caches), ([[13]], caches), ([[11]], caches)):
+    for longer in engines.decode(([[11]], caches), ([[13]], caches), ([[11]], caches)):  # in one batch
         engines.step([[290]], longer)
 
 
@@ -179,24 +173,3 @@ def test_invalid_tokens(begun, engines, tokens):
             engines.ours.decode_batch(batch)
         assert str(raised.value) == str(expected.value)
     engines.step([[11], [13]], caches)  # the cache is unchanged
-
-
-# --- Threads
-
-
-def test_threads_change_no_bit(tiny_en, speech):
-    """With a real model, whose token embedding is large enough to be shared."""
-    text = list(range(400, 500))
-    windows = [tiny_en.encode(window_mel(speech[clip], 80)) for clip in ("jfk.flac", "LJ001-0001.wav")]
-
-    def everything(threads: int) -> list[np.ndarray]:
-        engine = CpuEngine(tiny_en.weights, tiny_en.config, threads)
-        first, second = map(engine.new_cache, windows)
-        prompts = engine.decode_batch([DecoderInput([text], first, [50, 99]), DecoderInput([text[:5]], second)])
-        first, second = (cache for _, cache in prompts)
-        steps = [DecoderInput([[token] for token in text[5:10]], first.reorder([0] * 5)), DecoderInput([[11]], second)]
-        return [logits for logits, _ in [*prompts, *engine.decode_batch(steps)]]
-
-    expected = everything(1)
-    for threads in (2, 2, 4):
-        assert equal(everything(threads), expected)
