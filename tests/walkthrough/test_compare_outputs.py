@@ -10,8 +10,6 @@ mean 0.251             | mean 0.252             the last digit may differ by one
 [ 7.  18.2 29. ]       | [7. 18.2 29.]          spaces do not count
 1,000,000 times        | 1,000,000 times
 error ~3e-07           | error ~8.9e-07         an order of magnitude
-error ~3e-07           | error ~1.1e-07
-3.14e-08               | 3.15e-08
 took ≈ 3.1 s           | took ≈ 12 s            different every time
 ≈ no GPU               | ≈ 1e-7
 0.0                    | -0.0
@@ -23,21 +21,17 @@ mean 0.251             | mean 0.253
 mean 0.251             | mean -0.251
 0.25                   | 0.26                   of two digits, none may differ
 100000                 | 100001
-1234.5                 | 1234.8
 error ~3e-07           | error ~9.1e-07
-error ~3e-07           | error ~0.9e-07
 error ~3e-07           | error ~-3e-07
 error ~3e-07           | error 3e-07
 error 3e-07            | error ~3e-07
 3.1e-08                | 3.2e-08
-3.14e-08               | 3.16e-08
 3.1e-08                | 3.1e-07
 3.1e-08                | nan
 [0. -inf]              | [0. inf]
 took ≈ 3 s             | took 3 s
 took 3 s               | took ≈ 3 s
 took ≈ 3 s             | slept ≈ 3 s
-word ' And'            | word ' and'
 a b                    | a b c
 conv1                  | conv2
 """
@@ -59,10 +53,7 @@ def test_lines_that_differ(expected, actual):
     assert first_difference(expected, actual) == f"expected {expected!r}, got {actual!r}"
 
 
-def test_the_first_difference_is_reported():
+def test_the_first_different_or_additional_line_is_reported():
     assert first_difference("one\ntwo\nthree", "one\n2\n3") == "expected 'two', got '2'"
-
-
-@pytest.mark.parametrize(("expected", "actual"), [("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")])
-def test_an_additional_line_is_reported(expected, actual):
-    assert "'two'" in first_difference(expected, actual)
+    for expected, actual in (("one", "one\ntwo"), ("one\ntwo", "one"), ("", "two"), ("two", "")):
+        assert "'two'" in first_difference(expected, actual)
