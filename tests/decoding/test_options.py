@@ -18,6 +18,7 @@ from option_values import NOT_COUNTS, NOT_FLAGS, NOT_NUMBERS, rejected
 
 NOT_TEMPERATURES = [*NOT_NUMBERS, -0.1, np.float64(-1e-9), None, (0.0, 0.2)]
 NOT_IDS = ["one", "1;2", "1.5", "1 2", [1.5], ["x"], [None], [True], 7, b"1,2", np.array([0.5])]
+NOT_TEXTS = [5, b"And so", [1, 2.0], [True], ["so"], np.array([1.0, 2.0]), np.array(5)]
 WRONG = {  # the option, values, the message
     "a task": ("task", ["transcript", "", None, 1], "expected 'transcribe' or 'translate', got {}"),
     "a language": ("language", [7, b"en", ["en"]], "expected a code or an English name, got {}"),
@@ -25,12 +26,16 @@ WRONG = {  # the option, values, the message
     "a patience": ("patience", [*NOT_NUMBERS, 0, 0.0, -1], "expected a number above 0, such as 1.0, got {}"),
     "a penalty": ("length_penalty", [*NOT_NUMBERS, -0.01, 1.01], "expected 0 to 1, got {}"),
     "a time": ("max_initial_timestamp", [*NOT_NUMBERS, -0.02, 30.02], "expected 0 to 30 seconds, got {}"),
+    "lang_id": ("task", ["lang_id"], "'lang_id' is not supported here; call detect_language"),
     "a length": ("sample_len", NOT_COUNTS, "expected a whole number, at least 1, got {}"),
     "a best_of": ("best_of", NOT_COUNTS, "expected a whole number, at least 1, got {}"),
     "a beam": ("beam_size", NOT_COUNTS, "expected a whole number, at least 1, got {}"),
     "suppress_blank": ("suppress_blank", NOT_FLAGS, "expected True or False, got {}"),
     "without_timestamps": ("without_timestamps", NOT_FLAGS, "expected True or False, got {}"),
     "ids": ("suppress_tokens", NOT_IDS, "expected ids such as '-1' or '1,2,3', got "),
+    "a prompt": ("prompt", NOT_TEXTS, "expected a text or token ids, got "),
+    "a prefix": ("prefix", NOT_TEXTS, "expected a text or token ids, got "),
+    "an id": ("prompt", [[1, 2.0]], "expected a text or token ids, got 2.0 among them"),
 }
 
 
@@ -41,39 +46,18 @@ def test_an_invalid_value_is_rejected_by_name(name, values, message):
         rejected(DecodingOptions, {name: wrong, **others}, f"{name}: {message.format(repr(wrong))}")
 
 
-def test_the_task_lang_id_points_to_the_method():
-    rejected(DecodingOptions, {"task": "lang_id"}, "task: 'lang_id' is not supported here; call detect_language")
-
-
-@pytest.mark.parametrize("name", ["prompt", "prefix"])
-def test_a_prompt_or_prefix_is_text_or_ids(name):
-    for wrong, shown in (
-        (5, "5"),
-        (b"And so", "b'And so'"),
-        ([1, 2.0], "2.0 among them"),
-        ([True], "True among them"),
-        (["so"], "'so' among them"),
-        (np.array([1.0, 2.0]), "among them"),
-        (np.array(5), "array(5)"),
-    ):
-        line = rejected(DecodingOptions, {name: wrong}, f"{name}: expected a text or token ids, got ")
-        assert shown in line
-
-
 # ------------------------------------------------------------------------------------------ combinations
 
 
-BEAM_OR_SAMPLING = "beam_size, best_of: a beam search does not sample; omit one of them"
-PATIENCE_ALONE = "patience: applies to beam search only; give beam_size too"
 CONTRADICTIONS = [
-    ({"beam_size": 5, "best_of": 5}, BEAM_OR_SAMPLING),
-    ({"beam_size": 5, "best_of": 5, "temperature": 0.5}, BEAM_OR_SAMPLING),
-    ({"beam_size": 5, "temperature": 0.4}, "beam_size: beam search needs temperature 0, got 0.4; or use best_of"),
+    ({"beam_size": 5, "best_of": 5, "temperature": 0.5}, "beam_size, best_of: a beam search does not sample; omit one"),
+    *(
+        ({"beam_size": 5, "temperature": half}, "beam_size: beam search needs temperature 0, got 0.5; or use best_of")
+        for half in (0.5, np.float32(0.5), Fraction(1, 2))
+    ),
     ({"best_of": 5}, "best_of: sampling needs a temperature above 0; raise it, or use beam_size"),
-    ({"patience": 2.0}, PATIENCE_ALONE),
-    ({"patience": 2.0, "temperature": 0.5}, PATIENCE_ALONE),
+    ({"patience": 2.0}, "patience: applies to beam search only; give beam_size too"),
     ({"beam_size": 4, "patience": 0.125}, "patience: expected more than 0.125 for this beam_size, got 0.125"),
-    ({"beam_size": 1, "patience": 0.4}, "patience: expected more than 0.5 for this beam_size, got 0.4"),
 ]
 
 
@@ -88,16 +72,13 @@ def test_contradictions_are_rejected(options, message):
 @pytest.mark.parametrize(
     "options",
     [
-        {"beam_size": 1, "length_penalty": 0},
         {"beam_size": 4, "patience": 0.126, "length_penalty": 1},
         {"beam_size": np.int64(5), "patience": np.float32(2), "length_penalty": np.float64(0.6)},
-        {"best_of": np.int32(3), "temperature": np.float32(0.4), "sample_len": np.uint8(200)},
+        {"best_of": np.int32(3), "temperature": Fraction(1, 2), "sample_len": np.uint8(200), "length_penalty": 0},
         {"best_of": 1, "temperature": 1, "max_initial_timestamp": 0},
-        {"max_initial_timestamp": 30.0},
+        {"max_initial_timestamp": 30.0, "suppress_blank": np.bool_(True), "without_timestamps": np.False_},
         {"max_initial_timestamp": None},
-        {"suppress_blank": np.bool_(True), "without_timestamps": np.False_},
         {"prompt": "", "prefix": " "},
-        {"prompt": [], "prefix": ()},
         {"suppress_tokens": "-1, 2,"},
         {"language": "klingon"},  # the model knows its languages
     ],
@@ -106,16 +87,9 @@ def test_contradictions_are_rejected(options, message):
 def test_valid_options_are_kept(options):
     taken = DecodingOptions.named(**options)
     for name, value in options.items():
-        assert getattr(taken, name) == (tuple(value) if isinstance(value, list) else value)
-
-
-@pytest.mark.parametrize("half", [0.5, np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
-def test_numbers_of_any_type_become_pythons_own(half):
-    options = DecodingOptions(temperature=half, best_of=np.uint8(3), max_initial_timestamp=half)
-    assert (options.temperature, options.best_of, options.max_initial_timestamp) == (0.5, 3, 0.5)
-    assert type(options.best_of) is int
-    with pytest.raises(OptionError, match=r"beam search needs temperature 0, got 0\.5"):
-        DecodingOptions(temperature=half, beam_size=2)
+        kept = getattr(taken, name)
+        assert kept == value
+        assert isinstance(kept, int | float | str | np.bool_ | None)  # no other type of number
 
 
 def test_options_can_be_positional_replaced_copied_and_pickled():
@@ -129,7 +103,7 @@ def test_options_can_be_positional_replaced_copied_and_pickled():
         options.task = "transcribe"
 
 
-@pytest.mark.parametrize("make", [list, tuple, iter, np.array, lambda ids: (np.int64(i) for i in ids)])
+@pytest.mark.parametrize("make", [list, np.array, lambda ids: (np.int64(i) for i in ids)])
 def test_ids_of_any_collection_are_kept_as_a_tuple(make):
     """A generator would be empty for the second window."""
     for name in ("prompt", "prefix", "suppress_tokens"):
@@ -162,17 +136,11 @@ def test_suppressed_ids_are_those_listed_and_those_that_belong_in_a_prompt(model
     assert symbols | prompt_only == set(t.suppressed_tokens)
     text = next(i for i in range(t.eot) if i not in symbols)
     for given_ids, expected in (
-        *((minus_one, symbols) for minus_one in ("-1", [-1], (-1,), [np.int64(-1)], np.array([-1]), " -1 ")),
-        *((nothing, set()) for nothing in ("", None, [], (), " , ")),
-        *((two, {1, 2}) for two in ("1,2", "2, 1", "1,2,", [1, 2], (2, 1, 1), np.array([1, 2]), {1, 2})),
+        *((minus_one, symbols) for minus_one in ([-1], np.array([-1]), " -1 ")),
+        *((nothing, set()) for nothing in ("", None, [], " , ")),
+        *((two, {1, 2}) for two in ("2, 1,", (2, 1, 1), {1, 2})),
         (f"-1,{text}", {text, *symbols}),
         (t.non_speech_tokens[:2], set(t.non_speech_tokens[:2])),
     ):
         suppressed = DecodingOptions(suppress_tokens=given_ids).suppressed_ids(t)
         assert suppressed == tuple(sorted(expected | prompt_only))
-
-
-@pytest.mark.parametrize("wrong", [-2, 51864])
-def test_suppressed_ids_outside_the_vocabulary_are_rejected(tiny_en, wrong):
-    with pytest.raises(OptionError, match=f"suppress_tokens: expected ids from -1 to 51863, got {wrong}"):
-        DecodingOptions(suppress_tokens=[1, wrong]).suppressed_ids(tiny_en.tokenizer)

@@ -88,7 +88,7 @@ def sampling(count: int, temperature: float = 1.0) -> Sampler:
 
 
 EVERY_SAMPLER = pytest.mark.parametrize(
-    "sampler", [Sampler(greedy), beam(1), beam(3), sampling(3)], ids=["greedy", "beam of 1", "beam of 3", "sampling"]
+    "sampler", [Sampler(greedy), beam(3), sampling(3)], ids=["greedy", "beam of 3", "sampling"]
 )
 
 
@@ -125,7 +125,7 @@ def plain_beam_search(logits_of: LogitsOf, size: int, max_finished: int, max_tok
 # ------------------------------------------------------------------------------------------ the three samplers
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     seed=st.integers(0, 10**6),
     size=st.sampled_from([0, 1, 2, 3, 5, 7, 50]),  # 0: greedy search, which is a beam of one
@@ -146,15 +146,6 @@ def test_greedy_and_beam_search_equal_a_plain_search(seed, size, patience, max_t
     assert len(fed) == steps
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
-def test_sum_logprob_of_samples_does_not_depend_on_the_temperature(temperature):
-    logits_of = random_logits(3)
-    for tokens, sum_logprob in run(logits_of, sampling(8, temperature), max_tokens=5)[0]:
-        generated = tokens if len(tokens) == 5 else (*tokens, EOT)
-        expected = sum(logprobs_after(logits_of, generated[:i])[token] for i, token in enumerate(generated))
-        assert sum_logprob == pytest.approx(expected, abs=1e-4)
-
-
 def test_finished_samples_leave_the_batch_and_come_first():
     candidates, _, fed = run(random_logits(3, spread=0.5), sampling(12), max_tokens=3)
     lengths = [len(candidate.tokens) for candidate in candidates]
@@ -169,18 +160,6 @@ def test_finished_samples_leave_the_batch_and_come_first():
 # ------------------------------------------------------------------------------------------ what the loop feeds
 
 
-def test_the_decoder_gets_the_prompt_and_then_single_tokens_without_the_end():
-    next_token = {(): 2, (2,): 0, (2, 0): 1, (2, 0, 1): EOT}
-    (candidate,), _, fed = run(
-        lambda text: 9.0 * (np.arange(SIZE) == next_token.get(text[3:])),
-        Sampler(greedy),
-        prompt=(1, SOT, 3),
-        max_tokens=10,
-    )
-    assert candidate.tokens == (2, 0, 1)
-    assert fed == [[[1, SOT, 3]], [[2]], [[0]], [[1]]]
-
-
 @pytest.mark.parametrize(
     ("max_tokens", "positions", "generated"), [(3, 50, 3), (100, 5, 4), (100, 2, 1), (4, 5, 4), (1, 2, 1)]
 )
@@ -191,27 +170,6 @@ def test_max_tokens_and_max_context_limit_the_tokens(max_tokens, positions, gene
     )
     assert [candidate.tokens for candidate in candidates] == [(1,) * generated]
     assert len(fed) == generated
-
-
-@pytest.mark.parametrize("prompt", [(SOT,), (1, 2, SOT, 3, 0)], ids=str)
-def test_no_speech_prob_is_from_the_unfiltered_logits_of_the_start(prompt):
-    logits_of = random_logits(5)
-    _, no_speech, _ = run(logits_of, Sampler(greedy), prompt=prompt)
-    row = np.exp(logits_of(prompt[: prompt.index(SOT) + 1]))
-    assert no_speech == pytest.approx(row[NO_SPEECH] / row.sum(), rel=1e-5)
-    assert type(no_speech) is float
-
-
-def test_filters_get_the_tokens_of_each_candidate_without_the_prompt():
-    seen = []
-
-    def watching(logits, tokens):
-        seen.append([len(generated) for generated in tokens])
-        assert len(tokens) == len(logits)
-        return logits
-
-    run(random_logits(0), beam(2), prompt=(3, SOT), filters=(*FILTERS, watching), max_tokens=3)
-    assert seen == [[0], [1, 1], [2, 2]]
 
 
 # ------------------------------------------------------------------------------------------ logits of -inf and NaN
@@ -235,38 +193,22 @@ def test_the_end_follows_if_everything_is_suppressed(sampler):
 
 
 @EVERY_SAMPLER
-def test_the_model_itself_may_rule_out_tokens(sampler):
-    for tokens, _ in run(lambda text: np.where(np.arange(SIZE) == 2, 0.0, -np.inf), sampler, max_tokens=2)[0]:
-        assert tokens == (2, 2)
-
-
-@EVERY_SAMPLER
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("where", [slice(None), 1], ids=["everywhere", "one token"])
-@pytest.mark.parametrize(
-    ("length", "what"), [(1, "the probability of no speech"), (2, "the log-probability of a token")]
-)
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_logits_that_are_not_finite_raise_an_error(sampler, bad, where, length, what):
-    def logits_of(text):
-        row = random_logits(1)(text)
-        if len(text) == length:
-            row[where] = bad
-        return row
+def test_logits_that_are_not_finite_raise_an_error(sampler, bad):
+    """Also those of a single hypothesis, which must not just drop out of the beam."""
+    for spoiled, what in (
+        (lambda text: len(text) == 1, "the probability of no speech"),
+        (lambda text: len(text) == 2, "the log-probability of a token"),
+        (lambda text: text[1:] == (1,), "the log-probability of a token"),
+    ):
 
-    message = rf"^a window: {what}: expected a finite value, the model computed nan; .*load it"
-    with pytest.raises(NumericalError, match=message):
-        run(logits_of, sampler)
+        def logits_of(text, spoiled=spoiled):
+            return np.array([2.9, bad if spoiled(text) else 3.0, 0, 0, 0, 0, 0])
 
-
-def test_a_single_row_that_is_not_finite_raises_an_error():
-    """A hypothesis with NaN as its log-probabilities must not just drop out of the beam."""
-
-    def logits_of(text):
-        return np.full(SIZE, np.nan) if text[1:] == (1,) else np.array([3.0, 2.9, 0, 0, 0, 0, 0])
-
-    with pytest.raises(NumericalError), np.errstate(all="ignore"):
-        run(logits_of, beam(2))
+        message = rf"^a window: {what}: expected a finite value, the model computed nan; .*load it"
+        with pytest.raises(NumericalError, match=message):
+            run(logits_of, sampler)
 
 
 # ------------------------------------------------------------------------------------------ single steps
@@ -276,26 +218,7 @@ def empty(count: int) -> list[Candidate]:
     return [Candidate((), 0.0)] * count
 
 
-def test_greedy_takes_the_most_likely_token_of_each_row():
-    logits = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)) + 3.0
-    choices = greedy(logits, [Candidate((7,), -1.0), Candidate((8,), -2.0)])
-    assert [(c.row, c.token) for c in choices] == [(0, 0), (1, 2)]
-    assert [c.sum_logprob for c in choices] == pytest.approx([-1 + math.log(0.5), -2 + math.log(0.8)], abs=1e-5)
-    assert all(type(part) in (int, float) for choice in choices for part in choice)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_beam_step_keeps_the_best_continuations_and_the_ends_among_them(size):
-    first, second = [0.4, 0.05, 0.05, 0.1, 0.3, 0.05, 0.05], [0.02, 0.6, 0.1, 0.05, 0.2, 0.02, 0.01]
-    candidates = [Candidate((), 0.0), Candidate((), math.log(0.45))]  # the second has half the probability
-    choices = beam_step(np.log(np.array([first, second], np.float32)), candidates, beam_size=size, eot=EOT)
-    ranked = [(0, 0, 0.4), (0, EOT, 0.3), (1, 1, 0.27), (0, 3, 0.1)]
-    assert [choice[:2] for choice in choices] == [place[:2] for place in ranked[: {1: 1, 2: 3, 3: 4}[size]]]
-    for choice, (_, _, probability) in zip(choices, ranked, strict=False):
-        assert choice.sum_logprob == pytest.approx(math.log(probability), abs=1e-5)
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0, 1e9])
+@pytest.mark.parametrize("temperature", [0.3, 3.0])
 def test_a_sample_is_the_first_token_whose_cumulative_probability_exceeds_its_number(temperature, rng):
     logits = rng.standard_normal((2000, SIZE)).astype(np.float32)
     logits[:, 3] = -math.inf
@@ -303,10 +226,9 @@ def test_a_sample_is_the_first_token_whose_cumulative_probability_exceeds_its_nu
     numbers = np.random.default_rng(9).random(2000)
     weights = np.exp(logits.astype(np.float64) / temperature)
     cumulative = weights.cumsum(axis=-1) / weights.sum(axis=-1, keepdims=True)
-    expected = [
-        int(np.searchsorted(row, number, side="right")) for row, number in zip(cumulative, numbers, strict=True)
-    ]
+    expected = (cumulative <= numbers[:, None]).sum(axis=-1).tolist()
     assert [(choice.row, choice.token) for choice in choices] == list(enumerate(expected))
+    assert all(type(part) in (int, float) for choice in choices for part in choice)
 
 
 @pytest.mark.parametrize(("number", "token"), [(0.0, 1), (1 - 2**-53, 5)])
@@ -320,24 +242,17 @@ def test_the_extreme_numbers_sample_no_suppressed_token(number, token, rng):
     assert {choice.token for choice in choices} == {token}
 
 
-@given(
-    temperature=st.floats(5e-324, 1e308) | st.sampled_from([1e-310, 1e-30, 1e300]),
-    scale=st.sampled_from([1e-3, 1.0, 1e4, 1e37]),
-)
-def test_no_temperature_overflows_or_samples_a_suppressed_token(temperature, scale):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1.0, 1e308])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e37])
+def test_no_temperature_overflows_or_samples_a_suppressed_token(temperature, scale, rng):
     logits = (scale * rng.standard_normal((40, SIZE))).astype(np.float32)
     logits[:, [0, 2, 6]] = -math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         choices = sample(logits, empty(40), temperature=temperature, generator=rng)
     assert {choice.token for choice in choices} <= {1, 3, 4, 5}
-
-
-@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-9])
-def test_a_tiny_temperature_is_greedy(temperature, rng):
-    logits = rng.standard_normal((300, 4)).astype(np.float32)
-    assert sample(logits, empty(300), temperature=temperature, generator=rng) == greedy(logits, empty(300))
+    if temperature < 1:
+        assert choices == greedy(logits, empty(40))
 
 
 # ------------------------------------------------------------------------------------------ the best candidate
@@ -347,14 +262,10 @@ BEST = {  # (length, sum of log-probabilities) of two candidates, the penalty, t
     "by the mean per token": ([(2, -2.0), (4, -3.0)], None, 1),
     "the first of equals": ([(2, -2.0), (3, -3.0)], None, 0),
     "an empty text counts as one token": ([(1, -1.6), (0, -1.5)], None, 1),
-    "and no more": ([(0, -1.5), (1, -1.4)], None, 1),
     # The divisor of seven tokens is 2^α times that of one: (5 + 7) / 6 is 2.
     "0 leaves the sum as it is": ([(7, -1.001), (1, -1.0)], 0.0, 1),
-    "0 prefers no length": ([(1, -1.0), (7, -0.999)], 0.0, 1),
     "0.5, a little too unlikely": ([(7, -1.416), (1, -1.0)], 0.5, 1),  # the root of 2 is 1.4142
     "0.5, just likely enough": ([(1, -1.0), (7, -1.412)], 0.5, 1),
-    "1, a little too unlikely": ([(7, -2.002), (1, -1.0)], 1.0, 1),
-    "1, just likely enough": ([(1, -1.0), (7, -1.998)], 1.0, 1),
     "1, an empty text counts as none": ([(1, -1.5), (0, -1.26)], 1.0, 0),  # 1.5 × 5 / 6 is 1.25
 }
 
