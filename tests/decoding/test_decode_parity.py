@@ -88,7 +88,7 @@ def check_initial_tokens(pytorch, model, **options) -> None:
     assert initial_tokens(DecodingOptions(**options), "en", model.tokenizer, model.config) == expected
 
 
-@pytest.mark.parametrize("length", [0, 5, 222, 223, 300])  # 223 is the most that there is room for
+@pytest.mark.parametrize("length", [0, 5, 223, 300])  # 223 is the most that there is room for
 @pytest.mark.parametrize("prefix", [None, range(1000, 1007)], ids=["no prefix", "a prefix"])
 def test_prompts_are_the_same(model, pytorch, words, length, prefix):
     for without in (False, True):
@@ -96,8 +96,8 @@ def test_prompts_are_the_same(model, pytorch, words, length, prefix):
         check_initial_tokens(pytorch, model, prompt=words[:length], prefix=given, without_timestamps=without)
 
 
-@pytest.mark.parametrize("sample_len", [None, 1, 100, 200, 219, 223, 224])
-@pytest.mark.parametrize("prefix", [" And so ", [50], 5, 24, 124, 200], ids=str)
+@pytest.mark.parametrize("sample_len", [None, 1, 200, 219, 223, 224])
+@pytest.mark.parametrize("prefix", [" And so ", 5, 24, 200], ids=str)
 def test_prefixes_are_the_same(tiny_en, pytorch, words, prefix, sample_len):
     given = words[:prefix] if isinstance(prefix, int) else prefix
     check_initial_tokens(pytorch, tiny_en, prefix=given, sample_len=sample_len)
@@ -114,17 +114,14 @@ def test_a_prefix_is_not_cut_if_sample_len_exceeds_half(tiny_en, pytorch, words)
 
 
 SEARCHES = [
-    *((clip, {}) for clip in ("jfk.flac", SENTENCE, SHORT, "noise")),
-    *((clip, {"beam_size": 5}) for clip in ("jfk.flac", SHORT)),
-    *((SHORT, {"beam_size": 3, "patience": 2.0, "length_penalty": penalty}) for penalty in (0.0, 0.6, 1.0)),
+    *((clip, {}) for clip in ("jfk.flac", "noise")),
+    (SHORT, {"beam_size": 5}),
+    *((SHORT, {"beam_size": 3, "patience": 2.0, "length_penalty": penalty}) for penalty in (0.0, 1.0)),
     (SHORT, {"beam_size": 5, "patience": 0.5}),
     (SENTENCE, {"beam_size": 3, "sample_len": 5}),
-    (SENTENCE, {"sample_len": 5}),
     (SHORT, {"without_timestamps": True}),
-    (SHORT, {"without_timestamps": True, "beam_size": 2}),
     (SENTENCE, {"max_initial_timestamp": None, "suppress_blank": False, "suppress_tokens": [6, 13]}),
     (SHORT, {"prompt": "A talk on printing, for readers of The Times."}),
-    (SENTENCE, {"prefix": "Printing, in the only sense", "without_timestamps": True}),
     (SENTENCE, {"prefix": "Printing, in the only sense", "without_timestamps": True, "sample_len": 200}),
 ]
 
@@ -134,35 +131,14 @@ def test_decoding_is_the_same(features_of, pytorch, tiny_en, clip, options):
     check(features_of, pytorch, tiny_en, clip, **options)
 
 
-@pytest.mark.parametrize("length", [5, 300])
-def test_decoding_after_a_prompt_is_the_same(features_of, pytorch, tiny_en, words, length):
-    check(features_of, pytorch, tiny_en, SHORT, prompt=words[:length])
-
-
-def test_mels_alone_and_in_batches_and_features_are_decoded_the_same(features_of, pytorch, tiny_en, mel):
-    clips = ("LJ001-0008.wav", SHORT)
-    mels = np.stack([mel(clip) for clip in clips])
-    expected = pytorch(tiny_en).decode(torch.tensor(mels), whisper.DecodingOptions(language="en", fp16=False))
-    of_features = tiny_en.decode(np.stack([features_of(tiny_en, clip)[0] for clip in clips]))
-    for results in (of_features, tiny_en.decode(mels), [tiny_en.decode(one) for one in mels]):
-        assert len(results) == 2
-        for ours, other in zip(results, expected, strict=True):
-            same(ours, other)
-
-
-@pytest.mark.parametrize("options", [{}, {"task": "translate"}], ids=str)
-def test_french_is_detected_transcribed_and_translated_the_same(features_of, pytorch, base, options):
-    result = check(features_of, pytorch, base, "french", language=None, **options)
-    assert result.language == "fr"
-    assert base.decode(features_of(base, "french")[0], language="fr", **options).tokens == result.tokens
+def test_french_is_detected_and_translated_the_same(features_of, pytorch, base):
+    assert check(features_of, pytorch, base, "french", language=None, task="translate").language == "fr"
 
 
 # ------------------------------------------------------------------------------------------ sampling
 
 
-@pytest.mark.parametrize("best_of", [1, 3])
-@pytest.mark.parametrize("temperature", [0.4, 1.0])
-@pytest.mark.parametrize("clip", [SHORT, "noise"])
+@pytest.mark.parametrize(("clip", "temperature", "best_of"), [(SHORT, 0.4, 1), (SHORT, 1.0, 3), ("noise", 1.0, 1)])
 def test_sampling_is_the_same_with_the_same_random_numbers(features_of, pytorch, tiny_en, clip, temperature, best_of):
     mine, other = features_of(tiny_en, clip)
     options = {"temperature": temperature, "best_of": best_of, "language": "en", "sample_len": 20}
@@ -174,8 +150,3 @@ def test_sampling_is_the_same_with_the_same_random_numbers(features_of, pytorch,
             same(result, pytorch(tiny_en).decode(other, asked))
         sampled.add(tuple(result.tokens))
     assert temperature < 1 or len(sampled) == 2
-
-
-def test_without_a_generator_the_seed_is_0(features_of, pytorch, tiny_en):
-    with same_draws(0):
-        check(features_of, pytorch, tiny_en, SHORT, temperature=1.0, length_penalty=0.5, best_of=2)

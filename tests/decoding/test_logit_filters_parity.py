@@ -21,13 +21,13 @@ def task_of(pytorch, model, **options):
     return decoding.DecodingTask(pytorch(model), whisper.DecodingOptions(language="en", fp16=False, **options))
 
 
-@pytest.mark.parametrize("suppressed", ["-1", "1,2", "-1,7", [-1], [-1, 7], [2, 1]], ids=str)
+@pytest.mark.parametrize("suppressed", ["-1", "1,2", [-1, 7]], ids=str)
 def test_the_same_tokens_are_suppressed(model, pytorch, suppressed):
     theirs = task_of(pytorch, model, suppress_tokens=suppressed)._get_suppress_tokens()
     assert DecodingOptions(suppress_tokens=suppressed).suppressed_ids(model.tokenizer) == theirs
 
 
-@pytest.mark.parametrize("nothing", ["", None, []], ids=str)
+@pytest.mark.parametrize("nothing", ["", []], ids=str)
 def test_prompt_only_tokens_are_always_suppressed_here(model, pytorch, nothing):
     # openai-whisper leaves the whole filter out, and the model might say <|startoftranscript|>. Its own method that
     # lists the tokens means to keep the special ones in even then; here they are.

@@ -108,7 +108,7 @@ def test_the_commands_write_a_trace_and_find_nothing_wrong_with_it(tmp_path, cap
 
 @pytest.mark.parametrize(
     "name",
-    [name if i % 6 == 0 else pytest.param(name, marks=pytest.mark.grid) for i, name in enumerate(WITHOUT_A_FILE)],
+    [name if i % 12 == 0 else pytest.param(name, marks=pytest.mark.grid) for i, name in enumerate(WITHOUT_A_FILE)],
 )
 def test_a_mistake_is_named_and_no_other(tiny_en, half_second, correct, name):
     arrays = port(tiny_en, two_sequences(tiny_en), (name,), half_second)
