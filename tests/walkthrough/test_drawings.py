@@ -193,23 +193,6 @@ def test_the_waveform_is_over_seconds_and_its_spectrogram_in_decibels():
     assert "nan" not in assert_facts("waveform", [np.zeros(16_000), np.zeros((100, 201))])  # silence
 
 
-def test_energies_are_cut_80_decibels_below_the_loudest():
-    energy = np.full(201, 1e-30)
-    energy[3] = 100.0
-    hertz, milliseconds = (
-        "x mean 4000., std 2321., min 0.000, max 8000.",
-        "x mean 12.47, std 7.217, min 0.000, max 24.94",
-    )
-    assert_facts("one_frame", [np.zeros(400), np.zeros(400), energy], "min -60.00, max 20.00", hertz, milliseconds)
-
-
-def test_a_mel_bin_without_a_frequency_is_omitted():
-    weights = np.zeros((3, 201))
-    weights[0, 10:13] = weights[2, 50] = 1.0
-    even = "shape even bins: 8 points; x mean 1.025,"  # 9 to 13 and 49 to 51, of 40 Hz each
-    assert_facts("filters", [weights], even, "shape odd bins: 0 points; x nothing; y nothing")
-
-
 def test_a_small_image_shows_every_value_and_a_large_one_means_over_blocks():
     image = "image: 2 × 3; mean 3.000, std 2.582, min 0.000, max 8.000"
     assert_facts("log_mel", [np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 8.0]])], image, "colours: scaled log energy")
@@ -220,62 +203,11 @@ def test_a_small_image_shows_every_value_and_a_large_one_means_over_blocks():
     assert_facts("log_mel", [last], "image: 1 × 368; ", "max 10.00")  # its block has one column instead of three
 
 
-def test_smoothing_removes_fast_waves_and_keeps_slow_ones():
-    t = np.arange(1500.0)[:, None]
-    waves = np.concatenate([np.cos(t * 2.4), np.cos(t / 200), np.ones((1500, 1))], axis=1)
-    soft = drawings._smoothed(waves, (250, 3))
-    assert np.abs(soft[20:-20, 0]).max() < 0.02
-    assert np.abs(soft[:, 1:] - waves[:, 1:]).max() < 0.02
-    assert np.allclose(soft[:, 2], 1.0)
-    assert np.array_equal(drawings._smoothed(waves, (1500, 3)), waves)
-
-
-def test_attention_is_shown_as_square_roots():
-    image = "image: 2 × 2; mean 0.3000, std 0.3000, min 0.000, max 0.6000"
-    assert_facts("attention_map", [np.eye(2) * 0.36], image)
-
-
 def test_an_error_of_zero_is_drawn_at_the_minimum():
     x = np.linspace(-1, 1, 11)
     points = "11 points; x mean ~0.000, std ~0.6325, min ~-1.000, max ~1.000; y mean"
     lines = f"line none: {points} ~1.000e-09", f"line some: {points} ~0.001000"
     assert_facts("gelu", [x, gelu(x), {"none": np.zeros(11), "some": -1e-3 * np.ones(11)}], *lines)
-
-
-def test_sizes_are_shares_and_totals():
-    assert_facts(
-        "sizes",
-        [{"a": {"x": 1_000_000, "y": 3_000_000}, "b": {"y": 2_000_000, "z": 2_000_000}}],
-        "bars x: 2; x mean 12.50, std 12.50, min 0.000, max 25.00",
-        "bars y: 2; x mean 62.50, std 12.50, min 50.00, max 75.00",
-        "bars z: 2; x mean 25.00, std 25.00, min 0.000, max 50.00",
-        "line: 2 points; x mean 4.000, std 0.000, min 4.000, max 4.000",
-        "along y: a | b",
-    )
-    more = {f"part {number}": 10 for number in range(9)}  # than there are colours
-    assert assert_facts("sizes", [{"a": more}]).count("bars part") == 9
-
-
-def test_memory_is_in_gibibytes_with_its_limit():
-    gib = 2**30
-    assert_facts(
-        "memory",
-        [{"a": {"float32": 4 * gib, "float16": 2 * gib}, "b": {"float32": 8 * gib}}, 3 * gib],
-        "line float32: 2 points; x mean 6.000, std 2.000, min 4.000, max 8.000",
-        "line 3 GiB: 2 points; x mean 3.000, std 0.000, min 3.000, max 3.000",
-        "text: 4 | 2 | 8",
-    )
-
-
-def test_tokens_show_spaces_and_no_mathematics():
-    assert_facts(
-        "token_probabilities",
-        [[" a b", "$x$"], [0.25, 0.75], [(" c", 0.1), ("\n", 0.2)]],
-        "bars generated token: 2; x mean 0.5000, std 0.2500, min 0.2500, max 0.7500",
-        "bars the next best: 2; x mean 0.1500, std 0.05000, min 0.1000, max 0.2000",
-        r"along y: ␣a␣b | \$x\$",
-        r"text: next best | ␣c | \n",
-    )
 
 
 def test_doubtful_words_are_marked_with_their_probabilities():
@@ -314,17 +246,6 @@ def test_the_winner_of_a_beam_search_has_the_highest_mean_of_the_finished():
     assert "an end" not in assert_facts("beams", [going], "along x: ␣b | ␣d")
 
 
-def test_an_alignment_runs_over_seconds():
-    assert_facts(
-        "alignment",
-        [np.eye(2), np.array([[0, 1], [0, 1]]), [" a", " b"]],
-        "image: 2 × 2; mean 0.5000, std 0.5000, min 0.000, max 1.000",
-        "x mean 0.02000, std 0.01000, min 0.01000, max 0.03000; ",  # middles of cells
-        "y mean 0.5000, std 0.5000, min 0.000, max 1.000",
-        "along y: ␣a | ␣b",
-    )
-
-
 @pytest.mark.parametrize(
     ("logprobs", "ratios"), [([-0.5, -0.6], [1.0, 1.1]), ([-5.0, -3.0], [9.0, 5.0]), ([-1.0, -1.0], [2.4, 2.4])]
 )
@@ -334,11 +255,3 @@ def test_both_sides_of_a_threshold_are_visible(logprobs, ratios, figures):
     for axes, limit in zip(figures[0].axes, (-1.0, 2.4), strict=True):
         low, high = axes.get_ylim()
         assert low < limit < high
-
-
-def test_powers_of_ten_have_no_superscripts(figures):
-    drawings.errors_by_stage(["a", "b"], [1e-9, 1e-5], [1e-8, 1e-4])
-    decoder_drawings.work([1e8, 1e11], [1e8, 1e8])
-    small, large = figures[0].axes[0].get_xticklabels(), figures[1].axes[0].get_yticklabels()
-    assert {label.get_text() for label in small} >= {"1e-9", "1e-8", "1e-5"}
-    assert {label.get_text() for label in large} >= {"100", "1,000", "10,000", "100,000"}

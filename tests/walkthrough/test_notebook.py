@@ -13,7 +13,7 @@ from minwhisper.parity.comparison import CLIP, REFERENCE_FOLDER
 from minwhisper.walkthrough.compare_outputs import first_difference
 from minwhisper.walkthrough.drawing import BACKGROUND, Drawing
 from minwhisper.walkthrough.notebook import PLAYER, SETUP, notebook
-from minwhisper.walkthrough.run import PICTURES_FOLDER, with_parameters
+from minwhisper.walkthrough.run import PICTURES_FOLDER
 from minwhisper.walkthrough.text import PICTURES as FOLDER
 from minwhisper.walkthrough.text import find_walkthrough, parse
 
@@ -50,15 +50,9 @@ def real_notebook(last=None):
     return nbformat.reads(notebook(walkthrough, pictures, CLIP_BYTES), as_version=4)
 
 
-def test_it_is_a_valid_notebook(real):
-    import nbformat
-
-    assert (real.nbformat, real.nbformat_minor) == (4, 5)
-    nbformat.validate(real)
-    assert real.metadata.kernelspec.name == "python3"
-
-
-def test_outputs_stand_once_and_cells_are_numbered(real):
+def test_it_is_a_valid_notebook_whose_outputs_stand_once_and_whose_cells_are_numbered(real):
+    assert (real.nbformat, real.nbformat_minor, real.metadata.kernelspec.name) == (4, 5, "python3")
+    pytest.importorskip("nbformat").validate(real)
     walkthrough = parse(find_walkthrough().read_text("utf-8"))
     code = [cell for cell in real.cells if cell.cell_type == "code"]
     assert [cell.source for cell in code] == [SETUP, PLAYER, *(cell.code for cell in walkthrough.cells())]
@@ -68,7 +62,7 @@ def test_outputs_stand_once_and_cells_are_numbered(real):
         assert len(cell.output) < 20 or cell.output not in shown
 
 
-def test_it_needs_no_other_file(real):
+def test_it_needs_no_other_file_and_links_lead_to_an_anchor(real):
     for cell in real.cells:
         if cell.cell_type == "markdown":
             assert not re.search(r"\]\((?!#|https?://)", re.sub(r"```.*?```|`[^`]+`", "", cell.source, flags=re.DOTALL))
@@ -77,8 +71,6 @@ def test_it_needs_no_other_file(real):
     audio = re.search(r'src="data:audio/flac;base64,([^"]*)"', player.outputs[0].data["text/html"])[1]
     assert base64.b64decode(audio) == CLIP_BYTES
 
-
-def test_links_lead_to_an_anchor(real):
     text = "\n".join(cell.source for cell in real.cells if cell.cell_type == "markdown")
     anchors = re.findall(r'<a id="([^"]+)"></a>', text)
     assert len(anchors) == len(set(anchors)) >= 15
@@ -103,27 +95,27 @@ def test_a_listing_is_highlighted_under_its_files_name_and_is_not_run():
     (listing,) = cells("<!-- source: audio.mel.scale -->\n```python .noeval\nx = 1\n```")
     assert listing["cell_type"] == "markdown"
     assert "".join(listing["source"]) == "`minwhisper/audio/mel.py` · **`scale`**\n\n```python\nx = 1\n```"
-
-
-def test_a_folded_listing_is_folded():
-    (source,) = sources("<!-- source: audio.mel.scale, folded -->\n```python .noeval\nx = 1\n```")
-    assert source.startswith(
-        "<details><summary><code>minwhisper/audio/mel.py</code> · <b><code>scale</code></b></summary>\n\n"
+    (folded,) = sources("<!-- source: audio.mel.scale, folded -->\n```python .noeval\nx = 1\n```")
+    assert folded.startswith(
+        "<details><summary><code>minwhisper/audio/mel.py</code> · <b><code>scale</code></b></summary>"
     )
-    assert source.endswith("\n\n```python\nx = 1\n```\n\n</details>")
+    assert folded.endswith("\n\n```python\nx = 1\n```\n\n</details>")
 
 
 @pytest.mark.parametrize(
     ("markdown", "expected"),
     [
+        ("## 1. The `mel` scale\n\nText.", '<a id="1-the-mel-scale"></a>\n\n## 1. The `mel` scale'),
+        ('See ![a "b"](minwhisper/walkthrough/pictures/here.svg)', 'See <img src="data:image/svg+xml;base64,'),
         ("a <!-- hidden --> b", "a  b"),
         ("<!-- widget: heads -->\n\nText.", "Text."),  # a figure of the page
         ("`<!-- code -->` stays", "`<!-- code -->` stays"),
         ("```html\n<!-- [a](b) -->\n```", "```html\n<!-- [a](b) -->\n```"),
-        ("```python .noeval\nx\n```", "```python\nx\n```"),
         ("[mel.py](minwhisper/audio/mel.py) and [`b`](b.py)", "`mel.py` and `b`"),
-        ("[2](#2-two), [N](https://numpy.org)", "[2](#2-two), [N](https://numpy.org)"),
-        ("> **Aside: a zero.** $x_1$", "> **Aside: a zero.** $x_1$"),
+        (
+            "> **Aside: [2](#2-two), [N](https://numpy.org).** $x_1$",
+            "> **Aside: [2](#2-two), [N](https://numpy.org).** $x_1$",
+        ),
         ("<details><summary>Answer</summary>\n\nIt is.\n\n</details>", "<details><summary>Answer</summary>\n\nIt is."),
         ("![gone](minwhisper/walkthrough/pictures/absent.svg)", "*gone*"),
     ],
@@ -132,66 +124,29 @@ def test_prose_stays_markdown_without_comments_or_links_to_files(markdown, expec
     assert sources(markdown)[0].startswith(expected)
 
 
-def test_a_picture_in_prose_is_data_which_colab_shows_too():
-    (source,) = sources('See ![a "b"](minwhisper/walkthrough/pictures/here.svg) here.')
-    assert re.fullmatch(r'See <img src="data:image/svg\+xml;base64,[^"]+" alt="a &quot;b&quot;"> here\.', source)
+def test_the_first_cell_installs_a_copy_or_says_how(monkeypatch, tmp_path):
+    def set_up() -> list[str]:
+        """Run the cell, and return the requirements that it installs."""
+        installed: list[str] = []
+        monkeypatch.setattr("subprocess.run", lambda arguments, check: installed.append(arguments[-1]))
+        names: dict = {}
+        exec(SETUP, names)
+        names["limits"].restore_original_limits()
+        return installed
 
-
-def test_a_section_has_the_anchor_that_github_gives_it():
-    assert sources("## 1. The `mel` scale\n\nText.")[0] == '<a id="1-the-mel-scale"></a>\n\n## 1. The `mel` scale'
-
-
-def test_the_glossary_comes_last_with_its_anchors():
-    anchor = '- <a id="term-logit"></a>**logit**: a score.'
-    assert sources(f"## Glossary\n\n{anchor}") == ['<a id="glossary"></a>\n\n## Glossary', anchor]
-
-
-def test_the_parameters_are_those_of_the_run():
-    text = parse('# T\n\n```python\n# parameters\nMODEL, DEVICE = "tiny.en", "cpu"\n```\n')
-    (cell,) = with_parameters(text, {"MODEL": "base", "DEVICE": "cuda"}).cells()
-    assert cell.code == '# parameters\nMODEL = "base"\nDEVICE = "cuda"'
-
-
-@pytest.fixture
-def installed(monkeypatch, tmp_path):
-    """Pretend that minwhisper is missing, in an empty folder; return the requirements that are installed."""
-    requirements: list[str] = []
+    assert set_up() == []  # the package is here
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: sys.modules.get(name) if "google" in name else None)
-    monkeypatch.setattr("subprocess.run", lambda arguments, check: requirements.append(arguments[-1]))
-    return requirements
-
-
-def set_up() -> None:
-    names: dict = {}
-    exec(SETUP, names)
-    names["limits"].restore_original_limits()
-
-
-def test_the_first_cell_does_nothing_where_the_package_is(monkeypatch):
-    monkeypatch.setattr("subprocess.run", None)
-    set_up()
-
-
-def test_the_first_cell_installs_a_copy_beside_the_notebook(installed, tmp_path):
-    (tmp_path / "minwhisper-main.zip").touch()
-    set_up()
-    assert installed == [f"minwhisper[offline,walkthrough] @ {(tmp_path / 'minwhisper-main.zip').as_uri()}"]
-
-
-def test_the_first_cell_asks_for_a_copy_in_colab(installed, monkeypatch, tmp_path):
-    colab = ModuleType("google.colab")
-    colab.files = SimpleNamespace(upload=lambda: {"my copy.zip": b""})
-    monkeypatch.setitem(sys.modules, "google", ModuleType("google"))
-    monkeypatch.setitem(sys.modules, "google.colab", colab)
-    set_up()
-    assert installed == [f"minwhisper[offline,walkthrough] @ {(tmp_path / 'my copy.zip').as_uri()}"]
-
-
-def test_the_first_cell_says_how_to_install_elsewhere(installed):
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[offline,walkthrough\]'"):
         set_up()
-    assert not installed
+    colab = ModuleType("google.colab")
+    colab.files = SimpleNamespace(upload=lambda: {"my copy.zip": b""})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "google", ModuleType("google"))
+        patch.setitem(sys.modules, "google.colab", colab)
+        assert set_up() == [f"minwhisper[offline,walkthrough] @ {(tmp_path / 'my copy.zip').as_uri()}"]
+    (tmp_path / "minwhisper-main.zip").touch()  # beside the notebook
+    assert set_up() == [f"minwhisper[offline,walkthrough] @ {(tmp_path / 'minwhisper-main.zip').as_uri()}"]
 
 
 def text_of(cell) -> str:
