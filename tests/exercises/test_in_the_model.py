@@ -1,5 +1,8 @@
 """Answers inside the real model: Whisper writes the clip's words with each of them, and with all of them together."""
 
+import inspect
+from unittest.mock import Mock
+
 import pytest
 
 from minwhisper.decoding import logit_filters, search
@@ -39,37 +42,21 @@ def short_encoder(monkeypatch):
 @pytest.mark.parametrize("exercise", WITHOUT_ENCODER, ids=lambda exercise: exercise.functions[0])
 def test_whisper_writes_the_words_of_the_clip_with_an_answer(exercise, model):
     functions = load_functions(FOLDER / f"{exercise.functions[0]}.py", exercise)
-    called = set()
-
-    def counted(function):
-        def call(*arguments):
-            called.add(function.__name__)
-            return function(*arguments)
-
-        return call
-
-    lines = list(lines_with(exercise, [counted(function) for function in functions], model))
+    functions = [Mock(side_effect=function, __name__=function.__name__) for function in functions]
+    lines = list(lines_with(exercise, functions, model))
     assert lines[0][0].startswith(f"With your {exercise.functions[0]}")
     assert lines[0][1]
-    assert called == set(exercise.functions)
+    assert all(function.called for function in functions)
     expected = {7: " And| so| my", 11: "0.00 And 0.74 so", 12: "at temperature 0.4: And so"}
     assert expected.get(exercise.number, "") in lines[-1][0]
 
 
 @pytest.mark.parametrize("exercise", IN_ENCODER, ids=lambda exercise: exercise.functions[0])
 def test_an_answer_to_an_exercise_of_the_encoder_runs_there(exercise, model, short_encoder):
-    called = set()
-
-    def counted(function):
-        def call(*arguments):
-            called.add(function.__name__)
-            return function(*arguments)
-
-        return call
-
-    (line, right), *_ = lines_with(exercise, [counted(function) for function in exercise.solutions], model)
+    functions = [Mock(side_effect=function, __name__=function.__name__) for function in exercise.solutions]
+    (line, right), *_ = lines_with(exercise, functions, model)
     assert right, line
-    assert called == set(exercise.functions)
+    assert all(function.called for function in functions)
 
 
 def test_a_wrong_answer_inside_the_model_is_seen_in_its_text(model):
@@ -95,37 +82,29 @@ def test_an_answer_takes_the_place_of_helpers_of_the_same_name_in_other_solution
     assert parts.conv1d is SOLUTIONS.conv1d
 
 
-def test_a_whisper_of_the_solutions_transcribes_the_clip_with_nothing_of_the_package_in_between(model, monkeypatch):
+def test_a_whisper_of_the_solutions_transcribes_the_clip_with_nothing_of_the_package_in_between(
+    model, monkeypatch, short_encoder
+):
     monkeypatch.setattr(OwnWindow, "searches", ("greedy_search",))
     used = []
     for module in (layers, encoder, decoder, search, logit_filters, alignment_tools):
         for name, thing in vars(module).items():
-            if (
-                callable(thing)
-                and getattr(thing, "__module__", "").startswith("minwhisper.")
-                and isinstance(thing, type(is_clip_text))
-            ):
+            if inspect.isfunction(thing) and thing.__module__.startswith("minwhisper."):
                 monkeypatch.setattr(module, name, lambda *a, _name=name, **k: used.append(_name))
     segments = list(transcribe(OwnNetwork(model, SOLUTIONS), clip_samples()))
     assert used == []
     assert is_clip_text(" ".join(segment.text for segment in segments))
     assert [(segment.start, segment.end) for segment in segments] == [(0.0, 8.0), (8.0, 11.0)]
-    words = [word for segment in segments for word in segment.words]
-    assert "".join(word.text for word in words).strip() == " ".join(segment.text for segment in segments)
-    starts = {word.text.strip(" ,."): word.start for word in words}
+    starts = {word.text.strip(" ,."): word.start for segment in segments for word in segment.words}
     assert starts["Americans"] == pytest.approx(1.7, abs=0.3)
     assert starts["country"] == pytest.approx(10.2, abs=0.3)
-
-
-def test_the_symbols_that_are_never_spoken_are_those_of_the_package(model):
-    assert OwnNetwork(model, SOLUTIONS).symbol_tokens() == set(model.tokenizer.non_speech_tokens)
+    assert OwnNetwork(model, SOLUTIONS).symbol_tokens() == set(model.tokenizer.non_speech_tokens)  # never spoken
 
 
 @pytest.mark.parametrize(
     ("tokens", "times", "advance"),
     [
         ([50363, 11, 12, 50463], [(0.0, 2.0)], 480000),
-        ([50363, 11, 50463, 50463, 12, 50513], [(0.0, 2.0), (2.0, 3.0)], 480000),
         ([50363, 11, 50463, 50463, 12], [(0.0, 2.0)], 32000),
         ([50363, 11, 50463, 50463], [(0.0, 2.0)], 32000),
         ([50363, 11], [(0.0, 30.0)], 480000),
