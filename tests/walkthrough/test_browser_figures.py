@@ -1,37 +1,28 @@
-"""The interactive figures in a browser: with the mouse, by keyboard, at both widths, with the console empty."""
+"""The interactive figures in a browser: with the mouse, by keyboard, with the console empty."""
 
 import re
 
 import pytest
 
 from minwhisper.walkthrough.widgets import TEMPERATURES, probability
-from opened_page import SCHEMES, WIDTHS, Opened
+from opened_page import Opened
 from widget_sample import TOKENS, small_data
 
 pytestmark = pytest.mark.browser
 
 
-def shares_of(figure):
-    """Return the tokens and shares that a figure's bars show."""
-    rows = figure.locator(".bars li").evaluate_all(
-        "(rows) => rows.map((row) => [...row.children].map((c) => c.textContent))"
-    )
-    return [(name, float(re.sub(r"\D*([\d.]+).*", r"\1", share)) / 100) for name, _, share in rows]
+def assert_bars(figure, step, temperature, count):
+    """Check the names and shares of the first bars; return the sum of all shares."""
+    texts = "(rows) => rows.map((row) => [...row.children].map((c) => c.textContent))"
+    rows = figure.locator(".bars li").evaluate_all(texts)
+    shares = [float(re.sub(r"\D*([\d.]+).*", r"\1", share)) / 100 for _, _, share in rows]
+    assert [name for name, _, _ in rows[:count]] == [name.replace(" ", "␣", 1) for name in step.names[:count]]
+    assert shares[:count] == pytest.approx([probability(step, at, temperature) for at in range(count)], abs=6e-4)
+    return sum(shares)
 
 
-def expected(step, temperature, count):
-    return [(step.names[at].replace(" ", "␣", 1), probability(step, at, temperature)) for at in range(count)]
-
-
-def assert_bars(figure, wanted):
-    shown = shares_of(figure)[: len(wanted)]
-    assert [name for name, _ in shown] == [name for name, _ in wanted]
-    assert [share for _, share in shown] == pytest.approx([share for _, share in wanted], abs=6e-4)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_line_follows_the_sound_and_words_move_it(browser, sample_page, width):
-    with Opened(browser, sample_page, width) as opened:
+def test_the_line_follows_the_sound_and_words_move_it(browser, sample_page):
+    with Opened(browser, sample_page, 390) as opened:
         tab = opened.tab
         opened.wait("document.querySelector('audio').readyState >= 1")
         lines = lambda: tab.locator(".line").evaluate_all("(lines) => lines.map((line) => parseFloat(line.style.left))")  # noqa: E731
@@ -58,10 +49,9 @@ def test_the_line_follows_the_sound_and_words_move_it(browser, sample_page, widt
         assert opened.problems == []
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_heads_are_chosen_by_keyboard_and_say_what_they_attend_to(browser, sample_page, scheme):
+def test_heads_are_chosen_by_keyboard_and_say_what_they_attend_to(browser, sample_page):
     data = small_data()
-    with Opened(browser, sample_page, 390, scheme) as opened:
+    with Opened(browser, sample_page, 390, "dark") as opened:
         tab = opened.tab
         figure = tab.locator("[data-widget=heads]")
         assert figure.locator("select").input_value() == "encoder"  # in a section on the encoder
@@ -88,59 +78,47 @@ def test_heads_are_chosen_by_keyboard_and_say_what_they_attend_to(browser, sampl
         slider.fill("2")
         row = data.decoder[1, 1, 2]
         target = ["the prompt", "“␣Ask”", "“␣<b>not”"][row.argmax()]
-        assert (
-            f"To predict “<|endoftext|>”, the decoder attends most to {target}"
-            in figure.locator(".readout").text_content()
-        )
+        sentence = f"To predict “<|endoftext|>”, the decoder attends most to {target}"
+        assert sentence in figure.locator(".readout").text_content()
         figure.locator("select").select_option("cross")
         assert thumbs.count() == 4
         assert opened.problems == []
 
 
-def test_the_temperature_slider_shows_the_distribution(browser, sample_page):
+def test_the_distributions_are_shown_by_slider_on_hover_and_by_keyboard(browser, sample_page):
     data = small_data()
     with Opened(browser, sample_page) as opened:
         tab = opened.tab
         figure = tab.locator("[data-widget=temperature]")
         figure.locator("select").select_option("0")
-        assert_bars(figure, expected(data.steps[0], 1.0, 7))
+        assert_bars(figure, data.steps[0], 1.0, 7)
         slider = figure.locator("input[type=range]")
         slider.focus()
         tab.keyboard.press("ArrowLeft")
         assert figure.locator("output").text_content().startswith("τ = 0.9")
-        assert_bars(figure, expected(data.steps[0], 0.9, 7))
+        assert_bars(figure, data.steps[0], 0.9, 7)
         tab.keyboard.press("End")
-        assert_bars(figure, expected(data.steps[0], TEMPERATURES[-1], 7))
-        assert sum(share for _, share in shares_of(figure)) == pytest.approx(1, abs=5e-3)  # with all others
+        assert assert_bars(figure, data.steps[0], TEMPERATURES[-1], 7) == pytest.approx(1, abs=5e-3)  # with all others
         tab.keyboard.press("Home")
-        assert_bars(figure, expected(data.steps[0], 0, 7))
+        assert_bars(figure, data.steps[0], 0, 7)
         figure.locator("button").click()
         assert figure.locator(".drawn-tokens code").all_text_contents() == ["␣Ask"] * 20  # greedy
-        assert opened.problems == []
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_likeliest_tokens_of_a_step_are_shown_on_hover_and_by_keyboard(browser, sample_page, width):
-    data = small_data()
-    with Opened(browser, sample_page, width) as opened:
-        tab = opened.tab
         figure = tab.locator("[data-widget=candidates]")
         tokens = figure.locator(".tokens button")
         assert tokens.all_text_contents() == [token.strip() for token in TOKENS]
         tokens.nth(2).hover()
-        assert_bars(figure, expected(data.steps[2], 1.0, 5))
+        assert_bars(figure, data.steps[2], 1.0, 5)
         figure.locator(".tokens [tabindex='0']").focus()
         tab.keyboard.press("Home")
-        assert_bars(figure, expected(data.steps[0], 1.0, 5))
+        assert_bars(figure, data.steps[0], 1.0, 5)
         tab.keyboard.press("ArrowRight")
-        assert_bars(figure, expected(data.steps[1], 1.0, 5))
+        assert_bars(figure, data.steps[1], 1.0, 5)
         assert "Step 2, after “… Ask”: ␣<b>not with" in figure.locator(".readout").text_content()
         assert opened.problems == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_stop_of_the_tab_key_is_named_and_visible(browser, sample_page, width):
-    with Opened(browser, sample_page, width) as opened:
+def test_every_stop_of_the_tab_key_is_named_and_visible(browser, sample_page):
+    with Opened(browser, sample_page, 390) as opened:
         tab = opened.tab
         seen = set()
         for _ in range(120):
