@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from contrast import contrast
 from minwhisper.errors import MissingExtraError, WalkthroughError
 from minwhisper.walkthrough.markup import slug
 from minwhisper.walkthrough.page import LONG_LISTING, page
@@ -118,9 +117,9 @@ def test_the_page_has_landmarks_for_screen_readers(reader):
     assert all(image["alt"] for image in reader.find("img"))
     assert reader.find("meta", name="description", content="What this is.")
     assert reader.find("meta", name="viewport", content="width=device-width, initial-scale=1")
-
-
-def test_titles_are_escaped():
+    assert reader.find("meta", name="color-scheme", content="light dark")
+    assert reader.find("p", class_="look")[0]["text"] == "Look for: what sound becomes (12 minutes)"
+    assert reader.find("p", class_="know")[0]["text"] == "Now you know: what the model sees."
     text = made("# 1 < 2 & `</title>`\n")
     assert "<title>1 &lt; 2 &amp; &lt;/title&gt;</title>" in text
     assert '<h1 id="1--2--title">1 &lt; 2 &amp; <code>&lt;/title&gt;</code></h1>' in text
@@ -133,16 +132,6 @@ def assert_links_lead_somewhere(reader):
     labels = {element["aria-labelledby"] for element in reader.elements if "aria-labelledby" in element}
     assert targets
     assert targets | labels <= set(ids)
-
-
-def test_ids_are_unique_and_internal_links_lead_to_one(reader):
-    assert_links_lead_somewhere(reader)
-
-
-def test_the_contents_list_every_section(reader):
-    entries = [element for element in reader.find("a") if "li" in element["path"] and "nav" in element["path"]]
-    links = [(entry["href"], entry["text"].split()[0]) for entry in entries]
-    assert links == [(f"#{FIRST}", "1."), ("#2-attention", "2."), ("#glossary", "Glossary")]
 
 
 def test_the_audio_player_follows_the_first_paragraph(text, reader):
@@ -158,7 +147,6 @@ def test_the_audio_player_follows_the_first_paragraph(text, reader):
 @pytest.mark.parametrize(
     ("heading", "anchor"),
     [
-        ("3. Convolution and positions", "3-convolution-and-positions"),
         ("What log_mel is: a picture", "what-log_mel-is-a-picture"),
         ("Für Élise – 語, ½ & ²", "für-élise--語---"),
         ("  A-B  c ", "a-b--c"),
@@ -171,7 +159,12 @@ def test_anchors_are_those_of_github_and_numbered_if_repeated(heading, anchor):
     assert anchor in taken
 
 
-def test_anchors_of_sections_and_prose_are_numbered_together(reader):
+def test_anchors_of_sections_and_prose_are_numbered_together_and_linked(reader):
+    assert_links_lead_somewhere(reader)
+    entries = [element for element in reader.find("a") if "li" in element["path"] and "nav" in element["path"]]
+    links = [(entry["href"], entry["text"].split()[0]) for entry in entries]
+    assert links == [(f"#{FIRST}", "1."), ("#2-attention", "2."), ("#glossary", "Glossary")]
+    assert [anchor["id"] for anchor in reader.find("a") if anchor.get("id")] == ["term-softmax", "term-width"]
     found = [element["id"] for element in reader.elements if element["tag"] in ("h1", "h2", "h3")]
     assert found == ["sound--text", FIRST, "try-this", "exercise-1-a-window", "2-attention", "try-this-1", "glossary"]
 
@@ -203,24 +196,17 @@ def test_a_listing_shows_its_file_and_source_and_a_long_one_can_be_folded(reader
     assert folded.find("summary")[1]["text"] == "minwhisper/a.py · b"
 
 
-def test_an_output_follows_its_code_unchanged(text, reader):
+def test_code_is_highlighted_and_its_output_follows_unchanged(text, reader):
     first = reader.find("div", class_="cell")[0]
     assert "<one> &&&&&&&&&&&&&&&&&&&&\ntwo" in first["text"]
     assert '</code></pre><pre class="output"' in text
     output = re.search(r'<pre class="output"[^>]*><samp>(.*?)</samp></pre>', text, re.DOTALL)[1]
     assert "<" not in output  # escaped, and not highlighted although it holds words of Python
     assert len(reader.find("samp")) == 2  # the third cell shows none
-
-
-def test_code_is_highlighted_and_complete(text, reader):
     assert '<span class="k">for</span>' in text
     assert any(element["text"].startswith('for name in ["<one>", "two"]:') for element in reader.find("code"))
     assert Reader(made("# T\n\n```python\n\nx\n```\n")).find("div", class_="cell")[0]["text"] == "\nx"
-
-
-@pytest.mark.parametrize("fence", ["sh", "", "nonsense", "python .noeval"])
-def test_blocks_of_any_language_are_code(fence):
-    assert Reader(prose(f"```{fence}\nif a < b\n```")).find("code")[0]["text"] == "if a < b"
+    assert Reader(prose("```nonsense\nif a < b\n```")).find("code")[0]["text"] == "if a < b"
 
 
 # ------------------------------------------------------------------------------------------ pictures
@@ -236,11 +222,6 @@ def test_a_picture_is_embedded_with_its_caption_and_a_note_replaces_a_missing_on
     assert [figure["text"] for figure in reader.find("figure", class_="picture")] == ['How "loud" it is']
     (note,) = reader.find("p", class_="missing")
     assert note["text"] == "Who looks at whom (picture omitted: matplotlib is not installed)"
-
-
-def test_a_picture_in_prose_is_embedded_or_dropped():
-    assert prose("![a & b](https://example.org/a.png)") == "<p><em>a &amp; b</em></p>"
-    assert '<img src="data:image/svg+xml;base64,' in prose("See ![it](minwhisper/walkthrough/pictures/here.svg) here.")
 
 
 # ------------------------------------------------------------------------------------------ boxes, answers, terms
@@ -265,19 +246,10 @@ def test_an_answer_that_does_not_end_is_an_error_with_its_line(after):
         made(f"# T\n\n## 1. One\n\n<details><summary>Answer</summary>\n\nIt is.{after}\n")
 
 
-def test_what_a_section_is_about_is_marked(reader):
-    assert reader.find("p", class_="look")[0]["text"] == "Look for: what sound becomes (12 minutes)"
-    assert reader.find("p", class_="know")[0]["text"] == "Now you know: what the model sees."
-
-
-def test_terms_have_anchors(reader):
-    assert [anchor["id"] for anchor in reader.find("a") if anchor.get("id")] == ["term-softmax", "term-width"]
-
-
 # ------------------------------------------------------------------------------------------ interactive figures
 
 
-def test_every_figure_is_a_picture_a_table_or_a_sentence_without_its_script(interactive):
+def test_every_figure_is_a_picture_a_table_or_a_sentence_without_its_script(interactive, reader):
     figures = {figure["data-widget"]: figure for figure in interactive.find("figure") if "data-widget" in figure}
     assert set(figures) == set(WIDGETS)
     images = [image for image in interactive.find("img") if "png" in image["src"]]
@@ -287,15 +259,9 @@ def test_every_figure_is_a_picture_a_table_or_a_sentence_without_its_script(inte
         assert all(token.replace(" ", "␣", 1) in figures[name]["text"] for token in TOKENS[:1])
     assert "␣<b>not" in figures["candidates"]["text"]  # escaped
     assert interactive.find("p", class_="spoken")[0]["text"] == "Ask <b>not"
-
-
-def test_the_pictures_of_all_heads_are_embedded_once():
     twice = Reader(made("# T\n\n## 1. One\n\n<!-- widget: heads -->\n\n<!-- widget: heads -->\n", data=small_data()))
-    assert len([image for image in twice.find("img") if "sheet" in image.get("class", "")]) == 3
-
-
-def test_without_values_the_page_has_no_figures(reader):
-    assert not [figure for figure in reader.find("figure") if "data-widget" in figure]
+    assert len([image for image in twice.find("img") if "sheet" in image.get("class", "")]) == 3  # once for both
+    assert not [figure for figure in reader.find("figure") if "data-widget" in figure]  # without values
 
 
 def test_sections_named_in_prose_are_linked(reader):
@@ -315,12 +281,11 @@ def test_sections_named_in_prose_are_linked(reader):
         ("[here](README.md#against)", '<code class="file">here</code>'),
         ("[N](https://numpy.org/?a=1&b=2)", '<a href="https://numpy.org/?a=1&amp;b=2">N</a>'),
         ("[up](#title)", '<a href="#title">up</a>'),
+        ("![a & b](https://example.org/a.png)", "<em>a &amp; b</em>"),
         ("[x](//example.org/a)", '<code class="file">x</code>'),
-        ("[](https://numpy.org)", '<a href="https://numpy.org"></a>'),
         ("a <!-- no --> b", "a  b"),
-        ("a <b>c</b> & d", "a &lt;b&gt;c&lt;/b&gt; &amp; d"),
-        ("~~old~~", "<s>old</s>"),
-        ("from $5 to $6", "from $5 to $6"),
+        ("<!-- a --> c <script>b</script> & d", "c &lt;script&gt;b&lt;/script&gt; &amp; d"),
+        ('<div onclick="a()">\nb\n</div>', "&lt;div onclick=&quot;a()&quot;&gt;\nb\n&lt;/div&gt;"),
         ("$a$5 and $ b $", "$a$5 and $ b $"),
     ],
 )
@@ -328,22 +293,12 @@ def test_prose_is_markdown_without_html_or_links_to_files(markdown, expected):
     assert prose(markdown) == f"<p>{expected}</p>"
 
 
-def test_html_is_shown_as_text_and_comments_are_dropped():
-    assert prose('<div onclick="a()">\nb\n</div>') == "<p>&lt;div onclick=&quot;a()&quot;&gt;\nb\n&lt;/div&gt;</p>"
-    assert prose("<!-- a\n\nb -->") == ""
-    assert prose("<!-- a --> c <script>b</script>") == "<p>c &lt;script&gt;b&lt;/script&gt;</p>"
-
-
 def test_a_table_scrolls_in_its_own_box_and_the_line_of_files_has_its_own_style(reader):
-    (table,), (box,), (where,) = (
-        reader.find("table"),
-        reader.find("div", class_="table"),
-        reader.find("p", class_="where"),
-    )
+    (table,), (box,) = reader.find("table"), reader.find("div", class_="table")
     assert table["path"] == [*box["path"], "table"]
     cells = ["T", "frames of the spectrogram", "log_mel_spectrogram and whatever follows", "3000"]
     assert [cell["text"] for cell in reader.find("td")] == cells
-    assert where["text"] == "In the package: mel.py, layers.py."
+    assert [where["text"] for where in reader.find("p", class_="where")] == ["In the package: mel.py, layers.py."]
 
 
 # ------------------------------------------------------------------------------------------ mathematics
@@ -356,19 +311,9 @@ def formula(tex):
     return math
 
 
-def test_formulas_become_mathml_but_prices_do_not(reader):
-    displays = [math.get("display", "inline") for math in reader.find("math")]
-    assert displays == [*["inline"] * 5, *["block"] * 2]  # one in the contents and in the heading each
-    shown = "".join(element["text"] for element in reader.find("main"))
-    assert shown.count("$") == 2
-    assert "It costs $5, not 10$." in shown
-    assert "\\" not in "".join(math["text"] for math in reader.find("math"))
-
-
 @pytest.mark.parametrize(
     ("tex", "expected"),
     [
-        (r"\mathrm{softmax}", "<mi>softmax</mi>"),
         (r"\tanh x", '<mi>tanh</mi></mrow><mo lspace="0.1667em">'),  # a thin space after a function's name
         (r"\log(x)", '<mi>log</mi></mrow><mo>&ApplyFunction;</mo><mrow><mo stretchy="false">(</mo>'),  # and none here
         (r"\Phi\varphi", '<mi mathvariant="normal">Φ</mi></mrow><mi>φ</mi>'),
@@ -392,7 +337,7 @@ def test_display_formulas_and_other_notations():
     assert prose("$`a`$") == prose("$a$")  # GitHub's other way to write one
 
 
-@pytest.mark.parametrize("tex", [r"\foo", r"a_", r"\frac{a}", r"a & b", r"\begin{aligned} a"])
+@pytest.mark.parametrize("tex", [r"\foo", r"a & b", r"\begin{aligned} a"])
 def test_an_unsupported_formula_is_an_error_with_its_line(tex):
     with pytest.raises(WalkthroughError) as error:
         page(Walkthrough("Title", (Prose(f"Text\n\n- more\n  and ${tex}$.", 3),), ()), {}, CLIP_BYTES)
@@ -403,43 +348,13 @@ def test_an_unsupported_formula_is_an_error_with_its_line(tex):
 # ------------------------------------------------------------------------------------------ without the libraries
 
 
-LIBRARIES = {
-    "markdown_it": "markdown-it-py",
-    "mdit_py_plugins.dollarmath": "mdit-py-plugins",
-    "pygments": "pygments",
-    "math_core": "math-core",
-}
-
-
-@pytest.mark.parametrize(("module", "name"), LIBRARIES.items())
+@pytest.mark.parametrize(
+    ("module", "name"), [("markdown_it", "markdown-it-py"), ("pygments", "pygments"), ("math_core", "math-core")]
+)
 def test_a_missing_library_is_named_with_its_installation(monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"needs {name}, which is not .*install 'minwhisper\[walkthrough\]'"):
         made(SAMPLE)
-
-
-# ------------------------------------------------------------------------------------------ colours
-
-
-def colours(dark):
-    """Return the colours of the style, by name."""
-    light, night = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
-    found = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light + (night if dark else "")))
-    assert set(re.findall(r"--([\w-]+): #", light)) == set(re.findall(r"--([\w-]+): #", night))
-    return found
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_text_is_readable_on_every_background(dark):
-    style = colours(dark)
-    writing = [name for name in style if name.startswith("code") or name in ("ink", "muted", "accent")]
-    assert len(writing) == 10
-    for name in writing:
-        for ground in ("paper", "block", "tint", *(["bar"] if name in ("ink", "muted") else [])):
-            assert contrast(style[name], style[ground]) >= 4.5, (name, ground)
-    for ground in ("sure", "fair", "unsure"):  # behind tokens, by their probability
-        assert contrast(style["ink"], style[ground]) >= 4.5, ground
-    assert contrast(style["paper"], style["accent"]) >= 4.5  # the word that is being spoken
 
 
 def test_every_kind_of_code_token_has_a_colour_or_is_plain():
@@ -450,11 +365,6 @@ def test_every_kind_of_code_token_has_a_colour_or_is_plain():
     plain = {"n", "nn", "o", "p", "w", "fm", "vm", "nv", "vc"}
     assert {"k", "nf", "s2", "mi", "c1", "sd"} <= used & coloured
     assert used <= coloured | plain, used - coloured - plain
-
-
-def test_the_style_follows_the_readers_colour_scheme(reader):
-    assert "color-scheme: light dark;" in CSS
-    assert reader.find("meta", name="color-scheme", content="light dark")
 
 
 def test_the_links_of_the_real_page_lead_somewhere():
