@@ -42,7 +42,7 @@ def real_page(tmp_path_factory, widget_data):
 
 
 @pytest.mark.parametrize("which", ["sample_page", "real_page"])
-@pytest.mark.parametrize(("width", "scheme"), zip(WIDTHS, SCHEMES, strict=True))
+@pytest.mark.parametrize(("width", "scheme"), list(zip(WIDTHS, SCHEMES, strict=True)))
 def test_the_page_is_complete_and_readable_and_fits_the_window(browser, request, which, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     path = request.getfixturevalue(which)
