@@ -31,6 +31,13 @@ class MinWhisperError(Exception):
         """Make every string among the arguments printable; the first argument is the message."""
         super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to unpickle it.
+
+        With Python's own way, tblib, which Dask uses, calls ``MemoryError.__new__``, which refuses a subclass of two.
+        """
+        return type(self), self.args, self.__dict__
+
 
 class AudioError(MinWhisperError, ValueError):
     """An audio file that cannot be read, or an array that is not valid audio."""

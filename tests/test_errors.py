@@ -17,7 +17,10 @@ ALL = [
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: type(error).__name__)
-def test_an_error_survives_pickling(error):
+@pytest.mark.parametrize("tblib", [False, pytest.param(True, marks=pytest.mark.cluster)], ids=["", "on a cluster"])
+def test_an_error_survives_pickling(error, tblib):
+    if tblib:  # as Dask does for all errors there are
+        pytest.importorskip("tblib.pickling_support").install()
     error.add_note("on worker 3")
     found = pickle.loads(pickle.dumps(error))
     assert (type(found), str(found), found.args) == (type(error), str(error), error.args)
