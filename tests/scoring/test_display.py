@@ -8,14 +8,6 @@ def shown(reference: str, hypothesis: str, width: int = 80, **options) -> list[s
     return format_alignment(align(reference.split(), hypothesis.split()), width, **options).split("\n")
 
 
-def test_marks_and_stars_stand_where_the_errors_are():
-    assert shown("ask not what your country", "so ask what your county") == [
-        "REF: ** ask not what your country",
-        "HYP: so ask *** what your county",
-        "     I      D             S",
-    ]
-
-
 def test_lines_fit_the_width_and_a_longer_word_has_its_own():
     words = "one two three four " * 5 + "x" * 50 + " five"
     lines = shown(words, words, 30)
@@ -32,8 +24,3 @@ def test_wide_characters_take_two_columns():
 
 def test_escape_sequences_are_not_printed():
     assert "\x1b" not in "".join(shown("a\x1b[31mb c", "a\x1b[2Jb c"))
-
-
-def test_colours_are_around_errors_only():
-    lines = shown("a b c", "a x", style=lambda mark, text: f"{mark}({text})" if mark else text)
-    assert lines[:2] == ["REF: a S(b) D(c)", "HYP: a S(x) D(*)"]

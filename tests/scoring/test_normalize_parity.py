@@ -16,73 +16,13 @@ pytestmark = pytest.mark.parity
 theirs = pytest.importorskip("whisper.normalizers")
 
 ENGLISH_REFERENCE, BASIC_REFERENCE = theirs.EnglishTextNormalizer(), theirs.BasicTextNormalizer()
-DIGITS = [
-    *(
-        "1",
-        "0",
-        "00",
-        "20",
-        "100",
-        "007",
-        "1.5",
-        "2.0",
-        ".5",
-        "$5",
-        "€3.50",
-        "-5",
-        "+3",
-        "¢7",
-        "$0",
-        "2nd",
-        "1990s",
-        "5km",
-    ),
-    *("100000", "٣", "1.٥", "0.5", "$", "%", "a", "the", "half", "and a half"),
-]
-FRAGMENTS = [
-    *("won't", "can't", "i'ma", "ma'am", "y'all", "gonna", "mr.", "st", "dr", "rep", "let's", "n't", "'t", "'s", "'d"),
-    *("'d been", "'s been't", "'s gotta", "'d gone", "um", "uh", "mm", "hmm", "colour", "grey", "archaeology", "(a)"),
-    *(
-        "[b]",
-        "<",
-        ">",
-        "(",
-        ")",
-        "twenty",
-        "one",
-        "and",
-        "and a half",
-        "$20",
-        "million",
-        "percent",
-        "per cent",
-        "o'clock",
-    ),
-    *(
-        "'",
-        "’",
-        " ",
-        "\n",
-        ".",
-        ",",
-        "-",
-        "$",
-        "%",
-        "£",
-        "1",
-        "2",
-        "é",
-        "ß",
-        "Ø",
-        "Æ",
-        "ᴭ",
-        "ℌ",
-        "½",
-        "²",
-        "漢",
-        "\u0301",
-    ),
-]
+DIGITS = "1 0 00 20 100 007 1.5 2.0 .5 $5 €3.50 -5 +3 ¢7 $0 2nd 1990s 5km 100000 ٣ 1.٥ 0.5 $ % a the half"
+WORDS = (
+    "won't can't i'ma ma'am y'all gonna mr. st dr rep let's n't 't 's 'd um uh mm hmm colour grey archaeology "
+    "(a) [b] twenty one and $20 million percent o'clock"
+)
+OTHERS = ("'d been", "'s been't", "'s gotta", "'d gone", "and a half", "per cent")
+FRAGMENTS = [*WORDS.split(), *OTHERS, *"<>(' \n.,-$%£12éßØÆᴭℌ½²漢’)\u0301"]
 
 
 def same(text: str) -> None:
@@ -95,15 +35,10 @@ def same_numbers(text: str) -> None:
     assert normalize_numbers(text) == ENGLISH_REFERENCE.standardize_numbers(text), repr(text)
 
 
-def test_each_rule():
+def test_each_rule_and_the_texts_of_the_clips():
     assert set(VOCABULARY) == ENGLISH_REFERENCE.standardize_numbers.words
-    for text in (*ENGLISH, *BASIC):
-        same(text)
-
-
-def test_the_texts_of_the_clips():
     text = (DATA / "lj_texts.csv").read_text("utf-8")
-    for part in (text, *text.splitlines()):
+    for part in (*ENGLISH, *BASIC, text, *text.splitlines()):
         same(part)
 
 
@@ -117,17 +52,12 @@ def test_all_pairs_of_number_words():
         same_numbers(" ".join(pair))
 
 
-def test_thousands_of_combinations_of_number_words():
+def test_thousands_of_combinations_of_number_words_and_of_rules():
     rng = random.Random(0)
-    for _ in range(3_000):
-        text = " ".join(rng.choices([*VOCABULARY, *DIGITS], k=rng.randint(3, 7)))
+    for _ in range(2_000):
+        text = " ".join(rng.choices([*VOCABULARY, *DIGITS.split(), "and a half"], k=rng.randint(3, 7)))
         same_numbers(text)
         same(text)
-
-
-def test_combinations_of_rules():
-    rng = random.Random(0)
-    for _ in range(3_000):
         same(rng.choice(["", " "]).join(rng.choices(FRAGMENTS, k=rng.randint(1, 12))))
 
 
@@ -141,6 +71,6 @@ def test_every_kind_of_character():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(max_size=40) | st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4)).map("".join))
+@given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4)).map("".join))
 def test_any_text(text):
     same(text)

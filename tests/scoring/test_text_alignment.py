@@ -12,12 +12,7 @@ from minwhisper.scoring.bit_parallel import align_long
 def test_each_kind_of_error_is_where_it_happened():
     reference, hypothesis = "ask not what your country can do for you", "so ask what your county can do for you"
     assert align(reference.split(), hypothesis.split()) == [
-        (None, "so"),
-        ("ask", "ask"),
-        ("not", None),
-        ("what", "what"),
-        ("your", "your"),
-        ("country", "county"),
+        *((None, "so"), ("ask", "ask"), ("not", None), ("what", "what"), ("your", "your"), ("country", "county")),
         *((word, word) for word in ("can", "do", "for", "you")),
     ]
 
@@ -30,18 +25,10 @@ def test_a_side_may_be_empty():
     assert align_long(["a"], []) == [(0, None)]
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "cost"), [("kitten", "sitting", 3), ("intention", "execution", 5), ("", "ab", 2)]
-)
-def test_the_cost_of_textbook_examples(one, other, cost):
-    assert edit_distances(one, other)[-1][-1] == cost
-    assert sum(a != b for a, b in align(one, other)) == cost
-
-
 def pairs_of_texts():
     """Yield random texts, some of them noisy copies, of few words and of many."""
     rng = random.Random(0)
-    for trial in range(300):
+    for trial in range(150):
         words = "abcd" if trial % 2 else [str(number) for number in range(30)]
         one = rng.choices(words, k=rng.randint(0, 40))
         other = [word for word in one if rng.random() < 0.8] if trial % 3 else rng.choices(words, k=rng.randint(0, 40))
@@ -57,16 +44,10 @@ def test_rows_of_bits_give_the_alignment_of_two_loops(rows, monkeypatch):
 
 def test_an_hour_of_speech_is_aligned():
     reference = [str(number) for number in range(10_000)]  # all different: the errors are known
-    hypothesis = list(reference)
-    hypothesis[5_000] = "x"
-    del hypothesis[2_000:2_050]
-    hypothesis.insert(100, "y")
+    hypothesis = [*reference[:100], "y", *reference[100:2_000], *reference[2_050:5_000], "x", *reference[5_001:]]
     assert len(reference) * len(hypothesis) > MAX_CELLS
     found = align(reference, hypothesis)
-    assert [pair for pair in found if pair[0] != pair[1]] == [
-        (None, "y"),
-        *((str(number), None) for number in range(2_000, 2_050)),
-        ("5000", "x"),
-    ]
+    removed = [(str(number), None) for number in range(2_000, 2_050)]
+    assert [pair for pair in found if pair[0] != pair[1]] == [(None, "y"), *removed, ("5000", "x")]
     assert [word for word, _ in found if word is not None] == reference
     assert [word for _, word in found if word is not None] == hypothesis

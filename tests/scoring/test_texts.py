@@ -1,7 +1,5 @@
 """The texts of files: each format gives the same words, and everything else an error that says what to do."""
 
-import json
-
 import pytest
 
 from minwhisper.errors import TextError
@@ -30,17 +28,15 @@ def test_our_own_files_give_their_words_back(format, tmp_path):
     assert found.language == ("fr" if format.startswith("json") else None)
 
 
-def test_subtitles_lose_numbers_times_notes_and_tags(tmp_path):
+def test_subtitles_lose_numbers_times_notes_and_tags_and_other_texts_nothing(tmp_path):
     srt = "\ufeff1\n00:00:01,000 --> 00:00:02,000\n<i>Hello</i>\nyou\n\n2\n00:00:03,000 --> 00:00:04,000\n1999\n"
     assert read_text(write(tmp_path / "a.srt", srt.replace("\n", "\r\n"))).text.split() == ["Hello", "you", "1999"]
     vtt = "WEBVTT\n\nNOTE not spoken\n\nSTYLE\n::cue {}\n\nintro\n00:01.000 --> 00:02.000 align:left\n<v Ann>AT&amp;T\n"
     assert read_text(write(tmp_path / "a.vtt", vtt)).text.split() == ["AT&T"]
     assert read_text(write(tmp_path / "b.vtt", "WEBVTT\n")).text == ""
     assert read_text(write(tmp_path / "b.srt", "")).text == ""
-
-
-def test_another_suffix_is_plain_text(tmp_path):
-    assert read_text(write(tmp_path / "a.lab", "one\rtwo")) == Text("one\ntwo")
+    assert read_text(write(tmp_path / "a.lab", "one\rtwo")) == Text("one\ntwo")  # another suffix: plain text
+    assert read_text(write(tmp_path / "a.json", '{"text": "a", "language": ["en"]}')) == Text("a", None)
 
 
 @pytest.mark.parametrize(
@@ -62,39 +58,30 @@ def test_another_content_is_an_error(name, content, problem, tmp_path):
         read_text(write(tmp_path / name, content))
 
 
-def test_the_language_is_only_taken_from_text(tmp_path):
-    assert read_text(write(tmp_path / "a.json", json.dumps({"text": "a", "language": ["en"]}))) == Text("a", None)
-
-
 def test_files_of_folders_are_paired_by_name(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
-    for folder, names in (
-        (one, ("b.txt", "a.b.txt", "c.txt")),
-        (other, ("a.b.srt", "b.json", "b.txt", "d.tsv", "c.wav")),
+    for path in (
+        *(one / name for name in ("b.txt", "a.b.txt", "c.txt", ".b.txt", "sub.txt/x")),
+        *(other / name for name in ("a.b.srt", "b.json", "b.txt", "d.tsv", "c.wav", ".b.txt")),
     ):
-        folder.mkdir()
-        (folder / ".b.txt").touch()
-        (folder / "sub.txt").mkdir()
-        for name in names:
-            (folder / name).touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     pairs, unpaired = pair_files(one, other)
-    assert pairs == {"a.b": (one / "a.b.txt", other / "a.b.srt"), "b": (one / "b.txt", other / "b.json")}
-    assert list(pairs) == ["a.b", "b"]
+    assert [*pairs.items()] == [
+        ("a.b", (one / "a.b.txt", other / "a.b.srt")),
+        ("b", (one / "b.txt", other / "b.json")),
+    ]
     assert unpaired == [one / "c.txt", other / "d.tsv"]
-
-
-def test_two_files_need_not_have_the_same_name(tmp_path):
-    one, other = write(tmp_path / "one.txt", "a"), write(tmp_path / "other.srt", "b")
-    assert pair_files(one, other) == ({"other": (one, other)}, [])
+    assert pair_files(one / "c.txt", other / "d.tsv") == ({"d": (one / "c.txt", other / "d.tsv")}, [])  # of any names
 
 
 def test_files_that_make_no_pair_are_an_error(tmp_path):
-    file, folder, empty = write(tmp_path / "a.txt", "a"), tmp_path, tmp_path / "empty"
+    file, empty = write(tmp_path / "a.txt", "a"), tmp_path / "empty"
     empty.mkdir()
     for pair, problem in (
         ((tmp_path / "none.txt", file), "none.txt: there is no such file or folder; check the path"),
-        ((folder, file), "is a folder and .*a.txt is a file: expected two files, or two folders"),
-        ((folder, empty), "no two files have the same name; expected pairs such as talk.txt in both"),
+        ((tmp_path, file), "is a folder and .*a.txt is a file: expected two files, or two folders"),
+        ((tmp_path, empty), "no two files have the same name; expected pairs such as talk.txt in both"),
     ):
         with pytest.raises(TextError, match=problem):
             pair_files(*pair)
