@@ -7,22 +7,16 @@ from test_page_data import segment, transcript, word
 from test_transcript_page import HOSTILE
 
 from minwhisper.writers.html import transcript_page
+from opened_page import SCHEMES, WIDTHS, Opened
 
 pytestmark = pytest.mark.browser
 
-AT_A_DESK, ON_A_PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 
+class View(Opened):
+    """The page in a tab."""
 
-class View:
-    """The page in a tab, with what the console and the network said."""
-
-    def __init__(self, context, path):
-        self.problems, self.requests = [], []
-        self.tab = context.new_page()
-        self.tab.on("console", lambda message: self.problems.append(message.text))
-        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.tab.on("request", lambda request: self.requests.append(request.url.split(":")[0]))
-        self.tab.goto(path.as_uri())
+    def __init__(self, browser, path, *how):
+        super().__init__(browser, path, *how)
         self.tab.wait_for_selector("html[data-ready]", state="attached")
 
     def word(self, number):
@@ -30,9 +24,6 @@ class View:
 
     def chosen(self):
         return self.tab.locator(".chosen").text_content()
-
-    def evaluate(self, script):
-        return self.tab.evaluate(script)
 
     def wait_until(self, script, seconds=15):
         """Wait until an expression is true. Playwright's own way needs ``eval``, which the page forbids."""
@@ -53,18 +44,11 @@ def page_file(tmp_path_factory, tiny_en, speech):
 
 
 @pytest.fixture
-def context(browser):
-    context = browser.new_context(viewport=AT_A_DESK, accept_downloads=True)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def view(context, page_file):
-    view = View(context, page_file)
-    yield view
-    assert view.problems == []
-    assert set(view.requests) <= {"file", "blob", "data"}
+def view(browser, page_file):
+    with View(browser, page_file) as view:
+        yield view
+        assert view.problems == []
+        assert {url.split(":")[0] for url in view.requests} <= {"file", "blob", "data"}
 
 
 def test_a_click_plays_from_the_word_and_the_spoken_word_is_followed(view):
@@ -95,7 +79,7 @@ def test_the_keyboard_moves_by_word_by_segment_and_to_doubtful_words(view):
     assert view.evaluate("[element('speed').value, audio.playbackRate]") == ["1.25", 1.25]
 
 
-def test_search_finds_words_across_spaces_and_steps_through_them(view):
+def test_search_finds_words_across_spaces_and_the_panel_says_why(view):
     view.tab.keyboard.press("/")
     view.tab.keyboard.type("your COUNTRY")
     assert view.tab.locator(".found").count() == 4
@@ -105,20 +89,21 @@ def test_search_finds_words_across_spaces_and_steps_through_them(view):
     view.tab.keyboard.press("Enter")
     assert view.evaluate("chosen") > first
     assert view.chosen() == "your"
-
-
-def test_the_panel_says_why(view):
     view.word(4).click()
     panel = view.tab.locator("#panel")
     assert panel.locator("h2").text_content() == view.word(4).text_content()
-    shares = panel.locator(".likely tr").all_text_contents()
-    assert len(shares) >= 5
+    assert len(panel.locator(".likely tr").all_text_contents()) >= 5
     assert "mean log-probability" in panel.text_content()
     assert "Candidates that lost" in panel.text_content()
     view.wait_until("element('panel').querySelector('canvas').getContext('2d').getImageData(30, 60, 1, 1).data[3]")
 
 
-def test_a_correction_is_kept_and_downloaded_and_the_original_stays(view, context, page_file):
+def test_a_correction_is_kept_and_downloaded_unless_escape_gives_it_up(view):
+    view.word(2).click()
+    for key in ("Enter", "x", "Escape"):
+        view.tab.keyboard.press(key)
+    assert view.word(2).text_content() == view.evaluate("data.words[2][0].trim()")
+    assert view.evaluate("corrections.size") == 0
     view.word(1).dblclick()
     view.tab.keyboard.type("thus, <b>")
     view.tab.keyboard.press("Enter")
@@ -136,48 +121,42 @@ def test_a_correction_is_kept_and_downloaded_and_the_original_stays(view, contex
     corrected = json.loads(found["json"])
     assert corrected["corrections"][0]["corrected"] == "thus, <b>"
     assert corrected["segments"][0]["words"][1]["word"] == " thus, <b>"
-    again = View(context, page_file)
-    assert again.word(1).locator("ins").text_content() == "thus, <b>"
-    again.word(1).dblclick()
-    again.tab.keyboard.type(again.evaluate("data.words[1][0].trim()"))
-    again.tab.keyboard.press("Enter")
-    assert again.tab.locator("del").count() == 0  # corrected back
-
-
-def test_escape_gives_up_a_correction(view):
-    view.word(2).click()
+    view.tab.reload()
+    view.tab.wait_for_selector("html[data-ready]", state="attached")
+    assert view.word(1).locator("ins").text_content() == "thus, <b>"
+    view.word(1).dblclick()
+    view.tab.keyboard.type(view.evaluate("data.words[1][0].trim()"))
     view.tab.keyboard.press("Enter")
-    view.tab.keyboard.type("x")
-    view.tab.keyboard.press("Escape")
-    assert view.word(2).text_content() == view.evaluate("data.words[2][0].trim()")
-    assert view.evaluate("corrections.size") == 0
+    assert view.tab.locator("del").count() == 0  # corrected back
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [AT_A_DESK, ON_A_PHONE], ids=["desk", "phone"])
-def test_the_page_fits_and_is_accessible(browser, page_file, size, scheme):
+@pytest.mark.parametrize(("width", "scheme"), [*zip(WIDTHS, SCHEMES, strict=True)])
+def test_the_page_fits_and_is_accessible(browser, page_file, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    context = browser.new_context(viewport=size, color_scheme=scheme)
-    view = View(context, page_file)
-    view.word(3).click()
-    view.evaluate("audio.pause()")
-    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    found = axe.Axe().run(view.tab).response["violations"]
-    assert [(one["id"], [node["html"][:80] for node in one["nodes"][:3]]) for one in found] == []
-    assert view.problems == []
-    context.close()
+    with View(browser, page_file, width, scheme) as view:
+        view.word(3).click()
+        view.evaluate("audio.pause()")
+        assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = axe.Axe().run(view.tab).response["violations"]
+        assert [(one["id"], [node["html"][:80] for node in one["nodes"][:3]]) for one in found] == []
+        assert view.problems == []
 
 
-def test_hostile_text_is_shown_as_text(context, tmp_path):
-    path = tmp_path / "hostile.html"
-    path.write_text(
-        transcript_page(
-            transcript([segment(0, 1, HOSTILE, [word(HOSTILE, 0, 1)])]), HOSTILE, audio_link="javascript:alert(2)"
-        ),
-        "utf-8",
-    )
+@pytest.fixture
+def opened_page(browser, tmp_path):
+    """Return a function that opens the page of segments."""
+
+    def opened(segments, title, **options):
+        path = tmp_path / "page.html"
+        path.write_text(transcript_page(transcript(segments), title, **options), "utf-8")
+        return View(browser, path)
+
+    return opened
+
+
+def test_hostile_text_is_shown_as_text(opened_page):
+    view = opened_page([segment(0, 1, HOSTILE, [word(HOSTILE, 0, 1)])], HOSTILE, audio_link="javascript:alert(2)")
     dialogs = []
-    view = View(context, path)
     view.tab.on("dialog", lambda dialog: dialogs.append(dialog.message))
     assert view.word(0).text_content() == HOSTILE
     view.word(0).click()
@@ -185,36 +164,22 @@ def test_hostile_text_is_shown_as_text(context, tmp_path):
     assert view.evaluate("document.scripts.length") == 3  # data, sound and the program
 
 
-def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(context, tmp_path):
+def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(opened_page):
     words = [word(f" word{i}", 0.36 * i, 0.36 * i + 0.3, (i % 10) / 10) for i in range(10_000)]
-    segments = [
-        segment(
-            3.6 * i,
-            3.6 * i + 3.5,
-            "".join(w["word"] for w in words[10 * i : 10 * i + 10]) + ".",
-            words[10 * i : 10 * i + 10],
-        )
-        for i in range(1000)
-    ]
-    path = tmp_path / "hour.html"
-    path.write_text(transcript_page(transcript(segments), "hour"), "utf-8")
-    view = View(context, path)
+    tens = [words[i : i + 10] for i in range(0, 10_000, 10)]
+    view = opened_page(
+        [segment(ten[0]["start"], ten[-1]["end"], "".join(w["word"] for w in ten) + ".", ten) for ten in tens], "hour"
+    )
     assert view.tab.locator("[data-word]").count() == 10_000
     view.evaluate("choose(9000)")
-    view.wait_until(
-        "spans[9000].getBoundingClientRect().top < innerHeight && spans[9000].getBoundingClientRect().top > 0"
-    )
+    top = "spans[9000].getBoundingClientRect().top"
+    view.wait_until(f"{top} < innerHeight && {top} > 0")
     drawn = view.evaluate("spans.filter((span) => span.checkVisibility({contentVisibilityAuto: true})).length")
     assert 0 < drawn < 3000
 
 
-def test_without_sound_the_text_can_still_be_read_and_corrected(context, tmp_path):
-    path = tmp_path / "silent.html"
-    path.write_text(
-        transcript_page(transcript([segment(0, 1, " a b", [word(" a", 0, 0.5), word(" b", 0.5, 1)])]), "silent"),
-        "utf-8",
-    )
-    view = View(context, path)
+def test_without_sound_the_text_can_still_be_read(opened_page):
+    view = opened_page([segment(0, 1, " a b", [word(" a", 0, 0.5), word(" b", 0.5, 1)])], "silent")
     view.word(1).click()
     assert view.tab.locator("#play").is_disabled()
     assert view.chosen() == "b"

@@ -6,6 +6,7 @@ import pytest
 
 from minwhisper.errors import OptionError
 from minwhisper.writers.html import read_transcript, transcript_page
+from minwhisper.writers.html.data import page_data, token_bytes
 
 WORD = {"word": " a", "start": 0.0, "end": 0.5, "probability": 0.9}
 SEGMENT = {"id": 0, "start": 0.0, "end": 1.0, "text": " a", "words": [WORD]}
@@ -17,12 +18,16 @@ def written(folder, content):
     return path
 
 
-def test_a_transcript_of_this_package_is_read_whole(tmp_path, tiny_en, speech):
+def test_a_transcript_of_this_package_is_read_whole_and_its_record_matches_word_for_word(tmp_path, tiny_en, speech):
     made = tiny_en.transcribe(speech["jfk.flac"], word_timestamps=True, record=True)
     read = read_transcript(written(tmp_path, made))
     assert read["windows"] == made["windows"]
     assert [one["words"] for one in read["segments"]] == [one["words"] for one in made["segments"]]
     assert transcript_page(read, "a") == transcript_page(made, "a")
+    found = page_data(made)
+    for (text, *_), steps in zip(found["words"], found["steps"], strict=True):
+        assert b"".join(token_bytes(one[0]) for one in steps).decode() == text
+        assert all(len(one) == 5 and set(one[4]) <= set("0123456789abcdef") for one in steps)
 
 
 def test_the_least_that_other_programs_write_is_enough(tmp_path):
@@ -51,12 +56,9 @@ def test_the_least_that_other_programs_write_is_enough(tmp_path):
     ],
 )
 def test_anything_else_is_named(tmp_path, content, message):
+    with pytest.raises(OptionError, match=r"none\.json: cannot be read \(No such file"):
+        read_transcript(tmp_path / "none.json")
     path = written(tmp_path, content)
     with pytest.raises(OptionError, match=r"talk\.json: ") as error:
         read_transcript(path)
     assert message in str(error.value)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(OptionError, match=r"none\.json: cannot be read \(No such file"):
-        read_transcript(tmp_path / "none.json")
