@@ -36,6 +36,8 @@ def outputs(*given, formats="json", **options):
 def test_a_folder_stands_for_its_recordings_in_order():
     touch("in/b.wav", "in/a.MP3", "in/10.mkv", "in/notes.txt", "in/wav", "in/.hidden.wav", "in/.git/a.wav")
     touch("in/b/z.flac", "in/b/c/y.opus", "in/a.b/x.y.m4a")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("in/pipe.wav")  # not a file that could be read
     here = {"in/10.mkv": "10", "in/a.MP3": "a", "in/b.wav": "b"}
     assert outputs("in") == outputs("in/") == {**here}
     found = outputs("in", recursive=True)
@@ -83,13 +85,6 @@ def test_folders_that_cannot_be_read(monkeypatch):
         find_inputs(["in/sub"])
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
-def test_files_of_other_kinds_are_not_opened():
-    touch("in/a.wav")
-    os.mkfifo("in/pipe.wav")
-    assert outputs("in") == {"in/a.wav": "a"}
-
-
 # ------------------------------------------------------------------------------------------ names of outputs
 
 
@@ -98,13 +93,9 @@ def test_files_of_other_kinds_are_not_opened():
     [
         ("a.wav -", "a stdin"),  # they need not exist
         ("x/first.day.mp3 y/b.wav", "first.day b"),
-        ("../a.wav", "a"),
-        ("a/x.wav b/x.wav", "a/x b/x"),
         ("c/a/x.wav c/b/x.mp3 c/y.wav", "a/x b/x y"),
         ("x.wav a/x.wav ../x.wav", "here/x here/a/x x"),
-        ("a/x.wav a/x.mp3", "x.wav x.mp3"),
         ("a/x.wav a/x.mp3 y.wav", "x.wav x.mp3 y"),
-        ("x.wav x.mp3 x.wav.mp3", "x.wav x.mp3 x.wav.mp3"),
         ("a/x.wav a/x.mp3 b/x.wav.mp3", "a/x.wav a/x.mp3 b/x.wav"),
         ("x x.wav", "x x.wav"),
         ("a.wav ./a.wav b/../a.wav", "a"),
@@ -119,13 +110,10 @@ def test_the_names_of_files_that_are_given(folder, monkeypatch, given, expected)
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("a b", "1 2 3"),
         ("a c", "a/1 a/2 c/1"),
         ("d/a a", "d/a/1 a/1 a/2"),  # of the same name
-        ("a d/a/1.wav d/a/2.wav", "a/1 a/2 1 2"),
         ("a d/a/1.wav e/a/1.wav", "1 2 d/a/1 e/a/1"),
         ("a 1.wav", "a/1 a/2 1"),
-        ("a a/1.wav", "1 2"),
         (". a", "./1 1 2"),
     ],
 )
@@ -143,26 +131,17 @@ def test_a_pair_in_a_folder_keeps_its_endings_and_changes_no_other_name():
     assert sorted(outputs("in", recursive=True).values()) == ["a/other", "a/talk.mp3", "a/talk.mp4", "talk"]
 
 
-@pytest.mark.parametrize(
-    ("formats", "expected"),
-    [
-        ("vtt words.vtt", ["talk.mp3", "talk.words.mp3"]),  # talk.words.vtt could be from both
-        ("srt words.vtt", ["talk", "talk.words"]),
-        ("words.vtt", ["talk", "talk.words"]),
-    ],
-)
-def test_formats_that_end_like_others(formats, expected):
-    assert [*outputs("talk.mp3", "talk.words.mp3", formats=formats).values()] == expected
+def test_formats_that_end_like_others():
+    kept, shortened = ["talk.mp3", "talk.words.mp3"], ["talk", "talk.words"]
+    for formats, expected in (("vtt words.vtt", kept), ("srt words.vtt", shortened), ("words.vtt", shortened)):
+        assert [*outputs(*kept, formats=formats).values()] == expected  # talk.words.vtt could be from both
 
 
-def test_what_cannot_be_told_apart_is_left_to_the_command():
+def test_what_cannot_be_told_apart_or_written_is_left_to_the_command():
     assert outputs("-", "stdin.wav") == {"-": "stdin", "stdin.wav": "stdin"}
     for path, output in (("a\0.wav", "a\0"), ("", ""), ("n/", "")):  # refused when they are read or written
         assert outputs(path) == {path: output}
-
-
-def test_without_formats_names_do_not_matter():
-    assert find_inputs(["a/x.wav", "b/x.wav"]) == [Input("a/x.wav", "x"), Input("b/x.wav", "x")]
+    assert find_inputs(["a/x.wav", "b/x.wav"]) == [Input("a/x.wav", "x"), Input("b/x.wav", "x")]  # no formats
 
 
 # ------------------------------------------------------------------------------------------ lists
@@ -188,14 +167,13 @@ def test_lists_of_files(monkeypatch, content, expected):
 
 def test_lists_that_cannot_be_used(monkeypatch):
     touch("list.txt")
-    with pytest.raises(OptionError, match=r"^files_from 'list.txt': expected a path per line, but the list is empty"):
-        read_list("list.txt")
-    with pytest.raises(OptionError, match=r"^files_from 'missing': cannot be read \(No such file.*a path per line"):
-        read_list("missing")
-    with pytest.raises(OptionError, match=r"^files_from '\.': cannot be read \(Is a directory\)"):
-        read_list(".")
-    with pytest.raises(OptionError, match=r"^files_from .*null"):
-        read_list("\0")
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(OptionError, match=r"^files_from standard input: .* empty"):
-        read_list("-")
+    for source, message in (
+        ("list.txt", "'list.txt': expected a path per line, but the list is empty"),
+        ("missing", r"'missing': cannot be read \(No such file.*a path per line"),
+        (".", r"'\.': cannot be read \(Is a directory\)"),
+        ("\0", ".*null"),
+        ("-", "standard input: .* empty"),
+    ):
+        with pytest.raises(OptionError, match=f"^files_from {message}"):
+            read_list(source)

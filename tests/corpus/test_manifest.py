@@ -7,17 +7,7 @@ from minwhisper.errors import CorpusError
 
 
 def entry(output, outcome="done", **more):
-    return {
-        "input": f"{output}.wav",
-        "output": output,
-        "size": 1,
-        "modified": "2",
-        "job": "a" * 64,
-        "outcome": outcome,
-        "finished": 1.5,
-        "attempts": 1,
-        **more,
-    }
+    return {"input": f"{output}.wav", "output": output, "job": "a" * 64, "outcome": outcome, **more}
 
 
 def test_the_last_line_about_a_recording_counts(tmp_path):
@@ -32,8 +22,8 @@ def test_the_last_line_about_a_recording_counts(tmp_path):
 
 def test_a_line_that_was_cut_off_costs_only_itself(tmp_path):
     with Manifest(tmp_path) as manifest:
-        manifest.append(entry("a"))
-        manifest.append(entry("b"))
+        for output in "ab":
+            manifest.append(entry(output))
     path = tmp_path / NAME
     path.write_bytes(path.read_bytes()[:-20])
     with Manifest(tmp_path) as manifest:

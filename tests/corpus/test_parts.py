@@ -8,18 +8,7 @@ RECORDING = Recording("talk.wav", "talk", 100, "5")
 
 
 def segment(start, end, text, *words, seek=0):
-    found = {
-        "id": 7,
-        "seek": seek,
-        "start": start,
-        "end": end,
-        "text": text,
-        "tokens": [1, 2],
-        "temperature": 0.0,
-        "avg_logprob": -0.25,
-        "compression_ratio": 1.0,
-        "no_speech_prob": 0.0,
-    }
+    found = {"id": 7, "seek": seek, "start": start, "end": end, "text": text, "tokens": [1, 2]}
     if words:
         found["words"] = [{"word": word, "start": a, "end": b, "probability": 0.5} for word, a, b in words]
     return found
@@ -30,14 +19,9 @@ def transcript(*segments):
 
 
 def test_times_of_parts_become_times_of_the_recording():
-    whole = merged(
-        PLAN,
-        [
-            transcript(segment(0.0, 10.0, " One.", (" One.", 0.5, 9.9))),
-            transcript(segment(0.02, 4.5, " Two.", (" Two.", 0.1, 0.7)), segment(5.0, 9.0, " Three.", seek=450)),
-            transcript(segment(1.0, 2.0, " Four.")),
-        ],
-    )
+    first = transcript(segment(0.0, 10.0, " One.", (" One.", 0.5, 9.9)))
+    second = transcript(segment(0.02, 4.5, " Two.", (" Two.", 0.1, 0.7)), segment(5.0, 9.0, " Three.", seek=450))
+    whole = merged(PLAN, [first, second, transcript(segment(1.0, 2.0, " Four."))])
     assert whole["text"] == " One. Two. Three. Four."
     assert [(one["id"], one["start"], one["end"], one["seek"]) for one in whole["segments"]] == [
         (0, 0.0, 10.0, 0),
