@@ -29,19 +29,17 @@ def command(capfd):
 # ------------------------------------------------------------------------------------------ info
 
 
-def test_info_knows_published_models_without_their_weights(command):
+def test_info_knows_published_models_without_their_weights_and_reads_a_folder(command, tiny_en):
     out = command("info", "turbo").out
     assert out.startswith("large-v3-turbo: 808.9 million parameters, multilingual\n")
     assert "decoder      4 blocks, 20 heads" in out
     assert "mel bins     128" in out
-    large, hub_id = command("info", "large").out, command("info", "openai/whisper-large-v3").out
-    assert hub_id.splitlines()[1:] == large.splitlines()[1:]
-
-
-def test_info_reads_a_folder(command, tiny_en):
-    folder = sources.packaged_model("tiny.en").folder
-    published, read = command("info", "tiny.en").out, command("info", folder).out
-    assert read.splitlines()[1:] == published.splitlines()[1:]
+    for name, other in (
+        ("large", "openai/whisper-large-v3"),
+        ("tiny.en", sources.packaged_model("tiny.en").folder),
+    ):
+        published, read = command("info", name).out, command("info", other).out
+        assert read.splitlines()[1:] == published.splitlines()[1:]
     assert "float32             144 MiB" in read
 
 
@@ -56,13 +54,11 @@ def test_info_of_a_gpu_lists_what_fits_into_it(command, gpus):
     here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
     assert (there.status, there.err) == (0, "")
     assert there.out.startswith(f"{here}\ncuda:0: NumPy behind glass, compute capability 7.5, 2,048 MiB, of which 1,")
+    assert "which models fit into the 2,048 MiB of this GPU, with greedy decoding: " in there.out
     rows = rows_of(there.out.removeprefix(here))
-    assert rows["weights"] == ["922", "461"]
     assert rows["peak of CuPy's pool: weights, buffers, the larger of the two"] == ["1,087", "565"]
     assert rows["outside of the pool: context, other processes"] == ["187", "187"]
     assert rows["total"] == ["1,274", "752"]
-    assert "which models fit into the 2,048 MiB of this GPU, with greedy decoding: " in there.out
-    assert rows["medium"] == ["3,316", "3,503", "no", "1,691", "1,878", "yes"]
     assert set(PUBLISHED) <= set(rows)
     gpus.outside, gpus.pool_limit = 500 << 20, 1400 << 20
     limited = command("info", "small", "--device", "auto").out
@@ -73,11 +69,10 @@ def test_info_of_a_gpu_lists_what_fits_into_it(command, gpus):
 def test_info_without_a_gpu_takes_a_small_one_as_an_example(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     monkeypatch.setattr(devices, "_working", set())
-    here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
-    assert (there.status, there.err) == (0, "")
-    assert there.out.startswith(f"{here}\ndevice 'cuda': CuPy")
-    assert "which models fit into a card of 2,048 MiB, for example, with greedy decoding: " in there.out
-    rows = rows_of(there.out.removeprefix(here))
+    here, there = command("info", "small").out, command("info", "small", "--device", "cuda").out
+    assert there.startswith(f"{here}\ndevice 'cuda': CuPy")
+    assert "which models fit into a card of 2,048 MiB, for example, with greedy decoding: " in there
+    rows = rows_of(there.removeprefix(here))
     assert rows["context: driver, CUDA's libraries (estimated)"] == ["256", "256"]
     assert rows["medium"] == ["3,316", "3,572", "no", "1,691", "1,947", "yes"]
     assert command("info", "small", "--device", "auto").out == here
@@ -97,7 +92,7 @@ def test_parity_shows_every_stage(command, tiny_en, monkeypatch):
     assert result.out.splitlines()[-1] == "tokens             equal to the stored ones"
 
 
-EXACT, WRONG, FROM_PYTORCH = (1e-7, 1e-6, 2e-6, 9.9), (1e-3, 2e-5, 2e-6, None), (None, None, None, 2e-5)
+EXACT = (1e-7, 1e-6, 2e-6, 9.9)  # though not for PyTorch
 
 
 @pytest.mark.parametrize(
@@ -105,10 +100,9 @@ EXACT, WRONG, FROM_PYTORCH = (1e-7, 1e-6, 2e-6, 9.9), (1e-3, 2e-5, 2e-6, None), 
     [
         (EXACT, True, 0, "tokens             equal to PyTorch's"),
         (EXACT, False, 1, "tokens             DIFFER from PyTorch's"),
-        (WRONG, True, 1, "stem is off by more than 1e-05"),
-        (FROM_PYTORCH, True, 1, "stem is off by more than 1e-05"),
+        ((1e-3, 2e-5, 2e-6, None), True, 1, "stem is off by more than 1e-05"),
+        ((None, None, None, 2e-5), True, 1, "stem is off by more than 1e-05"),
     ],
-    ids=["exact, though not for PyTorch", "other tokens", "not exact", "unlike PyTorch"],
 )
 def test_parity_fails_for_a_model_that_is_not_exact(command, monkeypatch, errors, tokens_equal, status, last):
     comparison = StageComparison("stem", (1, 1500, 384), *errors)
@@ -141,19 +135,15 @@ def test_an_interruption_of_any_command(command, monkeypatch):
         (["trancribe", SHORT], ["unknown command 'trancribe': did you mean transcribe?"]),
         (["info", "bass"], ["'bass'", "'base'"]),
         (["transcribe"], ["FILE"]),
-        (["transcribe", SHORT, "--dtype", "int8"], ["float16"]),
-        (["transcribe", SHORT, "--model", "tinny"], ["'tinny'", "did you mean 'tiny'"]),
         (["transcribe", SHORT, "--device", "gpu"], ["'gpu'", "'cuda'"]),
         (["transcribe", SHORT, "--language", "fr"], ["'fr'", "English only", "'base'"]),
-        (["transcribe", SHORT, "--task", "translate"], ["translate", "'base'"]),
-        (["transcribe", SHORT, "--model", "base", "--language", "yue"], ["'yue'", "large-v3"]),
         (["transcribe", DATA.parent / "cli"], [f"'{DATA.parent / 'cli'}': a folder without recordings; "]),
         (["completion", "tcsh"], ["SHELL", "'tcsh'", "bash"]),
         (["bench", "--threads", "-1"], ["threads: expected a whole number"]),
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
-def test_invalid_options(command, tiny_en, base, arguments, parts):
+def test_invalid_options(command, tiny_en, arguments, parts):
     assert_refused(command(*arguments), *parts)
 
 
@@ -176,12 +166,3 @@ def test_audio_that_is_cut_short_and_files_that_are_not_audio(command, tmp_path,
     (tmp_path / "text.wav").write_text("This is not audio. " * 100)
     for name, message in (("cut.mp3", "5.44 of 11.00 seconds"), ("text.wav", "not an audio file")):
         assert_refused(command("transcribe", tmp_path / name, *GREEDY), name, message)
-
-
-def test_a_checkpoint_with_a_bad_file(command, tmp_path, tiny_en):
-    for path in sources.packaged_model("tiny.en").folder.iterdir():
-        if path.is_file() and path.name != "tokenizer.json":
-            (tmp_path / path.name).symlink_to(path)
-    assert_refused(command("transcribe", SHORT, "--model", tmp_path), "tokenizer.json")
-    (tmp_path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
-    assert_refused(command("transcribe", SHORT, "--model", tmp_path), "model.safetensors")

@@ -5,10 +5,17 @@ import json
 import pytest
 
 from command_line import assert_refused, run_command
+from minwhisper.cli.main import main
 from screen import use_screen
 
 SPOKEN = "Ask not what your country can do for you, ask what you can do for your country."
 HEARD = "ask what your county can do for you ask what you can do for your own country"
+
+
+def write(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -21,12 +28,6 @@ def score(capfd):
 def files(tmp_path):
     """Two files: the spoken text, and a transcript with one error of each kind."""
     return write(tmp_path / "spoken.txt", SPOKEN), write(tmp_path / "heard.txt", HEARD)
-
-
-def write(path, text):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def test_a_file_has_one_line_of_rates_and_counts(score, files):
@@ -45,11 +46,8 @@ def test_folders_have_a_line_for_each_pair_and_a_total_and_name_the_rest(score, 
     write(tmp_path / "heard" / "b.tsv", "start\tend\ttext\n0\t100\task now\n100\t200\twhat\n")
     done = score(tmp_path / "spoken", tmp_path / "heard")
     assert done.status == 0
-    assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [
-        ["a", "0.00"],
-        ["b", "33.33"],
-        ["total", "20.00"],
-    ]
+    rates = [line.split()[:2] for line in done.out.splitlines()[1:]]
+    assert rates == [["a", "0.00"], ["b", "33.33"], ["total", "20.00"]]
     assert done.err == f"minwhisper: {tmp_path}/spoken/c.txt: the other folder has no file of this name; not counted\n"
 
 
@@ -74,8 +72,6 @@ def test_the_alignment_marks_each_error(score, files, monkeypatch):
 
 def test_errors_are_coloured_on_a_terminal(files, monkeypatch):
     screen = use_screen(monkeypatch)
-    from minwhisper.cli.main import main
-
     assert main(["score", *map(str, files), "--alignment"]) == 0
     assert "\033[33mcounty \033[0m can" in screen.getvalue()
     screen = use_screen(monkeypatch)
@@ -90,11 +86,8 @@ def test_json_has_all_counts_and_the_alignment(score, files):
     assert (text["name"], text["normalize"], report["unpaired"]) == ("heard", "english", [])
     assert text["words"] == {"substitutions": 1, "deletions": 1, "insertions": 1, "length": 17, "rate": 3 / 17}
     assert report["total"]["characters"] == text["characters"]
-    assert [pair for pair in text["alignment"] if pair[0] != pair[1]] == [
-        ["not", None],
-        ["country", "county"],
-        [None, "own"],
-    ]
+    wrong = [pair for pair in text["alignment"] if pair[0] != pair[1]]
+    assert wrong == [["not", None], ["country", "county"], [None, "own"]]
     assert "alignment" not in json.loads(score(*files, "--json").out)["texts"][0]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from command_line import GREEDY, assert_refused, run_command
 from conftest import DATA
+from minwhisper.cli.main import main
 
 CLIP = DATA / "jfk.flac"
 
@@ -21,8 +22,6 @@ def data_of(path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_en):
     """Transcribe a clip to JSON and to a page."""
-    from minwhisper.cli.main import main
-
     made = tmp_path_factory.mktemp("talk")
     arguments = ["transcribe", str(CLIP), "--model", "tiny.en", "-f", "json,html", "-o", str(made), *GREEDY]
     assert main(arguments) == 0
@@ -59,9 +58,8 @@ def test_view_writes_beside_the_transcript_and_without_sound(folder, tmp_path, c
 
 def test_a_page_that_is_too_large_links_the_recording(folder, tmp_path, capfd):
     target = tmp_path / "small.html"
-    assert (
-        run_command(capfd, "view", folder / "jfk.json", "--audio", CLIP, "-o", target, "--max_size", "0.05").status == 0
-    )
+    asked = ("--audio", CLIP, "-o", target, "--max_size", "0.05")
+    assert run_command(capfd, "view", folder / "jfk.json", *asked).status == 0
     data, page = data_of(target)
     assert '<script type="text/plain" id="audio"></script>' in page
     assert (tmp_path / data["link"]).resolve() == CLIP.resolve()
