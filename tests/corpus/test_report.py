@@ -1,6 +1,5 @@
 """The report of a corpus: right numbers, hostile names as text, any number of entries, a page that anyone can use."""
 
-import json
 import random
 import re
 import time
@@ -9,94 +8,57 @@ from html.parser import HTMLParser
 import pytest
 
 from minwhisper.corpus import analysis
-from minwhisper.corpus.manifest import Entry, read_entries
+from minwhisper.corpus.manifest import Entry
 from minwhisper.corpus.report import MAX_DOUBTFUL, report_page, write_report
 from opened_page import SCHEMES, WIDTHS, Opened
 
 START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 HOSTILE = "</script><script>alert(1)</script><!-- \"'& \u202e \x07\x1b[31m \udcff --> שלום 国.wav"
-VOID = {"meta"}
 
 
 def entry(number: int, outcome: str = "done", **more: object) -> Entry:
-    made = {
-        "input": f"/data/corpus/{number:06}.flac",
-        "output": f"{number:06}",
-        "size": 1000,
-        "modified": "1",
-        "job": "0" * 64,
-        "outcome": outcome,
-        "finished": START + 60 * number,
-        "attempts": 1,
-        "worker": f"worker-{number % 4}",
-        "device": "CPU",
-        "seconds": 60.0,
-    }
+    path = f"/data/corpus/{number:06}.flac"
+    made = {"input": path, "output": f"{number:06}", "size": 1000, "modified": "1", "job": "0" * 64, "outcome": outcome}
+    made |= {"finished": START + 60 * number, "attempts": 1, "worker": f"worker-{number % 4}", "device": "CPU"}
     if outcome == "done":
-        quality = {"mean_logprob": -0.3, "lowest_logprob": -0.6, "compression_ratio": 1.6}
-        made |= {"duration": 600.0, "language": "en", "words": 1500, **quality}
+        made |= {"duration": 600.0, "language": "en", "words": 1500, "compression_ratio": 1.6}
+        made |= {"mean_logprob": -0.3, "lowest_logprob": -0.6}
     else:
-        made["error"] = f"{made['input']}: cannot be decoded at byte {number}"
-    return made | more
+        made["error"] = f"{path}: cannot be decoded at byte {number}"
+    return made | {"seconds": 60.0} | more
 
 
 def sample(count: int = 500) -> list[Entry]:
-    """Make entries of two runs on eight workers, one of them slow, with failures and doubtful transcripts."""
+    """Make entries of two runs on eight workers, with failures of all kinds and doubtful transcripts."""
     rng = random.Random(7)
-    free = {f"tcp://10.0.0.{number}:8786": START for number in range(1, 9)}
     found = []
     for number in range(count):
-        worker = min(free, key=free.get)
-        gpu = worker < "tcp://10.0.0.4"
-        if number == count // 2:
-            free = dict.fromkeys(free, max(free.values()) + 30 * 3600)
-        duration = rng.lognormvariate(6, 1)
-        speed = (60 if gpu else 12) * rng.uniform(0.7, 1.3) * (0.3 if worker == "tcp://10.0.0.6:8786" else 1)
         outcome = rng.choices(["done", "failed", "out_of_memory", "killed"], [95, 3, 1, 1])[0]
-        seconds = duration / speed if outcome == "done" else rng.uniform(0.2, 3)
-        free[worker] += seconds
-        more = {"finished": free[worker], "worker": worker, "seconds": seconds}
+        more: dict[str, object] = {"worker": f"tcp://10.0.0.{1 + number % 8}:8786", "seconds": rng.uniform(10, 90)}
+        more["device"] = "NVIDIA T400" if number % 8 < 3 else "Intel Xeon, 8 threads"
+        more["finished"] = START + 60 * number + 100_000 * (number >= count // 2)
         more["input"] = f"s3://archive/interviews/{1950 + number % 60}/tape {number:04}, side {'AB'[number % 2]}.flac"
-        more["device"] = "NVIDIA T400" if gpu else "Intel Xeon, 8 threads"
         if outcome == "done":
-            mean = -min(rng.lognormvariate(-1.1, 0.45), 2.5)
-            more |= {"duration": duration, "words": int(duration * rng.uniform(1.2, 2.8) * (rng.random() > 0.01))}
-            more |= {"mean_logprob": mean, "lowest_logprob": mean * rng.uniform(1.2, 2.4)}
-            more |= {
-                "compression_ratio": rng.lognormvariate(0.45, 0.15),
-                "language": rng.choices(["en", "cy"], [97, 3])[0],
-            }
-        else:
-            more["attempts"] = 3 if outcome == "killed" else 1
-            causes = {
-                "failed": f"{more['input']}: " + rng.choice(["no audio track", "cannot be decoded: Invalid data"]),
-                "out_of_memory": f"{rng.randint(8, 20)} GB needed",
-                "killed": "the worker ended without an answer",
-            }
-            more["error"] = causes[outcome]
+            more |= {"duration": rng.lognormvariate(6, 1), "language": "en" if rng.random() < 0.97 else "cy"}
+            more |= {"mean_logprob": -rng.uniform(0.1, 1.3), "compression_ratio": rng.uniform(1.0, 2.6)}
         found.append(entry(number, outcome, **more))
     return found
 
 
 class Parsed(HTMLParser):
-    """The elements of a page; they must be closed in order."""
+    """The elements and the texts of a page; its elements must be closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
+        self.open, self.tags, self.text = [], [], []
         self.feed(page)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
+        if tag != "meta":
             self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -106,9 +68,6 @@ class Parsed(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
-
-    def ids(self):
-        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
 
 
 def tiles(page):
@@ -184,12 +143,15 @@ def test_workers_are_compared_with_those_of_the_same_device():
 
 def test_histograms_have_every_recording_once():
     page = report_page([entry(number, duration=length) for number, length in enumerate([0.5, 30, 59, 60, 900, 10**6])])
-    assert rows(page, "Durations of the recordings") == [
-        *(["0 s to 1 s", "1"], ["1 s to 2 s", "0"], ["2 s to 5 s", "0"], ["5 s to 10 s", "0"], ["10 s to 20 s", "0"]),
-        *(["20 s to 30 s", "0"], ["30 s to 1 min", "2"], ["1 min to 2 min", "1"], ["2 min to 5 min", "0"]),
-        *(["5 min to 10 min", "0"], ["10 min to 20 min", "1"], ["20 min to 30 min", "0"], ["30 min to 1 h", "0"]),
-        *(["1 h to 2 h", "0"], ["2 h to 4 h", "0"], ["4 h to 8 h", "0"], ["8 h to 24 h", "1"]),
-    ]
+    bars = dict(rows(page, "Durations of the recordings"))
+    assert [*bars][:6] == ["0 s to 1 s", "1 s to 2 s", "2 s to 5 s", "5 s to 10 s", "10 s to 20 s", "20 s to 30 s"]
+    assert {name: count for name, count in bars.items() if count != "0"} == {
+        "0 s to 1 s": "1",
+        "30 s to 1 min": "2",
+        "1 min to 2 min": "1",
+        "10 min to 20 min": "1",
+        "8 h to 24 h": "1",
+    }
     assert sum(int(row[1]) for row in rows(page, "Speeds of the recordings")) == 6
 
 
@@ -240,8 +202,7 @@ def test_only_transcripts_below_the_folder_are_linked(tmp_path):
 
 
 def test_hostile_text_stays_text(tmp_path):
-    keys = ["input", "output", "worker", "device", "language", "error"]
-    hostile = dict.fromkeys(keys, HOSTILE)
+    hostile = dict.fromkeys(["input", "output", "worker", "device", "language", "error"], HOSTILE)
     entries = [entry(0, mean_logprob=-3.0, **hostile), entry(1, "failed", **hostile | {"output": "1"})]
     entries.append(entry(2, HOSTILE, **hostile | {"output": "2"}))
     write_report(tmp_path / "report.html", entries, title=HOSTILE)
@@ -258,71 +219,59 @@ def test_hostile_text_stays_text(tmp_path):
     "entries",
     [
         [],
-        [entry(0)],
-        [entry(number, "failed") for number in range(5)],
+        [entry(0, "failed")],
         [{"input": "a", "output": "a", "job": "", "outcome": "done"}],
         [entry(0, finished=float("nan"), seconds=-1.0, duration=1e300, words=True, attempts="x", language=None)],
         [entry(0, duration=0.0, seconds=0.0, words=0)],
     ],
-    ids=["none", "one", "failed", "only required keys", "damaged", "empty recording"],
+    ids=["none", "failed", "only required keys", "damaged", "empty recording"],
 )
 def test_a_page_can_be_made_of_any_entries(entries):
     parsed = Parsed(report_page(entries))
-    assert len(parsed.ids()) == len(set(parsed.ids()))
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
     assert not re.search(r"\bnan\b|\binf\b|None\b(?!\.)", "".join(parsed.text))
 
 
-def test_a_hundred_thousand_entries_take_seconds_and_a_small_page(tmp_path):
-    entries = [one | {"output": f"{at}-{number}"} for number in range(200) for at, one in enumerate(sample())]
+def test_tens_of_thousands_of_entries_take_seconds_and_a_small_page(tmp_path):
+    some = sample()
+    entries = [one | {"output": f"{at}-{number}"} for number in range(60) for at, one in enumerate(some)]
     started = time.process_time()
     write_report(tmp_path / "report.html", entries)
-    assert time.process_time() - started < 9  # 3 s where nothing else runs
+    assert time.process_time() - started < 2.7  # 0.9 s where nothing else runs
     page = (tmp_path / "report.html").read_text("utf-8")
     assert len(page) < 2_000_000
-    assert tiles(page)["Done"].endswith(" of 100,000 recordings")
+    assert tiles(page)["Done"].endswith(" of 30,000 recordings")
     assert len(rows(page, "Doubtful transcripts")) == MAX_DOUBTFUL
-
-
-def test_a_manifest_is_read(tmp_path):
-    file = tmp_path / "manifest.jsonl"
-    file.write_text(json.dumps(entry(0, "failed")) + "\n" + json.dumps(entry(0)) + "\n" + '{"input": "cut o')
-    assert tiles(report_page(read_entries(file)))["Done"] == "1 of 1 recording"
 
 
 @pytest.fixture(scope="module")
 def report_file(tmp_path_factory):
+    """Write a report about a sample, with names that are longer than a screen and would run scripts."""
     path = tmp_path_factory.mktemp("corpus") / "report.html"
-    for one in sample():
+    some = sample(150)
+    for one in some:
         (path.parent / f"{one['output']}.txt").write_text("")
-    write_report(path, sample(), title="Interviews 1950–2010", skipped=12)
+    long = dict.fromkeys(["input", "language", "error"], HOSTILE + "x" * 5000)
+    long |= {"worker": "tcp://10.0.0.1:8786", "device": "NVIDIA T400", "mean_logprob": -3.0}
+    hostile = [entry(0, **long, output=HOSTILE), entry(1, "failed", **long, output=f"{HOSTILE}1")]
+    write_report(path, [*some, *hostile], title=HOSTILE + "x" * 5000, skipped=12)
     return path
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_fits_and_is_accessible(browser, report_file, width, scheme):
+@pytest.mark.parametrize(("width", "scheme"), [*zip(WIDTHS, SCHEMES, strict=True)])
+def test_the_page_fits_is_accessible_and_runs_no_script_of_a_name(browser, report_file, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     with Opened(browser, report_file, width, scheme) as page:
-        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        found = axe.Axe().run(page.tab).response["violations"]
-        assert [(one["id"], [node["html"][:80] for node in one["nodes"][:3]]) for one in found] == []
-        assert page.problems == []
-        assert [url for url in page.requests if not url.startswith("file:")] == []
-
-
-@pytest.mark.browser
-def test_hostile_text_fits_a_phone_and_runs_no_script(browser, tmp_path):
-    hostile = dict.fromkeys(["input", "output", "worker", "device", "language", "error"], HOSTILE + "x" * 5000)
-    entries = [entry(0, mean_logprob=-3.0, **hostile), entry(1, "failed", **hostile | {"output": "1"})]
-    write_report(tmp_path / "report.html", entries, title=HOSTILE + "x" * 5000)
-    with Opened(browser, tmp_path / "report.html", 390) as page:
         page.tab.on("dialog", lambda dialog: page.problems.append(dialog.message))
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.evaluate("document.scripts.length") == 1
+        found = axe.Axe().run(page.tab).response["violations"]
+        assert [(one["id"], [node["html"][:80] for node in one["nodes"][:3]]) for one in found] == []
         assert page.problems == []
+        assert [url for url in page.requests if not url.startswith("file:")] == []
 
 
 @pytest.mark.browser
