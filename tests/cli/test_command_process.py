@@ -56,9 +56,8 @@ def limited(kilobytes):
 # ------------------------------------------------------------------------------------------ signals
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_keeps_finished_files_and_no_others(tmp_path, name):
-    number = getattr(signal, name)
+def test_a_signal_keeps_finished_files_and_no_others(tmp_path):
+    number = signal.SIGTERM
     files = [tmp_path / f"{place}.flac" for place in range(30)]
     for file in files:
         file.symlink_to(JFK)
@@ -90,45 +89,38 @@ def test_a_signal_at_any_moment_ends_quietly(tmp_path):
         assert not list(tmp_path.glob(".*"))
 
 
-AT_AN_IMPORT = """
-import os, signal, sys
+AT_A_MOMENT = """
+import atexit, os, signal, sys
 class Sender:
     def find_spec(self, name, *_):
-        if name == {module!r}:
+        if name == {moment!r}:
             os.kill(os.getpid(), signal.{signal})
 sys.meta_path.insert(0, Sender())
-sys.argv = ["minwhisper", "transcribe", {file!r}]
+if {moment!r} == "end":
+    atexit.register(os.kill, os.getpid(), signal.{signal})
+sys.argv = ["minwhisper", "info", "base"]
 from minwhisper.__main__ import run
 run()
 """
+MOMENTS = {"numpy": "SIGTERM", "numpy._core._multiarray_umath": "SIGINT"}
+MOMENTS |= {"minwhisper.cli.main": "SIGHUP", "end": "SIGINT"}
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [("numpy", "SIGTERM"), ("numpy._core._multiarray_umath", "SIGINT"), ("minwhisper.cli.main", "SIGINT")],
-)
-def test_a_signal_while_libraries_are_imported_is_quiet(module, name):
-    program = AT_AN_IMPORT.format(module=module, signal=name, file=SHORT)
-    assert ended(start([sys.executable, "-c", program])) == (128 + getattr(signal, name), "", "")
-
-
-def test_a_signal_at_the_end_of_the_process_is_quiet():
-    program = (
-        "import atexit, os, signal, sys; sys.argv = ['minwhisper', 'info', 'base']; "
-        "atexit.register(os.kill, os.getpid(), signal.SIGINT); from minwhisper.__main__ import run; run()"
-    )
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_while_libraries_are_imported_or_at_the_end_is_quiet(moment):
+    program = AT_A_MOMENT.format(moment=moment, signal=MOMENTS[moment])
     status, out, err = ended(start([sys.executable, "-c", program]))
-    assert out.startswith("base: ")
-    assert (status, err) == (130, "")
+    assert (status, err) == (128 + getattr(signal, MOMENTS[moment]), "")
+    assert out[:6] == ("base: " if moment == "end" else "")
 
 
 def test_signals_that_are_ignored_stay_ignored():
-    process = start([*TRANSCRIBE, SHORT], lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # like nohup
-    deadline = time.monotonic() + LIMIT
-    while process.poll() is None and time.monotonic() < deadline:  # at every stage of its life
+    like_nohup = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    process = start([*TRANSCRIBE[:3], "info", "base"], like_nohup)
+    while process.poll() is None:  # at every stage of its life
         process.send_signal(signal.SIGHUP)
-        time.sleep(0.1)
-    assert ended(process) == (0, SURPASSED, "")
+        time.sleep(0.02)
+    assert ended(process)[::2] == (0, "")
 
 
 def test_a_lost_interruption_is_raised_later():
@@ -147,13 +139,14 @@ def test_a_lost_interruption_is_raised_later():
         watched.check()  # starts anew
 
 
-def test_a_second_signal_within_a_second_is_the_same_interruption():
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_a_second_signal_within_a_second_is_the_same_interruption(number):
     watched = interrupts.Interruption()
     with watched.watched():
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-    assert watched.status == 128 + signal.SIGTERM
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert watched.status == 128 + number
 
 
 # ------------------------------------------------------------------------------------------ left-over files
@@ -191,14 +184,9 @@ def test_temporary_files_of_killed_processes_are_removed_and_others_stay(tmp_pat
 # ------------------------------------------------------------------------------------------ memory
 
 
-@pytest.mark.parametrize("kilobytes", [150_000, 540_000])
-def test_too_little_memory_gives_one_line(kilobytes):
-    status, _, err = ended(start([*TRANSCRIBE, JFK], limited(kilobytes)))
-    if status == 0 and kilobytes > 400_000:  # the memory was sufficient
-        assert err == ""
-        return
-    assert status == 2
-    assert err in (f"minwhisper: {OUT_OF_MEMORY}\n", f"minwhisper: {JFK}: {OUT_OF_MEMORY}\n")
+def test_too_little_memory_gives_one_line():
+    status, _, err = ended(start([*TRANSCRIBE, JFK], limited(150_000)))
+    assert (status, err) == (2, f"minwhisper: {OUT_OF_MEMORY}\n")
 
 
 @pytest.mark.parametrize("batch", ["1", "2"])
@@ -206,9 +194,6 @@ def test_endless_standard_input_does_not_stop_the_other_files(batch):
     with open("/dev/zero", "rb") as zeros:
         process = start([*TRANSCRIBE, "-", SHORT, "--batch_size", batch], limited(1_100_000), stdin=zeros)
         assert ended(process) == (2, f"{SHORT}:\n{SURPASSED}", f"minwhisper: standard input: {OUT_OF_MEMORY}\n")
-
-
-NO_MEMORY = OSError(12, "Cannot allocate memory")
 
 
 def caused(error, cause):
@@ -220,12 +205,10 @@ def caused(error, cause):
     ("error", "expected"),
     [
         (MemoryError(), True),
-        (NO_MEMORY, True),
         (RuntimeError("can't start new thread"), True),
         (ImportError("x.so: failed to map segment from shared object"), True),
-        (caused(WeightsError("model.bin: cannot be read"), NO_MEMORY), True),
+        (caused(WeightsError("model.bin: cannot be read"), OSError(12, "Cannot allocate memory")), True),
         (OSError(28, "No space left on device"), False),
-        (WeightsError("model.bin: too short"), False),
         (RuntimeError("thread"), False),
         (caused(DeviceMemoryError("cuda:0 ran out of memory"), MemoryError()), False),
     ],
@@ -252,14 +235,12 @@ def test_messages_that_cannot_be_written_do_not_stop_the_text(tmp_path, full):
     assert ended(process)[:2] == (2, f"{SHORT}:\n{SURPASSED}")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [*TRANSCRIBE[3:], SHORT]], ids=["help", "text"])
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "base"]], ids=["help", "text"])
 def test_text_on_a_full_disk_is_an_error(full, arguments):
     message = "minwhisper: cannot write to standard output: No space left on device; is the disk full?\n"
     assert ended(start([*TRANSCRIBE[:3], *arguments], stdout=full)) == (2, None, message)
 
 
-@pytest.mark.parametrize("arguments", [["info", "base"], [*TRANSCRIBE[3:], SHORT]], ids=["info", "text"])
-def test_a_closed_pipe_ends_the_command_quietly(arguments):
-    command = [*TRANSCRIBE[:3], *arguments]
-    process = start(["bash", "-c", f"{' '.join(command)} | true; exit ${{PIPESTATUS[0]}}"])  # as `| head` does
-    assert ended(process) == (1, "", "")
+def test_a_closed_pipe_ends_the_command_quietly():
+    command = f"{sys.executable} -m minwhisper info base | true; exit ${{PIPESTATUS[0]}}"  # as `| head` does
+    assert ended(start(["bash", "-c", command])) == (1, "", "")
