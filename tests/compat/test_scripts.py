@@ -6,6 +6,7 @@ parity test runs it with openai-whisper, too.
 
 import json
 import os
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ import minwhisper.compat
 from audio_files import FFMPEG
 from conftest import DATA
 from minwhisper.compat.model import Whisper
+from minwhisper.transcription import transcribe as chapter
+from scripted import MULTILINGUAL, ONE, NumberedSpectrogram, Scripted
+from vocabularies import made_up_tokenizer
 
 JFK = str(DATA / "jfk.flac")
 BOOK = str(DATA / "LJ001-0002.wav")  # two seconds
@@ -32,7 +36,7 @@ def transcribe_with_beam_search_and_fallback(whisper, model, tensor, folder):
 
 def transcribe_with_options_that_have_no_effect(whisper, model, tensor, folder):
     unused = {"best_of": 5, "hallucination_silence_threshold": 2.0, "carry_initial_prompt": True, "prompt": "Unused."}
-    return model.transcribe(JFK, language="en", temperature=0, fp16=False, **unused)["text"]
+    return model.transcribe(BOOK, language="en", temperature=0, fp16=False, **unused)["text"]
 
 
 def decode_window(whisper, model, tensor, folder):
@@ -119,75 +123,27 @@ SCRIPTS = [
 ]
 
 
-class FakeTensor:
-    """An array behind the methods of ``torch.Tensor`` by which compat reads one."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def detach(self, *_target):
-        return self
-
-    to = cpu = detach
-
-    def numpy(self):
-        return self.values
-
-
-@pytest.fixture
-def run(tmp_path):
+def run(script, model, folder, tensor=None):
     """Run a script on a model through compat."""
-    return lambda script, model, tensor=FakeTensor: script(minwhisper.compat, Whisper(model), tensor, tmp_path)
+    return script(minwhisper.compat, Whisper(model), tensor, folder)
 
 
-def test_transcribing_gives_the_same_as_the_native_model(run, tiny_en):
+def test_transcribing_and_decoding_give_the_same_as_the_native_model_and_print_nothing(tiny_en, tmp_path, capsys):
     native = tiny_en.transcribe(JFK)
     tokens = [segment["tokens"] for segment in native["segments"]]
-    assert run(transcribe_file, tiny_en) == (native["text"], "en", tokens)
-    assert run(transcribe_with_options_that_have_no_effect, tiny_en) == native["text"]
-    assert "comparatively modern" in run(transcribe_with_beam_search_and_fallback, tiny_en)
-
-
-def test_decoding_gives_the_text_of_the_native_model(run, tiny_en):
+    assert run(transcribe_file, tiny_en, tmp_path) == (native["text"], "en", tokens)
     mel = minwhisper.log_mel_spectrogram(minwhisper.pad_or_trim(minwhisper.load_audio(JFK)))
-    native = tiny_en.decode(mel, language="en", without_timestamps=True)
-    assert run(decode_window, tiny_en) == (native.text, native.tokens, "en", (1500, 384))
-    assert run(decode_batch, tiny_en)[0] == native.text
-    assert run(decode_token_by_token, tiny_en) == (" And so my fellow", True, True)
+    window = tiny_en.decode(mel, language="en", without_timestamps=True)
+    assert run(decode_window, tiny_en, tmp_path) == (window.text, window.tokens, "en", (1500, 384))
+    assert capsys.readouterr() == ("", "")
 
 
-def test_language_is_detected_by_multilingual_models(run, base, tiny_en):
-    token, likely, codes = run(detect_language, base)  # codes in any order: openai-whisper has that of a set
-    assert (token, likely[-1], codes) == (50259, "en", sorted(base.tokenizer.languages))
-    assert run(detect_language, tiny_en) is None
-
-
-def test_writers_write_every_format(run, tiny_en):
-    contents, text = run(write_subtitles, tiny_en)
-    files = {f"LJ001-0002.{extension}" for extension in ("txt", "srt", "vtt", "tsv")}
-    assert set(contents) == files | {"marked.vtt", "open.tsv"}
-    assert contents["open.tsv"] == contents["LJ001-0002.tsv"]
-    assert max(map(len, contents["LJ001-0002.srt"].splitlines())) <= len("00:00:00,000 --> 00:00:00,000")
-    assert "<u>" in contents["marked.vtt"]
-    assert text.split()[0] in contents["LJ001-0002.txt"]
-
-
-def test_words_of_a_known_text_have_times(run, tiny_en):
-    aligned, start, end, words = run(align_known_text, tiny_en)
-    assert [word for word, _, _ in aligned] == words
-    assert words[:3] == [" And", " so,", " my"]
-    times = [time for _, time, _ in aligned]
-    assert times == sorted(times)
-    assert 0 <= start < end <= 11
-
-
-MULTILINGUAL = [transcribe_file, detect_language, decode_token_by_token]  # which differ in more than their weights
-RUNS = [*(("tiny.en", script) for script in SCRIPTS), *(("base", script) for script in MULTILINGUAL)]
+RUNS = [*(("tiny.en", script) for script in SCRIPTS), ("base", detect_language)]
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("model", "script"), RUNS, indirect=["model"])
-def test_openai_whisper_gives_the_same(script, run, model, pytorch, tmp_path_factory, monkeypatch):
+def test_openai_whisper_gives_the_same(script, model, pytorch, tmp_path_factory, monkeypatch):
     torch = pytest.importorskip("torch")
     whisper = pytest.importorskip("whisper")
     if FFMPEG is not None:  # openai-whisper runs the command of this name
@@ -195,19 +151,19 @@ def test_openai_whisper_gives_the_same(script, run, model, pytorch, tmp_path_fac
         (commands / "ffmpeg").symlink_to(FFMPEG)
         monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
     theirs = script(whisper, pytorch(model), torch.tensor, tmp_path_factory.mktemp("theirs"))
-    assert run(script, model, torch.tensor) == theirs
+    assert run(script, model, tmp_path_factory.mktemp("ours"), torch.tensor) == theirs
 
 
-@pytest.mark.parametrize(("verbose", "printed"), [(None, ""), (False, ""), (True, "[00:00.000 --> ")])
-def test_verbose_prints_segments_or_a_bar(verbose, printed, tiny_en, capsys):
-    samples = minwhisper.load_audio(JFK)[:48_000]
-    whole = Whisper(tiny_en).transcribe(samples, language="en", temperature=0.0, verbose=verbose)
+DETECTING = "Detecting language using up to the first 30 seconds. Use `--language` to specify the language\n"
+LANGUAGE = "Detected language: English\n"
+SEGMENTS = "[00:00.000 --> 00:05.000]  one\n[00:05.000 --> 00:29.000]  two\n"
+
+
+@pytest.mark.parametrize(("verbose", "printed"), [(False, LANGUAGE), (True, DETECTING + LANGUAGE + SEGMENTS)])
+def test_verbose_prints_the_language_and_segments_or_a_bar(verbose, printed, capsys):
+    model = Scripted([ONE], made_up_tokenizer(MULTILINGUAL), [{"en": 0.9}])
+    with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
+        minwhisper.compat.transcribe(model, np.zeros(480_000, np.float32), verbose=verbose, temperature=0.0)
     out, err = capsys.readouterr()
-    assert out.startswith(printed)
-    assert len(out.splitlines()) == (len(whole["segments"]) if verbose else 0)
-    assert ("300/300" in err) is (verbose is False)
-
-
-def test_verbose_prints_the_detected_language(base, capsys):
-    Whisper(base).transcribe(minwhisper.load_audio(JFK)[:48_000], verbose=True, temperature=0.0, sample_len=2)
-    assert capsys.readouterr().out.splitlines()[1] == "Detected language: English"
+    assert out == printed
+    assert ("3000/3000" in err) is not verbose
