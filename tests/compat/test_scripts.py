@@ -159,11 +159,13 @@ LANGUAGE = "Detected language: English\n"
 SEGMENTS = "[00:00.000 --> 00:05.000]  one\n[00:05.000 --> 00:29.000]  two\n"
 
 
-@pytest.mark.parametrize(("verbose", "printed"), [(False, LANGUAGE), (True, DETECTING + LANGUAGE + SEGMENTS)])
+@pytest.mark.parametrize(
+    ("verbose", "printed"), [(None, ""), (False, LANGUAGE), (True, DETECTING + LANGUAGE + SEGMENTS)]
+)
 def test_verbose_prints_the_language_and_segments_or_a_bar(verbose, printed, capsys):
     model = Scripted([ONE], made_up_tokenizer(MULTILINGUAL), [{"en": 0.9}])
     with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         minwhisper.compat.transcribe(model, np.zeros(480_000, np.float32), verbose=verbose, temperature=0.0)
     out, err = capsys.readouterr()
     assert out == printed
-    assert ("3000/3000" in err) is not verbose
+    assert ("3000/3000" in err) is (verbose is False)
