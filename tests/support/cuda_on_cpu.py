@@ -6,10 +6,12 @@ their number, the dtype of arrays, and numbers in place of addresses.
 
 import ctypes
 import functools
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,27 @@ def why_not() -> str:
 
 @functools.cache
 def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """Compile and load the kernels. Raises ``RuntimeError`` with the compiler's output."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        code = re.sub(r"#include <cuda_fp16.h>", "", code)
-        names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", code)
-        ends = "".join(f"KERNEL({name})\n" for name in names)
-        source.write_text(f'#include "{HEADER}"\n#line 1\n{code}\n{ends}', "utf-8")
-        command = ["g++", *FLAGS, *options, str(source), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        return ctypes.CDLL(str(library))  # it stays loaded after the file is deleted
+    """Compile and load the kernels; libraries are kept between processes. Raises ``RuntimeError`` with g++'s output."""
+    code = re.sub(r"#include <cuda_fp16.h>", "", code)
+    names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", code)
+    ends = "".join(f"KERNEL({name})\n" for name in names)
+    code = f'#include "{HEADER}"\n#line 1\n{code}\n{ends}'
+    headers = [path.read_text("utf-8") for path in sorted(HEADER.parent.rglob("*_on_cpu.h"))]
+    installed = [Path(option[2:]).stat().st_mtime_ns for option in options if option.startswith("-I")]
+    digest = sha256(repr([code, options, FLAGS, headers, installed]).encode()).hexdigest()
+    kept = Path(os.environ.get("CUPY_CACHE_DIR", f"{tempfile.gettempdir()}/minwhisper-kernels-{os.getuid()}"))
+    library = kept / f"{digest[:32]}.so"
+    if not library.exists():
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept) as folder:
+            source, built = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+            source.write_text(code, "utf-8")
+            command = ["g++", *FLAGS, *options, str(source), "-o", str(built)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+            built.replace(library)  # whole or not at all: another process may look for it
+    return ctypes.CDLL(str(library))
 
 
 class RawModule:
