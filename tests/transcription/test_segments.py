@@ -30,12 +30,10 @@ CUTS = {
     "one segment, left open": ((time(0), A, B), [part(0, 3000, (time(0), A, B))], 3000, False),
     "one segment, opened late, left open": ((time(30), A), [part(0, 60, (time(30), A))], 3000, False),
     "an opening alone": ((time(0),), [part(0, 3000, (time(0),))], 3000, False),
-    "nothing": ((), [part(0, 3000, ())], 3000, False),
     "text without times": ((A, B, C), [part(0, 3000, (A, B, C))], 3000, False),
     "two segments and a pause between them": ((*ONE, *TWO), [part(0, 200, ONE), part(220, 300, TWO)], 3000, True),
     "text before the first timestamp": ((*ONE[1:], time(100), C), [part(0, 200, ONE[1:])], 200, False),
     "the second left open": ((*ONE, time(100), B, C), [part(0, 200, ONE)], 200, False),
-    "the second only opened": ((*ONE, time(120)), [part(0, 200, ONE)], 200, False),
     "the third left open": ((*ONE, *TWO, time(160), C), [part(0, 200, ONE), part(220, 300, TWO)], 300, False),
     "three times in a row": (
         (*ONE, time(110), time(120), B), [part(0, 200, ONE), part(220, 220, (time(110),))], 220, False
@@ -56,33 +54,13 @@ def test_a_short_window_lasts_to_the_end_of_its_audio():
     assert split_window([*ONE, time(100), B], FIRST, 20) == WindowSplit([part(0, 200, ONE)], 20, False)
 
 
-def test_the_advance_is_at_least_one_frame():
-    # The filters suppress such tokens; without filters they must not cause an endless loop.
-    assert [split_window([time(0), time(0), A], FIRST, size).advance for size in (3000, 1)] == [2, 1]
-
-
-@st.composite
-def allowed_tokens(draw: st.DrawFn) -> list[int]:
-    """Tokens that follow the timestamp rules: segments in order, the last one in any state."""
-    tokens: list[int] = []
-    text = st.lists(st.integers(0, FIRST - 1), min_size=1, max_size=3)
-    now = 0
-    for _ in range(draw(st.integers(0, 4))):
-        opening = draw(st.integers(now, 1499))
-        now = draw(st.integers(opening + 1, 1500))
-        tokens += [time(opening), *draw(text), time(now)]
-        if now == 1500:
-            break
-    if draw(st.booleans()):
-        tokens.append(time(draw(st.integers(now, 1500))))
-        if draw(st.booleans()):
-            tokens += draw(text)
-    return tokens
-
-
-def split(tokens, size):
-    """Split a window, and check what holds for any tokens. Returns the split and how many tokens are in its parts."""
-    parts, advance, single_timestamp_ending = found = split_window(tokens, FIRST, size)
+@settings(deadline=None, max_examples=300)
+@given(
+    tokens=st.lists(st.integers(0, FIRST + 1500), max_size=12) | st.lists(st.integers(90, 110), max_size=12),
+    size=st.integers(1, 3000),
+)
+def test_arbitrary_tokens_give_an_advance(tokens, size):
+    parts, advance, single_timestamp_ending = split_window(tokens, FIRST, size)
     assert 1 <= advance <= size
     assert single_timestamp_ending == (len(tokens) > 1 and tokens[-1] >= FIRST > tokens[-2])
     assert not single_timestamp_ending or advance == size
@@ -90,24 +68,5 @@ def split(tokens, size):
     assert used == tokens[: len(used)]
     assert parts
     assert all(0 <= part.start <= 30.0001 and 0 <= part.end <= 30.0001 for part in parts)
-    return found, len(used)
-
-
-@settings(deadline=None, max_examples=300)
-@given(tokens=allowed_tokens(), size=st.integers(1, 3000))
-def test_tokens_that_follow_the_rules_give_segments_in_order(tokens, size):
-    (parts, advance, _), used = split(tokens, size)
-    # What is left is in the next window.
-    assert used == len(tokens) or advance == min(round(100 * parts[-1].end), size)
-    times = [time for part in parts for time in (part.start, part.end)]
-    assert times == sorted(times)
-    assert all(part.start < part.end for part in parts)
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    tokens=st.lists(st.integers(0, FIRST + 1500), max_size=12) | st.lists(st.integers(90, 110), max_size=12),
-    size=st.integers(1, 3000),
-)
-def test_arbitrary_tokens_give_an_advance(tokens, size):
-    split(tokens, size)  # with without_timestamps no filter orders the timestamps that a model may still generate
+    # What is left is in the next window, except for times that go backwards or repeat.
+    assert len(used) == len(tokens) or advance == min(max(2, round(100 * parts[-1].end)), size)
