@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minwhisper.decoding.decode import WindowRequest
 from minwhisper.transcription import batching as together
-from minwhisper.transcription.batching import in_order, run_batched, run_sequential
+from minwhisper.transcription.batching import in_order, run_batched
 
 # A job is a list: a number is a request that takes this many steps, a text is a segment, an error is raised.
 
@@ -112,12 +112,6 @@ def test_a_job_is_taken_and_starts_when_another_ends():
     assert made[0].most == 2
 
 
-def test_jobs_without_requests_take_no_place():
-    found, made = run([job(0, [3, "x"]), job(1, ["a", "b"]), job(2, []), job(3, [1, "c"])], 2)
-    assert texts(found) == [(1, "a"), (1, "b"), (1, None), (2, None), (3, "c"), (3, None), (0, "x"), (0, None)]
-    assert made[0].most == 2
-
-
 def test_segments_between_requests_are_yielded_at_once():
     found, made = run([job(0, ["a", 2, "b", "c", 1])], 1)
     assert (next(found), made[0].steps) == ((0, {"text": "a"}), 0)
@@ -139,8 +133,8 @@ def test_in_order_yields_segments_of_the_current_job_at_once():
 # ------------------------------------------------------------------------------------------ errors and ends
 
 
-def states(jobs):
-    return [inspect.getgeneratorstate(one) for one in jobs]
+def is_suspended(job):
+    return inspect.getgeneratorstate(job) == inspect.GEN_SUSPENDED
 
 
 ERROR = ValueError("13")  # which the decoder raises for a request of 13 steps, too
@@ -152,18 +146,7 @@ def test_an_error_of_a_job_or_of_the_decoder_closes_all_jobs(script):
     found, _ = run(jobs, 3)
     with pytest.raises(ValueError, match="13"):
         list(found)
-    assert inspect.GEN_SUSPENDED not in states(jobs)
-
-
-def test_an_error_in_taking_jobs_closes_the_running_ones():
-    def jobs():
-        yield first
-        raise OSError("no more")
-
-    first = job(0, [9])
-    with pytest.raises(OSError, match="no more"):
-        list(run(jobs(), 2)[0])
-    assert states([first]) == [inspect.GEN_CLOSED]
+    assert not any(map(is_suspended, jobs))
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -175,42 +158,5 @@ def test_closing_closes_all_running_jobs_and_takes_no_more(taken, ordered):
     for _ in range(taken):
         next(found)
     found.close()
-    assert inspect.GEN_SUSPENDED not in states(jobs)
+    assert not any(map(is_suspended, jobs))
     assert bool(began) == bool(taken)
-
-
-# ------------------------------------------------------------------------------------------ one alone
-
-
-class Decoder:
-    def __init__(self):
-        self.asked = []
-
-    def decode_window(self, request):
-        (features,) = request.features
-        self.asked.append((features, request.options, request.generator))
-        return f"answer {len(self.asked)}"
-
-
-def test_run_sequential_calls_the_model_for_each_window():
-    def steps():
-        yield {"text": "a"}
-        assert (yield WindowRequest(["first"], "one", "random")) == "answer 1"
-        yield {"text": "b"}
-        yield {"text": "c"}
-        assert (yield WindowRequest(["second"], "two")) == "answer 2"
-        assert (yield WindowRequest(["third"], "three")) == "answer 3"
-
-    model = Decoder()
-    assert [segment["text"] for segment in run_sequential(steps(), model)] == ["a", "b", "c"]
-    assert model.asked == [("first", "one", "random"), ("second", "two", None), ("third", "three", None)]
-
-
-def test_run_sequential_closes_its_job_when_closed_and_when_the_model_fails():
-    jobs = [job(0, ["a", "b"]), job(1, [1])]
-    running = run_sequential(jobs[0], Decoder())
-    next(running)
-    running.close()
-    with pytest.raises(AttributeError):
-        list(run_sequential(jobs[1], None))
-    assert states(jobs) == [inspect.GEN_CLOSED] * 2

@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 
-from conftest import LJ
+from book import join_clips
 from minwhisper import cut_at_silence
-from minwhisper.audio.load import open_audio
-from minwhisper.audio.mel_stream import Spectrogram
 from minwhisper.errors import AudioError, OptionError
 from minwhisper.transcription.chunking import (
     MIN_CHUNK_FRAMES,
     MIN_CHUNK_FRAMES_UNTIMED,
     chunk_at_silence,
-    loudness,
     quietest,
 )
-from scripted import GAP, HOP, RATE
+from scripted import RATE
 
 
 class Made:
@@ -73,59 +71,12 @@ def test_chunks_are_consecutive_and_of_the_right_length(mel, data):
     assert all(type(edge) is int for part in parts for edge in part)
 
 
-@settings(deadline=None)
-@given(
-    start=st.integers(0, 2000),
-    silence=st.integers(2000, 2970),
-    length=st.integers(30, 400),
-    loud=st.floats(0.1, 4),
-    seed=st.integers(0, 99),
-)
-def test_the_cut_is_in_the_silence(start, silence, length, loud, seed):
-    mel = made_up(start + 4000, "noise", seed)
-    mel.mel *= 0.1
-    mel.mel += np.float32(loud)
-    first = start + silence
-    mel.mel[:, first : first + length] = -1
-    cut = next(chunk_at_silence(mel, start, start + 4000))[1]
-    # All 30 frames around the cut are silent.
-    assert first <= cut - 15 < cut + 15 <= first + length
-
-
 def test_the_first_of_equal_silences_between_20_and_30_seconds_is_chosen():
     mel = made_up(4000, "alike", 0)
     mel.mel[:] = 1
     mel.mel[:, :2000] = mel.mel[:, 3000:] = -5  # elsewhere they are ignored
     mel.mel[:, 2100:2130] = mel.mel[:, 2600:2630] = 0
     assert list(chunk_at_silence(mel, 0, 4000)) == [(0, 2115), (2115, 4000)]
-
-
-@pytest.mark.parametrize("frames", [30, 31, 500, 1000])
-def test_loudness_is_the_mean_over_bins_and_thirty_frames(rng, frames):
-    mel = rng.standard_normal((80, frames)).astype(np.float32)
-    quiet = loudness(mel)
-    assert quiet.shape == (frames - 29,)
-    expected = [mel[:, first : first + 30].mean(dtype=np.float64) for first in range(frames - 29)]
-    np.testing.assert_allclose(quiet, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("skipped", [0, 300, 700, 1500])
-def test_speech_is_cut_in_pauses(speech, skipped):
-    clips = [speech[path.name] for path in LJ]
-    book = np.concatenate([part for clip in clips for part in (clip, GAP)])
-    joints, position = [], 0
-    for clip in clips:
-        position += clip.size
-        joints.append((position, position + GAP.size))
-        position += GAP.size
-    mel = Spectrogram(open_audio(book))
-    parts = list(chunk_at_silence(mel, skipped, mel.content_frames))
-    assert 3 <= len(parts) <= 4
-    for _, cut in parts[:-1]:
-        sample = cut * HOP
-        around = book[sample - RATE // 20 : sample + RATE // 20]
-        in_a_joint = any(start <= sample <= end for start, end in joints)
-        assert in_a_joint or np.sqrt(np.mean(around**2)) < 0.1 * np.sqrt(np.mean(book**2))
 
 
 # ------------------------------------------------------------------------------------------ any bounds
@@ -137,21 +88,15 @@ def test_the_quietest_place_is_found_piece_by_piece(mel, data):
     first = data.draw(st.integers(0, max(0, mel.content_frames - 30)))
     last = data.draw(st.just(mel.content_frames) | st.integers(first + 30, max(first + 30, mel.content_frames)))
     if first + 30 <= last <= mel.content_frames:
-        means = loudness(mel.read(first, last))
+        means = sliding_window_view(mel.mel[:, first:last].mean(axis=0, dtype=np.float64), 30).mean(axis=1)
         cut = quietest(mel, first, last)
         assert means[cut - 15 - first] == pytest.approx(means.min(), abs=1e-9)
 
 
 def test_a_recording_is_cut_into_parts_of_any_length_in_pauses(speech):
-    clips = [speech[path.name] for path in LJ]
-    pauses, pieces, position = [], [], 0.0
-    for clip in clips:
-        pieces += [clip, np.zeros(RATE, np.float32)]
-        position += clip.size / RATE
-        pauses.append((position, position + 1))
-        position += 1
-    book = np.concatenate([*pieces, clips[0][:100]])  # 100 samples are less than a frame
-    for shortest, longest in ((5, 20), (20, 70), (0, 12.5)):  # 70 - 20 s is more than a window
+    samples, spans = join_clips(speech, range(12), pause=1.0)
+    book = np.concatenate([samples, samples[:100]])  # 100 samples are less than a frame
+    for shortest, longest in ((5, 20), (20, 70)):  # 70 - 20 s is more than a window
         parts = cut_at_silence(book, shortest, longest)
         assert len(parts) > 1
         edges = [0.0, *(end for _, end in parts)]
@@ -159,7 +104,7 @@ def test_a_recording_is_cut_into_parts_of_any_length_in_pauses(speech):
         assert edges[-1] == book.size / RATE
         assert all(shortest <= end - start <= longest for start, end in parts[:-1])
         assert parts[-1][1] - parts[-1][0] <= longest
-        assert all(any(start <= cut <= end for start, end in pauses) for cut in edges[1:-1])
+        assert all(any(end <= cut <= end + 1 for _, end in spans) for cut in edges[1:-1])
 
 
 def test_short_and_empty_recordings_are_one_part_and_none():
@@ -174,11 +119,8 @@ def test_short_and_empty_recordings_are_one_part_and_none():
     ("bounds", "message"),
     [
         ((-1, 5), "min_seconds: expected a number from 0 to 1,000,000,000, got -1"),
-        ((float("nan"), 5), "min_seconds: expected a number from 0 .*, got nan"),
-        (("1", 5), "min_seconds: expected a number"),
         ((1, 1e308), "max_seconds: expected a number from 0 .*, got 1e\\+308"),
         ((5, 5.29), r"max_seconds: expected at least min_seconds \+ 0.3, .*got min_seconds 5 and max_seconds 5.29"),
-        ((10, 5), "max_seconds: expected at least min_seconds"),
     ],
 )
 def test_impossible_bounds_are_refused(bounds, message):

@@ -12,20 +12,15 @@ from minwhisper.printable import short_repr
 from minwhisper.transcription.options import FALLBACK_TEMPERATURES
 from option_values import NOT_COUNTS, NOT_FLAGS, NOT_NUMBERS, rejected
 
-NO_TRACKS = [0, -1, True, 1.0, "", " ", b"en", (1,), 10**9, "a" * 101]
+NO_TRACKS = [0, True, 1.0, " ", b"en", (1,), 10**9, "a" * 101]
 REJECTED = [
     # too large, and not all of it is shown
-    ({"temperature": 10**400}, "temperature: expected numbers, 0 or more, got 1000"),
     ({"temperature": [0.0, 10**5000]}, "temperature: expected numbers, 0 or more, got a value of type int"),
-    ({"temperature": itertools.count()}, "temperature: expected at most 65,536 values, got more"),
     ({"temperature": [0.5] * 200}, "at most 128, got 200"),
     ({"clip_timestamps": [10**400]}, "clip_timestamps: expected start,end,start,end,… in seconds, got (1000"),
     ({"clip_timestamps": itertools.count()}, "clip_timestamps: expected at most 1,000,000 values, got more"),
     ({"patience": 1e308, "beam_size": 5}, "patience: expected at most 1,000,000, got 1e+308"),
     ({"beam_size": 257}, "beam_size: expected a whole number, at most 256, got 257"),
-    ({"best_of": 10**30}, "best_of: expected a whole number, at most 256, got 1000"),
-    ({"task": np.array(["transcribe", "translate"])}, "task: expected 'transcribe' or 'translate', got array(["),
-    ({"suppress_tokens": range(10**12)}, "suppress_tokens: expected at most 65,536 values, got more"),
     ({"initial_prompt": "a" * 100_001}, "initial_prompt: expected at most 100,000 characters, got 100,001"),
     ({"word_timestamps": [[]] * 10_000}, "word_timestamps: expected True or False, got [[], [], "),
     # without an effect
@@ -33,27 +28,17 @@ REJECTED = [
     ({"hallucination_silence_threshold": 2.0}, "hallucination_silence_threshold: needs the times of words; give word_"),
     ({"best_of": 5, "temperature": 0}, "best_of: sampling needs a temperature above 0; raise it, or use beam_size"),
     ({"beam_size": 5, "temperature": (0.2, 0.4)}, "beam_size: beam search needs temperature 0, which is not among "),
-    ({"patience": 2.0}, "patience: applies to beam search only; give beam_size too"),
-    ({"patience": 2.0, "temperature": 0.5, "best_of": 2}, "patience: applies to beam search only; give beam_size too"),
+    ({"patience": 2.0, "best_of": 2}, "patience: applies to beam search only; give beam_size too"),
     # of other names
-    ({"decoding_options": ()}, "unknown option 'decoding_options'"),
     ({"colour": True}, "unknown option 'colour': expected one of compression_ratio_threshold"),
-    ({"lnguage": "fr"}, "unknown option 'lnguage': did you mean 'language'"),
-    ({"word_timestamp": True}, "unknown option 'word_timestamp': did you mean 'word_timestamps'"),
-    (
-        {"log_prob_threshold": 1},
-        "unknown option 'log_prob_threshold': did you mean 'logprob_threshold'",
-    ),  # faster-whisper's
+    ({"log_prob_threshold": 1}, "'log_prob_threshold': did you mean 'logprob_threshold'"),  # faster-whisper's
     ({"fp16": False}, "fp16: the precision is chosen when the model is loaded: load_model(name, dtype='float16')"),
     ({"prompt": "names"}, "prompt: in a transcription every window has its own prompt; use"),
     # clips that do not go forward
     ({"clip_timestamps": "-1"}, "clip_timestamps: expected start,end,start,end,… in seconds, each 0 or more, got -1"),
     ({"clip_timestamps": "0,nan"}, "each 0 or more, got nan"),
-    ({"clip_timestamps": "0,inf"}, "each 0 or more, got inf"),
-    ({"clip_timestamps": "5,3"}, "each end after its start; got 5 to 3"),
     ({"clip_timestamps": "5,5"}, "each end after its start; got 5 to 5"),
     ({"clip_timestamps": "0,10,5"}, "without overlaps; got an end at 10, then a start at 5"),
-    ({"clip_timestamps": "20,30,0,10"}, "without overlaps; got an end at 30, then a start at 0"),
     # tracks
     ({"audio_track": "0"}, "audio_track: expected a number, 1 for the first audio track, or a language, got 0"),
     *(({"audio_track": wrong}, f"track, or a language, got {short_repr(wrong)}") for wrong in NO_TRACKS),
@@ -66,44 +51,40 @@ def test_options_are_rejected_with_a_short_message(options, message):
     assert len(line) < (1000 if "expected one of" in line else 500)  # all names of options take more
 
 
-def test_a_window_has_names_and_hints_of_its_own():
-    rejected(DecodingOptions, {"width": 5}, "unknown option 'width': expected one of task, language, temperature, ")
-    rejected(DecodingOptions, {"beam_sise": 5}, "unknown option 'beam_sise': did you mean 'beam_size'")
-    rejected(DecodingOptions, {"fp16": False}, "fp16: the precision is chosen when the model is loaded: load_model(")
-    assert DecodingOptions.named(prompt="names").prompt == "names"
-
-
 THRESHOLDS = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
-FLAGS = ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps")
+FLAGS = ("condition_on_previous_text", "carry_initial_prompt", "word_timestamps", "record")
+SILENCE = "hallucination_silence_threshold"
 WRONG = {
-    **{name: (name, NOT_NUMBERS, "expected a number, or None for no threshold, got {}") for name in THRESHOLDS},
-    **{name: (name, NOT_FLAGS, "expected True or False, got {}") for name in FLAGS},
-    "vad": ("vad_filter", [*NOT_FLAGS, "Silero", np.array(["silero"])], "expected True, False or 'silero', got {}"),
-    "silence": (
-        "hallucination_silence_threshold",
-        [*NOT_NUMBERS, -0.1],
-        "expected seconds, 0 or more, or None, got {}",
+    **dict.fromkeys(THRESHOLDS, (NOT_NUMBERS, "expected a number, or None for no threshold, got {}")),
+    **dict.fromkeys(FLAGS, (NOT_FLAGS, "expected True or False, got {}")),
+    "vad_filter": ([*NOT_FLAGS, "Silero", np.array(["silero"])], "expected True, False or 'silero', got {}"),
+    SILENCE: ([*NOT_NUMBERS, -0.1], "expected seconds, 0 or more, or None, got {}"),
+    "language_detection_windows": ([*NOT_COUNTS, None], "expected a whole number, at least 1, got {}"),
+    "prepend_punctuations": ([None], "expected a text with the marks, got {}"),
+    "append_punctuations": ([[","]], "expected a text with the marks, got {}"),
+    "initial_prompt": ([[1, 2]], "expected a text, got {}"),
+    "temperature": (
+        [*NOT_NUMBERS[:-2], None, -0.2, "", np.array(0.5), (0.0, "x")],
+        "expected numbers, 0 or more, got ",
     ),
-    "windows": ("language_detection_windows", [*NOT_COUNTS, None], "expected a whole number, at least 1, got {}"),
-    "prepended": ("prepend_punctuations", [None], "expected a text with the marks, got {}"),
-    "appended": ("append_punctuations", [[","]], "expected a text with the marks, got {}"),
-    "prompt": ("initial_prompt", [[1, 2]], "expected a text, got {}"),
-    "temperature": ("temperature", [*NOT_NUMBERS[:-2], None, -0.2, "", np.array(0.5)], "expected numbers, 0 or more, "),
-    "temperatures": ("temperature", [(0.0, "x"), (0.0, -0.2), (0.0, True)], "expected numbers, 0 or more, got "),
-    "no temperature": ("temperature", [[], (), np.zeros(0)], "expected a number or several, such as (0.0, "),
-    "clips": (
-        "clip_timestamps",
-        ["a", "0:30", "1;2", b"1,2", 5, 5.0, None, (None,), ("x",), (True,), np.array(5.0), ([1],)],
+    "clip_timestamps": (
+        ["a", "0:30", b"1,2", 5.0, None, (None,), ("x",), (True,), np.array(5.0), ([1],)],
         "expected start,end,start,end,… in seconds, got {}",
     ),
 }
 
 
-@pytest.mark.parametrize(("name", "values", "message"), WRONG.values(), ids=WRONG)
-def test_an_invalid_value_is_rejected_by_name(name, values, message):
-    others = {"word_timestamps": True} if name == "hallucination_silence_threshold" else {}
+@pytest.mark.parametrize("name", WRONG)
+def test_an_invalid_value_is_rejected_by_name(name):
+    values, message = WRONG[name]
+    others = {"word_timestamps": True} if name == SILENCE else {}
     for wrong in values:
         rejected(TranscriptionOptions, {name: wrong, **others}, f"{name}: {message.format(repr(wrong))}")
+
+
+@pytest.mark.parametrize("none", [[], (), np.zeros(0)], ids=repr)
+def test_there_is_a_temperature(none):
+    rejected(TranscriptionOptions, {"temperature": none}, "temperature: expected a number or several, such as (0.0, ")
 
 
 def test_valid_values_are_kept():
@@ -114,7 +95,7 @@ def test_valid_values_are_kept():
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [(None, None), (2, 2), (np.int64(2), 2), (" 2", 2), ("French", "fr"), ("fra", "fra"), ("pt-BR", "pt-br")],
+    [(None, None), (np.int64(2), 2), (" 2", 2), ("French", "fr"), ("pt-BR", "pt-br")],
 )
 def test_an_audio_track_is_a_number_or_a_language(given, meant):
     assert TranscriptionOptions.named(audio_track=given).audio_track == meant
@@ -141,9 +122,7 @@ def test_beam_search_and_sampling_share_the_other_options():
     assert options.logprob_threshold is None
 
 
-@pytest.mark.parametrize(
-    "temperature", [0.5, [0.5], iter((0.5,)), np.float32(0.5), np.array([0.5]), np.array([0.5], "float16")]
-)
+@pytest.mark.parametrize("temperature", [0.5, iter((0.5,)), np.float32(0.5), np.array([0.5], "float16")])
 def test_one_temperature_or_several_become_plain_numbers(temperature):
     (options,) = TranscriptionOptions.named(temperature=temperature).decoding_options
     assert options == DecodingOptions(temperature=0.5)
@@ -156,18 +135,12 @@ def test_one_temperature_or_several_become_plain_numbers(temperature):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("0", [(0, 60)]),
-        ("", [(0, 60)]),
         ([], [(0, 60)]),
         ("5,", [(5, 60)]),
         (" 5 , 7.5 ", [(5, 7.5)]),
         ("5,7,7,9.5,20", [(5, 7), (7, 9.5), (20, 60)]),
         ("0,60", [(0, 60)]),
-        ([1, 2.5, 3], [(1, 2.5), (3, 60)]),
-        ((1.0, 2.0), [(1, 2)]),
         (iter([1, 2]), [(1, 2)]),
-        (np.array([1, 2, 3]), [(1, 2), (3, 60)]),
-        ("1e1,2e1", [(10, 20)]),
     ],
     ids=lambda value: repr(value).split(" at 0x")[0],  # of an iterator, its kind
 )
@@ -180,7 +153,6 @@ def test_clips_are_pairs_of_start_and_end_and_the_last_end_may_be_omitted(given,
 @pytest.mark.parametrize(
     ("past", "seconds", "message"),
     [
-        ("61", 60.0, "each at most 60.00, the length of the audio; got 61"),
         ("0,60.5", 60.0, "each at most 60.00, the length of the audio; got 60.5"),
         ("60", 60.0, "each end after its start; got 60 to 60"),
         ("0,5", 0.0, "each at most 0.00, the length of the audio; got 5"),
