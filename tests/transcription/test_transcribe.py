@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwhisper import log_mel_spectrogram
 from minwhisper.decoding.options import DecodingOptions
 from minwhisper.errors import LanguageError, MinWhisperError, OptionError
 from minwhisper.transcription import transcribe as chapter
-from minwhisper.transcription.windows import clear_if_empty
 from scripted import (
     ENGLISH,
     HOP,
@@ -48,13 +46,9 @@ WINDOWS = {  # frames, script, windows, segments
         [(0, 3000), (1000, 3000), (4000, 500)],
         [(0, 0, 5, " one"), (0, 5.2, 10, " two"), (1000, 10, 20, " three"), (4000, 40, 45, " four")],
     ),
-    "no timestamps": (
-        3500, [output(" one"), output(" two")], [(0, 3000), (3000, 500)], [(0, 0, 30, " one"), (3000, 30, 35, " two")],
-    ),
     "timestamps without progress": (
         5, [output(0.0, 0.0)] * 3, [(0, 5), (2, 3), (4, 1)], [(0, 0, 0, ""), (2, 0.02, 0.02, ""), (4, 0.04, 0.04, "")],
     ),
-    "an end beyond the audio": (500, [output(0.0, " one", 20.0)], [(0, 500)], [(0, 0, 20, " one")]),
     "a frame more than a window, and no tokens": (
         3001, [output(0.0, " one", 29.0), output()], [(0, 3000), (3000, 1)],
         [(0, 0, 29, " one"), (3000, 30, 30.01, "")],
@@ -88,48 +82,14 @@ def test_audio_shorter_than_a_frame_has_no_window(samples, batch_size):
     assert model.windows == []
 
 
-def test_windows_are_padded_with_zeros(rng):
-    samples = (0.1 * rng.standard_normal(45 * RATE + 100)).astype(np.float32)
-    mels: list[np.ndarray] = []
-    model = Scripted([output(0.0, " one", 20.0, 20.0), output(" two")])
-    model.windows.append((0, 0))
-    model.encode = lambda mel: mels.append(mel) or np.zeros((1, 1500, 384), np.float32)
-    assert model.transcribe(samples)["text"] == " one two"
-    whole = log_mel_spectrogram(samples, 80, padding=30 * RATE)
-    np.testing.assert_array_equal(mels[0], whole[None, :, :3000])
-    np.testing.assert_array_equal(mels[1][0, :, :2500], whole[:, 2000:4500])
-    assert not mels[1][0, :, 2500:].any()  # zeros, which in a log-mel are not silence
-    assert [mel.shape for mel in mels] == [(1, 80, 3000)] * 2
-
-
 def test_a_segment_has_openai_whispers_keys_and_the_windows_values():
     t = made_up_tokenizer(ENGLISH)
     one = (timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1))  # the text has no special token
     said = OutputTokens((*one, timestamp(t, 1), *t.encode(" "), timestamp(t, 2)), -0.5, 0.25, 1.5)
     first, second = run(Scripted([said]), 300)["segments"]
     assert list(first) == list(second) == KEYS
-    assert first == {
-        "id": 0,
-        "seek": 0,
-        "start": 0.0,
-        "end": 1.0,
-        "text": " one",
-        "tokens": list(one),
-        "temperature": 0.0,
-        "avg_logprob": -0.5,
-        "compression_ratio": 1.5,
-        "no_speech_prob": 0.25,
-    }
+    assert first == dict(zip(KEYS, [0, 0, 0.0, 1.0, " one", list(one), 0.0, -0.5, 1.5, 0.25], strict=True))
     assert second["tokens"] == []
-
-
-@pytest.mark.parametrize("words", [{}, {"words": [{"word": " one", "start": 1.0, "end": 1.0, "probability": 1.0}]}])
-def test_clearing_a_segment_clears_its_words(words):
-    segment = dict.fromkeys(KEYS, 0) | {"text": " one", "tokens": [1], "start": 1.0, "end": 1.0, **words}
-    before = {**segment}
-    assert clear_if_empty(segment) == segment | {"text": "", "tokens": []} | {key: [] for key in words}
-    assert segment == before
-    assert clear_if_empty(segment | {"end": 2.0}) == segment | {"end": 2.0}
 
 
 # ------------------------------------------------------------------------------------------ any sound, any tokens
@@ -177,41 +137,6 @@ def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answe
     assert done[-1] == reports[0][1] == pytest.approx(sum(end - begin for begin, end in clips) / 100)
 
 
-@st.composite
-def speech_times(draw: st.DrawFn) -> list[tuple[int, int, str]]:
-    """Utterances, (start, end, text), in steps of 0.02 s; a window can hold more than one."""
-    now, found = 0, []
-    for number in range(draw(st.integers(1, 12))):
-        begin = now + draw(st.integers(0, 250))
-        now = begin + draw(st.integers(1, 500))
-        found.append((begin, now, f" word{number}"))
-    return found
-
-
-@settings(deadline=None, max_examples=60)
-@given(utterances=speech_times(), rest=st.integers(0, 4000), silent=st.booleans())
-def test_a_perfect_model_gives_a_transcript_without_loss_or_repetition(utterances, rest, silent):
-    def perfect(_options, window):
-        seek, size = window
-        parts: list[str | float] = []
-        for begin, end, text in utterances:
-            if seek <= 2 * begin < seek + size:
-                parts += [(2 * begin - seek) / 100, text]
-                if 2 * end > seek + size:
-                    break  # cut off: opened and not closed
-                parts.append((2 * end - seek) / 100)
-        return output(*parts, no_speech=0.0 if parts or not silent else 0.9)
-
-    result = run(Scripted(perfect), 2 * utterances[-1][1] + rest, no_speech_threshold=0.6, logprob_threshold=None)
-    spoken = [s for s in result["segments"] if s["text"]]
-    assert [s["text"] for s in spoken] == [text for *_, text in utterances]
-    assert result["text"] == "".join(text for *_, text in utterances)
-    ends = [s["end"] for s in spoken]
-    np.testing.assert_allclose(ends, [end / 50 for _, end, _ in utterances], atol=1e-9)
-    if not silent:  # a single segment starts with its window
-        assert all(s["start"] <= begin / 50 + 1e-9 for s, (begin, *_) in zip(spoken, utterances, strict=True))
-
-
 # ------------------------------------------------------------------------------------------ clips and progress
 
 
@@ -227,9 +152,7 @@ def progress(model, frames, **options):
 CLIPS = {  # of 40 s, their windows, and seconds that are done after each
     "several": ("1,2,30,39.5", [(100, 100), (3000, 950)], [1, 10.5]),
     "a long one": ([5, 39], [(500, 3000), (3500, 400)], [30, 34]),
-    "side by side": ([0.0, 10.0, 10.0, 15.0], [(0, 1000), (1000, 500)], [10, 15]),
     "the last end left out": ([1, 2, 38], [(100, 100), (3800, 200)], [1, 3]),
-    "the last frame": ([39.99, 40], [(3999, 1)], [0.01]),
     "between frames": ([0.996, 2.014], [(100, 101)], [1.018]),
     "less than a frame": ([1.001, 1.004, 2, 3], [(200, 100)], [1.003]),
     "about half a frame": ([0, 0.006, 1, 1.006], [(0, 1), (100, 1)], [0.006, 0.012]),
@@ -269,12 +192,6 @@ def test_invalid_clips_are_rejected_before_any_work(opened, clips, closed):
     assert [is_closed(sound) for sound in opened] == closed
 
 
-def test_a_clip_is_prompted_with_the_text_of_the_previous_one():
-    model = Scripted([output(0.0, " one", 1.0), output(0.0, " two", 1.0)])
-    run(model, 4000, clip_timestamps=[1, 2, 30, 35])
-    assert model.prompts == ["", "<|0.00|> one<|1.00|>"]
-
-
 # ------------------------------------------------------------------------------------------ languages
 
 
@@ -286,14 +203,8 @@ def test_a_given_language_is_not_detected():
     assert (running.language_probs, model.detected_at) == (None, [])
     assert [(options.language, options.task) for options in model.calls] == [("fr", "translate")] * 2
     assert running.transcript["language"] == "fr"
-
-
-def test_an_english_only_model_transcribes_english():
-    model = Scripted([output()])
-    running = start(model, 300, language_detection_windows=3)
-    list(running)
-    assert (running.language, running.language_probs, model.detected_at) == ("en", None, [])
-    assert model.calls[0].language == "en"
+    with start(Scripted([]), 300, language_detection_windows=3) as english_only:
+        assert (english_only.language, english_only.language_probs) == ("en", None)
 
 
 HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1}, {"de": 1.0}]
@@ -304,7 +215,6 @@ HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1},
     [
         (9001, 2, [0, 3000], {"fr": 0.4, "de": 0.6}),
         (9000, 9, [0, 3000, 6000], {"fr": 1.7 / 3, "de": 1.3 / 3}),
-        (9001, 9, [0, 3000, 6000, 9000], {"fr": 1.7 / 4, "de": 2.3 / 4}),
         (0, 1, [0], {"fr": 0.6, "de": 0.4}),
     ],
 )
@@ -326,7 +236,6 @@ def test_the_language_is_detected_in_the_first_windows(frames, windows, listened
     ("size", "options", "error", "match"),
     [
         (MULTILINGUAL, {"language": "Frensh"}, LanguageError, "unknown language 'Frensh'.*did you mean 'french'"),
-        (MULTILINGUAL, {"language": ""}, LanguageError, "unknown language ''"),
         (MULTILINGUAL, {"language": "yue"}, LanguageError, "Cantonese"),
         (ENGLISH, {"language": "fr"}, LanguageError, "'fr'.*English only"),
         (ENGLISH, {"language": ""}, LanguageError, "unknown language ''"),
@@ -334,7 +243,7 @@ def test_the_language_is_detected_in_the_first_windows(frames, windows, listened
         (ENGLISH, {"laguage": "fr"}, OptionError, "unknown option 'laguage': did you mean 'language'"),
         (ENGLISH, {"suppress_tokens": [99999]}, OptionError, "suppress_tokens: expected ids from -1"),
         (ENGLISH, {"prefix": [99999]}, OptionError, "prefix"),
-        *((ENGLISH, {"batch_size": size}, OptionError, "batch_size") for size in (0, -3, 2.0, "8", None)),
+        *((ENGLISH, {"batch_size": size}, OptionError, "batch_size") for size in (0, 2.0, None)),
     ],
 )
 def test_invalid_options_are_rejected_before_any_work(size, options, error, match):
@@ -350,35 +259,22 @@ def test_invalid_options_are_rejected_before_any_work(size, options, error, matc
 TALK = [output(0.0, " one", 5.0, 5.0, " two", 29.0), output(0.0, " three", 29.0), output(0.0, " four", 1.0)]
 
 
-def test_segments_come_as_soon_as_their_window_is_done():
+def test_segments_come_as_soon_as_their_window_is_done_and_the_audio_is_released_at_the_end(opened):
     model = Scripted(TALK)
     running = start(model, 6100)
     assert model.windows == []  # nothing is transcribed before the first segment is requested
+    assert running.transcript == {"text": "", "segments": [], "language": "en"}
+    first = next(running)
+    early = running.transcript
     seen = [(segment["text"], len(model.calls), len(running.segments)) for segment in running]
-    assert seen == [(" one", 1, 1), (" two", 1, 2), (" three", 2, 3), (" four", 3, 4)]
-
-
-def test_a_stream_and_a_transcript_are_the_same_and_release_the_audio_at_its_end(opened):
-    running = start(Scripted(TALK), 6100)
-    streamed = list(running)
+    assert seen == [(" two", 1, 2), (" three", 2, 3), (" four", 3, 4)]
+    assert (early["text"], early["segments"]) == (" one", [first])  # a snapshot
     assert is_closed(opened[0])
     assert running._mel.forgotten  # a finished transcription holds no spectrogram
     assert next(running, None) is None
-    with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
-        result = Scripted(TALK).transcribe(quiet(6100 * HOP))
-    assert streamed == result["segments"]
-    assert list(result) == ["text", "segments", "language"]
-    assert result["text"] == " one two three four"
-
-
-def test_transcript_is_a_snapshot():
-    running = start(Scripted(TALK), 6100)
-    assert running.transcript == {"text": "", "segments": [], "language": "en"}
-    next(running)
-    early = running.transcript
-    list(running)
-    assert (early["text"], [s["text"] for s in early["segments"]]) == (" one", [" one"])
     assert running.transcript["text"] == " one two three four"
+    with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
+        assert Scripted(TALK).transcribe(quiet(6100 * HOP)) == running.transcript
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4])
@@ -431,14 +327,6 @@ def test_one_generator_samples_for_all_windows():
 
     assert sampled(None) == sampled(np.random.default_rng(0)) == np.random.default_rng(0).random(3).tolist()
     assert sampled(np.random.default_rng(1)) == np.random.default_rng(1).random(3).tolist()
-
-
-def test_nothing_is_shared_between_transcriptions():
-    model = Scripted([TALK[0], TALK[0], TALK[1], TALK[1]])
-    first, second = start(model, 6000), start(model, 6000)
-    for _ in range(3):
-        assert next(first)["text"] == next(second)["text"]
-    assert model.prompts == ["", "", *["<|0.00|> one<|5.00|><|5.00|> two<|29.00|>"] * 2]
 
 
 def test_the_options_reach_the_decoder():

@@ -1,12 +1,11 @@
 """Transcription of the parts with speech only: vad_filter."""
 
-import re
-
 import numpy as np
 import pytest
 
 from minwhisper.transcription import transcribe as chapter
 from scripted import MULTILINGUAL, RATE, Scripted, output, places, run
+from test_transcribe_speech import words
 from vocabularies import made_up_tokenizer
 
 
@@ -43,9 +42,13 @@ def test_no_window_starts_in_a_pause(spoken_at):
 
 
 def test_times_do_not_reach_into_a_pause_that_is_left_out(spoken_at):
+    """Nothing is left of text after the pause begins."""
     spoken_at((0, 500), (2000, 2500))
-    result = run(Scripted(lambda options, window: output(0.0, " one", 8.0)), 3000, vad_filter=True)
-    assert places(result) == [(0, 0, 5.0, " one"), (2000, 20.0, 25.0, " one")]
+    said = output(0.0, " one", 4.0, 4.0, " two", 6.0, 6.0, " three", 7.0)
+    result = run(Scripted(lambda options, window: said), 3000, vad_filter=True)
+    first = [(0, 0, 4, " one"), (0, 4, 5, " two"), (0, 5, 5, "")]
+    assert places(result) == [*first, *((2000, start + 20, end + 20, text) for _, start, end, text in first)]
+    assert result["segments"][2]["tokens"] == []
 
 
 def test_the_filter_works_within_clips(spoken_at):
@@ -72,37 +75,24 @@ def test_the_language_is_detected_where_speech_starts(spoken_at):
     assert model.detected_at == [1234]
 
 
-def test_without_the_filter_no_speech_is_looked_for(monkeypatch):
-    monkeypatch.setattr(chapter, "find_speech", None)
-    model = Scripted(one_sentence)
-    assert run(model, 3000, vad_filter=False) == run(Scripted(one_sentence), 3000)
-    assert model.windows[0] == (0, 3000)
-
-
 # ------------------------------------------------------------------------------------------ real speech
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
 
 
 def test_silence_and_noise_give_no_segments_with_the_filter(tiny_en, rng):
     silence, noise = np.zeros(30 * RATE, np.float32), rng.normal(0, 0.01, 30 * RATE).astype(np.float32)
-    assert words(tiny_en.transcribe(silence, temperature=0.0)["text"]) == ["you"]  # and that is the reason
     for samples in (silence, noise):
         assert tiny_en.transcribe(samples, vad_filter=True)["segments"] == []
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 2, "word_timestamps": True}], ids=["plain", "batch, words"])
-def test_the_words_around_a_long_pause_stay_at_their_times(tiny_en, speech, rng, options):
+def test_the_words_around_a_long_pause_stay_at_their_times(tiny_en, speech, rng):
     first, second = speech["LJ001-0002.wav"], speech["LJ001-0008.wav"]
     samples = np.concatenate([np.zeros(7 * RATE), first, np.zeros(15 * RATE), second, np.zeros(9 * RATE)])
     samples = (samples + rng.normal(0, 0.001, samples.size)).astype(np.float32)
-    result = tiny_en.transcribe(samples, vad_filter=True, temperature=0.0, **options)
+    result = tiny_en.transcribe(samples, vad_filter=True, temperature=0.0, batch_size=2, word_timestamps=True)
     assert words(result["text"]) == ["in", "being", "comparatively", "modern", "has", "never", "been", "surpassed"]
     middle = 7 + first.size / RATE + 7.5
     for segment in result["segments"]:
         start, end = segment["start"], segment["end"]
         assert 6 < start < end < middle - 6.5 or middle + 6.5 < start < end < samples.size / RATE - 8
-        for word in segment.get("words", []):
+        for word in segment["words"]:
             assert start <= word["start"] <= word["end"] <= end
