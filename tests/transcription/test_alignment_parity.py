@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import minwhisper
 from aligned import aligned
-from conftest import SPEECH
 from minwhisper.parity.comparison import relative_difference
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.alignment import cross_attention_scores
@@ -148,7 +147,7 @@ def spoken(draw):
     return timings
 
 
-@settings(UNHURRIED, max_examples=500)
+@settings(UNHURRIED, max_examples=200)
 @given(data=st.data(), timings=spoken(), prepend=MARKS, append=MARKS)
 def test_segments_get_the_same_words_and_times(tokenizers, monkeypatch, data, timings, prepend, append):
     ours, theirs = tokenizers
@@ -238,26 +237,14 @@ def check_same_words(model, theirs, samples, segments, language="en"):
     return len(timings), sum((one.start, one.end) != (it.start, it.end) for one, it in zip(timings, raw, strict=True))
 
 
-def test_words_of_a_full_window_have_the_same_times(tiny_en, pytorch, speech):
-    gap = np.zeros(12000, np.float32)
-    book = np.concatenate([part for path in SPEECH[1:6] for part in (speech[path.name], gap)])
-    segments = [part for part in tiny_en.transcribe(book)["segments"] if part["seek"] == 0]
-    count, differing = check_same_words(tiny_en, pytorch(tiny_en), book, segments)
-    assert len(segments) > 2
-    assert count > 40
-    assert differing <= 1
-
-
-@pytest.mark.parametrize(
-    ("text", "language"), [("私はアメリカ人です。", "ja"), (" l'été «à Paris»", "fr"), (" ...", "en"), (BROKEN, "fr")]
-)
+@pytest.mark.parametrize(("text", "language"), [("私はアメリカ人です。", "ja"), (BROKEN, "fr")])
 def test_words_of_any_text_have_the_same_times(base, pytorch, speech, text, language):
     tokens = base.tokenizer.encode(text) if isinstance(text, str) else text
     segments = [{"id": 0, "seek": 0, "start": 0.0, "end": 11.0, "text": str(text), "tokens": tokens}]
     check_same_words(base, pytorch(base), speech["jfk.flac"], segments, language)
 
 
-@pytest.mark.parametrize("frames", [4, 7, 20, 300])
+@pytest.mark.parametrize("frames", [4, 300])
 def test_words_of_short_audio_have_the_same_times(tiny_en, pytorch, speech, frames):
     mel, _ = window_of(speech["jfk.flac"])
     text = tiny_en.tokenizer.encode(" And so, my fellow Americans")

@@ -7,7 +7,6 @@ from difflib import SequenceMatcher
 import numpy as np
 import pytest
 
-from minwhisper.errors import AudioError
 from scripted import DATA, GAP, JFK, KEYS, RATE
 
 
@@ -61,10 +60,10 @@ def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
     assert tiny_en.transcribe(speech["jfk.flac"], **options) == once
 
 
-IN_A_GRID = [pytest.param(samples, marks=pytest.mark.grid) for samples in (154481, 480000)]
+IN_A_GRID = [pytest.param(samples, marks=pytest.mark.grid) for samples in (154481, 480000, 480320)]
 
 
-@pytest.mark.parametrize("samples", [3200, 480320, 976000, *IN_A_GRID])  # 480320: two frames more than a window
+@pytest.mark.parametrize("samples", [3200, 976000, *IN_A_GRID])  # 480320: two frames more than a window
 def test_audio_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
     reports: list[tuple[float, float]] = []
     sound = book[:samples]
@@ -86,23 +85,9 @@ def test_audio_of_any_length_is_transcribed_to_its_end(tiny_en, book, samples):
         assert SequenceMatcher(None, read, found, autojunk=False).ratio() > 0.9
 
 
-def test_without_timestamps_a_segment_is_a_window(tiny_en, speech):
-    sound = speech["LJ001-0001.wav"]  # 965 frames
-    result = tiny_en.transcribe(sound, without_timestamps=True)
-    (segment,) = result["segments"]
-    assert (segment["start"], segment["end"]) == (0, pytest.approx(9.65))
-    assert max(segment["tokens"]) < tiny_en.tokenizer.eot
-    assert "arts and crafts" in segment["text"]
-
-
 def test_digital_silence_gives_no_text(tiny_en):
     silence = np.zeros(10 * RATE, np.float32)
     assert tiny_en.transcribe(silence) == {"text": "", "segments": [], "language": "en"}
-
-
-def test_an_empty_file_is_an_error(tiny_en):
-    with pytest.raises(AudioError, match="empty, 0 bytes"):
-        tiny_en.transcribe(b"")
 
 
 def test_the_language_is_detected(base):

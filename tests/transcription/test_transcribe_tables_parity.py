@@ -211,12 +211,6 @@ def clips_of(draw: st.DrawFn, frames: int) -> list[float]:
     return [bound / 100 for bound in bounds]
 
 
-def test_the_tokens_are_those_of_openai_whisper():
-    reference = whisper.tokenizer.get_tokenizer(True, language="en", task="transcribe")
-    assert reference.timestamp_begin == tokenizer().timestamp_begin
-    assert all(reference.encode(text) == tokenizer().encode(text) for text in TEXTS)
-
-
 @st.composite
 def loop_options(draw: st.DrawFn, frames: int) -> dict[str, Any]:
     initial, words = draw(PROMPTS), draw(st.booleans())
@@ -239,7 +233,7 @@ def loop_options(draw: st.DrawFn, frames: int) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=250)
 @given(data=st.data(), answers=ANSWERS, frames=FRAMES, seed=st.integers(0, 2**32 - 1))
 def test_windows_fallbacks_prompts_and_words_are_the_same(data, answers, frames, seed):
     check_same_loop(answers, frames, seed, **data.draw(loop_options(frames)))
@@ -253,22 +247,6 @@ def test_the_language_is_detected_the_same(probabilities):
 
 
 # ------------------------------------------------------------------------------------------ where they differ
-
-
-def test_text_before_the_first_timestamp_does_not_start_before_the_audio():
-    script = [output(" one", 1.0, 1.0, " two", 2.0)]
-    (expected, _), (result, _) = theirs(in_turn(script), 300, language="en"), ours(in_turn(script), 300, language="en")
-    assert [s["text"] for s in result["segments"]] == [s["text"] for s in expected["segments"]] == [" one", " two"]
-    assert expected["segments"][0]["start"] < 0
-    assert result["segments"][0]["start"] == 0
-
-
-def test_timestamps_without_progress_end_here_only():
-    script = [output(0.0, 0.0)]
-    with pytest.raises(Stuck):
-        theirs(in_turn(script), 300, language="en")
-    _, calls = ours(in_turn(script), 300, language="en")
-    assert len(calls) == 150
 
 
 def test_a_carried_prompt_of_full_length_leaves_no_history():
