@@ -67,6 +67,9 @@ OPEN = output(0.0, " one", 5.0, 5.0, " two", 9.0, 9.0, " thr")
 REST = [*[SILENT] * 4]
 FOLLOWING = {  # output, its words, hallucination_silence_threshold, start of the next window
     "behind the last word of an open one": (OPEN, [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 820),
+    "behind a closed one": (
+        output(0.0, " one", 5.0, 5.0, " two", 9.0), [(" one", 1.0, 2.0), (" two", 6.0, 8.2)], None, 3000
+    ),
     "where the last segment ends if there are no words": (output(0.0, " ", 5.0, 5.0, " ", 6.0, 6.0), [], None, 600),
     "where it would if the last word ends at once": (OPEN, [(" one", 0.0, 0.0), (" two", 0.0, 0.0)], None, 900),
     "behind the window with little left": (
@@ -87,11 +90,25 @@ def test_the_next_window_starts_after_the_last_word(speech, timings, threshold, 
     assert model.seeks[:2] == [0, following]
 
 
+def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
+    # As in openai-whisper: 3 s of 30 follow the word, although there are only 28.5 s of audio.
+    model = Scripted([output(0.0, " one", 28.0, 28.0), SILENT])
+    run_with_words(model, 2850, Aligned([(" one", 25.5, 27.0)]), hallucination_silence_threshold=2.0)
+    assert model.windows == [(0, 2850), (2700, 150)]
+
+
+def test_only_text_tokens_are_aligned():
+    t, aligned = made_up_tokenizer(ENGLISH), Aligned([])
+    said = OutputTokens((timestamp(t, 0), t.sot_lm, *t.encode(" one"), t.no_speech, timestamp(t, 1)))
+    run_with_words(Scripted([said]), 300, aligned)
+    assert aligned.texts == [" one"]
+
+
 def test_segments_have_words_and_their_times():
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 6.5), (",", 6.5, 6.5)], [(" three", 0.25, 1.0)])
-    t = made_up_tokenizer(MULTILINGUAL)
-    special = OutputTokens((timestamp(t, 0), t.sot_lm, *t.encode(" three"), t.no_speech, timestamp(t, 1)))
-    model = Scripted([output(0.0, " one", 5.0, 5.0, " two,", 9.0), special], t)
+    model = Scripted(
+        [output(0.0, " one", 5.0, 5.0, " two,", 9.0), output(0.0, " three", 1.0)], made_up_tokenizer(MULTILINGUAL)
+    )
     result = run_with_words(model, 3200, aligned, language="german", task="transcribe")
     assert places(result) == [(0, 1, 2, " one"), (0, 6, 6.5, " two,"), (3000, 30.25, 31, " three")]
     assert all(list(segment) == [*KEYS, "words"] for segment in result["segments"])
@@ -100,10 +117,18 @@ def test_segments_have_words_and_their_times():
         [(" two,", 6.0, 6.5)],
         [(" three", 30.25, 31.0)],
     ]
-    assert aligned.texts == [" one two,", " three"]  # without special tokens
+    assert aligned.texts == [" one two,", " three"]
     assert aligned.frames == [3000, 200]
-    asked = [(call["prompt"], call["language"]) for call in aligned.calls]
-    assert asked == [(t.sot_sequence("de", "transcribe", timestamps=True), "de")] * 2
+    t = model.tokenizer
+    for call in aligned.calls:
+        assert call == {
+            "prompt": t.sot_sequence("de", "transcribe", timestamps=True),
+            "heads": ((0, 0),),
+            "weights": model.engine.decoder_weights,
+            "config": model.config,
+            "tokenizer": t,
+            "language": "de",
+        }
 
 
 @pytest.mark.parametrize(
@@ -115,6 +140,23 @@ def test_punctuation_options_choose_the_marks(prepend, append, words):
     options = {"prepend_punctuations": prepend, "append_punctuations": append}
     (segment,) = run_with_words(model, 600, aligned, **options)["segments"]
     assert [word["word"] for word in segment["words"]] == words
+
+
+def test_last_speech_end_is_passed_to_the_next_window():
+    passed: list[float] = []
+    add_word_timestamps = chapter.add_word_timestamps
+
+    def record(*given, last_speech_end, **named):
+        passed.append(last_speech_end)
+        return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
+
+    empty = output(0.0, " ", 5.0)  # no words: the end of the segment counts
+    model = Scripted([OPEN, SILENT, empty, output(0.0, " two", 1.0)])
+    aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [], [(" two", 0.0, 1.0)])
+    with patch.object(chapter, "add_word_timestamps", record):
+        run_with_words(model, 9820, aligned)
+    assert model.seeks == [0, 820, 3820, 6820]
+    assert passed == pytest.approx([0.0, 8.2, 43.2])
 
 
 ODD = 0.1  # a probability at which a single word counts as a hallucination
@@ -132,6 +174,46 @@ def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
     # The window was skipped, so the prompt is kept, although it was sampled at 0.6.
     assert model.calls[4].temperature == 0.6
     assert model.prompts[-1] == ONE_PROMPT
+
+
+SAID = output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0)
+AMID_SILENCE = [(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)]
+NEAR_THE_END = output(0.0, " one", 5.0, 27.0, " what", 29.0), [(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)]
+DOUBTFUL = {  # frames, options, (output, words) of each window, their first frames, texts
+    "amid silence they are dropped and transcribed again": (
+        4200, {}, [(SAID, AMID_SILENCE), (output(0.0, " three", 1.0), [(" three", 0.0, 1.0)])],
+        [0, 1200], [" one", " three"],
+    ),
+    "soon after the previous window they are kept": (
+        6000, {"hallucination_silence_threshold": 4.0},
+        [
+            (output(0.0, " one", 29.0), [(" one", 28.5, 29.5)]),
+            (output(3.0, " what", 4.0, 9.0, " two", 29.0), [(" what", 3.0, 4.0, ODD), (" two", 9.0, 10.0)]),
+        ],
+        [0, 3000], [" one", " what", " two"],
+    ),
+    "near the end they end the transcription": (2950, {}, [NEAR_THE_END], [0], [" one"]),
+    "near the end of a clip they do not": (
+        9000, {"clip_timestamps": [0, 29.5]}, [NEAR_THE_END, (SILENT, [])], [0, 2720], [" one"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("frames", "options", "windows", "seeks", "texts"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_doubtful_words(frames, options, windows, seeks, texts):
+    model = Scripted([said for said, _ in windows])
+    options = {"hallucination_silence_threshold": 2.0, **options}
+    result = run_with_words(model, frames, Aligned(*(words for _, words in windows)), **options)
+    assert model.seeks == seeks
+    assert [s["text"] for s in result["segments"]] == texts
+
+
+@pytest.mark.parametrize(("temperature", "prompt"), [(0.0, "<|0.00|> one<|5.00|>"), (0.8, "")])
+def test_only_segments_that_are_kept_become_a_prompt(temperature, prompt):
+    model = Scripted([SAID, SILENT])
+    options = {"hallucination_silence_threshold": 2.0, "temperature": temperature}
+    run_with_words(model, 3000, Aligned(AMID_SILENCE), **options)
+    assert model.prompts == ["", prompt]
 
 
 def test_a_window_advances_even_if_its_words_end_at_once():

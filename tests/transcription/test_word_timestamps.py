@@ -4,12 +4,21 @@ from copy import deepcopy
 
 import pytest
 
+from aligned import aligned
+from minwhisper.audio.mel import log_mel_spectrogram
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.word_timestamps import (
     add_word_timestamps,
+    assign_words,
     is_segment_anomaly,
+    last_word_end,
+    median_duration,
+    reconcile_times,
+    shorten_after_pause,
+    shorten_at_sentence_ends,
     skip_hallucinations,
     skip_leading_silence,
+    word_anomaly_score,
 )
 from minwhisper.transcription.words import WordTiming
 from vocabularies import PIECE_COUNTS, made_up_pieces
@@ -43,6 +52,113 @@ def times(words) -> list[tuple[float, float]]:
 # ------------------------------------------------------------------------------------------ the rules, one by one
 
 
+@pytest.mark.parametrize(
+    ("durations", "usual"),
+    [
+        ([], 0.0),
+        ([0.0, 0.0], 0.0),
+        ([0.0, 0.25], 0.25),  # words without duration are not counted
+        ([0.25, 0.5], 0.375),
+        ([0.25, 0.5, 8.0], 0.5),
+        ([0.625, 1.0], 0.7),  # at most
+    ],
+    ids=str,
+)
+def test_median_duration(durations, usual):
+    assert median_duration([timing("a", 1.0, 1.0 + duration) for duration in durations]) == usual
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], []),
+        ([(".", 0.0, 9.0)], [(0.0, 9.0)]),  # never the first
+        ([(" a", 0.0, 1.0), (".", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),
+        ([(" a", 0.0, 1.0), (".", 1.0, 2.5)], [(0.0, 1.0), (1.0, 2.5)]),  # not longer than 1.5
+        ([("!", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (3.5, 5.0)]),
+        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),  # no sentence ends
+        ([(".", 0.0, 1.0), ("。", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),  # both: it is the end that moves
+    ],
+    ids=str,
+)
+def test_words_at_the_ends_of_sentences_are_shortened(words, expected):
+    before = [timing(*word) for word in words]
+    shortened = shorten_at_sentence_ends(before, 1.5)
+    assert [(word.start, word.end) for word in shortened] == expected
+    assert [word.word for word in shortened] == [word for word, _, _ in words]
+
+
+def test_words_are_assigned_by_their_tokens():
+    timings = [
+        timing(" a", 0.0, 0.104, (1, 2)),
+        timing(" b.", 0.106, 1.0, (3, 4)),
+        timing(" c", 1.0, 2.0, (5,)),
+        timing(" d", 2.0, 3.0, (6,)),
+    ]
+    shared = assign_words(timings, [2, 0, 1, 1, 1, 1], 10.0)
+    # " b." has two tokens: it is all the third segment's, to which one of the two belongs.
+    assert [[word["word"] for word in words] for words in shared] == [[" a"], [], [" b."], [" c"], [" d"], []]
+    assert times(shared[0]) == [(10.0, 10.1)]
+    assert times(shared[2]) == [(10.11, 11.0)]
+    assert set(shared[0][0]) == {"word", "start", "end", "probability"}
+    assert shared[0][0]["probability"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "last_speech_end", "usual", "expected"),
+    [
+        ([], 0.0, 0.5, []),
+        ([(10.0, 13.0)], 11.0, 0.5, [(10.0, 13.0)]),  # no pause: 13 - 11 is four usual words
+        ([(10.0, 13.0)], 10.9, 0.5, [(12.0, 13.0)]),  # too long, after a pause
+        ([(10.0, 11.0)], 0.0, 0.5, [(10.0, 11.0)]),  # not too long: two usual words
+        ([(10.0, 13.0), (13.0, 16.0)], 0.0, 0.5, [(14.0, 15.0), (15.0, 16.0)]),  # both too long
+        ([(10.0, 10.5), (10.5, 12.5)], 0.0, 0.5, [(10.5, 11.5), (11.5, 12.5)]),  # together too long
+        ([(10.0, 10.5), (10.5, 12.0)], 0.0, 0.5, [(10.0, 10.5), (10.5, 12.0)]),  # together just not: four usual words
+        # At the start, the boundary is half of the second word's end, if that is later. And no word starts before 0.
+        ([(0.0, 1.0), (1.0, 1.9)], -9.0, 0.4, [(0.3, 1.1), (1.1, 1.9)]),
+        ([(-0.3, 0.0), (0.0, 1.5)], -9.0, 0.4, [(0.0, 0.75), (0.75, 1.5)]),
+    ],
+    ids=str,
+)
+def test_words_after_a_pause_are_shortened(words, last_speech_end, usual, expected):
+    before = [word_of("a", *word) for word in words]
+    kept = deepcopy(before)
+    assert times(shorten_after_pause(before, last_speech_end, usual)) == [pytest.approx(word) for word in expected]
+    assert before == kept
+
+
+@pytest.mark.parametrize(
+    ("given_times", "words", "segment_times", "word_times"),
+    [
+        ((3.0, 8.0), [], (3.0, 8.0), []),
+        ((3.0, 8.0), [(3.2, 4.0), (4.0, 7.9)], (3.2, 7.9), [(3.2, 4.0), (4.0, 7.9)]),
+        # the first word starts more than half a second early: the segment knows better
+        ((3.0, 8.0), [(2.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
+        ((3.0, 8.0), [(2.5, 4.0), (4.0, 8.0)], (2.5, 8.0), [(2.5, 4.0), (4.0, 8.0)]),
+        ((3.8, 8.0), [(2.0, 4.0), (4.0, 8.0)], (3.8, 8.0), [(3.5, 4.0), (4.0, 8.0)]),  # a usual word is left
+        ((4.0, 8.0), [(2.0, 4.0), (4.0, 8.0)], (2.0, 8.0), [(2.0, 4.0), (4.0, 8.0)]),  # nothing would be left
+        # the last word ends more than half a second late
+        ((3.0, 7.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 7.0), [(3.0, 4.0), (4.0, 7.0)]),
+        ((3.0, 7.5), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
+        ((3.0, 4.2), [(3.0, 4.0), (4.0, 8.0)], (3.0, 4.2), [(3.0, 4.0), (4.0, 4.5)]),  # a usual word is left
+        ((3.0, 4.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
+        # one word that is both
+        ((3.0, 5.0), [(1.0, 9.0)], (3.0, 5.0), [(3.0, 5.0)]),
+        ((0.55, 5.0), [(0.0, 0.56), (0.6, 5.0)], (0.55, 5.0), [(0.06, 0.56), (0.6, 5.0)]),
+        ((0.3, 5.0), [(-0.4, 0.4), (0.4, 5.0)], (0.3, 5.0), [(0.0, 0.4), (0.4, 5.0)]),  # not before the audio
+    ],
+    ids=str,
+)
+def test_segment_and_words_get_equal_times(given_times, words, segment_times, word_times):
+    before = segment(*given_times)
+    spoken = [word_of("a", *word) for word in words]
+    kept = deepcopy((before, spoken))
+    fitted = reconcile_times(before, spoken, 0.5)
+    assert (fitted["start"], fitted["end"]) == segment_times
+    assert times(fitted["words"]) == [pytest.approx(word) for word in word_times]
+    assert (before, spoken) == kept
+
+
 # ------------------------------------------------------------------------------------------ all together
 
 
@@ -74,33 +190,87 @@ def test_segments_get_their_words(tokenizer):
 
 def test_last_speech_end_is_passed_from_segment_to_segment(tokenizer):
     [a] = tokenizer.encode("a")
-    # Speech ends at 1.5, long before the last word; the segment without words ends later.
-    segments = [segment(0.0, 3.0, tokens=[a, a, a]), segment(1.5, 4.0), segment(3.0, 9.0, tokens=[a])]
-    timings = [timing(" a", at, end, (a,)) for at, end in [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5), (2.0, 5.0)]]
-    *_, silent, last = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
-    assert times(last["words"]) == [(4.0, 5.0)]
-    assert (silent["start"], silent["end"], silent["words"]) == (1.5, 4.0, [])
+    segments = [segment(0.0, 3.0, tokens=[a, a, a]), segment(3.0, 9.0, tokens=[a])]
+
+    def last_words(segments, starts, start, end):
+        """Return the last segment's words, if there were three words of half a second before it and one is left."""
+        words = [*((at, at + 0.5) for at in starts), (start, end)]
+        timings = [timing(" a", *word, (a,)) for word in words]
+        return times(add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)[-1]["words"])
+
+    assert last_words(segments, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]  # speech ended at 1.5, long ago
+    assert last_words(segments, (1.0, 1.5, 2.0), 2.5, 4.4) == [(2.5, 4.4)]  # speech ended at 2.5
+    # A segment without words ends at 4.0, but speech does not.
+    silent = [segments[0], segment(1.5, 4.0), segments[1]]
+    assert last_words(silent, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]
+
+
+def test_no_segments_and_no_words(tokenizer):
+    assert add_word_timestamps([], [], tokenizer=tokenizer, last_speech_end=0.0) == []
+    [done] = add_word_timestamps([segment(1.0, 2.0)], [], tokenizer=tokenizer, last_speech_end=0.0)
+    assert (done["start"], done["end"], done["words"]) == (1.0, 2.0, [])
+
+
+def test_real_words_of_a_real_window(tiny_en, speech):
+    tokenizer, mel = tiny_en.tokenizer, log_mel_spectrogram(speech["jfk.flac"], padding=480000)[:, :3000]
+    segments = [
+        segment(0.0, 2.4, tokens=tokenizer.encode(" And so, my fellow Americans,")),
+        segment(3.3, 7.8, tokens=tokenizer.encode(" ask not what your country can do for you.")),
+    ]
+    timings = aligned(tiny_en, mel, 1100, [token for part in segments for token in part["tokens"]])
+    first, second = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)
+    assert [word["word"] for word in first["words"]] == [" And", " so,", " my", " fellow", " Americans,"]
+    assert second["words"][-1]["word"] == " you."
+    americans = first["words"][-1]
+    assert americans["start"] < 1.9 < americans["end"] < 2.6
+    ask = second["words"][0]  # the pause before it, a second long, is in neither
+    assert 3.0 < ask["start"] < 3.8 < ask["end"] < 4.1
+    assert (first["start"], second["end"]) == (first["words"][0]["start"], second["words"][-1]["end"])
+
+
+def test_the_end_of_the_last_word_or_segment():
+    wordless, spoken = segment(2.0, 3.0, []), segment(0.0, 2.0, [word_of("a", 0.0, 1.5), word_of("b", 1.5, 1.8)])
+    assert last_word_end([]) is None
+    assert last_word_end([segment(0.0, 2.0)]) == 2.0
+    assert last_word_end([wordless, wordless]) == 3.0
+    assert last_word_end([spoken]) == last_word_end([spoken, wordless]) == 1.8
 
 
 # ------------------------------------------------------------------------------------------ invented words
 
-GOOD, BAD = (0.5, 0.9), (0.5, 0.1)  # duration, probability: anomaly 0 and 1
+
+@pytest.mark.parametrize(
+    ("duration", "probability", "anomaly"),
+    [
+        (0.5, 0.15, 0.0),
+        (0.5, 0.14, 1.0),
+        (0.133, 0.9, 0.0),
+        (0.0, 0.9, 1.995),
+        (2.0, 0.9, 0.0),
+        (3.5, 0.1, 2.5),
+    ],
+)
+def test_word_anomaly_score(duration, probability, anomaly):
+    assert word_anomaly_score(word_of(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
+
+
+GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: anomaly 0, 1, 0.495
 
 
 @pytest.mark.parametrize(
     ("words", "anomalous"),
     [
         ([], False),
-        ([(0.5, 0.15)], False),  # probable enough
-        ([(0.5, 0.14)], True),
+        ([GOOD], False),
+        ([BAD], True),
+        ([BAD, BAD, GOOD], False),
+        ([BAD, BAD, BAD, GOOD, GOOD], True),
+        ([ODD, ODD], False),
         ([GOOD] * 8 + [BAD] * 8, False),  # the first eight tell
         ([GOOD] * 5 + [BAD] * 3, True),
+        ([GOOD] * 6 + [BAD] * 3, False),
         ([(0.067, 0.9)], True),  # 0.99: as good as 1
         ([(0.068, 0.9)], False),
-        ([(2.985, 0.9)], False),  # 0.985 too long
-        ([(2.991, 0.9)], True),
-        ([(4.5, 0.9), (0.098, 0.9), *[GOOD] * 6], True),  # 2.5 too long, and 0.525 too short
-        ([(4.5, 0.9), (0.133, 0.9), *[GOOD] * 6], False),
     ],
     ids=str,
 )
@@ -112,6 +282,7 @@ def test_marks_are_not_judged():
     odd_marks = [word_of(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
     assert not is_segment_anomaly(segment(0, 9, [*odd_marks, word_of(" a", 0.0, 0.5)]))
     assert is_segment_anomaly(segment(0, 9, [word_of(" a.", 0.0, 0.0, 0.0), word_of(".", 0.0, 0.5)]))
+    assert is_segment_anomaly(segment(0, 9, [word_of(".", 0.0, 0.5)]))  # only marks
     assert not is_segment_anomaly(segment(0, 9))  # nothing known
 
 
@@ -127,43 +298,62 @@ def wordless(start, end):
     return segment(start, end, [])
 
 
-LEADING = {  # segments of a window from 10 s, and the frame to go on from
-    "odd": ([odd(12.5, 13.0)], 1250),
-    "after a gap as long as the threshold": ([odd(12.0, 13.0)], None),
-    "fine": ([fine(15.0, 17.0)], None),
-    "odd after one without words": ([wordless(10.0, 12.0), odd(14.004, 15.0)], 1400),
-    "odd after a fine one": ([fine(10.0, 11.0), odd(15.0, 16.0)], None),
-}
-
-
-@pytest.mark.parametrize(("segments", "restart"), LEADING.values(), ids=LEADING)
+@pytest.mark.parametrize(
+    ("segments", "restart"),
+    [
+        ([], None),
+        ([odd(12.5, 13.0)], 1250),
+        ([odd(12.0, 13.0)], None),  # a gap of 2.0 is not more than the threshold
+        ([fine(15.0, 17.0)], None),
+        ([wordless(10.0, 12.0), odd(14.004, 15.0)], 1400),  # the first with words
+        ([fine(10.0, 11.0), odd(15.0, 16.0)], None),
+    ],
+    ids=["none", "odd", "small gap", "fine", "wordless first", "fine first"],
+)
 def test_skip_leading_silence(segments, restart):
     assert skip_leading_silence(segments, seek=1000, threshold=2.0) == restart
 
 
-SPEECH, DOUBTFUL = fine(10.0, 12.0), odd(20.0, 21.0)
-SKIPPED = {  # segments, how many are kept, the frame to go on from, options
-    "silence on both sides": ([SPEECH, DOUBTFUL, fine(23.01, 27.0)], 1, 2000, {}),
-    "silence up to the end of the audio": ([SPEECH, DOUBTFUL], 1, 2000, {"size": 1301}),
-    "speech too close before": ([fine(10.0, 18.0), DOUBTFUL, fine(25.0, 27.0)], 3, None, {}),
-    "speech just far enough before": ([fine(10.0, 17.99), DOUBTFUL, fine(25.0, 27.0)], 1, 2000, {}),
-    "speech too close after": ([SPEECH, DOUBTFUL, fine(23.0, 27.0)], 3, None, {}),
-    "only the next words count": (
-        [SPEECH, DOUBTFUL, wordless(21.0, 23.0), {**fine(23.1, 27.0), "start": 22.0}], 1, 2000, {}
-    ),
-    "another odd one is as good as silence": ([SPEECH, DOUBTFUL, odd(21.0, 22.0), fine(22.0, 27.0)], 1, 2000, {}),
-    "within 2.0 of the window's start": ([fine(10.0, 10.9), odd(11.9, 13.0), fine(17.0, 19.0)], 1, 1190, {}),
-    "a second further on at least": ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),
-    "not within 2.0 of it": ([fine(10.0, 10.9), odd(12.0, 13.0), fine(17.0, 19.0)], 3, None, {}),
-    "within 2.0 of the end of a full window": ([SPEECH, odd(37.0, 38.01)], 1, 3700, {"threshold": 20.0}),
-    "nothing much after it: done": ([SPEECH, DOUBTFUL], 1, 2299, {"content": 2299, "size": 1302}),
-    "just enough after it": ([SPEECH, DOUBTFUL], 1, 2000, {"content": 2300, "size": 1301}),
-    "the end of speech before the window": ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
-    "the start of the audio": ([fine(0, 3.9), odd(4, 5), fine(9.5, 12.0)], 1, 400, {"seek": 0, "threshold": 4.1}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("segments", "kept", "restart", "options"), SKIPPED.values(), ids=SKIPPED)
+@pytest.mark.parametrize(
+    ("segments", "kept", "restart", "options"),
+    [
+        # silence on both sides: transcribe again from the start of the segment
+        ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # silence up to the end of the audio
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 2, None, {"size": 1200}),  # which is at 22.0
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"size": 1301}),
+        # speech too close before it, or after it
+        ([fine(10.0, 18.0), odd(20.0, 21.0), fine(25.0, 27.0)], 3, None, {}),
+        ([fine(10.0, 17.99), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), fine(23.0, 27.0)], 3, None, {}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0), wordless(21.0, 23.0), fine(23.5, 27.0)], 1, 2000, {}),
+        # another odd one after it is as good as silence; the first of them all is cut
+        ([fine(10.0, 12.0), odd(20.0, 21.0), odd(21.0, 22.0), fine(22.0, 27.0)], 1, 2000, {}),
+        # close to the start of the window: within 2.0, no silence is needed before it
+        ([odd(11.9, 13.0), fine(17.0, 19.0)], 0, 1190, {}),
+        ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),  # but a second further on at least
+        ([fine(10.0, 10.9), odd(11.9, 13.0), fine(17.0, 19.0)], 1, 1190, {}),
+        ([fine(10.0, 10.9), odd(12.0, 13.0), fine(17.0, 19.0)], 3, None, {}),
+        # close to the end of a full window: none is needed after it, if there is sound
+        ([fine(10.0, 12.0), odd(37.0, 38.01)], 1, 3700, {"threshold": 20.0, "content": 90000}),
+        ([fine(10.0, 12.0), odd(37.0, 38.0)], 2, None, {"threshold": 20.0, "content": 90000}),
+        # nothing much after it: done
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"content": 2300, "size": 1301}),
+        # silence lasts up to the next word, wherever its segment starts
+        ([fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}], 1, 2000, {}),
+        # the end of speech before the window counts
+        ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
+        ([odd(12.0, 13.0), fine(17.0, 19.0)], 2, None, {"last_speech_end": 10.0}),
+        ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
+        # the start of the audio, not of the window, counts as silence, too
+        ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 1, 400, {"seek": 0, "threshold": 4.1}),
+        ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 3, None, {"seek": 0, "threshold": 3.9}),
+    ],
+)
 def test_skip_hallucinations(segments, kept, restart, options):
-    options = {"seek": 1000, "size": 3000, "content": 90000, "threshold": 2.0, "last_speech_end": 9.0, **options}
-    assert skip_hallucinations(segments, **options) == (segments[:kept], restart)
+    options = {"seek": 1000, "size": 3000, "content": 9000, "threshold": 2.0, "last_speech_end": 9.0, **options}
+    before = deepcopy(segments)
+    remaining, frame = skip_hallucinations(segments, **options)
+    assert (remaining, frame) == (before[:kept], restart)
+    assert segments == before

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minwhisper.errors import TokenizerError
 from minwhisper.tokenizer.tokenizer import Tokenizer
 from minwhisper.transcription.words import (
     WordTiming,
     merge_punctuations,
+    split_to_word_tokens,
     split_tokens_on_spaces,
     split_tokens_on_unicode,
 )
@@ -38,6 +40,8 @@ def texts(words) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "pieces", "words"),
     [
+        ("", [], []),
+        (" ask not", [" ask", " not"], [" ask", " not"]),
         ("été", ["é", "t", "é"], ["été"]),
         ("l'été.", ["l", "'", "é", "t", "é", "."], ["l", "'été", "."]),
         (" (so) -", [" (", "so", ")", " -"], [" (so", ")", " -"]),  # a mark after a space is a word's beginning
@@ -54,17 +58,45 @@ def test_text_is_split_into_characters_and_words(multilingual, text, pieces, wor
     assert texts(split_tokens_on_spaces(multilingual, tokens)) == words
 
 
-BYTES = st.lists(st.sampled_from([0, 32, *range(94, 256), 300, 5000, 40000, 50257, 50364]))
+def test_invalid_bytes_and_special_tokens_are_separate_words_and_a_character_of_several_tokens_is_not(multilingual):
+    broken = [8404, 871, 287, 6, 246, 526, 3210, 20378]
+    pieces = split_tokens_on_unicode(multilingual, broken)
+    assert texts(pieces) == [" elle", " est", " l", "'", "\ufffd", "é", "rit", "oire"]
+    assert [token for _, own in pieces for token in own] == broken
+    assert texts(split_tokens_on_spaces(multilingual, broken)) == [" elle", " est", " l", "'\ufffdéritoire"]
+    two = multilingual.encode("\N{SNOWMAN}\N{GRINNING FACE}")
+    assert len(two) > 2
+    assert texts(split_tokens_on_unicode(multilingual, two)) == ["\N{SNOWMAN}", "\N{GRINNING FACE}"]
+    special = [
+        *multilingual.encode("a"),
+        multilingual.timestamp_begin + 5,
+        *multilingual.encode(" b"),
+        multilingual.eot,
+    ]
+    assert texts(split_tokens_on_spaces(multilingual, special)) == ["a", "<|0.10|>", " b", "<|endoftext|>"]
+
+
+def test_text_of_languages_without_spaces_is_split_on_characters_and_of_others_on_spaces(multilingual):
+    tokens = multilingual.encode("so not我是美国人")
+    characters, words = split_tokens_on_unicode(multilingual, tokens), split_tokens_on_spaces(multilingual, tokens)
+    assert len(characters) > len(words) == 2
+    for language in ("zh", "ja", "th", "lo", "my", "yue", "en", "ko", "fr", None):
+        expected = words if language in ("en", "ko", "fr", None) else characters
+        assert split_to_word_tokens(multilingual, tokens, language) == expected, language
+
+
+@settings(deadline=None)
+@given(text=TEXT)
+def test_words_joined_are_the_text(made_up, text):
+    for split in (split_tokens_on_unicode, split_tokens_on_spaces):
+        assert "".join(texts(split(made_up, made_up.encode(text)))) == text
 
 
 @settings(deadline=None, max_examples=300)
-@given(text=st.none() | TEXT, tokens=BYTES)
-def test_no_token_is_lost_whatever_the_bytes_and_words_joined_are_the_text(made_up, text, tokens):
-    tokens = tokens if text is None else made_up.encode(text)
+@given(tokens=st.lists(st.sampled_from([0, 32, *range(94, 256), 300, 5000, 40000, 50257, 50364])))
+def test_no_token_is_lost_whatever_the_bytes(made_up, tokens):
     for split in (split_tokens_on_unicode, split_tokens_on_spaces):
-        words = split(made_up, tokens)
-        assert [token for _, own in words for token in own] == tokens
-        assert text is None or "".join(texts(words)) == text
+        assert [token for _, own in split(made_up, tokens) for token in own] == tokens
 
 
 def test_bytes_left_at_the_end_are_the_last_word(made_up):
@@ -75,12 +107,48 @@ def test_bytes_left_at_the_end_are_the_last_word(made_up):
     assert texts(split_tokens_on_unicode(made_up, tokens[:2])) == ["\ufffd", "\ufffd"]
 
 
+def test_an_unknown_token_is_an_error(made_up):
+    with pytest.raises(TokenizerError, match="expected an id"):
+        split_tokens_on_spaces(made_up, [51865])
+
+
 # ------------------------------------------------------------------------------------------ marks
 
 
 def timed(*words: str) -> list[WordTiming]:
     """Words of one token each, a second long, token and time counting up."""
     return [WordTiming(word, (at,), float(at), at + 1.0, 0.1 * at) for at, word in enumerate(words)]
+
+
+@pytest.mark.parametrize(
+    ("words", "merged"),
+    [
+        ([], []),
+        ([" a", " b"], [" a", " b"]),
+        ([" a", ",", " b", "."], [" a,", " b."]),
+        ([" a", ".", '"'], [' a."']),
+        ([" (", "a", ")"], [" (a)"]),
+        ([" “", " (", "a"], [" “ (a"]),
+        ([' "', "a", '"', ' "', "b"], [' "a"', ' "b']),
+        (["(", "a"], ["(", "a"]),  # opening, but without its space
+        ([".", " a"], [".", " a"]),  # nothing to close
+        ([" a", " ("], [" a", " ("]),  # nothing to open
+        ([" (", ")"], [" ()"]),
+        ([" a ", "."], [" a ", "."]),  # a word that ends with a space takes no mark
+        ([" ", "a"], [" a"]),  # a space alone opens anything
+        ([" a", " -", "b", "?!"], [" a", " -b", "?!"]),  # "?!" is no one mark of the list
+        ([" a", "!！"], [" a!！"]),  # but neighbours of the list are
+    ],
+    ids=repr,
+)
+def test_merge_punctuations(words, merged):
+    assert [timing.word for timing in merge_punctuations(timed(*words), PREPEND, APPEND)] == merged
+
+
+def test_the_marks_to_merge_are_arguments():
+    words = timed(" (", "a", ")", ".")
+    assert [timing.word for timing in merge_punctuations(words, "", ".")] == [" (", "a", ")."]
+    assert [timing.word for timing in merge_punctuations(words, "(", "!")] == [" (a", ")", "."]
 
 
 def test_a_word_keeps_its_times_and_gets_the_tokens_of_its_marks():
