@@ -36,15 +36,14 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.function_
 # ------------------------------------------------------------------------------------------ tools
 
 
-@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (50,), (1, 9), (7, 50), (6, 20, 100), (2, 3, 5, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(3,), (4,), (7, 50), (2, 3, 5, 40)], ids=str)
 @pytest.mark.parametrize("width", [1, 3, 7])
 def test_the_median_filter_is_the_same(rng, shape, width):
-    for x in (rng.standard_normal(shape), rng.integers(0, 3, shape)):
-        x = x.astype(np.float32)
-        np.testing.assert_array_equal(median_filter(x, width), timing.median_filter(torch.tensor(x), width).numpy())
+    x = rng.integers(-3, 3, shape).astype(np.float32)
+    np.testing.assert_array_equal(median_filter(x, width), timing.median_filter(torch.tensor(x), width).numpy())
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None)
 @given(
     rows=st.integers(1, 40),
     columns=st.integers(1, 40),
@@ -101,7 +100,7 @@ BYTES = st.integers(94, 255)  # most of the tokens of one byte that is no ASCII
 BROKEN = [8404, 871, 287, 6, 246, 526, 3210, 20378]  # in French, with half a character
 
 
-@settings(UNHURRIED, max_examples=400)
+@settings(UNHURRIED, max_examples=200)
 @given(tokens=st.lists(BYTES | st.integers(0, 50255) | st.integers(50256, 51863)))
 @example(tokens=BROKEN)
 @example(tokens=[246, 246, 6])
@@ -177,10 +176,9 @@ def test_segments_get_the_same_words_and_times(tokenizers, monkeypatch, data, ti
 # ------------------------------------------------------------------------------------------ real models
 
 
-def window_of(samples):
-    """Return the spectrogram of the first window, and how many of its frames are audio."""
-    mel = minwhisper.log_mel_spectrogram(samples, padding=480000)[:, :3000]
-    return mel, min(3000, len(samples) // 160)
+@pytest.fixture(scope="module")
+def jfk_mel(speech):
+    return minwhisper.log_mel_spectrogram(speech["jfk.flac"], padding=480000)[:, :3000]
 
 
 def test_published_alignment_heads_are_the_checkpoints(model, pytorch):
@@ -189,65 +187,41 @@ def test_published_alignment_heads_are_the_checkpoints(model, pytorch):
     assert theirs.alignment_heads.indices().T.tolist() == [list(pair) for pair in sorted(model.alignment_heads)]
 
 
-def test_scores_are_those_of_pytorch(model, pytorch, speech):
+def test_scores_are_those_of_pytorch(model, pytorch, jfk_mel):
     theirs = pytorch(model)
-    mel, _ = window_of(speech["jfk.flac"])
     prompt = model.tokenizer.sot_sequence("en", "transcribe", False)
     tokens = np.array([[*prompt, *model.tokenizer.encode(" And so, my")]])
     every = list(itertools.product(range(model.config.decoder_layers), range(model.config.decoder_attention_heads)))
-    features = model.encode(mel[None])
+    features = model.encode(jfk_mel[None])
     logits, scores = cross_attention_scores(tokens, features, model.weights["decoder"], model.config, every)
     seen = []
     with torch.no_grad(), whisper.model.disable_sdpa(), ExitStack() as hooks:
         for block in theirs.decoder.blocks:
             hook = block.cross_attn.register_forward_hook(lambda _module, _inputs, outputs: seen.append(outputs[1][0]))
             hooks.callback(hook.remove)
-        expected = theirs(torch.tensor(mel[None]), torch.tensor(tokens))
+        expected = theirs(torch.tensor(jfk_mel[None]), torch.tensor(tokens))
     assert len(seen) == model.config.decoder_layers
     for ours, other in zip(scores, torch.cat(seen).numpy(), strict=True):
         assert relative_difference(ours, other) < 1e-4
     assert relative_difference(logits, expected.numpy()) < 1e-4
 
 
-def check_same_words(model, theirs, samples, segments, language="en"):
-    """Alignment and word times of a window agree. Returns how many words there are, and how many times differ."""
+ALIGNED = {  # model, text or tokens, language, frames of audio, tolerance of times
+    "of a language without spaces": ("base", "私はアメリカ人です。", "ja", 1100, 0.0201),
+    "with half a character": ("base", BROKEN, "fr", 1100, 0.0201),
+    "in two positions": ("tiny.en", " And so, my fellow Americans", "en", 4, 0.0),
+    "in three seconds": ("tiny.en", " And so, my fellow Americans", "en", 300, 0.0),
+}
 
-    def near(mine, other):
-        return mine == pytest.approx(other, abs=0.0201)
 
-    mel, frames = window_of(samples)
-    their = their_tokenizer(model.is_multilingual, language)
-    text = [token for part in segments for token in part["tokens"] if token < model.tokenizer.eot]
-    timings = aligned(model, mel, frames, text, language)
-    raw = timing.find_alignment(theirs, their, text, torch.tensor(mel), frames)
-    assert [(t.word, list(t.tokens)) for t in timings] == [(t.word, t.tokens) for t in raw]
-    for mine, other in zip(timings, raw, strict=True):
-        assert near((mine.start, mine.end), (other.start, other.end))
+@pytest.mark.parametrize(("name", "text", "language", "frames", "tolerance"), ALIGNED.values(), ids=ALIGNED)
+def test_words_have_the_same_times(name, text, language, frames, tolerance, request, pytorch, jfk_mel):
+    model = request.getfixturevalue(name.replace(".", "_"))
+    tokens = model.tokenizer.encode(text) if isinstance(text, str) else text
+    theirs = their_tokenizer(model.is_multilingual, language)
+    expected = timing.find_alignment(pytorch(model), theirs, tokens, torch.tensor(jfk_mel), frames)
+    found = aligned(model, jfk_mel, frames, tokens, language)
+    assert [(t.word, list(t.tokens)) for t in found] == [(t.word, t.tokens) for t in expected]
+    for mine, other in zip(found, expected, strict=True):
+        assert (mine.start, mine.end) == pytest.approx((other.start, other.end), rel=0, abs=tolerance)
         assert mine.probability == pytest.approx(other.probability, abs=1e-3)
-
-    expected = deepcopy(segments)
-    result = add_word_timestamps(segments, timings, tokenizer=model.tokenizer, last_speech_end=0.0)
-    given = {"tokenizer": their, "mel": torch.tensor(mel), "num_frames": frames, "last_speech_timestamp": 0.0}
-    timing.add_word_timestamps(segments=expected, model=theirs, **given)
-    for part, other_part in zip(result, expected, strict=True):
-        assert near((part["start"], part["end"]), (other_part["start"], other_part["end"]))
-        for mine, other in zip(part["words"], other_part["words"], strict=True):
-            assert mine["word"] == other["word"]
-            assert near((mine["start"], mine["end"]), (other["start"], other["end"]))
-    return len(timings), sum((one.start, one.end) != (it.start, it.end) for one, it in zip(timings, raw, strict=True))
-
-
-@pytest.mark.parametrize(("text", "language"), [("私はアメリカ人です。", "ja"), (BROKEN, "fr")])
-def test_words_of_any_text_have_the_same_times(base, pytorch, speech, text, language):
-    tokens = base.tokenizer.encode(text) if isinstance(text, str) else text
-    segments = [{"id": 0, "seek": 0, "start": 0.0, "end": 11.0, "text": str(text), "tokens": tokens}]
-    check_same_words(base, pytorch(base), speech["jfk.flac"], segments, language)
-
-
-@pytest.mark.parametrize("frames", [4, 300])
-def test_words_of_short_audio_have_the_same_times(tiny_en, pytorch, speech, frames):
-    mel, _ = window_of(speech["jfk.flac"])
-    text = tiny_en.tokenizer.encode(" And so, my fellow Americans")
-    raw = timing.find_alignment(pytorch(tiny_en), their_tokenizer(False, "en"), text, torch.tensor(mel), frames)
-    mine = aligned(tiny_en, mel, frames, text)
-    assert [(t.word, t.start, t.end) for t in mine] == [(t.word, t.start, t.end) for t in raw]

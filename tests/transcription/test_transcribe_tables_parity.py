@@ -48,7 +48,6 @@ class Theirs:
     """The model of openai-whisper's loop: its output is scripted, and it records its calls."""
 
     script: Any  # (options, window) -> OutputTokens
-    probabilities: dict[str, float] = field(default_factory=dict)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
     dims = SimpleNamespace(n_mels=80, n_audio_ctx=1500, n_text_ctx=448)
@@ -69,10 +68,6 @@ class Theirs:
             segment, options.language, tokens=tokens, avg_logprob=answer.average, no_speech_prob=answer.no_speech,
             temperature=options.temperature, compression_ratio=answer.ratio,
         )  # fmt: skip
-
-    def detect_language(self, mel: Any) -> tuple[Any, dict[str, float]]:
-        assert mel.shape == (80, 3000)
-        return None, self.probabilities
 
 
 def in_turn(answers: list[Any]) -> Any:
@@ -114,9 +109,9 @@ def numbered_mel(frames: int) -> Any:
     return torch.from_numpy(mel)
 
 
-def theirs(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **options: Any) -> tuple[Any, Any]:
+def theirs(script: Any, frames: int, seed: int = 0, **options: Any) -> tuple[Any, Any]:
     """openai-whisper's transcript and what it asked the model. Raises Stuck where it would not come to an end."""
-    model, aligner = Theirs(script, probabilities or {}), Aligner(seed, timing.WordTiming)
+    model, aligner = Theirs(script), Aligner(seed, timing.WordTiming)
 
     def align(_model, _tokenizer, text_tokens, _mel, num_frames, **_options):
         return aligner(text_tokens, num_frames) if text_tokens else []
@@ -128,9 +123,9 @@ def theirs(script: Any, frames: int, seed: int = 0, probabilities: Any = None, *
         return whisper.transcribe(model, np.zeros(0, np.float32), fp16=False, **options), model.calls
 
 
-def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **options: Any) -> tuple[Any, Any]:
+def ours(script: Any, frames: int, seed: int = 0, **options: Any) -> tuple[Any, Any]:
     """Return the same for this package."""
-    model = Scripted(script, tokenizer(), [probabilities])
+    model = Scripted(script, tokenizer())
     aligner = Aligner(seed, WordTiming)
 
     def align(tokens, _features, count, **_named):
@@ -148,18 +143,6 @@ def ours(script: Any, frames: int, seed: int = 0, probabilities: Any = None, **o
         for window, options in zip(model.decoded, model.calls, strict=True)
     ]
     return result, calls
-
-
-def check_same_loop(answers: list[Any], frames: int, seed: int = 0, **options: Any) -> dict[str, Any]:
-    """Both loops ask the same and find the same. Returns our transcript."""
-    try:
-        expected, expected_calls = theirs(in_turn(answers), frames, seed, **options)
-    except Stuck:
-        assume(False)
-    result, calls = ours(in_turn(answers), frames, seed, **options)
-    assert calls == expected_calls
-    check_same(result, expected, times=1e-9)
-    return result
 
 
 # ------------------------------------------------------------------------------------------ made-up scripts
@@ -236,14 +219,14 @@ def loop_options(draw: st.DrawFn, frames: int) -> dict[str, Any]:
 @settings(deadline=None, max_examples=250)
 @given(data=st.data(), answers=ANSWERS, frames=FRAMES, seed=st.integers(0, 2**32 - 1))
 def test_windows_fallbacks_prompts_and_words_are_the_same(data, answers, frames, seed):
-    check_same_loop(answers, frames, seed, **data.draw(loop_options(frames)))
-
-
-@pytest.mark.parametrize("probabilities", [{"fr": 0.7, "de": 0.3}, {"fr": 0.2, "de": 0.8}])
-def test_the_language_is_detected_the_same(probabilities):
-    detected = dict.fromkeys(tokenizer().languages, 0.0) | probabilities
-    result = check_same_loop([output(" one")], 4000, probabilities=detected)
-    assert result["language"] == max(probabilities, key=probabilities.get)
+    options = data.draw(loop_options(frames))
+    try:
+        expected, expected_calls = theirs(in_turn(answers), frames, seed, **options)
+    except Stuck:
+        assume(False)
+    result, calls = ours(in_turn(answers), frames, seed, **options)
+    assert calls == expected_calls
+    check_same(result, expected, times=1e-9)
 
 
 # ------------------------------------------------------------------------------------------ where they differ
