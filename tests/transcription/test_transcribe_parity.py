@@ -36,12 +36,8 @@ MODES = {
     "clips": {"clip_timestamps": "0.04,0.1,0.12"},  # other ones for longer audio
     "sampled": {"temperature": 0.6, "best_of": 3},
     "no thresholds": {"compression_ratio_threshold": None, "logprob_threshold": None, "no_speech_threshold": None},
-    "strict": {
-        "logprob_threshold": -0.1,
-        "best_of": 2,
-        "sample_len": 20,
-        "temperature": (0.0, 0.6),
-    },  # most windows fall back to sampling
+    # Most windows fall back to sampling.
+    "strict": {"logprob_threshold": -0.1, "best_of": 2, "sample_len": 20, "temperature": (0.0, 0.6)},
     "without timestamps": {"without_timestamps": True},
     "prompt 0": {"initial_prompt": ""},
     **{f"prompt {length}": {"initial_prompt": length} for length in (5, 222, 223, 300)},
@@ -57,7 +53,7 @@ ALWAYS = [
     ("base", "LJ001-0008.wav", "beam and words"),
     ("base", "french.aiff", "translated"),
     ("tiny.en", "0.2 s", "conditioned"),
-    ("tiny.en", "30.02 s", "prompt carried"),
+    *(("tiny.en", "30.02 s", mode) for mode in ("conditioned", "prompt carried")),
     ("tiny.en", "jfk.flac", "clips"),
     ("tiny.en", "LJ001-0008.wav", "prompt 300"),
     ("tiny.en", "LJ001-0008.wav", "prefix"),
