@@ -6,7 +6,6 @@ the output files, which the client writes.
 """
 
 import io
-import math
 import os
 import stat
 import sys
@@ -26,7 +25,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 import minwhisper
 
-from ..audio.load import FRAMES_PER_SECOND, N_SAMPLES, SAMPLE_RATE, AudioReader, AudioSource, open_audio
+from ..audio.load import N_SAMPLES, SAMPLE_RATE, AudioReader, AudioSource, open_audio
 from ..checkpoints.sources import find_checkpoint
 from ..errors import OUT_OF_MEMORY, AudioError, CorpusError, DeviceMemoryError, MinWhisperError, is_out_of_memory
 from ..printable import printable
@@ -168,9 +167,9 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
     def _plan(self, recording: Recording, model: Whisper) -> Plan:
         """Cut a recording at silence, and detect its language."""
         assert self.job.split is not None
-        longest = 60 * self.job.split * FRAMES_PER_SECOND
+        longest = 60 * self.job.split
         audio = self._open(recording)  # read piece by piece: hours of samples are gigabytes
-        cuts = cut_open_audio(audio, math.ceil(round(SHORTEST * longest, 6)), math.floor(round(longest, 6)))
+        cuts = cut_open_audio(audio, SHORTEST * longest, longest)
         parts = tuple(Part(number, *times) for number, times in enumerate(cuts))
         language: Any = self.job.keywords.get("language")
         if language is None:

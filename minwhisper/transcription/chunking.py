@@ -41,24 +41,29 @@ def cut_at_silence(
     """
     for name, seconds in (("min_seconds", min_seconds), ("max_seconds", max_seconds)):
         check_number(name, seconds, "a number from 0 to 1,000,000,000", minimum=0, maximum=1e9)
-    # Rounding first: 1.1 · 100 is 110.00000000000001.
-    min_frames = math.ceil(round(min_seconds * FRAMES_PER_SECOND, 6))
-    max_frames = math.floor(round(max_seconds * FRAMES_PER_SECOND, 6))
+    min_frames, max_frames = _frames_within(min_seconds, max_seconds)
     if max_frames - min_frames < PAUSE_FRAMES:
         raise OptionError(
             f"max_seconds: expected at least min_seconds + {PAUSE_FRAMES / FRAMES_PER_SECOND}, to have a choice of "
             f"pauses, got min_seconds {min_seconds:g} and max_seconds {max_seconds:g}; lower the one or raise the other"
         )
     with open_audio(audio, timeline=True, track=audio_track) as reader:
-        return cut_open_audio(reader, min_frames, max_frames)
+        return cut_open_audio(reader, min_seconds, max_seconds)
 
 
-def cut_open_audio(reader: AudioReader, min_frames: int, max_frames: int) -> list[tuple[float, float]]:
-    """Cut a recording that is open already, as ``cut_at_silence`` does, into parts of these lengths in frames."""
+def cut_open_audio(reader: AudioReader, min_seconds: float, max_seconds: float) -> list[tuple[float, float]]:
+    """Cut a recording that is open already, as ``cut_at_silence`` does; the lengths have been checked."""
     frames = math.ceil(reader.size / HOP_LENGTH)
-    parts = chunk_at_silence(Spectrogram(reader), 0, frames, min_frames, max_frames)
+    parts = chunk_at_silence(Spectrogram(reader), 0, frames, *_frames_within(min_seconds, max_seconds))
     times = [(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND) for start, end in parts]
     return [*times[:-1], (times[-1][0], reader.seconds)] if times else []
+
+
+def _frames_within(min_seconds: float, max_seconds: float) -> tuple[int, int]:
+    """Return the smallest and the largest number of frames between two durations."""
+    # Rounding first: 1.1 · 100 is 110.00000000000001.
+    fewest = math.ceil(round(min_seconds * FRAMES_PER_SECOND, 6))
+    return fewest, math.floor(round(max_seconds * FRAMES_PER_SECOND, 6))
 
 
 def chunk_at_silence(
