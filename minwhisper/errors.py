@@ -32,9 +32,10 @@ class MinWhisperError(Exception):
         super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to unpickle it.
+        """Return the class and the arguments to unpickle it with.
 
-        With Python's own way, tblib, which Dask uses, calls ``MemoryError.__new__``, which refuses a subclass of two.
+        Without this, an ``OutOfMemoryError`` could not be unpickled where Dask has loaded tblib, which would create it
+        with ``MemoryError.__new__``.
         """
         return type(self), self.args, self.__dict__
 
