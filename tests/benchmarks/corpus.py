@@ -29,7 +29,8 @@ import numpy as np
 
 import bench_path  # noqa: F401 (first, so that this checkout is measured)
 import minwhisper
-from dying_workers import kill_a_worker, write_wav
+from audio_files import write_wav
+from dying_workers import kill_a_worker
 from minwhisper.corpus import transcribe
 from minwhisper.corpus.cluster import connected
 from minwhisper.corpus.manifest import read_entries

@@ -26,7 +26,8 @@ pytest.importorskip("distributed")
 
 import dask
 
-from dying_workers import kill_a_worker, write_wav
+from audio_files import write_wav
+from dying_workers import kill_a_worker
 from fake_model import FakePlugin
 from minwhisper.corpus import cluster, worker
 from minwhisper.corpus.cluster import connected, worker_environments

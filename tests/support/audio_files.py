@@ -96,6 +96,11 @@ def wav_bytes(samples, *, rate=16000, width=2):
     return file.getvalue()
 
 
+def write_wav(path, samples, rate=16000):
+    """Write samples (N,) or (N, channels), from -1 to 1, as a WAV of 16-bit PCM."""
+    path.write_bytes(wav_bytes((samples.reshape(len(samples), -1) * 32767).astype(np.int16), rate=rate))
+
+
 def video_without_audio():
     """Return the bytes of an MP4 of three pictures without an audio track."""
     file = io.BytesIO()

@@ -21,11 +21,6 @@ mono stereo 2.1 3.0 3.0(back) 4.0 quad quad(side) 3.1 5.0 5.0(side) 4.1 5.1 5.1(
 hexadecagonal downmix 22.2
 """
 LAYOUTS = NAMES.split()
-FORMATS = """
-wav/pcm_s16le caf/pcm_s16be aiff/pcm_s16be mov/pcm_s16le mov/alac ipod/aac ipod/alac mp4/flac matroska/pcm_s16le
-flac/flac au/pcm_s16be avi/pcm_s16le ogg/libopus mpegts/ac3 wv/wavpack nut/pcm_s16le
-"""
-CONTAINERS = FORMATS.split()
 FRAMES = 1600
 
 

@@ -1,17 +1,8 @@
-"""What the tests and benchmarks of a corpus share: short WAV files, and the death of a worker process."""
+"""Kill worker processes, for the tests and the benchmark of a corpus."""
 
 import random
-from pathlib import Path
 
-import numpy as np
 import psutil
-
-from audio_files import wav_bytes
-
-
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    """Write samples (N,) at 16 kHz as 16-bit PCM."""
-    path.write_bytes(wav_bytes((samples[:, None] * 32767).astype(np.int16)))
 
 
 def kill_a_worker(client: int, generator: random.Random) -> bool:

@@ -1,12 +1,12 @@
 """Ports of Whisper with known mistakes, made from the package's own stages, for the doctor to examine."""
 
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from audio_files import write_wav
 from minwhisper.audio.load import load_audio
 from minwhisper.parity import mistakes
 from minwhisper.parity.graph import network, run
@@ -66,9 +66,5 @@ def stereo_clip(folder: Path) -> Path:
     times = np.arange(int(len(samples) * 44100 / 16000)) * 16000 / 44100
     left = np.interp(times, np.arange(len(samples)), samples)
     path = folder / "stereo.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(44100)
-        file.writeframes((np.stack([left, 0.3 * left], axis=1) * 32767).astype("<i2").tobytes())
+    write_wav(path, np.stack([left, 0.3 * left], axis=1), rate=44100)
     return path

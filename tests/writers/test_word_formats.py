@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made import segment, spoken, transcript, word
+from made_transcripts import segment, spoken, transcript, word
 from minwhisper.compat.utils import get_writer
 from minwhisper.errors import OptionError
 from minwhisper.transcription.segments import Transcript, Word

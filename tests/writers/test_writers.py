@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made import segment, spoken, transcript, word
+from made_transcripts import segment, spoken, transcript, word
 from minwhisper.errors import OptionError
 from minwhisper.transcription.segments import Transcript
 from minwhisper.writers.files import check_file_names, check_writable, write_transcript

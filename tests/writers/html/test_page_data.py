@@ -1,12 +1,9 @@
 """The data of the page: words, times and steps are those of the transcript."""
 
+from made_transcripts import word
 from minwhisper.writers.html.data import page_data
 
 ACCENTED = " naïve 国 ok"
-
-
-def word(text, start, end, probability=0.5):
-    return {"word": text, "start": start, "end": end, "probability": probability}
 
 
 def segment(start, end, text, words=None, seek=0):

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from test_page_data import segment, transcript, word
+from test_page_data import segment, transcript
 from test_transcript_page import HOSTILE
 
+from made_transcripts import word
 from minwhisper.writers.html import transcript_page
 from opened_page import SCHEMES, WIDTHS, Opened
 

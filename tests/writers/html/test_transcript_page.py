@@ -9,8 +9,9 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
-from test_page_data import segment, transcript, word
+from test_page_data import segment, transcript
 
+from made_transcripts import word
 from minwhisper import load_audio
 from minwhisper.errors import OptionError
 from minwhisper.writers.html import PageOptions, transcript_page
