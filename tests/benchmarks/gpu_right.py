@@ -1,6 +1,5 @@
 """Rows of gpu.py about correctness."""
 
-import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from gpu_work import greedy_tokens, launching, transcribed_tokens
 from minwhisper.common.backend import to_numpy
 from minwhisper.model.engine import DecoderInput
 from minwhisper.parity.comparison import relative_difference
+from minwhisper.scoring import ErrorCounts, word_errors
 
 EXACT = 1e-4  # relative difference of float32 from the CPU's
 EXACT_HALF = 5e-3  # of float16: keys and values are rounded to it
@@ -112,19 +112,10 @@ def first_difference(mine: list[int], expected: list[int]) -> str:
     return f"from token {place} of {len(expected)}" if place >= 0 else f"{len(mine)} tokens for {len(expected)}"
 
 
-def word_errors(text: str, reference: str) -> tuple[int, int]:
-    """Count the words that are inserted, left out or changed, and those of the reference.
-
-    >>> word_errors("A quick fox", "The quick, brown fox")
-    (2, 4)
-    """
-    mine, exact = (re.findall(r"[a-z0-9']+", one.lower()) for one in (text, reference))
-    costs = list(range(len(exact) + 1))
-    for number, word in enumerate(mine, start=1):
-        before, costs = costs, [number]
-        for place, other in enumerate(exact):
-            costs.append(min(costs[-1] + 1, before[place + 1] + 1, before[place] + (word != other)))
-    return costs[-1], len(exact)
+def share_of_errors(references: dict[str, str], texts: dict[str, str], clips: list[str]) -> tuple[float, int]:
+    """Return the word error rate over clips in percent, and the number of words of their references."""
+    counts = sum((word_errors(references[clip], texts[clip]) for clip in clips), ErrorCounts())
+    return 100.0 * counts.rate, counts.length
 
 
 ERRORS = "against float32 %|.2f", "float32 against the book %|.2f", "float16 against the book %|.2f"
@@ -143,9 +134,5 @@ def half(lab: Lab) -> Iterator[Cells]:
         )
         known = [clip for clip in clips if clip in book]
         columns = ((narrow, single, list(clips)), (single, book, known), (narrow, book, known))
-        shares, words = [], 0
-        for texts, references, names in columns:
-            wrong, all_of = np.sum([word_errors(texts[clip], references[clip]) for clip in names], axis=0)
-            shares.append(100.0 * float(wrong) / float(all_of))
-            words = words or int(all_of)
-        yield name, len(clips), words, at_most(shares[0], 0.5), *shares[1:]
+        shares, words = zip(*(share_of_errors(said, texts, names) for texts, said, names in columns), strict=True)
+        yield name, len(clips), words[0], at_most(shares[0], 0.5), *shares[1:]

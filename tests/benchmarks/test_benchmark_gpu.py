@@ -491,10 +491,3 @@ def test_the_script_fails_where_no_gpu_works(tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "The other rows need a GPU" in (tmp_path / "results" / "A.txt").read_text()
-
-
-def test_words_are_counted(scripts):
-    errors = scripts("gpu_right").word_errors
-    assert errors("A quick fox", "The quick, brown fox") == (2, 4)
-    assert errors("", "one two") == (2, 2)
-    assert errors("One two; three", "one TWO three") == (0, 3)

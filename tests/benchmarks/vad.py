@@ -22,6 +22,7 @@ import minwhisper
 from minwhisper.audio.load import open_audio
 from minwhisper.audio.mel_stream import Spectrogram
 from minwhisper.audio.speech import find_speech, find_speech_silero
+from minwhisper.scoring import word_errors
 
 RATE, HOP = 16000, 160
 DATA = Path(__file__).parents[1] / "data"
@@ -191,19 +192,9 @@ SPEECH: dict[str, Callable[[], tuple[Samples, NDArray[np.bool_]]]] = {
 # --- Measures -----------------------------------------------------------------------------------------------------
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without marks and digits."""
-    return re.findall(r"[a-z']+", text.lower())
-
-
-def word_errors(expected: list[str], got: list[str]) -> int:
-    """Return the number of words that are missing, wrong or too many."""
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(expected, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(got, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1]
+def words(text: str) -> str:
+    """Return the words of a text in lower case, without marks and digits, separated by spaces."""
+    return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
 def found_frames(samples: Samples, filter: bool | str) -> tuple[NDArray[np.bool_], float]:
@@ -217,7 +208,7 @@ def found_frames(samples: Samples, filter: bool | str) -> tuple[NDArray[np.bool_
     return found, time.process_time() - began
 
 
-def transcribed(model: minwhisper.Whisper, samples: Samples, filter: bool | str) -> tuple[list[str], int, float]:
+def transcribed(model: minwhisper.Whisper, samples: Samples, filter: bool | str) -> tuple[str, int, float]:
     """Return the words of a transcript, the number of its windows, and the seconds of processor time."""
     language = "en" if model.is_multilingual else None
     began = time.process_time()
@@ -245,7 +236,7 @@ def report_without_speech(model: minwhisper.Whisper, music: list[Path]) -> None:
         row(
             name,
             ", ".join(f"{share:.2f}" for share in shares),
-            ", ".join(f"{len(found) / hours:.0f}" for found, _, _ in results),
+            ", ".join(f"{len(found.split()) / hours:.0f}" for found, _, _ in results),
             ", ".join(f"{seconds:.1f}" for _, _, seconds in results),
         )
 
@@ -258,7 +249,7 @@ def report_speech(model: minwhisper.Whisper) -> None:
         "speech",
         "precision, recall: own",
         "Silero",
-        f"errors in {len(expected)} words: off, own, Silero",
+        f"errors in {len(expected.split())} words: off, own, Silero",
         "windows",
         "s: all three",
     )
@@ -274,7 +265,7 @@ def report_speech(model: minwhisper.Whisper) -> None:
         row(
             name,
             *scores,
-            ", ".join(str(word_errors(expected, got)) for got, _, _ in results),
+            ", ".join(str(word_errors(expected, got, None).errors) for got, _, _ in results),
             ", ".join(str(windows) for _, windows, _ in results),
             ", ".join(f"{seconds:.1f}" for _, _, seconds in results),
         )
