@@ -1,10 +1,10 @@
-"""Chapter 9. Segments: the parts of a transcript, and how the tokens of a window are split into them.
+"""Chapter 10. Segments: the parts of a transcript, and how the tokens of a window are split into them.
 
 The model generates a timestamp where each segment begins and ends. A window's tokens are split between the end of one
 segment and the start of the next, and the next window starts where the last complete segment ended: no word is cut in
 half.
 
-Walkthrough: section 12.
+Walkthrough: section 13.
 """
 
 from collections.abc import Sequence
