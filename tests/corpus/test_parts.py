@@ -1,5 +1,6 @@
 """Long recordings in parts: merging their transcripts, and keeping those that are finished."""
 
+from made_transcripts import segment, transcript, word
 from minwhisper.corpus.job import Part, Plan, Recording
 from minwhisper.corpus.parts import PartStore, merged
 
@@ -7,21 +8,10 @@ PLAN = Plan(25.5, "en", (Part(0, 0.0, 10.25), Part(1, 10.25, 20.0), Part(2, 20.0
 RECORDING = Recording("talk.wav", "talk", 100, "5")
 
 
-def segment(start, end, text, *words, seek=0):
-    found = {"id": 7, "seek": seek, "start": start, "end": end, "text": text, "tokens": [1, 2]}
-    if words:
-        found["words"] = [{"word": word, "start": a, "end": b, "probability": 0.5} for word, a, b in words]
-    return found
-
-
-def transcript(*segments):
-    return {"text": "".join(one["text"] for one in segments), "segments": list(segments), "language": "en"}
-
-
 def test_times_of_parts_become_times_of_the_recording():
-    first = transcript(segment(0.0, 10.0, " One.", (" One.", 0.5, 9.9)))
-    second = transcript(segment(0.02, 4.5, " Two.", (" Two.", 0.1, 0.7)), segment(5.0, 9.0, " Three.", seek=450))
-    whole = merged(PLAN, [first, second, transcript(segment(1.0, 2.0, " Four."))])
+    first = transcript(segment(" One.", 0.0, 10.0, [word(" One.", 0.5, 9.9)]))
+    second = transcript(segment(" Two.", 0.02, 4.5, [word(" Two.", 0.1, 0.7)]), segment(" Three.", 5.0, 9.0, seek=450))
+    whole = merged(PLAN, [first, second, transcript(segment(" Four.", 1.0, 2.0))])
     assert whole["text"] == " One. Two. Three. Four."
     assert [(one["id"], one["start"], one["end"], one["seek"]) for one in whole["segments"]] == [
         (0, 0.0, 10.0, 0),
@@ -35,7 +25,7 @@ def test_times_of_parts_become_times_of_the_recording():
 
 def test_no_time_of_a_part_lies_in_the_next_one():
     """As when windows of one recording are decoded together; the last part is left as it is."""
-    late = segment(8.0, 12.0, " Late.", (" Late.", 9.0, 11.5))
+    late = segment(" Late.", 8.0, 12.0, [word(" Late.", 9.0, 11.5)])
     first, second, last = merged(PLAN, [transcript(late), transcript(), transcript(late, late)])["segments"]
     assert (first["end"], first["words"][0]["end"]) == (10.25, 10.25)
     assert (second["start"], second["end"], last["end"]) == (28.0, 32.0, 32.0)
@@ -44,8 +34,8 @@ def test_no_time_of_a_part_lies_in_the_next_one():
 def test_finished_parts_survive_a_run_that_was_killed(tmp_path):
     store = PartStore(tmp_path, RECORDING, "digest")
     assert store.read(PLAN) == {}
-    store.write(PLAN.parts[1], transcript(segment(0.0, 1.0, " Two.")))
-    store.write(PLAN.parts[0], transcript(segment(0.0, 1.0, " One.")))
+    store.write(PLAN.parts[1], transcript(segment(" Two.", 0.0, 1.0)))
+    store.write(PLAN.parts[0], transcript(segment(" One.", 0.0, 1.0)))
     (file,) = (tmp_path / ".parts").iterdir()
     file.write_bytes(file.read_bytes()[:-30])  # while part 0 was written
     store = PartStore(tmp_path, RECORDING, "digest")

@@ -93,7 +93,7 @@ static int direction, left;  // of a warp whose fibers take turns: 1 or -1, and 
 static void (*entry)();  // what a fiber runs
 static char message[300];
 
-#if defined(__x86_64__) && !defined(USE_UCONTEXT)
+#if defined(__x86_64__)
 
 // Save the registers that a function must preserve, switch stacks, restore: without the system call of swapcontext.
 extern "C" void switch_stack(void** from, void* to);

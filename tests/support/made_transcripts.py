@@ -1,4 +1,4 @@
-"""Transcripts for the tests of writers."""
+"""Transcripts that no model made, for tests of what is done with them."""
 
 from minwhisper.transcription.segments import Segment, Transcript, Word
 
@@ -7,9 +7,9 @@ def word(text: str, start: float, end: float, probability: float = 0.5) -> Word:
     return {"word": text, "start": start, "end": end, "probability": probability}
 
 
-def segment(text: str, start: float, end: float, words: list[Word] | None = None) -> Segment:
+def segment(text: str, start: float, end: float, words: list[Word] | None = None, seek: int = 0) -> Segment:
     numbers = {"temperature": 0.0, "avg_logprob": -0.25, "compression_ratio": 1.5, "no_speech_prob": 0.01}
-    made = {"id": 0, "seek": 0, "start": start, "end": end, "text": text, "tokens": [50364, 440], **numbers}
+    made = {"id": 0, "seek": seek, "start": start, "end": end, "text": text, "tokens": [50364, 440], **numbers}
     return made if words is None else made | {"words": words}
 
 
