@@ -23,7 +23,7 @@ from ..errors import OptionError, ShapeError
 from ..model.weight_names import flatten
 from ..printable import printable, short_repr
 from ..whisper import Whisper
-from .graph import Place, Stage, network, run
+from .graph import Place, Stage, needed, network, run
 from .names import hugging_face_name
 from .recording import Recording
 
@@ -47,7 +47,8 @@ def trace(
         model: the model; its weights are converted to ``dtype`` as they are needed.
         audio: a file, or samples (N,) at 16 kHz.
         tokens: the input of the decoder, (S,) or (B, S); by default the start-of-transcript sequence and the text that
-            greedy search finds, without timestamps. They are in the result, as "tokens".
+            greedy search finds, without timestamps. They are in the result, as "tokens", if they are given or a stage
+            needs them.
         stages: the names to compute, or patterns such as ``"encoder.blocks.0.*"``; by default all, without attention's
             scores and weights over all positions. Those have to be named, as in ``"*.attention.weights"``.
         dtype: "float64", the exact answer, or "float32".
@@ -59,10 +60,13 @@ def trace(
         raise OptionError(f"dtype {short_repr(dtype)}: expected one of {', '.join(DTYPES)}")
     graph = network(model.config)
     wanted = choose_stages(graph, stages)
-    recording = Recording(audio)
-    ids = generate(model, recording) if tokens is None else check_token_ids(tokens, model)
-    given = {"recording": recording, "tokens": ids}
-    found: dict[str, Array] = {"tokens": ids}
+    given: dict[str, Any] = {"recording": Recording(audio)}
+    found: dict[str, Array] = {}
+    if tokens is not None:
+        found["tokens"] = check_token_ids(tokens, model)
+    elif any("tokens" in stage.inputs for stage in needed(graph, wanted, ("recording", "tokens"))):
+        found["tokens"] = generate(model, given["recording"])
+    given |= found
     for name, value in run(graph, wanted, given, place(model), convert=lambda array: to_numpy(array).astype(dtype)):
         found[name] = np.ascontiguousarray(value)
     return found

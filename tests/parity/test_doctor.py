@@ -35,19 +35,31 @@ def tiny_en():
 
 
 @pytest.fixture(scope="module")
+def two_blocks(tiny_en):
+    """Return tiny.en with two blocks in each half: all kinds of stages in half the time."""
+    config = replace(tiny_en.config, encoder_layers=2, decoder_layers=2)
+    return replace(tiny_en, config=config, weights=first_blocks(tiny_en.weights), alignment_heads=())
+
+
+def first_blocks(weights):
+    return {half: {**layers, "blocks": layers["blocks"][:2]} for half, layers in weights.items()}
+
+
+@pytest.fixture(scope="module")
 def half_second():
     return minwhisper.load_audio(DATA / "jfk.flac")[8000:16000]
 
 
 @pytest.fixture(scope="module")
-def correct(tiny_en, half_second):
-    return port(tiny_en, two_sequences(tiny_en), (), half_second)
+def correct(two_blocks, half_second):
+    return port(two_blocks, two_sequences(two_blocks), (), half_second)
 
 
 @pytest.fixture(scope="module")
-def exact(tiny_en):
+def exact(two_blocks):
     """Return the trace of the clip."""
-    return minwhisper.trace(tiny_en, DATA / "jfk.flac", stages=["mel", "encoder.*", "decoder.*", "logits"])
+    stages = ["mel", "encoder.*", "decoder.*", "logits"]
+    return minwhisper.trace(two_blocks, DATA / "jfk.flac", tokens=two_sequences(two_blocks)[:1], stages=stages)
 
 
 def found_in(report):
@@ -57,13 +69,12 @@ def found_in(report):
 # --- Traces ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_trace_has_exactly_what_the_layers_compute(tiny_en, exact):
-    weights = minwhisper.load_model("tiny.en", dtype="float64").weights
-    features = encode(exact["mel"], weights["encoder"], tiny_en.config)
+def test_a_trace_has_exactly_what_the_layers_compute(two_blocks, exact):
+    weights = first_blocks(minwhisper.load_model("tiny.en", dtype="float64").weights)
+    features = encode(exact["mel"], weights["encoder"], two_blocks.config)
     assert np.allclose(exact["encoder.norm"], features, rtol=0, atol=1e-12)
-    logits = decode(exact["tokens"], features, weights["decoder"], tiny_en.config)
+    logits = decode(exact["tokens"], features, weights["decoder"], two_blocks.config)
     assert np.allclose(exact["logits"], logits, rtol=0, atol=1e-11)
-    assert tiny_en.tokenizer.decode(exact["tokens"][0, 2:]).startswith(" And so my fellow Americans")
 
 
 def test_large_stages_are_traced_only_if_they_are_named(tiny_en, half_second):
@@ -72,6 +83,13 @@ def test_large_stages_are_traced_only_if_they_are_named(tiny_en, half_second):
     assert not any(name.endswith((".weights", ".scores")) for name in names)
     named = minwhisper.trace(tiny_en, half_second, tokens=tokens, stages=["decoder.blocks.0.attention.weights"])
     assert named["decoder.blocks.0.attention.weights"].shape == (1, 6, 1, 1)
+
+
+def test_the_text_is_searched_for_if_the_stages_need_one(tiny_en, half_second):
+    assert set(minwhisper.trace(tiny_en, half_second, stages=["encoder.stem"])) == {"encoder.stem"}
+    found = minwhisper.trace(tiny_en, DATA / "jfk.flac", stages=["decoder.stem"])
+    assert set(found) == {"tokens", "decoder.stem"}
+    assert tiny_en.tokenizer.decode(found["tokens"][0, 2:]).startswith(" And so my fellow Americans")
 
 
 def test_every_name_of_a_module_of_transformers_is_known_to_compare(tiny_en):
@@ -109,9 +127,9 @@ def test_the_commands_write_a_trace_and_find_nothing_wrong_with_it(tmp_path, cap
     "name",
     [name if i % 12 == 0 else pytest.param(name, marks=pytest.mark.grid) for i, name in enumerate(WITHOUT_A_FILE)],
 )
-def test_a_mistake_is_named_and_no_other(tiny_en, half_second, correct, name):
-    arrays = port(tiny_en, two_sequences(tiny_en), (name,), half_second)
-    report = diagnose(tiny_en, Theirs.of(arrays))
+def test_a_mistake_is_named_and_no_other(two_blocks, half_second, correct, name):
+    arrays = port(two_blocks, two_sequences(two_blocks), (name,), half_second)
+    report = diagnose(two_blocks, Theirs.of(arrays))
     if same(arrays, correct):
         assert name in ("80 bins for 128", "blocks in the order of their names", "timestamps not suppressed")
         assert not found_in(report)
@@ -120,31 +138,31 @@ def test_a_mistake_is_named_and_no_other(tiny_en, half_second, correct, name):
 
 
 @pytest.mark.parametrize("name", [name for name in mistakes.MISTAKES if uses_window(name)])
-def test_a_mistake_in_loading_a_file_is_named(tiny_en, tmp_path, name):
+def test_a_mistake_in_loading_a_file_is_named(two_blocks, tmp_path, name):
     path = stereo_clip(tmp_path)
     edits = mistakes.MISTAKES[name].edits
     wrong = run(
-        network(tiny_en.config),
+        network(two_blocks.config),
         ["samples"],
         {"recording": Recording(path)},
-        place(tiny_en),
+        place(two_blocks),
         edits=edits,
         names=mistakes.NAMES,
     )
-    report = diagnose(tiny_en, Theirs.of(dict(wrong)), audio=path)
+    report = diagnose(two_blocks, Theirs.of(dict(wrong)), audio=path)
     assert [stage.mistakes for stage in report.stages] == [(name,)]
 
 
-def test_a_second_mistake_behind_the_first_is_named(tiny_en, half_second):
+def test_a_second_mistake_behind_the_first_is_named(two_blocks, half_second):
     names = ("kernel flipped", "epsilon 1e-6")
-    report = diagnose(tiny_en, Theirs.of(port(tiny_en, two_sequences(tiny_en), names, half_second)))
+    report = diagnose(two_blocks, Theirs.of(port(two_blocks, two_sequences(two_blocks), names, half_second)))
     assert found_in(report) == set(names)
     assert report.first_wrong.stage == "encoder.conv1"
 
 
-def test_a_port_that_pads_as_xla_does_and_skips_the_output_projection(tiny_en, exact):
+def test_a_port_that_pads_as_xla_does_and_skips_the_output_projection(two_blocks, exact):
     """Built by hand, and dumped as such a port would: a few arrays, channels first, heads apart."""
-    encoder = tiny_en.weights["encoder"]
+    encoder = two_blocks.weights["encoder"]
     mel = exact["mel"].astype(np.float32)[:, :, :400]
     x = gelu(conv1d(mel.transpose(0, 2, 1), **encoder["conv1"]))
     padded = np.pad(x, ((0, 0), (0, 1), (0, 0)))
@@ -159,7 +177,7 @@ def test_a_port_that_pads_as_xla_does_and_skips_the_output_projection(tiny_en, e
         "encoder.blocks.0.attn.out": mixed[0],
         "encoder.blocks.0.attn.value": linear(mixed, **weights["value"]),
     }
-    report = diagnose(tiny_en, Theirs.of(theirs))
+    report = diagnose(two_blocks, Theirs.of(theirs))
     by_stage = {stage.stage: stage for stage in report.stages}
     assert by_stage["encoder.stem"].mistakes == ("'same' padding of XLA",)
     assert by_stage["encoder.stem"].axes == "axes B D T"
@@ -177,19 +195,19 @@ def test_a_port_that_pads_as_xla_does_and_skips_the_output_projection(tiny_en, e
         (lambda x: np.concatenate([x[..., :64] ** 2, x[..., 64:]], axis=-1), "only heads 0 of 6 differ"),
     ],
 )
-def test_an_unknown_mistake_is_said_to_be_unknown_and_described(tiny_en, correct, change, remark):
+def test_an_unknown_mistake_is_said_to_be_unknown_and_described(two_blocks, correct, change, remark):
     arrays = {**correct, "encoder.blocks.1.attention.out": change(correct["encoder.blocks.1.attention.out"])}
-    report = diagnose(tiny_en, Theirs.of(arrays))
+    report = diagnose(two_blocks, Theirs.of(arrays))
     wrong = [stage for stage in report.stages if stage.verdict == "wrong"]
     assert wrong[0].stage == "encoder.blocks.1.attention.out"
     assert wrong[0].remark == remark
 
 
-def test_a_random_output_projection_is_recognised(tiny_en, correct):
-    random = np.random.default_rng(0).standard_normal((tiny_en.config.vocab_size, 384)).astype(np.float32)
+def test_a_random_output_projection_is_recognised(two_blocks, correct):
+    random = np.random.default_rng(0).standard_normal((two_blocks.config.vocab_size, 384)).astype(np.float32)
     arrays = {**correct, "logits": correct["decoder.norm"] @ random.T}
     del arrays["log_probabilities"], arrays["next_tokens"]
-    report = diagnose(tiny_en, Theirs.of(arrays))
+    report = diagnose(two_blocks, Theirs.of(arrays))
     assert found_in(report) == {"output projection not tied"}
 
 
@@ -201,16 +219,16 @@ def test_a_random_output_projection_is_recognised(tiny_en, correct):
         ([50257, 843], "<|notimestamps|> missing"),
     ],
 )
-def test_wrong_tokens_are_named(tiny_en, correct, tokens, name):
+def test_wrong_tokens_are_named(two_blocks, correct, tokens, name):
     report = diagnose(
-        tiny_en, Theirs.of({"mel": correct["mel"], "tokens": np.array([tokens]), "samples": correct["samples"]})
+        two_blocks, Theirs.of({"mel": correct["mel"], "tokens": np.array([tokens]), "samples": correct["samples"]})
     )
     assert report.first_wrong.mistakes == (name,)
 
 
-def test_tokens_that_are_right_are_not_complained_about(tiny_en, correct):
+def test_tokens_that_are_right_are_not_complained_about(two_blocks, correct):
     ids = np.array([50360, 843, 50257, 50362, 843])
-    report = diagnose(tiny_en, Theirs.of({"mel": correct["mel"], "tokens": ids, "samples": correct["samples"]}))
+    report = diagnose(two_blocks, Theirs.of({"mel": correct["mel"], "tokens": ids, "samples": correct["samples"]}))
     assert report.first_wrong is None
 
 
@@ -230,10 +248,10 @@ def test_the_fast_engine_is_right(tiny_en, half_second):
     ]
 
 
-def test_weights_in_int8_are_no_mistake(tiny_en, half_second):
-    stored = MappedWeights(tiny_en.weights, lambda array: round_to_int8(array) if array.ndim == 2 else array)
-    quantised = replace(tiny_en, weights=stored)
-    report = diagnose(tiny_en, Theirs.of(port(quantised, two_sequences(tiny_en), (), half_second)))
+def test_weights_in_int8_are_no_mistake(two_blocks, half_second):
+    stored = MappedWeights(two_blocks.weights, lambda array: round_to_int8(array) if array.ndim == 2 else array)
+    quantised = replace(two_blocks, weights=stored)
+    report = diagnose(two_blocks, Theirs.of(port(quantised, two_sequences(two_blocks), (), half_second)))
     assert not found_in(report)
     assert {stage.verdict for stage in report.stages} == {"float64", "float32", "int8 or bfloat16", "int8"}
 
@@ -251,10 +269,10 @@ def test_blocks_that_were_sorted_by_name_are_named_in_a_model_with_more_than_ten
 
 @pytest.mark.parity
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
-def test_a_right_model_of_pytorch_gets_no_diagnosis_but_its_precision(tiny_en, correct, precision):
+def test_a_right_model_of_pytorch_gets_no_diagnosis_but_its_precision(two_blocks, correct, precision):
     torch = pytest.importorskip("torch")
     pytest.importorskip("whisper")
-    theirs = pytorch_model(tiny_en).to(getattr(torch, precision))
+    theirs = pytorch_model(two_blocks).to(getattr(torch, precision))
     for module in theirs.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.float()  # as openai-whisper computes it
@@ -272,10 +290,10 @@ def test_a_right_model_of_pytorch_gets_no_diagnosis_but_its_precision(tiny_en, c
     else:
         with torch.no_grad():
             theirs.encoder(mel)
-    report = diagnose(tiny_en, Theirs.of(arrays))
+    report = diagnose(two_blocks, Theirs.of(arrays))
     assert {stage.verdict for stage in report.stages} == {precision}
     assert report.precision == precision
-    assert len(report.stages) > 30
+    assert len(report.stages) >= 20
 
 
 # --- Bad input ------------------------------------------------------------------------------------------------------
@@ -314,13 +332,13 @@ def test_a_file_without_any_array_is_refused(tmp_path):
     ],
     ids=["no known name", "only an input", "another width", "NaN", "no tokens", "another vocabulary"],
 )
-def test_arrays_that_cannot_be_compared_are_refused(tiny_en, arrays, kind, message):
+def test_arrays_that_cannot_be_compared_are_refused(two_blocks, arrays, kind, message):
     with pytest.raises(kind, match=message):
-        diagnose(tiny_en, Theirs.of(arrays))
+        diagnose(two_blocks, Theirs.of(arrays))
 
 
-def test_a_map_names_what_has_another_name(tiny_en, correct):
+def test_a_map_names_what_has_another_name(two_blocks, correct):
     theirs = {"spec": correct["mel"], "front": correct["encoder.conv1"], "odd": np.zeros(2)}
-    report = diagnose(tiny_en, Theirs.of(theirs), names={"spec": "mel", "front": "encoder.conv1"})
+    report = diagnose(two_blocks, Theirs.of(theirs), names={"spec": "mel", "front": "encoder.conv1"})
     assert [stage.stage for stage in report.stages] == ["encoder.conv1"]
     assert report.unmatched == ["odd"]
