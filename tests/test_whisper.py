@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import DATA
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
+from inputs import DATA
 from minwhisper import DecodingOptions, TranscriptionOptions, Whisper, errors, load_model
 from minwhisper.checkpoints.sources import packaged_model
 from minwhisper.checkpoints.tensor_matching import LoadReport

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_files import wav_bytes
-from conftest import DATA
+from inputs import DATA
 from minwhisper.audio import mel_stream, sample_store
 from minwhisper.audio.load import HOP_LENGTH, N_FFT, N_FRAMES, N_SAMPLES, load_audio, open_audio
 from minwhisper.audio.mel import hertz_to_mel, log_mel_spectrogram, mel_filters, mel_to_hertz

@@ -18,7 +18,7 @@ import pytest
 import carried
 import cuda_on_cpu
 import minwhisper
-from conftest import DATA, SMALL, real_model
+from inputs import DATA, SMALL, real_model
 from minwhisper.fast.gpu import engine as gpu_engine
 from minwhisper.fast.gpu.kernels import load_kernels
 from minwhisper.model.config import PUBLISHED

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from command_line import assert_refused, run_command
-from conftest import DATA
+from inputs import DATA
 
 CLIP = str(DATA / "LJ001-0008.wav")
 TEXT = "has never been surpassed."

@@ -9,7 +9,7 @@ import pytest
 
 from audio_files import encode_audio
 from command_line import GREEDY, assert_refused, run_command
-from conftest import DATA
+from inputs import DATA
 from minwhisper.audio.load import load_audio
 from minwhisper.checkpoints import sources
 from minwhisper.cli import parity

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from command_line import GREEDY
-from conftest import DATA
+from inputs import DATA
 from minwhisper.cli import interrupts
 from minwhisper.errors import OUT_OF_MEMORY, DeviceMemoryError, WeightsError, is_out_of_memory
 from minwhisper.writers.files import check_writable

@@ -12,8 +12,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from command_line import GREEDY, assert_refused, run_command
-from conftest import DATA
 from hub_server import HubServer, Repository
+from inputs import DATA
 from minwhisper import TranscriptionOptions
 from minwhisper.cli import transcribe as transcribe_command
 from minwhisper.errors import OUT_OF_MEMORY, AudioError, MinWhisperError, OptionError

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import minwhisper
-from conftest import DATA
+from inputs import DATA
 from minwhisper.cli import transcribe as transcribe_command
 from minwhisper.cli.main import main
 from minwhisper.writers.render import FORMATS

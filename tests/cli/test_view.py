@@ -8,7 +8,7 @@ from base64 import b64decode
 import pytest
 
 from command_line import GREEDY, assert_refused, run_command
-from conftest import DATA
+from inputs import DATA
 from minwhisper.cli.main import main
 
 CLIP = DATA / "jfk.flac"

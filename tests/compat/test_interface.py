@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minwhisper.compat as whisper
-from conftest import DATA
+from inputs import DATA
 from minwhisper.compat import model as compat_model
 from minwhisper.compat import tokenizer as compat_tokenizer
 from minwhisper.compat.conversion import Tensor

@@ -13,7 +13,7 @@ import pytest
 
 import minwhisper.compat
 from audio_files import FFMPEG
-from conftest import DATA
+from inputs import DATA
 from minwhisper.compat.model import Whisper
 from minwhisper.transcription import transcribe as chapter
 from scripted import MULTILINGUAL, ONE, NumberedSpectrogram, Scripted

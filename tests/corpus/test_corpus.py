@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import DATA
+from inputs import DATA
 from minwhisper.audio.load import SAMPLE_RATE
 from minwhisper.cli.main import main
 from minwhisper.corpus import transcribe
@@ -227,6 +227,7 @@ def start(source, out, workers, **how):
     return subprocess.Popen([sys.executable, "-m", *command], **how)
 
 
+@pytest.mark.longest
 def test_everything_is_done_once_though_workers_and_client_are_killed(tiny_en, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

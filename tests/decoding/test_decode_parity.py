@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from conftest import DATA
+from inputs import DATA
 from minwhisper import DecodingOptions, load_audio
 from minwhisper.decoding.decode import initial_tokens
 from minwhisper.parity.comparison import window_mel

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minwhisper
-from conftest import DATA
+from inputs import DATA
 from minwhisper import DecodingOptions
 from minwhisper.decoding.decode import logit_filters_for
 from minwhisper.parity.comparison import window_mel

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import DATA
+from inputs import DATA
 from minwhisper.errors import OptionError
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.model.engine import DecoderInput, PlainEngine

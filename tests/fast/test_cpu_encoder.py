@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import SMALL
 from engine_pair import lively_weights
+from inputs import SMALL
 from minwhisper.errors import ShapeError
 from minwhisper.fast.cpu.engine import CpuEngine
 from minwhisper.model import encoder

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from conftest import SMALL
 from hf_checkpoint import distinct_weights, hugging_face, write
+from inputs import SMALL
 from minwhisper import Whisper, load_model
 from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import DATA, SMALL, SPEECH, real_model
+from inputs import DATA, SMALL, SPEECH, real_model
 from minwhisper.common.backend import to_device, to_numpy
 from minwhisper.fast.gpu import graph as gpu_graph
 from minwhisper.fast.gpu.memory import MARGIN, device_memory

@@ -10,9 +10,9 @@ import pytest
 
 import cuda_on_cpu
 import refusing_cupy
-from conftest import SMALL
 from cuda_on_cpu import RawModule
 from engine_pair import EnginePair
+from inputs import SMALL
 from minwhisper import Whisper
 from minwhisper.common.backend import address, to_numpy
 from minwhisper.decoding.logit_filters import LogitFilters, TimestampSettings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import SMALL, real_model
+from inputs import SMALL, real_model
 from minwhisper.common.backend import to_numpy
 from minwhisper.errors import DeviceError, DeviceMemoryError
 from minwhisper.fast import devices

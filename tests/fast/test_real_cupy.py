@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import DATA, SMALL, real_model
 from engine_pair import EnginePair
+from inputs import DATA, SMALL, real_model
 from minwhisper.common.backend import to_device, to_numpy
 from minwhisper.fast.gpu import encoder as gpu_encoder
 from minwhisper.fast.gpu.engine import GpuEngine, gpu_engine
@@ -114,6 +114,7 @@ def test_tokens_of_an_untrained_model_equal_the_cpus(options, pretended_gpu):
         assert mine.no_speech_prob == pytest.approx(exact.no_speech_prob, rel=1e-3)
 
 
+@pytest.mark.longest
 def test_a_beams_transcript_and_word_timestamps_equal_the_cpus(tiny_en, tiny_en_there):
     options = {"temperature": 0.0, "beam_size": 2, "word_timestamps": True}
     here, there = (model.transcribe(SHORTER, **options) for model in (tiny_en, tiny_en_there))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import SMALL
 from engine_pair import lively_weights
+from inputs import SMALL
 from minwhisper.errors import ShapeError
 from minwhisper.model.decoder import Cache, decode, decode_cached, new_cache
 from minwhisper.model.layers import Weights

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import SMALL
+from inputs import SMALL
 from minwhisper.model.decoder import decode
 from minwhisper.model.encoder import encode, sinusoids, stem
 from minwhisper.model.layers import Weights

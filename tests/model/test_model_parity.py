@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minwhisper
-from conftest import SPEECH
+from inputs import SPEECH
 from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint
 from minwhisper.model.config import WhisperConfig

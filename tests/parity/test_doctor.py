@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 import minwhisper
 from command_line import run_command
-from conftest import DATA, real_model
+from inputs import DATA, real_model
 from minwhisper.errors import MinWhisperError, OptionError, ShapeError
 from minwhisper.model.decoder import decode
 from minwhisper.model.encoder import encode

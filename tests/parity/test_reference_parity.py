@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import minwhisper
-from conftest import DATA
+from inputs import DATA
 
 pytestmark = pytest.mark.parity
 pytest.importorskip("torch")  # the files import it
@@ -50,6 +50,7 @@ def openai_tests(tmp_path_factory) -> Path:
     return tests
 
 
+@pytest.mark.longest
 def test_openai_whispers_own_tests_pass(openai_tests, tiny_en, base):
     path = os.pathsep.join([str(openai_tests), str(Path(minwhisper.__file__).parents[1])])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import DATA
+from inputs import DATA
 from minwhisper.scoring import normalize_basic, normalize_english
 from minwhisper.scoring.numbers import VOCABULARY, normalize_numbers
 from normalized_texts import BASIC, ENGLISH

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from conftest import DATA, LJ
+from inputs import DATA, LJ
 
 TEXTS = [line.split("|", 1)[1] for line in (DATA / "lj_texts.csv").read_text("utf-8").splitlines()] + [
     "Printing, then, for our purpose, may be considered as the art of making books by means of movable types.",

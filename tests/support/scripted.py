@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
@@ -19,7 +18,6 @@ from minwhisper.transcription import transcribe as chapter
 from minwhisper.whisper import Whisper
 from vocabularies import made_up_tokenizer
 
-DATA = Path(__file__).parents[1] / "data"
 RATE = 16000
 HOP = 160  # samples per frame
 GAP = np.zeros(RATE // 4, np.float32)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import DATA
+from inputs import DATA
 from minwhisper.errors import LanguageError, TokenizerError
 from minwhisper.tokenizer.bpe import bytes_to_unicode, merge, merge_long, split_words
 from minwhisper.tokenizer.languages import LANGUAGES

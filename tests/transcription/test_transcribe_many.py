@@ -11,13 +11,13 @@ from threadpoolctl import threadpool_limits
 
 import minwhisper
 from book import TEXTS, join_clips
-from conftest import SPEECH
+from inputs import DATA, SPEECH
 from minwhisper.audio.mel_stream import Spectrogram
 from minwhisper.errors import AudioError, LanguageError, MinWhisperError, OptionError, OutOfMemoryError, SomeFailedError
 from minwhisper.fast.cpu import threads
 from minwhisper.transcription import transcribe as chapter
 from minwhisper.transcription.transcribe import Transcription
-from scripted import DATA, GAP, RATE, is_closed
+from scripted import GAP, RATE, is_closed
 from test_transcribe_speech import check_transcript, words
 from transcripts import check_same
 

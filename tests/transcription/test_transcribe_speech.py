@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from book import TEXTS, join_clips
-from scripted import DATA, JFK, KEYS, RATE
+from inputs import DATA
+from scripted import JFK, KEYS, RATE
 
 
 def words(text: str) -> list[str]:

@@ -40,12 +40,14 @@ def results(tiny_en, base, tmp_path_factory):  # skips without these models
         return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
 
 
+@pytest.mark.longest
 def test_every_cell_gives_the_output_in_the_text(results):
     assert len(results) == len(list(WALKTHROUGH.cells())) > 50
     assert [result.difference or result.note for result in results if result.difference or result.note] == []
     assert sum(result.drawing is not None for result in results) >= len(SECTIONS)  # compared by their data
 
 
+@pytest.mark.longest
 def test_any_wrong_digit_is_found(results):
     tried = 0
     for result in results:
