@@ -1,7 +1,7 @@
 """The second recording of the walkthrough, for which the spoken text is known.
 
-Twelve clips of LJ Speech (https://keithito.com/LJ-Speech-Dataset, public domain), read by Linda Johnson, with pauses of
-0.25 s: 82 s, as Opus at 32 kbit/s.
+The first eight clips of LJ Speech (https://keithito.com/LJ-Speech-Dataset, public domain), read by Linda Johnson, with
+pauses of 0.25 s: 52 s, as Opus at 32 kbit/s.
 """
 
 from importlib.resources import files
@@ -13,6 +13,6 @@ from ..audio.load import load_audio
 
 
 def lj_speech() -> tuple[NDArray[np.float32], str]:
-    """Return the samples at 16 kHz, (1319224,), and what is said."""
+    """Return the samples at 16 kHz, (836056,), and what is said."""
     here = files(__package__)
     return load_audio((here / "lj_speech.ogg").read_bytes()), (here / "lj_speech.txt").read_text("utf-8").strip()
