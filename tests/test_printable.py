@@ -35,7 +35,7 @@ def test_short_repr_of_a_long_deep_or_hostile_value_is_printable():
         assert 2 <= len(short_repr(value)) <= 80
 
 
-def test_messages_and_warnings_of_the_console(capsys):
+def test_messages_and_warnings_of_the_console_are_printable_lines(capsys):
     Console().note(HOSTILE)
     Console().warn(UserWarning(HOSTILE))
     lines = capsys.readouterr().err.split("\n")

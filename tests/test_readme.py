@@ -38,7 +38,7 @@ def test_each_command_is_complete():
         assert "\n" not in block[1]
 
 
-def test_links_lead_to_files_and_headings_of_the_source_distribution():
+def test_links_lead_to_files_and_headings_in_the_source_distribution():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     shipped = build["targets"]["sdist"]["include"]
     targets = re.findall(r"\]\((?!https://)([^)]+)\)", README)

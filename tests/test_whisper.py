@@ -233,7 +233,7 @@ def test_a_mel_of_another_shape_is_refused(small: Whisper, shape: tuple[int, ...
         ([[0] * 8], "at most 7 positions"),
     ],
 )
-def test_other_tokens_are_refused(small: Whisper, tokens: Any, message: str) -> None:
+def test_invalid_tokens_are_refused(small: Whisper, tokens: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small.logits(tokens, np.zeros((1, 4, 8), np.float32))
 

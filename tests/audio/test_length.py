@@ -143,7 +143,7 @@ BROKEN_END = ("aac", "ogg", "mpegts", "flac of unknown length")
 
 
 @pytest.mark.parametrize("kind", NO_LENGTH)
-def test_a_format_that_states_no_length_ends_where_it_ends(kind):
+def test_a_truncated_file_without_a_stated_length_loads_up_to_its_end(kind):
     content = NO_LENGTH[kind]()
     whole, last = load_audio(content).size, 0
     for keep in (len(content) * 2 // 3, len(content) - 700, len(content) - 30):
@@ -178,5 +178,5 @@ def test_ogg_truncated_between_pages_loads_without_warning():
     assert load_without_warning(content[: content.rindex(b"OggS")]).size > 8000
 
 
-def test_a_large_size_that_is_not_a_placeholder():
+def test_a_data_size_of_900_mib_is_not_taken_for_a_placeholder():
     assert_rejected(wav_of(data=900 << 20), "of 29491.20 seconds")

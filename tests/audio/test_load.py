@@ -26,7 +26,7 @@ def test_float32_at_16_khz_is_returned_without_a_copy():
     assert load_audio(samples, rate=16000) is samples
 
 
-def test_array_types():
+def test_integers_become_floats_from_minus_1_to_1_and_channels_are_averaged():
     for array, expected in (
         (np.array([-32768, 0, 16384], np.int16), [-1, 0, 0.5]),
         (np.array([-(2**31), 0, 2**30], np.int32), [-1, 0, 0.5]),
@@ -80,7 +80,7 @@ def test_invalid_arrays_are_rejected():
         assert_rejected(array, *parts, rate=rate)
 
 
-def test_a_rate_is_for_arrays_and_a_track_for_files_only():
+def test_rate_is_rejected_for_files_and_track_for_arrays():
     assert_rejected(SHORT, "rate=16000", "omit it for a file", rate=16000)
     assert_rejected(np.zeros(5), "only a file has tracks", track=1)
 
@@ -102,7 +102,7 @@ def noise(request, monkeypatch):
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places=st.lists(st.tuples(st.integers(0, 23000), st.integers(0, 23000)), max_size=6))
-def test_reading_in_any_order(noise, places):
+def test_ranges_can_be_read_in_any_order(noise, places):
     audio, expected = noise
     followed_by_zeros = np.pad(expected, (0, 3000))
     for place in places:
@@ -157,7 +157,7 @@ def test_loading_needs_little_more_memory_than_the_samples(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("length", [0, 2, 3, 4, 9])
-def test_pad_or_trim(axis, length):
+def test_pad_or_trim_pads_with_zeros_or_cuts_along_the_axis(axis, length):
     array = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
     result = pad_or_trim(array, length, axis=axis)
     expected = np.zeros((length, 4) if axis == 0 else (3, length), np.float32)
@@ -207,7 +207,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @needs_proc
-def test_a_full_disk(folder):
+def test_a_full_disk_is_an_error_and_leaves_no_temporary_file(folder):
     resource = pytest.importorskip("resource")
     store = SampleStore()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -226,7 +226,7 @@ def test_a_full_disk(folder):
     assert temporary_files(folder) == []
 
 
-def test_no_usable_folder(folder, monkeypatch):
+def test_no_usable_folder_for_temporary_files_is_an_error(folder, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "nope")])
     with pytest.raises(AudioError, match=r"^the folder for temporary files cannot store.*No usable.*nope.*TMPDIR"):

@@ -36,7 +36,7 @@ def noise(size):
 # --- The steps
 
 
-def test_two_mel_filters_by_hand():
+def test_two_mel_filters_equal_those_computed_by_hand():
     # Corners at 0, 15.08, 30.16 and 45.25 mels; the first filter rises by 1/1005.6 Hz to an area of one.
     filters = mel_filters(2)
     assert filters.shape == (2, 201)
@@ -62,7 +62,7 @@ def test_every_value_is_the_nearest_float32(n_mels):
 
 
 @pytest.mark.parametrize(("size", "padding"), [(201, 0), (16000, 1), (16000, 30000), (0, 201), (5, 480000)])
-def test_sizes_and_padding(size, padding):
+def test_the_spectrogram_of_any_size_and_padding_is_exact(size, padding):
     samples = noise(size)
     before = samples.copy()
     mel = log_mel_spectrogram(samples, padding=padding)
@@ -71,7 +71,7 @@ def test_sizes_and_padding(size, padding):
     assert np.array_equal(samples, before)
 
 
-def test_digital_silence():
+def test_digital_silence_and_a_faint_click_have_exact_values():
     samples = np.zeros(N_SAMPLES, np.float32)
     mel = log_mel_spectrogram(samples)
     assert mel.shape == (80, N_FRAMES)
@@ -80,7 +80,7 @@ def test_digital_silence():
     assert np.array_equal(log_mel_spectrogram(samples), exact_log_mel(samples).astype(np.float32))
 
 
-def test_invalid_arguments():
+def test_invalid_arguments_are_rejected():
     for size, options, message in (
         (200, {}, "200 samples and 0 of padding are too short.*padding=480000$"),
         (100, {"padding": 100}, "100 samples and 100 of padding are too short"),
@@ -115,7 +115,7 @@ def cached(request):
 
 @settings(max_examples=30, deadline=None)
 @given(first=st.integers(0, 5000), size=st.integers(0, 3001))
-def test_any_window(cached, first, size):
+def test_any_window_equals_that_part_of_the_whole_spectrogram(cached, first, size):
     whole, spectrogram = cached
     last = min(first + size, 5000)
     window = spectrogram.read(first, last)
@@ -124,7 +124,7 @@ def test_any_window(cached, first, size):
 
 
 @pytest.mark.parametrize("size", [0, 1, 159, 160, 201, 3 * 16000, 3 * 16000 + 161])
-def test_the_windows_of_short_audio(size):
+def test_windows_of_short_audio_equal_the_padded_spectrogram(size):
     samples = noise(size)
     spectrogram = Spectrogram(open_audio(samples))
     assert spectrogram.content_frames == size // 160
@@ -133,7 +133,7 @@ def test_the_windows_of_short_audio(size):
 
 
 @pytest.mark.parametrize("content_frames", [298, 299, 300])
-def test_samples_after_the_last_whole_frame_count(content_frames):
+def test_samples_after_the_last_whole_frame_are_used(content_frames):
     # The sample is at the edge of the last frame that is read, and in the middle of the one after it.
     samples = np.zeros(content_frames * HOP_LENGTH + 159, np.float32)
     samples[-1] = 1

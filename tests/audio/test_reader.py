@@ -37,7 +37,7 @@ CLIPS = ["LJ001-0001.wav", "audio-stereo-24-bit-44100Hz.wav", "french.aiff", "jf
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_samples_are_the_stored_ones_of_ffmpeg(clip):
+def test_samples_equal_those_stored_from_ffmpeg(clip):
     golden = np.load(TESTS / "golden" / "ffmpeg_samples.npz")
     samples = load_audio(TESTS / "data" / clip)
     assert samples.dtype == np.float32
@@ -45,7 +45,7 @@ def test_samples_are_the_stored_ones_of_ffmpeg(clip):
     assert np.abs(samples[::97] - golden[clip] / 32768.0).max() <= FFMPEG_TOLERANCE
 
 
-def test_channels_are_averaged_also_if_the_codec_has_floats():
+def test_channels_are_averaged_even_if_the_codec_gives_floats():
     stereo = np.repeat(np.stack([SPEECH, SPEECH // 3], axis=1), 3, axis=0)
     loaded = load_audio(encode_audio(stereo, "ogg", "libopus", rate=48000))
     mean = (SPEECH / 2 + (SPEECH // 3) / 2) / 32768
@@ -93,7 +93,7 @@ NAMES = ["with space.wav", "日本語 é.wav", "a:b.wav", "concat:a.wav", "file:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_that_of_a_local_file(name, tmp_path, monkeypatch):
+def test_a_name_that_looks_like_a_url_or_option_is_a_local_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
         shutil.copy(SHORT, tmp_path / name)
@@ -113,7 +113,7 @@ def test_tags_need_not_be_utf8():
 # --- Errors
 
 
-def test_missing_files_folders_and_urls(tmp_path):
+def test_missing_files_folders_and_urls_are_rejected(tmp_path):
     assert_rejected(tmp_path / "nope.wav", "nope.wav", "no such file", "spelling")
     assert_rejected(tmp_path / "two\nlines.wav", "no such file")
     assert_rejected(SHORT / "x.wav", "no such file")
@@ -122,7 +122,7 @@ def test_missing_files_folders_and_urls(tmp_path):
     assert_rejected("a\0b.wav", "null")
 
 
-def test_no_permission(monkeypatch):
+def test_a_file_without_read_permission_is_rejected(monkeypatch):
     def refuse(*_args, **_options):
         raise PermissionError(13, "Permission denied")
 
@@ -148,7 +148,7 @@ class BadDisk(io.BytesIO):
 
 
 @pytest.mark.parametrize("file", [BadDisk(0), BadDisk(4000), BadDisk(40_000), BadDisk(0, seekable=False)])
-def test_a_disk_pipe_or_standard_input_that_fails_while_it_is_read(monkeypatch, file):
+def test_a_read_error_of_a_disk_pipe_or_standard_input_is_reported(monkeypatch, file):
     monkeypatch.setattr(builtins, "open", lambda *_: file)
     assert_rejected(str(SHORT), SHORT.name, "cannot be read (Input/output error)", "try again")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=BadDisk(0)))
@@ -163,7 +163,7 @@ def test_an_interruption_during_a_read_is_not_lost(error, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_empty_files(tmp_path, monkeypatch):
+def test_empty_files_and_files_without_audio_are_rejected(tmp_path, monkeypatch):
     (tmp_path / "empty.mp3").touch()
     assert_rejected(tmp_path / "empty.mp3", "empty.mp3", "0 bytes")
     assert_rejected(b"", "0 bytes")
@@ -175,7 +175,7 @@ def test_empty_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"RIFF", b"\xff\xfb"])
-def test_bytes_that_are_not_audio(content, capfd):
+def test_bytes_that_are_not_audio_are_rejected(content, capfd):
     assert_rejected(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
     assert capfd.readouterr() == ("", "")  # nothing from FFmpeg
 
@@ -191,7 +191,7 @@ def test_playlists_cannot_open_other_files(tmp_path, monkeypatch):
         assert_rejected(tmp_path / name, name)
 
 
-def test_text_files_and_other_types(tmp_path):
+def test_text_files_and_other_types_are_rejected(tmp_path):
     with open(tmp_path / "a.txt", "w+") as file:
         assert_rejected(file, "a.txt", "'rb'")
     assert_rejected(io.StringIO("text"), "'rb'")
@@ -240,7 +240,7 @@ def test_errors_leave_no_temporary_file(opener, tmp_path, monkeypatch):
     assert temporary_files(tmp_path) == []
 
 
-def test_a_track_that_starts_late():
+def test_a_stream_added_while_reading_causes_no_index_error():
     """PyAV raises IndexError after the last packet if a stream was added while it was reading."""
     from minwhisper.audio.timeline import Timeline  # needs PyAV
     from minwhisper.audio.track_decoder import TrackDecoder

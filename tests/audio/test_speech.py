@@ -58,7 +58,7 @@ NOT_SPEECH = {
 
 
 @pytest.mark.parametrize("make", NOT_SPEECH.values(), ids=NOT_SPEECH)
-def test_there_is_no_speech_in(make, rng):
+def test_no_speech_is_found_in_silence_noise_or_chords(make, rng):
     assert found(make(rng)) == []
 
 

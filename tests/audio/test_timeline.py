@@ -22,7 +22,7 @@ LONG = np.tile(SPEECH, 4)  # 7.6 s
 
 # The ffmpeg command moves MP4 by the 1,024 samples of the encoder's delay, too.
 @pytest.mark.parametrize(("container", "start", "delay"), [("mp4", 4.0, 3.936), ("matroska", 300.0, 300.0)])
-def test_audio_that_starts_later_than_the_video(container, start, delay):
+def test_audio_that_starts_after_the_video_is_preceded_by_silence(container, start, delay):
     content = encode_audio(SPEECH, container, "aac", video=True, start=start)
     plain = load_without_warning(content)
     with pytest.warns(UserWarning, match=rf"missing audio was replaced by silence: {delay:.2f} s at 0\.00 s") as caught:
@@ -54,7 +54,7 @@ def test_missing_packets_become_silence(container, codec):
     assert abs(lag) <= 16  # 1 ms, the resolution of Matroska
 
 
-def test_broken_audio_becomes_silence_without_timestamps_too():
+def test_broken_audio_becomes_silence_even_without_timestamps():
     content = bytearray(encode_audio(LONG, "mp3", "libmp3lame"))
     noise = np.random.default_rng(0).integers(0, 255, 6000, np.uint8)  # no sync word
     content[10_000:16_000] = noise.tobytes()
@@ -100,7 +100,7 @@ PLACES = {  # timestamps, how, the places of the frames that do not continue the
 
 
 @pytest.mark.parametrize("case", PLACES)
-def test_the_places_of_frames(case):
+def test_frames_are_placed_by_plausible_timestamps(case):
     stamps, how, places = PLACES[case]
     starts, timeline = place(stamps, **how)
     assert {number: start for number, start in enumerate(starts) if start is not None} == pytest.approx(places)

@@ -32,16 +32,16 @@ def test_a_track_is_selected_by_number_or_language_and_named(wanted, number):
 
 
 @pytest.mark.parametrize("wanted", [4, "it", "2nd", "9" * 80])
-def test_a_missing_track(wanted):
+def test_a_missing_track_is_rejected_with_a_list_of_the_tracks(wanted):
     assert_rejected(FILE, f"no audio track {wanted!r}", "expected one of: 1 (eng), 2 (fre), 3 (deu)", track=wanted)
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "", b"en", 10**9, "e" * 101])
-def test_invalid_track_arguments(wanted):
+def test_invalid_track_arguments_are_rejected(wanted):
     assert_rejected(FILE, "track: expected a number, 1 for the first audio track, or a language's code", track=wanted)
 
 
-def test_the_message_is_printable_and_short():
+def test_the_name_of_a_track_is_printable_and_short():
     content = encode_tracks("matroska", "pcm_s16le", [(SPEECH, "e\x1b[31m\n"), (SPEECH, "x" * 300)])
     for number in (1, 2):
         with open_audio(content, track=number) as audio:

@@ -87,7 +87,7 @@ def tables(text):
 # ------------------------------------------------------------------------------------------ a T400
 
 
-def test_the_arithmetic_by_hand(scripts):
+def test_the_t400_estimate_equals_one_computed_by_hand(scripts):
     t400 = scripts("gpu_t400")
     base = PUBLISHED["base"]  # T 1500, D 512, F 2048, six blocks in each half, 80 bins, V 51865
     stem = 3000 * 240 * 512 + 1500 * 3 * 512 * 512
@@ -103,7 +103,7 @@ def test_the_arithmetic_by_hand(scripts):
     assert found.real_time == pytest.approx((found.encoder + found.cross_kv + 90 * found.step) / 30)
 
 
-def test_what_fits_is_what_the_readme_says_fits(scripts):
+def test_the_models_that_fit_are_those_in_the_readme(scripts):
     fits = {(name, dtype): fits for name, dtype, fits, _ in scripts("gpu_t400").t400()}
     assert fits["small", "float32"]
     assert fits["medium", "float16"]
@@ -112,7 +112,7 @@ def test_what_fits_is_what_the_readme_says_fits(scripts):
     assert {name for name, _ in fits}.isdisjoint({"tiny.en", "large-v2"})
 
 
-def test_without_a_gpu_there_is_the_arithmetic_and_a_line_why(scripts, capsys, monkeypatch):
+def test_without_a_gpu_only_the_t400_estimate_is_printed_and_the_reason(scripts, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert scripts("gpu").main(["--rows", "machine", "speed", "t400"]) == 1
     out = capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_without_a_gpu_there_is_the_arithmetic_and_a_line_why(scripts, capsys, m
     assert "need a GPU" not in capsys.readouterr().out
 
 
-def test_an_unknown_row_is_named(scripts, capsys):
+def test_an_unknown_row_is_rejected_by_name(scripts, capsys):
     with pytest.raises(SystemExit):
         scripts("gpu").main(["--rows", "encoders"])
     assert "unknown rows: encoders; expected some of machine, speed" in capsys.readouterr().err
@@ -176,7 +176,7 @@ def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, t
 
 @pytest.mark.grid
 @pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=cuda_on_cpu.why_not() or "-")
-def test_rows_about_kernels_run_with_those_that_run_on_a_gpu(scripts, pretended, small, capsys, tmp_path, monkeypatch):
+def test_rows_about_kernels_run_with_the_real_kernels(scripts, pretended, small, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_engine, "load_kernels", load_kernels)
     status, kept = run_rows(scripts, pretended, small, tmp_path, "exact", "graph", "layers")
     assert status == 0, capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_rows_about_kernels_run_with_those_that_run_on_a_gpu(scripts, pretended,
 
 
 @pytest.mark.grid
-def test_words_are_compared(scripts, pretended, small, capsys, tmp_path):
+def test_the_float16_row_compares_the_words_of_a_clip(scripts, pretended, small, capsys, tmp_path):
     kept = spoken(scripts, pretended, small, tmp_path, "half")
     assert kept["rows"]["half"]["lines"][0][:4] == ["tiny.en", 1, 4, 0.0]
     assert not kept["missed"]
@@ -192,7 +192,7 @@ def test_words_are_compared(scripts, pretended, small, capsys, tmp_path):
 
 @pytest.mark.grid
 @pytest.mark.parity
-def test_rows_of_speech_run_beside_the_peer(scripts, pretended, small, capsys, tmp_path):
+def test_rows_that_need_speech_run_with_the_peer(scripts, pretended, small, capsys, tmp_path):
     pytest.importorskip("whisper")
     kept = spoken(scripts, pretended, small, tmp_path, "tokens", "beam", "host", "whole", "words")
     assert counted(kept) == {"tokens": 3, "beam": 1, "host": 1, "whole": 4, "words": 2}
@@ -200,7 +200,7 @@ def test_rows_of_speech_run_beside_the_peer(scripts, pretended, small, capsys, t
 
 
 @pytest.mark.grid
-def test_a_peer_that_is_missing_is_complained_of(scripts, pretended, small, capsys, tmp_path, monkeypatch):
+def test_a_missing_peer_is_reported_as_a_miss(scripts, pretended, small, capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "whisper", None)
     kept = spoken(scripts, pretended, small, tmp_path, "encoder", "step")
     assert "encoder, tiny.en, float32" in kept["missed"][0]
@@ -216,7 +216,9 @@ def spoken(scripts, pretended, small, tmp_path, *rows):
     return run_rows(scripts, pretended, only, tmp_path, *rows, name="tiny.en")[1]
 
 
-def test_what_fails_costs_its_row_and_what_takes_long_ends(scripts, pretended, small, capsys, monkeypatch, tmp_path):
+def test_a_failing_row_does_not_stop_the_others_and_the_time_limit_ends_a_slow_one(
+    scripts, pretended, small, capsys, monkeypatch, tmp_path
+):
     report = scripts("gpu_report")
 
     def fails(_):
@@ -258,7 +260,7 @@ def test_what_fails_costs_its_row_and_what_takes_long_ends(scripts, pretended, s
     ]
 
 
-def test_what_there_was_is_saved_before_a_row_ends(scripts, tmp_path, capsys, monkeypatch):
+def test_lines_are_saved_before_their_row_ends(scripts, tmp_path, capsys, monkeypatch):
     report, path, seen = scripts("gpu_report"), tmp_path / "gpu.json", []
 
     def slow(_):
@@ -272,7 +274,7 @@ def test_what_there_was_is_saved_before_a_row_ends(scripts, tmp_path, capsys, mo
     assert (seen[0]["lines"], seen[0]["ended"]) == ([["one", 1.0]], "unfinished")
 
 
-def test_a_row_whose_time_is_over_is_not_begun(scripts, pretended, small, capsys):
+def test_rows_are_skipped_once_the_time_is_over(scripts, pretended, small, capsys):
     now = iter([0.0, *[100.0] * 99])
     rows = ["--rows", "machine", "tokens", "peak", "whole"]
     assert scripts("gpu").main(["--minutes", "1", "--clips", "none", *rows], pretended, lambda: next(now), **small) == 1
@@ -282,7 +284,7 @@ def test_a_row_whose_time_is_over_is_not_begun(scripts, pretended, small, capsys
         assert f"- {name}: not begun, by the time limit" in out
 
 
-def test_the_profiler_of_pytorch_may_fail(scripts, pretended, small, capsys, tmp_path):
+def test_a_failing_pytorch_profiler_leaves_its_cells_empty(scripts, pretended, small, capsys, tmp_path):
     class Broken(pretended):
         """A GPU whose profiler does not get on with the driver."""
 
@@ -305,7 +307,7 @@ def test_the_tests_for_a_gpu_do_not_pass_by_being_skipped(scripts, monkeypatch):
     assert list(checks.suite(None)) == [("0 tests", "exit 5", False)]
 
 
-def test_memcheck_counts_its_errors(scripts, monkeypatch):
+def test_the_errors_of_memcheck_are_counted_and_a_failed_run_is_a_miss(scripts, monkeypatch):
     checks, is_missed = scripts("gpu_checks"), scripts("gpu_report").is_missed
     for lines, errors, missed in (
         (["========= ERROR SUMMARY: 0 errors\n", "exit 0"], 0, False),
@@ -320,7 +322,7 @@ def test_memcheck_counts_its_errors(scripts, monkeypatch):
         ]
 
 
-def test_what_memcheck_runs_runs(scripts, gpus):
+def test_the_memcheck_script_runs_on_a_simulated_gpu(scripts, gpus):
     memcheck = scripts("gpu_memcheck")
     memcheck.check(minwhisper.Whisper.random(memcheck.LITTLE, device="cuda"))
 
@@ -396,7 +398,7 @@ def test_a_real_gpu_is_measured(scripts, monkeypatch):
 # ------------------------------------------------------------------------------------------ what it is given
 
 
-def test_without_pyav_and_carried_clips_there_are_none(scripts, monkeypatch):
+def test_without_pyav_or_carried_clips_there_are_no_clips(scripts, monkeypatch):
     monkeypatch.setattr(scripts("gpu_lab"), "find_spec", lambda _: None)
     assert scripts("gpu_lab").read_clips() == ({}, "none, because PyAV is not installed and none were carried")
 
@@ -422,7 +424,7 @@ def parcels(scripts, tiny_en, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parity  # openai-whisper is among it
-def test_what_is_prepared_is_what_is_loaded(scripts, parcels, tiny_en, tmp_path, monkeypatch):
+def test_a_model_loads_from_the_prepared_folders(scripts, parcels, tiny_en, tmp_path, monkeypatch):
     prepared, there = scripts("gpu_parcels"), tmp_path / "there"
     monkeypatch.setenv(carried.VARIABLE, str(there))
     monkeypatch.setattr(carried, "packaged_model", lambda _: None)
@@ -462,7 +464,7 @@ def test_a_folder_with_files_is_not_prepared_again(scripts, tmp_path):
         scripts("gpu").main(["--prepare", str(tmp_path)])
 
 
-def test_files_are_cut_where_they_do_not_fit(scripts, tmp_path, monkeypatch):
+def test_files_are_cut_at_the_size_of_a_folder_and_joined_again(scripts, tmp_path, monkeypatch):
     prepared = scripts("gpu_parcels")
     monkeypatch.setattr(prepared, "LEAST", 3)
     contents = {"a": b"12345", "b/c": b"67", "d": b"x" * 25, "e": b"yy"}
@@ -484,7 +486,7 @@ def test_the_script_names_its_parts():
         assert f"expected a part, A, B, C, D or join, got '{part}'" in done.stderr
 
 
-def test_the_script_fails_where_no_gpu_works(tmp_path):
+def test_the_script_fails_without_a_working_gpu(tmp_path):
     nowhere = {carried.VARIABLE: str(tmp_path / "models"), "MINWHISPER_CARRIED": str(tmp_path / "none")}
     environment = os.environ | nowhere | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     command = [FOLDER / "on_gpu.sh", "A", tmp_path / "results"]

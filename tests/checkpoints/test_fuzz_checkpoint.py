@@ -96,7 +96,7 @@ def mutate_index(folder, rng):
     ("mutate", "few"),
     [(mutate_configuration, 100), (mutate_safetensors, 100), (mutate_ctranslate2, 100), (mutate_index, 60)],
 )
-def test_mutated_checkpoints(mutate, few, tmp_path, pytestconfig):
+def test_mutated_checkpoints_load_or_fail_with_a_clear_error(mutate, few, tmp_path, pytestconfig):
     if mutate is mutate_ctranslate2:
         write_bin(tmp_path, ctranslate2(FLAT))
     else:
@@ -108,7 +108,7 @@ def test_mutated_checkpoints(mutate, few, tmp_path, pytestconfig):
     assert valid or mutate is mutate_index  # otherwise only the first check was tested
 
 
-def test_mutated_tokenizers(tmp_path, pytestconfig):
+def test_mutated_tokenizers_load_or_fail_with_a_clear_error(tmp_path, pytestconfig):
     vocab = made_up_pieces(300)  # few, to be fast: their number is checked after their types
     merges = [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
     added = [{"id": token, "content": name} for name, token in special_token_ids(51865).items()][:20]

@@ -206,7 +206,7 @@ def test_the_files_of_every_format_are_fetched_once(hub, client):
             assert hub.fetched()[before:] == files.split()
 
 
-def test_errors_of_the_hub(hub, client):
+def test_hub_errors_say_what_is_missing_or_restricted(hub, client):
     missing = f"there is no such folder, and no such repository at {hub.url}"
     for name, revision, error, message in (
         ("base.en", None, "ModelNotFoundError", f"base.en (openai/whisper-base.en): {missing}"),
@@ -224,7 +224,7 @@ def test_errors_of_the_hub(hub, client):
     assert "pytorch_model.bin" not in hub.fetched()
 
 
-def test_unreachable_and_silent_hub(tmp_path):
+def test_an_unreachable_or_silent_hub_fails_within_seconds(tmp_path):
     with Client(tmp_path, "http://127.0.0.1:9") as client:  # a closed port
         for result in (client.find(name="tiny"), client.find(name="some/model", revision="v1")):
             assert result["error"] == "DownloadError"

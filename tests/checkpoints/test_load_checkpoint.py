@@ -73,7 +73,7 @@ def check_weights(checkpoint, expected, dtype="float32"):
         ("float64", 1, "", "float64"),
     ],
 )
-def test_values_of_safetensors(tmp_path, dtype, shards, prefix, loaded):
+def test_safetensors_of_every_dtype_load_exactly(tmp_path, dtype, shards, prefix, loaded):
     renamed = {prefix + name.removeprefix("model."): array for name, array in TENSORS.items()}
     checkpoint = load(write(tmp_path, renamed, dtype, shards), loaded)
     assert checkpoint.config == SMALL
@@ -112,7 +112,7 @@ def test_the_output_projection_is_the_token_embedding(tmp_path):
 # --- Missing and unexpected tensors, wrong shapes --------------------------------------------------------------------
 
 
-def test_missing_tensors(tmp_path):
+def test_missing_tensors_are_an_error(tmp_path):
     write(tmp_path, without(FC1))
     check_error(tmp_path, "missing tensors (1): decoder.blocks.1.mlp.fc1.weight;", "does config.json", "strict=False")
     write(tmp_path, without("decoder.layers.1"))
@@ -121,13 +121,13 @@ def test_missing_tensors(tmp_path):
     check_error(tmp_path, "missing tensors", "expected at least half of the model's values", strict=False)
 
 
-def test_unexpected_tensor(tmp_path):
+def test_an_unexpected_tensor_is_an_error(tmp_path):
     for name in ("model.decoder.layers.2.fc1.weight", "encoder/num_heads"):
         write(tmp_path, TENSORS | {name: np.zeros(3)})
         check_error(tmp_path, f"unexpected tensors (1): {name};", "does config.json", "strict=False")
 
 
-def test_wrong_shape(tmp_path):
+def test_a_wrong_shape_is_an_error(tmp_path):
     table = TENSORS[TABLE]
     for wrong, strict in ((table[:-1], True), (table[None], False), (table.T.copy(), False)):
         write(tmp_path, TENSORS | {TABLE: wrong})
@@ -135,7 +135,7 @@ def test_wrong_shape(tmp_path):
         check_error(tmp_path, problem, "does config.json belong to this", strict=strict)
 
 
-def test_strict_false(tmp_path, recwarn):
+def test_strict_false_fills_missing_tensors_with_zeros_and_reports_them(tmp_path, recwarn):
     assert load(write(tmp_path, TENSORS), strict=False).report == LoadReport((), ())
     assert not recwarn
     write(tmp_path, without("embed_positions") | {"a.weight": np.ones(3), "b": np.ones((2, 2))})
@@ -150,7 +150,7 @@ def test_strict_false(tmp_path, recwarn):
 
 
 @pytest.mark.parametrize(("dtype", "loaded"), [("float16", "float64"), ("bfloat16", "float32"), ("float32", "float16")])
-def test_rounded_positions(tmp_path, dtype, loaded):
+def test_rounded_sinusoids_load_without_a_warning(tmp_path, dtype, loaded):
     # All 1,500 positions, rounded but stored as float32, from angles in float32 or float64.
     rates = np.exp(-np.log(1e4) / 3 * np.arange(4)).astype(np.float32)
     angles = np.arange(1500, dtype=np.float32)[:, None] * rates
@@ -193,7 +193,7 @@ def test_wrong_positions_are_an_error_and_trained_ones_are_used_with_a_warning(t
     ("dtype", "loaded", "bad"),
     [("float16", "float64", np.nan), ("bfloat16", "float16", np.inf), ("float64", "float32", -np.inf)],
 )
-def test_weight_that_is_not_finite(tmp_path, dtype, loaded, bad):
+def test_a_weight_that_is_not_finite_is_an_error(tmp_path, dtype, loaded, bad):
     array = TENSORS[FC1].copy()
     array[7, 3] = bad
     write(tmp_path, TENSORS | {FC1: array}, dtype)
@@ -212,7 +212,7 @@ def test_every_tensor_is_checked_for_nan(tmp_path):
             load_checkpoint(find_checkpoint(tmp_path), layout=empty_weights)
 
 
-def test_values_too_large_for_the_dtype(tmp_path):
+def test_values_too_large_for_the_dtype_are_an_error(tmp_path):
     large = np.where(np.arange(8) == 3, 1e39, TENSORS[FC1].astype(np.float64))
     write(tmp_path, TENSORS | {FC1: large}, "float64")
     limit = "expected values up to 3.40282e+38 for dtype 'float32', the file has larger ones"
@@ -237,7 +237,7 @@ def test_a_pickle_is_never_opened(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-def test_wrong_configuration(tmp_path):
+def test_an_invalid_configuration_is_an_error(tmp_path):
     for config, parts in (
         ({"d_model": None}, ["config.json lacks d_model"]),
         ({"activation_function": "\x1b[31m" + "x" * 10**6}, ["'\\x1b[31mxxx", "xxx'"]),
@@ -307,7 +307,7 @@ def write_bin(folder, tensors, config="{}"):
     return folder
 
 
-def test_values_and_configuration_of_ctranslate2(tmp_path):
+def test_ctranslate2_loads_with_the_same_values_and_configuration(tmp_path):
     checkpoint = load(write_bin(tmp_path, ctranslate2(FLAT), '{"alignment_heads": [[1, 3]]}'))
     assert checkpoint.config == SMALL == read_config(find_checkpoint(tmp_path))
     assert checkpoint.alignment_heads == ((1, 3),)
@@ -322,7 +322,7 @@ def test_the_key_bias_must_be_zero(tmp_path):
         check_error(tmp_path, "attention.key.bias: expected zeros", f"{stack}/bias", strict=strict)
 
 
-def test_missing_unexpected_and_wrong_tensors_of_ctranslate2(tmp_path):
+def test_missing_unexpected_and_misshapen_ctranslate2_tensors_are_errors(tmp_path):
     tensors = ctranslate2(FLAT)
     stack = tensors.pop("decoder/layer_1/self_attention/linear_0/weight")
     write_bin(tmp_path, tensors | {"decoder/layer_0/attention/linear_3/weight": stack})
@@ -332,7 +332,7 @@ def test_missing_unexpected_and_wrong_tensors_of_ctranslate2(tmp_path):
     check_error(tmp_path, "expected (24, 8), the file has (23, 8)", "decoder/layer_1/self_attention/linear_0/weight")
 
 
-def test_a_missing_tensor_that_the_configuration_needs(tmp_path):
+def test_a_missing_tensor_that_the_configuration_needs_is_an_error(tmp_path):
     for name in ("decoder/num_heads", "encoder/conv1/weight"):
         tensors = ctranslate2(FLAT)
         del tensors[name]
@@ -340,7 +340,7 @@ def test_a_missing_tensor_that_the_configuration_needs(tmp_path):
         check_error(tmp_path, f"expected a tensor {name}, the file has none; is this a Whisper model?")
 
 
-def test_invalid_head_count(tmp_path):
+def test_an_invalid_head_count_is_an_error(tmp_path):
     for heads, message in (
         (np.array(np.nan, np.float32), "encoder/num_heads: expected a whole number from 1 to 1024, got nan"),
         (np.array(0, np.int16), "expected a whole number from 1 to 1024, got 0"),
@@ -360,7 +360,7 @@ def files():
     return found or pytest.skip("the weight package is not installed")
 
 
-def test_a_flipped_bit(tmp_path):
+def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     files = find_checkpoint(write_bin(tmp_path, ctranslate2(FLAT)))
     path = files.weights[0]
     data = bytearray(path.read_bytes())

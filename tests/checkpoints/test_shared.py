@@ -77,7 +77,7 @@ def test_shared_weights_are_those_of_the_checkpoint(model, folder):
     shared_file(folder)
 
 
-def test_every_way_of_loading_has_its_file(model, folder):
+def test_each_layout_dtype_and_strictness_has_its_own_file(model, folder):
     hows = [{}, {"layout": None}, {"layout": None, "dtype": "float16"}, {"strict": False}]
     for count, how in enumerate(hows, start=1):
         check_same(load(model, folder, **how), model, **how)

@@ -33,7 +33,7 @@ def asked(monkeypatch):
     return calls
 
 
-def test_names_on_the_hub(asked):
+def test_model_names_select_their_repository_on_the_hub(asked):
     for name, repository, label in (
         ("tiny", "openai/whisper-tiny", "tiny"),
         ("large", "openai/whisper-large-v3", "large-v3"),
@@ -49,7 +49,7 @@ def test_names_on_the_hub(asked):
     assert len({repository for repository, *_ in asked}) == len(PUBLISHED)
 
 
-def test_folders_and_names(asked, tmp_path, monkeypatch):
+def test_a_path_means_a_folder_and_a_published_name_the_hub(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for folder in ("tiny", "mine", "owner/name"):
@@ -69,7 +69,7 @@ def test_folders_and_names(asked, tmp_path, monkeypatch):
         find_checkpoint("mine", revision="v1")
 
 
-def test_unknown_names(asked):
+def test_unknown_names_get_a_hint(asked):
     for name, hint in (
         ("Tiny.EN", "did you mean 'tiny.en'"),
         ("whisper-small", "did you mean 'small'"),
@@ -84,7 +84,7 @@ def test_unknown_names(asked):
         assert not asked
 
 
-def test_a_file_is_not_a_folder(asked, tmp_path, monkeypatch):
+def test_a_file_in_place_of_a_folder_is_an_error(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "models", "model.safetensors", "base.pt")
     for name in ("models/model.safetensors", Path("models/model.safetensors")):
@@ -129,7 +129,7 @@ def test_an_installed_package_comes_first(install, tmp_path):
     assert packaged_model("tiny") is None
 
 
-def test_wrong_checksum_of_a_package(install):
+def test_a_wrong_checksum_of_a_package_is_an_error(install):
     install(weights_one=b"first ", weights_two=b"sekond")
     files = find_checkpoint("base")
     with pytest.raises(WeightsError, match=r"base: .*weights_two.*: expected sha256 \w{64}, got \w{64}; install it"):
@@ -148,7 +148,7 @@ def test_incomplete_package_or_revision_uses_the_hub(install, monkeypatch):
     assert find_checkpoint("base", "main") == ("openai/whisper-base", "base", "main", False)
 
 
-def test_default_model(monkeypatch):
+def test_the_default_model_is_one_that_needs_no_download(monkeypatch):
     cached = set()
     monkeypatch.setattr(sources, "find_in_cache", lambda repository, label, revision: label in cached)
     monkeypatch.setattr(sources, "packaged_model", lambda name: None)
@@ -162,7 +162,7 @@ def test_default_model(monkeypatch):
     assert sources.default_model() == ("tiny.en", "it is installed (package p 1)")
 
 
-def test_unreadable_folder(tmp_path, monkeypatch):
+def test_an_unreadable_folder_is_an_error(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -187,7 +187,7 @@ PARTS = [f"model.bin.part{number}" for number in range(1, 12)]
         (PARTS, "ctranslate2", PARTS),
     ],
 )
-def test_choice_of_weights(tmp_path, names, format, weights):
+def test_safetensors_are_preferred_to_ctranslate2_and_pickles_ignored(tmp_path, names, format, weights):
     found = find_checkpoint(folder_of(tmp_path, *names))
     assert found.format == format
     assert [path.name for path in found.weights] == weights
@@ -196,7 +196,7 @@ def test_choice_of_weights(tmp_path, names, format, weights):
     verify_checksums(found)  # without a known sha256 nothing is read
 
 
-def test_shards_in_order_and_a_damaged_index(tmp_path):
+def test_shards_are_sorted_and_a_damaged_index_is_an_error(tmp_path):
     index = folder_of(tmp_path, "config.json", "b.safetensors", "a.safetensors") / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}')
     assert [path.name for path in find_checkpoint(tmp_path).weights] == ["a.safetensors", "b.safetensors"]
@@ -219,20 +219,20 @@ def test_shards_in_order_and_a_damaged_index(tmp_path):
         (["model.bin.part1000000000"], WeightsError, r"model\.bin\.part1 missing"),  # without counting to a billion
     ],
 )
-def test_folder_without_a_checkpoint(tmp_path, names, error, message):
+def test_a_folder_without_a_checkpoint_is_an_error(tmp_path, names, error, message):
     with pytest.raises(error, match=message):
         find_checkpoint(folder_of(tmp_path, *names))
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "model.safetensors.index.json"])
-def test_json_that_cannot_be_read(tmp_path, file):
+def test_invalid_json_is_an_error(tmp_path, file):
     folder_of(tmp_path, "model.safetensors" if "config" in file else "tokenizer.json", "config.json")
     (tmp_path / file).write_text("{")
     with pytest.raises(WeightsError, match=rf"{file}: cannot be read as JSON"):
         find_checkpoint(tmp_path)
 
 
-def test_alignment_heads_of_either_file(tmp_path):
+def test_alignment_heads_are_read_from_either_file(tmp_path):
     for config, expected in (({"d_model": 4}, [[1, 2]]), ({"alignment_heads": [[0, 0]]}, [[0, 0]])):
         folder_of(tmp_path, "model.safetensors", "config.json", config=json.dumps(config))
         (tmp_path / "generation_config.json").write_text('{"alignment_heads": [[1, 2]], "max_length": 448}')

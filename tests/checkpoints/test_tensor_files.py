@@ -54,7 +54,7 @@ ALIAS = {"decoder/projection/weight": "half"}
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "ctranslate2"])
-def test_both_formats(tmp_path, kind):
+def test_both_formats_give_every_tensor_in_any_dtype(tmp_path, kind):
     with opened(tmp_path, save(TENSORS) if kind == "safetensors" else model_bin(TENSORS), kind=kind) as tensors:
         assert tensors.shapes() == {name: array.shape for name, array in TENSORS.items()}
         for name, array in TENSORS.items():
@@ -84,7 +84,7 @@ def test_parts_are_joined_wherever_the_file_was_cut(tmp_path_factory, cuts):
             np.testing.assert_array_equal(tensors.read(name, "float64"), array)
 
 
-def test_a_tensor_larger_than_a_block_in_two_parts(tmp_path):
+def test_a_tensor_cut_into_two_parts_is_read_and_checked_block_by_block(tmp_path):
     array = RNG.standard_normal((600, 1001)).astype(np.float16)
     whole = model_bin({"x": np.ones(1, np.float32), "w": array})
     half = len(whole) // 2
@@ -98,14 +98,14 @@ def test_a_tensor_larger_than_a_block_in_two_parts(tmp_path):
         array[place, place] = 0
 
 
-def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path):
     with opened(tmp_path, model_bin({"w": np.ones(20_000, np.float32)})) as tensors:
         os.truncate(tmp_path / "weights1", 1000)
         with pytest.raises(WeightsError, match="weights1: the file became shorter while it was being read"):
             tensors.read("w", "float32")
 
 
-def test_missing_tensors_and_files(tmp_path):
+def test_missing_tensors_and_files_are_errors(tmp_path):
     with opened(tmp_path, WHOLE, kind="safetensors") as tensors:
         with pytest.raises(WeightsError, match=r"the label: no tensor is named weights; did you mean weight\?"):
             tensors.read("weights", "float32")
@@ -121,7 +121,7 @@ def test_missing_tensors_and_files(tmp_path):
 # --- CTranslate2
 
 
-def test_another_type_of_file(tmp_path):
+def test_another_type_of_file_is_named_in_the_error(tmp_path):
     for head, type in (
         (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a PyTorch file"),
         (struct.pack("<Q", 64) + b'{"a":{}}', "a safetensors file"),
@@ -139,7 +139,7 @@ ONE = {"w": np.zeros(2, np.float32)}
 LATE = model_bin({"first": np.zeros(3, np.float16), "second": np.zeros((5, 2), np.float32)})
 
 
-def test_damaged_file(tmp_path):
+def test_a_damaged_model_bin_is_an_error(tmp_path):
     for data, message in (
         (model_bin({}, version=5), "expected version 6, the file has 5"),
         (model_bin({}, specification="TransformerSpec"), "expected a WhisperSpec, the file has a TransformerSpec"),
@@ -160,7 +160,7 @@ def test_damaged_file(tmp_path):
             opened(tmp_path, data)
 
 
-def test_truncated_file(tmp_path):
+def test_a_model_bin_truncated_anywhere_is_an_error(tmp_path):
     whole = model_bin(TENSORS, ALIAS)
     for length in range(len(whole)):
         with pytest.raises(WeightsError):
@@ -172,7 +172,7 @@ def test_truncated_file(tmp_path):
 WHOLE = save({"weight": np.ones((4, 4), np.float32)})
 
 
-def test_damaged_safetensors(tmp_path):
+def test_damaged_safetensors_are_an_error(tmp_path):
     for data, message in (
         (WHOLE[:-1], "incomplete or damaged"),
         (WHOLE[:20], "incomplete or damaged"),
@@ -184,7 +184,7 @@ def test_damaged_safetensors(tmp_path):
             opened(tmp_path, data, kind="safetensors")
 
 
-def test_quantised_safetensors(tmp_path):
+def test_quantised_safetensors_are_an_error(tmp_path):
     for dtype, width in (("F8_E4M3", 1), ("I8", 1), ("I16", 2)):
         header = json.dumps({"fc1.weight": {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 6 * width]}}).encode()
         data = struct.pack("<Q", len(header)) + header + bytes(6 * width)

@@ -44,13 +44,13 @@ def test_every_stage_is_printed_with_its_time_and_its_floor(timed):
     assert stages["  of which the logits"].floor == pytest.approx(4 * 51864 * 384 / 20e9)
 
 
-def test_rates_are_measured(tiny_en):
+def test_measured_rates_are_plausible(tiny_en):
     rates = bench.measure_rates(bench.cpu_engine(tiny_en))
     assert 1e8 < rates.multiplications < 1e13
     assert 1e8 < rates.bytes < 1e12
 
 
 @pytest.mark.parametrize("how", [{"plain": True}, {"dtype": "float16"}], ids=str)
-def test_other_models_are_refused(tiny_en, how):
+def test_plain_and_float16_models_are_refused(tiny_en, how):
     with pytest.raises(OptionError, match="expected a float32 model on the CPU"):
         bench.cpu_engine(replace(tiny_en, **how))

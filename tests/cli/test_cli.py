@@ -49,7 +49,7 @@ def rows_of(text):
     return {row[1]: row[2].split() for row in found if row}
 
 
-def test_info_of_a_gpu_lists_what_fits_into_it(command, gpus):
+def test_info_lists_the_models_that_fit_on_a_gpu(command, gpus):
     gpus.outside = 187 << 20
     here, there = command("info", "small").out, command("info", "small", "--device", "cuda")
     assert (there.status, there.err) == (0, "")
@@ -119,7 +119,7 @@ def test_parity_fails_for_a_model_that_is_not_exact(command, monkeypatch, errors
 # ------------------------------------------------------------------------------------------ invalid input
 
 
-def test_an_interruption_of_any_command(command, monkeypatch):
+def test_an_interruption_of_any_command_ends_with_status_130(command, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -143,11 +143,11 @@ def test_an_interruption_of_any_command(command, monkeypatch):
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
-def test_invalid_options(command, tiny_en, arguments, parts):
+def test_invalid_arguments_are_refused(command, tiny_en, arguments, parts):
     assert_refused(command(*arguments), *parts)
 
 
-def test_a_model_that_does_not_fit_into_the_gpu(command, gpus, tiny_en):
+def test_a_model_too_large_for_the_gpu_is_one_line_per_file(command, gpus, tiny_en):
     place = ("--model", "tiny.en", "--device", "cuda")
     gpus.limit = 120 << 20
     what = "cuda:0 ran out of memory while loading tiny.en in float32: it needs 181 MiB, 120 MiB were free; "
@@ -159,7 +159,7 @@ def test_a_model_that_does_not_fit_into_the_gpu(command, gpus, tiny_en):
         assert (result.status, result.err.count("\n"), result.err.count(while_encoding)) == (2, len(files), len(files))
 
 
-def test_audio_that_is_cut_short_and_files_that_are_not_audio(command, tmp_path, tiny_en):
+def test_truncated_audio_and_files_that_are_not_audio_are_refused(command, tmp_path, tiny_en):
     pcm = np.round(load_audio(DATA / "jfk.flac") * 32768).astype(np.int16)
     whole = encode_audio(pcm, "mp3", "libmp3lame")
     (tmp_path / "cut.mp3").write_bytes(whole[: len(whole) // 2])

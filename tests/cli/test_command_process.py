@@ -214,7 +214,7 @@ def caused(error, cause):
     ],
     ids=repr,
 )
-def test_a_lack_of_memory_is_known_in_every_disguise(error, expected):
+def test_every_kind_of_out_of_memory_error_is_recognised(error, expected):
     assert is_out_of_memory(error) is expected
 
 

@@ -28,7 +28,7 @@ def test_the_options_reach_the_library_and_without_a_failure_the_status_is_0(mon
     assert capfd.readouterr().out == "1 transcribed: 1.0 min of audio in 10.0 s, 6.0x\n"
 
 
-def test_what_makes_no_sense_is_refused_before_any_work(tmp_path, capfd):
+def test_invalid_options_are_refused_before_any_work(tmp_path, capfd):
     out = ["-o", str(tmp_path / "out"), "--model", "tiny.en"]
     for arguments, words in (
         (out, "no recordings: expected files, folders, patterns or addresses, or --files_from"),
@@ -43,7 +43,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(tmp_path, capfd):
     assert "the following arguments are required: -o/--output_dir" in capfd.readouterr().err
 
 
-def test_progress_says_what_is_done_how_fast_and_what_is_left(monkeypatch):
+def test_progress_shows_the_work_done_the_speed_and_the_time_left(monkeypatch):
     progress = Progress(total=60, total_bytes=6000, done=10, failed=2, audio=1200.0, done_bytes=1500)
     monkeypatch.setattr("time.monotonic", lambda: progress.started + 300)
     progress.workers["tcp://b:1"] = WorkerState(recordings=4, audio=400.0, busy=200.0, within=600.0)
@@ -56,7 +56,7 @@ def test_progress_says_what_is_done_how_fast_and_what_is_left(monkeypatch):
     )
 
 
-def test_the_summary_counts_what_was_done_left_out_and_failed(tmp_path):
+def test_the_summary_counts_recordings_transcribed_left_out_and_failed(tmp_path):
     workers = {"tcp://a:1": WorkerState(6, 800.0, 100.0, "cuda:0"), "tcp://b:1": WorkerState(4, 400.0, 200.0, "cpu")}
     entry = {"input": "x.wav", "output": "x", "outcome": "failed", "error": "broken"}
     manifest = tmp_path / "manifest.jsonl"

@@ -39,7 +39,7 @@ def test_a_file_has_one_line_of_rates_and_counts(score, files):
     assert score(*files, "--cer").out.split()[-4:] == ["0", "5", "4", "77"]  # characters
 
 
-def test_folders_have_a_line_for_each_pair_and_a_total_and_name_the_rest(score, tmp_path):
+def test_folders_have_a_line_per_pair_and_a_total_and_unpaired_files_are_named(score, tmp_path):
     for name, text in (("a", "so my"), ("b", "ask not what"), ("c", "not read")):
         write(tmp_path / "spoken" / f"{name}.txt", text)
     write(tmp_path / "heard" / "a.txt", "so my")
@@ -105,7 +105,7 @@ def test_the_normalisation_is_english_unless_a_file_states_another_language(scor
         assert (json.loads(done.out)["total"]["words"]["substitutions"], done.err) == (wrong, "")
 
 
-def test_what_cannot_be_scored_is_refused(score, files, tmp_path):
+def test_files_that_cannot_be_scored_are_refused(score, files, tmp_path):
     spoken, heard = files
     assert_refused(score(tmp_path / "no\nfile", heard), r"no\nfile: there is no such file or folder")
     assert_refused(score(tmp_path, heard), "is a folder and ", "expected two files, or two folders")

@@ -90,7 +90,7 @@ def test_none_turns_an_option_off(request_for):
         ("--temperature 1", (1.0,)),
     ],
 )
-def test_temperatures(request_for, options, expected):
+def test_the_increment_gives_the_fallback_temperatures(request_for, options, expected):
     decoding_options = request_for(options).checked.decoding_options
     assert [attempt.temperature for attempt in decoding_options] == pytest.approx(expected)
     for attempt in decoding_options:  # what their defaults would be without a meaning for is not asked for
@@ -98,7 +98,7 @@ def test_temperatures(request_for, options, expected):
         assert search == ((5, None) if attempt.temperature == 0 else (None, 5))
 
 
-def test_dtypes(request_for):
+def test_fp16_selects_a_dtype_and_must_not_contradict_it(request_for):
     for options, dtype in (("--fp16 True", "float16"), ("--fp16 False", "float32"), ("--dtype float64", "float64")):
         assert request_for(options).dtype == request_for(f"{options} --dtype {dtype}").dtype == dtype
     for options in ("--fp16 True --dtype float32", "--fp16 False --dtype float16"):
@@ -109,7 +109,7 @@ def test_dtypes(request_for):
 # ------------------------------------------------------------------------------------------ outputs
 
 
-def test_output_files(request_for, tmp_path, monkeypatch):
+def test_output_options_give_the_folder_formats_and_file_names(request_for, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = request_for("--output_format srt").outputs
     assert (asked.folder, asked.format, asked.subtitles) == (".", "srt", SubtitleOptions())
@@ -121,7 +121,7 @@ def test_output_files(request_for, tmp_path, monkeypatch):
     assert request_for(f"{WORDS} -f words.vtt").outputs.paths("talk") == "talk.words.vtt"
 
 
-def test_outputs_that_would_replace_each_other(request_for, tmp_path):
+def test_outputs_that_would_overwrite_each_other_are_refused_or_renamed(request_for, tmp_path):
     options, files = ("-o", f"{tmp_path / 'out'}", "-f", "txt,labels.txt"), ("-", "stdin.wav")
     with pytest.raises(OptionError, match=f"^'-' and 'stdin.wav' would both be written to {tmp_path / 'out'}/"):
         request_for(*options, files=files)

@@ -57,7 +57,7 @@ def test_standard_output_has_only_the_text_and_one_line_names_the_default_model(
     assert result.err.count("\n") == 1
 
 
-def test_files_are_those_of_the_library(command, tiny_en, folder):
+def test_the_files_equal_those_that_the_library_renders(command, tiny_en, folder):
     asked = ("--word_timestamps", "True", "--max_words_per_line", "2", "--verbose", "True", *QUICK)
     result = command(OTHER, "-o", "out", *asked)
     assert (result.status, result.err) == (0, "minwhisper: wrote out/LJ001-0002.{txt,vtt,srt,tsv,json}\n")
@@ -227,7 +227,7 @@ def test_characters_that_the_terminal_lacks_are_escaped(scripted, monkeypatch, c
 
 
 @BATCHED
-def test_without_text_there_are_no_file_names_either(command, scripted, folder, batch, monkeypatch):
+def test_without_text_no_file_names_are_printed(command, scripted, folder, batch, monkeypatch):
     monkeypatch.setattr(Script, "audio_track", "reading audio track 2 of 2")
     scripted()
     asked = ("--verbose", "False", "-f", "srt", "--batch_size", batch, "--model", "tiny.en")
@@ -278,7 +278,7 @@ def test_options_that_the_model_does_not_support_are_refused_before_any_file(com
         ("a.wav -f json", ["a.wav: output_dir '.': cannot write 'a.json': there is a folder"]),
     ],
 )
-def test_nothing_is_loaded_in_vain(command, monkeypatch, folder, arguments, messages):
+def test_invalid_arguments_are_refused_before_the_model_is_loaded(command, monkeypatch, folder, arguments, messages):
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
     (folder / "a.wav").touch()
     (folder / "a.json").mkdir()
@@ -346,7 +346,7 @@ def test_files_that_have_all_outputs_are_skipped(command, scripted, folder, talk
     assert last.err == "minwhisper: skipped 3 of 3 files, which have all their outputs\n"
 
 
-def test_names_that_cannot_be_written_are_refused_before_any_work_and_concern_only_their_files(
+def test_names_that_cannot_be_written_are_refused_before_any_work_and_stop_no_other_files(
     command, scripted, folder, talks
 ):
     model = scripted()
@@ -380,9 +380,7 @@ def test_an_interruption_keeps_finished_segments(command, scripted, folder):
     assert all(running.closed for running in model.running)
 
 
-def test_an_interruption_of_a_batch_keeps_finished_files_and_one_before_the_first_segment_older_ones(
-    command, scripted, folder
-):
+def test_an_interrupted_batch_keeps_its_finished_files_and_overwrites_no_others(command, scripted, folder):
     scripted({"b.wav": [" b1", INTERRUPT]})
     (folder / "b.txt").write_text("of an earlier day")
     result = command("a.wav", "b.wav", "-f", "txt", "--batch_size", "2", "--model", "tiny.en")
@@ -404,7 +402,9 @@ def test_an_interruption_of_a_batch_keeps_finished_files_and_one_before_the_firs
     ],
     ids=["while writing: written again", "a second one: ends at once", "on a full disk: says why"],
 )
-def test_an_interruption_and_writing(command, scripted, folder, monkeypatch, events, writing, message):
+def test_an_interrupted_write_is_repeated_unless_it_fails_again(
+    command, scripted, folder, monkeypatch, events, writing, message
+):
     tries = iter(writing)
     monkeypatch.setattr(transcribe_command, "write_transcript", lambda *given, **how: next(tries)(*given, **how))
     scripted({"a.wav": events})
@@ -515,7 +515,7 @@ def test_downloads_go_to_the_model_folder(folder):
     assert not list((folder / "home").rglob("config.json"))
 
 
-def test_a_model_folder_that_cannot_be_created(command, scripted, folder, monkeypatch):
+def test_a_model_folder_that_cannot_be_created_is_refused(command, scripted, folder, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", "unchanged")
     scripted()
     (folder / "file").touch()

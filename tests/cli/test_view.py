@@ -28,7 +28,7 @@ def folder(tmp_path_factory, tiny_en):
     return made
 
 
-def test_transcribe_writes_a_page_with_words_reasons_and_sound(folder):
+def test_transcribe_writes_a_page_with_words_steps_and_audio(folder):
     data, page = data_of(folder / "jfk.html")
     assert data["title"] == "jfk.flac"
     assert data["model"] == "tiny.en"
@@ -47,7 +47,7 @@ def test_view_makes_the_same_page_of_the_json(folder, tmp_path, capfd):
     assert {**again, "model": "", "link": ""} == {**first, "model": "", "link": ""}
 
 
-def test_view_writes_beside_the_transcript_and_without_sound(folder, tmp_path, capfd):
+def test_view_writes_beside_the_transcript_and_without_audio(folder, tmp_path, capfd):
     copy = tmp_path / "talk.json"
     copy.write_bytes((folder / "jfk.json").read_bytes())
     assert run_command(capfd, "view", copy).status == 0
@@ -65,7 +65,7 @@ def test_a_page_that_is_too_large_links_the_recording(folder, tmp_path, capfd):
     assert (tmp_path / data["link"]).resolve() == CLIP.resolve()
 
 
-def test_what_cannot_be_viewed_is_refused(folder, tmp_path, capfd):
+def test_invalid_files_and_options_are_refused(folder, tmp_path, capfd):
     assert_refused(run_command(capfd, "view", CLIP), "jfk.flac: expected JSON")
     assert_refused(run_command(capfd, "view", folder / "jfk.json", "--max_size", "0"), "max_size: expected megabytes")
     assert_refused(run_command(capfd, "view", folder / "jfk.json", "--audio", folder / "none.mp3"), "none.mp3")

@@ -13,7 +13,7 @@ from vocabularies import made_up_tokenizer
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_all_finite(dtype, rng):
+def test_all_finite_finds_nan_and_infinity_anywhere(dtype, rng):
     array = rng.standard_normal((37, 11)).astype(dtype)
     array[0, :2] = np.finfo(dtype).max, -np.finfo(dtype).max
     assert all_finite(array)

@@ -10,7 +10,7 @@ from minwhisper.common.untrusted import MAX_TEXT_BYTES, check_integer, expand_pa
 from minwhisper.errors import ConfigError, ModelNotFoundError, TokenizerError, WeightsError
 
 
-def test_invalid_json():
+def test_invalid_json_is_an_error():
     for data, message in (
         (b"", r"x: cannot be read as JSON \(Expecting value.*download the file again"),
         (b"\xff", r"x: cannot be read as text \(byte 0 is not UTF-8\)"),
@@ -46,14 +46,14 @@ def test_only_regular_files_are_opened(tmp_path):
             read_limited(tmp_path / name)
 
 
-def test_integers_in_a_range():
+def test_values_outside_the_range_and_other_types_are_rejected():
     assert check_integer("n", 10, 1, 10) == 10
     for value in (0, 11, 2**63, 10**5000, 1.0, True, None, "1", [1], float("inf"), float("nan")):
         with pytest.raises(ConfigError, match=r"^n: expected a whole number from 1 to 10, got "):
             check_integer("n", value, 1, 10)
 
 
-def test_expand_path(monkeypatch, tmp_path):
+def test_expand_path_expands_the_home_folder_and_rejects_invalid_paths(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expand_path("~/x") == tmp_path / "x"
     assert expand_path("./~x") == Path("~x")

@@ -76,7 +76,7 @@ def test_dimensions_are_the_configuration_under_other_names(model):
     assert wrapped.is_multilingual == model.is_multilingual
 
 
-def test_audio_functions_take_lists_no_arrays_and_tensors():
+def test_audio_functions_accept_paths_arrays_and_tensors_but_not_lists():
     mel = whisper.log_mel_spectrogram(str(JFK), device="cpu")
     assert isinstance(mel.half().unsqueeze(0).to("cuda"), Tensor)
     assert type(mel.detach().cpu().numpy()) is np.ndarray
@@ -108,7 +108,7 @@ def test_english_only_models_ignore_language_and_task(tiny_en):
         model.transcribe(silence, beamsize=5)
 
 
-def test_tokens_of_languages_and_wrong_languages():
+def test_a_language_has_its_token_and_invalid_languages_are_rejected():
     german = get_tokenizer(True, language="de")
     assert german.language_token == german.to_language_token("de") == 50261
     with pytest.raises(KeyError):
@@ -132,7 +132,7 @@ def test_tokenizer_encodes_special_tokens_if_allowed():
     assert tokenizer.decode_with_timestamps([50364, 2425]) == "<|0.00|> Hello"
 
 
-def test_vocabulary_comes_from_whatever_is_at_hand(monkeypatch, base):
+def test_the_vocabulary_comes_from_a_package_the_cache_or_a_loaded_model(monkeypatch, base):
     monkeypatch.setattr(compat_tokenizer, "find_checkpoint", lambda name, local_only=False: (name, local_only))
     found, config = compat_tokenizer._find_vocabulary(multilingual=True)
     assert (found.label, config.vocab_size) == ("base", 51865)  # an installed package
@@ -142,7 +142,7 @@ def test_vocabulary_comes_from_whatever_is_at_hand(monkeypatch, base):
     assert compat_tokenizer._native_tokenizer(51865) is base.tokenizer  # a model that was loaded
 
 
-def test_small_helpers():
+def test_small_helpers_return_openai_whispers_values_and_reject_others():
     utils = whisper.utils
     assert utils.exact_div(3000, 1500) == 2
     assert (utils.str2bool("True"), utils.optional_int("None"), utils.optional_float("0.5")) == (True, None, 0.5)

@@ -94,7 +94,7 @@ def outcomes(out):
 # --- Results --------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_the_files_of_one_machine_and_says_what_became_of_all(talks, alone, tmp_path, capfd):
+def test_the_command_writes_the_same_files_as_one_machine_and_reports_every_recording(talks, alone, tmp_path, capfd):
     out, listed = tmp_path / "out", tmp_path / "list.txt"
     listed.write_text(f"{talks / 'a'}\n{talks / 'broken.mp3'}\n")
     command = ["corpus", str(talks / "b"), "--files_from", str(listed), "-o", str(out), *SWITCHES, "--workers", "1"]
@@ -125,7 +125,7 @@ def test_windows_of_several_recordings_are_decoded_together(client, talks, alone
         assert json.loads((tmp_path / name).read_text())["text"] == json.loads((alone / name).read_text())["text"]
 
 
-def test_parts_of_a_long_recording_are_those_of_recordings_of_their_own(client, tiny_en, tmp_path):
+def test_parts_of_a_long_recording_are_transcribed_like_separate_recordings(client, tiny_en, tmp_path):
     talk, pause = tmp_path / "talk.wav", np.zeros(SAMPLE_RATE // 4, np.float32)
     clips = [minwhisper.load_audio(DATA / f"LJ001-{number}.wav") for number in ("0001", "0004")]
     write_wav(talk, np.concatenate([clips[0], pause, clips[1]]))
@@ -146,7 +146,7 @@ def test_parts_of_a_long_recording_are_those_of_recordings_of_their_own(client, 
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_second_run_does_what_is_missing_or_has_changed_and_on_request_what_failed(client, tmp_path):
+def test_a_second_run_does_missing_and_changed_recordings_and_on_request_failed_ones(client, tmp_path):
     files = [tmp_path / "in" / name for name in ("a/x.wav", "b/x.wav", "b/y.wav", "broken.mp3")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def test_a_second_run_does_what_is_missing_or_has_changed_and_on_request_what_fa
     assert done(language="en") == (everything, (3, 0, 1))  # other options
 
 
-def test_a_run_that_was_interrupted_goes_on_with_the_parts_that_are_left(fake, tmp_path):
+def test_an_interrupted_run_continues_with_the_remaining_parts(fake, tmp_path):
     def stop_after_one(progress):
         if list((tmp_path / ".parts").glob("*")):
             raise KeyboardInterrupt
@@ -228,7 +228,7 @@ def start(source, out, workers, **how):
 
 
 @pytest.mark.longest
-def test_everything_is_done_once_though_workers_and_client_are_killed(tiny_en, tmp_path):
+def test_every_recording_is_done_once_although_workers_and_the_client_are_killed(tiny_en, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     clips = sorted(DATA.glob("LJ*.wav"))
@@ -255,7 +255,7 @@ def test_everything_is_done_once_though_workers_and_client_are_killed(tiny_en, t
         assert path.read_text() == json.dumps(transcript)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
+def test_ctrl_c_keeps_finished_recordings_and_says_so_in_one_line(tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for number in range(12):
@@ -281,7 +281,7 @@ def test_a_file_that_kills_three_workers_is_given_up_and_no_other(fake, tmp_path
     assert (tmp_path / "killer.attempts").read_text() == "xxx"
 
 
-def test_recordings_that_were_decoded_with_one_that_exceeds_the_memory_are_not_given_up(fake):
+def test_recordings_decoded_together_with_one_that_exceeds_the_memory_are_not_given_up(fake):
     found = fake("0", "1", "hungry", "2", batch_size=4)
     hungry = found.pop("hungry")
     assert {name: entry["outcome"] for name, entry in found.items()} == dict.fromkeys("012", "done")
@@ -289,7 +289,7 @@ def test_recordings_that_were_decoded_with_one_that_exceeds_the_memory_are_not_g
     assert "hungry: 3 workers exceeded their memory limit while they transcribed it; give" in hungry["error"]
 
 
-def test_a_lack_of_memory_is_told_from_a_broken_file_and_tried_again(fake):
+def test_an_out_of_memory_error_is_retried_and_not_taken_for_a_broken_file(fake):
     found = fake("0", "broken", "large", "large-once")
     assert {name: (entry["outcome"], entry["attempts"]) for name, entry in found.items()} == {
         "0": ("done", 1),
@@ -310,7 +310,7 @@ with LocalCluster(n_workers=1, threads_per_worker=1, **how) as cluster:
 """
 
 
-def test_what_is_finished_is_kept_if_the_scheduler_is_killed(fake, tmp_path):
+def test_finished_recordings_are_kept_if_the_scheduler_is_killed(fake, tmp_path):
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     elsewhere = subprocess.Popen([sys.executable, "-c", CLUSTER], env=os.environ | {"PYTHONPATH": path}, **how)

@@ -33,7 +33,7 @@ def outputs(*given, formats="json", **options):
 # ------------------------------------------------------------------------------------------ folders
 
 
-def test_a_folder_stands_for_its_recordings_in_order():
+def test_a_folder_gives_its_recordings_in_order():
     touch("in/b.wav", "in/a.MP3", "in/10.mkv", "in/notes.txt", "in/wav", "in/.hidden.wav", "in/.git/a.wav")
     touch("in/b/z.flac", "in/b/c/y.opus", "in/a.b/x.y.m4a")
     if hasattr(os, "mkfifo"):
@@ -69,7 +69,7 @@ def test_links_are_followed_once_and_loops_end(folder):
     assert sorted(outputs("in", recursive=True).values()) == sorted(names)
 
 
-def test_folders_that_cannot_be_read(monkeypatch):
+def test_an_unreadable_folder_is_an_error_and_an_unreadable_subfolder_a_warning(monkeypatch):
     touch("in/a.wav", "in/sub/b.wav")
     scandir = os.scandir
 
@@ -101,7 +101,7 @@ def test_folders_that_cannot_be_read(monkeypatch):
         ("a.wav ./a.wav b/../a.wav", "a"),
     ],
 )
-def test_the_names_of_files_that_are_given(folder, monkeypatch, given, expected):
+def test_outputs_are_named_after_files_and_the_folders_that_distinguish_them(folder, monkeypatch, given, expected):
     touch("here/b/nothing")
     monkeypatch.chdir("here")
     assert list(outputs(*given.split()).values()) == expected.split()
@@ -117,7 +117,7 @@ def test_the_names_of_files_that_are_given(folder, monkeypatch, given, expected)
         (". a", "./1 1 2"),
     ],
 )
-def test_the_names_of_several_folders(given, expected):
+def test_outputs_of_several_folders_are_in_folders_of_these_names(given, expected):
     touch("a/1.wav", "a/2.wav", "b/3.wav", "c/1.wav", "d/a/1.wav", "e/a/1.wav", "1.wav")
     found = outputs(*given.split())
     if given.startswith("."):
@@ -126,18 +126,18 @@ def test_the_names_of_several_folders(given, expected):
         assert list(found.values()) == expected.split()
 
 
-def test_a_pair_in_a_folder_keeps_its_endings_and_changes_no_other_name():
+def test_files_that_differ_only_in_their_suffix_keep_it_and_change_no_other_name():
     touch("in/a/talk.mp4", "in/a/talk.mp3", "in/a/other.mp3", "in/talk.mp3")
     assert sorted(outputs("in", recursive=True).values()) == ["a/other", "a/talk.mp3", "a/talk.mp4", "talk"]
 
 
-def test_formats_that_end_like_others():
+def test_a_suffix_is_kept_if_two_formats_would_give_the_same_name():
     kept, shortened = ["talk.mp3", "talk.words.mp3"], ["talk", "talk.words"]
     for formats, expected in (("vtt words.vtt", kept), ("srt words.vtt", shortened), ("words.vtt", shortened)):
         assert [*outputs(*kept, formats=formats).values()] == expected  # talk.words.vtt could be from both
 
 
-def test_what_cannot_be_told_apart_or_written_is_left_to_the_command():
+def test_names_that_clash_or_cannot_be_written_are_left_for_the_command_to_refuse():
     assert outputs("-", "stdin.wav") == {"-": "stdin", "stdin.wav": "stdin"}
     for path, output in (("a\0.wav", "a\0"), ("", ""), ("n/", "")):  # refused when they are read or written
         assert outputs(path) == {path: output}
@@ -157,7 +157,7 @@ def test_what_cannot_be_told_apart_or_written_is_left_to_the_command():
         (b"\xff.wav\n", [os.fsdecode(b"\xff.wav")]),
     ],
 )
-def test_lists_of_files(monkeypatch, content, expected):
+def test_a_list_gives_its_paths_in_order_whatever_the_separator(monkeypatch, content, expected):
     with open("list.txt", "wb") as file:
         file.write(content)
     assert read_list("list.txt") == expected
@@ -165,7 +165,7 @@ def test_lists_of_files(monkeypatch, content, expected):
     assert read_list("-") == expected
 
 
-def test_lists_that_cannot_be_used(monkeypatch):
+def test_empty_and_unreadable_lists_are_refused(monkeypatch):
     touch("list.txt")
     monkeypatch.setattr(sys, "stdin", None)
     for source, message in (

@@ -23,7 +23,7 @@ def test_times_of_parts_become_times_of_the_recording():
     assert whole["language"] == "en"
 
 
-def test_no_time_of_a_part_lies_in_the_next_one():
+def test_times_of_a_part_are_limited_to_its_end():
     """As when windows of one recording are decoded together; the last part is left as it is."""
     late = segment(" Late.", 8.0, 12.0, [word(" Late.", 9.0, 11.5)])
     first, second, last = merged(PLAN, [transcript(late), transcript(), transcript(late, late)])["segments"]

@@ -38,7 +38,7 @@ def test_a_recording_has_a_size_and_a_version_so_that_a_change_is_noticed(folder
     assert (missing.size, missing.modified) == (None, None)
 
 
-def test_what_stands_for_nothing_is_an_error(folder):
+def test_a_pattern_without_matches_and_standard_input_are_errors(folder):
     for given, words in (
         ("*.flac", r"'\*\.flac': no file matches this pattern; check it"),
         ("-", "a corpus has no standard input"),

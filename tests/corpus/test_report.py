@@ -98,7 +98,7 @@ def test_the_summary_counts_and_adds_up():
     assert found["More than one attempt"].startswith("1 ")
 
 
-def test_throughput_spreads_audio_over_the_time_of_work_and_shows_pauses():
+def test_throughput_spreads_audio_over_the_working_time_and_shows_pauses():
     some = analysis.recordings([entry(0, seconds=3600.0), entry(600, seconds=1800.0), entry(600, "failed", output="x")])
     found = analysis.timeline(some)
     assert [(one.end - one.start) for one in found.pauses] == [36000 - 1800]
@@ -261,7 +261,7 @@ def report_file(tmp_path_factory):
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [*zip(WIDTHS, SCHEMES, strict=True)])
-def test_the_page_fits_is_accessible_and_runs_no_script_of_a_name(browser, report_file, width, scheme):
+def test_the_page_fits_is_accessible_and_runs_no_script_in_a_name(browser, report_file, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     with Opened(browser, report_file, width, scheme) as page:
         page.tab.on("dialog", lambda dialog: page.problems.append(dialog.message))

@@ -128,7 +128,7 @@ def attempt(what: Callable[[], Any], *given: Any) -> bool:
     return not message
 
 
-def both_come_about(attempts: Iterable[tuple[Any, ...]], share: float) -> None:
+def check_both_outcomes(attempts: Iterable[tuple[Any, ...]], share: float) -> None:
     """Check that at least this share of the calls succeeds, and as many are refused; each with what it is given."""
     assert share < np.mean(list(itertools.starmap(attempt, attempts))) < 1 - share
 
@@ -144,7 +144,7 @@ def test_options_are_accepted_or_rejected(pytestconfig):
             known = {name: value for name, value in options.items() if name in SUBTITLES}
             yield lambda o=known: SubtitleOptions(**o), options
 
-    both_come_about(attempts(), 0.1)
+    check_both_outcomes(attempts(), 0.1)
 
 
 FOLDERS = ("o", "o/p", "a" * 300, "\0", "file", "file/o", "o\n", "\udcff", "")
@@ -182,7 +182,7 @@ def test_command_lines_are_accepted_or_rejected(pytestconfig, monkeypatch, tmp_p
         find_unwritable(request.inputs, request.outputs)
 
     made = [arguments_of(chance, flags) for chance in cases(pytestconfig, 400, SEED)]
-    both_come_about(((functools.partial(take, arguments), arguments) for arguments in made), 0.03)
+    check_both_outcomes(((functools.partial(take, arguments), arguments) for arguments in made), 0.03)
 
 
 @pytest.fixture(scope="module", params=[ENGLISH, MULTILINGUAL], ids=["English", "multilingual"])
@@ -215,4 +215,4 @@ def test_windows_and_audio_are_transcribed_or_rejected(pytestconfig, small_model
                 what = lambda a=audio, o=many, s=seed: list(small_model.stream_many([a, a], seed=s, **o))  # noqa: E731
                 yield what, many, seed, audio.shape
 
-    both_come_about(attempts(), 0)
+    check_both_outcomes(attempts(), 0)

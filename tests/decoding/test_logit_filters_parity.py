@@ -28,7 +28,7 @@ def test_the_same_tokens_are_suppressed(model, pytorch, suppressed):
 
 
 @pytest.mark.parametrize("nothing", ["", []], ids=str)
-def test_prompt_only_tokens_are_always_suppressed_here(model, pytorch, nothing):
+def test_tokens_that_belong_in_a_prompt_are_always_suppressed_here(model, pytorch, nothing):
     # openai-whisper leaves the whole filter out, and the model might say <|startoftranscript|>. Its own method that
     # lists the tokens means to keep the special ones in even then; here they are.
     task = task_of(pytorch, model, suppress_tokens=nothing)

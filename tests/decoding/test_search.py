@@ -219,7 +219,7 @@ def empty(count: int) -> list[Candidate]:
 
 
 @pytest.mark.parametrize("temperature", [0.3, 3.0])
-def test_a_sample_is_the_first_token_whose_cumulative_probability_exceeds_its_number(temperature, rng):
+def test_a_sample_is_the_first_token_whose_cumulative_probability_exceeds_the_random_number(temperature, rng):
     logits = rng.standard_normal((2000, SIZE)).astype(np.float32)
     logits[:, 3] = -math.inf
     choices = sample(logits, empty(2000), temperature=temperature, generator=np.random.default_rng(9))
@@ -232,7 +232,7 @@ def test_a_sample_is_the_first_token_whose_cumulative_probability_exceeds_its_nu
 
 
 @pytest.mark.parametrize(("number", "token"), [(0.0, 1), (1 - 2**-53, 5)])
-def test_the_extreme_numbers_sample_no_suppressed_token(number, token, rng):
+def test_extreme_random_numbers_sample_no_suppressed_token(number, token, rng):
     logits = rng.standard_normal((200, SIZE)).astype(np.float32)
     logits[:, [0, 6]] = -math.inf
     weights = np.exp(logits.astype(np.float64))

@@ -37,7 +37,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(commands, "run_in_process", run)
 
 
-def test_the_command_lists_them(capsys):
+def test_the_command_lists_the_exercises(capsys):
     assert command(None, None, Console()) == 0
     shown = capsys.readouterr().out
     for exercise in EXERCISES:
@@ -45,7 +45,7 @@ def test_the_command_lists_them(capsys):
         assert f"{exercise.number:2}  {exercise.title} (section {exercise.section}): {functions}\n" in shown
 
 
-def test_the_command_shows_one_and_writes_its_start_once(capsys, tmp_path):
+def test_the_command_shows_an_exercise_and_writes_its_skeleton_once(capsys, tmp_path):
     assert command(5, None, Console()) == 0
     assert ATTENTION.task in capsys.readouterr().out
     path = tmp_path / "mine.py"
@@ -60,7 +60,7 @@ def test_the_command_shows_one_and_writes_its_start_once(capsys, tmp_path):
         command(1, None, Console(), start=tmp_path / "missing" / "mine.py")
 
 
-def test_the_command_shows_each_step_and_what_whisper_writes(tiny_en, capfd):
+def test_the_command_shows_each_case_and_the_text_that_whisper_writes(tiny_en, capfd):
     """In a process of its own, as for a reader."""
     assert main(["exercise", "5", str(FOLDER / "attention.py")]) == 0
     shown = capfd.readouterr().out.splitlines()
@@ -99,7 +99,7 @@ def test_the_command_rejects_options_that_do_not_fit_together(tmp_path):
         command(None, None, Console(), folder=FOLDER, audio=tmp_path / "missing.wav")
 
 
-def test_all_lists_what_is_there_and_right(in_this_process, tmp_path, capsys):
+def test_all_lists_which_answers_exist_and_which_are_right(in_this_process, tmp_path, capsys):
     for name in ("softmax", "conv1d"):
         shutil.copy(FOLDER / f"{name}.py", tmp_path)
     (tmp_path / "mine.py").write_text(changed(ATTENTION, (" / np.sqrt(queries.shape[-1])", "")))

@@ -44,7 +44,7 @@ def test_every_mistake_fits_the_solution_changes_its_result_and_gets_its_own_hin
     assert len(set(texts)) == len(texts)
 
 
-def test_mistakes_that_do_not_fit_together_are_no_candidates():
+def test_mistakes_that_cannot_be_combined_are_not_suggested_together():
     with pytest.raises(EditError):
         MEL.variant(["zeros outside", "ends held"])
     with pytest.raises(SyntaxError):
@@ -53,7 +53,7 @@ def test_mistakes_that_do_not_fit_together_are_no_candidates():
     assert hint.endswith(CONV.cases[0].advice)
 
 
-def test_two_mistakes_in_one_case_are_both_named_and_in_two_cases_one_after_the_other():
+def test_two_mistakes_in_one_case_are_both_named_and_in_two_cases_the_first():
     hint = check(MEL, *MEL.variant(["symmetric window", "magnitude"]), real=False).hint
     assert "Two mistakes at once" in hint
     assert all(MEL.mistakes[name].hint in hint for name in ("symmetric window", "magnitude"))

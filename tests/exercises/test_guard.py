@@ -75,7 +75,7 @@ def test_an_error_in_a_helper_names_its_current_line(tmp_path):
     assert "line 2, 'return x / None': TypeError" in hint_for(ATTENTION, helper.format(" / None"), tmp_path)
 
 
-def test_objects_that_cannot_be_shown_or_are_equal_to_everything_do_not_deceive(tmp_path):
+def test_objects_that_cannot_be_printed_or_equal_everything_do_not_deceive_the_checker(tmp_path):
     odd = "class Odd(BaseException):\n    def __str__(self): raise ValueError\n" + attention_that("raise Odd()")
     assert "answer.Odd" in hint_for(ATTENTION, odd, tmp_path)
     same = "class Same(str):\n    def __eq__(self, other): return True\n    __ne__ = None\n    __hash__ = str.__hash__"
@@ -93,7 +93,7 @@ def test_an_answer_that_makes_numpy_or_warnings_raise_gets_the_same_hint(tmp_pat
 
 
 @pytest.mark.parametrize(("module", "name"), [("numpy", "exp"), ("builtins", "sum")])
-def test_an_answer_that_replaces_a_function_of_others_is_told_so_and_it_is_put_back(module, name, tmp_path):
+def test_an_answer_that_replaces_a_library_function_gets_a_hint_and_the_function_is_restored(module, name, tmp_path):
     before = np.exp, builtins.sum
     late = attention_that(f"import {module}", f"{module}.{name} = len", "return queries")
     assert f"your file replaces {module}.{name}" in hint_for(ATTENTION, late, tmp_path)

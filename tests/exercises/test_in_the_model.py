@@ -82,9 +82,7 @@ def test_an_answer_takes_the_place_of_helpers_of_the_same_name_in_other_solution
     assert parts.conv1d is SOLUTIONS.conv1d
 
 
-def test_a_whisper_of_the_solutions_transcribes_the_clip_with_nothing_of_the_package_in_between(
-    model, monkeypatch, short_encoder
-):
+def test_the_solutions_transcribe_the_clip_without_calling_the_packages_layers(model, monkeypatch, short_encoder):
     monkeypatch.setattr(OwnWindow, "searches", ("greedy_search",))
     used = []
     for module in (layers, encoder, decoder, search, logit_filters, alignment_tools):

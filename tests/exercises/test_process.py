@@ -39,7 +39,7 @@ def shown(tmp_path, capsys, monkeypatch):
         ("return input()", "EOFError"),
     ],
 )
-def test_an_answer_that_ends_its_process_gets_a_sentence(body, words, shown):
+def test_an_answer_that_ends_its_process_is_explained(body, words, shown):
     status, text = shown(f"def softmax(x):\n    {body}\n")
     assert status == 1
     assert text.startswith("not yet: softmax of a matrix (4, 4): ")
@@ -52,7 +52,7 @@ def test_a_file_that_never_ends_is_stopped(shown):
     assert "not yet: reading the file: stopped after 1 s, in answer.py, line " in text
 
 
-def test_what_an_answer_prints_is_shown_up_to_a_limit_and_taken_for_nothing_else(shown):
+def test_printed_text_is_shown_up_to_a_limit_and_cannot_forge_a_result(shown):
     forged = """print('{"event": "right"}', flush=True)"""
     status, text = shown(f"def softmax(x):\n    {forged}\n    while True: print('look \\x1b[31m' * 1000)\n")
     assert status == 1

@@ -34,7 +34,7 @@ def test_only_float32_without_plain_uses_the_fast_engine(tiny_en):
         assert model.engine.weights is model.weights
 
 
-def test_number_of_threads(tiny_en, monkeypatch):
+def test_the_engine_has_the_requested_number_of_threads(tiny_en, monkeypatch):
     monkeypatch.setattr("minwhisper.fast.cpu.engine.usable_cores", lambda: 5)
     counts = [replace(tiny_en, threads=threads).engine.pool.count for threads in (1, 3, None, 0)]
     assert counts == [1, 3, 5, 5]
@@ -45,7 +45,7 @@ def test_number_of_threads(tiny_en, monkeypatch):
 # --- Values
 
 
-def test_threads_change_no_bit(tiny_en, rng):
+def test_the_number_of_threads_does_not_change_a_bit(tiny_en, rng):
     """With a real model, whose token embedding is large enough to be shared."""
     mel, text = rng.standard_normal((1, 80, 1000), np.float32), list(range(400, 500))
 

@@ -62,7 +62,7 @@ def equal(before, after) -> bool:
 # --- One window
 
 
-def test_keys_and_values_of_the_window(engines, features):
+def test_cross_attention_keys_and_values_equal_the_readable_ones(engines, features):
     for positions in (1, 125, 126, 1500):
         caches = engines.new_cache(features[0][:, :positions])
         assert (caches.ours.rows, caches.ours.length) == (1, 0)
@@ -95,11 +95,11 @@ def test_tokens_in_pieces_equal_the_readable_decoder_on_all_of_them(engines, fea
 
 
 @pytest.mark.parametrize(("length", "wanted"), [(5, [0]), (100, [0, -1]), (5, [4, 2, 2]), (100, [])], ids=str)
-def test_logits_of_wanted_positions(begun, engines, text, wanted, length):
+def test_logits_of_the_wanted_positions_equal_the_readable_ones(begun, engines, text, wanted, length):
     engines.step([text[:length], text[1 : length + 1]], begun(4, rows=2), wanted)
 
 
-def test_sequences_that_fork_repeat_and_end(begun, engines, text):
+def test_sequences_may_fork_repeat_and_end(begun, engines, text):
     caches = begun(GROWTH - 3)  # the first of them fit into the buffers
     for step, rows in enumerate(([0] * 5, [0, 1, 2, 3, 4], [4, 2, 2, 0], [1, 1, 3], [2, 0], [1], [0] * 9)):
         different = [[text[100 + step + 7 * row]] for row in range(len(rows))]
@@ -109,7 +109,7 @@ def test_sequences_that_fork_repeat_and_end(begun, engines, text):
 # --- Several windows
 
 
-def test_prompts_and_steps_of_several_windows_in_one_batch(engines, features, text):
+def test_prompts_and_steps_of_several_windows_can_share_a_batch(engines, features, text):
     starts = [(text[:6], 3, 0), (text[:64], 1, 1), (text[:2], 2, 2), (text[:4], 1, 0)]  # tokens, sequences, window
     caches = [
         engines.step([tokens], engines.new_cache(features[window])).reorder([0] * sequences)
@@ -129,7 +129,7 @@ def test_prompts_and_steps_of_several_windows_in_one_batch(engines, features, te
 
 
 @pytest.mark.parametrize(("length", "count"), [(3, 70), (GROWTH, 1)])
-def test_caches_that_continue_the_same_one(begun, engines, text, length, count):
+def test_continuations_of_a_cache_change_neither_it_nor_each_other(begun, engines, text, length, count):
     caches = begun(length)
     before = kv_of(caches.ours)
     continuations = [[text[start : start + count]] for start in (length, 120, 200)]
@@ -163,7 +163,7 @@ def test_reorder_leaves_the_cache_and_shares_the_window(begun, engines):
 @pytest.mark.parametrize(
     "tokens", [[[1]] * 3, [[1, 2, 3]], [[[1]]], [[1] * 444] * 2], ids=["rows", "row", "deep", "more than 448"]
 )
-def test_invalid_tokens(begun, engines, tokens):
+def test_invalid_tokens_are_rejected_and_leave_the_cache_unchanged(begun, engines, tokens):
     caches = begun(5, rows=2)
     with pytest.raises(ShapeError) as expected:
         engines.theirs.decode_batch([DecoderInput(tokens, caches.theirs)])

@@ -34,7 +34,7 @@ def mel() -> np.ndarray:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 250, 251, 2999, 3000])
-def test_any_number_of_frames(fast, plain, mel, frames):
+def test_any_number_of_frames_gives_the_readable_features(fast, plain, mel, frames):
     ours, theirs = fast.encode(mel[..., :frames]), plain.encode(mel[..., :frames])
     assert ours.shape == theirs.shape == (1, (frames + 1) // 2, CONFIG.d_model)
     assert ours.dtype == np.float32

@@ -61,7 +61,7 @@ def test_only_adjacent_weights_are_concatenated_without_a_copy(rng, arrange):
 # --- Norm, GELU
 
 
-def test_layer_norm_also_in_place_and_of_equal_values(rng):
+def test_layer_norm_equals_the_readable_layer_in_place_and_for_equal_values(rng):
     x, weight, bias = (rng.standard_normal(shape, np.float32) for shape in ((TILE, 384), 384, 384))
     x = 20 * x**3 + 5
     kept, out = x.copy(), uninitialised(*x.shape)
@@ -73,7 +73,7 @@ def test_layer_norm_also_in_place_and_of_equal_values(rng):
     assert np.array_equal(constant, np.stack([bias] * 2))
 
 
-def test_gelu_near_and_far_from_zero(rng):
+def test_gelu_equals_the_readable_layer_near_and_far_from_zero(rng):
     x = rng.standard_normal((8, 1536), np.float32)
     expected = layers.gelu(x)
     assert gelu(x) is x
@@ -87,7 +87,7 @@ def test_gelu_near_and_far_from_zero(rng):
 
 @ROWS
 @pytest.mark.parametrize("positions", [1, TILE, TILE + 1, ROW_SUM_BLOCK + 1, 1500])
-def test_attend(qkv, rows, positions):
+def test_attend_equals_the_readable_layer(qkv, rows, positions):
     queries, keys, values = qkv
     queries, keys, values = queries[:, :rows], keys[:, :, :positions], values[:, :positions]
     expected, _ = layers.attend(queries, keys, values)
@@ -104,7 +104,7 @@ def test_attend(qkv, rows, positions):
 
 @ROWS
 @pytest.mark.parametrize(("sign", "bound_is_given"), [(1, False), (1, True), (-1, True)])
-def test_attend_with_scores_too_large_for_exp(rng, bound_is_given, rows, sign):
+def test_attend_is_exact_for_scores_too_large_for_exp(rng, bound_is_given, rows, sign):
     queries = np.abs(rng.standard_normal((2, rows, 64), np.float32)) * 30
     keys = np.abs(rng.standard_normal((2, 64, 1500), np.float32)) * sign
     values = rng.standard_normal((2, 1500, 64), np.float32)
@@ -122,7 +122,7 @@ def test_attend_with_scores_too_large_for_exp(rng, bound_is_given, rows, sign):
 @ROWS
 @pytest.mark.parametrize("score", [-0.99 * MAX_SAFE_SCORE, 0.99 * MAX_SAFE_SCORE], ids=["low", "high"])
 @pytest.mark.parametrize("size", [1e-3, 100.0])
-def test_attend_without_the_maximum_at_the_largest_safe_score(rng, rows, score, size):
+def test_attend_without_the_maximum_is_exact_up_to_the_largest_safe_score(rng, rows, score, size):
     queries, keys = np.zeros((rows, 64), np.float32), np.zeros((64, 1500), np.float32)
     queries[:, 0], keys[0] = 1, score
     values = ((1 + rng.random((1500, 64))) * size).astype(np.float32)

@@ -164,7 +164,7 @@ def test_the_cpu_works_without_cupy(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda0", "auto:1", "mps"])
-def test_unknown_names(name, monkeypatch):
+def test_unknown_device_names_are_rejected(name, monkeypatch):
     pretend_cupy(monkeypatch, gpus=8)
     with pytest.raises(DeviceError, match=r"unknown device .*'cpu', 'cuda', 'cuda:1' .* 'auto'") as caught:
         resolve_device(name)
@@ -174,7 +174,7 @@ def test_unknown_names(name, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "device"), [("cuda", "cuda:0"), ("cuda:0", "cuda:0"), ("cuda:1", "cuda:1"), ("auto", "cuda:0")]
 )
-def test_gpus_have_a_number(name, device, monkeypatch, recwarn):
+def test_names_of_gpus_resolve_to_a_number(name, device, monkeypatch, recwarn):
     cupy = pretend_cupy(monkeypatch, gpus=2)
     assert resolve_device(name) == device
     assert cupy.used == [int(device[-1])]  # the probe ran on this GPU
@@ -286,7 +286,7 @@ def test_the_warning_points_at_the_callers_line(monkeypatch):
     assert linecache.getline(__file__, warned[0].lineno).strip() == "load_model()"
 
 
-def test_the_number_of_a_gpu_is_too_large(monkeypatch):
+def test_a_gpu_number_that_is_too_large_is_rejected(monkeypatch):
     for gpus, message in (1, "has 1 GPU, numbered from 0"), (2, "has 2 GPUs, numbered from 0"):
         pretend_cupy(monkeypatch, gpus)
         with pytest.raises(DeviceError, match=f"device 'cuda:2': this machine {message}; or use"):
@@ -296,7 +296,7 @@ def test_the_number_of_a_gpu_is_too_large(monkeypatch):
         resolve_device("cuda:2")
 
 
-def test_a_gpu_is_probed_until_it_works_and_then_no_more(monkeypatch):
+def test_a_gpu_is_probed_until_it_works_and_not_again(monkeypatch):
     pretend_cupy(monkeypatch, kernel=OUT_OF_MEMORY)
     with pytest.raises(DeviceError, match="full"):
         resolve_device("cuda")
@@ -306,7 +306,7 @@ def test_a_gpu_is_probed_until_it_works_and_then_no_more(monkeypatch):
     assert cupy.used == [0, 1]
 
 
-def test_properties_of_a_gpu(monkeypatch):
+def test_describe_device_gives_the_properties_of_that_gpu(monkeypatch):
     cupy = pretend_cupy(monkeypatch, gpus=2)
     assert describe_device("cuda:1") == DeviceFacts("NVIDIA T400", (7, 5), total=1872 << 20, free=3 << 20)
     assert cupy.used == [1]  # memory is measured on the current device

@@ -60,7 +60,7 @@ def test_float16_gives_the_same_tokens(name, gpus, tiny_en, speech):
     assert tokens(transcripts[1]) == tokens(transcripts[0])
 
 
-def test_language_detection(gpus):
+def test_language_probabilities_equal_the_cpus(gpus):
     config = replace(SMALL, vocab_size=51865, num_mel_bins=80)
     here, there = (
         replace(minwhisper.Whisper.random(config, device=device), tokenizer=made_up_tokenizer(51865))
@@ -111,7 +111,7 @@ def test_a_step_is_captured_once_for_all_windows(there, features, monkeypatch):
     assert len(captured) == 2  # for up to four rows: of a beam, and of three windows
 
 
-def test_steps_without_graphs(there, tiny_en, features, monkeypatch):
+def test_steps_run_without_graphs_if_the_capture_fails(there, tiny_en, features, monkeypatch):
     def fails(_):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 

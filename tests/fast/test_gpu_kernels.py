@@ -98,7 +98,7 @@ def close(ours, expected, tolerance=LAYER):
 
 
 @pytest.mark.parametrize("width", [1, 33, 257, 1280])
-def test_layer_norm_of_any_width_in_place(kernels, draw, width):
+def test_layer_norm_of_any_width_works_in_place(kernels, draw, width):
     x, weight, bias = draw(3, width), draw(width, dtype=kernels.dtype), draw(width, dtype=kernels.dtype)
     x += 10
     expected = layers.layer_norm(x, wide(weight), wide(bias))
@@ -118,7 +118,7 @@ def test_epilogue_adds_bias_and_residual_around_the_gelu(kernels, draw, gelu, bi
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 257), (2, 1500)])
-def test_softmax_of_any_shape(kernels, draw, rows, columns):
+def test_softmax_of_any_shape_equals_the_readable_layer(kernels, draw, rows, columns):
     scores = draw(2, rows, columns)
     scores *= 5
     expected = layers.softmax(scores)
@@ -127,7 +127,7 @@ def test_softmax_of_any_shape(kernels, draw, rows, columns):
 
 
 @pytest.mark.parametrize(("length", "stride", "by_time"), [(1, 1, True), (8, 1, False), (7, 2, False), (8, 2, True)])
-def test_im2col_and_a_product_are_a_convolution(kernels, draw, length, stride, by_time):
+def test_im2col_and_a_product_equal_a_convolution(kernels, draw, length, stride, by_time):
     x = draw(length, 5) if by_time else draw(5, length).T
     weight, bias = draw(6, 5, 3), np.zeros(6, np.float32)
     columns = draw(-(-length // stride), 5, 3)
@@ -138,7 +138,7 @@ def test_im2col_and_a_product_are_a_convolution(kernels, draw, length, stride, b
     )
 
 
-def test_conversions_to_and_from_the_dtype_of_the_weights(kernels, draw):
+def test_conversions_to_and_from_the_dtype_of_the_weights_round_once(kernels, draw):
     weight, copy = draw(5, 70, dtype=kernels.dtype), draw(5, 70)
     kernels.widen_weight(weight, copy)
     assert np.array_equal(copy, wide(weight))
@@ -167,7 +167,7 @@ def table_of(capacity, rows, addresses=None, positions=POSITIONS) -> RowTable:
     return table
 
 
-def test_embed(kernels, draw, guarded):
+def test_embed_adds_the_rows_of_tokens_and_positions(kernels, draw, guarded):
     tokens, positions = draw(60, 12, dtype=kernels.dtype), draw(9, 12, dtype=kernels.dtype)
     x = guarded(np.full((4, 12), 7.0))
     kernels.embed(table_of(4, [(59, 8, 0), (0, 3, 0), (30, 0, 1)]), tokens, positions, x)
@@ -185,7 +185,9 @@ def test_embed(kernels, draw, guarded):
         (ROWS_PER_PASS, 2 * MAX_STAGED // ROWS_PER_PASS, 2 * 3 * WARPS * OUTPUTS_PER_WARP + 5),
     ],
 )
-def test_linear_of_the_rows_in_the_table(kernels, draw, guarded, rows, inner, outer, multiprocessors, monkeypatch):
+def test_linear_changes_only_the_rows_in_the_table_and_equals_the_readable_layer(
+    kernels, draw, guarded, rows, inner, outer, multiprocessors, monkeypatch
+):
     monkeypatch.setattr(kernels, "multiprocessors", multiprocessors)
     capacity = rows if multiprocessors == 1 else rows + 3  # of the buffers: the table says how many rows there are
     x, y = guarded(np.full((capacity, inner), np.nan)), guarded(np.full((capacity, outer), 7.0))
@@ -206,7 +208,7 @@ def test_linear_of_the_rows_in_the_table(kernels, draw, guarded, rows, inner, ou
 
 
 @pytest.mark.parametrize("offset", [1, 2, 4])
-def test_linear_with_unaligned_weights_and_without_a_table(kernels, draw, offset):
+def test_linear_works_with_unaligned_weights_and_without_a_table(kernels, draw, offset):
     x, long, y = draw(1, 40), draw(offset + 12 * 40, dtype=kernels.dtype), draw(1, 12)
     weight = long[offset:].reshape(12, 40)
     kernels.linear(x, weight, None, y)
@@ -262,7 +264,9 @@ def attention_buffers(rows, heads, positions, size, guarded):
     ("heads", "size", "positions", "past"),
     [(2, 64, 448, (447, 300, CHUNK - 1)), (3, 4, 8, (7, 0, 3)), (2, 12, 3 * CHUNK + 5, (CHUNK, 2 * CHUNK - 1, 1))],
 )
-def test_self_attention_over_several_slots(kernels, draw, guarded, heads, size, positions, past):
+def test_self_attention_over_several_slots_equals_the_readable_layer(
+    kernels, draw, guarded, heads, size, positions, past
+):
     width, blocks, layer = heads * size, 2, 1
     slots = [draw(blocks, 2, positions, width, dtype=kernels.dtype) for _ in range(3)]
     which = np.random.default_rng(5).integers(0, 3, (len(past), positions))
@@ -281,7 +285,7 @@ def test_self_attention_over_several_slots(kernels, draw, guarded, heads, size, 
 
 
 @pytest.mark.parametrize(("heads", "positions", "size"), [(2, CHUNK, 8), (3, CHUNK + 1, 12), (4, 448, 4), (1, 33, 64)])
-def test_cross_attention_of_groups(kernels, draw, guarded, heads, positions, size):
+def test_cross_attention_of_several_windows_equals_the_readable_layer(kernels, draw, guarded, heads, positions, size):
     width, blocks, layer, groups = heads * size, 2, 1, [(0, 1), (1, 8), (9, 1), (10, 3)]
     windows = [draw(blocks, 2, positions, width, dtype=kernels.dtype) for _ in range(3)]
     queries, out, table = draw(16, width), guarded(np.full((16, width), 7.0)), table_of(16, [(0, 0, 0)] * 13)
@@ -366,7 +370,7 @@ def test_top_tokens_equal_those_of_filters_and_log_softmax(kernels, scores, guar
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("temperature", [0.01, 30.0])
-def test_a_sample_is_the_token_at_its_part_of_the_sum(kernels, scores, guarded, rng, name, temperature):
+def test_a_sample_is_the_token_at_its_share_of_the_cumulative_sum(kernels, scores, guarded, rng, name, temperature):
     exact = filtered(FILTERS[name], scores)
     for shares in (rng.random(len(TEXTS)), np.zeros(len(TEXTS)), np.full(len(TEXTS), 1 - 2.0**-53)):
         how = {"temperature": temperature, "shares": shares}
@@ -437,7 +441,7 @@ def test_prompts_and_steps_equal_the_readable_decoder(dtype, bound, gpus, rng, m
 # ------------------------------------------------------------------------------------------ arguments
 
 
-def test_invalid_arguments(kernels, draw, guarded):
+def test_invalid_arguments_are_rejected(kernels, draw, guarded):
     x, weight, y = draw(1, 16), draw(8, 16, dtype=kernels.dtype), draw(1, 8)
     other = np.float16 if kernels.dtype == np.float32 else np.float32
     for wrong, message in (
@@ -454,7 +458,7 @@ def test_invalid_arguments(kernels, draw, guarded):
     kernels.epilogue(draw(0, 16))  # an empty array
 
 
-def test_kernels_that_do_not_compile(monkeypatch):
+def test_kernels_that_do_not_compile_give_a_warning(monkeypatch):
     cupy = refusing_cupy.make()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.warns(UserWarning, match="expected weights in float32 or float16"):

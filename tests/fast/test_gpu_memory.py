@@ -41,7 +41,7 @@ def small_mel():
 # ------------------------------------------------------------------------------------------ predictions
 
 
-def test_models_that_fit_a_t400():
+def test_the_models_that_fit_on_a_t400_are_listed():
     assert Card(2048 * MIB, CONTEXT) == T400
     fitting = ["large-v3-turbo float16", "medium float16", "small float32", "base float32", "tiny float32"]
     assert [" ".join(one) for one in models_for(T400.available, multilingual=True)] == fitting
@@ -50,7 +50,7 @@ def test_models_that_fit_a_t400():
     assert models_for(50 * MIB, multilingual=True) == []
 
 
-def test_measure_card(gpus):
+def test_available_memory_excludes_other_programs_and_obeys_the_limit_of_the_pool(gpus):
     gpus.outside = 300 * MIB
     assert devices.resolve_device("cuda") == "cuda:0"
     card = measure_card("cuda:0")
@@ -98,7 +98,7 @@ def test_the_message_names_models_that_fit(gpus, uncollected, monkeypatch):
             minwhisper.Whisper.random(name, device="cuda")
 
 
-def test_a_second_model_that_does_not_fit(gpus, uncollected):
+def test_a_second_model_that_does_not_fit_is_an_error_and_the_first_stays(gpus, uncollected):
     first = minwhisper.Whisper.random("tiny", device="cuda", dtype="float16")
     gpus.limit = gpus.alive + 110 * MIB
     message = r"341 MiB, 110 MiB were free beside 72 MiB of CuPy.*models that fit: tiny in float16; load"
@@ -120,7 +120,7 @@ def test_other_errors_are_unchanged(gpus, monkeypatch, error):
         minwhisper.Whisper.random(SMALL, device="cuda")
 
 
-def test_out_of_memory_errors_of_cuda_libraries(there, monkeypatch):
+def test_an_out_of_memory_error_of_a_cuda_library_is_recognised(there, monkeypatch):
     error = RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
     monkeypatch.setattr("minwhisper.fast.gpu.encoder.encode", Mock(side_effect=error))
     with pytest.raises(DeviceMemoryError, match="while encoding a window"):
@@ -154,7 +154,7 @@ STAGES = {
 
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_explains_and_can_be_repeated(stage, plain, gpus, uncollected):
+def test_running_out_of_memory_is_explained_at_each_stage_which_can_be_repeated(stage, plain, gpus, uncollected):
     expected_message, work = STAGES[stage]
     model = replace(minwhisper.Whisper.random(SMALL, seed=3, device="cuda"), plain=plain)
     expected = to_numpy(work(model, features := model.encode(small_mel()), model.engine.new_cache(features)))
@@ -171,7 +171,7 @@ def test_each_stage_explains_and_can_be_repeated(stage, plain, gpus, uncollected
     np.testing.assert_array_equal(to_numpy(work(model, features, cache)), expected)
 
 
-def test_other_computations_explain(there, gpus):
+def test_running_out_of_memory_in_another_computation_is_explained(there, gpus):
     engine = there.engine
     gpus.limit = gpus.alive
     with pytest.raises(DeviceMemoryError, match="while computing with untrained"), engine.session():

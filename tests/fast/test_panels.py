@@ -62,7 +62,7 @@ ARRANGED = {
 
 
 @pytest.mark.parametrize("arrange", ARRANGED.values(), ids=ARRANGED)
-def test_other_panels_are_copied(rng, arrange):
+def test_panels_that_are_not_adjacent_are_copied(rng, arrange):
     parts = filled_panels(64, rng)
     arranged = arrange(parts)
     together = Panels.of(*arranged)
@@ -75,7 +75,7 @@ def test_other_panels_are_copied(rng, arrange):
 
 @SHAPES
 @pytest.mark.parametrize("rows", [1, 5, 7, 130])
-def test_products_of_any_shape(rng, shape, rows):
+def test_products_of_any_shape_are_exact(rng, shape, rows):
     x, weight = rng.standard_normal((rows, shape[1]), np.float32), rng.standard_normal(shape, np.float32)
     panels, out = Panels.of(weight), np.full((rows, shape[0]), np.nan, np.float32)
     assert panel_matmul(x, panels, Pool(2), out) is out
@@ -87,7 +87,7 @@ def test_products_of_any_shape(rng, shape, rows):
 # --- For the layers
 
 
-def test_unpacked_weights(rng):
+def test_unpacked_weights_convert_panels_on_access(rng):
     weight, bias = rng.standard_normal((40, 8), np.float32), rng.standard_normal(40, np.float32)
     seen = unpacked({"bias": bias, "blocks": ({"weight": Panels.of(weight)}, {"weight": weight})})
     assert isinstance(seen, Unpacked)

@@ -83,7 +83,7 @@ def small_card(choosing):
 
 
 @pytest.mark.parametrize(("name", "encoder", "step"), [("tiny", 71, 35), ("base", 103, 51), ("small", 199, 99)])
-def test_number_of_launches(name, encoder, step, choosing):
+def test_the_encoder_and_a_step_launch_no_more_kernels_than_counted_here(name, encoder, step, choosing):
     model = hollow(name)
     mel = to_device(silence(model, 1), model.device)
     choosing.forget_counts()

@@ -108,7 +108,7 @@ def test_a_workspace_reuses_memory_by_name_and_thread_and_grows():
 # --- Number of threads
 
 
-def test_invalid_numbers_of_threads():
+def test_invalid_numbers_of_threads_are_rejected():
     for valid in (None, 0, 1, 64, 1024):
         check_threads(valid)
     for count in (-1, 1.0, "2", True, (1,), 1025, 10**400):
@@ -190,7 +190,7 @@ def with_another_thread_in(context, work):
         thread.join(TIMEOUT)
 
 
-def test_a_block_lasts_until_that_of_another_thread_has_ended_too(three_blas_threads):
+def test_blas_has_one_thread_until_the_last_of_two_threads_leaves_its_block(three_blas_threads):
     def use():
         with one_blas_thread():
             assert library_threads() == {1}
@@ -204,7 +204,7 @@ def test_a_block_lasts_until_that_of_another_thread_has_ended_too(three_blas_thr
     assert library_threads() == {3}
 
 
-def test_nested_blocks_end_with_an_error(three_blas_threads):
+def test_an_error_inside_nested_blocks_leaves_only_the_inner_one(three_blas_threads):
     for _ in range(2):
         with one_blas_thread():
             with pytest.raises(ValueError, match="inside"), one_blas_thread():
@@ -243,7 +243,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 
 @needs_fork
-def test_locks_and_blocks_of_other_threads_end_in_the_child(three_blas_threads):
+def test_a_forked_child_has_no_locks_or_blocks_of_other_threads(three_blas_threads):
     def use():
         assert library_threads() == {3}  # the other thread's block never ends in the child
         assert usable_cores() >= 1
@@ -258,7 +258,7 @@ def test_locks_and_blocks_of_other_threads_end_in_the_child(three_blas_threads):
 
 
 @needs_fork
-def test_a_block_around_a_fork_ends_in_both_processes(three_blas_threads):
+def test_a_block_around_a_fork_can_be_left_in_both_processes(three_blas_threads):
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_blas_thread())
 

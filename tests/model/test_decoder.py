@@ -41,7 +41,7 @@ def arrays(cache: Cache) -> list[np.ndarray]:
 # --- Shapes and errors
 
 
-def test_448_positions_at_most(small):
+def test_more_than_448_positions_are_rejected(small):
     assert decode(np.zeros((1, 448), int), WINDOW, small, SMALL).shape == (1, 448, 60)
     with pytest.raises(ShapeError, match=r"at most 448 positions\), got \(1, 449\)"):
         decode(np.zeros((1, 449), int), WINDOW, small, SMALL)
@@ -61,7 +61,7 @@ def test_448_positions_at_most(small):
         *(((1, 4), "tokens: expected a batch of 2, .* got 1"), ((3, 4), "tokens: expected a batch of 2, .* got 3")),
     ],
 )
-def test_tokens_are_rows_one_per_window(small, shape, message):
+def test_tokens_need_one_row_per_window(small, shape, message):
     """NumPy would broadcast one row over several windows."""
     with pytest.raises(ShapeError, match=message):
         decode(np.zeros(shape, int), np.zeros((2, 3, 16), np.float32), small, SMALL)

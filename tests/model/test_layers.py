@@ -207,14 +207,14 @@ def test_embedding_looks_up_rows():
 # --- Norms and nonlinearities
 
 
-def test_layer_norm_of_values_far_from_zero():
+def test_layer_norm_is_exact_for_values_far_from_zero():
     # The mean itself is known to no more than 2.4e-4 here; a variance of E[x²] - E[x]² would be off by about 1.
     x = (random(4, 100) + 3000).astype(np.float32)
     one, zero = np.ones(100, np.float32), np.zeros(100, np.float32)
     assert distance(layer_norm(x, one, zero), naive_layer_norm(x.astype(np.float64), one, zero)) < 1e-3
 
 
-def test_gelu_in_float32_near_zero_and_far_from_it():
+def test_gelu_in_float32_is_exact_near_zero_and_far_from_it():
     x = np.concatenate([np.linspace(-60, 60, 20_001), np.linspace(-6, 6, 20_001), [-1e6, 1e6]]).astype(np.float32)
     with np.errstate(all="raise", under="ignore"):
         ours = gelu(x)

@@ -12,7 +12,7 @@ def random(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize("inner", [1, 95, 96, 97, 193, 300])
 @pytest.mark.parametrize("lead", [(1,), (3,), (2, 3, 4)], ids=str)
-def test_matmul_at_the_edges_of_its_blocks(inner: int, lead: tuple[int, ...]) -> None:
+def test_matmul_is_exact_at_the_edges_of_its_blocks(inner: int, lead: tuple[int, ...]) -> None:
     a, b = random(*lead, inner), random(*lead[:-1], inner, 5)
     exact = (a[..., None] * b[..., None, :, :]).sum(axis=-2)
     np.testing.assert_allclose(matmul(a, b), exact, rtol=1e-12, atol=1e-12)

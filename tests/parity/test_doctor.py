@@ -85,7 +85,7 @@ def test_large_stages_are_traced_only_if_they_are_named(tiny_en, half_second):
     assert named["decoder.blocks.0.attention.weights"].shape == (1, 6, 1, 1)
 
 
-def test_the_text_is_searched_for_if_the_stages_need_one(tiny_en, half_second):
+def test_the_text_is_decoded_only_if_the_stages_need_it(tiny_en, half_second):
     assert set(minwhisper.trace(tiny_en, half_second, stages=["encoder.stem"])) == {"encoder.stem"}
     found = minwhisper.trace(tiny_en, DATA / "jfk.flac", stages=["decoder.stem"])
     assert set(found) == {"tokens", "decoder.stem"}
@@ -160,7 +160,7 @@ def test_a_second_mistake_behind_the_first_is_named(two_blocks, half_second):
     assert report.first_wrong.stage == "encoder.conv1"
 
 
-def test_a_port_that_pads_as_xla_does_and_skips_the_output_projection(two_blocks, exact):
+def test_xla_padding_and_a_skipped_output_projection_are_named(two_blocks, exact):
     """Built by hand, and dumped as such a port would: a few arrays, channels first, heads apart."""
     encoder = two_blocks.weights["encoder"]
     mel = exact["mel"].astype(np.float32)[:, :, :400]
@@ -248,7 +248,7 @@ def test_the_fast_engine_is_right(tiny_en, half_second):
     ]
 
 
-def test_weights_in_int8_are_no_mistake(two_blocks, half_second):
+def test_int8_weights_are_not_called_a_mistake(two_blocks, half_second):
     stored = MappedWeights(two_blocks.weights, lambda array: round_to_int8(array) if array.ndim == 2 else array)
     quantised = replace(two_blocks, weights=stored)
     report = diagnose(two_blocks, Theirs.of(port(quantised, two_sequences(two_blocks), (), half_second)))
@@ -269,7 +269,7 @@ def test_blocks_that_were_sorted_by_name_are_named_in_a_model_with_more_than_ten
 
 @pytest.mark.parity
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
-def test_a_right_model_of_pytorch_gets_no_diagnosis_but_its_precision(two_blocks, correct, precision):
+def test_a_correct_pytorch_model_gets_no_diagnosis_but_its_precision(two_blocks, correct, precision):
     torch = pytest.importorskip("torch")
     pytest.importorskip("whisper")
     theirs = pytorch_model(two_blocks).to(getattr(torch, precision))
@@ -307,7 +307,7 @@ def test_a_right_model_of_pytorch_gets_no_diagnosis_but_its_precision(two_blocks
         (b"PK\x03\x04" + bytes(80), "not a complete .npz"),
     ],
 )
-def test_a_file_that_holds_no_arrays_is_refused(tmp_path, content, message):
+def test_a_file_in_another_format_is_refused(tmp_path, content, message):
     path = tmp_path / "theirs"
     path.write_bytes(content)
     with pytest.raises(MinWhisperError, match=message):
@@ -337,7 +337,7 @@ def test_arrays_that_cannot_be_compared_are_refused(two_blocks, arrays, kind, me
         diagnose(two_blocks, Theirs.of(arrays))
 
 
-def test_a_map_names_what_has_another_name(two_blocks, correct):
+def test_a_map_gives_arrays_of_other_names_their_stages(two_blocks, correct):
     theirs = {"spec": correct["mel"], "front": correct["encoder.conv1"], "odd": np.zeros(2)}
     report = diagnose(two_blocks, Theirs.of(theirs), names={"spec": "mel", "front": "encoder.conv1"})
     assert [stage.stage for stage in report.stages] == ["encoder.conv1"]

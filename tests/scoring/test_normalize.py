@@ -9,12 +9,12 @@ from normalized_texts import BASIC, ENGLISH
 
 
 @pytest.mark.parametrize("text", ENGLISH)
-def test_english(text):
+def test_english_is_normalised_as_by_openai_whisper(text):
     assert normalize_english(text) == ENGLISH[text]
 
 
 @pytest.mark.parametrize("text", BASIC)
-def test_other_languages(text):
+def test_other_languages_are_normalised_as_by_openai_whisper(text):
     assert normalize_basic(text) == BASIC[text]
 
 
@@ -24,7 +24,7 @@ def test_long_texts_take_linear_time(text):
     normalize_basic(text)
 
 
-def test_numbers_of_thousands_of_digits_are_no_error():  # Python converts no more than 4,300
+def test_numbers_of_thousands_of_digits_are_normalised():  # Python converts no more than 4,300
     for words in (
         "9" * 5000,
         "9" * 4000 + " million" * 20,
@@ -34,6 +34,6 @@ def test_numbers_of_thousands_of_digits_are_no_error():  # Python converts no mo
         assert len(normalize_numbers(words)) > 4000
 
 
-def test_all_spellings_are_known():
+def test_all_spellings_of_openai_whisper_are_known():
     assert len(american_spelling()) == 1738
     assert american_spelling()["labour"] == "labor"

@@ -35,24 +35,24 @@ def same_numbers(text: str) -> None:
     assert normalize_numbers(text) == ENGLISH_REFERENCE.standardize_numbers(text), repr(text)
 
 
-def test_each_rule_and_the_texts_of_the_clips():
+def test_each_rule_and_the_texts_of_the_clips_give_the_same():
     assert set(VOCABULARY) == ENGLISH_REFERENCE.standardize_numbers.words
     text = (DATA / "lj_texts.csv").read_text("utf-8")
     for part in (*ENGLISH, *BASIC, text, *text.splitlines()):
         same(part)
 
 
-def test_every_spelling():
+def test_every_spelling_gives_the_same():
     for british, american in ENGLISH_REFERENCE.standardize_spellings.mapping.items():
         same(f"{british} {american} the {british.upper()}'s")
 
 
-def test_all_pairs_of_number_words():
+def test_all_pairs_of_number_words_give_the_same():
     for pair in product(VOCABULARY, repeat=2):
         same_numbers(" ".join(pair))
 
 
-def test_thousands_of_combinations_of_number_words_and_of_rules():
+def test_thousands_of_combinations_of_number_words_and_of_rules_give_the_same():
     rng = random.Random(0)
     for _ in range(2_000):
         text = " ".join(rng.choices([*VOCABULARY, *DIGITS.split(), "and a half"], k=rng.randint(3, 7)))
@@ -61,7 +61,7 @@ def test_thousands_of_combinations_of_number_words_and_of_rules():
         same(rng.choice(["", " "]).join(rng.choices(FRAGMENTS, k=rng.randint(1, 12))))
 
 
-def test_every_kind_of_character():
+def test_every_kind_of_character_gives_the_same():
     codes = [*range(0x3100), *range(0xA000, 0xD800, 37), *range(0xF900, 0x110000, 211)]
     texts = [f"a{chr(code)}1 {chr(code)}" for code in codes]
     for start in range(0, len(texts), 16):
@@ -72,5 +72,5 @@ def test_every_kind_of_character():
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4)).map("".join))
-def test_any_text(text):
+def test_any_text_gives_the_same(text):
     same(text)

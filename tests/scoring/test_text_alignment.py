@@ -36,7 +36,7 @@ def pairs_of_texts():
 
 
 @pytest.mark.parametrize("rows", [1, 3, 256])
-def test_rows_of_bits_give_the_alignment_of_two_loops(rows, monkeypatch):
+def test_the_bit_parallel_alignment_equals_that_of_two_loops(rows, monkeypatch):
     monkeypatch.setattr(bit_parallel, "ROWS_PER_BLOCK", rows)
     for one, other in pairs_of_texts():
         assert align_long(one, other) == steps_back(edit_distances(one, other), one, other), (one, other)

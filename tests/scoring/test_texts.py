@@ -53,7 +53,7 @@ def test_subtitles_lose_numbers_times_notes_and_tags_and_other_texts_nothing(tmp
         ("a.srt", b"one two\n", "expected subtitles with times such as 00:00:01,000 --> 00:00:02,500, found none"),
     ],
 )
-def test_another_content_is_an_error(name, content, problem, tmp_path):
+def test_content_that_does_not_match_the_format_is_an_error(name, content, problem, tmp_path):
     with pytest.raises(TextError, match=f"{name}: {problem}"):
         read_text(write(tmp_path / name, content))
 
@@ -75,7 +75,7 @@ def test_files_of_folders_are_paired_by_name(tmp_path):
     assert pair_files(one / "c.txt", other / "d.tsv") == ({"d": (one / "c.txt", other / "d.tsv")}, [])  # of any names
 
 
-def test_files_that_make_no_pair_are_an_error(tmp_path):
+def test_files_and_folders_that_give_no_pair_are_an_error(tmp_path):
     file, empty = write(tmp_path / "a.txt", "a"), tmp_path / "empty"
     empty.mkdir()
     for pair, problem in (

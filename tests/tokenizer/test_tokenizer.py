@@ -38,7 +38,7 @@ ENGLISH, MULTILINGUAL = made_up_tokenizer(51864), made_up_tokenizer(51865)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_ids_of_special_tokens(size):
+def test_special_tokens_have_their_ids_names_and_times(size):
     t = made_up_tokenizer(size)
     layout = t.special_tokens
     assert tuple(layout[f"<|{name}|>"] for name in NAMES) == IDS[size]
@@ -58,19 +58,19 @@ def test_ids_of_special_tokens(size):
             t.timestamp_seconds(token)
 
 
-def test_other_vocabulary_sizes():
+def test_other_vocabulary_sizes_are_rejected():
     for size in (51863, 51867):
         with pytest.raises(TokenizerError, match=f"51864 .*51865 .*51866 .*got {size}"):
             special_token_ids(size)
 
 
-def test_language_by_any_name():
+def test_a_language_is_found_by_its_code_name_or_alias():
     for name, code in {"de": "de", " GERMAN ": "de", "Mandarin": "zh", "haitian creole": "ht", "Haitian": "ht"}.items():
         assert MULTILINGUAL.language_code(name) == code
         assert MULTILINGUAL.name(MULTILINGUAL.language_token(name)) == f"<|{code}|>"
 
 
-def test_unknown_language():
+def test_an_unknown_language_gets_a_hint():
     for name, message in (
         ("germn", r"'germn'.*did you mean .*'german'"),
         ("fr-FR", r"'fr-FR'.*did you mean 'fr'\?"),
@@ -82,7 +82,7 @@ def test_unknown_language():
             MULTILINGUAL.language_token(name)
 
 
-def test_sot_sequence():
+def test_the_sot_sequence_has_the_language_task_and_no_timestamps_tokens():
     assert MULTILINGUAL.sot_sequence("de", "transcribe", True) == (50258, 50261, 50359)
     assert MULTILINGUAL.sot_sequence("German", "translate", False) == (50258, 50261, 50358, 50363)
     assert ENGLISH.sot_sequence(None, "transcribe", True) == (50257,)
@@ -91,7 +91,7 @@ def test_sot_sequence():
     assert large.sot_sequence("Cantonese", "transcribe", False) == (50258, 50358, 50360, 50364)
 
 
-def test_invalid_task_or_language():
+def test_an_invalid_task_or_language_is_rejected():
     with pytest.raises(TokenizerError, match=r"'transcript'.*'transcribe' or 'translate'"):
         MULTILINGUAL.sot_sequence("en", "transcript", True)
     with pytest.raises(TokenizerError, match=r"English-only.*cannot translate.*'base'"):
@@ -105,7 +105,7 @@ def test_invalid_task_or_language():
 # ------------------------------------------------------------------------------------------ words and pieces
 
 
-def test_split_words():
+def test_text_is_split_into_words_as_by_gpt_2():
     for text, words in (
         ("", []),
         ("a  b   ", ["a", " ", " b", "   "]),
@@ -134,17 +134,17 @@ def test_merge_long_equals_merge(merges, word):
 
 @settings(deadline=None)
 @given(TEXT | st.text(st.characters(exclude_categories=["Cs"])))  # includes unassigned characters
-def test_decoding_an_encoded_text(text):
+def test_decoding_an_encoded_text_gives_it_back(text):
     assert MULTILINGUAL.decode(MULTILINGUAL.encode(text)) == text
 
 
-def test_a_lone_surrogate():
+def test_a_lone_surrogate_cannot_be_encoded():
     for text in ("so far \udfff so good", "\ude00\ud83d"):
         with pytest.raises(TokenizerError, match=r"cannot encode '\\ud.*surrogate"):
             MULTILINGUAL.encode(text)
 
 
-def test_decoding_special_tokens():
+def test_special_tokens_decode_to_names_and_timestamps_only_on_request():
     t = MULTILINGUAL
     tokens = [t.sot, t.timestamp_begin, *t.encode("so"), t.timestamp_begin + 54, t.eot]
     assert t.decode(tokens) == "<|startoftranscript|>so<|endoftext|>"
@@ -156,7 +156,7 @@ def byte_tokens(t, text):
     return [t._ids[char] for char in bytes_to_unicode(text.encode())]
 
 
-def test_incomplete_characters():
+def test_the_bytes_of_a_character_are_joined_or_replaced():
     t = MULTILINGUAL
     start, middle, end = byte_tokens(t, "♪")
     assert [t.token_bytes(token) for token in (start, middle, end)] == [b"\xe2", b"\x99", b"\xaa"]
@@ -166,7 +166,7 @@ def test_incomplete_characters():
     assert t.decode([start, middle, t.eot, end]) == "\ufffd<|endoftext|>\ufffd"
 
 
-def test_ids_outside_the_vocabulary():
+def test_ids_outside_the_vocabulary_are_rejected():
     for token in (-1, 51865):
         for decode in (MULTILINGUAL.decode, MULTILINGUAL.decode_with_timestamps, MULTILINGUAL.decode_stream):
             with pytest.raises(TokenizerError, match=f"token {token}: expected an id from 0 to 51864"):
@@ -222,7 +222,7 @@ def pair(real, tmp_path_factory):
     return ours, tokenizers.Tokenizer.from_file(str(repaired))
 
 
-def test_the_example_of_the_documentation():
+def test_the_documented_example_gives_its_tokens():
     t = Tokenizer.from_folder(*installed("tiny.en"))
     assert t.encode("It's ♪ 42") == [1026, 338, 20724, 103, 5433]
     assert [t.name(token) for token in t.encode("It's ♪ 42")] == ["It", "'s", r" \xe2\x99", r"\xaa", " 42"]
@@ -238,14 +238,14 @@ def test_a_page_without_spaces_is_encoded_quickly():
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_texts(pair, text):
+def test_texts_have_the_same_tokens_as_in_the_tokenizers_library(pair, text):
     ours, theirs = pair
     tokens = ours.encode(text)
     assert tokens == theirs.encode(text, add_special_tokens=False).ids
     assert ours.decode(tokens) == theirs.decode(tokens, skip_special_tokens=False) == text
 
 
-def test_suppressed_tokens(real):
+def test_suppressed_tokens_are_those_of_config_json(real):
     folder, t = real
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert list(t.suppressed_tokens) == config["suppress_ids"]

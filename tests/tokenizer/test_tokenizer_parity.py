@@ -22,7 +22,7 @@ def pair(request):
     return ours, reference.get_tokenizer(size > 51864, num_languages=100 if size == 51866 else 99)
 
 
-def test_special_tokens_and_languages(pair):
+def test_special_tokens_and_languages_are_the_same(pair):
     ours, theirs = pair
     assert ours.vocab_size == theirs.encoding.n_vocab
     assert ours.special_tokens == theirs.special_tokens
@@ -36,7 +36,7 @@ def test_special_tokens_and_languages(pair):
             assert ours.language_code(name) == code
 
 
-def test_sot_sequence(pair):
+def test_sot_sequences_are_the_same(pair):
     ours, _ = pair
     count = len(ours.languages)
     for language in ours.languages if ours.is_multilingual else (None,):
@@ -46,7 +46,7 @@ def test_sot_sequence(pair):
             assert ours.sot_sequence(language, task, False) == theirs.sot_sequence_including_notimestamps
 
 
-def test_bytes_of_every_token(pair):
+def test_the_bytes_of_every_token_are_the_same(pair):
     ours, theirs = pair
     for token in range(ours.vocab_size):
         assert ours.token_bytes(token) == theirs.encoding.decode_single_token_bytes(token)
@@ -54,7 +54,7 @@ def test_bytes_of_every_token(pair):
 
 @settings(deadline=None)
 @given(text=TEXT, data=st.data())
-def test_any_text_and_any_tokens(pair, text, data):
+def test_any_text_and_any_tokens_give_the_same(pair, text, data):
     ours, theirs = pair
     assert ours.encode(text) == theirs.encode(text, disallowed_special=())
     special = st.integers(ours.eot, ours.vocab_size - 1)

@@ -31,7 +31,7 @@ def made_up_files():
 
 
 @pytest.mark.parametrize("form", ["strings", "pairs", "two files"])
-def test_formats(tmp_path, form):
+def test_every_file_format_gives_the_same_vocabulary(tmp_path, form):
     vocab, merges = made_up_files()
     if form == "two files":
         write_two_files(tmp_path, vocab | {"<|endoftext|>": 50257}, ["#version: 0.2", *merges])
@@ -44,14 +44,14 @@ def test_formats(tmp_path, form):
     assert read.special_tokens == expected.special_tokens
 
 
-def test_former_names_of_special_tokens(tmp_path):
+def test_former_names_of_special_tokens_are_accepted(tmp_path):
     layout = special_token_ids(51865)
     former = [("<|nocaptions|>", layout["<|nospeech|>"]), ("<|iw|>", layout["<|he|>"])]
     write_tokenizer_json(tmp_path, *made_up_files(), former)
     assert Tokenizer.from_folder(tmp_path, 51865).special_tokens == layout
 
 
-def test_an_empty_piece():
+def test_an_empty_piece_decodes_to_nothing():
     vocab = made_up_pieces(50256) | {"": 50256}
     t = Tokenizer(vocab, 51865)
     assert t.decode([50256]) == ""
@@ -59,7 +59,7 @@ def test_an_empty_piece():
     assert [*t.decode_stream([50256, *t.encode("a"), 50256])] == ["a"]
 
 
-def test_missing_folder_and_files(tmp_path):
+def test_a_missing_folder_or_file_is_an_error(tmp_path):
     with pytest.raises(TokenizerError, match=r"nowhere: expected tokenizer\.json, or vocab\.json.*no such folder"):
         Tokenizer.from_folder(tmp_path / "nowhere", 51865)
     (tmp_path / "vocab.json").write_text("{}")  # without its merges
@@ -67,7 +67,7 @@ def test_missing_folder_and_files(tmp_path):
         Tokenizer.from_folder(tmp_path, 51865)
 
 
-def test_damaged_file(tmp_path):
+def test_a_damaged_file_is_an_error(tmp_path):
     for content, message in (
         (b'{"model": {"vocab": {"a": 0', "cannot be read as JSON.*complete"),
         (
@@ -84,7 +84,7 @@ def test_damaged_file(tmp_path):
             Tokenizer.from_folder(tmp_path, 51865)
 
 
-def test_wrong_id_of_a_special_token(tmp_path):
+def test_a_wrong_id_of_a_special_token_is_an_error(tmp_path):
     for name, token, place in (
         ("<|endoftext|>", 50256, "51865 tokens has it at 50257.*another model"),
         ("<|yue|>", 50358, "has no such token"),
@@ -96,7 +96,7 @@ def test_wrong_id_of_a_special_token(tmp_path):
             Tokenizer.from_folder(tmp_path, 51865)
 
 
-def test_invalid_pieces():
+def test_invalid_pieces_are_an_error():
     good = made_up_pieces(50257)
     (last, token) = [*good.items()][-1]
     rest = {piece: i for piece, i in good.items() if piece not in (last, "A")}
@@ -111,7 +111,7 @@ def test_invalid_pieces():
             Tokenizer(vocab, 51865, source="some file")
 
 
-def test_invalid_merges(tmp_path):
+def test_invalid_merges_are_an_error(tmp_path):
     vocab = made_up_pieces(50257)
     write_tokenizer_json(tmp_path, vocab, [["x", "yz"]])
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: a merge results in 'xyz'"):

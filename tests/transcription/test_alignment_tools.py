@@ -30,7 +30,7 @@ from minwhisper.transcription.alignment_tools import (
     ],
     ids=str,
 )
-def test_median_filter_by_hand(values, width, expected):
+def test_the_median_filter_equals_one_computed_by_hand(values, width, expected):
     np.testing.assert_array_equal(median_filter(np.array(values, np.float32), width), expected)
 
 
@@ -71,7 +71,7 @@ def test_an_even_width_is_rejected(width):
     ],
     ids=str,
 )
-def test_path_by_hand(cost, path):
+def test_the_path_equals_one_found_by_hand(cost, path):
     np.testing.assert_array_equal(dynamic_time_warping(np.array(cost)), path)
 
 

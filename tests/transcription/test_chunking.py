@@ -107,7 +107,7 @@ def test_a_recording_is_cut_into_parts_of_any_length_in_pauses(speech):
         assert all(any(end <= cut <= end + 1 for _, end in spans) for cut in edges[1:-1])
 
 
-def test_short_and_empty_recordings_are_one_part_and_none():
+def test_a_short_recording_is_one_part_and_an_empty_one_none():
     assert cut_at_silence(np.zeros(RATE), 0, 1) == [(0.0, 1.0)]
     assert cut_at_silence(np.zeros(10), 0, 1) == [(0.0, 10 / RATE)]
     assert cut_at_silence(np.zeros(0), 0, 1) == []

@@ -18,7 +18,7 @@ def results(transcription):
 
 
 @pytest.mark.parametrize("clone", [copy.copy, lambda running: pickle.loads(pickle.dumps(running))])
-def test_a_pickle_has_the_results_and_cannot_go_on(clone):
+def test_a_pickle_has_the_results_and_cannot_continue(clone):
     running = start(Scripted(SCRIPT), 3000)
     next(running)
     begun = clone(running)
@@ -39,7 +39,7 @@ def test_a_pickle_has_the_results_and_cannot_go_on(clone):
     assert list(begun) == []
 
 
-def test_what_a_model_yields_is_pickled_without_the_model(tiny_en):
+def test_transcriptions_and_errors_are_pickled_without_the_model(tiny_en):
     noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
     options = {"sample_len": 4, "temperature": 0.0, "record": True}
     transcription, error = tiny_en.stream_many([noise, "missing.wav"], batch_size=2, **options)

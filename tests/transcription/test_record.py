@@ -79,7 +79,7 @@ def test_attention_is_highest_where_the_word_is(recorded):
     assert np.mean(higher) > 0.9
 
 
-def test_every_attempt_is_recorded_and_silence_is_said(tiny_en, samples):
+def test_every_attempt_is_recorded_and_silence_is_marked(tiny_en, samples):
     with_fallback = tiny_en.transcribe(
         samples, record=True, logprob_threshold=-0.01, temperature=(0.0, 0.2), sample_len=5, no_speech_threshold=None
     )
@@ -109,7 +109,7 @@ def test_nothing_is_computed_for_a_record_that_is_not_wanted(tiny_en, samples):
         tiny_en.transcribe(samples, temperature=0.0, sample_len=1)
 
 
-def test_an_engine_that_chooses_on_its_own_is_asked_for_logits(tiny_en, samples):
+def test_a_record_takes_logits_even_from_an_engine_that_chooses_tokens_itself(tiny_en, samples):
     """A GPU's kernels return the chosen token only."""
     with patch.object(type(tiny_en.engine), "choose_batch", side_effect=AssertionError, create=True):
         tiny_en.transcribe(samples, record=True, sample_len=1, temperature=0.0)

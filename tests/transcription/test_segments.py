@@ -59,7 +59,7 @@ def test_a_short_window_lasts_to_the_end_of_its_audio():
     tokens=st.lists(st.integers(0, FIRST + 1500), max_size=12) | st.lists(st.integers(90, 110), max_size=12),
     size=st.integers(1, 3000),
 )
-def test_arbitrary_tokens_give_an_advance(tokens, size):
+def test_arbitrary_tokens_always_advance_the_window(tokens, size):
     parts, advance, single_timestamp_ending = split_window(tokens, FIRST, size)
     assert 1 <= advance <= size
     assert single_timestamp_ending == (len(tokens) > 1 and tokens[-1] >= FIRST > tokens[-2])

@@ -200,7 +200,7 @@ DOUBTFUL = {  # frames, options, (output, words) of each window, their first fra
 
 
 @pytest.mark.parametrize(("frames", "options", "windows", "seeks", "texts"), DOUBTFUL.values(), ids=DOUBTFUL)
-def test_doubtful_words(frames, options, windows, seeks, texts):
+def test_doubtful_words_are_dropped_only_amid_silence(frames, options, windows, seeks, texts):
     model = Scripted([said for said, _ in windows])
     options = {"hallucination_silence_threshold": 2.0, **options}
     result = run_with_words(model, frames, Aligned(*(words for _, words in windows)), **options)

@@ -83,7 +83,7 @@ def test_an_invalid_value_is_rejected_by_name(name):
 
 
 @pytest.mark.parametrize("none", [[], (), np.zeros(0)], ids=repr)
-def test_there_is_a_temperature(none):
+def test_an_empty_list_of_temperatures_is_rejected(none):
     rejected(TranscriptionOptions, {"temperature": none}, "temperature: expected a number or several, such as (0.0, ")
 
 
@@ -158,7 +158,7 @@ def test_clips_are_pairs_of_start_and_end_and_the_last_end_may_be_omitted(given,
         ("0,5", 0.0, "each at most 0.00, the length of the audio; got 5"),
     ],
 )
-def test_clips_lie_within_the_audio(past, seconds, message):
+def test_clips_past_the_end_of_the_audio_are_rejected(past, seconds, message):
     options = TranscriptionOptions.named(clip_timestamps=past)  # the length of the audio is not known yet
     with pytest.raises(OptionError, match=re.escape(message)):
         options.clips(seconds)

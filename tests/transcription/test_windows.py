@@ -131,7 +131,7 @@ PROMPTS = {  # options, and the prompts of windows with ONE, THREE and THREE
 
 
 @pytest.mark.parametrize(("options", "expected"), PROMPTS.values(), ids=PROMPTS)
-def test_prompts_of_windows(options, expected):
+def test_windows_are_prompted_with_the_previous_text_and_the_initial_prompt(options, expected):
     model = Scripted([ONE, THREE, THREE])
     run(model, 9000, **options)
     assert model.prompts == expected

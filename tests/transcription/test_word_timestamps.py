@@ -64,7 +64,7 @@ def times(words) -> list[tuple[float, float]]:
     ],
     ids=str,
 )
-def test_median_duration(durations, usual):
+def test_the_median_duration_ignores_empty_words_and_is_at_most_0_7_s(durations, usual):
     assert median_duration([timing("a", 1.0, 1.0 + duration) for duration in durations]) == usual
 
 
@@ -205,13 +205,13 @@ def test_last_speech_end_is_passed_from_segment_to_segment(tokenizer):
     assert last_words(silent, (0.0, 0.5, 1.0), 2.0, 5.0) == [(4.0, 5.0)]
 
 
-def test_no_segments_and_no_words(tokenizer):
+def test_a_segment_without_words_keeps_its_times(tokenizer):
     assert add_word_timestamps([], [], tokenizer=tokenizer, last_speech_end=0.0) == []
     [done] = add_word_timestamps([segment(1.0, 2.0)], [], tokenizer=tokenizer, last_speech_end=0.0)
     assert (done["start"], done["end"], done["words"]) == (1.0, 2.0, [])
 
 
-def test_real_words_of_a_real_window(tiny_en, speech):
+def test_real_words_are_in_their_segments_at_plausible_times(tiny_en, speech):
     tokenizer, mel = tiny_en.tokenizer, log_mel_spectrogram(speech["jfk.flac"], padding=480000)[:, :3000]
     segments = [
         segment(0.0, 2.4, tokens=tokenizer.encode(" And so, my fellow Americans,")),
@@ -228,7 +228,7 @@ def test_real_words_of_a_real_window(tiny_en, speech):
     assert (first["start"], second["end"]) == (first["words"][0]["start"], second["words"][-1]["end"])
 
 
-def test_the_end_of_the_last_word_or_segment():
+def test_last_word_end_is_that_of_the_last_word_or_else_of_the_segment():
     wordless, spoken = segment(2.0, 3.0, []), segment(0.0, 2.0, [word_of("a", 0.0, 1.5), word_of("b", 1.5, 1.8)])
     assert last_word_end([]) is None
     assert last_word_end([segment(0.0, 2.0)]) == 2.0
@@ -250,7 +250,7 @@ def test_the_end_of_the_last_word_or_segment():
         (3.5, 0.1, 2.5),
     ],
 )
-def test_word_anomaly_score(duration, probability, anomaly):
+def test_improbable_short_and_long_words_score_as_anomalies(duration, probability, anomaly):
     assert word_anomaly_score(word_of(" a", 0.0, duration, probability)) == pytest.approx(anomaly)
 
 
@@ -274,11 +274,11 @@ GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: an
     ],
     ids=str,
 )
-def test_is_segment_anomaly(words, anomalous):
+def test_a_segment_is_anomalous_if_its_first_words_score_high(words, anomalous):
     assert is_segment_anomaly(segment(0, 9, [word_of(" a", 0.0, *word) for word in words])) == anomalous
 
 
-def test_marks_are_not_judged():
+def test_punctuation_is_not_scored():
     odd_marks = [word_of(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
     assert not is_segment_anomaly(segment(0, 9, [*odd_marks, word_of(" a", 0.0, 0.5)]))
     assert is_segment_anomaly(segment(0, 9, [word_of(" a.", 0.0, 0.0, 0.0), word_of(".", 0.0, 0.5)]))
@@ -310,7 +310,7 @@ def wordless(start, end):
     ],
     ids=["none", "odd", "small gap", "fine", "wordless first", "fine first"],
 )
-def test_skip_leading_silence(segments, restart):
+def test_silence_before_a_doubtful_first_segment_is_skipped(segments, restart):
     assert skip_leading_silence(segments, seek=1000, threshold=2.0) == restart
 
 
@@ -351,7 +351,7 @@ def test_skip_leading_silence(segments, restart):
         ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 3, None, {"seek": 0, "threshold": 3.9}),
     ],
 )
-def test_skip_hallucinations(segments, kept, restart, options):
+def test_doubtful_segments_amid_silence_are_dropped_and_the_silence_skipped(segments, kept, restart, options):
     options = {"seek": 1000, "size": 3000, "content": 9000, "threshold": 2.0, "last_speech_end": 9.0, **options}
     before = deepcopy(segments)
     remaining, frame = skip_hallucinations(segments, **options)

@@ -141,7 +141,7 @@ def timed(*words: str) -> list[WordTiming]:
     ],
     ids=repr,
 )
-def test_merge_punctuations(words, merged):
+def test_punctuation_is_merged_with_the_word_that_it_belongs_to(words, merged):
     assert [timing.word for timing in merge_punctuations(timed(*words), PREPEND, APPEND)] == merged
 
 

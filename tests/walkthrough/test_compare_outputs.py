@@ -44,12 +44,12 @@ def rows(table):
 
 
 @pytest.mark.parametrize(("expected", "actual"), rows(ALIKE))
-def test_lines_that_match(expected, actual):
+def test_lines_that_differ_by_rounding_match(expected, actual):
     assert first_difference(expected, actual) is None
 
 
 @pytest.mark.parametrize(("expected", "actual"), rows(DIFFERENT))
-def test_lines_that_differ(expected, actual):
+def test_lines_with_wrong_values_do_not_match(expected, actual):
     assert first_difference(expected, actual) == f"expected {expected!r}, got {actual!r}"
 
 

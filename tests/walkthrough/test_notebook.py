@@ -50,7 +50,7 @@ def real_notebook(last=None):
     return nbformat.reads(notebook(walkthrough, pictures, CLIP_BYTES), as_version=4)
 
 
-def test_it_is_a_valid_notebook_whose_outputs_stand_once_and_whose_cells_are_numbered(real):
+def test_the_notebook_is_valid_with_numbered_cells_and_each_output_once(real):
     assert (real.nbformat, real.nbformat_minor, real.metadata.kernelspec.name) == (4, 5, "python3")
     pytest.importorskip("nbformat").validate(real)
     walkthrough = parse(find_walkthrough().read_text("utf-8"))
@@ -62,7 +62,7 @@ def test_it_is_a_valid_notebook_whose_outputs_stand_once_and_whose_cells_are_num
         assert len(cell.output) < 20 or cell.output not in shown
 
 
-def test_it_needs_no_other_file_and_links_lead_to_an_anchor(real):
+def test_the_notebook_needs_no_other_file_and_its_links_lead_to_an_anchor(real):
     for cell in real.cells:
         if cell.cell_type == "markdown":
             assert not re.search(r"\]\((?!#|https?://)", re.sub(r"```.*?```|`[^`]+`", "", cell.source, flags=re.DOTALL))

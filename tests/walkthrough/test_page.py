@@ -327,7 +327,7 @@ def test_a_formula_is_converted_as_in_tex(tex, expected):
     assert expected in formula(tex)
 
 
-def test_display_formulas_and_other_notations():
+def test_display_formulas_and_other_notations_are_converted():
     shown = prose("$$\n\\begin{aligned}\na &= b \\\\\nc &= d\n\\end{aligned}\n$$")
     assert shown.startswith('<div class="math"><math')
     assert shown.count("<mtr>") == 2

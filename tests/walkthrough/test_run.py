@@ -156,7 +156,7 @@ def test_a_text_that_does_not_fit_the_package_is_reported(here, walkthrough, cel
     assert ("  ! expected '43', got '42'" in shown.out) == ("'43'" in message)
 
 
-def test_with_section_the_earlier_ones_run_unseen_and_the_later_ones_do_not(here, walkthrough):
+def test_with_section_earlier_ones_run_without_output_and_later_ones_do_not_run(here, walkthrough):
     here(fence("x = 1\nprint('first')", "first"), "## 2. Two", fence("x + 1", "2"), "## 3. Three", fence("1 / 0"))
     shown = walkthrough("--section", "2")
     assert shown.status == 0

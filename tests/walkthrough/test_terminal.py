@@ -52,7 +52,7 @@ def test_prose_fits_the_terminal_and_no_word_is_cut(text):
 
 
 @pytest.mark.parametrize("text", [SAMPLE, REAL], ids=["sample", "walkthrough.md"])
-def test_nothing_is_left_of_markdown_in_prose(text):
+def test_prose_has_no_markdown_left(text):
     for part in text.parts():
         if isinstance(part, Prose):
             rendered = plain(render(part.text, 80))
@@ -61,7 +61,7 @@ def test_nothing_is_left_of_markdown_in_prose(text):
             assert not found, without_code
 
 
-def test_blocks_are_told_apart(monkeypatch):
+def test_blocks_can_be_told_apart(monkeypatch):
     printed = shown(SAMPLE, monkeypatch)
     for part in (
         "Sound & text\n",
@@ -101,7 +101,7 @@ def test_pictures_are_named_by_their_files(monkeypatch):
         ("$x_i$ costs \\$5, $`y`$ and 10\\$", "xᵢ costs $5, y and 10$"),
     ],
 )
-def test_spans_of_a_line(markdown, expected):
+def test_inline_markdown_becomes_plain_text(markdown, expected):
     assert plain(inline(markdown)) == expected
 
 
@@ -142,5 +142,5 @@ def test_on_a_terminal_long_code_and_output_are_broken_at_spaces_and_coloured(mo
         (r"\foo{x", "foox"),
     ],
 )
-def test_a_formula_in_unicode(tex, expected):
+def test_a_formula_becomes_unicode_text(tex, expected):
     assert plain_formula(tex) == expected

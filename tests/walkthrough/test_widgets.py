@@ -40,7 +40,7 @@ def test_the_steps_are_the_models_distributions(widget_data, tiny_en):
             np.testing.assert_allclose(shown, exact[likeliest], rtol=2e-3)
 
 
-def test_attention_is_in_shares_of_what_a_position_attends_to(widget_data, tiny_en):
+def test_attention_weights_of_a_position_add_up_to_at_most_one(widget_data, tiny_en):
     blocks, heads = tiny_en.config.encoder_layers, tiny_en.config.encoder_attention_heads
     steps, cells = len(widget_data.steps), 138  # 550 positions, four per cell
     assert widget_data.encoder.shape == (blocks, heads, cells, cells)
@@ -75,7 +75,7 @@ def test_a_png_holds_its_pixels(shape):
     assert (np.asarray(opened(png(pixels, colours)).convert("RGB")) == colours[pixels]).all()
 
 
-def test_a_sheet_of_heads_gives_the_shares_back():
+def test_the_image_of_all_heads_gives_the_attention_weights_back():
     data = small_data()
     sheet = np.asarray(opened(head_sheet(data.cross)), np.float64)
     brightest = values(data)["heads"]["cross"]["brightest"]

@@ -172,7 +172,7 @@ def test_without_words_labels_are_segments_and_other_formats_say_what_to_do(tmp_
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_transcript_of_nothing_gives_valid_files():
+def test_an_empty_transcript_gives_valid_files():
     assert [render(NOTHING, format) for format in ("words.vtt", "labels.txt", "ctm")] == ["WEBVTT\n\n", "", ""]
     assert read_tsv(render(NOTHING, "words.tsv")) == []
     assert read_textgrid(render(NOTHING, "TextGrid")) == {"segments": [], "words": []}

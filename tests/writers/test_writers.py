@@ -35,7 +35,7 @@ def shown(talk: Transcript, **options) -> list[str]:
 # ------------------------------------------------------------------------------------------ timestamps
 
 
-def test_timestamps():
+def test_timestamps_are_rounded_and_show_hours_if_needed():
     for seconds, short, long in (
         (-0.0, "00:00.000", "00:00:00.000"),
         (0.0006, "00:00.001", "00:00:00.001"),
@@ -74,7 +74,7 @@ def test_an_impossible_time_is_refused(seconds):
         ("tsv", "start\tend\ttext\n0\t1250\tGood mörning.\n3661500\t3662000\tBye.\n", "start\tend\ttext\n"),
     ],
 )
-def test_each_format_of_a_transcript_and_of_none(format, expected, empty):
+def test_each_format_of_a_transcript_and_of_an_empty_one(format, expected, empty):
     assert render(PLAIN, format) == expected
     for options in (SubtitleOptions(), SubtitleOptions(10, 2, True, 3)):
         assert render(NOTHING, format, options) == empty

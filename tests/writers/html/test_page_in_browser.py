@@ -99,7 +99,7 @@ def test_search_finds_words_across_spaces_and_the_panel_says_why(view):
     view.wait_until("element('panel').querySelector('canvas').getContext('2d').getImageData(30, 60, 1, 1).data[3]")
 
 
-def test_a_correction_is_kept_and_downloaded_unless_escape_gives_it_up(view):
+def test_a_correction_is_kept_and_downloaded_unless_escape_discards_it(view):
     view.word(2).click()
     for key in ("Enter", "x", "Escape"):
         view.tab.keyboard.press(key)
@@ -179,7 +179,7 @@ def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(opene
     view.wait_until(f"{drawn} > 0 && {drawn} < 3000")  # what the page scrolled past is laid out for a while
 
 
-def test_without_sound_the_text_can_still_be_read(opened_page):
+def test_without_audio_the_text_can_still_be_read(opened_page):
     view = opened_page([segment(0, 1, " a b", [word(" a", 0, 0.5), word(" b", 0.5, 1)])], "silent")
     view.word(1).click()
     assert view.tab.locator("#play").is_disabled()

@@ -30,7 +30,7 @@ def test_a_transcript_of_this_package_is_read_whole_and_its_record_matches_word_
         assert all(len(one) == 5 and set(one[4]) <= set("0123456789abcdef") for one in steps)
 
 
-def test_the_least_that_other_programs_write_is_enough(tmp_path):
+def test_segments_with_only_times_and_text_are_enough(tmp_path):
     read = read_transcript(written(tmp_path, {"segments": [{"start": 0, "end": 1, "text": "a b"}]}))
     assert read["segments"][0]["text"] == "a b"
     assert read["segments"][0]["avg_logprob"] == 0.0
@@ -55,7 +55,7 @@ def test_the_least_that_other_programs_write_is_enough(tmp_path):
         ({"segments": [SEGMENT], "windows": 7}, "its record is damaged"),
     ],
 )
-def test_anything_else_is_named(tmp_path, content, message):
+def test_an_invalid_transcript_is_an_error_with_its_place(tmp_path, content, message):
     with pytest.raises(OptionError, match=r"none\.json: cannot be read \(No such file"):
         read_transcript(tmp_path / "none.json")
     path = written(tmp_path, content)

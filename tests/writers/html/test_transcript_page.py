@@ -34,7 +34,7 @@ def short():
     return (0.1 * rng.standard_normal(2 * 16000)).astype(np.float32)
 
 
-def test_nothing_from_outside_becomes_markup():
+def test_text_from_outside_does_not_become_markup():
     made = transcript([segment(0, 1, HOSTILE, [word(HOSTILE, 0, 1)])])
     page = transcript_page(made, HOSTILE, audio_link=HOSTILE, model=HOSTILE)
     plain = transcript_page(transcript([segment(0, 1, " a")]), "a", audio_link="a")
@@ -56,7 +56,7 @@ def test_the_text_is_there_without_javascript():
     assert re.search(r"<main.*?>\s*<p>Ask &lt;what&gt;</p>\s*<p>you can do</p>", page, re.S)
 
 
-def test_the_recording_is_embedded_and_sounds_alike(short):
+def test_the_embedded_recording_keeps_its_length_and_pitch(short):
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * 16000) / 16000)).astype(np.float32)
     page = transcript_page(transcript([segment(0, 3, " a")]), "a", samples=tone)
     decoded = load_audio(b64decode(script_of(page, "audio")))
@@ -66,7 +66,7 @@ def test_the_recording_is_embedded_and_sounds_alike(short):
     assert data_of(page)["duration"] == 3000
 
 
-def test_a_page_keeps_to_its_limit(short):
+def test_a_page_stays_below_its_size_limit(short):
     made = transcript([segment(0, 2, " a")])
     whole = transcript_page(made, "a", samples=short)
     smaller = transcript_page(made, "a", samples=short, options=PageOptions(max_bytes=len(whole.encode()) - 500))
