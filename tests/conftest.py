@@ -1,8 +1,8 @@
-"""Fixtures and options of the tests: audio, real models, pretended GPUs."""
+"""Fixtures and options of the tests: audio, real models, simulated GPUs."""
 
 import os
 
-# With pytest-xdist, one BLAS thread per process is fastest: more of them compete for the cores. BLAS libraries read
+# With pytest-xdist, one BLAS thread per process is fastest: more would compete for the cores. BLAS libraries read
 # these variables when NumPy is imported.
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -36,7 +36,7 @@ from widget_sample import small_data
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
-    """Pretend two GPUs with kernels, and return the ledger of transfers and of arrays on them."""
+    """Simulate two GPUs with kernels, and return the ledger of transfers and of arrays on them."""
     ledger = refusing_cupy.Ledger()
     monkeypatch.setattr(refusing_cupy, "LEDGER", ledger)
     monkeypatch.setitem(sys.modules, "cupy", refusing_cupy.make(gpus=2))
@@ -44,13 +44,13 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[refusing_cupy.Ledger]:
     monkeypatch.setattr(gpu, "load_kernels", NumPyKernels)
     backend._device_constant.cache_clear()
     yield ledger
-    backend._device_constant.cache_clear()  # the constants are on the pretended GPU
+    backend._device_constant.cache_clear()  # its arrays are on the simulated GPU
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the pretended GPU for ``-m cupy``, before a test file is imported that looks for a real one.
+    """Start the simulated GPU for ``-m cupy``, before any imported test file looks for a real one.
 
-    With ``-n``, each process gets tests that follow each other, so that few fixtures are set up in both.
+    With ``-n``, each process gets consecutive tests, so that few fixtures are set up in more than one.
     """
     if config.getoption("dist", "no") == "load":
         config.option.dist = "worksteal"
@@ -64,13 +64,13 @@ def pretended_cuda_started(request: pytest.FixtureRequest) -> pretended_cuda.Pre
     if request.config.getoption("markexpr") != "cupy":
         pytest.skip("it changes CuPy for the whole process: run pytest -m cupy")
     if why := pretended_cuda.why_not():
-        pytest.skip(f"no GPU can be pretended: {why}")
+        pytest.skip(f"no GPU can be simulated: {why}")
     return pretended_cuda.start()
 
 
 @pytest.fixture
 def pretended_gpu(pretended_cuda_started: pretended_cuda.PretendedGpu) -> Iterator[pretended_cuda.PretendedGpu]:
-    """Return a large pretended GPU, and fail a test that does what CUDA does not allow."""
+    """Return a large simulated GPU, and fail a test that does what CUDA does not allow."""
     pretended_cuda_started.card(80 << 30, capability=90)
     pretended_cuda_started.forget_counts()
     yield pretended_cuda_started
@@ -103,7 +103,7 @@ def speech() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def pytorch() -> Callable[[minwhisper.Whisper], Any]:
-    """Return a function that gives openai-whisper's model with the weights of ours, built once per model."""
+    """Return a function that builds openai-whisper's model with the weights of ours, once per model."""
     built: dict[str, Any] = {}
 
     def get(model: minwhisper.Whisper) -> Any:
@@ -122,7 +122,7 @@ def widget_data(tiny_en: minwhisper.Whisper) -> WidgetData:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Start Chromium; without it or playwright, skip the test."""
+    """Start Chromium; skip the test if Chromium or playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
@@ -135,7 +135,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of the sample; the values of its figures are made up."""
-    from page_sample import CLIP_BYTES, PICTURES, SAMPLE  # needs the libraries of the page
+    from page_sample import CLIP_BYTES, PICTURES, SAMPLE  # this import needs the libraries of the page
 
     file = tmp_path_factory.mktemp("sample") / "sample.html"
     file.write_text(page(parse(SAMPLE), PICTURES, CLIP_BYTES, small_data()), encoding="utf-8")
@@ -144,7 +144,7 @@ def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return a list of the audio that transcriptions open from now on."""
+    """Return a list that collects the audio that transcriptions open from now on."""
     found: list[Any] = []
     open_audio = transcribe.open_audio
     monkeypatch.setattr(
@@ -159,9 +159,9 @@ def rng() -> np.random.Generator:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests marked ``grid`` unless ``--grid`` is given, and begin with the longest.
+    """Deselect tests marked ``grid`` unless ``--grid`` is given, and begin with those marked ``longest``.
 
-    With ``-n``, the others are shared out while one process runs those.
+    With ``-n``, other processes then run the rest in the meantime.
     """
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)
     if not config.getoption("grid"):
@@ -177,5 +177,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fuzz",
         type=float,
         default=0.0,
-        help="seconds that each fuzzer runs; by default a small fixed number of cases",
+        help="seconds for which each fuzzer runs; by default it tries a small fixed number of cases",
     )

@@ -1,4 +1,4 @@
-"""Channel layouts: none crashes the process, and all are mixed as by the ffmpeg command.
+"""Channel layouts: none crashes the process, and all are mixed as the ffmpeg command mixes them.
 
 PyAV frees the list of channels of a custom layout twice; see minwhisper/audio/resampling.py.
 """

@@ -8,8 +8,8 @@ import pytest
 from audio_files import SPEECH, assert_rejected, assert_same_as_ffmpeg, encode_audio, load_without_warning, needs_ffmpeg
 from minwhisper.audio.load import load_audio
 
-LONG = np.tile(SPEECH, 4)  # 7.6 s, in which rounded timestamps can add up
-LATER = np.concatenate([np.zeros(160000, np.int16), SPEECH, SPEECH])  # an MP3 of variable rate has a low one at first
+LONG = np.tile(SPEECH, 4)  # 7.6 s, long enough for rounding errors of timestamps to add up
+LATER = np.concatenate([np.zeros(160000, np.int16), SPEECH, SPEECH])  # an MP3 of variable bit rate starts low
 ID3, ID3V1 = b"ID3\x04\0\0\0\0\x10\0" + bytes(2048), b"TAG" + bytes(125)
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "500000"}
 
@@ -30,7 +30,7 @@ def patched(content, at, new):
 
 
 def flac_of(samples):
-    """Return a FLAC file that states this number of samples, in the 36 bits before its MD5 sum."""
+    """Return a FLAC file that states this number of samples in the 36 bits before its MD5 sum."""
     content = encode("flac", "flac")
     return patched(content, 21, bytes([content[21] & 0xF0 | samples >> 32]) + (samples & 0xFFFFFFFF).to_bytes(4, "big"))
 
@@ -123,7 +123,7 @@ def test_a_truncated_file_is_rejected_with_its_length(kind, capfd):
     message = assert_rejected(TRUNCATED[kind](), *parts, timeline=True)
     read, total = map(float, message.partition(": ")[2].partition(" seconds")[0].split(" of "))
     assert 0 < read < total
-    if kind != "mp4 in fragments":  # only the fragments that are there state their length
+    if kind != "mp4 in fragments":  # a fragment states its own length only
         assert total == pytest.approx(SPEECH.size / 16000, abs=0.07)
     if kind.startswith("a third"):
         assert read == pytest.approx(total / 3, abs=0.35)
@@ -156,7 +156,7 @@ def test_a_truncated_file_without_a_stated_length_loads_up_to_its_end(kind):
             assert "the last packet is broken and was left out; the end may be missing" in str(warning.message)
         last = size
     assert caught or kind not in BROKEN_END
-    assert last > whole - 16000  # an incomplete Ogg page, about a second, is left out
+    assert last > whole - 16000  # an incomplete Ogg page holds about a second, and is left out
 
 
 # Complete files, and the others without their last 30 bytes. FFmpeg 9 leaves out the padding at the end of an MP4.

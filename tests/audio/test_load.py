@@ -1,4 +1,4 @@
-"""Loading of arrays, reading piece by piece, pad_or_trim, and storage. Files are tested in test_reader.py."""
+"""Arrays, reading in pieces, pad_or_trim, and storage of samples. Files are tested in test_reader.py."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ def test_arrays_are_resampled(rate):
     loaded = load_audio(0.5 * np.sin(2 * np.pi * 440 * seconds), rate=rate)
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     assert loaded.shape == (16000,)
-    assert np.abs(loaded - expected)[100:-100].max() < 1e-4  # less than rounding to 16 bits would give
+    assert np.abs(loaded - expected)[100:-100].max() < 1e-4  # below the error of a rounding to 16 bits
     assert load_audio(np.ones(rate // 1000), rate=rate).size == 16  # fewer samples than the filter needs
 
 
@@ -85,12 +85,12 @@ def test_rate_is_rejected_for_files_and_track_for_arrays():
     assert_rejected(np.zeros(5), "only a file has tracks", track=1)
 
 
-# --- Piece by piece
+# --- Reading in pieces
 
 
 @pytest.fixture(params=["array", "memory", "file"])
 def noise(request, monkeypatch):
-    """Return an open recording of 20,000 samples, stored in each of the possible ways, and these samples."""
+    """Return an open recording of 20,000 samples, stored in each possible way, and the samples themselves."""
     integers = np.random.default_rng(0).integers(-32768, 32768, (20000, 1))
     expected = (integers[:, 0] / 32768).astype(np.float32)
     monkeypatch.setattr(sample_store, "CONVERSION_BLOCK", 777)
@@ -193,7 +193,7 @@ def temporary_files(folder):
     for link in OPEN_FILES.iterdir():
         try:
             links.append(os.readlink(link))
-        except FileNotFoundError:  # the listing itself
+        except FileNotFoundError:  # the entry of the listing itself
             continue
     return [link for link in links if link.startswith(f"{folder}{os.sep}")]
 
@@ -215,7 +215,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_temporary_file(folder):
     try:
         with pytest.raises(AudioError) as caught:
             list(map(store.append, RAMP.reshape(100, 100)))
-        store.close()  # what did not fit cannot be written now, either
+        store.close()  # the disk is still full
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     message = str(caught.value)

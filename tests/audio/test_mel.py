@@ -1,4 +1,4 @@
-"""The log-mel spectrogram: its filters, the whole, the same read window by window, and openai-whisper's."""
+"""The log-mel spectrogram: its filters, all of it at once, window by window, and compared with openai-whisper's."""
 
 import tracemalloc
 
@@ -19,7 +19,7 @@ JFK = DATA / "jfk.flac"
 
 
 def exact_log_mel(samples, n_mels=80, padding=0, filters=None):
-    """Return the same formula in float64, all at once: (M, T)."""
+    """Return the log-mel spectrogram in float64, computed all at once: (M, T)."""
     filters = mel_filters(n_mels) if filters is None else filters
     padded = np.pad(np.pad(samples.astype(np.float64), (0, padding)), N_FFT // 2, mode="reflect")
     window = np.sin(np.pi * np.arange(N_FFT) / N_FFT) ** 2
@@ -76,7 +76,7 @@ def test_digital_silence_and_a_faint_click_have_exact_values():
     mel = log_mel_spectrogram(samples)
     assert mel.shape == (80, N_FRAMES)
     assert (mel == -1.5).all()
-    samples[20 * 16000] = 1e-6  # too quiet for a clamp, and most blocks are silent
+    samples[20 * 16000] = 1e-6  # below the clamp, and most blocks are silent
     assert np.array_equal(log_mel_spectrogram(samples), exact_log_mel(samples).astype(np.float32))
 
 
@@ -98,7 +98,7 @@ def test_long_audio_needs_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert mel.shape == (80, 93_000)
-    assert peak < mel.nbytes + 20e6  # in float64 it would take 30 MB more
+    assert peak < mel.nbytes + 20e6  # a spectrogram in float64 would take 30 MB more
 
 
 # --- Window by window
@@ -106,7 +106,7 @@ def test_long_audio_needs_little_memory():
 
 @pytest.fixture(scope="module", params=[0, 4 * 128 * 700, mel_stream.CACHE_BYTES], ids=["no", "6 s", "all"])
 def cached(request):
-    """Return the spectrogram of 20 s of noise that gets louder: the whole, and read with part of it cached."""
+    """Return the whole spectrogram of 20 s of noise that gets louder, and a reader with part of it cached."""
     samples = noise(20 * 16000 + 77) * np.linspace(1e-5, 1, 20 * 16000 + 77, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(mel_stream, "CACHE_BYTES", request.param)

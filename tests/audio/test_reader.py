@@ -1,4 +1,4 @@
-"""Audio files: samples equal to ffmpeg's, all kinds of sources, and the errors and warnings for bad files."""
+"""Audio files: samples equal to ffmpeg's, every kind of source, and the errors and warnings for bad files."""
 
 import builtins
 import io
@@ -131,7 +131,7 @@ def test_a_file_without_read_permission_is_rejected(monkeypatch):
 
 
 class BadDisk(io.BytesIO):
-    """A file of which only the first bytes can be read."""
+    """A file on a bad disk: only its first bytes can be read."""
 
     def __init__(self, readable, error=None, seekable=True):
         super().__init__(SHORT.read_bytes())
@@ -177,7 +177,7 @@ def test_empty_files_and_files_without_audio_are_rejected(tmp_path, monkeypatch)
 @pytest.mark.parametrize("content", [b"hello world\n" * 99, bytes(5000), b"RIFF", b"\xff\xfb"])
 def test_bytes_that_are_not_audio_are_rejected(content, capfd):
     assert_rejected(content, f"the {len(content)} bytes given", "FFmpeg", "expected WAV")
-    assert capfd.readouterr() == ("", "")  # nothing from FFmpeg
+    assert capfd.readouterr() == ("", "")  # FFmpeg prints nothing
 
 
 def test_playlists_cannot_open_other_files(tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_errors_leave_no_temporary_file(opener, tmp_path, monkeypatch):
     assert temporary_files(tmp_path) == []
     with pytest.raises(AudioError, match="the end is broken or missing") as caught:
         opener(content[: len(content) // 2])
-    assert caught.tb is not None  # it keeps the local variables alive, so nothing is closed by garbage collection
+    assert caught.tb is not None  # the traceback keeps the local variables alive, so garbage collection closes nothing
     assert temporary_files(tmp_path) == []
 
 

@@ -1,4 +1,4 @@
-"""Voice activity: which stretches of a recording may be speech."""
+"""Voice activity detection: the stretches of a recording that may be speech."""
 
 import sys
 from itertools import pairwise
@@ -71,7 +71,7 @@ def spoken(speech) -> np.ndarray:
 def test_speech_between_silences_is_found_at_any_loudness(speech, n_mels, loudness):
     stretches = found(loudness * spoken(speech), n_mels)
     assert 650 < stretches[0][0] < 840  # its first word starts at 8.3 s
-    assert 1880 < stretches[-1][1] < 2000  # its last ends at 18.6 s
+    assert 1880 < stretches[-1][1] < 2000  # its last word ends at 18.6 s
 
 
 @pytest.mark.parametrize("exponent", [0, 1], ids=["white", "pink"])

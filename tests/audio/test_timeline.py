@@ -20,7 +20,7 @@ LONG = np.tile(SPEECH, 4)  # 7.6 s
 # --- Files
 
 
-# The ffmpeg command moves MP4 by the 1,024 samples of the encoder's delay, too.
+# The ffmpeg command also shifts MP4 by the 1,024 samples of the encoder's delay.
 @pytest.mark.parametrize(("container", "start", "delay"), [("mp4", 4.0, 3.936), ("matroska", 300.0, 300.0)])
 def test_audio_that_starts_after_the_video_is_preceded_by_silence(container, start, delay):
     content = encode_audio(SPEECH, container, "aac", video=True, start=start)
@@ -70,7 +70,7 @@ def test_broken_audio_becomes_silence_even_without_timestamps():
 
 
 def place(stamps, *, container="matroska", origin=0.0, lost=()):
-    """Place frames of half a second by their timestamps; return the new place of each, or None, and the timeline."""
+    """Place frames of half a second by their timestamps; return where each starts anew, or None, and the timeline."""
     timeline = Timeline(container, origin, limit=600.0)
     starts = []
     for number, stamp in enumerate(stamps):
@@ -80,7 +80,7 @@ def place(stamps, *, container="matroska", origin=0.0, lost=()):
     return starts, timeline
 
 
-PLACES = {  # timestamps, how, the places of the frames that do not continue the one before
+PLACES = {  # timestamps, options, and the starts of the frames that do not continue the previous one
     "a gap above a tenth of a second": ([0.0, 0.5, 1.2, 1.7], {}, {2: 1.2}),
     "smaller gaps": ([0.0, 0.55, 1.08], {}, {}),
     "smaller gaps that add up": ([0.0, 0.54, 1.08, 1.62], {}, {3: 1.62}),  # 40 ms more in each frame

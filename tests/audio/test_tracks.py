@@ -1,4 +1,4 @@
-"""Audio tracks: the default, and the selection of another one."""
+"""Audio tracks: the default track, and the selection of another."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Untrusted and damaged audio files: samples or an AudioError, in bounded time and memory, without a crash or output.
+"""Untrusted and damaged audio files: they give samples or an AudioError, in bounded time and memory, and never crash.
 
 ``pytest tests/audio/test_untrusted_audio.py --fuzz 60 -s`` runs the fuzzer for a minute and prints the number of cases.
 """
@@ -59,7 +59,7 @@ def test_wrong_timestamps_do_not_give_days_of_silence():
 
 
 def test_wrong_sizes_in_a_header_do_not_take_memory():
-    """FFmpeg would allocate gigabytes for them. The error is about the file, not an out-of-memory error."""
+    """FFmpeg would allocate gigabytes for them. The error must be about the file, not about memory."""
     content = bytearray(encode_audio(NOISE, "ipod", "alac"))
     at = content.index(b"stts") + 8
     content[at : at + 4] = (0x0FFFFFFF).to_bytes(4, "big")  # entries of a table
@@ -68,7 +68,7 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
     assert not is_out_of_memory(caught.value)
 
     content = bytearray(encode_audio(NOISE, "wav", "pcm_s16le"))
-    for name, size in ((b"LIST", 0x6E00001A), (b"ISFT", 0x6E000000)):  # the name of the encoder
+    for name, size in ((b"LIST", 0x6E00001A), (b"ISFT", 0x6E000000)):  # ISFT holds the name of the encoder
         at = content.index(name) + 4
         content[at : at + 4] = size.to_bytes(4, "little")
     pytest.importorskip("resource")  # not on Windows
@@ -82,7 +82,7 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
 # --- The fuzzer
 
 FEW, MANY = 460, 10**9
-TIME_LIMIT = 60.0  # seconds for the few, enough on a slow machine
+TIME_LIMIT = 60.0  # seconds for the few default cases, enough on a slow machine
 
 
 def test_damaged_files_give_samples_or_an_error(pytestconfig):

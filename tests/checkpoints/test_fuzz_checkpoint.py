@@ -105,11 +105,11 @@ def test_mutated_checkpoints_load_or_fail_with_a_clear_error(mutate, few, tmp_pa
     for number, rng in enumerate(cases(pytestconfig, few, seed=1)):
         mutate(tmp_path, rng)
         valid += check_case(lambda: load(tmp_path, rng), f"case {number}")  # noqa: B023
-    assert valid or mutate is mutate_index  # otherwise only the first check was tested
+    assert valid or mutate is mutate_index  # without a valid case, only the first check was tested
 
 
 def test_mutated_tokenizers_load_or_fail_with_a_clear_error(tmp_path, pytestconfig):
-    vocab = made_up_pieces(300)  # few, to be fast: their number is checked after their types
+    vocab = made_up_pieces(300)  # few, for speed: their number is checked after their types
     merges = [f"{piece[0]} {piece[1]}" for piece in vocab if len(piece) == 2]
     added = [{"id": token, "content": name} for name, token in special_token_ids(51865).items()][:20]
     values = {"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": vocab, "merges": merges}}

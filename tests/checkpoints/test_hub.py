@@ -1,4 +1,4 @@
-"""Downloads from a model hub: the real client in separate processes, and a server on the loopback interface."""
+"""Downloads from a model hub: the real client in processes of its own, and a server on the loopback interface."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ for line in sys.stdin:
 
 
 class Client:
-    """A process that looks for models at the hub with this address, and has its cache in this folder."""
+    """A process that looks for models on the hub at this address, with its cache in this folder."""
 
     def __init__(self, home, endpoint, **environment):
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))}
@@ -79,7 +79,7 @@ class Client:
 
     def __enter__(self):
         self.limit.start()
-        self.find()  # imports what takes long, so that it does not count as time of the hub
+        self.find()  # does the slow imports, which must not count as time of the hub
         return self
 
     def __exit__(self, *_error):
@@ -88,7 +88,7 @@ class Client:
         self.process.communicate()
 
     def start(self, **call):
-        """Look for a model, or without arguments for the default one."""
+        """Start to look for a model, or without arguments for the default model."""
         self.process.stdin.write(f"{json.dumps(call)}\n")
         self.process.stdin.flush()
 
@@ -108,7 +108,7 @@ def hub():
 
 @pytest.fixture(scope="module")
 def client(hub, tmp_path_factory):
-    """Return the client of the tests that use different repositories."""
+    """Return the client that the tests of different repositories share."""
     with Client(tmp_path_factory.mktemp("home"), hub.url) as client:
         yield client
 
@@ -135,7 +135,7 @@ def test_a_model_is_downloaded_once_then_comes_from_the_cache(tmp_path):
         by_id, tagged = client.find(name="openai/whisper-tiny"), client.find(name="tiny", revision="v1")
         assert by_id["label"] == "openai/whisper-tiny"
         assert by_id["weights"] == tagged["weights"] == first["weights"]
-        # Only the needed files, the weights last. The tag is the same commit, so nothing is downloaded twice.
+        # Only files that are needed, the weights last. The tag names the same commit, so nothing is downloaded twice.
         assert hub.fetched() == ["config.json", "tokenizer.json", "generation_config.json", "model.safetensors"]
         before = len(hub.log)
         check(client.find(name="tiny"))
@@ -152,8 +152,8 @@ def test_a_model_is_downloaded_once_then_comes_from_the_cache(tmp_path):
 
 
 def test_an_interrupted_download_is_resumed(hub, client):
-    # The client stores a download in steps of ten megabytes: after the first interruption it starts again, after the
-    # second it continues. Old releases leave the next attempt to the caller.
+    # The client stores a download in steps of ten megabytes: after the first interruption it starts over, after the
+    # second it continues. In old releases, the caller has to make the next attempt.
     hub.cut_after[:] = [100_000, 11_000_000]
     results = [client.find(name="base") for _ in range(3)]
     assert all(result.get("error", "DownloadError") == "DownloadError" for result in results)

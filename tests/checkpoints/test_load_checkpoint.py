@@ -1,4 +1,4 @@
-"""Loading checkpoints: small ones, valid and damaged, and the installed models."""
+"""Loading checkpoints: small ones, valid or damaged, and the installed models."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ from minwhisper.model.weights import count_parameters
 from test_tensor_files import model_bin
 
 FLAT = distinct_weights()
-TENSORS = hugging_face(FLAT)  # a valid checkpoint by Hugging Face's names
+TENSORS = hugging_face(FLAT)  # a valid checkpoint under Hugging Face's names
 FC1 = "model.decoder.layers.1.fc1.weight"
 TABLE = "model.decoder.embed_tokens.weight"
 POSITIONS = "model.encoder.embed_positions.weight"
@@ -151,7 +151,7 @@ def test_strict_false_fills_missing_tensors_with_zeros_and_reports_them(tmp_path
 
 @pytest.mark.parametrize(("dtype", "loaded"), [("float16", "float64"), ("bfloat16", "float32"), ("float32", "float16")])
 def test_rounded_sinusoids_load_without_a_warning(tmp_path, dtype, loaded):
-    # All 1,500 positions, rounded but stored as float32, from angles in float32 or float64.
+    # All 1,500 positions, rounded but stored as float32, computed from angles in float32 or float64.
     rates = np.exp(-np.log(1e4) / 3 * np.arange(4)).astype(np.float32)
     angles = np.arange(1500, dtype=np.float32)[:, None] * rates
     computed = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
@@ -208,7 +208,7 @@ def test_every_tensor_is_checked_for_nan(tmp_path):
         array.flat[-1] = np.nan
         write(tmp_path, TENSORS | {hugging_face_name(name): array})
         check_error(tmp_path, f"{name}: expected finite values")
-        with pytest.raises(WeightsError, match="expected finite values"):  # in the layout of the fast CPU engine too
+        with pytest.raises(WeightsError, match="expected finite values"):  # also in the layout of the fast CPU engine
             load_checkpoint(find_checkpoint(tmp_path), layout=empty_weights)
 
 
@@ -285,7 +285,7 @@ def ctranslate2(flat):
                 if half == "encoder" and part.startswith("attention"):
                     continue
                 for kind, theirs in (("weight", "gamma"), ("bias", "beta")):
-                    zeros = np.zeros(8, np.float32)  # for the key
+                    zeros = np.zeros(8, np.float32)  # the bias of the key, which Whisper does not have
                     stack = [flat.get(f"{half}.blocks.{block}.{name}.{kind}", zeros) for name in ours]
                     name = theirs if "norm" in part else kind
                     out[f"{half}/layer_{block}/{part}/{name}"] = np.concatenate(stack)
@@ -367,7 +367,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     files = dataclasses.replace(files, sha256=hashlib.sha256(data).hexdigest())
     load_checkpoint(files)
     data[len(data) // 2] ^= 1
-    for damaged in (data, data[: len(data) // 3]):  # the checksum error hides the error of reading
+    for damaged in (data, data[: len(data) // 3]):  # the checksum is checked even if reading fails
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=rf"model\.bin .*expected sha256 {files.sha256}, got \w+; .*$"):
             load_checkpoint(files, strict=False)
@@ -375,9 +375,9 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
 
 @contextlib.contextmanager
 def traced_memory():
-    """Yield a function that returns the current and the peak memory in bytes; NumPy reports every array."""
+    """Yield a function that returns the current and the peak memory in bytes; NumPy's arrays are included."""
     gc.collect()
-    gc.disable()  # which would free a reference cycle at some time
+    gc.disable()  # the collector could free a reference cycle at any time
     tracemalloc.start()
     try:
         yield tracemalloc.get_traced_memory

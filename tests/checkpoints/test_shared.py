@@ -1,4 +1,4 @@
-"""Weights in a file that processes map: the same values, one file, and none that is incomplete or damaged."""
+"""Weights in a file that processes map: one file with the same values, never an incomplete or damaged one."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder for shared files, which does not exist yet."""
+    """Return a folder for shared files that does not exist yet."""
     return tmp_path / "cache" / "shared"
 
 
@@ -45,12 +45,12 @@ def load(model, folder, **how):
 
 
 def arrays(checkpoint):
-    """Return the arrays that the weights are stored in."""
+    """Return the arrays in which the weights are stored."""
     return {name: getattr(weight, "array", weight) for name, weight in flatten(checkpoint.weights)}
 
 
 def check_same(checkpoint, model, **how):
-    """Check that a checkpoint is what ordinary loading gives: every bit, and how it is stored."""
+    """Check that a checkpoint equals an ordinarily loaded one, in every bit and in its layout."""
     how = {"layout": empty_weights} | how
     expected = load_checkpoint(find_checkpoint(model), **how)
     assert checkpoint._replace(weights={}) == expected._replace(weights={})
@@ -61,7 +61,7 @@ def check_same(checkpoint, model, **how):
 
 
 def shared_file(folder):
-    """Return the file of weights, the only one beside its lock."""
+    """Return the file of weights, the only file beside its lock."""
     (path,) = folder.glob("*.weights")
     assert {one.name for one in folder.iterdir()} == {path.name, f"{path.stem}.lock"}
     return path
@@ -143,7 +143,7 @@ print(*{line.split()[4] for line in open("/proc/self/maps") if line.rstrip().end
 
 
 def start(model, folder, then="go on"):
-    """Start a process that loads the model; it prints ``read`` if it reads it, and the inode that it has mapped."""
+    """Start a process that loads the model; it prints ``read`` if it reads the checkpoint, and the mapped inode."""
     command = [sys.executable, "-c", CHILD, str(model), str(folder), then]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
@@ -166,7 +166,7 @@ def test_a_killed_process_leaves_no_file_that_is_used(model, folder):
     shared_file(folder)
 
 
-# --- Files that are not what they should be --------------------------------------------------------------------------
+# --- Damaged files ---------------------------------------------------------------------------------------------------
 
 
 def flip(content, at):
@@ -194,7 +194,7 @@ def test_a_damaged_file_is_written_again(model, folder, damage):
     assert shared_file(folder).read_bytes() == content
 
 
-# --- Where there can be no file --------------------------------------------------------------------------------------
+# --- No file can be written ------------------------------------------------------------------------------------------
 
 
 NO_SPACE = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

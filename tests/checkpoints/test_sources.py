@@ -1,4 +1,4 @@
-"""The resolution of model names, the files of a folder, and weight packages. Nothing here contacts the hub."""
+"""Model names, the files of a folder, and weight packages. Nothing here contacts the hub."""
 
 import hashlib
 import json
@@ -98,7 +98,7 @@ def test_a_file_in_place_of_a_folder_is_an_error(asked, tmp_path, monkeypatch):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Create weight packages, each with a part of a model, whose code must not run."""
+    """Return a function that creates weight packages, each with a part of a model; their code must not run."""
     monkeypatch.syspath_prepend(tmp_path / "site")
 
     def install(**contents):
@@ -193,7 +193,7 @@ def test_safetensors_are_preferred_to_ctranslate2_and_pickles_ignored(tmp_path, 
     assert [path.name for path in found.weights] == weights
     assert found.sha256 is None
     assert found.config == ({"d_model": 4} if "config.json" in names else {})
-    verify_checksums(found)  # without a known sha256 nothing is read
+    verify_checksums(found)  # no sha256 is known, so nothing is read
 
 
 def test_shards_are_sorted_and_a_damaged_index_is_an_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Tensors by name from safetensors and CTranslate2's model.bin: files written byte by byte, and damaged ones."""
+"""Tensors by name from safetensors and CTranslate2's model.bin: files written byte by byte, and damaged files."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_a_tensor_cut_into_two_parts_is_read_and_checked_block_by_block(tmp_path
     array = RNG.standard_normal((600, 1001)).astype(np.float16)
     whole = model_bin({"x": np.ones(1, np.float32), "w": array})
     half = len(whole) // 2
-    for cut in (half, half + 1):  # between two values, and inside one
+    for cut in (half, half + 1):  # between two values, and inside a value
         with opened(tmp_path, whole[:cut], whole[cut:]) as tensors:
             np.testing.assert_array_equal(tensors.read("w", "float32"), array)
     for place in (0, -1):

@@ -1,4 +1,4 @@
-"""``minwhisper align``: each sentence with its times, words that were not said marked, and files on request."""
+"""``minwhisper align``: each sentence with its times, doubtful words marked, and files on request."""
 
 import json
 

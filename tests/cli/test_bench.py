@@ -11,7 +11,7 @@ from minwhisper.errors import OptionError
 
 @pytest.fixture
 def timed(tiny_en, monkeypatch, capfd):
-    """Run the command, and return its lines and all stages by name. Each is timed once: no exact times are needed."""
+    """Run the command, and return its lines and all stages by name. Each is timed once: exact times are not needed."""
     stages = {}
     for name in ("encoder_stages", "decoder_stages"):
         real = getattr(bench, name)
@@ -39,7 +39,7 @@ def test_every_stage_is_printed_with_its_time_and_its_floor(timed):
     stem = 3000 * 240 * 384 + 1500 * 1152 * 384
     assert stages["encoder, whole"].floor == pytest.approx((products + stem) / 50e9)
     assert 2 * (products + stem) == pytest.approx(36.9e9, rel=0.01)
-    # A step reads its weights, the vocabulary and the keys and values once: 131 MB.
+    # A step reads its weights, the token embedding and the keys and values once: 131 MB.
     assert stages["decoder step"].floor == pytest.approx(131e6 / 20e9, rel=0.02)
     assert stages["  of which the logits"].floor == pytest.approx(4 * 51864 * 384 / 20e9)
 

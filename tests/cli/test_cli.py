@@ -22,7 +22,7 @@ SHORT = str(DATA / "LJ001-0008.wav")
 
 @pytest.fixture
 def command(capfd):
-    """Run the command in this process: exit status, standard output, standard error."""
+    """Return a function that runs the command in this process: exit status, standard output, standard error."""
     return lambda *arguments: run_command(capfd, *arguments)
 
 
@@ -92,7 +92,7 @@ def test_parity_shows_every_stage(command, tiny_en, monkeypatch):
     assert result.out.splitlines()[-1] == "tokens             equal to the stored ones"
 
 
-EXACT = (1e-7, 1e-6, 2e-6, 9.9)  # though not for PyTorch
+EXACT = (1e-7, 1e-6, 2e-6, 9.9)  # the difference from PyTorch does not matter here
 
 
 @pytest.mark.parametrize(

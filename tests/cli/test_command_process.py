@@ -1,4 +1,4 @@
-"""The command as a process: signals, too little memory, streams that cannot be written to."""
+"""The command as a process: signals, too little memory, streams that cannot be written."""
 
 import os
 import random
@@ -43,7 +43,7 @@ def start(command, before=heed_signals, **streams):
 
 
 def ended(process):
-    """Wait for a process, and return its exit status and what it printed since."""
+    """Wait for a process, and return its exit status and what it has printed since."""
     out, err = process.communicate(timeout=LIMIT)
     return process.returncode, out, err
 
@@ -65,7 +65,7 @@ def test_a_signal_keeps_finished_files_and_no_others(tmp_path):
     shown = [process.stdout.readline() for _ in range(4)]  # the first file is finished
     time.sleep(random.Random(number).uniform(0, 0.5))
     process.send_signal(number)
-    process.send_signal(number)  # like timeout, which signals the process and its group: one interruption
+    process.send_signal(number)  # the command timeout signals process and group: one interruption
     status, out, err = ended(process)
     assert status == 128 + number
     assert err.splitlines()[-1].startswith("minwhisper: interrupted")
@@ -117,14 +117,14 @@ def test_a_signal_while_libraries_are_imported_or_at_the_end_is_quiet(moment):
 def test_signals_that_are_ignored_stay_ignored():
     like_nohup = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
     process = start([*TRANSCRIBE[:3], "info", "base"], like_nohup)
-    while process.poll() is None:  # at every stage of its life
+    while process.poll() is None:  # at every stage of its run
         process.send_signal(signal.SIGHUP)
         time.sleep(0.02)
     assert ended(process)[::2] == (0, "")
 
 
 def test_a_lost_interruption_is_raised_later():
-    # PyAV calls methods of a file object, and an exception cannot leave them.
+    # PyAV calls the methods of a file object, and exceptions do not propagate out of them.
     class Unraisable:
         exc_value = KeyboardInterrupt()
 
@@ -136,7 +136,7 @@ def test_a_lost_interruption_is_raised_later():
             watched.check()
     assert watched.status == 130
     with watched.watched():
-        watched.check()  # starts anew
+        watched.check()  # a new block starts without an interruption
 
 
 @pytest.mark.parametrize("number", interrupts.SIGNALS)
@@ -223,9 +223,9 @@ def test_every_kind_of_out_of_memory_error_is_recognised(error, expected):
 
 @pytest.fixture
 def full():
-    """Open a disk that is always full."""
+    """Open a device that is always full."""
     if not os.path.exists("/dev/full"):
-        pytest.skip("there is no disk that is always full")
+        pytest.skip("this system has no device that is always full")
     with open("/dev/full", "w") as file:
         yield file
 

@@ -1,4 +1,4 @@
-"""The command ``minwhisper corpus``: its options and what it says; ``tests/corpus/test_corpus.py`` runs it."""
+"""The command ``minwhisper corpus``: its options and messages; ``tests/corpus/test_corpus.py`` runs it."""
 
 import sys
 
@@ -48,8 +48,8 @@ def test_progress_shows_the_work_done_the_speed_and_the_time_left(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: progress.started + 300)
     progress.workers["tcp://b:1"] = WorkerState(recordings=4, audio=400.0, busy=200.0, within=600.0)
     progress.workers["tcp://a:1"] = WorkerState(recordings=6, audio=800.0, busy=100.0)
-    assert progress.audio_so_far == 1800.0  # what is done of recordings that are not finished counts
-    assert progress.expected_audio == 4800.0  # in proportion to the bytes
+    assert progress.audio_so_far == 1800.0  # finished parts of unfinished recordings count
+    assert progress.expected_audio == 4800.0  # estimated from the number of bytes
     assert progress_line(progress) == (
         "12 of 60 recordings, 30.0 min of audio, 2 failed, 6.0x, about 8.3 min left "
         "(tcp://a:1 13.3 min at 8.0x; tcp://b:1 6.7 min at 2.0x)"

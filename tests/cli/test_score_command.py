@@ -1,4 +1,4 @@
-"""``minwhisper score``: its table, its alignment and its JSON, and what it refuses."""
+"""``minwhisper score``: its table, its alignment, its JSON, and the files that it refuses."""
 
 import json
 
@@ -20,13 +20,13 @@ def write(path, text):
 
 @pytest.fixture
 def score(capfd):
-    """Run the command in this process: exit status, standard output, standard error."""
+    """Return a function that runs the command in this process: exit status, standard output, standard error."""
     return lambda *arguments: run_command(capfd, "score", *arguments)
 
 
 @pytest.fixture
 def files(tmp_path):
-    """Two files: the spoken text, and a transcript with one error of each kind."""
+    """Write two files: the spoken text, and a transcript with one error of each kind."""
     return write(tmp_path / "spoken.txt", SPOKEN), write(tmp_path / "heard.txt", HEARD)
 
 

@@ -40,14 +40,14 @@ def request_for(parser):
 
 def test_the_defaults_are_those_of_the_library_except_for_the_search(request_for):
     asked = request_for("")
-    # Rounding errors included: exactly the temperatures of openai-whisper's command.
+    # Exactly the temperatures of openai-whisper's command, including their rounding errors.
     temperatures = (0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0)
     assert asked.checked == TranscriptionOptions.named(beam_size=5, best_of=5, temperature=temperatures)
     assert (asked.outputs, asked.dtype) == (None, "float32")
 
 
 WORDS = "--word_timestamps True"
-OPTIONS = (  # all those of the library, with values that are not their defaults
+OPTIONS = (  # all options of the library, with values other than their defaults
     "--task translate --language German --beam_size 3 --best_of 4 --patience 2 --length_penalty 0.5 "
     "--suppress_tokens=-1,2 --language_detection_windows 3 --audio_track 2 --clip_timestamps 1,2 "
     "--vad_filter Silero --initial_prompt Hello --carry_initial_prompt true --condition_on_previous_text FALSE "
@@ -93,7 +93,7 @@ def test_none_turns_an_option_off(request_for):
 def test_the_increment_gives_the_fallback_temperatures(request_for, options, expected):
     decoding_options = request_for(options).checked.decoding_options
     assert [attempt.temperature for attempt in decoding_options] == pytest.approx(expected)
-    for attempt in decoding_options:  # what their defaults would be without a meaning for is not asked for
+    for attempt in decoding_options:  # defaults that have no meaning at this temperature are dropped
         search = (attempt.beam_size, attempt.best_of)
         assert search == ((5, None) if attempt.temperature == 0 else (None, 5))
 
@@ -125,7 +125,7 @@ def test_outputs_that_would_overwrite_each_other_are_refused_or_renamed(request_
     options, files = ("-o", f"{tmp_path / 'out'}", "-f", "txt,labels.txt"), ("-", "stdin.wav")
     with pytest.raises(OptionError, match=f"^'-' and 'stdin.wav' would both be written to {tmp_path / 'out'}/"):
         request_for(*options, files=files)
-    assert not (tmp_path / "out").exists()  # refused before anything is made
+    assert not (tmp_path / "out").exists()  # refused before any folder is created
     request_for("", files=files)  # without outputs there is no conflict
     asked = request_for(*options, files=("a/talk.wav", "b/talk.mp3", "talk.wav", "talk.labels.mp3", "talk.wav"))
     assert [one.output for one in asked.inputs] == ["a/talk", "b/talk", "talk.wav", "talk.labels.mp3"]

@@ -1,4 +1,4 @@
-"""``minwhisper transcribe``: its output and files, in order, and what is kept after Ctrl-C or an error."""
+"""``minwhisper transcribe``: its output and files, their order, and what is kept after Ctrl-C or an error."""
 
 import errno
 import io
@@ -31,14 +31,14 @@ BATCHED = pytest.mark.parametrize("batch", [1, 4], ids=["one by one", "batched"]
 
 @pytest.fixture(autouse=True)
 def folder(tiny_en, tmp_path, monkeypatch):
-    """Work in an empty folder. Skip the test if the weights are not installed."""
+    """Change to an empty folder. Skip the test if the weights are not installed."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def command(capfd):
-    """Run the command in this process: exit status, standard output, standard error."""
+    """Return a function that runs the command in this process: exit status, standard output, standard error."""
     return lambda *arguments: run_command(capfd, "transcribe", *arguments)
 
 
@@ -94,7 +94,7 @@ def test_a_prompt_that_is_too_long_gives_one_warning(command, folder, batch):
     assert "'empty.wav': empty, 0 bytes; " in empty
 
 
-# ------------------------------------------------------------------------------------------ with a scripted one
+# ------------------------------------------------------------------------------------------ with a scripted model
 
 
 def segment(number, text):
@@ -119,7 +119,7 @@ INTERRUPT = failing(KeyboardInterrupt)
 
 
 class Script:
-    """A transcription that yields texts, and calls the functions among them. Texts after an error are held."""
+    """A transcription whose events are texts to yield and functions to call. Texts after an error are held back."""
 
     language, language_probs, seconds, audio_track, closed = "en", None, 40.0, None, False
 
@@ -184,7 +184,7 @@ class Scripted:
 
 @pytest.fixture
 def scripted(monkeypatch, tiny_en):
-    """Make the command load a model that follows these scripts, by file name."""
+    """Return a function that makes the command load a model with these scripts, by file name."""
 
     def install(scripts=None):
         model = Scripted(tiny_en, scripts or {})
@@ -295,7 +295,7 @@ def test_invalid_arguments_are_refused_before_the_model_is_loaded(command, monke
 
 @pytest.fixture
 def talks(folder):
-    """Make a folder of recordings, ``talks/a/x.wav``, ``talks/b/x.wav`` and ``talks/y.mp3``, and two other files."""
+    """Create a folder of recordings, ``talks/a/x.wav``, ``talks/b/x.wav`` and ``talks/y.mp3``, and two other files."""
     for name in ("a/x.wav", "b/x.wav", "y.mp3", "y.txt", "a/.hidden.wav"):
         path = folder / "talks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -337,7 +337,7 @@ def test_files_that_have_all_outputs_are_skipped(command, scripted, folder, talk
     assert (folder / "out/b/x.txt").read_text() == "words\n"
     scripted({"talks/y.mp3": [" one", failing(AudioError("'talks/y.mp3': damaged")), " two"]})
     assert command(*asked).status == 2
-    assert not (folder / "out/y.txt").exists()  # or the next command would take it for finished
+    assert not (folder / "out/y.txt").exists()  # otherwise the next command would skip it as finished
     scripted()
     assert command(*asked).out == "talks/y.mp3:\nwords\n"
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
@@ -352,7 +352,7 @@ def test_names_that_cannot_be_written_are_refused_before_any_work_and_stop_no_ot
     model = scripted()
     (folder / "out/y.txt").mkdir(parents=True)
     (folder / "out/a").touch()
-    long = f"{'n' * 251}.wav"  # of its five output files, only the name of the .json file is too long
+    long = f"{'n' * 251}.wav"  # of its five outputs, only the name of the .json file is too long
     result = command("talks", long, "--recursive", "-o", "out", "--model", "tiny.en")
     first, second, third = result.err.splitlines()
     assert first.startswith("minwhisper: talks/a/x.wav: output_dir 'out/a': cannot write 'x.txt' and ")

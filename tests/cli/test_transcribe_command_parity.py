@@ -1,4 +1,4 @@
-"""The same command line for ``minwhisper transcribe`` and for openai-whisper: the same options, the same files."""
+"""The same command line for ``minwhisper transcribe`` and openai-whisper gives the same options and the same files."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ theirs = sys.modules["whisper.transcribe"]  # "import whisper.transcribe" would 
 
 @pytest.fixture
 def openai_command(monkeypatch):
-    """Run openai-whisper's command in this process, with the given model, and with our samples, equal to FFmpeg's."""
+    """Return a function that runs openai-whisper's command in this process with a given model, on our samples."""
 
     def run(model, *arguments):
         monkeypatch.setattr(whisper, "load_model", lambda *_, **__: model)
@@ -32,7 +32,7 @@ def openai_command(monkeypatch):
 
 
 class Called(Exception):
-    """Raised instead of a transcription."""
+    """Raised in place of a transcription."""
 
 
 @pytest.mark.parametrize(
@@ -61,18 +61,18 @@ def test_the_options_are_the_same(openai_command, tiny_en, monkeypatch, tmp_path
     arguments = ["a.wav", "--model", "tiny.en", "--fp16", "False", *options.split()]
     with pytest.raises(Called):
         main(["transcribe", *arguments])
-    openai_command(object(), *arguments)  # which continues after an error
+    openai_command(object(), *arguments)  # its command continues after an error
     ours, expected = requests
     for added in ("progress", "generator", "batch_size"):
         ours.pop(added)
     for option_of_ours in ("language_detection_windows", "audio_track", "vad_filter", "record"):
         ours.pop(option_of_ours)
-    # Printing, and what is chosen when a model is loaded here. An English-only model needs no language.
+    # Options of printing, and those given to load_model here. An English-only model needs no language.
     for other in ("verbose", "fp16"):
         expected.pop(other)
     assert (ours.pop("language"), expected.pop("language")) == (None, "en")
     expected["temperature"] = tuple(map(float, expected["temperature"]))
-    # openai-whisper drops later the options that have no meaning at a temperature.
+    # openai-whisper drops options that have no meaning at a temperature only later.
     if 0 not in expected["temperature"]:
         assert (ours.pop("beam_size"), expected.pop("beam_size")) == (None, 5)
     if not any(expected["temperature"]):
@@ -81,7 +81,7 @@ def test_the_options_are_the_same(openai_command, tiny_en, monkeypatch, tmp_path
 
 
 def parsed(content, number):
-    """Parse JSON: objects as lists of pairs in their order, whole numbers as text, so that 0 and 0.0 differ."""
+    """Parse JSON: objects become lists of pairs in their order, integers become text, so that 0 and 0.0 differ."""
     return json.loads(content, object_pairs_hook=list, parse_int=str, parse_float=lambda text: number(float(text)))
 
 

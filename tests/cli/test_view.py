@@ -1,4 +1,4 @@
-"""The page of a transcript from the command: ``transcribe -f html`` and ``view``."""
+"""The commands that write the page of a transcript: ``transcribe -f html`` and ``view``."""
 
 import gzip
 import json

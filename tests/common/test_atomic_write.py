@@ -1,4 +1,4 @@
-"""Files are replaced. Errors and interruptions while they are written are in writers/test_writers.py."""
+"""Replacing files atomically. Errors and interruptions during a write are tested in writers/test_writers.py."""
 
 import stat
 

@@ -1,4 +1,4 @@
-"""Arrays of NumPy and of another library, which is simulated by a module of its name."""
+"""Arrays of NumPy and of another library, simulated by a module of that name."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""Output in a terminal: lines and a bar that never mix. Streams that fail are in cli/test_command_process.py."""
+"""Output in a terminal: lines and a bar that never mix. cli/test_command_process.py tests streams that fail."""
 
 import pytest
 from hypothesis import example, given

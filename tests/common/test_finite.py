@@ -1,4 +1,4 @@
-"""NaN and infinity anywhere in a model lead to an error instead of text."""
+"""NaN or infinity anywhere in a model leads to an error instead of text."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_all_finite_finds_nan_and_infinity_anywhere(dtype, rng):
 
 
 def test_error_names_the_outermost_context():
-    check_finite([1.0, -np.inf], "a value")  # -inf is allowed: a suppressed token
+    check_finite([1.0, -np.inf], "a value")  # -inf is allowed: it marks a suppressed token
     for bad in (np.nan, np.inf):
         message = rf"^here: a value: expected a finite value, the model computed {bad}"
         with pytest.raises(NumericalError, match=message), error_context("here"), error_context("inner"):
@@ -48,7 +48,7 @@ MODES = [
 
 
 def made_up(vocab_size):
-    """Return a small model with random weights, which the test may change."""
+    """Return a small model with random weights, which a test may change."""
     sizes = {"num_mel_bins": 80, "d_model": 16, "max_source_positions": 1500}
     for half in ("encoder", "decoder"):
         sizes |= {f"{half}_layers": 2, f"{half}_attention_heads": 2, f"{half}_ffn_dim": 24}

@@ -164,7 +164,7 @@ def test_functions_take_openai_whispers_arguments(name):
         return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
 
     ours, theirs = (vars(importlib.import_module(f"{package}.{name}")) for package in ("minwhisper.compat", "whisper"))
-    for function in {*ours} & {*theirs} - {"dtw_cuda"}:  # which runs on the CPU here
+    for function in {*ours} & {*theirs} - {"dtw_cuda"}:  # compat's version runs on the CPU
         if inspect.isfunction(ours[function]) and inspect.isfunction(theirs[function]):
             assert arguments(ours[function]) == arguments(theirs[function]), function
 

@@ -1,7 +1,7 @@
-"""Programs of the kinds that people have written for openai-whisper, run on ``compat``.
+"""Programs like those that people have written for openai-whisper, run on ``compat``.
 
-Each is a function of the module ``whisper``, a model, a function that makes a tensor, and a folder to write to. A
-parity test runs it with openai-whisper, too.
+Each takes the module ``whisper``, a model, a function that makes a tensor, and a folder to write to. A
+parity test also runs it with openai-whisper.
 """
 
 import json

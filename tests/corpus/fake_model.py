@@ -1,4 +1,4 @@
-"""A worker without a model, for tests of what becomes of recordings when workers, clients and schedulers die."""
+"""A worker without a model, to test what happens to recordings when workers, clients and schedulers die."""
 
 import os
 import time
@@ -9,9 +9,9 @@ from minwhisper.corpus.worker import ModelPlugin
 
 
 class FakePlugin(ModelPlugin):
-    """A worker's side without a model: what it does with a recording is in the name of its outputs.
+    """A worker's plugin without a model: the name of a recording's outputs says what to do with it.
 
-    The worker processes import this module, and no other one of the tests.
+    The worker processes import this module, and no other module of the tests.
     """
 
     def loaded(self):
@@ -30,7 +30,7 @@ class FakePlugin(ModelPlugin):
         if task.plan:
             return Result("done", setup, 0.1, plan=Plan(90.0, "en", (Part(0, 0.0, 50.0), Part(1, 50.0, 90.0))))
         if task.part is not None:
-            time.sleep(1.5 * task.part.number)  # the first one is finished long before
+            time.sleep(1.5 * task.part.number)  # the first part is finished long before
             text = f" Part {task.part.number}."
             return Result("done", setup, 0.1, transcript={"text": text, "segments": [], "language": "en"})
         if output in ("killer", "hungry"):

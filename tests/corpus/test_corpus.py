@@ -41,23 +41,23 @@ SWITCHES = ["--model", "tiny.en", "--temperature_increment_on_fallback", "None",
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_starts():
-    """Fork the workers of clusters in this process from one that has imported Dask, which saves seconds for each."""
+    """Fork the workers of clusters from a process that has imported Dask, which saves seconds per worker."""
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         yield
 
 
 @pytest.fixture(scope="module")
 def client(_quick_starts):
-    """Two worker processes."""
+    """Start two worker processes, and return their client."""
     with connected(None, 2, 1) as client:
         yield client
 
 
 @pytest.fixture
 def fake(client, tmp_path, monkeypatch):
-    """Return a function that runs a corpus on workers without a model, and returns the entries of the manifest."""
+    """Return a function that runs a corpus on workers without a model and returns the manifest's entries by output."""
     monkeypatch.setattr(worker, "ModelPlugin", FakePlugin)
-    monkeypatch.setattr("minwhisper.corpus.run.FETCH_SECONDS", 3.0)  # until the result of a dead worker counts as lost
+    monkeypatch.setattr("minwhisper.corpus.run.FETCH_SECONDS", 3.0)  # then the result of a dead worker counts as lost
 
     def run_fake(*files, **options):
         transcribe(files, tmp_path, **{"client": client, "model": "fake"} | options)
@@ -68,7 +68,7 @@ def fake(client, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def talks(tmp_path_factory):
-    """Two short clips of the same name, and a file that is not audio."""
+    """Write two short clips of the same name, and a file that is not audio."""
     folder = tmp_path_factory.mktemp("talks")
     for name, clip in {"a": "LJ001-0002", "b": "LJ001-0008"}.items():
         (folder / name).mkdir()
@@ -79,10 +79,10 @@ def talks(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(talks, tmp_path_factory):
-    """Return the folder of the files that ``minwhisper transcribe`` writes for the talks."""
+    """Return the folder with the files that ``minwhisper transcribe`` writes for the talks."""
     folder = tmp_path_factory.mktemp("alone")
     command = ["transcribe", str(talks), "--recursive", "-o", str(folder), "-f", "json,srt,jsonl", "--threads", "1"]
-    assert main([*command, "--word_timestamps", "True", *SWITCHES]) == 2  # for the file that is not audio
+    assert main([*command, "--word_timestamps", "True", *SWITCHES]) == 2  # because of the file that is not audio
     return folder
 
 
@@ -142,7 +142,7 @@ def test_parts_of_a_long_recording_are_transcribed_like_separate_recordings(clie
     assert starts[-1] >= cuts[1][0]
 
 
-# --- A run after another --------------------------------------------------------------------------------------------
+# --- Repeated runs --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("fake")
@@ -153,7 +153,7 @@ def test_a_second_run_does_missing_and_changed_recordings_and_on_request_failed_
         file.write_bytes(b"sound")
 
     def done(**options):
-        """Return the outputs that are done or tried now, and the numbers in the summary."""
+        """Run the corpus; return the outputs that were done or tried, and the counts in the summary."""
         before = len(outcomes(tmp_path)) if (tmp_path / "manifest.jsonl").exists() else 0
         summary = transcribe(tmp_path / "in", tmp_path, client=client, model="fake", **options)
         tried = sorted(output for output, _ in outcomes(tmp_path)[before:])
@@ -217,7 +217,7 @@ def test_a_worker_with_other_weights_is_not_mixed_in(fake, tmp_path):
     assert outcomes(tmp_path) == [("0", "done")]
 
 
-# --- Workers, clients and schedulers that die -----------------------------------------------------------------------
+# --- Killed workers, clients and schedulers -------------------------------------------------------------------------
 
 
 def start(source, out, workers, **how):
@@ -263,7 +263,7 @@ def test_ctrl_c_keeps_finished_recordings_and_says_so_in_one_line(tmp_path):
     client = start(source, out, 1, start_new_session=True)
     while not list(out.glob("*.json")) and client.poll() is None:
         time.sleep(0.05)
-    os.killpg(client.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    os.killpg(client.pid, signal.SIGINT)  # like a terminal, which signals the workers too
     shown = client.communicate()[0]
     assert client.returncode == 130
     assert re.search(r"^minwhisper: interrupted after \d+ of 12 recordings, .* goes on from there$", shown, re.M)

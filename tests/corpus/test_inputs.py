@@ -26,7 +26,7 @@ def touch(*paths):
 
 
 def outputs(*given, formats="json", **options):
-    """Return the name of the outputs of each file that is found."""
+    """Return the name of the outputs for each file that is found."""
     return {one.path: one.output for one in find_inputs(given, formats=formats.split(), **options)}
 
 
@@ -37,7 +37,7 @@ def test_a_folder_gives_its_recordings_in_order():
     touch("in/b.wav", "in/a.MP3", "in/10.mkv", "in/notes.txt", "in/wav", "in/.hidden.wav", "in/.git/a.wav")
     touch("in/b/z.flac", "in/b/c/y.opus", "in/a.b/x.y.m4a")
     if hasattr(os, "mkfifo"):
-        os.mkfifo("in/pipe.wav")  # not a file that could be read
+        os.mkfifo("in/pipe.wav")  # not a regular file
     here = {"in/10.mkv": "10", "in/a.MP3": "a", "in/b.wav": "b"}
     assert outputs("in") == outputs("in/") == {**here}
     found = outputs("in", recursive=True)
@@ -64,7 +64,7 @@ def test_links_are_followed_once_and_loops_end(folder):
     os.symlink(folder / "other", "in/c")
     os.symlink("loop.wav", "in/loop.wav")
     os.symlink("missing", "in/broken.wav")
-    os.symlink("b/x.wav", "in/same.wav")  # a name of its own has outputs of its own
+    os.symlink("b/x.wav", "in/same.wav")  # a link with a name of its own has its own outputs
     names = ["broken", "loop", "same", "b/x", "c/y"]
     assert sorted(outputs("in", recursive=True).values()) == sorted(names)
 
@@ -111,7 +111,7 @@ def test_outputs_are_named_after_files_and_the_folders_that_distinguish_them(fol
     ("given", "expected"),
     [
         ("a c", "a/1 a/2 c/1"),
-        ("d/a a", "d/a/1 a/1 a/2"),  # of the same name
+        ("d/a a", "d/a/1 a/1 a/2"),  # two folders of the same name
         ("a d/a/1.wav e/a/1.wav", "1 2 d/a/1 e/a/1"),
         ("a 1.wav", "a/1 a/2 1"),
         (". a", "./1 1 2"),
@@ -134,7 +134,7 @@ def test_files_that_differ_only_in_their_suffix_keep_it_and_change_no_other_name
 def test_a_suffix_is_kept_if_two_formats_would_give_the_same_name():
     kept, shortened = ["talk.mp3", "talk.words.mp3"], ["talk", "talk.words"]
     for formats, expected in (("vtt words.vtt", kept), ("srt words.vtt", shortened), ("words.vtt", shortened)):
-        assert [*outputs(*kept, formats=formats).values()] == expected  # talk.words.vtt could be from both
+        assert [*outputs(*kept, formats=formats).values()] == expected  # both could be written to talk.words.vtt
 
 
 def test_names_that_clash_or_cannot_be_written_are_left_for_the_command_to_refuse():

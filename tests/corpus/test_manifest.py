@@ -1,4 +1,4 @@
-"""The manifest of a corpus: one line per recording, whatever happens while it is written."""
+"""The manifest of a corpus: it holds one line per recording, even if a write is cut off."""
 
 import pytest
 

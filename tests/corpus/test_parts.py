@@ -1,4 +1,4 @@
-"""Long recordings in parts: merging their transcripts, and keeping those that are finished."""
+"""Long recordings in parts: merging the transcripts of parts, and keeping the finished ones."""
 
 from made_transcripts import segment, transcript, word
 from minwhisper.corpus.job import Part, Plan, Recording
@@ -24,7 +24,7 @@ def test_times_of_parts_become_times_of_the_recording():
 
 
 def test_times_of_a_part_are_limited_to_its_end():
-    """As when windows of one recording are decoded together; the last part is left as it is."""
+    """Chunks that are decoded in one process are limited in the same way. The last part stays as it is."""
     late = segment(" Late.", 8.0, 12.0, [word(" Late.", 9.0, 11.5)])
     first, second, last = merged(PLAN, [transcript(late), transcript(), transcript(late, late)])["segments"]
     assert (first["end"], first["words"][0]["end"]) == (10.25, 10.25)
@@ -37,7 +37,7 @@ def test_finished_parts_survive_a_run_that_was_killed(tmp_path):
     store.write(PLAN.parts[1], transcript(segment(" Two.", 0.0, 1.0)))
     store.write(PLAN.parts[0], transcript(segment(" One.", 0.0, 1.0)))
     (file,) = (tmp_path / ".parts").iterdir()
-    file.write_bytes(file.read_bytes()[:-30])  # while part 0 was written
+    file.write_bytes(file.read_bytes()[:-30])  # as if the run was killed while it wrote part 0
     store = PartStore(tmp_path, RECORDING, "digest")
     store.write(PLAN.parts[2], transcript())
     found = store.read(PLAN)

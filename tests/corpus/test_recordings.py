@@ -34,7 +34,7 @@ def test_a_recording_has_a_size_and_a_version_so_that_a_change_is_noticed(folder
     os.utime("a/x.wav", ns=(5, 7))
     (one,) = find_recordings(["a/x.wav"])
     assert (one.size, one.modified) == (5, "7")
-    (missing,) = find_recordings(["missing.wav"])  # which the worker reports
+    (missing,) = find_recordings(["missing.wav"])  # the worker reports it
     assert (missing.size, missing.modified) == (None, None)
 
 

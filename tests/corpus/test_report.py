@@ -1,4 +1,4 @@
-"""The report of a corpus: right numbers, hostile names as text, any number of entries, a page that anyone can use."""
+"""The report of a corpus: right numbers, hostile names shown as text, any number of entries, an accessible page."""
 
 import random
 import re
@@ -29,7 +29,7 @@ def entry(number: int, outcome: str = "done", **more: object) -> Entry:
 
 
 def sample(count: int = 500) -> list[Entry]:
-    """Make entries of two runs on eight workers, with failures of all kinds and doubtful transcripts."""
+    """Make the entries of two runs on eight workers, with failures of all kinds and doubtful transcripts."""
     rng = random.Random(7)
     found = []
     for number in range(count):
@@ -46,7 +46,7 @@ def sample(count: int = 500) -> list[Entry]:
 
 
 class Parsed(HTMLParser):
-    """The elements and the texts of a page; its elements must be closed in order."""
+    """A parser of a page's elements and texts, which checks that elements are closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def tiles(page):
 
 
 def rows(page, name):
-    """Return the texts of a table's rows."""
+    """Return the texts of the cells in each row of the table with this label."""
     table = re.search(rf'aria-label="{name}[^>]*>(.*?)</table>', page, re.S)[1].partition("<tbody>")[2]
     cells = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in table.split("</tr>"))
     return [[re.sub("<[^>]*>", "", cell) for cell in row] for row in cells if row]
@@ -103,7 +103,7 @@ def test_throughput_spreads_audio_over_the_working_time_and_shows_pauses():
     found = analysis.timeline(some)
     assert [(one.end - one.start) for one in found.pauses] == [36000 - 1800]
     first = [one for one in found.bins if one.end <= START]
-    assert len(first) == 30  # of 2 minutes, since 90 minutes of work have at most 60 bins of a round length
+    assert len(first) == 30  # bins of 2 minutes: 90 minutes of work get at most 60 bins of a round length
     assert [one.audio for one in first] == pytest.approx([20] * 30)
     assert found.bins[0].rate == pytest.approx(1 / 6)
     assert sum(one.audio for one in found.bins) == pytest.approx(1200)
@@ -177,7 +177,7 @@ def test_doubtful_transcripts_are_ranked_with_reasons():
     entries[2] |= {"compression_ratio": 4.8, "language": "cy"}  # 2 and 0.5 points
     entries[3] |= {"words": 0}  # 2 points
     entries[4] |= {"lowest_logprob": -1.0, "compression_ratio": 2.4}  # at the thresholds
-    entries[5] |= {"words": 0, "duration": 59.0}  # short
+    entries[5] |= {"words": 0, "duration": 59.0}  # too short to count
     page = report_page(entries)
     found = rows(page, "Doubtful transcripts")
     repeats = "a segment repeats itself: compression ratio 4.8, above 2.4"
@@ -238,7 +238,7 @@ def test_tens_of_thousands_of_entries_take_seconds_and_a_small_page(tmp_path):
     entries = [one | {"output": f"{at}-{number}"} for number in range(60) for at, one in enumerate(some)]
     started = time.process_time()
     write_report(tmp_path / "report.html", entries)
-    assert time.process_time() - started < 2.7  # 0.9 s where nothing else runs
+    assert time.process_time() - started < 2.7  # takes 0.9 s on an idle machine
     page = (tmp_path / "report.html").read_text("utf-8")
     assert len(page) < 2_000_000
     assert tiles(page)["Done"].endswith(" of 30,000 recordings")
@@ -247,7 +247,7 @@ def test_tens_of_thousands_of_entries_take_seconds_and_a_small_page(tmp_path):
 
 @pytest.fixture(scope="module")
 def report_file(tmp_path_factory):
-    """Write a report about a sample, with names that are longer than a screen and would run scripts."""
+    """Write a report about the sample, with names that are wider than a screen and contain scripts."""
     path = tmp_path_factory.mktemp("corpus") / "report.html"
     some = sample(150)
     for one in some:

@@ -27,7 +27,7 @@ ALICE = "Alice was beginning to get very tired of sitting by her sister on the b
 
 @pytest.fixture(scope="module")
 def jfk(tiny_en) -> np.ndarray:
-    """tiny.en's features of the JFK clip: (1, T, D)."""
+    """Return tiny.en's features of the JFK clip: (1, T, D)."""
     features = tiny_en.encode(window_mel(clip_samples(), tiny_en.config.num_mel_bins))
     features.flags.writeable = False  # tests must not modify them
     return features
@@ -121,7 +121,7 @@ def test_the_first_timestamp_is_at_most_max_initial_timestamp(tiny_en, max_initi
 
 
 ANY_GENERATOR = np.random.default_rng(7)
-SAMPLERS = {  # options; the sampler, its settings; candidates at first, in the result, finished at the end
+SAMPLERS = {  # options; sampler and its settings; candidates at the start, in the result, and finished at the end
     "greedy": ({"length_penalty": 0.5, "sample_len": 3}, greedy, {}, (1, 1, 1)),
     "a beam": ({"beam_size": np.int64(5)}, beam_step, {"beam_size": 5}, (1, 5, 5)),
     "patience rounded down": ({"beam_size": 3, "patience": 1.4}, beam_step, {"beam_size": 3}, (1, 3, 4)),
@@ -138,7 +138,7 @@ def test_the_sampler_follows_the_options(options, function, settings, counts):
     assert getattr(sampler.choose, "func", sampler.choose) is function
     more = {beam_step: {"eot": 9}, sample: {"generator": ANY_GENERATOR}}.get(function, {})
     assert getattr(sampler.choose, "keywords", {}) == settings | more
-    # The same in two parts, for a GPU: a beam may contain the end beside its own tokens.
+    # A GPU runs the same in two parts: a beam may contain the end token beside beam_size others.
     _, top, temperature, generator = sampler.kernel_sampler
     assert top == (settings["beam_size"] + 1 if function is beam_step else 1)
     assert (temperature, generator) == ((0.5, ANY_GENERATOR) if function is sample else (0.0, None))
@@ -196,7 +196,7 @@ def test_a_prefix_with_timestamps_warns_once(tiny_en, jfk, recwarn):
     assert [message.partition(":")[0] for message in messages] == ["prefix", "prefix"]
 
 
-# ------------------------------------------------------------------------------------------ around the search
+# ------------------------------------------------------------------------------------------ before and after the search
 
 
 def fake_search(monkeypatch, candidates) -> dict:

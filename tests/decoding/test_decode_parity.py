@@ -1,4 +1,4 @@
-"""Windows decoded as openai-whisper decodes them: the same weights, audio and random numbers, token for token."""
+"""Windows are decoded like openai-whisper's, token for token, from the same weights, audio and random numbers."""
 
 import csv
 
@@ -21,7 +21,7 @@ SHORT = "LJ001-0002.wav"  # 2 s
 
 @pytest.fixture(scope="session")
 def mel(speech):
-    """Return the mel of a clip's window, (80, 3000); of noise for "noise"."""
+    """Return the mel of a clip's window, (80, 3000), or of noise for "noise"."""
     noise = (0.1 * np.random.default_rng(0).standard_normal(480_000)).astype(np.float32)
     samples = {**speech, "noise": noise, "french": load_audio(DATA / "french.aiff")}
     made = {}
@@ -36,7 +36,7 @@ def mel(speech):
 
 @pytest.fixture(scope="session")
 def features_of(pytorch, mel):
-    """Return a clip's features by our encoder and by pytorch's, (1500, D): each decoder continues from its own."""
+    """Return a clip's features from our encoder and PyTorch's, (1500, D): each decoder reads those of its own model."""
     made = {}
 
     def get(model, name):
@@ -51,7 +51,7 @@ def features_of(pytorch, mel):
 
 @pytest.fixture(scope="session")
 def words(tiny_en) -> list[int]:
-    """Three hundred tokens of a book."""
+    """Return 300 tokens of a book."""
     with (DATA / "lj_texts.csv").open(newline="", encoding="utf-8") as file:
         text = " ".join(row[-1] for row in csv.reader(file))
     tokens = tiny_en.tokenizer.encode(" " + text)
@@ -59,7 +59,7 @@ def words(tiny_en) -> list[int]:
 
 
 def same(ours, other) -> None:
-    """Both results agree in everything that both have."""
+    """Check that both results agree in every field that both have."""
     assert ours.tokens == other.tokens
     assert ours.text == other.text
     assert ours.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-3)
@@ -88,7 +88,7 @@ def check_initial_tokens(pytorch, model, **options) -> None:
     assert initial_tokens(DecodingOptions(**options), "en", model.tokenizer, model.config) == expected
 
 
-@pytest.mark.parametrize("length", [0, 5, 223, 300])  # 223 is the most that there is room for
+@pytest.mark.parametrize("length", [0, 5, 223, 300])  # 223 is the maximum that fits
 @pytest.mark.parametrize("prefix", [None, range(1000, 1007)], ids=["no prefix", "a prefix"])
 def test_prompts_are_the_same(model, pytorch, words, length, prefix):
     for without in (False, True):
@@ -104,7 +104,7 @@ def test_prefixes_are_the_same(tiny_en, pytorch, words, prefix, sample_len):
 
 
 def test_a_prefix_is_not_cut_if_sample_len_exceeds_half(tiny_en, pytorch, words):
-    # openai-whisper cuts off as many tokens in front as sample_len is above 224, which leaves no more room than before.
+    # openai-whisper cuts as many tokens off the front as sample_len exceeds 224, which leaves no more room than before.
     with pytest.raises(AssertionError):
         check_initial_tokens(pytorch, tiny_en, prefix=words[:100], sample_len=300)
     check_initial_tokens(pytorch, tiny_en, prefix=words[:100], sample_len=224)

@@ -1,4 +1,4 @@
-"""Options of every type and size: nothing but the project's own errors, and never a long wait."""
+"""Options of every type and size raise nothing but the project's own errors, and never cause a long wait."""
 
 import argparse
 import contextlib
@@ -39,7 +39,7 @@ RUNNING = ("progress", "generator", "batch_size")
 
 
 class Mute:
-    """An object that cannot even be shown."""
+    """An object whose repr raises an error."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -73,7 +73,7 @@ def any_value(chance: random.Random) -> Any:
     return chance.choice([chance.choice(NUMBERS), chance.choice(TEXTS), chance.choice(COLLECTIONS)(), numbers, text])
 
 
-LIKELY: dict[str, tuple[Any, ...]] = {  # often what the option is for, so that something comes of it
+LIKELY: dict[str, tuple[Any, ...]] = {  # mostly valid values, so that many calls succeed
     "task": ("transcribe", "translate"),
     "language": (None, "en", "English", "de", "yue"),
     "temperature": (0, 0.0, 0.7, 1e9, 5e-324, (0.0, 0.5), [0.3, 1.0], np.float32(0.5)),
@@ -129,7 +129,7 @@ def attempt(what: Callable[[], Any], *given: Any) -> bool:
 
 
 def check_both_outcomes(attempts: Iterable[tuple[Any, ...]], share: float) -> None:
-    """Check that at least this share of the calls succeeds, and as many are refused; each with what it is given."""
+    """Check that at least this share of the calls succeeds and at least this share is refused."""
     assert share < np.mean(list(itertools.starmap(attempt, attempts))) < 1 - share
 
 
@@ -187,7 +187,7 @@ def test_command_lines_are_accepted_or_rejected(pytestconfig, monkeypatch, tmp_p
 
 @pytest.fixture(scope="module", params=[ENGLISH, MULTILINGUAL], ids=["English", "multilingual"])
 def small_model(request) -> minwhisper.Whisper:
-    """Return a random model, small enough to generate text at once."""
+    """Return an untrained model that is small enough to generate text quickly."""
     size = request.param
     config = replace(SMALL, vocab_size=size, num_mel_bins=80, max_source_positions=1500, max_target_positions=32)
     weights = random_weights(config, 0, "float32", "cpu")

@@ -12,7 +12,7 @@ from minwhisper.decoding.logit_filters import (
     timestamp_rules,
 )
 
-# A vocabulary of 32: ten text tokens, the end, three special tokens, "no timestamps", and 17 timestamps.
+# A vocabulary of 32: ten text tokens, the end token, three special tokens, "no timestamps", and 17 timestamps.
 TEXT = range(10)
 EOT, SPECIAL, NO_TIMESTAMPS, FIRST, SIZE = 10, range(11, 14), 14, 15, 32
 TIMES = range(FIRST, SIZE)

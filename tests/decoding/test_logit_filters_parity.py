@@ -29,8 +29,8 @@ def test_the_same_tokens_are_suppressed(model, pytorch, suppressed):
 
 @pytest.mark.parametrize("nothing", ["", []], ids=str)
 def test_tokens_that_belong_in_a_prompt_are_always_suppressed_here(model, pytorch, nothing):
-    # openai-whisper leaves the whole filter out, and the model might say <|startoftranscript|>. Its own method that
-    # lists the tokens means to keep the special ones in even then; here they are.
+    # openai-whisper then omits the whole filter, so the model might generate <|startoftranscript|>. Its method that
+    # lists the tokens is meant to keep the special ones even then, as this package does.
     task = task_of(pytorch, model, suppress_tokens=nothing)
     assert not any(isinstance(rule, decoding.SuppressTokens) for rule in task.logit_filters)
     prompt_only = task_of(pytorch, model, suppress_tokens=[1])._get_suppress_tokens()[1:]

@@ -1,4 +1,4 @@
-"""Options of decoding: every rejection with its message, and what is accepted and kept."""
+"""Options of decoding: every rejection with its message, and the values that are accepted and kept."""
 
 import copy
 import pickle
@@ -80,7 +80,7 @@ def test_contradictions_are_rejected(options, message):
         {"max_initial_timestamp": None},
         {"prompt": "", "prefix": " "},
         {"suppress_tokens": "-1, 2,"},
-        {"language": "klingon"},  # the model knows its languages
+        {"language": "klingon"},  # only the model knows its languages
     ],
     ids=str,
 )
@@ -105,7 +105,7 @@ def test_options_can_be_positional_replaced_copied_and_pickled():
 
 @pytest.mark.parametrize("make", [list, np.array, lambda ids: (np.int64(i) for i in ids)])
 def test_ids_of_any_collection_are_kept_as_a_tuple(make):
-    """A generator would be empty for the second window."""
+    """A generator would be exhausted after the first window."""
     for name in ("prompt", "prefix", "suppress_tokens"):
         kept = getattr(DecodingOptions(**{name: make([5, 7])}), name)
         assert kept == (5, 7)

@@ -1,4 +1,4 @@
-"""The search: each sampler on a made-up decoder, against a plain search that ranks every sequence."""
+"""The search: each sampler on a made-up decoder, compared with a plain search that ranks every sequence."""
 
 import math
 import warnings
@@ -25,17 +25,17 @@ from minwhisper.decoding.search import (
 )
 from minwhisper.errors import NumericalError
 
-# A vocabulary of seven: four text tokens, the end, and two tokens that are always suppressed.
+# A vocabulary of seven: four text tokens, the end token, and two tokens that are always suppressed.
 TEXT = (0, 1, 2, 3)
 EOT, SOT, NO_SPEECH, SIZE = 4, 5, 6, 7
 SPECIAL = SimpleNamespace(eot=EOT, sot=SOT, no_speech=NO_SPEECH)
 FILTERS = (partial(suppress_tokens, ids=(SOT, NO_SPEECH)),)
 
-LogitsOf = Callable[[tuple[int, ...]], np.ndarray]  # a text, with the prompt -> logits (V,) of the next token
+LogitsOf = Callable[[tuple[int, ...]], np.ndarray]  # prompt and generated tokens -> logits (V,) of the next token
 
 
 class FakeCache(NamedTuple):
-    """A cache that holds the decoded texts in place of their keys and values."""
+    """A cache that holds the decoded tokens in place of their keys and values."""
 
     texts: tuple[tuple[int, ...], ...]
 
@@ -44,7 +44,7 @@ class FakeCache(NamedTuple):
 
 
 class Decoder:
-    """A decoder whose logits are a function of the text. It records its inputs."""
+    """A decoder whose logits are a function of the tokens so far. It records its inputs."""
 
     def __init__(self, logits_of: LogitsOf) -> None:
         self.logits_of, self.fed = logits_of, []
@@ -64,14 +64,14 @@ class Decoder:
 
 
 def random_logits(seed: int, spread: float = 2.0) -> LogitsOf:
-    """Return a function of a text that gives random logits, the same for the same text."""
+    """Return a function that gives random logits, always the same for the same tokens."""
     return lambda text: spread * np.random.default_rng([seed, *text]).standard_normal(SIZE)
 
 
 def run(
     logits_of: LogitsOf, sampler: Sampler, *, max_tokens: int = 4, prompt=(SOT,), filters=FILTERS, positions: int = 50
 ):
-    """Run a search; return its candidates, the probability of no speech, and the inputs of the decoder."""
+    """Run a search; return its candidates, the no-speech probability, and the inputs of the decoder."""
     decoder = Decoder(logits_of)
     begun = search(prompt, positions, sampler=sampler, logit_filters=filters, tokenizer=SPECIAL, max_tokens=max_tokens)
     candidates, no_speech, _ = run_search(begun, np.zeros((1, 3, 8), np.float32), decoder)
@@ -93,14 +93,14 @@ EVERY_SAMPLER = pytest.mark.parametrize(
 
 
 def logprobs_after(logits_of: LogitsOf, text: tuple[int, ...]) -> np.ndarray:
-    """Return the log-probabilities (V,) of the token after a text in float64, computed independently of the package."""
+    """Return the log-probabilities (V,) of the next token in float64, computed independently of the package."""
     row = np.array(logits_of((SOT, *text)), np.float32).astype(np.float64)
     row[[SOT, NO_SPEECH]] = -np.inf
     return row - np.log(np.exp(row).sum())
 
 
 def plain_beam_search(logits_of: LogitsOf, size: int, max_finished: int, max_tokens: int):
-    """Rank every token after every candidate at each step; return the texts with their sums, and how many steps."""
+    """Rank every token after every candidate at each step; return sequences and their sums, and the number of steps."""
     active, finished, steps = {(): 0.0}, {}, 0
     while len(finished) < max_finished and active and steps < max_tokens:
         steps += 1
@@ -157,7 +157,7 @@ def test_finished_samples_leave_the_batch_and_come_first():
     assert unfinished == sorted(unfinished, reverse=True)
 
 
-# ------------------------------------------------------------------------------------------ what the loop feeds
+# ------------------------------------------------------------------------------------------ inputs of the decoder
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_max_tokens_and_max_context_limit_the_tokens(max_tokens, positions, gene
 
 @EVERY_SAMPLER
 def test_the_end_follows_if_everything_is_suppressed(sampler):
-    """The filter that then allows the end gives it a log-probability of 0."""
+    """The filter then allows only the end token, with a log-probability of 0."""
 
     def after_two_tokens(logits, tokens):
         return np.where([[len(generated) == 2] for generated in tokens], -np.float32(np.inf), logits)
@@ -196,7 +196,7 @@ def test_the_end_follows_if_everything_is_suppressed(sampler):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_logits_that_are_not_finite_raise_an_error(sampler, bad):
-    """Also those of a single hypothesis, which must not just drop out of the beam."""
+    """The logits of a single hypothesis count too: it must not silently drop out of the beam."""
     for spoiled, what in (
         (lambda text: len(text) == 1, "the probability of no speech"),
         (lambda text: len(text) == 2, "the log-probability of a token"),
