@@ -34,11 +34,11 @@ def public_things(module: ModuleType):
 def test_everything_public_has_a_docstring_whose_examples_run():
     results = {name: doctest.testmod(importlib.import_module(name)) for name in MODULES}
     assert [name for name, result in results.items() if result.failed] == []
-    assert sum(result.attempted for result in results.values()) >= 5  # a runner that finds none would pass
+    assert sum(result.attempted for result in results.values()) >= 5  # a runner that finds no examples would pass
     things = {name: importlib.import_module(name) for name in MODULES}
     things |= {f"{name}.{path}": thing for name, module in things.items() for path, thing in public_things(module)}
     for name, thing in things.items():
-        # A dataclass or named tuple without a docstring has its signature as one.
+        # Python gives a dataclass or named tuple without a docstring its signature as one.
         written = thing.__doc__ and not thing.__doc__.startswith(f"{name.rpartition('.')[2]}(")
         assert written, f"{name} has no docstring"
 

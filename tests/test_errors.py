@@ -1,4 +1,4 @@
-"""Errors say what is wrong in one line, and go from one process to another: all of it survives pickling."""
+"""Errors say in one line what is wrong, and survive the pickling that takes them from one process to another."""
 
 import pickle
 
@@ -19,13 +19,13 @@ ALL = [
 @pytest.mark.parametrize("error", ALL, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("tblib", [False, pytest.param(True, marks=pytest.mark.cluster)], ids=["", "on a cluster"])
 def test_an_error_survives_pickling(error, tblib):
-    if tblib:  # as Dask does for all errors there are
+    if tblib:  # Dask also installs it for all exceptions
         pytest.importorskip("tblib.pickling_support").install()
     error.add_note("on worker 3")
     found = pickle.loads(pickle.dumps(error))
     assert (type(found), str(found), found.args) == (type(error), str(error), error.args)
     assert {name: repr(value) for name, value in vars(found).items()} == {k: repr(v) for k, v in vars(error).items()}
-    assert pickle.loads(pickle.dumps(found)).args == error.args  # as often as needed
+    assert pickle.loads(pickle.dumps(found)).args == error.args  # a second pickling
 
 
 def test_every_error_is_one_of_the_package_with_a_one_line_message():

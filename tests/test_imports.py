@@ -1,4 +1,4 @@
-"""Imports go one way: a folder uses only those above it in README's table, and no two files import each other."""
+"""Imports go one way: a folder imports only those above it in the README's table, and no files import each other."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ PACKAGE = ROOT / "minwhisper"
 README = (ROOT / "README.md").read_text()
 TABLE = README[README.index("| folder |") : README.index("## Use")]
 ROOMS = list(dict.fromkeys(re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", TABLE)))
-"""The folders and single files of the package in the order of the table."""
+"""The folders and single files of the package, in the order of the README's table."""
 
 
 def name_of(path: Path) -> str:
@@ -23,7 +23,7 @@ FILES = {name_of(path): path for path in PACKAGE.rglob("*.py") if name_of(path) 
 
 
 def imports_of(path: Path) -> set[str]:
-    """Return the files of the package that a file imports: at once, later, or for types only."""
+    """Return the files of the package that a file imports: at the top, inside functions, or for types only."""
     package = ["minwhisper", *path.relative_to(PACKAGE).parts[:-1]]
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -52,4 +52,4 @@ def test_a_folder_imports_only_from_those_above_it_and_no_two_files_import_each_
     graph = {module: imports_of(path) for module, path in FILES.items()}
     order = {module: ROOMS.index(room_of(module)) for module in FILES}
     assert [(one, other) for one, imported in graph.items() for other in imported if order[other] > order[one]] == []
-    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+    TopologicalSorter(graph).prepare()  # raises CycleError with the cycle

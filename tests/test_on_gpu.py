@@ -1,6 +1,6 @@
 """On a real GPU, the package gives the CPU's values up to rounding. Skipped if no GPU works.
 
-If one works, a test without weights, clips or PyAV fails and says what is missing. They can be in the folder that
+If a GPU works, a test that lacks weights, clips or PyAV fails and says what is missing. They can be in the folder that
 MINWHISPER_MODELS names: see carried.py.
 """
 

@@ -1,4 +1,4 @@
-"""Untrusted text in messages: it is escaped and of limited length."""
+"""Untrusted text in messages is escaped and limited in length."""
 
 import functools
 

@@ -27,15 +27,15 @@ from minwhisper.model.weights import count_parameters
 
 ROOT = Path(minwhisper.__file__).parents[1]
 
-# One block in encoder and decoder, with the multilingual vocabulary, so that it can use the tokenizer of base.
+# One block in encoder and decoder; the multilingual vocabulary, so that the tokenizer of base fits.
 ONE_BLOCK = dataclasses.replace(SMALL, vocab_size=51865, decoder_layers=1, max_source_positions=1500)
 
 
 def write_model(folder: Path, *, without: str = "", **changes: int) -> Path:
-    """Write a checkpoint of ``ONE_BLOCK`` with other dimensions or without a tensor, and with the tokenizer of base."""
+    """Write a checkpoint of ``ONE_BLOCK``, possibly changed or without a tensor, with the tokenizer of base."""
     files = packaged_model("base")
     if files is None:
-        pytest.skip("it needs the tokenizer of base, whose package is not installed")
+        pytest.skip("the package with the tokenizer of base is not installed")
     config = dataclasses.replace(ONE_BLOCK, **changes)
     tensors = hugging_face(distinct_weights(config))
     tensors.pop(without, None)
@@ -281,7 +281,7 @@ def spoken(tiny_en: Whisper) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_batch_of_windows_gives_the_same_as_one_by_one(tiny_en: Whisper, spoken: Any) -> None:
-    """Each window may be a mel or features, and the options an object, keywords or both."""
+    """Windows may be mels or features; options may be an object, keywords, or both."""
     mels, features = spoken
     options = DecodingOptions(without_timestamps=True, sample_len=20)
     both = tiny_en.decode(features, options, sample_len=5)
@@ -291,7 +291,7 @@ def test_a_batch_of_windows_gives_the_same_as_one_by_one(tiny_en: Whisper, spoke
         alone = tiny_en.decode(window, without_timestamps=True, sample_len=5)
         assert isinstance(alone, DecodingResult)
         assert (alone.tokens, alone.text) == (expected.tokens, expected.text)
-        assert alone.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-5)  # rounded otherwise in a batch
+        assert alone.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-5)  # rounding differs in a batch
         assert alone.no_speech_prob == pytest.approx(expected.no_speech_prob, rel=1e-4)
         np.testing.assert_array_equal(alone.audio_features, window)
     assert tiny_en.decode(mels[1], options, sample_len=5).tokens == both[1].tokens
@@ -350,7 +350,7 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdl
 
 
 def test_importing_and_loading_import_only_numpy_and_threadpoolctl() -> None:
-    # Not PyAV, safetensors, huggingface_hub, tqdm or CuPy, before they are needed.
+    # PyAV, safetensors, huggingface_hub, tqdm and CuPy are imported only when they are needed.
     installed = ["tiny.en"] if packaged_model("tiny.en") else []
     brought = subprocess.check_output([sys.executable, "-c", IMPORTS_CHILD, *installed], cwd=ROOT, text=True)
     kept = {name for name in brought.split() if "cython" not in name}  # Cython's runtime comes with numpy.random

@@ -1,4 +1,4 @@
-"""An answer to exercise 3: neighbours side by side, and one product."""
+"""An answer to exercise 3: neighbouring frames side by side, and one matrix product."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An answer to exercise 11: a dictionary of totals, and where each came from."""
+"""An answer to exercise 11: a dictionary of total costs, and the cell before each."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""An answer to exercise 8, with a while loop that decodes what is new."""
+"""An answer to exercise 8, with a while loop that decodes only new tokens."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An answer to exercise 2, in float32 and a frame at a time."""
+"""An answer to exercise 2, in float32, a frame at a time."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An answer to exercise 7: pieces between cuts."""
+"""An answer to exercise 7: the pieces between cuts."""
 
 from itertools import pairwise
 

@@ -22,9 +22,9 @@ ATTENTION = EXERCISES[4]
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Check answers in this process, which takes less time; ``test_process.py`` tests the other.
+    """Check answers in this process, which is faster; ``test_process.py`` tests the separate process.
 
-    One at a time, though ``--all`` has two threads: the guard hides the package from the whole process.
+    Answers run one at a time, although ``--all`` has two threads: the guard hides the package from the whole process.
     """
     one_at_a_time = threading.Lock()
 
@@ -61,7 +61,7 @@ def test_the_command_shows_an_exercise_and_writes_its_skeleton_once(capsys, tmp_
 
 
 def test_the_command_shows_each_case_and_the_text_that_whisper_writes(tiny_en, capfd):
-    """In a process of its own, as for a reader."""
+    """The answer runs in a process of its own, as it does for a reader."""
     assert main(["exercise", "5", str(FOLDER / "attention.py")]) == 0
     shown = capfd.readouterr().out.splitlines()
     assert shown[: len(ATTENTION.cases)] == [f"passed: {case.title}" for case in ATTENTION.cases]
@@ -115,7 +115,7 @@ def test_all_lists_which_answers_exist_and_which_are_right(in_this_process, tmp_
 
 def test_all_answers_together_print_the_transcript_of_the_clip(tiny_en, tmp_path, capfd):
     files = {exercise.number: FOLDER / f"{exercise.functions[0]}.py" for exercise in EXERCISES}
-    for number, changes in {1: [("max(row)", "row.max()")], 4: WRONG[4]["tanh"][0]}.items():  # loops are slow
+    for number, changes in {1: [("max(row)", "row.max()")], 4: WRONG[4]["tanh"][0]}.items():  # faster than loops
         files[number] = tmp_path / f"{number}.py"
         files[number].write_text(changed(EXERCISES[number - 1], *changes), encoding="utf-8")
     assert commands.transcribe_all(files, None, Console()) == 0

@@ -65,7 +65,7 @@ def test_two_mistakes_in_one_case_are_both_named_and_in_two_cases_the_first():
 def test_exercises_are_described_and_the_skeleton_runs(exercise, tmp_path):
     assert exercise.number == EXERCISES.index(exercise) + 1
     assert 5 <= len(exercise.task.splitlines()) <= 12
-    assert max(map(len, exercise.skeleton.splitlines())) <= 120  # with the task
+    assert max(map(len, exercise.skeleton.splitlines())) <= 120  # the skeleton includes the task
     assert all(call in exercise.task for call in exercise.calls)
     assert find_exercise(exercise.number) is exercise
     assert len({case.title for case in exercise.cases}) == len(exercise.cases)
@@ -104,7 +104,7 @@ def test_the_timestamp_rules_agree_with_the_package():
     rules = partial(timestamp_rules, eot=6, no_timestamps=-1, timestamp_begin=9, max_initial_index=None)
     for seed in range(200):
         said, logits = times._grammar(500 + seed)
-        # The package also forbids <|notimestamps|>, which these rules have not: here it is an id of its own at the end.
+        # The package also suppresses <|notimestamps|>, which the exercise lacks: here it is an extra id at the end.
         expected = rules(np.concatenate([logits, [-np.inf]])[None], [said])[0, :-1]
         np.testing.assert_array_equal(times.timestamp_rules(logits, said, 6, 9), expected)
 
@@ -112,7 +112,7 @@ def test_the_timestamp_rules_agree_with_the_package():
 def test_merging_agrees_with_the_package(rng):
     for _ in range(50):
         ids = {letter: n for n, letter in enumerate("abc")}
-        for n in range(3, 20):  # a trained vocabulary: each piece joins two earlier ones
+        for n in range(3, 20):  # as in a trained vocabulary, each piece joins two earlier ones
             ids.setdefault("".join(rng.choice(list(ids), 2)), n)
         word = "".join(rng.choice(list("abcd"), 12))
         assert byte_pairs.merge(word, ids) == bpe.merge(word, ids)

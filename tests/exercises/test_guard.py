@@ -1,4 +1,4 @@
-"""The checker survives what an answer does, and says what it was; files that cannot be used are errors in one line."""
+"""The checker survives and explains whatever an answer does; a file that cannot be used is an error in one line."""
 
 import builtins
 import sys
@@ -82,7 +82,7 @@ def test_objects_that_cannot_be_printed_or_equal_everything_do_not_deceive_the_c
     same += "\n\ndef merge(word, ids):\n    return [Same('x')]\n"
     assert "is ['x'], expected ['Ġlow', 'er']" in hint_for(find_exercise(7), same, tmp_path)
     scores = changed(BEAM, ("for total, said in sorted", "logprobs[:] = 0\n        for total, said in sorted"))
-    assert hint_for(BEAM, scores, tmp_path) is None  # an answer may modify those that it gets
+    assert hint_for(BEAM, scores, tmp_path) is None  # an answer may modify the log-probabilities that it gets
 
 
 def test_an_answer_that_makes_numpy_or_warnings_raise_gets_the_same_hint(tmp_path):

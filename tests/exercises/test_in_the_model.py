@@ -1,4 +1,4 @@
-"""Answers inside the real model: Whisper writes the clip's words with each of them, and with all of them together."""
+"""Answers inside the real model: Whisper writes the clip's words with each of them, and with all together."""
 
 import inspect
 from unittest.mock import Mock
@@ -27,7 +27,7 @@ def model(tiny_en):
 
 @pytest.fixture
 def short_encoder(monkeypatch):
-    """Let the encoder pass one block only: its functions are called, and the time is a quarter."""
+    """Let the encoder run only one block: all its functions are called, in a quarter of the time."""
 
     def encode(self, mel):
         blocks = self.weights["encoder"]["blocks"]

@@ -14,7 +14,7 @@ LOG = "\ndef log_softmax(x): return x\n"
 
 @pytest.fixture
 def shown(tmp_path, capsys, monkeypatch):
-    """Return a function that checks an answer to exercise 1 and returns the exit status and what is shown."""
+    """Return a function that checks an answer to exercise 1 and returns the exit status and the output."""
     monkeypatch.setattr(commands, "LIMIT", 1.0)
 
     def run(source: str) -> tuple[int, str]:

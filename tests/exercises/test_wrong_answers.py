@@ -1,4 +1,4 @@
-"""Wrong answers: each typical mistake gets a hint that explains it, in whatever way the answer is written."""
+"""Wrong answers: each typical mistake gets a hint that explains it, however the answer is written."""
 
 import pytest
 

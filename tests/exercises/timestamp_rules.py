@@ -1,4 +1,4 @@
-"""An answer to exercise 9, as a list of which ids are allowed."""
+"""An answer to exercise 9, with an array that says which ids are allowed."""
 
 import numpy as np
 

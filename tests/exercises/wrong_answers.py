@@ -1,6 +1,6 @@
-"""Typical wrong answers to the exercises, and a part of the hint that each of them has to get.
+"""Typical wrong answers to the exercises, and a part of the hint that each must get.
 
-A wrong answer is made from the answer in this folder by changing a few lines.
+A wrong answer is the answer in this folder with a few lines changed.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ FOLDER = Path(__file__).parent
 
 
 WRONG: dict[int, dict[str, tuple[list[tuple[str, str]], str]]] = {}
-"""By exercise and name: what is changed, and words of the hint."""
+"""The replacements in the source and a part of the hint, by exercise and name of the mistake."""
 
 
 def changed(exercise: Exercise, *changes: tuple[str, str]) -> str:
-    """Return the source of the answer in this folder with some of it replaced."""
+    """Return the source of the answer in this folder with these replacements."""
     source = (FOLDER / f"{exercise.functions[0]}.py").read_text(encoding="utf-8")
     for old, new in changes:
         assert source.count(old) == 1, old

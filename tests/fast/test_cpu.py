@@ -1,4 +1,4 @@
-"""The model on a CPU: the choice of its engine, and the same tokens as the readable layers."""
+"""The model on a CPU: the choice of the engine, and the same tokens as from the readable layers."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +46,7 @@ def test_the_engine_has_the_requested_number_of_threads(tiny_en, monkeypatch):
 
 
 def test_the_number_of_threads_does_not_change_a_bit(tiny_en, rng):
-    """With a real model, whose token embedding is large enough to be shared."""
+    """A real model is used: its token embedding is large enough to be divided among threads."""
     mel, text = rng.standard_normal((1, 80, 1000), np.float32), list(range(400, 500))
 
     def everything(threads: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The decoder on a CPU equals the readable one, alone and in batches, and its cache is a value."""
+"""The decoder on a CPU equals the readable one, alone and in batches, and its cache is immutable."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from minwhisper.model.engine import DecoderInput, PlainEngine
 from minwhisper.parity.comparison import relative_difference
 
 BOUND = 1e-5  # over all blocks
-# Sums of more terms than one block of a product, in blocks that do not come out even.
+# Products sum over more terms than one block has, and not over a whole number of blocks.
 CONFIG = replace(SMALL, vocab_size=500, d_model=160, decoder_ffn_dim=300)
 
 
@@ -27,7 +27,7 @@ def engines() -> EnginePair:
 
 @pytest.fixture(scope="module")
 def features() -> list[np.ndarray]:
-    """Return those of three windows, (1, T, D) each."""
+    """Return the features of three windows, (1, T, D) each."""
     return [*np.random.default_rng(0).standard_normal((3, 1, 1500, CONFIG.d_model), np.float32)]
 
 
@@ -38,7 +38,7 @@ def text() -> list[int]:
 
 @pytest.fixture
 def begun(engines, features, text):
-    """Return a function that gives the caches of the first window after that many tokens."""
+    """Return a function that returns the caches of the first window after a number of tokens."""
 
     def begin(length: int, rows: int = 1) -> CachePair:
         return engines.step([text[:length]], engines.new_cache(features[0]), []).reorder([0] * rows)
@@ -47,7 +47,7 @@ def begun(engines, features, text):
 
 
 def kv_of(cache) -> list[np.ndarray]:
-    """Return copies of the keys and values of a cache's sequences."""
+    """Return copies of the self-attention keys and values of a cache's sequences."""
     return [
         part.copy()
         for pair in cache.self_attention.blocks
@@ -71,7 +71,7 @@ def test_cross_attention_keys_and_values_equal_the_readable_ones(engines, featur
             assert relative_difference(ours.values, theirs.values[0]) <= 1e-6
 
 
-PIECES = {  # sequences, and how many tokens at a time
+PIECES = {  # number of sequences, and of tokens per call
     "token by token, past two ends of the buffers": (1, [1] * (2 * GROWTH + 3)),
     "a prompt of two tiles and a step": (1, [PROMPT_TILE + 1, 1]),
     "prompts that fill the context": (1, [PROMPT_TILE, 448 - PROMPT_TILE]),
@@ -100,7 +100,7 @@ def test_logits_of_the_wanted_positions_equal_the_readable_ones(begun, engines, 
 
 
 def test_sequences_may_fork_repeat_and_end(begun, engines, text):
-    caches = begun(GROWTH - 3)  # the first of them fit into the buffers
+    caches = begun(GROWTH - 3)  # the buffers have room for the first steps
     for step, rows in enumerate(([0] * 5, [0, 1, 2, 3, 4], [4, 2, 2, 0], [1, 1, 3], [2, 0], [1], [0] * 9)):
         different = [[text[100 + step + 7 * row]] for row in range(len(rows))]
         caches = engines.step(different, caches.reorder(rows))
@@ -125,7 +125,7 @@ def test_prompts_and_steps_of_several_windows_can_share_a_batch(engines, feature
     assert [pair.ours.length for pair in caches] == [9, 166, 5, 11]
 
 
-# --- The cache is a value
+# --- The cache is immutable
 
 
 @pytest.mark.parametrize(("length", "count"), [(3, 70), (GROWTH, 1)])

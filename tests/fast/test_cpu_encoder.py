@@ -14,7 +14,7 @@ from minwhisper.model.engine import PlainEngine
 from minwhisper.parity.comparison import relative_difference
 
 BOUND = 1e-6
-# Sums of more terms than one block of a product, in blocks that do not come out even.
+# Products sum over more terms than one block has, and not over a whole number of blocks.
 CONFIG = replace(SMALL, d_model=160, encoder_layers=2, encoder_ffn_dim=300)
 
 
@@ -49,18 +49,18 @@ def test_windows_do_not_depend_on_each_other_or_on_their_layout(fast, mel):
     kept = both.copy()
     for number in range(2):
         assert np.array_equal(fast.encode(np.asfortranarray(windows[number : number + 1]))[0], kept[number])
-    assert np.array_equal(both, kept)  # later calls reuse the buffers, not the results
+    assert np.array_equal(both, kept)  # later calls reuse the buffers, but not the results
 
 
 def test_large_scores_do_not_overflow(mel):
-    """Queries are so long that the maximum has to be subtracted."""
+    """The queries are so large that the maximum has to be subtracted before exp."""
     config, mel = replace(CONFIG, encoder_layers=1), mel[..., :600]
     weights = lively_weights(config, 3)
     weights["encoder"]["blocks"][0]["attention"]["query"]["weight"][...] *= 30
     with np.errstate(over="raise", invalid="raise"):
         ours = CpuEngine(weights, config, threads=2).encode(mel)
     exact = encoder.encode(mel.astype(np.float64), weights["encoder"], config)
-    # Errors of the scores are large, too, also in the readable block.
+    # The errors of such scores are large too, even in the readable block.
     readable = relative_difference(PlainEngine(weights, config).encode(mel), exact)
     assert relative_difference(ours, exact) <= max(BOUND, 1.3 * readable)
 

@@ -1,4 +1,4 @@
-"""Each fast layer equals the readable one of the same name, and scores of any size neither overflow nor vanish."""
+"""Each fast layer equals the readable one of the same name, and attention scores neither overflow nor underflow."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def scaled(queries):
 
 
 def score_bound(queries, keys) -> float:
-    """Return a bound on the scores by the norms of queries and keys."""
+    """Return an upper bound of the scores from the norms of queries and keys."""
     lengths = np.linalg.norm(scaled(queries), axis=-1).max() * np.linalg.norm(keys, axis=-2).max()
     return float(lengths) * 1.001
 
 
 def uninitialised(*shape):
-    """Return an uninitialised buffer, as far as a layer can tell."""
+    """Return a buffer of NaN, so that a layer that reads it fails the comparison."""
     return np.full(shape, np.nan, np.float32)
 
 
@@ -97,7 +97,7 @@ def test_attend_equals_the_readable_layer(qkv, rows, positions):
     found = attend(scaled(small), keys, values, max_score=score_bound(small, keys))
     assert relative_difference(found, expected_of_small) <= BOUND
     out = uninitialised(rows, 6 * 64)
-    for head in range(6):  # each into its part of the width
+    for head in range(6):  # each writes its part of the width
         attend(scaled(queries[head]), keys[head], values[head], out=out[:, 64 * head : 64 * (head + 1)])
     assert relative_difference(out, expected.swapaxes(0, 1).reshape(out.shape)) <= BOUND
 

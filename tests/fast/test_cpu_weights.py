@@ -1,4 +1,4 @@
-"""Weights are read into the layout of the CPU engine, and matrices are not copied afterwards."""
+"""Weights are read directly into the layout of the CPU engine, and matrices are not copied afterwards."""
 
 import tracemalloc
 
@@ -32,7 +32,7 @@ def test_the_engine_does_not_copy_matrices(tiny_en, shared, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert engine.config is model.config
-    assert copied < peak < copied + 300_000  # also the biases, but not even the smallest matrix, of 590 kB
+    assert copied < peak < copied + 300_000  # includes the biases, but not even the smallest matrix, which has 590 kB
 
 
 @pytest.mark.filterwarnings("ignore:.*missing tensors")
@@ -40,7 +40,7 @@ def test_the_engine_does_not_copy_matrices(tiny_en, shared, tmp_path):
     "lacking", [(), ("model.decoder.layers.1.fc1.weight", "model.decoder.layers.0.self_attn.k_proj.weight")], ids=len
 )
 def test_unpacked_weights_equal_those_of_the_readable_layout(tmp_path, lacking):
-    """Also where tensors are missing, which are filled with zeros."""
+    """A missing tensor is filled with zeros in both layouts."""
     tensors = {name: array for name, array in hugging_face(distinct_weights()).items() if name not in lacking}
     files = find_checkpoint(write(tmp_path, tensors))
     found, expected = (

@@ -1,6 +1,6 @@
-"""Device names, and the messages if a GPU cannot be used. A fake module replaces CuPy.
+"""Device names, and the messages when a GPU cannot be used. A fake module replaces CuPy.
 
-Its errors have the names and words of CuPy 13 and 14, seen in environments that lack one thing each, or in its source.
+Its errors have the names and texts of CuPy 13 and 14, seen in environments that each lack one thing, or in its source.
 """
 
 import linecache
@@ -21,7 +21,7 @@ from minwhisper.fast.devices import DeviceFacts, describe_device, resolve_device
 
 
 def cupys(name: str, words: str) -> Exception:
-    """Return an error of CuPy, or of a library under it; only its name and its words matter."""
+    """Return an error of CuPy, or of a library that it calls; only its name and its text matter."""
     return type(name, (Exception,), {})(words)
 
 
@@ -31,7 +31,7 @@ def missing(library: str) -> Exception:
 
 
 def failed_to_load(library: str) -> Exception:
-    """Return the error of CuPy 13 for the same."""
+    """Return the error of CuPy 13 for a missing library."""
     return RuntimeError(f"CuPy failed to load {library}: OSError: {library}: cannot open shared object file")
 
 
@@ -54,7 +54,7 @@ OTHER_CUBLAS = ImportError("libcublas.so.12: cannot open shared object file: No 
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
-    """Hide this machine: no GPU, no CuPy package, no device that passed the probe."""
+    """Hide the real machine: no GPU, no CuPy package, no device that has passed the probe."""
     monkeypatch.setattr(devices, "_working", set())
     monkeypatch.setattr(devices, "_DRIVER_FILES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -62,7 +62,7 @@ def elsewhere(monkeypatch):
 
 
 def packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
-    """Make pip list these CuPy packages and no others."""
+    """Pretend that these CuPy packages are installed, and no others."""
 
     def version(name: str) -> str:
         if name in installed:
@@ -88,9 +88,9 @@ def pretend_cupy(
     cuda: int = 12090,
     installed: Sequence[str] = (),
 ) -> types.ModuleType:
-    """Install a fake CuPy with that many GPUs, whose 2×2 product sums to ``product`` and whose rows sum to ``rows``.
+    """Install a fake CuPy with that many GPUs. Its 2×2 product sums to ``product`` and its rows sum to ``rows``.
 
-    These, counting the GPUs and the first kernel can fail. ``used`` lists the GPUs used.
+    Both, the count of GPUs and the first kernel may be an error that is raised. ``used`` lists the GPUs used.
     """
 
     class Square:
@@ -146,7 +146,7 @@ def cupy_that_raises(monkeypatch: pytest.MonkeyPatch, error: Exception, installe
 
 
 def framed(error: Exception) -> Exception:
-    """Return what cupy/__init__.py makes of an error that its extension modules raise."""
+    """Return the error that cupy/__init__.py raises in place of one from its extension modules."""
     frame = ImportError(
         "\n================\nFailed to import CuPy.\n\nOriginal error:\n  ImportError: …\n================\n"
     )
@@ -183,7 +183,7 @@ def test_names_of_gpus_resolve_to_a_number(name, device, monkeypatch, recwarn):
 
 CTK = "pip install 'cupy-cuda12x[ctk]'"
 GLIBCXX = "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found"
-# Words that the message must contain, in this order, and what is broken: arguments of break_cupy.
+# Words that the message must contain, in this order, and the arguments of break_cupy, which say what is broken.
 FAULTS = {
     "no NVIDIA driver found … --gpus all": {"gpus": NO_DRIVER, "driver": 0},
     "no NVIDIA driver": {"kernel": failed_to_load("libcuda.so.1"), "driver": 0},
@@ -253,7 +253,7 @@ def test_a_requested_gpu_never_falls_back_to_the_cpu_and_auto_warns(expected, ho
     message = str(caught.value)
     assert re.search(".*".join(map(re.escape, expected.split(" … "))), message), message
     assert message.startswith("device 'cuda': ")
-    assert message.endswith("; or use device 'cpu' or 'auto'")  # the way out
+    assert message.endswith("; or use device 'cpu' or 'auto'")  # the alternative
     assert "\n" not in message
     assert isinstance(caught.value, MinWhisperError)
     assert resolve_device("auto") == "cpu"

@@ -1,4 +1,4 @@
-"""The GPU engine on simulated GPUs: the values of the CPU, transfers, captured graphs and memory.
+"""The GPU engine on simulated GPUs: values equal to the CPU's, transfers, captured graphs and memory.
 
 Arrays are those of tests/support/refusing_cupy.py, which reject every hidden transfer. Unless stated otherwise, NumPy
 replaces the kernels; test_gpu_kernels.py runs the real ones.
@@ -29,7 +29,7 @@ def there(gpus):
 
 @pytest.fixture
 def features(rng):
-    """Return made-up features of a window of tiny.en, which encoding would take seconds to compute."""
+    """Return made-up features of a window for tiny.en: to encode one would take seconds."""
     return rng.standard_normal((1, 1500, 384), np.float32)
 
 
@@ -89,7 +89,7 @@ def test_models_on_the_cpu_and_two_gpus_in_one_process(gpus):
 def test_weights_are_uploaded_one_by_one_and_stored_once(gpus):
     model = real_model("tiny.en", device="cuda", dtype="float16")
     crossed = Counter(transfer.up for transfer in gpus.transfers)
-    assert crossed == {True: 167, False: 3}  # the results of the probe, and the positions, which are checked
+    assert crossed == {True: 167, False: 3}  # downloads: the results of the probe, and the positions, which are checked
     numbers = sum(transfer.nbytes for transfer in gpus.transfers if transfer.up)
     assert numbers <= gpus.alive <= numbers + 512 * 167
     assert gpus.peak <= gpus.alive + 512
@@ -108,7 +108,7 @@ def test_a_step_is_captured_once_for_all_windows(there, features, monkeypatch):
     assert len(captured) == 1
     there.decode(features[0], beam_size=3, sample_len=3)
     there.decode(features.repeat(3, axis=0), sample_len=3)
-    assert len(captured) == 2  # for up to four rows: of a beam, and of three windows
+    assert len(captured) == 2  # one more, for up to four rows: the beam and the three windows share it
 
 
 def test_steps_run_without_graphs_if_the_capture_fails(there, tiny_en, features, monkeypatch):

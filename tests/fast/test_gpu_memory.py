@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def uncollected():
-    """Disable garbage collection: memory has to be freed at once."""
+    """Disable garbage collection: memory has to be freed without it."""
     gc.collect()
     gc.disable()
     yield
@@ -55,7 +55,7 @@ def test_available_memory_excludes_other_programs_and_obeys_the_limit_of_the_poo
     assert devices.resolve_device("cuda") == "cuda:0"
     card = measure_card("cuda:0")
     assert card == Card(2048 * MIB, 300 * MIB, 0)
-    assert gpus.kept > gpus.alive  # blocks that the pool keeps are not used by others
+    assert gpus.kept > gpus.alive  # blocks that the pool keeps do not count as used by other programs
     assert card.available == 1748 * MIB
     sys.modules["cupy"].get_default_memory_pool().set_limit(size=1000 * MIB)
     assert measure_card("cuda:0").available == 1000 * MIB
@@ -160,7 +160,7 @@ def test_running_out_of_memory_is_explained_at_each_stage_which_can_be_repeated(
     expected = to_numpy(work(model, features := model.encode(small_mel()), model.engine.new_cache(features)))
     cache = model.engine.new_cache(features)
     before, limit = gpus.alive, gpus.limit
-    for room in (0, 512, 2048):  # there is no memory for the first array, or for a later one
+    for room in (0, 512, 2048):  # too little for the first array, or for a later one
         gpus.limit = before + room
         with pytest.raises(DeviceMemoryError, match=f"while {expected_message} untrained in float32: ") as caught:
             work(model, features, cache)

@@ -1,4 +1,4 @@
-"""Panels: they hold the values of a weight, and give its products."""
+"""Panels: they hold the values of a weight, and their products are exact."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_adjacent_panels_are_one_matrix(rng, outputs):
     parts = filled_panels(outputs, rng)
     together = Panels.of(*parts)
     assert np.array_equal(together.weight(), np.concatenate([part.weight() for part in parts]))
-    assert np.shares_memory(together.array, parts[1].array) == (outputs == 64)  # otherwise the last one is not full
+    assert np.shares_memory(together.array, parts[1].array) == (outputs == 64)  # panels of 20 are not full
     assert Panels.of(parts[1]).array is parts[1].array
 
 

@@ -1,7 +1,7 @@
 """The whole GPU path with the real CuPy, on a simulated GPU: see tests/support/pretended_cuda.
 
-Kernels run on the CPU, compiled from the same source as for a GPU, and streams run as late as CUDA allows. So this
-tests everything except speed: kernels, products, graphs, copies, and their order.
+Kernels are compiled from the same source as for a GPU and run on the CPU; streams run as late as CUDA allows. So this
+tests everything but speed: kernels, products, graphs, copies, and their order.
 """
 
 import threading
@@ -24,7 +24,7 @@ from vocabularies import made_up_tokenizer
 pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]
 
 SHORT, SHORTER = DATA / "LJ001-0002.wav", DATA / "LJ001-0008.wav"
-# Full length and a real vocabulary, but otherwise small, so that kernels on a CPU take a second.
+# Full length and a real vocabulary, but otherwise small, so that kernels on a CPU take about a second.
 NARROW = replace(SMALL, vocab_size=51864, num_mel_bins=80)
 
 
@@ -38,7 +38,7 @@ def small_mel(seed=0, bins=8, frames=300):
 
 @pytest.fixture(scope="module")
 def tiny_en_there(pretended_cuda_started):
-    """Return a model that keeps the features of each window, since encoding takes seconds on a CPU."""
+    """Return a model that encodes each window only once, since this takes seconds on a CPU."""
     original, kept = gpu_encoder.encode, {}
 
     def encode(mel, weights, *rest):

@@ -26,16 +26,16 @@ from vocabularies import made_up_tokenizer
 pytestmark = [pytest.mark.cupy, pytest.mark.usefixtures("pretended_gpu")]
 
 CARD = 2048 * MIB
-PAGES = 3 * 2 * MIB  # weights, the rest and one other array: each ends inside a page
+PAGES = 3 * 2 * MIB  # weights, the other buffers and one more array each end inside a page
 PROMPT = list(range(300))  # longer than the half of the context that is used
 REGISTERS = 65536  # of a multiprocessor
-# Bytes of local memory that these kernels may use; the others none. linear uses all registers that its blocks leave it,
+# Bytes of local memory that these kernels may use; others may use none. linear uses all registers available to it,
 # and each release of NVRTC from 13.0 to 13.5 spills up to 16 bytes of it for other GPUs. An array would take hundreds.
 STACK = {"choose_tokens": 32, "linear": 16}
 
 
 def hollow(name: str, dtype: str = "float32") -> minwhisper.Whisper:
-    """Return a model with uninitialised weights, quickly."""
+    """Return a model with uninitialised weights, which takes no time to create."""
     import cupy
 
     config = PUBLISHED[name]
@@ -57,14 +57,14 @@ def decode(model, *windows: int, **options):
 
 @pytest.fixture
 def choosing(pretended_gpu, monkeypatch):
-    """Return the simulated GPU with an empty pool, where only token choices run; all tokens are equally likely."""
+    """Return the simulated GPU with an empty pool, where only choose_tokens runs; all tokens are equally likely."""
     gc.collect()
     memory_pool().free_all_blocks()
     original = Decoder.logits
 
     def logits(self, rows, out, *rest):
         original(self, rows, out, *rest)
-        out.data.memset_async(0, out.nbytes)  # not a kernel, so it runs
+        out.data.memset_async(0, out.nbytes)  # runs, because it is not a kernel
 
     monkeypatch.setattr(Decoder, "logits", logits)
     with pretended_gpu.without_computing(but="choose_tokens"):
@@ -94,9 +94,9 @@ def test_the_encoder_and_a_step_launch_no_more_kernels_than_counted_here(name, e
 
 
 def cost_of_a_token(gpu, model, *windows: int, **options) -> dict[str, tuple[float, float]]:
-    """Return the calls and bytes per token, for calls that are made for each token."""
+    """Return calls and bytes per token, by the kind of call, for calls that are made for each token."""
     found = []
-    decode(model, *windows, **options)  # do what is done only once
+    decode(model, *windows, **options)  # do first what is done only once
     for length in (4, 8):
         gpu.forget_counts()
         decode(model, *windows, sample_len=length, **options)

@@ -1,4 +1,4 @@
-"""Threads: each item is done once, errors end the work, and the number of BLAS threads is restored."""
+"""Threads: each item is processed once, errors end the work, and the number of BLAS threads is restored."""
 
 import contextlib
 import multiprocessing
@@ -29,7 +29,7 @@ def in_another_thread(work):
 
 
 def library_threads() -> set[int]:
-    """Return the current numbers of threads of the BLAS libraries."""
+    """Return the current thread counts of the BLAS libraries."""
     found = {library.filepath for library in threads._controller().lib_controllers}  # others may have been loaded since
     return {library["num_threads"] for library in threadpool_info() if library["filepath"] in found}
 
@@ -117,7 +117,7 @@ def test_invalid_numbers_of_threads_are_rejected():
             check_threads(count)
 
 
-# Before a fixture replaces them.
+# Saved before a fixture replaces them.
 container_cores, thread_counts = threads._container_cores, threads._thread_counts
 
 
@@ -163,7 +163,7 @@ def test_blas_threads_limit_the_cores(eight_cores, monkeypatch):
 
 @pytest.fixture
 def three_blas_threads():
-    """Let BLAS use three threads, to see whether that is restored."""
+    """Let BLAS use three threads, so that tests can check that this is restored."""
     before = library_threads()
     with threadpool_limits(3):
         assert library_threads() == {3}
@@ -239,13 +239,13 @@ def in_a_child(work):
     return code
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @needs_fork
 def test_a_forked_child_has_no_locks_or_blocks_of_other_threads(three_blas_threads):
     def use():
-        assert library_threads() == {3}  # the other thread's block never ends in the child
+        assert library_threads() == {3}  # the child does not have the other thread, so its block is over
         assert usable_cores() >= 1
         with one_blas_thread():
             assert library_threads() == {1}

@@ -2,9 +2,9 @@
 
 Run: python tests/golden/fit_gelu.py [degree] [limit]
 
-GELU is x/2 (1 + erf(x/√2)). We want erf(x/√2) = tanh(x p(x²)), so p(u) = artanh(erf(√u/√2)) / √u, which is smooth.
-A least-squares fit in Chebyshev polynomials, whose weights are raised repeatedly where the error is largest (Lawson's
-algorithm), approaches the polynomial with the smallest maximal error of GELU itself.
+GELU is x/2 (1 + erf(x/√2)). With erf(x/√2) = tanh(x p(x²)), p(u) = artanh(erf(√u/√2)) / √u, which is smooth.
+A least-squares fit in Chebyshev polynomials, reweighted repeatedly in favour of points with large errors (Lawson's
+algorithm), approaches the polynomial with the smallest maximum error of GELU itself.
 """
 
 import math
@@ -20,7 +20,7 @@ def fit(degree: int, limit: float, points: int = 4000, rounds: int = 300) -> tup
     x = np.sqrt((t + 1) / 2 * limit)
     erf = np.vectorize(math.erf)(x / math.sqrt(2))
     goal = np.arctanh(np.minimum(erf, 1 - 1e-16)) / x
-    sensitivity = np.maximum(x / 2 * (1 - erf**2) * x, 1e-9)  # the derivative of GELU by p
+    sensitivity = np.maximum(x / 2 * (1 - erf**2) * x, 1e-9)  # the derivative of GELU with respect to p
     basis = chebyshev.chebvander(t, degree)
     weight = sensitivity / sensitivity.max()
     best_error, best = math.inf, np.zeros(degree + 1)

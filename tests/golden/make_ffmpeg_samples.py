@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-STEP = 97  # coprime to all frame and block lengths, so that it reaches every position within them
+STEP = 97  # coprime to all frame and block lengths, so that every position within them is sampled
 TESTS = Path(__file__).parent.parent
 CLIPS = sorted(path for path in (TESTS / "data").iterdir() if path.suffix in {".wav", ".flac", ".aiff"})
 

@@ -2,8 +2,8 @@
 
 Run: python tests/golden/make_reference.py [MODEL …]
 
-A reference holds, for every stage on the clip, some values of openai-whisper's model in float64 and the relative
-difference of its float32 from them, and the tokens that openai-whisper generates in float32.
+For every stage on the clip, a reference holds some values of openai-whisper's model in float64 and the relative
+difference of its float32 values from them. It also holds the tokens that openai-whisper generates in float32.
 """
 
 import json

@@ -54,7 +54,7 @@ def test_parameter_counts_of_the_published_models():
     counts = {
         name: sum(math.prod(shape) for shape in expected_shapes(config).values()) for name, config in PUBLISHED.items()
     }
-    assert counts == {  # of the checkpoints on the model hub; the paper has 39, 74, 244, 769 and 1550 million
+    assert counts == {  # counted in the checkpoints on the model hub; the paper gives 39, 74, 244, 769 and 1550 million
         "tiny.en": 37_760_256,
         "tiny": 37_760_640,
         "base.en": 72_593_408,

@@ -1,4 +1,4 @@
-"""The decoder: shapes and errors, causality, and a cache that gives the same logits however the tokens are fed."""
+"""The decoder: shapes and errors, causality, and a cache with which the logits do not depend on how tokens are fed."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ WINDOW = np.zeros((1, 3, 16), np.float32)
 @pytest.fixture(scope="module")
 def small() -> Weights:
     weights = lively_weights(SMALL)["decoder"]
-    weights["positions"][...] *= 20  # as large as the tokens
+    weights["positions"][...] *= 20  # as large as the token embedding
     return weights
 
 
@@ -62,7 +62,7 @@ def test_more_than_448_positions_are_rejected(small):
     ],
 )
 def test_tokens_need_one_row_per_window(small, shape, message):
-    """NumPy would broadcast one row over several windows."""
+    """Without the check, NumPy would broadcast one row over several windows."""
     with pytest.raises(ShapeError, match=message):
         decode(np.zeros(shape, int), np.zeros((2, 3, 16), np.float32), small, SMALL)
 

@@ -31,7 +31,7 @@ def test_the_published_position_table_is_the_same_rounded_to_float16(tiny_en):
 
 
 def test_position_t_reads_the_frames_around_2t(weights):
-    # Padding on one side only, as "same" padding with stride 2 does, would shift this by a frame.
+    # Padding on one side only, like "same" padding with stride 2 in some frameworks, would shift this by a frame.
     mel = noise(1, 8, 20)
     for frame in (0, 1, 2, 9, 10, 18, 19):
         other = mel.copy()

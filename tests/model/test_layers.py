@@ -1,4 +1,4 @@
-"""Layers: each against its definition in float64, and against mistakes that are easy to make."""
+"""Layers: each compared with its definition in float64, and checked for mistakes that are easy to make."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ def naive_attend(queries, keys, values, mask=0.0):
 def naive_attention(x, weights, heads, *, source=None, causal=False):
     def project(activations, name):
         projected = naive_linear(activations, **weights[name])
-        return np.stack(np.split(projected, heads, axis=-1), axis=1)  # heads are consecutive parts of the width
+        return np.stack(np.split(projected, heads, axis=-1), axis=1)  # each head is a consecutive part of the width
 
     keys, values = (project(x if source is None else source, name) for name in ("key", "value"))
     later = np.triu(np.full((x.shape[1], keys.shape[2]), -np.inf), 1) if causal else 0.0
@@ -119,13 +119,13 @@ def attention_weights(width):
 
 
 def attended(x, weights, heads, *, source=None, causal=False):
-    """Return the output of ``attention``, of self-attention if there is no source."""
+    """Return the output of ``attention``, which is self-attention if there is no source."""
     kv = keys_and_values(x if source is None else source, weights, heads)
     return attention(x, kv, weights, heads, causal_mask(x.shape[1], 0, x) if causal else None)[0]
 
 
 def to_longer_source(attention):
-    """Return cross-attention from x to something else, of another length."""
+    """Return cross-attention from x to a longer source."""
     return lambda x, weights, heads: attention(
         x, weights, heads, source=np.concatenate([x + 1, 2 * x[:, ::-2]], axis=1)
     )
@@ -191,7 +191,7 @@ def test_arguments_are_not_modified(case):
     arguments = case.arguments(np.float32)
     inputs = list(arrays(arguments))
     for array in inputs:
-        array.flags.writeable = False  # writing to one is now an error
+        array.flags.writeable = False  # writing to it is now an error
     ours = case.layer(*arguments)
     assert not any(np.shares_memory(ours, array) for array in inputs)
     assert np.array_equal(case.layer(*arguments), ours)  # no state is kept between calls
@@ -259,7 +259,7 @@ def test_keys_and_values_are_appended_and_reordered():
 
 def test_scores_are_those_inside_the_softmax():
     queries, keys, mask = random(1, 2, 4, 5), random(1, 2, 5, 6), causal_mask(4, 2, np.zeros(1))
-    identity = np.broadcast_to(np.eye(6), (1, 2, 6, 6))  # as values it returns the attention weights themselves
+    identity = np.broadcast_to(np.eye(6), (1, 2, 6, 6))  # as values they give the attention weights themselves
     mixed, scores = attend(queries, keys, identity, mask)
     assert np.allclose(mixed, softmax(scores), rtol=1e-12)
     assert np.array_equal(np.isneginf(scores[0, 0]), np.isneginf(mask))

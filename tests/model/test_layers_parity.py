@@ -1,4 +1,4 @@
-"""Layers and blocks against PyTorch in float32 with random weights, and both against PyTorch in float64."""
+"""Layers and blocks compared with PyTorch in float32 with random weights, and both with PyTorch in float64."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.parity
 F = torch.nn.functional
 WIDTH, HEADS, HIDDEN = 384, 6, 1536  # those of tiny
 
-# Two correct float32 programs add in different orders, so either may be closer to the exact result. Our error is mostly
-# 0.75 times PyTorch's, at most 1.17 times (a convolution of 80 channels). With a wrong eps, a tanh approximation or
-# half precision somewhere it would be at least ten times as large.
+# Two correct float32 programs add in different orders, so either may be closer to the exact result. Ours is usually
+# off by 0.75 times PyTorch's error, and at most by 1.17 times (a convolution of 80 channels). With a wrong eps, a tanh
+# approximation or half precision anywhere, the error would be at least ten times as large.
 FACTOR = 1.5
 
 
@@ -67,7 +67,7 @@ def with_weights(module: Any, weights: Mapping[str, Any]) -> Any:
     """Load weights into a module of openai-whisper, in their dtype."""
     module.load_state_dict({openai_name(name): tensor for name, tensor in flatten(weights)}, assign=True)
     for norm in module.modules():
-        if isinstance(norm, whisper.model.LayerNorm):  # which would otherwise always compute in float32
+        if isinstance(norm, whisper.model.LayerNorm):  # its own forward always computes in float32
             norm.forward = torch.nn.LayerNorm.forward.__get__(norm)
     return module.eval()
 
@@ -160,11 +160,11 @@ def test_embedding_equals_pytorchs_bit_for_bit():
 
 
 def test_gelu_is_closer_to_exact_than_pytorchs():
-    """PyTorch's depends on the CPU: its largest error is 3.8e-7 with AVX2, and larger than ours with AVX-512."""
+    """PyTorch's GELU depends on the CPU: its largest error is 3.8e-7 with AVX2, and larger than ours with AVX-512."""
     x = np.linspace(-10, 10, 200_001, dtype=np.float32)
     exact = F.gelu(torch.tensor(x, dtype=torch.float64)).numpy()
     ours, theirs = np.abs(gelu(x) - exact).max(), np.abs(F.gelu(torch.tensor(x)).numpy() - exact).max()
-    assert ours < 5e-7  # a rounding of the largest values that are rounded at all: from 8 on, gelu(x) is x
+    assert ours < 5e-7  # the spacing of float32 just below 8; from 8 on, gelu(x) is x
     assert ours <= theirs or torch.backends.cpu.get_cpu_capability() != "AVX512"
     tanh = F.gelu(torch.tensor(x, dtype=torch.float64), approximate="tanh").numpy()
-    assert np.abs(tanh - exact).max() > 100 * ours  # the well-known approximation is another function
+    assert np.abs(tanh - exact).max() > 100 * ours  # the tanh approximation is another function

@@ -1,4 +1,4 @@
-"""Whole models against openai-whisper and Transformers, and against openai-whisper in float64."""
+"""Whole models compared with openai-whisper and Transformers, and with openai-whisper in float64."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ pytest.importorskip("whisper")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
-LIMIT = 1e-5  # relative difference between two float32 programs; each is about 1e-6 from the exact result
+LIMIT = 1e-5  # relative difference between two float32 programs, each about 1e-6 off the exact result
 
 
 # --- openai-whisper: tiny.en on two of thirteen clips, and base too with --grid; tests/parity/test_golden.py has both
 
 CLIPS = [path.name for path in SPEECH]
-LARGEST_ERROR = "LJ001-0007.wav"  # of a block
+LARGEST_ERROR = "LJ001-0007.wav"  # the clip with the largest error of a block
 ALWAYS = {"tiny.en": {LARGEST_ERROR, CLIPS[0]}, "base": set()}
 CASES = [
     pytest.param(name, clip, marks=[] if clip in always else [pytest.mark.grid])
@@ -109,7 +109,7 @@ def their_model(config: WhisperConfig) -> Any:
 
 
 def our_name(theirs: str) -> str:
-    """Translate the name of a tensor of theirs; their output projection is our token embedding."""
+    """Translate the name of one of their tensors; their output projection is our token embedding."""
     return "decoder.token_embedding" if theirs == "proj_out.weight" else from_hugging_face(theirs)[0]
 
 
@@ -135,7 +135,7 @@ def test_logits_equal_those_of_transformers(model, speech):
 
 
 def shape(**changes: int) -> WhisperConfig:
-    """Return a small configuration whose sizes all differ where they may."""
+    """Return a small configuration in which all sizes that may differ do."""
     sizes = {
         "vocab_size": 300,
         "num_mel_bins": 80,
@@ -159,7 +159,7 @@ WIDE = shape(num_mel_bins=128, d_model=1280, encoder_attention_heads=20, decoder
 
 
 def randomised(config: WhisperConfig) -> Any:
-    """Return their model with all parameters random except the sinusoids: biases of 0 would hide a mix-up."""
+    """Return their model with random parameters, except the sinusoids: biases of 0 would hide a mix-up."""
     theirs = their_model(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -23,5 +23,5 @@ def test_blocks_keep_the_error_of_a_long_sum_small() -> None:
     a, b = rng.standard_normal((64, 1536), np.float32), rng.standard_normal((1536, 64), np.float32)
     assert 1536 % INNER_BLOCK == 0
     exact = a.astype(np.float64) @ b.astype(np.float64)
-    # One running sum of all terms, which any BLAS may compute, would have an error of 7e-7 or more.
+    # A single running sum of all terms, which a BLAS may use, would have an error of 7e-7 or more.
     assert np.linalg.norm(matmul(a, b) - exact) / np.linalg.norm(exact) < 2.5e-7

@@ -1,4 +1,4 @@
-"""Traces, and the doctor: what is wrong with another implementation is named, and nothing else."""
+"""Traces, and the doctor: it names the mistakes of another implementation, and nothing else."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def tiny_en():
 
 @pytest.fixture(scope="module")
 def two_blocks(tiny_en):
-    """Return tiny.en with two blocks in each half: all kinds of stages in half the time."""
+    """Return tiny.en cut to two blocks in each half: it has every kind of stage, and takes half the time."""
     config = replace(tiny_en.config, encoder_layers=2, decoder_layers=2)
     return replace(tiny_en, config=config, weights=first_blocks(tiny_en.weights), alignment_heads=())
 
@@ -161,7 +161,7 @@ def test_a_second_mistake_behind_the_first_is_named(two_blocks, half_second):
 
 
 def test_xla_padding_and_a_skipped_output_projection_are_named(two_blocks, exact):
-    """Built by hand, and dumped as such a port would: a few arrays, channels first, heads apart."""
+    """The port is built by hand and dumps what it would: a few arrays, channels first, heads separate."""
     encoder = two_blocks.weights["encoder"]
     mel = exact["mel"].astype(np.float32)[:, :, :400]
     x = gelu(conv1d(mel.transpose(0, 2, 1), **encoder["conv1"]))

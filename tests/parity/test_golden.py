@@ -1,4 +1,4 @@
-"""Both real models on the package's clip, stage by stage, against the stored float64 values. PyTorch is not needed.
+"""Both real models on the package's clip, compared stage by stage with stored float64 values, without PyTorch.
 
 The tables of exactness in the README and in the results show these differences.
 """
@@ -14,7 +14,7 @@ from minwhisper.parity import comparison as parity
 
 ROOT = Path(__file__).parents[2]
 README, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "tests/benchmarks/RESULTS.md"))
-COLUMNS = {"tiny.en": (2, 3), "base": (4, 5)}  # of the tables of exactness: this package, PyTorch
+COLUMNS = {"tiny.en": (2, 3), "base": (4, 5)}  # in the tables of exactness: this package, PyTorch
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_reference_holds_float64_values_and_pytorchs_rounding(reference, model):
         assert exact.dtype == np.float64
         assert np.isfinite(exact).all()
         assert len(exact) == len(reference.rows[stage]) > 0
-        # The rounding of float32; values that were stored wrongly would differ by more, or by nothing.
+        # The rounding of float32; wrongly stored values would differ by more, or not at all.
         assert 1e-8 < reference.pytorch[stage] < parity.TOLERANCE
     assert Path(str(parity.REFERENCE_FOLDER / f"{model.name}.npz")).stat().st_size < 350_000
 
@@ -84,5 +84,5 @@ def test_the_tables_of_exactness_show_the_errors_of_this_package(model, differen
     shown = errors(RESULTS, column)
     assert errors(README, column).items() <= shown.items()
     assert shown.keys() == differences.keys()
-    # BLAS libraries round differently.
+    # The errors depend on the BLAS library.
     assert [stage for stage, measured in differences.items() if not measured <= 1.5 * shown[stage]] == []

@@ -1,7 +1,7 @@
 """Run openai-whisper's own test files, unchanged, on ``compat``.
 
-They are downloaded with its source distribution. Left out are the tests of CUDA kernels, ``test_normalizer.py``, which
-tests text normalisation for evaluation, and the models of ``test_transcribe`` that the package index does not have.
+They are downloaded with its source distribution. Left out are the tests of CUDA kernels; ``test_normalizer.py``, which
+tests text normalisation for evaluation; and the models of ``test_transcribe`` that the package index does not have.
 """
 
 import os
@@ -44,7 +44,7 @@ def openai_tests(tmp_path_factory) -> Path:
     with tarfile.open(archive) as content:
         content.extractall(folder, filter="data")
     (tests,) = folder.glob("*/tests")
-    shutil.copy(DATA / "jfk.flac", tests)  # the distribution lacks it
+    shutil.copy(DATA / "jfk.flac", tests)  # the source distribution lacks it
     (tests / "whisper.py").write_text("import minwhisper.compat\n\nminwhisper.compat.install()\n")
     (tests.parent / "pytest.ini").write_text("[pytest]\nmarkers = requires_cuda: left out\n")
     return tests

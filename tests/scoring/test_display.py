@@ -1,4 +1,4 @@
-"""The display of an alignment: it reads without colour, fits the terminal and cannot disturb it."""
+"""The display of an alignment: readable without colour, fitted to the terminal, and harmless to it."""
 
 from minwhisper.scoring import align, format_alignment
 from minwhisper.scoring.display import columns_of

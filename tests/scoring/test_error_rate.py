@@ -1,4 +1,4 @@
-"""Error rates: their counts, their sums, and what counts as a word or a character."""
+"""Error rates: counts, sums, and the definition of words and characters."""
 
 import math
 

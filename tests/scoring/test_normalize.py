@@ -1,4 +1,4 @@
-"""Normalisation: each rule on a text, with what openai-whisper makes of it, and texts that could take forever."""
+"""Normalisation: each rule on a text, with openai-whisper's result, and texts that could take forever."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_long_texts_take_linear_time(text):
     normalize_basic(text)
 
 
-def test_numbers_of_thousands_of_digits_are_normalised():  # Python converts no more than 4,300
+def test_numbers_of_thousands_of_digits_are_normalised():  # Python converts at most 4,300 digits
     for words in (
         "9" * 5000,
         "9" * 4000 + " million" * 20,

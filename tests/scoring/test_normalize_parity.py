@@ -1,4 +1,4 @@
-"""Normalisation compared with openai-whisper's, of which it must not differ in a single character."""
+"""Normalisation compared with openai-whisper's: it must not differ in a single character."""
 
 import random
 from itertools import product
@@ -26,7 +26,7 @@ FRAGMENTS = [*WORDS.split(), *OTHERS, *"<>(' \n.,-$%£12éßØÆᴭℌ½²漢’
 
 
 def same(text: str) -> None:
-    """Check that both normalisations of a text are openai-whisper's."""
+    """Check that the English and the basic normalisation of a text are openai-whisper's."""
     assert normalize_english(text) == ENGLISH_REFERENCE(text), repr(text)
     assert normalize_basic(text) == BASIC_REFERENCE(text), repr(text)
 

@@ -1,4 +1,4 @@
-"""Alignments: the cheapest ones, the same from two loops and from rows of bits."""
+"""Alignments have the fewest errors, and the bit-parallel algorithm gives the same ones as two loops."""
 
 import random
 
@@ -26,7 +26,7 @@ def test_a_side_may_be_empty():
 
 
 def pairs_of_texts():
-    """Yield random texts, some of them noisy copies, of few words and of many."""
+    """Yield pairs of random texts, with small and large vocabularies; some are noisy copies."""
     rng = random.Random(0)
     for trial in range(150):
         words = "abcd" if trial % 2 else [str(number) for number in range(30)]
@@ -43,7 +43,7 @@ def test_the_bit_parallel_alignment_equals_that_of_two_loops(rows, monkeypatch):
 
 
 def test_an_hour_of_speech_is_aligned():
-    reference = [str(number) for number in range(10_000)]  # all different: the errors are known
+    reference = [str(number) for number in range(10_000)]  # all words differ, so the errors are known
     hypothesis = [*reference[:100], "y", *reference[100:2_000], *reference[2_050:5_000], "x", *reference[5_001:]]
     assert len(reference) * len(hypothesis) > MAX_CELLS
     found = align(reference, hypothesis)

@@ -1,4 +1,4 @@
-"""The texts of files: each format gives the same words, and everything else an error that says what to do."""
+"""The texts of files: each format gives the same words, and other content gives an error that says what to do."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_subtitles_lose_numbers_times_notes_and_tags_and_other_texts_nothing(tmp
     assert read_text(write(tmp_path / "a.vtt", vtt)).text.split() == ["AT&T"]
     assert read_text(write(tmp_path / "b.vtt", "WEBVTT\n")).text == ""
     assert read_text(write(tmp_path / "b.srt", "")).text == ""
-    assert read_text(write(tmp_path / "a.lab", "one\rtwo")) == Text("one\ntwo")  # another suffix: plain text
+    assert read_text(write(tmp_path / "a.lab", "one\rtwo")) == Text("one\ntwo")  # any other suffix means plain text
     assert read_text(write(tmp_path / "a.json", '{"text": "a", "language": ["en"]}')) == Text("a", None)
 
 

@@ -122,7 +122,7 @@ def test_text_is_split_into_words_as_by_gpt_2():
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=30), st.text("abcd", max_size=40))
 def test_merge_long_equals_merge(merges, word):
-    pieces = list("abcd")  # each merge is of two existing pieces, as in training
+    pieces = list("abcd")  # as in training, each merge joins two existing pieces
     for left, right in merges:
         pieces.append(pieces[left % len(pieces)] + pieces[right % len(pieces)])
     ids = {piece: token for token, piece in enumerate(dict.fromkeys(piece for piece in pieces if len(piece) < 20))}
@@ -161,7 +161,7 @@ def test_the_bytes_of_a_character_are_joined_or_replaced():
     start, middle, end = byte_tokens(t, "♪")
     assert [t.token_bytes(token) for token in (start, middle, end)] == [b"\xe2", b"\x99", b"\xaa"]
     assert t.name(start) == r"\xe2"
-    # A timestamp is omitted from the text; the name of a special token is text, and splits the character.
+    # A timestamp is omitted from the text; the name of a special token is part of it, and splits the character.
     assert t.decode([start, middle, t.timestamp_begin, end]) == "♪"
     assert t.decode([start, middle, t.eot, end]) == "\ufffd<|endoftext|>\ufffd"
 
@@ -200,14 +200,14 @@ def test_the_decoded_stream_is_the_text_of_the_bytes(tokens):
 
 @pytest.fixture(scope="module", params=["tiny.en", "base"])
 def real(request):
-    """Return the folder of a real vocabulary, and its tokenizer."""
+    """Return the folder of each real vocabulary in turn, and its tokenizer."""
     folder, size = installed(request.param)
     return folder, Tokenizer.from_folder(folder, size)
 
 
 @pytest.fixture(scope="module")
 def pair(real, tmp_path_factory):
-    """Return a real vocabulary, and the same in the `tokenizers` library with the missing merge restored."""
+    """Return each real tokenizer, and the same in the `tokenizers` library with the missing merge restored."""
     tokenizers = pytest.importorskip("tokenizers")
     folder, ours = real
     values = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -215,7 +215,7 @@ def pair(real, tmp_path_factory):
     if merges[0] not in ("Ġ t", ["Ġ", "t"]):
         assert ours.is_multilingual
         values["model"]["merges"] = ["Ġ t" if isinstance(merges[0], str) else ["Ġ", "t"], *merges]
-    # Without this list, the library does not look for special tokens in a text, like this package.
+    # Without this list, the library, like this package, does not look for special tokens in a text.
     values |= {"added_tokens": [], "post_processor": None}
     repaired = tmp_path_factory.mktemp("repaired") / "tokenizer.json"
     repaired.write_text(json.dumps(values), encoding="utf-8")

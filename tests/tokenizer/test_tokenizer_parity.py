@@ -14,7 +14,7 @@ reference = pytest.importorskip("whisper.tokenizer")
 
 @pytest.fixture(scope="module", params=[51864, 51865, 51866])
 def pair(request):
-    """Both tokenizers for one vocabulary; large-v3 has the text pieces of base, but other special tokens."""
+    """Return both tokenizers for each vocabulary; large-v3 has the text pieces of base, but other special tokens."""
     size = request.param
     ours = Tokenizer.from_folder(*installed("tiny.en" if size == 51864 else "base"))
     if size == 51866:
