@@ -1,4 +1,4 @@
-"""Models that encode a spectrogram once: most of these tests decode the same few clips in one way or another."""
+"""Models that encode each spectrogram only once: most of these tests decode the same few clips."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ import minwhisper
 
 
 def remembering(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a function that encodes each spectrogram once, and afterwards returns the same features."""
+    """Return a function that encodes each spectrogram once, and returns the stored features afterwards."""
     known: dict[bytes, Any] = {}
 
     def encode_once(mel: Any) -> Any:
@@ -44,7 +44,7 @@ def base(base: minwhisper.Whisper) -> minwhisper.Whisper:
 
 @pytest.fixture(scope="session")
 def pytorch(pytorch: Callable[[minwhisper.Whisper], Any]) -> Callable[[minwhisper.Whisper], Any]:
-    """Return a function that gives openai-whisper's model with the weights of ours, which encodes once, too."""
+    """Return a function that builds openai-whisper's model with the weights of ours; it also encodes only once."""
     made: dict[str, Any] = {}
 
     def get(model: minwhisper.Whisper) -> Any:

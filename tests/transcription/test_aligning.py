@@ -1,4 +1,4 @@
-"""A known text is aligned: its words are where they were said, and the scores show where text and recording differ."""
+"""Aligning a known text: words are where they are spoken, and the scores show where text and recording differ."""
 
 import re
 from dataclasses import replace
@@ -33,13 +33,13 @@ def split(text):
 
 
 def assert_unmoved(words, others):
-    """Assert that the words are the same, and moved by 0.2 s at most."""
+    """Assert that the words are the same, and that their times differ by at most 0.2 s."""
     assert [word["word"] for word in words] == [word["word"] for word in others]
     for word, other in zip(words, others, strict=True):
         assert other["start"] == pytest.approx(word["start"], abs=0.2), word
 
 
-# ------------------------------------------------------------------------------------------ two windows of a book
+# ------------------------------------------------------------------------------------------ two windows
 
 ORDER, PAUSE = (0, 1, 3, 5, 4), 0.7
 LINES = [TEXTS[number] for number in ORDER]
@@ -59,9 +59,9 @@ def assert_in_clips(transcript, spans, pause):
     """Assert that each word is in the clip of its sentence, or reaches into the pauses around it."""
     for segment, (start, end) in zip(transcript["segments"], spans, strict=True):
         for word in segment["words"]:
-            if not comparable(word["word"]):  # a mark that is not spoken
+            if not comparable(word["word"]):  # punctuation, which is not spoken
                 continue
-            # Times are multiples of 0.02 s.
+            # Times are rounded to multiples of 0.02 s.
             assert start - pause - 0.02 <= word["start"] <= end, (word, start, end)
             assert start <= word["end"] <= end + pause + 0.02, (word, start, end)
 
@@ -210,7 +210,7 @@ def test_no_window_starts_in_a_pause_with_vad_filter(tiny_en, speech, monkeypatc
     monkeypatch.setattr(sequential, "next_speech", lambda *given: asked.append(given) or next_speech(*given))
     samples = speech["LJ001-0002.wav"]
     found = tiny_en.align(samples, TEXTS[1], vad_filter=True)
-    assert asked  # where each window may start
+    assert asked  # the starts of windows were checked
     assert doubtful(found) == []
     asked.clear()
     tiny_en.align(samples, TEXTS[1])

@@ -30,7 +30,7 @@ def test_logits_are_those_of_the_plain_decoder(rng):
     np.testing.assert_array_equal(logits, decode(tokens, features, weights, SMALL))
     assert scores.shape == (4, 4, 30)
     assert scores.dtype == logits.dtype == np.float32
-    for number, head in enumerate(heads):  # each where it was asked for
+    for number, head in enumerate(heads):  # in the requested order
         alone = cross_attention_scores(tokens, features, weights, SMALL, [head])[1]
         np.testing.assert_array_equal(scores[number], alone[0])
     assert not np.allclose(scores[0], scores[2])
@@ -55,8 +55,8 @@ def test_the_matrix_ignores_padding(rng):
 
 
 def test_the_matrix_is_normalised_over_tokens_then_filtered_then_averaged(rng):
-    # If one position gets nearly all attention of all tokens, the others get nearly none: e**-60 is
-    # 1e-26, whose square float32 does not have. Normalised, they are what they would be without it.
+    # If one position gets nearly all the attention of all tokens, the others get nearly none: e**-60 is
+    # 1e-26, and its square underflows in float32. Their normalised values must be the same as without it.
     scores = rng.standard_normal((2, 5, 30)).astype(np.float32)
     scores[..., 0] = 0.0
     fainter = scores.copy()

@@ -1,4 +1,4 @@
-"""Words and their times against openai-whisper's: its functions and its model. Its loop: the tables' file."""
+"""Words and times compared with openai-whisper's functions and model; test_transcribe_tables_parity.py has its loop."""
 
 import itertools
 from contextlib import ExitStack
@@ -53,7 +53,7 @@ def test_the_median_filter_is_the_same(rng, shape, width):
 def test_the_path_is_the_same(rows, columns, seed, kind):
     random = np.random.default_rng(seed)
     cost = random.standard_normal((rows, columns)) if kind == "normal" else random.integers(-1, 2, (rows, columns))
-    if kind == "nearly ties":  # float64 tells such totals apart, float32 does not
+    if kind == "nearly ties":  # float64 can distinguish such totals, float32 cannot
         cost = 1e4 + 1e-5 * cost
     np.testing.assert_array_equal(dynamic_time_warping(cost), timing.dtw_cpu(cost.astype(np.float64)))
 
@@ -96,8 +96,8 @@ def test_text_is_split_the_same(tokenizers, text):
     check_same_split(tokenizers, tokenizers[0].encode(text))
 
 
-BYTES = st.integers(94, 255)  # most of the tokens of one byte that is no ASCII
-BROKEN = [8404, 871, 287, 6, 246, 526, 3210, 20378]  # in French, with half a character
+BYTES = st.integers(94, 255)  # mostly tokens of a single byte outside ASCII
+BROKEN = [8404, 871, 287, 6, 246, 526, 3210, 20378]  # French text with half a character
 
 
 @settings(UNHURRIED, max_examples=200)
@@ -109,13 +109,13 @@ def test_invalid_bytes_are_split_the_same(tokenizers, tokens):
     ours, theirs = tokenizers
     try:
         pieces, _ = theirs.split_tokens_on_unicode(tokens)
-    except IndexError:  # it looks for what is beyond the text's end
+    except IndexError:  # openai-whisper looks past the end of the text
         return
     mine = split_tokens_on_unicode(ours, tokens)
     assert [piece.word for piece in mine][: len(pieces)] == pieces
     if len(mine) == len(pieces):
         check_same_split(tokenizers, tokens)
-    else:  # it forgot the tokens at the end
+    else:  # openai-whisper drops the tokens at the end
         assert len(mine) == len(pieces) + 1
 
 
@@ -131,12 +131,12 @@ def test_every_language_is_split_the_same():
 
 PIECES = [" a", " word", "'s", " (", "(", ")", ' "', '"', ".", ",", "?!", " -", "-", " ", "\n", "日本", "。", " é", "!"]
 MARKS = st.sampled_from([PREPEND_PUNCTUATION, APPEND_PUNCTUATION, "", "(.", "!。-"])
-STEPS = st.sampled_from([0, 0, 1, 5, 10, 17, 30, 40, 60, 100, 400])  # of 0.02 s
+STEPS = st.sampled_from([0, 0, 1, 5, 10, 17, 30, 40, 60, 100, 400])  # in units of 0.02 s
 
 
 @st.composite
 def spoken(draw):
-    """Words and marks of one or two tokens, one after the other."""
+    """Draw consecutive words and punctuation marks of one or two tokens each."""
     timings, at = [], draw(STEPS)
     for word in draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=12)):
         end = at + draw(STEPS)

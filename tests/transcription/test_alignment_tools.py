@@ -1,4 +1,4 @@
-"""The tools of alignment: median filter and dynamic time warping, by hand and in both versions."""
+"""The median filter and dynamic time warping: by hand, and in both implementations."""
 
 import math
 
@@ -24,9 +24,9 @@ from minwhisper.transcription.alignment_tools import (
     ("values", "width", "expected"),
     [
         ([5, 1, 9, 2, 2], 3, [1, 5, 2, 2, 2]),
-        ([1, 2], 3, [2, 1]),  # mirrored without the outermost: 2 1 2, 1 2 1
-        ([0, 0, 0, 0, 7, 7, 7, 7], 7, [0, 0, 0, 0, 7, 7, 7, 7]),  # an edge stays
-        ([4, 3, 1], 7, [4, 3, 1]),  # too short to mirror
+        ([1, 2], 3, [2, 1]),  # reflected without repeating the edge: 2 1 2, 1 2 1
+        ([0, 0, 0, 0, 7, 7, 7, 7], 7, [0, 0, 0, 0, 7, 7, 7, 7]),  # a step edge is kept
+        ([4, 3, 1], 7, [4, 3, 1]),  # too short to reflect
     ],
     ids=str,
 )
@@ -58,13 +58,13 @@ def test_an_even_width_is_rejected(width):
     ("cost", "path"),
     [
         ([[3]], [[0], [0]]),
-        ([[1, 1], [1, 1]], [[0, 1], [0, 1]]),  # all cells cost the same: the shortest path
+        ([[1, 1], [1, 1]], [[0, 1], [0, 1]]),  # all cells cost the same: the shortest path wins
         ([[0, 0, 9], [9, 9, 0]], [[0, 0, 1], [0, 1, 2]]),
-        # Diagonal and up tie, left is dearer: still left, as in openai-whisper.
+        # Diagonal and up tie, and left costs more: openai-whisper still goes left.
         ([[0, 0], [5, 0]], [[0, 1, 1], [0, 0, 1]]),
-        # That cell then costs 1, so the best path to (1, 2) avoids it.
+        # That cell costs 1, so the best path to (1, 2) avoids it.
         ([[0, 0, 1], [1, 0, 0]], [[0, 0, 1], [0, 1, 2]]),
-        # Diagonal and left tie: left.
+        # Diagonal and left tie: left wins.
         ([[0, 5], [0, 0]], [[0, 1, 1], [0, 0, 1]]),
         # Up is strictly the cheapest.
         ([[0, -1], [5, 0]], [[0, 0, 1], [0, 1, 1]]),
@@ -82,7 +82,7 @@ def test_the_path_equals_one_found_by_hand(cost, path):
     values=st.lists(st.sampled_from([0.0, 1.0, 2.0, math.nan]), min_size=144, max_size=144),
 )
 def test_both_traces_are_equal_and_paths_lead_from_corner_to_corner(rows, columns, values):
-    """Also for ties and NaN."""
+    """Costs may tie or be NaN."""
     cost = np.array(values[: rows * columns]).reshape(rows, columns)
     np.testing.assert_array_equal(dtw_trace_fast(cost), dtw_trace(cost))
     path = dynamic_time_warping(cost)

@@ -1,4 +1,4 @@
-"""Several transcriptions under way: whose turn it is, with made-up jobs and a made-up decoder."""
+"""Several transcriptions at once: the order of their requests, with made-up jobs and a made-up decoder."""
 
 import inspect
 
@@ -10,11 +10,11 @@ from minwhisper.decoding.decode import WindowRequest
 from minwhisper.transcription import batching as together
 from minwhisper.transcription.batching import in_order, run_batched
 
-# A job is a list: a number is a request that takes this many steps, a text is a segment, an error is raised.
+# A job is a list: a number is a request that takes so many steps, a text is a segment, and an error is raised.
 
 
 class Windows:
-    """A fake DecodingBatch: the features of a request are the number of steps it takes, its result is its options."""
+    """A fake DecodingBatch: the features of a request are its number of steps, and its result is its options."""
 
     def __init__(self, engine, tokenizer):
         self.left, self.answers, self.count = {}, {}, 0
@@ -65,7 +65,7 @@ def fake_decoder():
 
 
 def run(jobs, batch_size):
-    """Return what jobs that run together yield, and a list of the decoder, once there is one."""
+    """Return an iterator over what jobs yield when they run together, and a list that receives the decoder."""
     made = []
     return run_batched(jobs, made, None, batch_size), made
 
@@ -125,7 +125,7 @@ def test_in_order_yields_segments_of_the_current_job_at_once():
     given = iter([(1, {"text": "b"}), (0, {"text": "a"}), (1, None), (0, {"text": "A"}), (0, None), (2, None)])
     ordered = in_order(given, {})
     assert next(ordered)["text"] == "a"
-    assert next(given) == (1, None)  # no more has been taken
+    assert next(given) == (1, None)  # no further job has been taken
     rest = in_order([(0, {"text": "A"}), (0, None)], {})
     assert [segment["text"] for segment in rest] == ["A"]
 
@@ -137,7 +137,7 @@ def is_suspended(job):
     return inspect.getgeneratorstate(job) == inspect.GEN_SUSPENDED
 
 
-ERROR = ValueError("13")  # which the decoder raises for a request of 13 steps, too
+ERROR = ValueError("13")  # the decoder raises the same for a request of 13 steps
 
 
 @pytest.mark.parametrize("script", [[ERROR], ["a", ERROR], [1, "a", 1, ERROR], [13], [1, 13]], ids=str)

@@ -1,4 +1,4 @@
-"""Chunking at silence."""
+"""Cutting recordings at silence."""
 
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ class Made:
 
 
 def made_up(frames, kind, seed):
-    """Return a spectrogram of two bins: noise, constant, rising, falling, or with pauses."""
+    """Return a spectrogram with two bins: noise, constant, rising, falling, or noise with pauses."""
     rng = np.random.default_rng(seed)
     mel = rng.uniform(-1, 1, (2, frames)).astype(np.float32)
     if kind in ("alike", "louder", "quieter"):
@@ -74,7 +74,7 @@ def test_chunks_are_consecutive_and_of_the_right_length(mel, data):
 def test_the_first_of_equal_silences_between_20_and_30_seconds_is_chosen():
     mel = made_up(4000, "alike", 0)
     mel.mel[:] = 1
-    mel.mel[:, :2000] = mel.mel[:, 3000:] = -5  # elsewhere they are ignored
+    mel.mel[:, :2000] = mel.mel[:, 3000:] = -5  # quiet frames elsewhere are ignored
     mel.mel[:, 2100:2130] = mel.mel[:, 2600:2630] = 0
     assert list(chunk_at_silence(mel, 0, 4000)) == [(0, 2115), (2115, 4000)]
 
@@ -111,7 +111,7 @@ def test_a_short_recording_is_one_part_and_an_empty_one_none():
     assert cut_at_silence(np.zeros(RATE), 0, 1) == [(0.0, 1.0)]
     assert cut_at_silence(np.zeros(10), 0, 1) == [(0.0, 10 / RATE)]
     assert cut_at_silence(np.zeros(0), 0, 1) == []
-    (first, second) = cut_at_silence(np.zeros(RATE + 1), 0.7, 1)  # a sample longer than allowed
+    (first, second) = cut_at_silence(np.zeros(RATE + 1), 0.7, 1)  # one sample longer than a part may be
     assert (first[0], second[1]) == (0.0, (RATE + 1) / RATE)
 
 

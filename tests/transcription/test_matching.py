@@ -1,4 +1,4 @@
-"""Known and recognised words are matched with few edits, and gaps stay in one piece."""
+"""Known and recognised words are matched with few edits, and a missing sentence stays one gap."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -25,7 +25,7 @@ def levenshtein(known, recognised):
 @settings(max_examples=200, deadline=None)
 @given(WORDS, WORDS)
 def test_every_word_is_in_one_pair_in_order_and_edits_are_few(known, recognised):
-    """A gap in one piece may take a few more edits than the fewest."""
+    """To keep a gap in one piece may take a few more edits than the minimum."""
     pairs = match_words(known, recognised, set())
     assert [i for i, _ in pairs if i is not None] == list(range(len(known)))
     assert [j for _, j in pairs if j is not None] == list(range(len(recognised)))

@@ -1,4 +1,4 @@
-"""Transcriptions go from one process to another: a pickle holds the results, not the model and the audio."""
+"""Transcriptions can be sent to another process: a pickle holds the results, but not the model or the audio."""
 
 import copy
 import pickle
@@ -34,7 +34,7 @@ def test_a_pickle_has_the_results_and_cannot_continue(clone):
     assert finished.transcript["text"] == " one two three"
     assert rest == running.segments[1:]
     assert list(finished) == []
-    with begun:  # closing is harmless
+    with begun:  # closing it is harmless
         pass
     assert list(begun) == []
 

@@ -1,4 +1,4 @@
-"""The record of a transcription agrees with the transcript, and costs nothing when it is not asked for."""
+"""The record of a transcription agrees with the transcript, and costs nothing if it is not requested."""
 
 import json
 import math
@@ -20,7 +20,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def samples(speech):
-    return speech["LJ001-0008.wav"]  # has never been surpassed
+    return speech["LJ001-0008.wav"]  # "has never been surpassed"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_nothing_is_computed_for_a_record_that_is_not_wanted(tiny_en, samples):
 
 
 def test_a_record_takes_logits_even_from_an_engine_that_chooses_tokens_itself(tiny_en, samples):
-    """A GPU's kernels return the chosen token only."""
+    """A GPU's kernels return only the chosen tokens."""
     with patch.object(type(tiny_en.engine), "choose_batch", side_effect=AssertionError, create=True):
         tiny_en.transcribe(samples, record=True, sample_len=1, temperature=0.0)
         with pytest.raises(AssertionError):

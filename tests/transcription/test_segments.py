@@ -17,7 +17,7 @@ A, B, C = 1, 2, 3
 
 
 def part(start: int, end: int, tokens: tuple[int, ...]) -> TimedTokens:
-    """Tokens with start and end in frames."""
+    """Return timed tokens, with start and end given in frames."""
     return TimedTokens(pytest.approx(start / 100, abs=1e-9), pytest.approx(end / 100, abs=1e-9), tokens)
 
 
@@ -47,10 +47,10 @@ def test_a_window_is_split_between_two_timestamps(tokens, parts, advance, single
 
 
 def test_a_short_window_lasts_to_the_end_of_its_audio():
-    # It can have an odd number of frames; a timestamp step has two.
+    # Its number of frames can be odd; a timestamp step is two frames.
     for size in (1, 2, 965):
         assert split_window([time(0), A], FIRST, size) == WindowSplit([part(0, size, (time(0), A))], size, False)
-    # The model may place an end in the padding; openai-whisper keeps it, too, but the advance is limited.
+    # The model may place an end in the padding. Like openai-whisper, we keep it, but limit the advance.
     assert split_window([*ONE, time(100), B], FIRST, 20) == WindowSplit([part(0, 200, ONE)], 20, False)
 
 
@@ -68,5 +68,5 @@ def test_arbitrary_tokens_always_advance_the_window(tokens, size):
     assert used == tokens[: len(used)]
     assert parts
     assert all(0 <= part.start <= 30.0001 and 0 <= part.end <= 30.0001 for part in parts)
-    # What is left is in the next window, except for times that go backwards or repeat.
+    # The remaining audio is decoded in the next window, unless times go backwards or repeat.
     assert len(used) == len(tokens) or advance == min(max(2, round(100 * parts[-1].end)), size)

@@ -1,4 +1,4 @@
-"""Transcription: the loop over windows with scripted output."""
+"""Transcription: the loop over windows, with scripted output."""
 
 from dataclasses import fields
 from itertools import cycle, pairwise
@@ -92,16 +92,16 @@ def test_a_segment_has_openai_whispers_keys_and_the_windows_values():
     assert second["tokens"] == []
 
 
-# ------------------------------------------------------------------------------------------ any sound, any tokens
+# ------------------------------------------------------------------------------------------ any audio, any tokens
 
 
 @st.composite
 def frames_and_clips(draw: st.DrawFn) -> tuple[int, list[int]]:
-    """Return the length of some audio and clips in it that do not overlap, in frames."""
+    """Draw the length of a recording and the bounds of clips in it that do not overlap, in frames."""
     frames = draw(st.integers(1, 60) | st.integers(2900, 6100))
     bounds = draw(st.lists(st.integers(0, frames), max_size=4, unique=True).map(sorted))
     if len(bounds) % 2 and bounds[-1] == frames:
-        bounds.pop()  # nothing left for a last clip
+        bounds.pop()  # a last clip would be empty
     return frames, bounds
 
 
@@ -128,7 +128,7 @@ def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answe
         assert sum(windows[-1]) == end
         for (seek, size), (following, _) in pairwise(windows):
             assert size == min(3000, end - seek)
-            assert seek < following <= seek + size  # on, and over nothing unheard
+            assert seek < following <= seek + size  # forward, without skipping audio
     assert all(any(begin <= seek < end for begin, end in clips) for seek in model.seeks)
     assert [segment["id"] for segment in result["segments"]] == list(range(len(result["segments"])))
     done = [report[0] for report in reports]
@@ -141,7 +141,7 @@ def test_arbitrary_tokens_advance_every_window_and_cover_the_clips(layout, answe
 
 
 def progress(model, frames, **options):
-    """Transcribe, and return the seconds done of each report, and in all, with the transcript."""
+    """Transcribe; return the seconds done in each progress report, the total seconds, and the transcript."""
     reports: list[tuple[float, float]] = []
     result = run(model, frames, progress=lambda *report: reports.append(report), **options)
     done = [report[0] for report in reports]
@@ -149,7 +149,7 @@ def progress(model, frames, **options):
     return done, result
 
 
-CLIPS = {  # of 40 s, their windows, and seconds that are done after each
+CLIPS = {  # clips of 40 s of audio, their windows, and the seconds done after each
     "several": ("1,2,30,39.5", [(100, 100), (3000, 950)], [1, 10.5]),
     "a long one": ([5, 39], [(500, 3000), (3500, 400)], [30, 34]),
     "the last end left out": ([1, 2, 38], [(100, 100), (3800, 200)], [1, 3]),
@@ -174,7 +174,7 @@ def test_progress_counts_what_is_done():
     assert progress(Scripted([SILENT, said[1]]), 4500)[0] == [30.0, 45.0]
     more = progress(Scripted([said[1], said[1]]), 4500, more=100)[0]  # the rest of a frame
     assert more == pytest.approx([30 * 45.00625 / 45, 45.00625])
-    beyond = Scripted([output(0.0, " a", 9.0, 9.0), said[1]])  # the clip's end
+    beyond = Scripted([output(0.0, " a", 9.0, 9.0), said[1]])  # past the clip's end
     assert progress(beyond, 4500, clip_timestamps=[1, 2, 5, 6])[0] == [1.0, 2.0]
 
 
@@ -220,7 +220,7 @@ HEARD = [{"fr": 0.6, "de": 0.4}, {"fr": 0.2, "de": 0.8}, {"fr": 0.9, "de": 0.1},
 )
 def test_the_language_is_detected_in_the_first_windows(frames, windows, listened, expected):
     model = Scripted(lambda *_: output(), made_up_tokenizer(MULTILINGUAL), HEARD)
-    # Detection uses the start of the audio, whichever clips there are.
+    # Detection uses the start of the audio, whatever the clips.
     clips = [frames / 200, frames / 100] if frames > 2 else []
     running = start(model, frames, language_detection_windows=windows, clip_timestamps=clips)
     assert model.detected_at == listened

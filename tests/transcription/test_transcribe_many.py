@@ -1,4 +1,4 @@
-"""Windows decoded together: of several recordings, each transcribed as if alone, and of one that is chunked."""
+"""Decoding windows together: those of several recordings, each as if alone, and those of a chunked recording."""
 
 import re
 import warnings
@@ -27,7 +27,7 @@ SHORT = [DATA / "LJ001-0008.wav", DATA / "LJ001-0002.wav", DATA / "LJ001-0011.wa
 
 @pytest.fixture(scope="module")
 def alone(tiny_en):
-    """Return the transcript of a clip, transcribed alone, once for each."""
+    """Return a function that transcribes a clip alone, each clip only once."""
 
     @cache
     def transcript(path):
@@ -72,7 +72,7 @@ def test_transcriptions_come_in_the_order_of_the_recordings(tiny_en, alone, tmp_
         assert one.segments == one.transcript["segments"]
 
 
-# ------------------------------------------------------------------------------------------ what goes wrong
+# ------------------------------------------------------------------------------------------ errors
 
 
 def test_unreadable_files_are_named_and_the_others_transcribed(tiny_en, alone, tmp_path):
@@ -123,7 +123,7 @@ def test_chunks_are_longer_without_timestamps(tiny_en, monkeypatch):
     monkeypatch.setattr(chapter, "chunk_at_silence", lambda mel, *how: options.append(how) or [])
     for untimed in (False, True):
         result = tiny_en.transcribe(GAP, batch_size=8, without_timestamps=untimed, **GREEDY)
-        assert result["text"] == ""  # for there were no parts
+        assert result["text"] == ""  # there are no chunks
     assert [how[2] for how in options] == [2000, 2500]
 
 
@@ -133,7 +133,7 @@ def test_closing_early_closes_all_audio(tiny_en, opened):
     assert first.transcript["text"]
     assert not first._mel._cache
     assert [is_closed(sound) for sound in opened] == [True, *[False] * (len(opened) - 1)]
-    assert 2 <= len(opened) <= 3  # the others have not had their turn
+    assert 2 <= len(opened) <= 3  # the others are still waiting
     running.close()
     assert all(is_closed(sound) for sound in opened)
     assert next(running, None) is None
@@ -150,11 +150,11 @@ def test_audio_is_closed_at_its_end_and_after_an_error(tiny_en, opened):
     assert [is_closed(sound) for sound in opened] == [True, True]
 
 
-# ------------------------------------------------------------------------------------------ one sound that is cut
+# ------------------------------------------------------------------------------------------ a chunked recording
 
 
 def check_words(model, cut, sound):
-    """At most 2 % of the words are others than without chunks."""
+    """Check that at most 2 % of the words differ from those without chunks."""
     found, expected = words(cut["text"]), words(model.transcribe(sound, language="en", **GREEDY)["text"])
     changes = SequenceMatcher(None, expected, found, autojunk=False).get_opcodes()
     differing = [(expected[a:b], found[c:d]) for kind, a, b, c, d in changes if kind != "equal"]
@@ -230,7 +230,7 @@ def test_a_prompt_that_is_too_long_warns_once(tiny_en):
     assert [str(one.message)[:15] for one in caught] == ["initial_prompt:"]
 
 
-# ------------------------------------------------------------------------------------------ what is there early
+# ------------------------------------------------------------------------------------------ early results
 
 
 def test_the_first_chunks_are_decoded_before_the_others_are_cut(tiny_en, sentences, monkeypatch):
@@ -270,7 +270,7 @@ def test_held_segments_can_be_kept_after_an_interruption(tiny_en, alone, monkeyp
 
 
 def test_the_spectrogram_is_computed_within_a_session(tiny_en, monkeypatch):
-    # Threads of the library of products would wait for the next of many small ones by spinning.
+    # Otherwise BLAS threads would busy-wait between many small products.
     seen = []
 
     def watched(*given):

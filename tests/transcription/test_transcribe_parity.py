@@ -1,6 +1,6 @@
-"""Transcription against openai-whisper's own: the same weights and samples to both, the same words at the same times.
+"""Transcription compared with openai-whisper's: the same weights and samples give the same words at the same times.
 
-Sounds and modes make a grid. A part of it runs always; all of it, which takes hours, with ``pytest --grid``.
+Recordings and modes make a grid. A part of it always runs; ``pytest --grid`` runs all of it, which takes hours.
 """
 
 from itertools import product
@@ -33,7 +33,7 @@ MODES = {
     "words": {"word_timestamps": True},
     "words, silence skipped": {"word_timestamps": True, "hallucination_silence_threshold": 2.0},
     "beam and words": {"beam_size": 5, "word_timestamps": True},
-    "clips": {"clip_timestamps": "0.04,0.1,0.12"},  # other ones for longer audio
+    "clips": {"clip_timestamps": "0.04,0.1,0.12"},  # replaced for longer audio
     "sampled": {"temperature": 0.6, "best_of": 3},
     "no thresholds": {"compression_ratio_threshold": None, "logprob_threshold": None, "no_speech_threshold": None},
     # Most windows fall back to sampling.
@@ -47,7 +47,7 @@ MODES = {
     "translated": {"task": "translate", "language": None},
 }
 
-# What always runs: each mode that changes what the model computes, once. The loop around the model: the tables' file.
+# Always run: each mode that changes what the model computes, once. test_transcribe_tables_parity.py tests the loop.
 ALWAYS = [
     ("tiny.en", "jfk.flac", "words"),
     ("tiny.en", "LJ001-0008.wav", "beam and words"),
@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def sounds(speech) -> dict[str, np.ndarray]:
-    """Every sound of the grid by name: float32 samples at 16 kHz."""
+    """Return every recording of the grid by name: float32 samples at 16 kHz."""
     gap = np.zeros(RATE // 4, np.float32)
     parts = [part for clip in CLIPS[1:] for part in (speech[clip], gap)]
     book = np.concatenate(parts)  # 82 s
@@ -91,7 +91,7 @@ def sounds(speech) -> dict[str, np.ndarray]:
 
 
 def prompt_of(length: int, tokenizer) -> str:
-    """Return a text of this many tokens with a space before it: the end of what the book says."""
+    """Return a text of this many tokens that starts with a space: the end of the book's text."""
     text = tokenizer.decode(tokenizer.encode(" ".join(TEXTS * 2))[-length:]).strip()
     assert len(tokenizer.encode(" " + text)) == length
     return text
@@ -114,12 +114,12 @@ def test_the_same_words_at_the_same_times(name, sound, mode, request, pytorch, s
     ours = model.transcribe(samples, **options)
     with same_draws():
         expected = whisper.transcribe(pytorch(model), samples, fp16=False, **options)
-    if (sound, mode) == ("LJ001-0002.wav", "strict"):  # or nothing would be proven of fallback and sampling
+    if (sound, mode) == ("LJ001-0002.wav", "strict"):  # otherwise fallback and sampling would not be tested
         assert max(segment["temperature"] for segment in ours["segments"]) > 0
     check_same(ours, expected, times=0.0201 if options.get("word_timestamps") else 1e-6, scores=1e-3)
 
 
-# For 10 s of digital silence both generate nothing; for 30 s " you", probable enough not to count as silence.
+# Both generate nothing for 10 s of digital silence, but " you" for 30 s, probable enough not to count as silence.
 @pytest.mark.parametrize("samples", [0, 100, 10 * RATE, 30 * RATE])
 def test_silence_is_transcribed_the_same(samples, tiny_en, pytorch):
     sound = np.zeros(samples, np.float32)

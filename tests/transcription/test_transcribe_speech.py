@@ -1,4 +1,4 @@
-"""From real speech to text."""
+"""Real speech is transcribed."""
 
 import re
 from difflib import SequenceMatcher
@@ -19,7 +19,7 @@ def words(text: str) -> list[str]:
 
 
 def check_transcript(result, seconds: float) -> None:
-    """Check what holds for every transcript: well-formed segments in order, and a text made of theirs."""
+    """Check that segments are well formed and in order, and that the text is made of theirs."""
     segments = result["segments"]
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
     assert result["text"] == "".join(segment["text"] for segment in segments)
@@ -30,7 +30,7 @@ def check_transcript(result, seconds: float) -> None:
         assert window <= segment["seek"] < seconds * 100
         assert before - 1e-9 <= segment["start"] < segment["end"]
         assert segment["start"] < seconds
-        # An end can lie in the silence that a short window is filled with, never behind its 30 s.
+        # A segment may end in the padding of a short window, but never after its 30 s.
         assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
         assert segment["avg_logprob"] < 0 <= segment["no_speech_prob"] <= 1
         before, window = segment["end"], segment["seek"]
@@ -43,7 +43,7 @@ def test_the_jfk_clip_is_transcribed(model, speech):
     check_transcript(result, 11.0)
 
 
-@pytest.mark.filterwarnings("error")  # such as one about a gap, which the file does not have
+@pytest.mark.filterwarnings("error")  # the file has no gap that could cause a warning
 def test_a_path_its_bytes_and_its_samples_give_the_same(tiny_en, speech):
     path = DATA / "jfk.flac"
     options = {"sample_len": 5, "temperature": 0.0}

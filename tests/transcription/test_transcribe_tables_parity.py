@@ -1,4 +1,4 @@
-"""The loop over windows against openai-whisper's own, on scripts: both are told what a model says, window by window."""
+"""The loop over windows compared with openai-whisper's: both get the same scripted output, window by window."""
 
 import sys
 import warnings
@@ -29,8 +29,8 @@ timing = pytest.importorskip("whisper.timing")
 decoding = pytest.importorskip("whisper.decoding")
 LOOP = sys.modules["whisper.transcribe"]  # whisper.transcribe is the function
 
-PROMPT = 223  # tokens of a prompt that the decoder looks at
-MOST = 120  # calls of decode that an example may take
+PROMPT = 223  # tokens of a prompt that the decoder uses
+MOST = 120  # maximum number of calls of decode in an example
 TEXTS = (" one", " two", " three", ",", ".", " (", " what", "?", " ")
 
 
@@ -45,7 +45,7 @@ def tokenizer() -> Tokenizer:
 
 @dataclass
 class Theirs:
-    """The model of openai-whisper's loop: its output is scripted, and it records its calls."""
+    """The model for openai-whisper's loop: its output is scripted, and it records its calls."""
 
     script: Any  # (options, window) -> OutputTokens
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -71,13 +71,13 @@ class Theirs:
 
 
 def in_turn(answers: list[Any]) -> Any:
-    """Give one answer after another, from the start again if need be."""
+    """Return a script that gives one answer after another, and starts again after the last."""
     repeated = cycle(answers)
     return lambda _options, _window: next(repeated)
 
 
 class Aligner:
-    """Made-up words: each token is one, with the same random times and probabilities for both."""
+    """Made-up words: each token is a word, with the same random times and probabilities for both."""
 
     def __init__(self, seed: int, kind: type) -> None:
         self.seed, self.kind, self.count = seed, kind, 0
@@ -86,7 +86,7 @@ class Aligner:
         self.count += 1
         random = np.random.default_rng([self.seed, self.count])
         last = frames // 2
-        if random.random() < 0.3:  # pauses long enough to be silence, or close to the end
+        if random.random() < 0.3:  # so that pauses are long enough to be silence
             last = random.integers(0, last + 1)
         times = np.sort(random.integers(0, last + 1, len(tokens) + 1)) / 50
         if random.random() < 0.3:
@@ -110,7 +110,7 @@ def numbered_mel(frames: int) -> Any:
 
 
 def theirs(script: Any, frames: int, seed: int = 0, **options: Any) -> tuple[Any, Any]:
-    """openai-whisper's transcript and what it asked the model. Raises Stuck where it would not come to an end."""
+    """Return openai-whisper's transcript and its calls of the model. Raises Stuck if it would not end."""
     model, aligner = Theirs(script), Aligner(seed, timing.WordTiming)
 
     def align(_model, _tokenizer, text_tokens, _mel, num_frames, **_options):
@@ -124,7 +124,7 @@ def theirs(script: Any, frames: int, seed: int = 0, **options: Any) -> tuple[Any
 
 
 def ours(script: Any, frames: int, seed: int = 0, **options: Any) -> tuple[Any, Any]:
-    """Return the same for this package."""
+    """Return this package's transcript and its calls of the model."""
     model = Scripted(script, tokenizer())
     aligner = Aligner(seed, WordTiming)
 
@@ -150,7 +150,7 @@ def ours(script: Any, frames: int, seed: int = 0, **options: Any) -> tuple[Any, 
 
 @st.composite
 def answer(draw: st.DrawFn) -> OutputTokens:
-    """Draw the tokens of a window: segments in order or not, open or closed, or any mixture of text and times."""
+    """Draw the tokens of a window: segments, in order or not, open or closed, or any mixture of text and timestamps."""
     t = tokenizer()
     text = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=5).map("".join)
     steps = st.integers(0, 1500) | st.sampled_from([0, 1, 50, 500, 1400, 1500])
@@ -168,7 +168,7 @@ def answer(draw: st.DrawFn) -> OutputTokens:
     tokens = output(*parts).tokens(t)
     times = [token >= t.timestamp_begin for token in tokens]
     pair = any(one and other for one, other in pairwise(times))
-    # Text before the first time begins with the window here, and at a negative time there: a test of its own.
+    # Text before the first timestamp starts with the window here, but at a negative time there: it has its own test.
     assume(not (pair and not times[0]))
     good = draw(st.booleans())
     return OutputTokens(
@@ -187,7 +187,7 @@ PROMPTS = st.sampled_from([None, "", " Say so. ", "one two three", " a" * 150, "
 
 @st.composite
 def clips_of(draw: st.DrawFn, frames: int) -> list[float]:
-    """Clips in order that do not overlap, in seconds, the last end perhaps left out."""
+    """Draw clips in order that do not overlap, in seconds; the last end may be omitted."""
     bounds = sorted(draw(st.lists(st.integers(0, frames), max_size=5, unique=True)))
     if len(bounds) % 2 and bounds[-1] == frames:
         bounds.pop()
@@ -198,7 +198,7 @@ def clips_of(draw: st.DrawFn, frames: int) -> list[float]:
 def loop_options(draw: st.DrawFn, frames: int) -> dict[str, Any]:
     initial, words = draw(PROMPTS), draw(st.booleans())
     carry = initial is not None and draw(st.booleans())
-    # The carried prompt leaves at least one token: otherwise openai-whisper uses the whole history.
+    # The carried prompt leaves room for at least one token: otherwise openai-whisper uses the whole history.
     assume(not carry or len(tokenizer().encode(" " + initial.strip())) < PROMPT)
     return {
         "language": "en",
@@ -211,7 +211,7 @@ def loop_options(draw: st.DrawFn, frames: int) -> dict[str, Any]:
         "initial_prompt": initial,
         "carry_initial_prompt": carry,
         "word_timestamps": words,
-        # Times are multiples of 0.01 s, so no silence is exactly as long as a threshold, where rounding would decide.
+        # Times are multiples of 0.01 s: no silence is exactly as long as a threshold, where rounding would decide.
         "hallucination_silence_threshold": draw(st.sampled_from([None, 0.0, 0.505, 2.005, 8.005])) if words else None,
     }
 

@@ -1,4 +1,4 @@
-"""Times are those of the file: audio that starts late or has gaps is transcribed where it is in the video."""
+"""Times are those of the file: audio that starts late or has gaps is transcribed at its place in the video."""
 
 from unittest.mock import patch
 
@@ -18,7 +18,7 @@ QUICK = ("--model", "tiny.en", "--temperature", "0", *ONE_CANDIDATE)
 
 @pytest.fixture(scope="module")
 def pcm(speech) -> np.ndarray:
-    """11 s of speech as 16-bit integers: (N,)."""
+    """Return 11 s of speech as 16-bit integers: (N,)."""
     return np.round(speech["jfk.flac"] * 32768).astype(np.int16)
 
 
@@ -53,7 +53,7 @@ def scripted_late(pcm, start, tokenizer, **options):
     ("clips", "windows"), [([], [(400, 1100)]), ([0, 3], []), ([0, 3, 3.5, 12], [(400, 800)])], ids=str
 )
 def test_nothing_is_decoded_before_the_audio_begins(pcm, clips, windows):
-    """Given the silence, a model starts the first segment with it: it cannot start later than 1 s."""
+    """Given the silence, the model would start the first segment in it: it cannot start a segment later than at 1 s."""
     reported = []
     options = {"clip_timestamps": clips, "progress": lambda *done: reported.append(done)}
     model, found = scripted_late(pcm, 4.0, made_up_tokenizer(ENGLISH), **options)

@@ -1,4 +1,4 @@
-"""Transcription with word timestamps, with scripted output and words."""
+"""Transcription with word timestamps: output and words are scripted."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -91,7 +91,7 @@ def test_the_next_window_starts_after_the_last_word(speech, timings, threshold, 
 
 
 def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
-    # As in openai-whisper: 3 s of 30 follow the word, although there are only 28.5 s of audio.
+    # As in openai-whisper, 3 s of 30 follow the word, although there are only 28.5 s of audio.
     model = Scripted([output(0.0, " one", 28.0, 28.0), SILENT])
     run_with_words(model, 2850, Aligned([(" one", 25.5, 27.0)]), hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 2850), (2700, 150)]
@@ -150,7 +150,7 @@ def test_last_speech_end_is_passed_to_the_next_window():
         passed.append(last_speech_end)
         return add_word_timestamps(*given, last_speech_end=last_speech_end, **named)
 
-    empty = output(0.0, " ", 5.0)  # no words: the end of the segment counts
+    empty = output(0.0, " ", 5.0)  # without words, the end of the segment counts
     model = Scripted([OPEN, SILENT, empty, output(0.0, " two", 1.0)])
     aligned = Aligned([(" one", 1.0, 2.0), (" two", 6.0, 8.2)], [], [(" two", 0.0, 1.0)])
     with patch.object(chapter, "add_word_timestamps", record):
@@ -171,7 +171,7 @@ def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
     result = run_with_words(model, 6000, aligned, hallucination_silence_threshold=2.0)
     assert model.windows == [(0, 3000), (3000, 3000), (3500, 2500)]
     assert [s["text"] for s in result["segments"]] == [" one", " two", " three"]
-    # The window was skipped, so the prompt is kept, although it was sampled at 0.6.
+    # The window was skipped, so the prompt is kept, although the window was sampled at temperature 0.6.
     assert model.calls[4].temperature == 0.6
     assert model.prompts[-1] == ONE_PROMPT
 
@@ -179,7 +179,7 @@ def test_silence_before_doubtful_words_is_skipped_and_the_window_repeated():
 SAID = output(0.0, " one", 5.0, 12.0, " what", 14.0, 20.0, " two", 29.0)
 AMID_SILENCE = [(" one", 1.0, 2.0), (" what", 12.0, 13.0, ODD), (" two", 20.0, 21.0)]
 NEAR_THE_END = output(0.0, " one", 5.0, 27.0, " what", 29.0), [(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)]
-DOUBTFUL = {  # frames, options, (output, words) of each window, their first frames, texts
+DOUBTFUL = {  # frames, options, (output, words) of each window, first frames of the windows, texts of the segments
     "amid silence they are dropped and transcribed again": (
         4200, {}, [(SAID, AMID_SILENCE), (output(0.0, " three", 1.0), [(" three", 0.0, 1.0)])],
         [0, 1200], [" one", " three"],
@@ -231,7 +231,7 @@ def test_progress_does_not_go_beyond_a_clip():
     reports: list[tuple[float, float]] = []
     model = Scripted([output(0.0, " one", 5.0, 27.0, " what", 29.0), output(" two")])
     aligned = Aligned([(" one", 1.0, 2.0), (" what", 27.2, 28.2, ODD)], [(" two", 0.0, 0.4)])
-    # The audio ends soon after the doubtful words, so the rest of the clip is skipped, but not the second clip.
+    # The audio ends soon after the doubtful words, so the rest of this clip is skipped, but not the second clip.
     options = {"clip_timestamps": [0, 29.4, 29.5, 29.9], "progress": lambda *report: reports.append(report)}
     run_with_words(model, 3000, aligned, hallucination_silence_threshold=2.0, **options)
     assert model.windows == [(0, 2940), (2950, 40)]

@@ -14,7 +14,7 @@ from option_values import NOT_COUNTS, NOT_FLAGS, NOT_NUMBERS, rejected
 
 NO_TRACKS = [0, True, 1.0, " ", b"en", (1,), 10**9, "a" * 101]
 REJECTED = [
-    # too large, and not all of it is shown
+    # too large, and shown only in part
     ({"temperature": [0.0, 10**5000]}, "temperature: expected numbers, 0 or more, got a value of type int"),
     ({"temperature": [0.5] * 200}, "at most 128, got 200"),
     ({"clip_timestamps": [10**400]}, "clip_timestamps: expected start,end,start,end,… in seconds, got (1000"),
@@ -23,18 +23,18 @@ REJECTED = [
     ({"beam_size": 257}, "beam_size: expected a whole number, at most 256, got 257"),
     ({"initial_prompt": "a" * 100_001}, "initial_prompt: expected at most 100,000 characters, got 100,001"),
     ({"word_timestamps": [[]] * 10_000}, "word_timestamps: expected True or False, got [[], [], "),
-    # without an effect
+    # options without an effect
     ({"carry_initial_prompt": True}, "carry_initial_prompt: give initial_prompt too"),
     ({"hallucination_silence_threshold": 2.0}, "hallucination_silence_threshold: needs the times of words; give word_"),
     ({"best_of": 5, "temperature": 0}, "best_of: sampling needs a temperature above 0; raise it, or use beam_size"),
     ({"beam_size": 5, "temperature": (0.2, 0.4)}, "beam_size: beam search needs temperature 0, which is not among "),
     ({"patience": 2.0, "best_of": 2}, "patience: applies to beam search only; give beam_size too"),
-    # of other names
+    # unknown names
     ({"colour": True}, "unknown option 'colour': expected one of compression_ratio_threshold"),
     ({"log_prob_threshold": 1}, "'log_prob_threshold': did you mean 'logprob_threshold'"),  # faster-whisper's
     ({"fp16": False}, "fp16: the precision is chosen when the model is loaded: load_model(name, dtype='float16')"),
     ({"prompt": "names"}, "prompt: in a transcription every window has its own prompt; use"),
-    # clips that do not go forward
+    # clips that are negative, empty or overlap
     ({"clip_timestamps": "-1"}, "clip_timestamps: expected start,end,start,end,… in seconds, each 0 or more, got -1"),
     ({"clip_timestamps": "0,nan"}, "each 0 or more, got nan"),
     ({"clip_timestamps": "5,5"}, "each end after its start; got 5 to 5"),
@@ -48,7 +48,7 @@ REJECTED = [
 @pytest.mark.parametrize(("options", "message"), REJECTED, ids=[f"{message:.60}" for _, message in REJECTED])
 def test_options_are_rejected_with_a_short_message(options, message):
     line = rejected(TranscriptionOptions, options, message)
-    assert len(line) < (1000 if "expected one of" in line else 500)  # all names of options take more
+    assert len(line) < (1000 if "expected one of" in line else 500)  # a list of all option names takes more
 
 
 THRESHOLDS = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
@@ -142,11 +142,11 @@ def test_one_temperature_or_several_become_plain_numbers(temperature):
         ("0,60", [(0, 60)]),
         (iter([1, 2]), [(1, 2)]),
     ],
-    ids=lambda value: repr(value).split(" at 0x")[0],  # of an iterator, its kind
+    ids=lambda value: repr(value).split(" at 0x")[0],  # an iterator's kind, without its address
 )
 def test_clips_are_pairs_of_start_and_end_and_the_last_end_may_be_omitted(given, expected):
     options = TranscriptionOptions.named(clip_timestamps=given)
-    for _ in range(2):  # an iterator is read once only
+    for _ in range(2):  # an iterator can be read only once
         assert options.clips(60.0) == tuple(expected)
 
 

@@ -1,4 +1,4 @@
-"""Transcription of the parts with speech only: vad_filter."""
+"""vad_filter: only the parts with speech are transcribed."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from vocabularies import made_up_tokenizer
 
 @pytest.fixture
 def spoken_at(monkeypatch):
-    """Return a function that sets the stretches of speech that are found."""
+    """Return a function that sets the stretches in which speech is found, in frames."""
 
     def set_stretches(*stretches: tuple[int, int]) -> None:
         monkeypatch.setattr(chapter, "find_speech", lambda mel: list(stretches))
@@ -20,7 +20,7 @@ def spoken_at(monkeypatch):
 
 
 def one_sentence(_options, window):
-    """Return a sentence that lasts until 0.5 s before the end of the window."""
+    """Return a sentence that ends 0.5 s before the end of the window."""
     return output(0.0, " one", window[1] / 100 - 0.5, window[1] / 100 - 0.5)
 
 
@@ -37,12 +37,12 @@ def test_no_window_starts_in_a_pause(spoken_at):
     script = iter([output(0.0, " one", 5.5, 5.5), output(0.0, " two", 3.9, 3.9), output(0.0, " three", 0.3)])
     model = Scripted(lambda options, window: next(script))
     run(model, 4000, vad_filter=True)
-    # From the end of the first sentence, in a pause, to 9 s; what is left after the second sentence is only padding.
+    # The first sentence ends in a pause, so the next window starts at 9 s. After the second, only padding is left.
     assert model.windows == [(0, 1300), (900, 400), (2000, 30)]
 
 
 def test_times_do_not_reach_into_a_pause_that_is_left_out(spoken_at):
-    """Nothing is left of text after the pause begins."""
+    """A segment that starts after the pause begins is cleared."""
     spoken_at((0, 500), (2000, 2500))
     said = output(0.0, " one", 4.0, 4.0, " two", 6.0, 6.0, " three", 7.0)
     result = run(Scripted(lambda options, window: said), 3000, vad_filter=True)

@@ -1,4 +1,4 @@
-"""Word timestamps: the rules that shorten words, and those that find hallucinations."""
+"""Word timestamps: the rules that shorten words, and the rules that find hallucinations."""
 
 from copy import deepcopy
 
@@ -60,7 +60,7 @@ def times(words) -> list[tuple[float, float]]:
         ([0.0, 0.25], 0.25),  # words without duration are not counted
         ([0.25, 0.5], 0.375),
         ([0.25, 0.5, 8.0], 0.5),
-        ([0.625, 1.0], 0.7),  # at most
+        ([0.625, 1.0], 0.7),  # the maximum
     ],
     ids=str,
 )
@@ -72,12 +72,12 @@ def test_the_median_duration_ignores_empty_words_and_is_at_most_0_7_s(durations,
     ("words", "expected"),
     [
         ([], []),
-        ([(".", 0.0, 9.0)], [(0.0, 9.0)]),  # never the first
+        ([(".", 0.0, 9.0)], [(0.0, 9.0)]),  # the first word is never shortened
         ([(" a", 0.0, 1.0), (".", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),
         ([(" a", 0.0, 1.0), (".", 1.0, 2.5)], [(0.0, 1.0), (1.0, 2.5)]),  # not longer than 1.5
         ([("!", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (3.5, 5.0)]),
-        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),  # no sentence ends
-        ([(".", 0.0, 1.0), ("。", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),  # both: it is the end that moves
+        ([(",", 0.0, 1.0), (" b", 1.0, 5.0)], [(0.0, 1.0), (1.0, 5.0)]),  # no sentence ends here
+        ([(".", 0.0, 1.0), ("。", 1.0, 5.0)], [(0.0, 1.0), (1.0, 2.5)]),  # both rules apply: the end moves
     ],
     ids=str,
 )
@@ -96,7 +96,7 @@ def test_words_are_assigned_by_their_tokens():
         timing(" d", 2.0, 3.0, (6,)),
     ]
     shared = assign_words(timings, [2, 0, 1, 1, 1, 1], 10.0)
-    # " b." has two tokens: it is all the third segment's, to which one of the two belongs.
+    # " b." has two tokens; the word belongs to the third segment, which has one of them.
     assert [[word["word"] for word in words] for words in shared] == [[" a"], [], [" b."], [" c"], [" d"], []]
     assert times(shared[0]) == [(10.0, 10.1)]
     assert times(shared[2]) == [(10.11, 11.0)]
@@ -112,8 +112,8 @@ def test_words_are_assigned_by_their_tokens():
         ([(10.0, 13.0)], 10.9, 0.5, [(12.0, 13.0)]),  # too long, after a pause
         ([(10.0, 11.0)], 0.0, 0.5, [(10.0, 11.0)]),  # not too long: two usual words
         ([(10.0, 13.0), (13.0, 16.0)], 0.0, 0.5, [(14.0, 15.0), (15.0, 16.0)]),  # both too long
-        ([(10.0, 10.5), (10.5, 12.5)], 0.0, 0.5, [(10.5, 11.5), (11.5, 12.5)]),  # together too long
-        ([(10.0, 10.5), (10.5, 12.0)], 0.0, 0.5, [(10.0, 10.5), (10.5, 12.0)]),  # together just not: four usual words
+        ([(10.0, 10.5), (10.5, 12.5)], 0.0, 0.5, [(10.5, 11.5), (11.5, 12.5)]),  # too long together
+        ([(10.0, 10.5), (10.5, 12.0)], 0.0, 0.5, [(10.0, 10.5), (10.5, 12.0)]),  # just short enough: four usual words
         # At the start, the boundary is half of the second word's end, if that is later. And no word starts before 0.
         ([(0.0, 1.0), (1.0, 1.9)], -9.0, 0.4, [(0.3, 1.1), (1.1, 1.9)]),
         ([(-0.3, 0.0), (0.0, 1.5)], -9.0, 0.4, [(0.0, 0.75), (0.75, 1.5)]),
@@ -132,7 +132,7 @@ def test_words_after_a_pause_are_shortened(words, last_speech_end, usual, expect
     [
         ((3.0, 8.0), [], (3.0, 8.0), []),
         ((3.0, 8.0), [(3.2, 4.0), (4.0, 7.9)], (3.2, 7.9), [(3.2, 4.0), (4.0, 7.9)]),
-        # the first word starts more than half a second early: the segment knows better
+        # the first word starts more than half a second before the segment: the start of the segment counts
         ((3.0, 8.0), [(2.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
         ((3.0, 8.0), [(2.5, 4.0), (4.0, 8.0)], (2.5, 8.0), [(2.5, 4.0), (4.0, 8.0)]),
         ((3.8, 8.0), [(2.0, 4.0), (4.0, 8.0)], (3.8, 8.0), [(3.5, 4.0), (4.0, 8.0)]),  # a usual word is left
@@ -142,7 +142,7 @@ def test_words_after_a_pause_are_shortened(words, last_speech_end, usual, expect
         ((3.0, 7.5), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
         ((3.0, 4.2), [(3.0, 4.0), (4.0, 8.0)], (3.0, 4.2), [(3.0, 4.0), (4.0, 4.5)]),  # a usual word is left
         ((3.0, 4.0), [(3.0, 4.0), (4.0, 8.0)], (3.0, 8.0), [(3.0, 4.0), (4.0, 8.0)]),
-        # one word that is both
+        # a single word that starts early and ends late
         ((3.0, 5.0), [(1.0, 9.0)], (3.0, 5.0), [(3.0, 5.0)]),
         ((0.55, 5.0), [(0.0, 0.56), (0.6, 5.0)], (0.55, 5.0), [(0.06, 0.56), (0.6, 5.0)]),
         ((0.3, 5.0), [(-0.4, 0.4), (0.4, 5.0)], (0.3, 5.0), [(0.0, 0.4), (0.4, 5.0)]),  # not before the audio
@@ -180,7 +180,7 @@ def test_segments_get_their_words(tokenizer):
     done = add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=19.9)
     assert segments == kept
     assert [[word["word"] for word in part["words"]] for part in done] == [[" a."], [], [" b", " b"]]
-    # The median of 0.1, 0.5, 0.8 and 4.9 is 0.65: the word after the sentence starts 1.3 before its end.
+    # The median of 0.1, 0.5, 0.8 and 4.9 is 0.65: the word after the sentence starts 1.3 s before its end.
     assert times(done[0]["words"]) == [(20.0, 20.8)]
     assert times(done[2]["words"]) == [pytest.approx((24.5, 25.8)), pytest.approx((25.8, 26.3))]
     assert [(part["start"], part["end"]) for part in done] == [(20.0, 20.8), (21.0, 22.0), (24.5, 26.3)]
@@ -193,7 +193,7 @@ def test_last_speech_end_is_passed_from_segment_to_segment(tokenizer):
     segments = [segment(0.0, 3.0, tokens=[a, a, a]), segment(3.0, 9.0, tokens=[a])]
 
     def last_words(segments, starts, start, end):
-        """Return the last segment's words, if there were three words of half a second before it and one is left."""
+        """Return the words of the last segment, a single word after three words of half a second."""
         words = [*((at, at + 0.5) for at in starts), (start, end)]
         timings = [timing(" a", *word, (a,)) for word in words]
         return times(add_word_timestamps(segments, timings, tokenizer=tokenizer, last_speech_end=0.0)[-1]["words"])
@@ -236,7 +236,7 @@ def test_last_word_end_is_that_of_the_last_word_or_else_of_the_segment():
     assert last_word_end([spoken]) == last_word_end([spoken, wordless]) == 1.8
 
 
-# ------------------------------------------------------------------------------------------ invented words
+# ------------------------------------------------------------------------------------------ hallucinations
 
 
 @pytest.mark.parametrize(
@@ -266,10 +266,10 @@ GOOD, BAD, ODD = (0.5, 0.9), (0.5, 0.1), (0.1, 0.9)  # duration, probability: an
         ([BAD, BAD, GOOD], False),
         ([BAD, BAD, BAD, GOOD, GOOD], True),
         ([ODD, ODD], False),
-        ([GOOD] * 8 + [BAD] * 8, False),  # the first eight tell
+        ([GOOD] * 8 + [BAD] * 8, False),  # only the first eight words count
         ([GOOD] * 5 + [BAD] * 3, True),
         ([GOOD] * 6 + [BAD] * 3, False),
-        ([(0.067, 0.9)], True),  # 0.99: as good as 1
+        ([(0.067, 0.9)], True),  # a score of 0.99 counts as 1
         ([(0.068, 0.9)], False),
     ],
     ids=str,
@@ -282,8 +282,8 @@ def test_punctuation_is_not_scored():
     odd_marks = [word_of(mark, 0.0, 0.0, 0.0) for mark in (".", "“", "?")]
     assert not is_segment_anomaly(segment(0, 9, [*odd_marks, word_of(" a", 0.0, 0.5)]))
     assert is_segment_anomaly(segment(0, 9, [word_of(" a.", 0.0, 0.0, 0.0), word_of(".", 0.0, 0.5)]))
-    assert is_segment_anomaly(segment(0, 9, [word_of(".", 0.0, 0.5)]))  # only marks
-    assert not is_segment_anomaly(segment(0, 9))  # nothing known
+    assert is_segment_anomaly(segment(0, 9, [word_of(".", 0.0, 0.5)]))  # only punctuation
+    assert not is_segment_anomaly(segment(0, 9))  # no words
 
 
 def fine(start, end):
@@ -320,33 +320,33 @@ def test_silence_before_a_doubtful_first_segment_is_skipped(segments, restart):
         # silence on both sides: transcribe again from the start of the segment
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {}),  # silence up to the end of the audio
-        ([fine(10.0, 12.0), odd(20.0, 21.0)], 2, None, {"size": 1200}),  # which is at 22.0
+        ([fine(10.0, 12.0), odd(20.0, 21.0)], 2, None, {"size": 1200}),  # the audio ends at 22.0
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"size": 1301}),
-        # speech too close before it, or after it
+        # speech is too close before it, or after it
         ([fine(10.0, 18.0), odd(20.0, 21.0), fine(25.0, 27.0)], 3, None, {}),
         ([fine(10.0, 17.99), odd(20.0, 21.0), fine(25.0, 27.0)], 1, 2000, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0), fine(23.0, 27.0)], 3, None, {}),
         ([fine(10.0, 12.0), odd(20.0, 21.0), wordless(21.0, 23.0), fine(23.5, 27.0)], 1, 2000, {}),
-        # another odd one after it is as good as silence; the first of them all is cut
+        # another doubtful segment after it counts as silence; everything from the first one is dropped
         ([fine(10.0, 12.0), odd(20.0, 21.0), odd(21.0, 22.0), fine(22.0, 27.0)], 1, 2000, {}),
-        # close to the start of the window: within 2.0, no silence is needed before it
+        # within 2.0 of the start of the window, no silence is needed before it
         ([odd(11.9, 13.0), fine(17.0, 19.0)], 0, 1190, {}),
-        ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),  # but a second further on at least
+        ([odd(10.5, 13.0), fine(17.0, 19.0)], 0, 1100, {}),  # but the restart is at least 1 s into it
         ([fine(10.0, 10.9), odd(11.9, 13.0), fine(17.0, 19.0)], 1, 1190, {}),
         ([fine(10.0, 10.9), odd(12.0, 13.0), fine(17.0, 19.0)], 3, None, {}),
-        # close to the end of a full window: none is needed after it, if there is sound
+        # close to the end of a full window, no silence is needed after it, if more audio follows
         ([fine(10.0, 12.0), odd(37.0, 38.01)], 1, 3700, {"threshold": 20.0, "content": 90000}),
         ([fine(10.0, 12.0), odd(37.0, 38.0)], 2, None, {"threshold": 20.0, "content": 90000}),
-        # nothing much after it: done
+        # too little audio follows it: the transcription ends
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2299, {"content": 2299, "size": 1299 + 3}),
         ([fine(10.0, 12.0), odd(20.0, 21.0)], 1, 2000, {"content": 2300, "size": 1301}),
         # silence lasts up to the next word, wherever its segment starts
         ([fine(10.0, 12.0), odd(20.0, 21.0), {**fine(23.1, 27.0), "start": 22.0}], 1, 2000, {}),
-        # the end of speech before the window counts
+        # the end of the last speech before the window counts
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 0, 1200, {"last_speech_end": 9.9}),
         ([odd(12.0, 13.0), fine(17.0, 19.0)], 2, None, {"last_speech_end": 10.0}),
         ([wordless(10.0, 11.9), odd(12.0, 13.0), fine(17.0, 19.0)], 1, 1200, {"last_speech_end": 9.9}),
-        # the start of the audio, not of the window, counts as silence, too
+        # the start of the audio counts as silence too, but the start of a window does not
         ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 1, 400, {"seek": 0, "threshold": 4.1}),
         ([fine(0.0, 3.9), odd(4.0, 5.0), fine(9.5, 12.0)], 3, None, {"seek": 0, "threshold": 3.9}),
     ],

@@ -1,4 +1,4 @@
-"""Words: their tokens, and the punctuation that belongs to them."""
+"""Words: their tokens, and the punctuation that is merged with them."""
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ PREPEND, APPEND = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 @pytest.fixture(scope="module")
 def made_up() -> Tokenizer:
-    """Tokens of one byte and of two, so that characters fall apart often."""
+    """Return a tokenizer with tokens of one and two bytes, which often split characters."""
     return Tokenizer(made_up_pieces(PIECE_COUNTS[MULTILINGUAL]), MULTILINGUAL)
 
 
@@ -44,10 +44,10 @@ def texts(words) -> list[str]:
         (" ask not", [" ask", " not"], [" ask", " not"]),
         ("été", ["é", "t", "é"], ["été"]),
         ("l'été.", ["l", "'", "é", "t", "é", "."], ["l", "'été", "."]),
-        (" (so) -", [" (", "so", ")", " -"], [" (so", ")", " -"]),  # a mark after a space is a word's beginning
-        ("a\nb", ["a", "\n", "b"], ["a", "\nb"]),  # white space of any kind is a mark, " " or not
+        (" (so) -", [" (", "so", ")", " -"], [" (so", ")", " -"]),  # a mark after a space starts a word
+        ("a\nb", ["a", "\n", "b"], ["a", "\nb"]),  # whitespace of any kind counts as punctuation
         ("日本", ["日", "本"], ["日本"]),
-        ("日。本", ["日", "。", "本"], ["日。本"]),  # a mark, but not an ASCII one
+        ("日。本", ["日", "。", "本"], ["日。本"]),  # punctuation, but not in ASCII
     ],
     ids=repr,
 )
@@ -116,7 +116,7 @@ def test_an_unknown_token_is_an_error(made_up):
 
 
 def timed(*words: str) -> list[WordTiming]:
-    """Words of one token each, a second long, token and time counting up."""
+    """Return consecutive words of one token and one second each."""
     return [WordTiming(word, (at,), float(at), at + 1.0, 0.1 * at) for at, word in enumerate(words)]
 
 
@@ -130,14 +130,14 @@ def timed(*words: str) -> list[WordTiming]:
         ([" (", "a", ")"], [" (a)"]),
         ([" “", " (", "a"], [" “ (a"]),
         ([' "', "a", '"', ' "', "b"], [' "a"', ' "b']),
-        (["(", "a"], ["(", "a"]),  # opening, but without its space
+        (["(", "a"], ["(", "a"]),  # an opening mark, but without a space before it
         ([".", " a"], [".", " a"]),  # nothing to close
         ([" a", " ("], [" a", " ("]),  # nothing to open
         ([" (", ")"], [" ()"]),
         ([" a ", "."], [" a ", "."]),  # a word that ends with a space takes no mark
-        ([" ", "a"], [" a"]),  # a space alone opens anything
-        ([" a", " -", "b", "?!"], [" a", " -b", "?!"]),  # "?!" is no one mark of the list
-        ([" a", "!！"], [" a!！"]),  # but neighbours of the list are
+        ([" ", "a"], [" a"]),  # a single space counts as an opening mark
+        ([" a", " -", "b", "?!"], [" a", " -b", "?!"]),  # "?!" is not in the list of marks
+        ([" a", "!！"], [" a!！"]),  # but neighbours in the list are
     ],
     ids=repr,
 )

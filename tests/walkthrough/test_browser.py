@@ -1,4 +1,4 @@
-"""The page in a browser: it is complete, fits the window, and requests nothing."""
+"""The page in a browser: it is complete, fits the window, and makes no requests."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from page_sample import CLIP_BYTES
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
-# Elements in the text that stick out of the window, except in a box that scrolls.
+# Elements that stick out of the window, except inside a box that scrolls.
 STICKING_OUT = """() => {
   const scrolls = (element) => element && element.tagName !== "MAIN"
     && (["auto", "scroll"].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
@@ -21,7 +21,7 @@ STICKING_OUT = """() => {
   }).map((element) => element.outerHTML.slice(0, 100));
 }"""
 
-# Blocks of code with lines that are longer than the block.
+# Blocks of code with lines wider than the block.
 HIDDEN_CODE = """() => {
   document.querySelectorAll("details").forEach((details) => { details.open = true; });
   return [...document.querySelectorAll("pre")].filter((pre) => pre.scrollWidth > pre.clientWidth)
@@ -49,14 +49,14 @@ def test_the_page_is_complete_and_readable_and_fits_the_window(browser, request,
     with Opened(browser, path, width, scheme) as opened:
         assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert opened.evaluate(STICKING_OUT) == []
-        assert opened.evaluate("document.querySelector('main img').getBoundingClientRect().bottom") < 700  # at once
+        assert opened.evaluate("document.querySelector('main img').getBoundingClientRect().bottom") < 700  # in view
         opened.wait("document.querySelector('audio').readyState >= 1")
         assert opened.evaluate("document.querySelector('audio').duration") == pytest.approx(11, abs=0.05)
         sizes = opened.evaluate(
             "[...document.images].filter((image) => image.checkVisibility())"
             ".map((image) => [image.naturalWidth, image.clientWidth - 300, image.clientHeight - 50])"
         )
-        assert min(min(size if width == 1280 else size[:1]) for size in sizes) > 0  # every picture is drawn, and large
+        assert min(min(size if width == 1280 else size[:1]) for size in sizes) > 0  # every picture is drawn
         shapes = opened.evaluate(
             "[...document.querySelectorAll('main math')].map((m) => [m.getBoundingClientRect().width, "
             "m.getBoundingClientRect().height, 4 * m.namespaceURI.endsWith('MathML')])"
@@ -66,11 +66,11 @@ def test_the_page_is_complete_and_readable_and_fits_the_window(browser, request,
         icon = "() => { const icon = new Image(); icon.src = document.querySelector('link[rel=icon]').href;"
         assert opened.evaluate(f"{icon} return icon.decode().then(() => icon.naturalWidth); }}") > 0
         hidden = opened.evaluate(HIDDEN_CODE)
-        assert all(code["overflow"] == "auto" and code["shade"] for code in hidden)  # scrolls, and looks like it
+        assert all(code["overflow"] == "auto" and code["shade"] for code in hidden)  # scrolls, and its shade shows it
         assert hidden == [] or (which, width) != ("real_page", 1280)
         assert [url for url in opened.requests if not url.startswith("data:")] == [path.as_uri()]
         assert opened.problems == []
-        if which == "sample_page":  # which has all kinds of text, and is short
+        if which == "sample_page":  # it has all kinds of text, and is short
             found = axe.Axe().run(opened.tab, options={"runOnly": ["color-contrast"]}).response["violations"]
             assert [node["html"][:80] for one in found for node in one["nodes"]] == []
 

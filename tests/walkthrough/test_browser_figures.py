@@ -1,4 +1,4 @@
-"""The interactive figures in a browser: with the mouse, by keyboard, with the console empty."""
+"""The interactive figures in a browser: they work with mouse and keyboard, and the console stays empty."""
 
 import re
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 def assert_bars(figure, step, temperature, count):
-    """Check the names and shares of the first bars; return the sum of all shares."""
+    """Check the tokens and probabilities of the first bars; return the sum of all probabilities."""
     texts = "(rows) => rows.map((row) => [...row.children].map((c) => c.textContent))"
     rows = figure.locator(".bars li").evaluate_all(texts)
     shares = [float(re.sub(r"\D*([\d.]+).*", r"\1", share)) / 100 for _, _, share in rows]
@@ -21,12 +21,12 @@ def assert_bars(figure, step, temperature, count):
     return sum(shares)
 
 
-def test_the_line_follows_the_sound_and_words_move_it(browser, sample_page):
+def test_the_playhead_follows_the_audio_and_clicked_words_move_it(browser, sample_page):
     with Opened(browser, sample_page, 390) as opened:
         tab = opened.tab
         opened.wait("document.querySelector('audio').readyState >= 1")
         lines = lambda: tab.locator(".line").evaluate_all("(lines) => lines.map((line) => parseFloat(line.style.left))")  # noqa: E731
-        assert lines() == [0, 0, 0]  # the player's, and two of the playhead
+        assert lines() == [0, 0, 0]  # one line in the player, two in the playhead figure
         words = tab.locator(".spoken button")
         words.first.focus()
         tab.keyboard.press("ArrowRight")
@@ -130,7 +130,7 @@ def test_every_stop_of_the_tab_key_is_named_and_visible(browser, sample_page):
             assert stop["outline"] != "none" or stop["tag"] == "AUDIO", stop  # its controls draw their own
             assert stop["name"], stop
         assert {"A", "BUTTON", "SELECT", "INPUT", "SUMMARY", "AUDIO"} <= seen
-        assert stop is None  # no key trap: the end of the page is reached
+        assert stop is None  # there is no keyboard trap: the end of the page is reached
 
 
 FOCUSED = """() => {
@@ -154,4 +154,4 @@ def test_with_reduced_motion_nothing_moves_by_itself(browser, sample_page):
         opened.tab.locator(".play").click()
         opened.wait("document.querySelector('audio').currentTime > 0.4")
         assert opened.evaluate("frames_drawn") == 0
-        assert opened.evaluate("parseFloat(document.querySelector('.line').style.left)") > 0  # a few times per second
+        assert opened.evaluate("parseFloat(document.querySelector('.line').style.left)") > 0  # a few steps per second

@@ -1,4 +1,4 @@
-"""The comparison of outputs accepts rounding, and rejects wrong values."""
+"""The comparison of outputs accepts rounding errors, and rejects wrong values."""
 
 import pytest
 
@@ -38,7 +38,7 @@ conv1                  | conv2
 
 
 def rows(table):
-    """Return the pairs of a table, whose second column ends at two spaces."""
+    """Return the pairs of a table: two columns, and a note after two spaces."""
     pairs = (line.split("| ") for line in table.strip().splitlines())
     return [(expected.rstrip(), actual.partition("  ")[0]) for expected, actual in pairs]
 

@@ -1,4 +1,4 @@
-"""Pictures of the walkthrough: theme, size, reproducibility, and their data as text."""
+"""Drawing the pictures of the walkthrough: themes, size, reproducibility, and their data as text."""
 
 import itertools
 import re
@@ -34,13 +34,13 @@ def example(scale: float = 1.0) -> Drawing:
 
 
 def lab(light: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* of linear RGB."""
+    """Return CIE L*a*b* values of linear RGB."""
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     x, y, z = np.cbrt(to_xyz @ np.clip(light, 1e-4, 1) / [0.9505, 1.0, 1.089])
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-# Linear RGB as seen without one of the three cones (Machado, Oliveira and Fernandes, 2009, severity 1).
+# Linear RGB as seen without one of the three types of cones (Machado, Oliveira and Fernandes, 2009, severity 1).
 VISION = {
     "all three": np.eye(3),
     "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -53,7 +53,7 @@ def test_data_and_text_are_visible_on_light_and_dark_pages_and_colours_can_be_to
     for page, ink in PAGES.items():
         assert min(contrast(colour, page) for colour in PALETTE) >= 3
         assert contrast(ink, page) >= 7
-    for vision, cones in VISION.items():  # as colour-blind readers see them
+    for vision, cones in VISION.items():  # as readers with full and with colour-deficient vision see them
         seen = {colour: lab(np.asarray(cones) @ linear_rgb(colour)) for colour in PALETTE}
         for one, other in itertools.combinations(PALETTE, 2):
             assert np.linalg.norm(seen[one] - seen[other]) > 18, (vision, one, other)
@@ -100,7 +100,7 @@ def test_an_image_keeps_its_colours_and_only_a_small_one_shows_its_pixels():
             sheet.figure.subplots().imshow(np.eye(rows))
         assert ("pixelated" in sheet.drawing.svg) == sharp
     image = pytest.importorskip("PIL.Image").open(BytesIO(b64decode(re.search(r'base64,([^"]*)"', example().svg)[1])))
-    assert image.mode == "P"  # few bytes
+    assert image.mode == "P"  # a palette takes few bytes
     exact = matplotlib.colormaps["viridis"](IMAGE / 6, bytes=True)[..., :3]
     shown = np.asarray(image.convert("RGB"))
     assert np.array_equal(shown, exact[::-1]) or np.array_equal(shown, exact)
@@ -112,7 +112,7 @@ def test_a_notebook_displays_the_picture_on_its_own_background():
     assert image.endswith(' alt="An &lt;example&gt; &amp; more">')
     shown = b64decode(re.search(r'^<img src="data:image/svg\+xml;base64,([^"]*)"', image)[1]).decode()
     assert Drawing.from_svg(shown).facts == picture.facts
-    for page, ink in PAGES.items():  # each with its colour of text, whichever theme the notebook has
+    for page, ink in PAGES.items():  # each with its own text colour, whatever the theme of the notebook
         assert f"svg{{color:{ink}}}" in shown
         assert f"svg{{background:{page}}}" in shown
     assert re.fullmatch(r"<Drawing, \d+ kB>", repr(picture))
@@ -122,7 +122,7 @@ def test_a_summary_is_mean_deviation_and_range():
     assert summary(np.array([1.0, 2.0, 3.0, 6.0]), "~") == "mean ~3.000, std ~1.871, min ~1.000, max ~6.000"
     assert summary([np.nan, 1.0]) == "mean 1.000, std 0.000, min 1.000, max 1.000"
     assert summary([np.inf]) == "nothing"
-    assert "min 0.000, " in summary([9e-4, 1.0])  # too small to be seen
+    assert "min 0.000, " in summary([9e-4, 1.0])  # too small to be visible
     assert "min 0.001100, " in summary([1.1e-3, 1.0])
     assert "min 0.0009000, " in summary([9e-4, 1.0], log=True)
 

@@ -1,4 +1,4 @@
-"""The pictures of the walkthrough: each is small, labelled and reproducible, and shows its data."""
+"""The pictures of the walkthrough: each is small, labelled and reproducible, and shows the right data."""
 
 import inspect
 import re
@@ -45,7 +45,7 @@ def similarities(scale: float) -> dict[str, np.ndarray]:
 
 
 def beam_history(scale: float) -> list[list[tuple[str, float, int]]]:
-    """Two candidates per step; the second forks from the first at every third, and one finishes early."""
+    """Return two candidates per step; at every third step, the second forks from the first, and one finishes early."""
     history = [[(" a", -scale, 0), (" b", -2 * scale, 0)]]
     for step in range(1, 26):
         history.append([(f" {step}", -(step + 1) * scale, 0), (" x", -(step + 2) * scale, int(step % 3 > 0))])
@@ -113,7 +113,7 @@ def draw(name: str, scale: float = 1.0) -> Drawing:
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Collect the Matplotlib figures of all pictures that are drawn."""
+    """Return a list that collects the Matplotlib figure of each picture that is drawn."""
     seen = []
     real = drawing.to_drawing
     monkeypatch.setattr(drawing, "to_drawing", lambda figure, *rest: (seen.append(figure), real(figure, *rest))[1])
@@ -159,7 +159,7 @@ def test_a_picture_is_small_labelled_and_readable_and_depends_on_its_data_alone(
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if any(label.get_visible() and label.get_text() for label in axis.get_ticklabels()):
-                assert axis.get_label_text() or name == "overview", axis.axis_name  # it shares the x axis
+                assert axis.get_label_text() or name == "overview", axis.axis_name  # its panels share the x axis
     for text in figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text()):
         assert text.get_fontsize() >= 9
         assert text.get_color() == INK
@@ -184,7 +184,7 @@ def assert_facts(name: str, arguments: list, *parts: str) -> str:
 
 def test_the_waveform_is_over_seconds_and_its_spectrogram_in_decibels():
     samples = np.zeros(32_000, np.float32)  # 2 s
-    samples[25_000:25_002] = 0.5, -0.25  # peaks survive in a long series
+    samples[25_000:25_002] = 0.5, -0.25  # peaks must survive in a long series
     energy = np.ones((200, 201))
     energy[:, 100] = 1e6
     decibels = "min 0.000, max 30.00"  # 60 dB, the mean of one frequency and its silent neighbour
@@ -200,7 +200,7 @@ def test_a_small_image_shows_every_value_and_a_large_one_means_over_blocks():
     assert_facts("log_mel", [large], "image: 80 × 400; mean 1.500, std ")
     last = np.zeros((1, 1102))
     last[:, -1] = 10.0
-    assert_facts("log_mel", [last], "image: 1 × 368; ", "max 10.00")  # its block has one column instead of three
+    assert_facts("log_mel", [last], "image: 1 × 368; ", "max 10.00")  # its last block has one column instead of three
 
 
 def test_an_error_of_zero_is_drawn_at_the_minimum():

@@ -1,4 +1,4 @@
-"""The picture of the whole and the maps of the sections: they are what the package draws, small and well-formed."""
+"""The overview picture and the maps of the sections: they equal what the package draws, small and well-formed."""
 
 from xml.etree import ElementTree
 

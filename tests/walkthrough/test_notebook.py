@@ -1,4 +1,4 @@
-"""The notebook: what it shows, that Jupyter's format allows it, and that its cells give the outputs that it shows."""
+"""The notebook: its content, its validity in Jupyter's format, and that its cells give the outputs that it shows."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ PICTURES = {"minwhisper/walkthrough/pictures/here.svg": SVG}
 
 
 def cells(markdown: str) -> list[dict]:
-    """Return the cells for this text, without those of the setup."""
+    """Return the cells for this text, without the setup cells."""
     made = json.loads(notebook(parse(f"# Title\n\nFirst.\n\n{markdown}\n"), PICTURES, CLIP_BYTES))
     return made["cells"][3:]
 
@@ -42,7 +42,7 @@ def real():
 
 
 def real_notebook(last=None):
-    """Return the notebook of the walkthrough up to a section, with the outputs and pictures of the text."""
+    """Return the walkthrough's notebook up to a section, with the outputs and pictures that the text has."""
     nbformat = pytest.importorskip("nbformat")
     walkthrough = parse(find_walkthrough().read_text("utf-8"))
     walkthrough = replace(walkthrough, sections=walkthrough.sections[:last])
@@ -108,7 +108,7 @@ def test_a_listing_is_highlighted_under_its_files_name_and_is_not_run():
         ("## 1. The `mel` scale\n\nText.", '<a id="1-the-mel-scale"></a>\n\n## 1. The `mel` scale'),
         ('See ![a "b"](minwhisper/walkthrough/pictures/here.svg)', 'See <img src="data:image/svg+xml;base64,'),
         ("a <!-- hidden --> b", "a  b"),
-        ("<!-- widget: heads -->\n\nText.", "Text."),  # a figure of the page
+        ("<!-- widget: heads -->\n\nText.", "Text."),  # an interactive figure, only for the page
         ("`<!-- code -->` stays", "`<!-- code -->` stays"),
         ("```html\n<!-- [a](b) -->\n```", "```html\n<!-- [a](b) -->\n```"),
         ("[mel.py](minwhisper/audio/mel.py) and [`b`](b.py)", "`mel.py` and `b`"),
@@ -134,7 +134,7 @@ def test_the_first_cell_installs_a_copy_or_says_how(monkeypatch, tmp_path):
         names["limits"].restore_original_limits()
         return installed
 
-    assert set_up() == []  # the package is here
+    assert set_up() == []  # the package is installed
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: sys.modules.get(name) if "google" in name else None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[offline,walkthrough\]'"):
@@ -150,7 +150,7 @@ def test_the_first_cell_installs_a_copy_or_says_how(monkeypatch, tmp_path):
 
 
 def text_of(cell) -> str:
-    """Return the text of a cell's outputs: what it prints, its last value, and the data of its picture."""
+    """Return a cell's outputs as text: what it prints, its last value, and its picture's data."""
     texts = []
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -165,10 +165,10 @@ def text_of(cell) -> str:
 @pytest.mark.parity
 @pytest.mark.parametrize("last", [2, pytest.param(None, marks=pytest.mark.grid)])
 def test_every_cell_run_by_jupyter_gives_the_output_that_the_notebook_shows(last, tiny_en, base, tmp_path, monkeypatch):
-    """Run a part: ``test_walkthrough.py`` runs all cells, as here in one namespace and in an empty folder."""
+    """Only part of it runs here: ``test_walkthrough.py`` runs all cells, also in one namespace and an empty folder."""
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no settings of the reader's
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # without the user's settings
     book = real_notebook(last)
     shown = {cell.id: text_of(cell) for cell in book.cells if cell.cell_type == "code"}
     nbclient.NotebookClient(book, resources={"metadata": {"path": str(tmp_path)}}).execute()

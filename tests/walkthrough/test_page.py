@@ -1,4 +1,4 @@
-"""The page: its content, that it needs nothing else, and that it is readable."""
+"""The page: its content, its independence of other files, and its readability."""
 
 import base64
 import html
@@ -32,7 +32,7 @@ VOID = {"meta", "link", "img", "br", "hr"}
 
 
 class Reader(HTMLParser):
-    """A parser that lists elements as (path of tags, attributes, text), and checks that all are closed."""
+    """A parser that lists elements with their path of tags, attributes and text, and checks that all are closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -93,13 +93,13 @@ def interactive():
     return Reader(made(SAMPLE, data=small_data()))
 
 
-# ------------------------------------------------------------------------------------------ the whole
+# ------------------------------------------------------------------------------------------ the whole page
 
 
 def test_the_page_loads_nothing_and_adds_no_script(text, reader, interactive):
     assert [script.get("type") for script in interactive.find("script")] == [None, "application/json", None]
     for element in (*reader.elements, *interactive.elements):
-        assert not any(name.startswith("on") for name in element), element  # as in the sample's onclick
+        assert not any(name.startswith("on") for name in element), element  # the sample text has an onclick
         for attribute in ("src", "srcset", "data", "poster", "action", *(["href"] if element["tag"] != "a" else [])):
             assert element.get(attribute, "data:").startswith("data:"), element
     assert "url(" not in text
@@ -175,7 +175,7 @@ def test_boxes_end_at_the_next_heading(reader):
     assert "(20, 201)" in tries[0]["text"]
     assert "Exercise" not in tries[0]["text"]
     assert "Write it." in exercise["text"]
-    assert exercise["path"].count("section") == 2  # its own and that of section 1
+    assert exercise["path"].count("section") == 2  # its own section inside section 1
     assert reader.find("h2")[1]["path"].count("section") == 1
 
 
@@ -201,8 +201,8 @@ def test_code_is_highlighted_and_its_output_follows_unchanged(text, reader):
     assert "<one> &&&&&&&&&&&&&&&&&&&&\ntwo" in first["text"]
     assert '</code></pre><pre class="output"' in text
     output = re.search(r'<pre class="output"[^>]*><samp>(.*?)</samp></pre>', text, re.DOTALL)[1]
-    assert "<" not in output  # escaped, and not highlighted although it holds words of Python
-    assert len(reader.find("samp")) == 2  # the third cell shows none
+    assert "<" not in output  # escaped, and not highlighted although it contains Python keywords
+    assert len(reader.find("samp")) == 2  # the third cell has no output
     assert '<span class="k">for</span>' in text
     assert any(element["text"].startswith('for name in ["<one>", "two"]:') for element in reader.find("code"))
     assert Reader(made("# T\n\n```python\n\nx\n```\n")).find("div", class_="cell")[0]["text"] == "\nx"
@@ -237,7 +237,7 @@ def test_an_answer_is_folded_and_its_markdown_and_cells_are_rendered(reader):
     (answer,) = reader.find("details", class_="answer")
     assert "open" not in answer
     assert answer["text"].startswith("Answer\nIt changes:")
-    assert "(20, 201)" in answer["text"]  # the cell, too
+    assert "(20, 201)" in answer["text"]  # the answer's cell is rendered too
 
 
 @pytest.mark.parametrize("after", ["", "\n\n## 2. Two"])
@@ -253,14 +253,14 @@ def test_every_figure_is_a_picture_a_table_or_a_sentence_without_its_script(inte
     figures = {figure["data-widget"]: figure for figure in interactive.find("figure") if "data-widget" in figure}
     assert set(figures) == set(WIDGETS)
     images = [image for image in interactive.find("img") if "png" in image["src"]]
-    assert len(images) == 1 + 2 + 3  # of the player, the playhead and the heads
+    assert len(images) == 1 + 2 + 3  # one of the player, two of the playhead, three of the heads
     assert all(image["alt"] for image in images)
     for name in ("temperature", "candidates"):
         assert all(token.replace(" ", "␣", 1) in figures[name]["text"] for token in TOKENS[:1])
     assert "␣<b>not" in figures["candidates"]["text"]  # escaped
     assert interactive.find("p", class_="spoken")[0]["text"] == "Ask <b>not"
     twice = Reader(made("# T\n\n## 1. One\n\n<!-- widget: heads -->\n\n<!-- widget: heads -->\n", data=small_data()))
-    assert len([image for image in twice.find("img") if "sheet" in image.get("class", "")]) == 3  # once for both
+    assert len([image for image in twice.find("img") if "sheet" in image.get("class", "")]) == 3  # shared by both
     assert not [figure for figure in reader.find("figure") if "data-widget" in figure]  # without values
 
 
@@ -315,7 +315,7 @@ def formula(tex):
     ("tex", "expected"),
     [
         (r"\tanh x", '<mi>tanh</mi></mrow><mo lspace="0.1667em">'),  # a thin space after a function's name
-        (r"\log(x)", '<mi>log</mi></mrow><mo>&ApplyFunction;</mo><mrow><mo stretchy="false">(</mo>'),  # and none here
+        (r"\log(x)", '<mi>log</mi></mrow><mo>&ApplyFunction;</mo><mrow><mo stretchy="false">(</mo>'),  # but none here
         (r"\Phi\varphi", '<mi mathvariant="normal">Φ</mi></mrow><mi>φ</mi>'),
         (r"\lVert x\rVert", '<mo stretchy="false" form="prefix">‖</mo><mi>x</mi><mo stretchy="false" form="postfix">'),
         ("a-b/c", '<mi>a</mi><mo>−</mo><mi>b</mi><mo lspace="0" rspace="0">/</mo><mi>c</mi>'),
@@ -334,7 +334,7 @@ def test_display_formulas_and_other_notations_are_converted():
     assert shown.count('<mtd style="text-align: right;') == 2
     assert prose("```math\na\n```").startswith('<div class="math"><math')
     assert '<span class="math"><math' in prose("so $$a$$ it is")
-    assert prose("$`a`$") == prose("$a$")  # GitHub's other way to write one
+    assert prose("$`a`$") == prose("$a$")  # GitHub's other notation
 
 
 @pytest.mark.parametrize("tex", [r"\foo", r"a & b", r"\begin{aligned} a"])
@@ -358,7 +358,7 @@ def test_a_missing_library_is_named_with_its_installation(monkeypatch, module, n
 
 
 def test_every_kind_of_code_token_has_a_colour_or_is_plain():
-    """Names, signs and spaces are plain. Any other kind of token needs a colour in the style."""
+    """Names, operators and whitespace are plain. The style has to colour every other kind of token."""
     code = "\n".join(f"```python\n{path.read_text()}\n```" for path in (ROOT / "minwhisper").glob("*.py"))
     used = set(re.findall(r'<span class="(\w+)">', made(f"# T\n\n{code}\n")))
     coloured = set(re.findall(r"\.(\w+)(?=[^{}]*\{ color)", CSS))

@@ -88,7 +88,7 @@ def test_without_matplotlib_pictures_are_omitted(tmp_path):
     ("code", "expected"),
     [
         ("def f():\n    return 1 / 0\n\nf()", "line 12, `return 1 / 0`: ZeroDivisionError"),
-        ("x = 1\nfence", "line 12, `fence`: NameError"),  # a name of this file, not of the text
+        ("x = 1\nfence", "line 12, `fence`: NameError"),  # a name in this file, but not in the text
         ("import json\njson.loads('{')", "line 12, `json.loads('{')`: JSONDecodeError"),
         ("x = 1\ny = (", "line 12, `y = (`: SyntaxError"),
     ],
@@ -104,7 +104,7 @@ def test_an_error_names_section_cell_and_line(tmp_path, code, expected):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, pictures):
-    """Make a checkout; call the fixture to set its walkthrough."""
+    """Create a checkout, and return a function that sets its walkthrough."""
     (tmp_path / "pyproject.toml").touch()
     file = tmp_path / "walkthrough.md"
     monkeypatch.setattr(command, "find_walkthrough", lambda: file)
@@ -122,7 +122,7 @@ def here(tmp_path, monkeypatch, pictures):
 
 @pytest.fixture
 def walkthrough(capfd):
-    """Run the command in this process: exit status, standard output, standard error."""
+    """Return a function that runs the command in this process: exit status, standard output, standard error."""
     return lambda *arguments: run_command(capfd, "walkthrough", *arguments)
 
 

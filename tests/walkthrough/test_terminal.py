@@ -1,4 +1,4 @@
-"""The text in a terminal: wrapped, readable, and without Markdown's signs."""
+"""The text in a terminal: wrapped, readable, and without Markdown syntax."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def plain(text):
 
 
 def shown(walkthrough, monkeypatch, columns=80, terminal=False, results=None):
-    """Return what the view prints of a text."""
+    """Return what the terminal view prints for a text."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
     console = Mock()

@@ -54,7 +54,7 @@ def test_the_glossary_is_a_last_section_without_a_number(parsed):
 @pytest.mark.parametrize("text", [TEXT, "# T\n\n````md\n## 1. One\n```\n## 2. Two\n````\n", "# T\n\n## 1. Empty\n"])
 def test_writing_gives_the_text_back(text):
     assert write(parse(text)) == text
-    assert "Two" not in [section.title for section in parse(text).sections]  # which is in a block of code
+    assert "Two" not in [section.title for section in parse(text).sections]  # this heading is in a block of code
 
 
 @pytest.mark.parametrize(

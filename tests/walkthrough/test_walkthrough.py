@@ -35,7 +35,7 @@ def files_of(section) -> str:
 
 @pytest.fixture(scope="module")
 def results(tiny_en, base, tmp_path_factory):  # skips without these models
-    """Run the cells in an empty folder, as a notebook's: they need no files of the repository."""
+    """Run the cells in an empty folder, like those of the notebook: they need no files of the repository."""
     with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
         return [result for _, _, result in run(WALKTHROUGH, FILE) if result]
 
@@ -44,7 +44,7 @@ def results(tiny_en, base, tmp_path_factory):  # skips without these models
 def test_every_cell_gives_the_output_in_the_text(results):
     assert len(results) == len(list(WALKTHROUGH.cells())) > 50
     assert [result.difference or result.note for result in results if result.difference or result.note] == []
-    assert sum(result.drawing is not None for result in results) >= len(SECTIONS)  # compared by their data
+    assert sum(result.drawing is not None for result in results) >= len(SECTIONS)  # pictures are compared by their data
 
 
 @pytest.mark.longest
@@ -97,7 +97,7 @@ def test_a_section_is_complete(section):
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 def test_the_reading_time_is_that_of_words_and_code(section):
-    """200 words a minute, and 20 lines of code."""
+    """A reader is assumed to read 200 words or 20 lines of code per minute."""
     said = int(re.search(r"\((\d+)\s+minutes\)", prose(section))[1])
     words = len(re.findall(r"[A-Za-z']+", prose(section)))
     lines = sum(len(part.code.splitlines()) for part in section.parts if isinstance(part, Cell | Listing))
@@ -112,7 +112,7 @@ def test_terms_of_the_glossary_are_linked_from_the_text_and_explained_once():
 
 def test_pictures_are_stored_small_and_linked():
     linked = [cell.picture for cell in WALKTHROUGH.cells() if cell.picture]
-    stored = [path.name for path in stored_pictures()]  # of the package, which may be installed elsewhere
+    stored = [path.name for path in stored_pictures()]  # those of the package, which may be installed elsewhere
     assert sorted(picture.path for picture in linked) == sorted(f"{PICTURES}{name}" for name in stored)
     assert all(len(picture.alt) > 30 for picture in linked)
     assert {*stored, *WITHOUT_CELL} == {path.name for path in FOLDER.iterdir()}

@@ -1,4 +1,4 @@
-"""The values of the interactive figures are those of the model, and are packed without changing them."""
+"""The values of the interactive figures are the model's, and packing does not change them."""
 
 from io import BytesIO
 
@@ -50,14 +50,14 @@ def test_attention_weights_of_a_position_add_up_to_at_most_one(widget_data, tiny
         assert shares.min() >= 0
         assert shares.sum(axis=-1).max() < 1.0001
     assert np.triu(widget_data.decoder, 1).max() == 0  # no token attends to later ones
-    assert np.median(np.abs(widget_data.encoder[0, 0].argmax(axis=1) - np.arange(cells))) <= 2  # a head of neighbours
+    assert np.median(np.abs(widget_data.encoder[0, 0].argmax(axis=1) - np.arange(cells))) <= 2  # it attends to neighbours
 
 
 def test_tokens_begin_where_the_walkthrough_says(widget_data):
     assert widget_data.starts[:5] == [0.0, 0.76, 1.06, 1.46, 1.76]
     assert widget_data.starts == sorted(widget_data.starts)
     spoken = np.array([row.argmax() for row in widget_data.cross[3, 1]]) * CROSS_CELL / 50
-    assert np.median(np.abs(spoken - widget_data.starts)) < 0.5  # an alignment head attends near where it is spoken
+    assert np.median(np.abs(spoken - widget_data.starts)) < 0.5  # an alignment head attends near the time of a token
     assert len(Figures(widget_data).script().encode()) < 1_000_000
 
 

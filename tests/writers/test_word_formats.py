@@ -1,4 +1,4 @@
-"""Formats of words: exact examples; hostile text and times, read back by public libraries or the format's grammar."""
+"""Word formats: exact examples, and hostile texts and times read back by public libraries or the format's grammar."""
 
 import itertools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from word_readers import Read, read_ctm, read_labels, read_textgrid, read_tsv, r
 
 
 def talk_of(*parts: list[Word]) -> Transcript:
-    """Return a transcript with a segment of each list of words."""
+    """Return a transcript with one segment per list of words."""
     return transcript(*(spoken(*words) for words in parts))
 
 
@@ -53,13 +53,13 @@ def only(found: list[Read], *fields: str) -> list[tuple[object, ...]]:
     return [tuple(getattr(each, field) for field in fields) for each in found]
 
 
-KEYWORD = "intervals [1]:"  # praatio looks for it in labels, too
+KEYWORD = "intervals [1]:"  # praatio looks for it even in labels
 PIECES = [" ", "a", "Hello,", "--", "-", ">", "-->", "->", "<", "</c>", "<00:00:01.000>", "&", "&amp;", "&lt;"]
 PIECES += ['"', '""', "'", ";;", "\\", "!", "=1+1", "WEBVTT", "NOTE", "שלום", "e\u0301", "今日", "😀\u200d👧", "\u202e"]
 PIECES += ["\t", "\n", "\r\n", "\v", "\x1c", "\x1f", "\u2028", "\x85", "\xa0", "\0", "\x01", "\x1b[31m"]
 PIECES += ["text =", "xmin = 0", KEYWORD]
 texts = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
-# Of 0.1 ms at the finest, which every format can hold: a label has six decimals.
+# Multiples of 0.1 ms, which every format can hold: a label has six decimals.
 times = st.one_of(st.integers(0, 500).map(lambda step: step * 0.02), st.floats(0, 10), st.floats(3599.9, 3600.1)).map(
     lambda time: round(time, 4)
 )
@@ -72,14 +72,14 @@ def has_text(words: list[Word]) -> bool:
 
 @st.composite
 def any_talks(draw: Callable) -> Transcript:
-    """Return a transcript whose words may overlap, end before they start, and be in any order."""
+    """Draw a transcript whose words may overlap, end before they start, and be in any order."""
     words = st.lists(st.builds(word, texts, times, times, probabilities), max_size=5).filter(has_text)
     return talk_of(*draw(st.lists(words, max_size=3)))
 
 
 @st.composite
 def orderly_talks(draw: Callable) -> Transcript:
-    """Return a transcript of words of a millisecond or more that follow each other, with hostile text."""
+    """Draw a transcript of consecutive words of at least a millisecond each, with hostile text."""
     parts: list[list[Word]] = [[]]
     time = 0
     for text in draw(st.lists(texts, max_size=8)):

@@ -81,7 +81,7 @@ def test_each_format_of_a_transcript_and_of_an_empty_one(format, expected, empty
 
 
 def test_json_lines_are_the_rows_of_a_table():
-    talk = {**TALK, "windows": [], "language_probs": {"en": 1.0}}  # of a record; they belong to no segment
+    talk = {**TALK, "windows": [], "language_probs": {"en": 1.0}}  # keys of a record, which belong to no segment
     lines = render(talk, "jsonl", name="a/talk").splitlines()
     rows = [{"file": "a/talk", "language": "en", **part} for part in TALK["segments"]]
     assert list(map(json.loads, lines)) == rows
@@ -137,7 +137,7 @@ def test_a_tab_in_a_text_does_not_break_the_table():
         ({"max_line_width": 8}, ["The\nquick\nbrown\nfox", "jumps\nover.", "Later,\nmore."]),
         ({"max_line_count": 1}, ["The quick brown fox", "jumps over.", "Later, more."]),
         ({"max_words_per_line": 3, "max_line_width": 9}, ["The quick\nbrown", "fox", "jumps\nover.", "Later,\nmore."]),
-        # Both options: across segments, up to a long pause, whatever the number of words.
+        # With both options, lines run across segments up to a long pause, and the number of words is ignored.
         ({"max_line_width": 9, "max_line_count": 3}, ["The quick\nbrown fox\njumps", "over.", "Later,\nmore."]),
         (
             {"max_line_width": 100, "max_line_count": 1, "max_words_per_line": 1},
@@ -191,7 +191,7 @@ def test_each_word_is_highlighted_while_it_is_spoken():
         TimedText(1.0, 1.2, "The quick\nbrown fox"),
         TimedText(1.2, 1.5, "The quick\n<u>brown</u> fox"),
     ]
-    for start in (0.9, 1.0, 1.0004):  # nothing between words that touch or overlap
+    for start in (0.9, 1.0, 1.0004):  # no subtitle between words that touch or overlap
         talk = transcript(spoken(word(" no", 0.0, 1.0), word(" no", start, 2.0)))
         found = [TimedText(0.0, 1.0, "<u>no</u> no"), TimedText(start, 2.0, "no <u>no</u>")]
         assert list(subtitles(talk, SubtitleOptions(highlight_words=True))) == found
@@ -212,7 +212,7 @@ def test_a_limit_is_a_whole_number_and_highlighting_is_on_or_off(name):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the contents of every file in a folder, read without functions that some tests replace."""
+    """Return the contents of every file in a folder, without using functions that some tests replace."""
     found = {}
     for name in os.listdir(folder):
         with open(folder / name, "rb") as file:
@@ -245,11 +245,11 @@ def test_files_have_the_usual_permissions(tmp_path):
     finally:
         os.umask(old)
     assert new.stat().st_mode & 0o777 == 0o640
-    assert private.stat().st_mode & 0o777 == 0o600  # kept, as if the file had been overwritten
+    assert private.stat().st_mode & 0o777 == 0o600  # its permissions are kept
 
 
 class FullDisk(io.FileIO):
-    """A file that accepts half of what is written to it, and then raises an error."""
+    """A file that writes half of its input, and then raises an error."""
 
     def write(self, data):
         super().write(data[: len(data) // 2])
@@ -309,10 +309,10 @@ def test_an_interruption_leaves_only_the_old_file(how, old, tmp_path, monkeypatc
 
 def test_names_that_cannot_be_written_are_found_in_advance(tmp_path):
     (tmp_path / "talk.srt").mkdir()
-    for name, format in (("talk", "txt"), ("n" * 250, "json"), ("n" * 251, "txt")):  # up to 255 bytes
+    for name, format in (("talk", "txt"), ("n" * 250, "json"), ("n" * 251, "txt")):  # names of up to 255 bytes
         check_file_names(tmp_path, name, format)
         assert write_transcript(PLAIN, tmp_path, name, format) == [tmp_path / f"{name}.{format}"]
-        check_file_names(tmp_path, name, format)  # a file that can be replaced
+        check_file_names(tmp_path, name, format)  # this file can be replaced
     for name, message in (
         ("talk", r"'talk\.srt': there is a folder of this name; free some space"),
         ("n" * 251, r"'n+\.json': File name too long"),
@@ -322,12 +322,12 @@ def test_names_that_cannot_be_written_are_found_in_advance(tmp_path):
             check_file_names(tmp_path, name, "all")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no users")
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no users")
 def test_another_users_file_in_a_shared_folder_is_found_in_advance(tmp_path, monkeypatch):
     (tmp_path / "talk.txt").write_text("theirs")
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 12345)
     check_file_names(tmp_path, "talk", "txt")  # check_writable checks the folder's permissions
-    tmp_path.chmod(0o1777)  # as /tmp
+    tmp_path.chmod(0o1777)  # like /tmp
     with pytest.raises(OptionError, match=r"cannot write 'talk\.txt': the file belongs to another user; "):
         check_file_names(tmp_path, "talk", "txt")
     check_file_names(tmp_path, "walk", "txt")
@@ -401,7 +401,7 @@ said = st.sampled_from([" a", " Hello,", " it's", "今", " «Ну»", " two word
 
 @st.composite
 def talks(draw) -> Transcript:
-    """Draw up to four segments of up to six words each, none overlapping."""
+    """Draw up to four segments of up to six words each, without overlaps."""
     now = draw(st.sampled_from([0.0, 0.0, 3590.0, 360_000.0]))
     segments = []
     for _ in range(draw(st.integers(0, 4))):
@@ -418,7 +418,7 @@ def talks(draw) -> Transcript:
 def theirs():
     """Return openai-whisper's writers as a function with the arguments of ``render``.
 
-    They are asked for what they would write if they escaped ``&`` and ``<`` in WebVTT.
+    Placeholders make them write WebVTT as if they escaped ``&`` and ``<``.
     """
     utils = pytest.importorskip("whisper.utils")
 

@@ -1,4 +1,4 @@
-"""The data of the page: words, times and steps are those of the transcript."""
+"""The data of the page: its words, times and steps are those of the transcript."""
 
 from made_transcripts import segment, transcript, word
 from minwhisper.writers.html.data import page_data
@@ -15,7 +15,7 @@ def step(text, probability=0.5, token=0):
 def test_words_keep_their_text_times_and_probability():
     words = [word(" one", 0.5, 1.25, 0.1234), word(" ", 1.25, 1.3), word(" two.", 1.3, 1.2)]
     found = page_data(transcript(segment(" one two.", 0.5, 2.0, words)))
-    assert found["words"] == [[" one", 500, 1250, 123], [" two.", 1300, 1300, 500]]  # no time runs backwards
+    assert found["words"] == [[" one", 500, 1250, 123], [" two.", 1300, 1300, 500]]  # times never run backwards
     assert found["segments"] == [[500, 2000, 0, 2, -1, [0.0, -0.25, 1.5, 0.01]]]
     assert found["timed"]
 

@@ -1,4 +1,4 @@
-"""The page of a transcript in Chromium: every way to use it, at a desk and on a phone, with the console empty."""
+"""The page of a transcript in Chromium: every way to use it, on desktop and phone, with an empty console."""
 
 import json
 
@@ -27,7 +27,7 @@ class View(Opened):
         return self.tab.locator(".chosen").text_content()
 
     def wait_until(self, script, seconds=15):
-        """Wait until an expression is true. Playwright's own way needs ``eval``, which the page forbids."""
+        """Wait until an expression is true. Playwright's own function needs ``eval``, which the page forbids."""
         for _ in range(20 * seconds):
             if self.evaluate(script):
                 return
@@ -145,7 +145,7 @@ def test_the_page_fits_and_is_accessible(browser, page_file, width, scheme):
 
 @pytest.fixture
 def opened_page(browser, tmp_path):
-    """Return a function that opens the page of segments."""
+    """Return a function that opens the page of a transcript with these segments."""
 
     def opened(segments, title, **options):
         path = tmp_path / "page.html"
@@ -162,7 +162,7 @@ def test_hostile_text_is_shown_as_text(opened_page):
     assert view.word(0).text_content() == HOSTILE
     view.word(0).click()
     assert dialogs == []
-    assert view.evaluate("document.scripts.length") == 3  # data, sound and the program
+    assert view.evaluate("document.scripts.length") == 3  # data, audio and the program
 
 
 def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(opened_page):
@@ -176,7 +176,7 @@ def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(opene
     top = "spans[9000].getBoundingClientRect().top"
     view.wait_until(f"{top} < innerHeight && {top} > 0")
     drawn = "spans.filter((span) => span.checkVisibility({contentVisibilityAuto: true})).length"
-    view.wait_until(f"{drawn} > 0 && {drawn} < 3000")  # what the page scrolled past is laid out for a while
+    view.wait_until(f"{drawn} > 0 && {drawn} < 3000")  # words that were scrolled past stay laid out for a while
 
 
 def test_without_audio_the_text_can_still_be_read(opened_page):

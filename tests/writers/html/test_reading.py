@@ -1,4 +1,4 @@
-"""A transcript from a file: what is not one gets an error that names the file and the place in it."""
+"""A transcript from a file: anything else gets an error that names the file and the place in it."""
 
 import json
 

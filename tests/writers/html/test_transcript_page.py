@@ -1,4 +1,4 @@
-"""The page: complete, of a limited size, and safe whatever a transcript holds."""
+"""The page: complete, limited in size, and safe for any content of a transcript."""
 
 import gzip
 import json
@@ -71,7 +71,7 @@ def test_a_page_stays_below_its_size_limit(short):
     whole = transcript_page(made, "a", samples=short)
     smaller = transcript_page(made, "a", samples=short, options=PageOptions(max_bytes=len(whole.encode()) - 500))
     assert len(smaller.encode()) <= len(whole.encode()) - 500
-    assert script_of(smaller, "audio")  # at fewer bits per second
+    assert script_of(smaller, "audio")  # at a lower bit rate
     none = transcript_page(made, "a", samples=short, audio_link="a.mp3", options=PageOptions(max_bytes=1000))
     assert script_of(none, "audio") == ""
     assert "media-src blob: data: 'self' file:" in none
@@ -98,7 +98,7 @@ def test_tiles_are_images_of_the_spectrogram():
 
 
 def pixels(image):
-    """Read a PNG of four bits of grey back."""
+    """Decode a PNG with four bits of grey per pixel."""
     assert image.startswith(b"\x89PNG\r\n\x1a\n")
     columns, rows, bits = struct.unpack(">IIB", image[16:25])
     assert bits == 4
