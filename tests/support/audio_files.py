@@ -1,4 +1,4 @@
-"""Small audio files, encoded on the spot, and ways to check how they load: the ffmpeg command and expected errors."""
+"""Small audio files, encoded on the fly, and checks of how they load: the ffmpeg command and expected errors."""
 
 import contextlib
 import io
@@ -20,12 +20,12 @@ av = pytest.importorskip("av")  # without PyAV, test modules that import this on
 SHORT = Path(__file__).parents[1] / "data" / "LJ001-0002.wav"  # 1.9 s
 SPEECH = np.round(load_audio(SHORT) * 32768).astype(np.int16)  # its samples (N,) at 16 kHz
 
-# Samples are equal if the FFmpeg version is; the tolerance is for the version that comes with PyAV.
+# Samples are equal if both FFmpeg versions are; the tolerance is for the version that comes with PyAV.
 FFMPEG_TOLERANCE = 3.01 / 32768
 
 
 def add_video_stream(out):
-    """Add a stream of small pictures to an open container."""
+    """Add a video stream of small pictures to an open container."""
     stream = out.add_stream("mpeg4", rate=10)
     stream.width = stream.height = 32
     stream.pix_fmt = "yuv420p"
@@ -46,7 +46,7 @@ def encode_audio(
 ):
     """Encode (N,) or (N, channels) int16 samples; return the bytes of the file.
 
-    The audio starts at ``start`` seconds. Packets are left out if ``keep`` is false for their time in seconds.
+    The audio starts at ``start`` seconds. Packets are dropped if ``keep`` is false for their time in seconds.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options) as out:
@@ -62,7 +62,7 @@ def encode_audio(
 
 
 def encode_tracks(container, codec, tracks, rate=16000):
-    """Return the bytes of a file with several audio tracks, each of samples (N,), possibly none, and a language."""
+    """Return the bytes of a file with several audio tracks, each given by samples (N,), N >= 0, and a language."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         streams = [out.add_stream(codec, rate=rate, layout="mono") for _ in tracks]
@@ -85,7 +85,7 @@ def _packets(out, pcm, codec, rate, layout, start, stream=None):
 
 
 def wav_bytes(samples, *, rate=16000, width=2):
-    """Return the bytes of a PCM WAV of (N, channels) integers of ``width`` bytes."""
+    """Return the bytes of a PCM WAV file with (N, channels) integers of ``width`` bytes."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(samples.shape[1])
@@ -97,12 +97,12 @@ def wav_bytes(samples, *, rate=16000, width=2):
 
 
 def write_wav(path, samples, rate=16000):
-    """Write samples (N,) or (N, channels), from -1 to 1, as a WAV of 16-bit PCM."""
+    """Write samples (N,) or (N, channels), from -1 to 1, as a 16-bit PCM WAV file."""
     path.write_bytes(wav_bytes((samples.reshape(len(samples), -1) * 32767).astype(np.int16), rate=rate))
 
 
 def video_without_audio():
-    """Return the bytes of an MP4 of three pictures without an audio track."""
+    """Return the bytes of an MP4 file with three pictures and no audio track."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
         encode_video(out, add_video_stream(out), 3)
@@ -110,14 +110,14 @@ def video_without_audio():
 
 
 def load_without_warning(source, **options):
-    """Load; fail on any warning."""
+    """Load a file, and fail on any warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return load_audio(source, **options)
 
 
 def assert_rejected(source, *parts, **options):
-    """Assert that loading fails with a message of one line that contains all parts; return the message."""
+    """Assert that loading fails with a one-line message that contains all parts; return the message."""
     with pytest.raises(AudioError) as caught:
         load_without_warning(source, **options)
     message = str(caught.value)
@@ -128,9 +128,9 @@ def assert_rejected(source, *parts, **options):
 
 
 def ffmpeg_command() -> str | None:
-    """Return the path of imageio-ffmpeg's ffmpeg or of the installed one, None if there is none.
+    """Return the path of imageio-ffmpeg's ffmpeg or of an installed one, or None if there is neither.
 
-    Versions before 7 resample in 16 bits, with errors of up to 4 of 32768, and are not used.
+    Versions before 7 are not used: they resample in 16 bits, with errors of up to 4 of 32768.
     """
     with contextlib.suppress(ImportError):
         import imageio_ffmpeg
@@ -155,7 +155,7 @@ def ffmpeg(path):
 
 
 def assert_same_as_ffmpeg(path):
-    """Assert that a file has the samples that the ffmpeg command decodes, whatever the warnings."""
+    """Assert that a file loads with the samples that the ffmpeg command decodes; warnings are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples = load_audio(path)

@@ -1,7 +1,7 @@
-"""A fuzzer of audio files: a damaged file must give samples or an AudioError, in little time and memory.
+"""A fuzzer for audio files: a damaged file must give samples or an AudioError, in little time and memory.
 
-``python audio_fuzzing.py FIRST COUNT SECONDS`` loads the cases with these numbers until the time is over. It prints the
-number of a case before it loads it. It is a program of its own because a case can crash the process.
+``python audio_fuzzing.py FIRST COUNT SECONDS`` loads COUNT cases from number FIRST on until time is over, and prints
+the number of each before loading it. It is a separate program because a case can crash the process.
 """
 
 import random
@@ -19,8 +19,8 @@ from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
 
 HANG = 5.0  # seconds of CPU time per case
-MEMORY = 500 << 20  # bytes on top of those at the start
-ADDRESSES = 8 << 30  # bytes, so that a case cannot take all memory of the machine
+MEMORY = 500 << 20  # bytes beyond those used at the start
+ADDRESSES = 8 << 30  # bytes of address space, so that a case cannot take all memory of the machine
 PYOBJECT_SIZE = 400  # bytes at the start of a file, where most changes are made
 FORMATS = [
     *[("wav", "pcm_s16le", "mono", {}), ("wav", "adpcm_ms", "mono", {}), ("wav", "pcm_f32le", "stereo", {})],
@@ -45,7 +45,7 @@ def original(number):
 
 
 def case(number):
-    """Return the damaged file with a number, always the same."""
+    """Return the damaged file of this number, which is always the same."""
     chance = random.Random(number)
     content = bytearray(original(number % len(FORMATS)))
     for _ in range(chance.choice([1, 1, 1, 2, 3, 8])):
@@ -94,7 +94,7 @@ def main(first, count, seconds):
 
 
 def _problem(number, allowed):
-    """Load a case; return a description of the problem, empty if it loads or is rejected in little time and memory."""
+    """Load a case; return a description of the problem, or "" if it loads or is rejected in little time and memory."""
     content, before = case(number), time.process_time()
     try:
         load_audio(content, timeline=number % 2 == 0)
@@ -110,7 +110,7 @@ def _problem(number, allowed):
 
 def peak_memory():
     """Return the peak memory of this process in bytes."""
-    try:  # getrusage includes the parent process
+    try:  # getrusage would include the parent process
         with open("/proc/self/status") as file:
             return 1024 * int(next(line for line in file if line.startswith("VmHWM")).split()[1])
     except (OSError, StopIteration):

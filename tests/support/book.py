@@ -1,4 +1,4 @@
-"""A recording of known words: the twelve clips of a book, joined with pauses."""
+"""A recording of known words: twelve clips read from a book, joined with pauses."""
 
 from collections.abc import Iterable, Mapping
 

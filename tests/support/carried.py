@@ -36,7 +36,7 @@ def models_folder() -> Path | None:
 
 
 def find_weights(name: str) -> str | Path | None:
-    """Return what to give to ``load_model``: a folder DIR/<name>, or the name if a package has the weights."""
+    """Return the argument for ``load_model``: a folder DIR/<name>, or the name if a package has the weights."""
     folder = models_folder()
     if folder and (folder / name).is_dir():
         return folder / name
@@ -53,7 +53,7 @@ def why_no_weights(name: str) -> str:
 
 
 def missing_pieces(folder: Path) -> list[str]:
-    """List the files of which some pieces are missing."""
+    """List the files that lack some pieces, with their counts."""
     found: dict[str, list[re.Match[str]]] = {}
     for path in sorted(folder.rglob("*.piece*")):
         if match := PIECE.fullmatch(path.relative_to(folder).as_posix()):
@@ -62,7 +62,7 @@ def missing_pieces(folder: Path) -> list[str]:
 
 
 def load_model(name: str, device: str = "cpu", dtype: str = "float32", **how: Any) -> minwhisper.Whisper:
-    """Load a model with its own weights, or raise ``LookupError`` that says what is missing."""
+    """Load a model with its own weights, or raise a ``LookupError`` that says what is missing."""
     source = find_weights(name)
     if source is None:
         raise LookupError(why_no_weights(name))
@@ -70,7 +70,7 @@ def load_model(name: str, device: str = "cpu", dtype: str = "float32", **how: An
 
 
 def carried_clips() -> dict[str, np.ndarray]:
-    """Return the samples in the folder by the name of the clip, none if there is no folder."""
+    """Return the samples in the folder by the name of the clip; empty if there is no folder."""
     folder = models_folder()
     if folder is None or not (folder / CLIPS).is_file():
         return {}

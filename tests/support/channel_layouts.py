@@ -1,4 +1,4 @@
-"""Audio files of every channel layout, and a program that loads them, because some have crashed the process.
+"""Audio files of every channel layout, and a program that loads them, because some used to crash the process.
 
 ``python channel_layouts.py FOLDER CONTAINER/CODEC …`` encodes a file of each layout that the container supports, loads
 it and prints a line with the result. It saves files and samples in the folder, unless its name is empty.
@@ -14,7 +14,7 @@ from audio_files import av, encode_audio
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError
 
-# Some containers turn them into custom layouts, which PyAV cannot write directly.
+# Some containers turn these into custom layouts, which PyAV cannot write directly.
 NAMES = """
 mono stereo 2.1 3.0 3.0(back) 4.0 quad quad(side) 3.1 5.0 5.0(side) 4.1 5.1 5.1(side) 6.0 6.0(front) 3.1.2 hexagonal 6.1
 6.1(back) 6.1(front) 7.0 7.0(front) 7.1 7.1(wide) 7.1(wide-side) 5.1.2 octagonal cube 5.1.4 7.1.2 7.1.4 7.2.3 9.1.4
@@ -25,7 +25,7 @@ FRAMES = 1600
 
 
 def make(container, codec, layout):
-    """Return the bytes of a short file of noise, None if the container does not support the layout."""
+    """Return the bytes of a short file of noise, or None if the container does not support the layout."""
     channels = av.AudioLayout(layout).nb_channels
     noise = np.random.default_rng(channels).integers(-9000, 9000, (FRAMES, channels)).astype(np.int16)
     try:

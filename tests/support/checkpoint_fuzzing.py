@@ -1,4 +1,4 @@
-"""Tools for fuzzing checkpoints: number of cases, mutations of bytes and JSON, and checks of the outcome.
+"""Tools for fuzzing checkpoints: generators of cases, mutations of bytes and JSON, and checks of the outcome.
 
 A case may succeed, or fail with one of the package's errors on one printable line. It must not crash, take longer than
 five seconds, or use more than 500 MB.
@@ -34,7 +34,7 @@ class TooSlow(BaseException):
 
 
 def cases(pytestconfig: pytest.Config, few: int, seed: int) -> Iterator[random.Random]:
-    """Yield a random generator per case: ``few`` cases, or as many as run in the seconds of ``--fuzz``."""
+    """Yield a random generator per case: ``few`` cases, or as many as fit into the seconds of ``--fuzz``."""
     seconds = pytestconfig.getoption("fuzz")
     end, number = time.monotonic() + seconds, 0
     while number < few or time.monotonic() < end:
@@ -69,7 +69,7 @@ _before = 0  # the memory of the process at the start of a test, in bytes
 
 
 def reset_peak_memory() -> None:
-    """Measure the peak memory from here on, for all cases of a test together."""
+    """Measure the peak memory from now on, for all cases of a test together."""
     global _before
     gc.collect()
     with open("/proc/self/clear_refs", "w") as file:
@@ -109,7 +109,7 @@ def check_line(message: str, what: str) -> None:
 
 
 def mutated_bytes(data: bytes, rng: random.Random, among: int | None = None) -> bytes:
-    """Flip, overwrite, remove or repeat some bytes, ``among`` the first ones if given."""
+    """Flip, overwrite, remove or repeat some bytes; only among the first ``among`` if given."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         place = rng.randrange(max(1, min(len(out), among or len(out))))
@@ -164,7 +164,7 @@ def mutated_json(values: Any, rng: random.Random) -> bytes:
 
 
 def _anywhere(values: Any, rng: random.Random) -> tuple[Any, Any]:
-    """Return a random container in the values, and a key or index of it, creating one if necessary."""
+    """Return a random container inside ``values`` and one of its keys or indices, creating one if necessary."""
     if not values:
         values["x"] = 0
     while True:

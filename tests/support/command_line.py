@@ -18,7 +18,7 @@ def run_command(capfd, *arguments):
 
 
 def assert_refused(result, *parts):
-    """Assert exit status 2, and one line on standard error that contains all parts."""
+    """Assert exit status 2, and one line on standard error, below any about the model, that contains all parts."""
     assert result.status == 2
     *before, line = result.err.splitlines()
     assert all(": model " in other for other in before)  # the message about the default model

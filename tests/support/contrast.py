@@ -1,4 +1,4 @@
-"""Contrast of colours, by the Web Content Accessibility Guidelines."""
+"""Contrast of colours, as defined by the Web Content Accessibility Guidelines."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
 // The parts of CUDA C++ that kernels.cu uses, so that g++ can compile it and a CPU can run it.
 //
-// The threads of a block are fibers on one CPU thread: each runs until it waits for others at a __syncthreads or a
+// The threads of a block are fibers of one CPU thread: each runs until it waits for others at a __syncthreads or a
 // shuffle, and continues when all have arrived. Blocks run one after another. All threads must arrive at the same
-// statement; this is checked here, while a GPU hangs or computes wrong values. Shared memory is initialised with NaN and
+// statement; this is checked here, where a GPU would hang or compute wrong values. Shared memory starts as NaN and is
 // guarded at its end. Threads and blocks can run in reverse order: if a __syncthreads is missing, results differ.
 
 #pragma once
@@ -67,7 +67,7 @@ static inline double __longlong_as_double(long long bits) {
     return value;
 }
 
-constexpr size_t SHARED_BYTES = 48 * 1024;  // what every GPU gives a block that does not ask for more
+constexpr size_t SHARED_BYTES = 48 * 1024;  // available to every block without opting in to more
 constexpr size_t GUARD_BYTES = 1024;
 alignas(128) extern float shared[];
 alignas(128) float shared[(SHARED_BYTES + GUARD_BYTES) / sizeof(float)];
@@ -77,19 +77,19 @@ alignas(128) float shared[(SHARED_BYTES + GUARD_BYTES) / sizeof(float)];
 namespace fibers {
 
 constexpr int MOST = 1024, WARP = 32;
-constexpr size_t STACK_BYTES = 32 * 1024, STAGGER = 192;  // not all at the same place of a page: a cache would thrash
+constexpr size_t STACK_BYTES = 32 * 1024, STAGGER = 192;  // at equal offsets in a page, stacks would thrash the cache
 
 enum State { READY, AT_SHUFFLE, AT_BARRIER, DONE };
 
 struct Fiber {
     State state;
     int line;             // where it waits
-    bool odd;             // a shuffle's values are in one of two places, so that the next does not overwrite them
+    bool odd;             // shuffles alternate between two places, so that the next does not overwrite the values
     unsigned values[2];
 };
 static Fiber all[MOST];
 static int running, count;
-static int direction, left;  // of a warp whose fibers take turns: 1 or -1, and how many are still to come
+static int direction, left;  // of the warp that runs: 1 or -1, and how many fibers still have to run
 static void (*entry)();  // what a fiber runs
 static char message[300];
 
@@ -123,10 +123,10 @@ static void resume(int fiber) { switch_stack(&scheduler, contexts[fiber]); }
 static void leave(int from, int to) { switch_stack(&contexts[from], to < 0 ? scheduler : contexts[to]); }
 static void prepare(int fiber, char* stack, size_t bytes, void (*body)()) {
     uintptr_t top = ((uintptr_t)stack + bytes) & ~(uintptr_t)63;
-    void** place = (void**)top - 2;  // as after a call: 8 below a multiple of 16
+    void** place = (void**)top - 2;  // aligned as after a call: 8 below a multiple of 16
     place[0] = (void*)body;
     place[1] = nullptr;
-    contexts[fiber] = place - 6;  // six registers of any value
+    contexts[fiber] = place - 6;  // six saved registers, whose values do not matter
 }
 
 #else
@@ -167,7 +167,7 @@ static void wait(State state, int line) {
     suspend();
 }
 
-// Return whether these are all in one state and at one line.
+// Return whether all these fibers are in one state and at one line.
 static bool together(int begin, int end, State state) {
     for (int i = begin; i < end; i++)
         if (all[i].state != state || (state != DONE && all[i].line != all[begin].line)) return false;
@@ -199,7 +199,7 @@ static bool run_warp(int begin, int end, bool backward) {
         for (int i = begin; i < end; i++) shuffles |= all[i].state == AT_SHUFFLE;
         if (!shuffles) return true;
         if (!together(begin, end, AT_SHUFFLE)) return fail("a warp shuffles without some of its threads", begin, end);
-        if (end - begin < WARP) return fail("a warp shuffles that is not full", begin, end);
+        if (end - begin < WARP) return fail("a shuffle in a warp that is not full", begin, end);
         for (int i = begin; i < end; i++) all[i].state = READY;
     }
 }
@@ -217,7 +217,7 @@ static bool run_block(bool backward) {
             if (!run_warp(begin, min(begin + WARP, count), backward)) return false;
         }
         if (together(0, count, DONE)) return true;
-        if (!together(0, count, AT_BARRIER)) return fail("a barrier that not all threads come to", 0, count);
+        if (!together(0, count, AT_BARRIER)) return fail("not all threads reach a barrier", 0, count);
         for (int i = 0; i < count; i++) all[i].state = READY;
     }
 }
@@ -228,7 +228,7 @@ static inline void __syncthreads(int line = __builtin_LINE()) { fibers::wait(fib
 
 template <class Number>
 static inline Number __shfl_xor_sync(unsigned mask, Number value, int apart, int line = __builtin_LINE()) {
-    static_assert(sizeof(Number) == sizeof(unsigned), "a shuffle of something else than 32 bits");
+    static_assert(sizeof(Number) == sizeof(unsigned), "a shuffle of a type other than 32 bits");
     if (mask != 0xffffffff) abort();
     const int me = fibers::running;
     fibers::Fiber& mine = fibers::all[me];
@@ -260,20 +260,20 @@ const char* signature(void (*)(Parameters...)) {
     return letters;
 }
 
-static void (*bound)(void**);  // the kernel that runs,
-static void** arguments;       // and addresses of its arguments
+static void (*bound)(void**);  // the running kernel,
+static void** arguments;       // and the addresses of its arguments
 
 template <class... Parameters, size_t... I>
 void call(void (*kernel)(Parameters...), void** of, std::index_sequence<I...>) {
     kernel(*static_cast<std::remove_cv_t<Parameters>*>(of[I])...);
 }
 
-// Run a kernel. Returns a description of its fault, or null.
+// Run a kernel. Return a description of its fault, or null.
 static const char* launch(void (*kernel)(void**), void** of, const unsigned* grid, const unsigned* block, size_t bytes,
                           int backward) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], 1, 1};
-    if (block[0] > fibers::MOST || block[1] != 1 || block[2] != 1) return "a block is up to 1,024 threads in a row";
+    if (block[0] > fibers::MOST || block[1] != 1 || block[2] != 1) return "a block is not one row of at most 1,024";
     if (bytes > SHARED_BYTES) return "more shared memory than 48 KiB";
     bound = kernel;
     arguments = of;
@@ -287,7 +287,7 @@ static const char* launch(void (*kernel)(void**), void** of, const unsigned* gri
         memset(shared, 0xff, bytes + GUARD_BYTES);
         if (!fibers::run_block(backward)) return fibers::message;
         for (size_t j = 0; j < GUARD_BYTES; j++)
-            if (guard[j] != (char)0xff) return "it wrote behind the end of its shared memory";
+            if (guard[j] != (char)0xff) return "it wrote past the end of its shared memory";
     }
     return nullptr;
 }

@@ -1,6 +1,6 @@
 """CUDA C++ kernels on a CPU, for tests: a stand-in for CuPy's ``RawModule`` that compiles them with g++.
 
-It runs the same source as a GPU; ``cuda_on_cpu.h`` explains how. CuPy and the driver do not check arguments, this does:
+It runs the same source as a GPU; ``cuda_on_cpu.h`` explains how. Unlike CuPy and the driver, it checks arguments:
 their number, the dtype of arrays, and numbers in place of addresses.
 """
 
@@ -23,7 +23,7 @@ DTYPES = {"L": np.int64, "I": np.int32, "F": np.float32, "H": np.float16, "i": n
 
 
 def why_not() -> str:
-    """Return why kernels cannot run on this machine; empty if they can."""
+    """Return why kernels cannot run on this machine, or "" if they can."""
     if shutil.which("g++") is None:
         return "there is no g++ to compile the GPU's kernels with"
     return ""
@@ -31,7 +31,7 @@ def why_not() -> str:
 
 @functools.cache
 def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """Compile and load the kernels; libraries are kept between processes. Raises ``RuntimeError`` with g++'s output."""
+    """Compile and load kernels; compiled libraries are kept on disk. Raises ``RuntimeError`` with g++'s output."""
     code = re.sub(r"#include <cuda_fp16.h>", "", code)
     names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", code)
     ends = "".join(f"KERNEL({name})\n" for name in names)
@@ -50,7 +50,7 @@ def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(done.stderr)
-            built.replace(library)  # whole or not at all: another process may look for it
+            built.replace(library)  # atomic: another process may be looking for it
     return ctypes.CDLL(str(library))
 
 
@@ -68,7 +68,7 @@ class RawModule:
 
 
 class Kernel:
-    """The part of ``cupy.RawKernel`` that the package uses. Arrays are NumPy's, or have one as ``_numbers``."""
+    """The part of ``cupy.RawKernel`` that the package uses. Arrays are NumPy's, or wrap one as ``_numbers``."""
 
     def __init__(self, library: ctypes.CDLL, name: str) -> None:
         self.name = name
@@ -81,7 +81,7 @@ class Kernel:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
     ) -> None:
-        """Run the kernel. Raises ``TypeError`` for wrong arguments, ``RuntimeError`` for its faults."""
+        """Run the kernel. Raises ``TypeError`` for wrong arguments and ``RuntimeError`` for faults of the kernel."""
         if len(args) != len(self.signature):
             raise TypeError(f"{self.name}: expected {len(self.signature)} arguments, got {len(args)}")
         values = [self._value(number, *both) for number, both in enumerate(zip(self.signature, args, strict=True))]

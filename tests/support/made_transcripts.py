@@ -1,4 +1,4 @@
-"""Transcripts that no model made, for tests of what is done with them."""
+"""Made-up transcripts, for tests of the code that uses transcripts."""
 
 from minwhisper.transcription.segments import Segment, Transcript, Word
 
@@ -19,6 +19,6 @@ def spoken(*words: Word) -> Segment:
 
 
 def transcript(*segments: Segment) -> Transcript:
-    """Return a transcript of these segments, which it numbers."""
+    """Return a transcript of these segments, numbered in order."""
     numbered = [part | {"id": number} for number, part in enumerate(segments)]
     return {"text": "".join(each["text"] for each in segments), "segments": numbered, "language": "en"}

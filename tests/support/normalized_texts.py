@@ -1,7 +1,7 @@
-"""Texts and what openai-whisper's normalisation makes of them: each is a rule, or an oddity that we share."""
+"""Texts and their normalisation by openai-whisper: each shows a rule, or an oddity that we share."""
 
 ENGLISH = {
-    # What is removed.
+    # Removed text.
     "So [laughs] he <b>left (early, I think).": "so he left",
     "Um, uh, hmm: yes; no mm-hmm.": "yes no",
     "a (b": "a b",
@@ -39,7 +39,7 @@ ENGLISH = {
     # Spelling.
     "The colour of grey aeroplanes, organised": "the color of gray airplanes organized",
     "archaeology": "archeology</span>",
-    # Nothing.
+    # No text.
     "": "",
     " \n ": "",
 }

@@ -1,4 +1,4 @@
-"""A replacement for the GPU kernels by the readable layers, for tests of the code around the kernels.
+"""The readable layers in place of the GPU kernels, for tests of the code around the kernels.
 
 tests/fast/test_gpu_kernels.py tests the kernels themselves. These only need to be fast and use no memory of the
 simulated GPU.
@@ -159,7 +159,7 @@ class NumPyKernels:
         self._run(chosen)
 
     def _of_rows(self, table, compute, out=None, every=False):
-        """Launch a computation of the rows that the table has when it runs."""
+        """Launch a computation of the rows that the table describes when it runs."""
 
         def run():
             there = _of(table.device_array)
@@ -185,7 +185,7 @@ class NumPyKernels:
 
 
 def _attend(queries, keys, values, heads):
-    """(R, D), (T, D), (T, D) -> (R, D)."""
+    """Compute attention: queries (R, D), keys and values (T, D) -> (R, D)."""
     (rows, width), wide = queries.shape, np.float32
 
     def split(x):
@@ -207,7 +207,7 @@ def _filters(address, vocabulary):
 
 
 def _choose(its, logits, top, column, vocabulary):
-    """Return tokens and their log-probabilities, like the kernel."""
+    """Return tokens and their log-probabilities, as the kernel does."""
     if its[Field.KIND] == Kind.PROBE:
         token = its[Field.PROBE_TOKEN]
         return [token], [layers.softmax(logits)[token]]

@@ -5,7 +5,7 @@ import shutil
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
-QUIET = (  # no requests of the browser's own
+QUIET = (  # the browser makes no requests of its own
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 )
@@ -34,8 +34,8 @@ class Opened:
         self.tab.close()
 
     def wait(self, condition):
-        """Wait until a condition of JavaScript holds."""
-        self.tab.wait_for_function(f"() => {condition}")  # a bare expression would need the eval that pages forbid
+        """Wait until a JavaScript condition holds."""
+        self.tab.wait_for_function(f"() => {condition}")  # a bare expression would need eval, which pages forbid
 
     def evaluate(self, script):
         return self.tab.evaluate(script)

@@ -1,4 +1,4 @@
-"""Values that no option of their kind accepts."""
+"""Values that no option of a given kind accepts."""
 
 import math
 
@@ -13,7 +13,7 @@ NOT_FLAGS = [0, 1, "yes", 1.0, [], None]
 
 
 def rejected(cls: type, options: dict[str, object], message: str) -> str:
-    """Check that options are rejected with one line that contains a message; return the line."""
+    """Check that options are rejected with one line that contains the message; return the line."""
     with pytest.raises(OptionError) as caught:
         cls.named(**options)
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""A text with all kinds of content, the pictures and the recording of its page."""
+"""A text with every kind of content, and the pictures and the recording for its page."""
 
 from pathlib import Path
 

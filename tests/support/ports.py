@@ -1,4 +1,4 @@
-"""Ports of Whisper with known mistakes, made from the package's own stages, for the doctor to examine."""
+"""Ports of Whisper with known mistakes, made from the package's own stages, for tests of the doctor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +28,9 @@ def two_sequences(model: Whisper) -> Any:
 def port(
     model: Whisper, tokens: Any, names: Sequence[str] = (), samples: Any = None, recording: Recording | None = None
 ) -> dict[str, Any]:
-    """Return all stages of a port with these mistakes, in float32, from samples or from a recording.
+    """Return all stages of a port with these mistakes, in float32, computed from samples or from a recording.
 
-    It ends where its shapes do not fit together any more, or where it computes NaN.
+    They end where shapes no longer fit together, or where the port computes NaN.
     """
     edits = [edit for name in names for edit in mistakes.MISTAKES[name].edits]
     found = {"tokens": tokens} | ({} if samples is None else {"samples": to_float32(samples)})

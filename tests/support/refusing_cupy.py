@@ -1,8 +1,8 @@
-"""A simulated CuPy on NumPy that rejects hidden transfers between CPU and GPU.
+"""A simulated CuPy, built on NumPy, that rejects hidden transfers between CPU and GPU.
 
 CuPy transfers silently: ``float(x)``, ``if x:`` and ``x.tolist()`` download values and wait for the GPU, and an index
-that is a list is uploaded. Results are right but time is lost, and without a GPU no test can see it. The arrays of this
-module reject all of that, as well as NumPy arrays and arrays of another GPU as operands. They record each transfer
+that is a list is uploaded. Results are right, but time is lost, and no test without a GPU notices. The arrays of this
+module reject all of this, and also NumPy arrays and arrays of another GPU as operands. They record each transfer
 through ``common.backend.to_device`` and ``to_numpy``. Like CuPy's memory
 pool, they count the allocated bytes and can run out of memory.
 
@@ -32,7 +32,7 @@ METHODS = (
 )
 OPERATORS = "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne"
 CONSTANTS = {name: getattr(np, name) for name in ("float16", "float32", "float64", "int32", "int64", "newaxis", "inf")}
-FLOAT16_ROUNDING = 512  # bytes: the pool hands out multiples of it
+POOL_BLOCK = 512  # bytes: the pool allocates multiples of it
 
 
 class Transfer(NamedTuple):
@@ -53,7 +53,7 @@ class OutOfMemoryError(MemoryError):
 
 
 class Device:
-    """A GPU, which is the current one inside of the context."""
+    """A GPU, which is the current one inside the context."""
 
     current = 0
 
@@ -73,15 +73,15 @@ class Device:
 
 
 class Ledger:
-    """Records transfers and memory."""
+    """A record of transfers and memory."""
 
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []
         self.alive = self.peak = 0
-        self.kept = 0  # by the pool, including blocks kept for reuse
-        self.limit: float = float("inf")  # of all memory
+        self.kept = 0  # bytes that the pool holds, including blocks for reuse
+        self.limit: float = float("inf")  # bytes of the whole memory
         self.pool_limit = 0
-        self.outside = 0  # used outside of the pool
+        self.outside = 0  # bytes used outside the pool
         self._roots: dict[int, weakref.finalize[Any, Any]] = {}
 
     def own(self, numbers: np.ndarray) -> None:
@@ -93,7 +93,7 @@ class Ledger:
             return
         if Stream.capturing is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: memory is allocated during a capture")
-        size = -(-root.nbytes // FLOAT16_ROUNDING) * FLOAT16_ROUNDING
+        size = -(-root.nbytes // POOL_BLOCK) * POOL_BLOCK
         limit = min(self.limit, self.pool_limit or self.limit)
         if self.alive + size > limit:
             raise OutOfMemoryError(
@@ -129,7 +129,7 @@ class Ledger:
 
 
 class Event:
-    """An event, always complete: nothing here is asynchronous."""
+    """An event, which is always complete: nothing here is asynchronous."""
 
     def __init__(self, disable_timing: bool = False) -> None: ...
 
@@ -179,7 +179,7 @@ class Graph(NamedTuple):
 
 
 def launch(kernel: Callable[[], Any]) -> None:
-    """Run a kernel, or capture it; a replay then uses the same addresses."""
+    """Run a kernel, or capture it; a replay uses the same addresses."""
     if Stream.capturing is None:
         kernel()
     else:
@@ -225,9 +225,9 @@ def _index(index: Any, reading: bool) -> Any:
     parts = index if isinstance(index, tuple) else (index,)
     for part in parts:
         if isinstance(part, list | np.ndarray):
-            raise TypeError(f"an index that would have to be sent to the GPU: {part!r}")
+            raise TypeError(f"an index that would have to be uploaded to the GPU: {part!r}")
         if isinstance(part, ndarray) and part.dtype == bool and reading:
-            raise TypeError("an index by truth values: how many there are would have to be brought down")
+            raise TypeError("a boolean index: the number of true values would have to be downloaded")
         assert part is None or part is Ellipsis or isinstance(part, int | np.integer | slice | ndarray), part
     return _open(index, Device.current)
 
@@ -235,7 +235,7 @@ def _index(index: Any, reading: bool) -> Any:
 class ndarray:
     """An array on a GPU."""
 
-    __array_ufunc__ = None  # NumPy's arrays leave operators to this class
+    __array_ufunc__ = None  # NumPy arrays leave operators to this class
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, numbers: np.ndarray, device: int) -> None:
@@ -268,7 +268,7 @@ class ndarray:
         _open(self, Device.current)[_index(index, False)] = _open(value, Device.current)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "data":  # where it is
+        if name == "data":  # its address
             return types.SimpleNamespace(ptr=self._numbers.ctypes.data)
         raise AttributeError(name)
 
@@ -285,7 +285,7 @@ class ndarray:
         return self._numbers.copy()
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise TypeError(f"a hidden transfer: {self!r} would have to be brought down")
+        raise TypeError(f"a hidden transfer: {self!r} would have to be downloaded")
 
     __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = tolist = item = tobytes = _refuse
 
@@ -319,7 +319,7 @@ for _name in OPERATORS.split():
 
 
 def _matmul(self: ndarray, other: ndarray) -> ndarray:
-    """Like CuPy's: two matrices are multiplied without a copy; with more axes, non-contiguous operands are copied."""
+    """Multiply as CuPy does: matrices without a copy; with more axes, non-contiguous operands are copied."""
     factors = [self, other]
     if max(self.ndim, other.ndim) > 2:
         factors = [x if x.flags.c_contiguous else _on_gpu(np.ascontiguousarray)(x) for x in factors]
@@ -366,7 +366,7 @@ def at(address: int, dtype: Any, *shape: int) -> np.ndarray:
 
 
 def _columns(address: int, transposed: int, rows: int, columns: int, stride: int) -> np.ndarray:
-    """Return a matrix of cuBLAS, with ``stride`` values between its columns, or its rows if it is transposed."""
+    """Return a cuBLAS matrix with ``stride`` values between its columns, or its rows if it is transposed."""
     shape, steps = (rows, columns), (4, 4 * stride)
     if transposed:
         steps = steps[::-1]
@@ -395,7 +395,7 @@ def _sgemm_strided_batched(
 
 
 def make(gpus: int = 2) -> types.ModuleType:
-    """Return the module for a machine with that many GPUs."""
+    """Return the module ``cupy`` for a machine with that many GPUs."""
     cupy = _CuPy("cupy")
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: gpus,

@@ -1,4 +1,4 @@
-"""Make openai-whisper sample with the random numbers of this package, so that both sample the same tokens."""
+"""Make openai-whisper sample with this package's random numbers, so that both sample the same tokens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def same_draws(seed: int = 0) -> Iterator[None]:
             self.cumulative = np.cumsum(torch.softmax(logits.double(), dim=-1).numpy(), axis=-1)
 
         def sample(self):
-            tokens = self.greedy.copy()  # of a finished candidate it is ignored
+            tokens = self.greedy.copy()  # ignored for finished candidates
             active = np.flatnonzero(~finished)
             uniform = generator.random((len(active), 1)) * self.cumulative[active, -1:]
             tokens[active] = (self.cumulative[active] > uniform).argmax(axis=-1)

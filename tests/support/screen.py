@@ -26,7 +26,7 @@ class Screen(io.StringIO):
 
 
 def use_screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """Replace both output streams by a screen. Not a fixture: pytest replaces the streams after its fixtures."""
+    """Replace both output streams with a screen. This is not a fixture: pytest replaces the streams after fixtures."""
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)

@@ -31,7 +31,7 @@ KEYS = [  # of a segment, in openai-whisper's order
 
 @dataclass(frozen=True)
 class Output:
-    """The output of a scripted model in a window: texts, and timestamps in seconds from the start of the window."""
+    """The output of a scripted model for a window: texts, and timestamps in seconds from the window's start."""
 
     parts: tuple[str | float, ...] = ()
     average: float = -0.1
@@ -47,7 +47,7 @@ class Output:
 
 @dataclass(frozen=True)
 class OutputTokens:
-    """Output of arbitrary token ids."""
+    """Output that consists of arbitrary token ids."""
 
     ids: tuple[int, ...]
     average: float = -0.1
@@ -84,9 +84,9 @@ class NumberedSpectrogram:
 
 @dataclass
 class Scripted:
-    """A model without weights that returns scripted output, and records the calls.
+    """A model without weights that returns scripted output and records the calls.
 
-    The script is a list with the output (or exception) of each call of ``decode_window``, or a function of (options,
+    The script is a list with the output (or exception) for each call of ``decode_window``, or a function of (options,
     window).
     """
 
@@ -160,7 +160,7 @@ class Scripted:
 
     @property
     def prompts(self) -> list[str]:
-        """The prompt of each call as text."""
+        """Return the prompt of each call as text."""
         return [self.tokenizer.decode_with_timestamps(options.prompt) for options in self.calls]
 
 
@@ -169,13 +169,13 @@ def quiet(samples: int) -> np.ndarray:
 
 
 def start(model: Scripted, frames: int, *, more: int = 0, **options: Any) -> chapter.Transcription:
-    """Start a transcription of this many frames and ``more`` samples that do not fill one."""
+    """Start a transcription of this many frames and ``more`` samples, fewer than a frame."""
     with patch.object(chapter, "Spectrogram", NumberedSpectrogram):
         return model.stream(quiet(frames * HOP + more), **options)
 
 
 def is_closed(sound: Any) -> bool:
-    """Return whether opened audio has been closed."""
+    """Return whether an open recording has been closed."""
     try:
         sound.read(0, 0)
     except AudioError:

@@ -1,4 +1,4 @@
-"""Values of the page's interactive figures that need no model: three steps, two blocks of two heads, two seconds."""
+"""Made-up values for the page's interactive figures: three steps, two blocks of two heads, two seconds."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ TOKENS = (" Ask", " <b>not", "<|endoftext|>")
 
 
 def step(token: str, rng: np.random.Generator) -> Step:
-    """Make up the logits of a vocabulary of 40 tokens, of which the given one is the likeliest."""
+    """Make up logits for a vocabulary of 40 tokens, in which the given token is the most likely."""
     logits = np.sort(rng.normal(0, 3, 40))[::-1]
     logits -= logits[0]
     sums = np.array([np.log(np.exp(logits / temperature).sum()) for temperature in TEMPERATURES])
@@ -16,7 +16,7 @@ def step(token: str, rng: np.random.Generator) -> Step:
 
 
 def small_data() -> WidgetData:
-    """Return made-up values with the shapes that real ones have."""
+    """Return made-up values with the shapes of real ones."""
     rng = np.random.default_rng(0)
     shares = {kind: rng.dirichlet(np.ones(columns), (2, 2, rows)) for kind, rows, columns in SHAPES}
     return WidgetData(

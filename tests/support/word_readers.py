@@ -1,4 +1,4 @@
-"""Readers of the formats of words: public libraries, and the grammar of a format."""
+"""Readers of the word formats: public libraries, or the grammar of a format."""
 
 import csv
 import html
@@ -12,7 +12,7 @@ import webvtt
 
 
 class Read(NamedTuple):
-    """A word as a file has it, with times in milliseconds; None: the format does not have it."""
+    """A word as stored in a file, with times in milliseconds; None for what the format does not store."""
 
     start: int
     end: int | None
@@ -52,7 +52,7 @@ def read_ctm(text: str) -> list[Read]:
 
 
 def read_vtt(text: str) -> list[list[Read]]:
-    """Return the words of each cue; a word has the time of the last timestamp before it, or the start of its cue."""
+    """Return the words of each cue; a word starts at the last timestamp before it, or at the start of its cue."""
     cues = []
     for caption in webvtt.from_string(text):
         reached, end = map(from_clock, (caption.start, caption.end))

@@ -21,7 +21,7 @@ def assert_bars(figure, step, temperature, count):
     return sum(shares)
 
 
-def test_the_playhead_follows_the_audio_and_clicked_words_move_it(browser, sample_page):
+def test_the_playhead_follows_the_audio_and_selected_words_move_it(browser, sample_page):
     with Opened(browser, sample_page, 390) as opened:
         tab = opened.tab
         opened.wait("document.querySelector('audio').readyState >= 1")

@@ -50,7 +50,7 @@ def test_attention_weights_of_a_position_add_up_to_at_most_one(widget_data, tiny
         assert shares.min() >= 0
         assert shares.sum(axis=-1).max() < 1.0001
     assert np.triu(widget_data.decoder, 1).max() == 0  # no token attends to later ones
-    assert np.median(np.abs(widget_data.encoder[0, 0].argmax(axis=1) - np.arange(cells))) <= 2  # it attends to neighbours
+    assert np.median(np.abs(widget_data.encoder[0, 0].argmax(axis=1) - np.arange(cells))) <= 2  # a head of neighbours
 
 
 def test_tokens_begin_where_the_walkthrough_says(widget_data):

@@ -1,7 +1,7 @@
 """The real CuPy on a simulated GPU: the C files of this folder replace the driver, the CUDA runtime and cuBLAS.
 
-NVRTC is the real one, so every kernel is compiled for a GPU. The same source, compiled by g++ (see
-``cuda_on_cpu``), is what runs, on "device" memory that is memory of this process. ``pretended.h`` explains how
+NVRTC is real, so every kernel is compiled for a GPU. The same source, compiled by g++ (see
+``cuda_on_cpu``), runs on "device" memory that is memory of this process. ``pretended.h`` explains how
 streams run and what counts as a violation. ``start`` changes CuPy's libraries in memory, so CuPy can no longer use
 a real GPU in this process.
 """
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def why_not() -> str:
-    """Return what is missing to simulate a GPU; empty if nothing is."""
+    """Return what is missing to simulate a GPU, or "" if nothing is."""
     for program in ("gcc", "g++", "nm"):
         if shutil.which(program) is None:
             return f"there is no {program}"
@@ -48,26 +48,26 @@ class PretendedGpu:
         driver.pretended_card.argtypes = [ctypes.c_uint64] * 3
 
     def card(self, total: int, context: int = 256 * MIB, page: int = 2 * MIB, capability: int = 75) -> None:
-        """Limit the memory to ``total`` bytes, of which CUDA's context takes some; it is allocated in whole pages.
+        """Limit the memory to ``total`` bytes, including CUDA's context; memory is allocated in whole pages.
 
-        CuPy reads the compute capability only once per process, and the number of multiprocessors each time.
+        CuPy reads the compute capability once per process, but the number of multiprocessors each time.
         """
         self._driver.pretended_card(total, context, page)
         self._driver.pretended_capability(capability)
 
     @property
     def taken(self) -> int:
-        """Bytes of device memory that are allocated, in whole pages, the context not included."""
+        """Bytes of device memory that are allocated, in whole pages, without the context."""
         return self._driver.pretended_taken()
 
     @property
     def peak(self) -> int:
-        """The most that was allocated since ``card`` was called."""
+        """The largest number of bytes allocated since ``card`` was called."""
         return self._driver.pretended_peak()
 
     @property
     def violations(self) -> list[str]:
-        """Descriptions of calls that CUDA would have rejected, and of faults in kernels."""
+        """Descriptions of calls that CUDA would reject, and of faults in kernels."""
         return self._driver.pretended_violations().decode().splitlines()
 
     def forgive(self) -> None:
@@ -75,7 +75,7 @@ class PretendedGpu:
         self._driver.pretended_forgive()
 
     def counts(self) -> dict[str, Count]:
-        """Return how often each call was made since ``forget_counts``."""
+        """Return the number of calls of each kind since ``forget_counts``."""
         driver = self._driver
         return {
             driver.pretended_name(i).decode(): Count(driver.pretended_calls(i), driver.pretended_bytes(i))
@@ -92,7 +92,7 @@ class PretendedGpu:
 
     @contextmanager
     def log(self) -> Iterator[list[str]]:
-        """Fill a list with the calls that are made inside of the context, when it ends."""
+        """Yield a list, to which the calls made inside the context are added at its end."""
         lines: list[str] = []
         self._driver.pretended_log(1)
         try:
@@ -103,7 +103,7 @@ class PretendedGpu:
 
     @contextmanager
     def without_computing(self, but: str = "") -> Iterator[None]:
-        """Run no kernel, except the one of this name, and no product inside of the context."""
+        """Run no products inside the context, and no kernels except the one of this name."""
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()
@@ -116,7 +116,7 @@ class PretendedGpu:
 
     @contextmanager
     def backward(self) -> Iterator[None]:
-        """Run blocks and threads in reverse order inside of the context."""
+        """Run blocks and threads in reverse order inside the context."""
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()

@@ -41,7 +41,7 @@ def headers() -> list[Path]:
 
 
 def why_not() -> str:
-    """Return what is missing of CUDA's headers and NVRTC; empty if nothing is."""
+    """Return what is missing of CUDA's headers and NVRTC, or "" if nothing is."""
     with tempfile.TemporaryDirectory() as folder:
         done = _gcc("-E", "-o", f"{folder}/out", *_includes(), str(HERE / "streams.c"))
     if done.returncode:
@@ -50,7 +50,7 @@ def why_not() -> str:
 
     try:
         load_nvidia_dynamic_lib("nvrtc")
-    except Exception as error:  # it has its own error type
+    except Exception as error:  # NVRTC's binding has its own error type
         return f"NVRTC is missing: {str(error).splitlines()[0]}"
     return ""
 
@@ -67,13 +67,13 @@ def _library(folder: str, name: str, *sources: str) -> ctypes.CDLL:
     done = _gcc(*FLAGS, *_includes(), f"-Wl,-soname,{name}", "-o", f"{folder}/{name}", *sources, "-lpthread", "-ldl")
     if done.returncode or done.stderr:
         raise RuntimeError(done.stderr)
-    return ctypes.CDLL(f"{folder}/{name}", mode=ctypes.RTLD_GLOBAL)  # it stays loaded after the file is deleted
+    return ctypes.CDLL(f"{folder}/{name}", mode=ctypes.RTLD_GLOBAL)  # stays loaded after the file is deleted
 
 
 def load() -> ctypes.CDLL:
-    """Compile and load both, import CuPy, and replace the runtime in it. Returns the driver."""
+    """Compile and load the driver and cuBLAS, import CuPy, and replace the runtime in it. Return the driver."""
     assert "cupy" not in sys.modules, "CuPy was imported already, with its own driver"
-    os.environ["CUPY_ACCELERATORS"] = ""  # no CUB: its kernels are compiled into CuPy and cannot run here
+    os.environ["CUPY_ACCELERATORS"] = ""  # without CUB, whose kernels are compiled into CuPy and cannot run here
     os.environ.setdefault("CUPY_CACHE_DIR", f"{tempfile.gettempdir()}/minwhisper-pretended-cuda-{os.getuid()}")
     site, major = folder_of("cupy").parent, cuda_major()
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def load() -> ctypes.CDLL:
 
 
 def _stubs(library: Path) -> str:
-    """Return C code for functions of cuBLAS that CuPy is linked to and that ``cublas.c`` does not define."""
+    """Return C code for the cuBLAS functions that CuPy is linked to but ``cublas.c`` does not define."""
     wanted = {line.split()[-1].partition("@")[0] for line in _nm("-D", "--undefined-only", str(library))}
     ours = (HERE / "cublas.c").read_text("utf-8")
     missing = sorted(name for name in wanted if name.startswith("cublas") and f" {name}(" not in ours)
@@ -104,7 +104,7 @@ def _stubs(library: Path) -> str:
 
 
 def _replace(library: Path, driver: ctypes.CDLL) -> None:
-    """Overwrite the runtime's functions in a library that is loaded."""
+    """Overwrite the runtime's functions in a loaded library."""
     maps = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
     begin = next(int(area[0].partition("-")[0], 16) for area in maps if area[-1] == str(library))
     driver.pretended_replace.argtypes = [ctypes.c_uint64, ctypes.c_char_p]

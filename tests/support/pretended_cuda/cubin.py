@@ -1,4 +1,4 @@
-"""Resources that compiled kernels need, read out of a cubin: an ELF file whose section ``.nv.info`` has attributes.
+"""The resources that compiled kernels need, from a cubin: an ELF file whose section ``.nv.info`` has attributes.
 
 ``cuobjdump --dump-resource-usage`` prints the same, where it is installed.
 """
@@ -7,7 +7,7 @@ import struct
 from typing import NamedTuple
 
 REGISTERS, FRAME = 0x2F, 0x11  # attributes of a function: (index of its symbol, value)
-WITH_SIZE = 4  # the format of an attribute whose size follows; all others take four bytes in all
+WITH_SIZE = 4  # the format of an attribute that is followed by its size; all others take four bytes in total
 SECTION = struct.Struct("<IIQQQQIIQQ")  # name, type, flags, address, offset, size, link, info, alignment, entry size
 SYMBOL = struct.Struct("<IBBHQQ")
 
@@ -16,7 +16,7 @@ class Resources(NamedTuple):
     """The resources of one kernel."""
 
     registers: int  # per thread
-    stack: int  # bytes per thread of local memory, for arrays that are indexed by variables and spilled registers
+    stack: int  # bytes of local memory per thread, for spilled registers and arrays indexed by variables
 
 
 def resources(cubin: bytes) -> dict[str, Resources]:
@@ -39,7 +39,7 @@ def resources(cubin: bytes) -> dict[str, Resources]:
 
 
 def _sections(cubin: bytes) -> dict[str, tuple[int, int]]:
-    """Return the begin and size of each section."""
+    """Return the start and size of each section."""
     assert cubin[:4] == b"\x7fELF"
     (table,) = struct.unpack_from("<Q", cubin, 40)
     number, names = struct.unpack_from("<HH", cubin, 60)

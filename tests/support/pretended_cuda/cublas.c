@@ -1,4 +1,4 @@
-// The functions of cuBLAS that are used. Others that CuPy is linked to are generated, and calling them is a violation.
+// The cuBLAS functions that are used. The others that CuPy links to are generated; to call one of them is a violation.
 
 #include "pretended.h"
 
@@ -26,7 +26,7 @@ EXPORTED int cublasSgemmStridedBatched(void* handle, int transpose_a, int transp
     return pretended_product("cublasSgemmStridedBatched", stream(handle), product);
 }
 
-// CuPy's name for a product of any types; here of float32 (0) only.
+// The product that CuPy calls for any types; here for float32 (0) only.
 enum { FLOAT32 = 0 };
 EXPORTED int cublasGemmEx(void* handle, int transpose_a, int transpose_b, int m, int n, int k, const void* alpha,
                           const void* a, int type_a, int lda, const void* b, int type_b, int ldb, const void* beta,
@@ -53,7 +53,7 @@ EXPORTED int cublasSetStream_v2(void* handle, void* stream) {
 EXPORTED int cublasGetStream_v2(void* handle, void** stream) {
     return *stream = ((Handle*)handle)->stream, SUCCESS;
 }
-EXPORTED int cublasSetPointerMode_v2(void* handle, int mode) {  // where alpha and beta are: 0, on the host
+EXPORTED int cublasSetPointerMode_v2(void* handle, int mode) {  // where alpha and beta are stored: 0 is the host
     return mode ? pretended_missing("cublasSetPointerMode to the device") : SUCCESS;
 }
 EXPORTED int cublasGetPointerMode_v2(void* handle, int* mode) { return *mode = 0, SUCCESS; }

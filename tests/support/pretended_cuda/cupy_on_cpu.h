@@ -1,5 +1,5 @@
-// What CuPy's own kernels need beside cuda_on_cpu.h to be compiled by g++: they are made of CuPy's carray.cuh and a few
-// names. CuPy's other headers, about complex numbers, atomics and half precision, want NVIDIA's; this takes their place.
+// What g++ needs, beside cuda_on_cpu.h, to compile CuPy's own kernels: they are made of CuPy's carray.cuh and a few
+// names. CuPy's headers for complex numbers, atomics and half precision need NVIDIA's; this header takes their place.
 
 #pragma once
 #include <cassert>
@@ -15,7 +15,7 @@ static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x
 
 static inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 
-// The smaller and the larger of two numbers of one type, or of an integer and a wider one.
+// The minimum and maximum of two numbers of one type, or of an integer and a wider one.
 template <class A, class B>
 static inline std::common_type_t<A, B> min(A a, B b) {
     return b < a ? b : a;

@@ -1,4 +1,4 @@
-// The driver's calls that CuPy makes itself: modules, their functions, and launches.
+// The driver calls that CuPy makes itself: modules, their functions, and launches.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -8,13 +8,13 @@
 enum { MOST_THREADS = 1024, MOST_GRID_Y_Z = 65535, MOST_SHARED = 48 << 10 };
 
 typedef struct {
-    char* image;  // the compiled code, in the format ELF
+    char* image;  // the compiled code, in ELF format
     size_t bytes;
     void* library;  // the same kernels compiled for the CPU, or null
     int one_thread;
 } Module;
 
-// The library whose kernels the next module of this thread has; the caller compiled both from one source.
+// The library with the kernels of this thread's next module; the caller compiled both from one source.
 static __thread void* next_library;
 static __thread int next_one_thread;
 EXPORTED void pretended_next_library(void* library, int one_thread) {
@@ -47,7 +47,7 @@ EXPORTED int cuModuleLoadData(void** module, const void* image) {
 }
 
 EXPORTED int cuModuleUnload(void* module) {
-    (void)module;  // kernels that wait in a queue may be of it
+    (void)module;  // queued kernels may belong to it
     return SUCCESS;
 }
 
@@ -80,7 +80,7 @@ EXPORTED int cuModuleGetGlobal_v2(uint64_t* at, size_t* bytes, void* module, con
     return NOT_FOUND;
 }
 
-// Copies of the arguments, which the caller may overwrite once the launch returns: addresses first, values behind them.
+// Copies of the arguments, because the caller may overwrite them once the launch returns: addresses, then values.
 static void** copied(const Kernel* kernel, void** arguments) {
     size_t number = 0, bytes = 0;
     for (; kernel->sizes[number]; number++) bytes += (kernel->sizes[number] + 15) / 16 * 16;
@@ -135,7 +135,7 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     return error;
 }
 
-// Other functions that CuPy looks up. Those that it does not need here fail.
+// Other functions that CuPy looks up. Those that are not needed here fail.
 #define FAILS(name) \
     EXPORTED int name(void) { return NOT_SUPPORTED; }
 FAILS(cuLaunchCooperativeKernel)
@@ -155,7 +155,7 @@ EXPORTED int cuGetErrorName(int error, const char** name) {
 }
 EXPORTED int cuGetErrorString(int error, const char** text) {
     static __thread char said[80];
-    snprintf(said, sizeof said, "error %d of the pretended driver", error);
+    snprintf(said, sizeof said, "error %d of the simulated driver", error);
     *text = said;
     return SUCCESS;
 }

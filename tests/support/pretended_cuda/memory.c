@@ -1,4 +1,4 @@
-// Device memory, allocated in whole pages of a card of limited size; and pinned memory of the host.
+// Device memory, allocated in whole pages of a card of limited size, and pinned host memory.
 
 #define _GNU_SOURCE
 #include <sys/mman.h>

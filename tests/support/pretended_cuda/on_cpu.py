@@ -1,4 +1,4 @@
-"""Compile the kernels that CuPy compiles with NVRTC a second time, with g++, for the simulated driver to run."""
+"""Compile the kernels that CuPy compiles with NVRTC once more with g++, so that the simulated driver can run them."""
 
 import ctypes
 import re
@@ -10,7 +10,7 @@ import cuda_on_cpu
 
 HEADER = Path(__file__).with_name("cupy_on_cpu.h")
 
-# A library of kernels says how large each parameter is, so that a launch can be queued with copies of its arguments.
+# A library of kernels tells the size of each parameter, so that a launch can be queued with copies of its arguments.
 SIZES = """
 template <class... P> const size_t* sizes_of(void (*)(P...)) {
     static const size_t sizes[] = {sizeof(P)..., 0};
@@ -21,7 +21,7 @@ template <class... P> const size_t* sizes_of(void (*)(P...)) {
 
 @cache
 def library(source: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """Compile kernels for the CPU. Raises ``RuntimeError`` with the compiler's output."""
+    """Compile kernels for the CPU. Raises ``RuntimeError`` with the compiler's output if this fails."""
     names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\))?\s*(\w+)\(", source)
     sizes = [f'extern "C" const size_t* sizes_{name}() {{ return sizes_of({name}); }}' for name in names]
     return cuda_on_cpu.compiled("\n".join([source, SIZES, *sizes]), options)
@@ -33,7 +33,7 @@ def of_cupy(source: str) -> str:
 
 
 def compile_for_both(driver: ctypes.CDLL) -> None:
-    """Make CuPy pass each module that it compiles or loads from its cache to both compilers."""
+    """Make CuPy compile each module that it compiles, or loads from its cache, for the CPU too."""
     from cupy.cuda import compiler
 
     original = compiler._compile_module_with_cache
@@ -47,7 +47,7 @@ def compile_for_both(driver: ctypes.CDLL) -> None:
         else:
             try:
                 kernels = library(of_cupy(source), includes)
-            except RuntimeError:  # running it is a violation
+            except RuntimeError:  # to run such a kernel is a violation
                 kernels = None
         driver.pretended_next_library(ctypes.c_void_p(kernels._handle if kernels else None), int(one_thread))
         return original(source, options, **how)

@@ -23,9 +23,9 @@ typedef struct Operation Operation;
 
 // A queue of operations. The stream whose handle is null is the legacy default stream.
 typedef struct {
-    int number, blocking;  // blocking: it waits for the legacy default stream, and the other way round
+    int number, blocking;  // blocking: it and the legacy default stream wait for each other
     Operation *first, *last;
-    uint64_t queued, done;  // operations since it was created
+    uint64_t queued, done;  // numbers of operations since the stream was created
     Graph* capture;         // the graph that is being recorded, if any
     uint64_t capturing_thread;
 } Stream;
@@ -42,11 +42,11 @@ typedef struct {
     char name[160];
     const char* (*launch)(void** arguments, const unsigned* grid, const unsigned* block, size_t shared, int backward);
     const size_t* sizes;    // bytes of each parameter, then 0
-    const char* signature;  // a letter for each parameter, upper case for addresses
-    int one_thread;         // its loop over elements covers everything even if there is only one thread
+    const char* signature;  // one letter per parameter, upper case for addresses
+    int one_thread;         // its loop covers all elements even with a single thread
 } Kernel;
 
-// cublasSgemmStridedBatched, column by column.
+// The arguments of cublasSgemmStridedBatched; matrices are column-major.
 typedef struct {
     int transpose_a, transpose_b, m, n, k, lda, ldb, ldc, batches;
     float alpha, beta;

@@ -1,4 +1,4 @@
-// Products of matrices in float32, column by column, by the BLAS that NumPy has loaded.
+// Products of column-major matrices in float32, by the BLAS that NumPy has loaded.
 
 #include "pretended.h"
 
@@ -7,7 +7,7 @@ static void (*sgemm)(const char* transpose_a, const char* transpose_b, const int
                      const int64_t* ldb, const float* beta, float* c, const int64_t* ldc);
 EXPORTED void pretended_sgemm(void* of_blas) { *(void**)&sgemm = of_blas; }
 
-enum { BAD_PARAMETER = 7 };  // as cuBLAS numbers it
+enum { BAD_PARAMETER = 7 };  // CUBLAS_STATUS_INVALID_VALUE
 
 void multiply(const Product* p) {
     const int64_t m = p->m, n = p->n, k = p->k, lda = p->lda, ldb = p->ldb, ldc = p->ldc;
@@ -39,8 +39,8 @@ EXPORTED int pretended_product(const char* name, void* stream_handle, Product p)
     return error;
 }
 
-// A call of cuBLAS that is not implemented.
+// A call of a cuBLAS function that is not implemented.
 EXPORTED int pretended_missing(const char* name) {
-    violation("%s is not pretended", name);
+    violation("%s is not simulated", name);
     return NOT_SUPPORTED;
 }

@@ -43,7 +43,7 @@ EXPORTED const char* pretended_name(int i) { return counts[i].name; }
 EXPORTED uint64_t pretended_calls(int i) { return counts[i].calls; }
 EXPORTED uint64_t pretended_bytes(int i) { return counts[i].bytes; }
 
-// Text that grows: the log while it is on, and violations.
+// Growing texts: the log, while it is on, and the violations.
 typedef struct {
     char* text;
     size_t length, room;
@@ -80,9 +80,9 @@ void violation(const char* format, ...) {
     unlock();
 }
 
-// The violation that was found last, for the texts of errors.
+// The last violation, for error messages.
 const char* last_violation(void) {
-    if (!violations.length) return "an error of the pretended runtime";
+    if (!violations.length) return "an error of the simulated runtime";
     violations.text[violations.length - 1] = 0;  // its line ends there
     const char* line = strrchr(violations.text, '\n');
     violations.text[violations.length - 1] = '\n';

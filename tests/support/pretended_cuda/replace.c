@@ -1,4 +1,4 @@
-// CuPy has the CUDA runtime inside of its own libraries. The functions there are overwritten, once they are loaded, with
+// CuPy has the CUDA runtime inside its own libraries. Once these are loaded, the functions there are overwritten with
 // jumps to those of the same name here.
 
 #define _GNU_SOURCE
@@ -28,9 +28,9 @@ NAMES(DECLARE)
 static const struct {
     const char* name;
     void (*function)(void);
-} table[] = {NAMES(ENTRY){"cudaGetDeviceProperties_v2", do_cudaGetDeviceProperties}};  // as CUDA 12 calls it
+} table[] = {NAMES(ENTRY){"cudaGetDeviceProperties_v2", do_cudaGetDeviceProperties}};  // its name in CUDA 12
 
-// Overwrite a function that begins at this address with a jump to ours of this name. 0 if there is none.
+// Overwrite the function at this address with a jump to ours of this name. Return 0 if there is none.
 EXPORTED int pretended_replace(uint64_t address, const char* name) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (strcmp(table[i].name, name)) continue;

@@ -1,5 +1,5 @@
-// The calls of the CUDA runtime about the device, its memory, and kernels that are compiled into CuPy. Each does_ what
-// the runtime's function of that name does; see replace.c.
+// CUDA runtime calls about the device, its memory, and kernels that are compiled into CuPy. Each do_ function does what
+// the runtime's function of the same name does; see replace.c.
 
 #include "cuda_runtime_api.h"
 #include "pretended.h"
@@ -41,7 +41,7 @@ CALL do_cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, int de
 CALL do_cudaGetDeviceProperties(struct cudaDeviceProp* properties, int device) {
     size_t unused;
     memset(properties, 0, sizeof *properties);
-    snprintf(properties->name, sizeof properties->name, "a pretended GPU");
+    snprintf(properties->name, sizeof properties->name, "a simulated GPU");
     properties->major = capability / 10;
     properties->minor = capability % 10;
     properties->multiProcessorCount = processors();
@@ -132,8 +132,8 @@ CALL do_cudaPointerGetAttributes(struct cudaPointerAttributes* attributes, const
     return cudaSuccess;
 }
 
-// A copy. Pageable memory is read before the call returns, and written to before it returns, as CUDA does; pinned memory
-// is read and written to when the stream comes to it.
+// A copy. As in CUDA, pageable memory is read or written before the call returns; pinned memory
+// is read or written when the stream reaches the copy.
 static int copy(void* to, const void* from, size_t bytes, Stream* stream, int wait) {
     lock();
     const int up = !is_device(from), down = !is_device(to);

@@ -1,4 +1,4 @@
-// The calls of the CUDA runtime about streams, events and graphs.
+// CUDA runtime calls about streams, events and graphs.
 
 #include "cuda_runtime_api.h"
 #include "pretended.h"
@@ -41,7 +41,7 @@ CALL do_cudaStreamSynchronize(cudaStream_t handle) {
 CALL do_cudaStreamQuery(cudaStream_t stream) {
     return wait_for(stream_of(stream), stream_of(stream)->queued, "cudaStreamQuery");
 }
-CALL do_cudaStreamDestroy(cudaStream_t stream) {  // it stays, for events that were recorded on it
+CALL do_cudaStreamDestroy(cudaStream_t stream) {  // kept, for events that were recorded on it
     return wait_for(stream_of(stream), stream_of(stream)->queued, "cudaStreamDestroy");
 }
 
@@ -50,7 +50,7 @@ CALL do_cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     return cudaSuccess;
 }
 CALL do_cudaEventCreate(cudaEvent_t* event) { return do_cudaEventCreateWithFlags(event, 0); }
-CALL do_cudaEventDestroy(cudaEvent_t event) { return cudaSuccess; }  // a queue may point to it
+CALL do_cudaEventDestroy(cudaEvent_t event) { return cudaSuccess; }  // kept: a queue may point to it
 
 CALL do_cudaEventRecord(cudaEvent_t handle, cudaStream_t on) {
     Event* event = (Event*)handle;

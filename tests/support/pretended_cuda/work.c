@@ -6,16 +6,16 @@
 #include "pretended.h"
 
 #define MOST_STREAMS 4096
-#define MOST_WAITING 20000  // operations of a stream; beyond, they are executed though nothing waits for them yet
+#define MOST_WAITING 20000  // operations of a stream; with more, they are executed although nothing waits for them yet
 
 static Stream legacy = {.blocking = 0};
 static Stream* streams[MOST_STREAMS] = {&legacy};
 static int streams_made = 1;
 static int error_kept;
 static int backward, compute = 1;
-static char computed[64];  // the only kernel that is executed all the same
+static char computed[64];  // the only kernel that is still executed
 
-// Whether kernels and products are executed, or only the kernel of this name.
+// Execute all kernels and products, or only the kernel of this name.
 EXPORTED void pretended_compute(int on, const char* only) {
     compute = on;
     snprintf(computed, sizeof computed, "%s", only);
@@ -28,7 +28,7 @@ void set_error(int error) { error_kept = error; }
 Stream* stream_of(void* handle) {
     if (!handle || handle == (void*)1) return &legacy;
     if (handle == (void*)2) {
-        violation("the default stream of a thread (2) is not pretended");
+        violation("the per-thread default stream (2) is not simulated");
         return &legacy;
     }
     return handle;
@@ -92,7 +92,7 @@ static void discard(Operation* it) {
     free(it);
 }
 
-// Execute what is queued on a stream, up to a position.
+// Execute the operations of a stream, up to a position in its queue.
 int drain(Stream* stream, uint64_t position) {
     while (stream->done < position) {
         Operation* it = stream->first;
@@ -136,7 +136,7 @@ static void append(Operation** first, Operation** last, Operation* it) {
 int queue(Stream* stream, Operation* it) {
     if (stream->capture) {
         if (it->kind == RECORD || it->kind == WAIT || it->kind == LAUNCH_GRAPH) {
-            violation("an event or a graph inside of a capture is not pretended");
+            violation("an event or a graph inside a capture is not simulated");
             return CAPTURE_UNSUPPORTED;
         }
         append(&stream->capture->first, &stream->capture->last, it);
@@ -149,7 +149,7 @@ int queue(Stream* stream, Operation* it) {
         if (stream == &legacy && captured->blocking) return CAPTURE_UNSUPPORTED;
     }
     if (stream == &legacy)
-        drain_for_default();  // both ways, one of the orders that CUDA can choose
+        drain_for_default();  // one of the orders that CUDA may choose
     else if (stream->blocking)
         drain(&legacy, legacy.queued);
     append(&stream->first, &stream->last, it);
@@ -166,7 +166,7 @@ Stream* captured_by_this_thread(void) {
     return NULL;
 }
 
-// Whether this thread captures, so that a call which waits for the device, or changes it, is an error.
+// Report a call that waits for the device, or changes it, as a violation if this thread captures a stream.
 int forbidden_in_capture(const char* name) {
     Stream* captured = captured_by_this_thread();
     if (captured) violation("%s while stream %d is captured", name, captured->number);
