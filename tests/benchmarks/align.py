@@ -1,10 +1,10 @@
-"""Alignment of a known text: word times against those of ``transcribe``, wrong words and sentences found, and time.
+"""Measure alignment of known texts: word times against ``transcribe``'s, wrong words and sentences found, and speed.
 
     python tests/benchmarks/align.py [--model base]
 
-Three recordings, each of the twelve clips of LJ Speech in another order with pauses between them. Each is aligned with
+Three recordings, each with the twelve clips of LJ Speech in a different order and with pauses. Each is aligned with
 its true text, with one word per sentence replaced by one that was not said, and with three sentences added. A word
-counts as found if its score is below the limit under which ``minwhisper align`` marks it as doubtful. Needs the
+counts as found if its score is below the limit at which ``minwhisper align`` marks it as doubtful. Needs the
 extra ``offline``.
 """
 
@@ -25,7 +25,7 @@ from minwhisper.transcription.known_text import comparable
 DATA = Path(__file__).parents[1] / "data"
 sys.path[:0] = [str(DATA.parent), str(DATA.parent / "support")]
 
-from book import TEXTS, join_clips  # noqa: E402 (it needs the folders above)
+from book import TEXTS, join_clips  # noqa: E402 (it needs the path set above)
 
 RECORDINGS = 3
 PAUSE = 0.7  # seconds
@@ -42,12 +42,12 @@ rng = np.random.default_rng(0)
 
 
 def words_of(transcript: Any) -> list[Word]:
-    """Return the words that have letters or digits."""
+    """Return the words that contain letters or digits."""
     return [word for segment in transcript["segments"] for word in segment["words"] if comparable(word["word"])]
 
 
 def start_differences(words: list[Word], others: list[Word]) -> list[float]:
-    """Return how far apart the starts of words are that both texts have."""
+    """Return the differences in seconds between the starts of words that both texts have."""
     keys = [[comparable(word["word"]) for word in side] for side in (words, others)]
     return [
         abs(words[match.a + i]["start"] - others[match.b + i]["start"])
@@ -57,7 +57,7 @@ def start_differences(words: list[Word], others: list[Word]) -> list[float]:
 
 
 def with_wrong_words(lines: list[str]) -> tuple[list[str], set[int]]:
-    """Replace one word of each line; return the lines, and the places of these words among all words."""
+    """Replace one word per line; return the lines, and the indices of these words among all words."""
     changed, places, before = [], set(), 0
     for line in lines:
         words = line.split()
@@ -75,7 +75,7 @@ def is_doubtful(word: Word) -> bool:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Run the measurements and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny.en")
     model = minwhisper.load_model(parser.parse_args().model)
@@ -99,7 +99,7 @@ def main() -> None:
         differences += start_differences(words_of(aligned), words_of(heard))
 
         changed, places = with_wrong_words(lines)
-        # "a--b" is a word of the text, but two of the alignment's: join what belongs together by counting spaces.
+        # "a--b" is one word of the text, but two of the alignment: join the latter by counting spaces.
         pieces = words_of(model.align(samples, "\n".join(changed), **language))
         starts = np.cumsum([piece["word"].startswith(" ") for piece in pieces]) - 1
         for place, group in groupby(zip(starts, pieces, strict=True), lambda pair: pair[0]):

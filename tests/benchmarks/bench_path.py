@@ -1,4 +1,4 @@
-"""Put this checkout first on the path: its package, the helpers of its tests, and this folder."""
+"""Put this checkout first on the path: its package, its test helpers, and this folder."""
 
 import sys
 from pathlib import Path

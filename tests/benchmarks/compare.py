@@ -3,9 +3,9 @@
     python tests/benchmarks/compare.py [--rounds 5] [--model tiny.en] [ROW …]
 
 Rows: encoder, step, whole, together, timed, beam, memory, start, two, long (default: all but long). Each contender is a
-process that loads its model once. They take turns in each round, and the medians are compared; waiting ones sleep.
-`together` and `timed` decode several windows of one recording at a time, which only faster-whisper supports as well:
-without timestamps, its default, and with them. The recording is 2:45 long: the twelve LJ Speech clips in tests/data,
+process that loads its model once. They take turns in each round, sleeping in between, and the medians are compared.
+`together` and `timed` decode several windows of one recording at a time, which only faster-whisper supports too:
+without timestamps (its default) and with them. The recording is 2:45 long: the twelve LJ Speech clips in tests/data,
 twice, with pauses; `encoder`, `step` and `beam` use the JFK clip.
 Needs the extras `offline` and `parity`, and faster-whisper to compare with it.
 """
@@ -60,13 +60,13 @@ def prepare(name: str, folder: Path) -> None:
             whole.write(path.read_bytes())
 
 
-# ------------------------------------------------------------------------------------------ what each of them does
+# ------------------------------------------------------------------------------------------ contenders
 
 Jobs = dict[str, Callable[[], Any]]
 
 
 def ours(name: str, folder: Path) -> Jobs:
-    """Return the measurements of minwhisper: each is called and timed, unless it returns the seconds itself."""
+    """Return the jobs of minwhisper by name: each is called and timed, unless it returns the seconds itself."""
     import minwhisper
     from minwhisper.model.engine import DecoderInput
 
@@ -100,7 +100,7 @@ def ours(name: str, folder: Path) -> Jobs:
 
 
 def openai(_name: str, folder: Path) -> Jobs:
-    """Return the measurements of openai-whisper, with the same weights in float32."""
+    """Return the jobs of openai-whisper, with the same weights in float32."""
     import torch
     import whisper
 
@@ -140,7 +140,7 @@ def openai(_name: str, folder: Path) -> Jobs:
 
 
 def faster(_name: str, folder: Path) -> Jobs:
-    """Return the measurements of faster-whisper, in int8."""
+    """Return the jobs of faster-whisper, in int8."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     cores = len(os.sched_getaffinity(0))
@@ -170,7 +170,7 @@ def peak() -> int:
 
 
 def child(contender: str, name: str, folder: Path) -> None:
-    """Load, then do each job that comes in a line; answer with what it took, what came out and the memory so far."""
+    """Load a contender, then do the job on each input line; print its seconds, tokens and the peak memory so far."""
     jobs = CONTENDERS[contender](name, folder)
     print(json.dumps(sorted(jobs)), flush=True)
     for line in sys.stdin:
@@ -194,7 +194,7 @@ class Contender:
 
     def answer(self) -> Any:
         for line in self._process.stdout:
-            if line.startswith(("[", "{")):  # others may print, too
+            if line.startswith(("[", "{")):  # libraries may print other lines
                 return json.loads(line)
         raise SystemExit("a contender has ended early; see above")
 
@@ -212,7 +212,7 @@ class Contender:
 
 
 def contenders(job: str, name: str, folder: Path) -> dict[str, Contender]:
-    """Those that are installed and can do a job, loaded."""
+    """Load the contenders that are installed and can do a job, and yield them by name."""
     found = {who: Contender(who, name, folder) for who, needed in NEEDS.items() if importlib.util.find_spec(needed)}
     for who in [who for who, contender in found.items() if job not in contender.jobs]:
         found.pop(who).end()
@@ -220,7 +220,7 @@ def contenders(job: str, name: str, folder: Path) -> dict[str, Contender]:
 
 
 def in_turn(job: str, name: str, folder: Path, rounds: int) -> None:
-    """All contenders that can, in turn; prints medians and ratios."""
+    """Time a job of all contenders in turn, and print medians and ratios."""
     field = contenders(job, name, folder)
     times: dict[str, list[float]] = {who: [] for who in field}
     said: dict[str, list[int] | None] = {}
@@ -242,7 +242,7 @@ def in_turn(job: str, name: str, folder: Path, rounds: int) -> None:
 
 
 def two(name: str, folder: Path, rounds: int) -> None:
-    """Two processes of the same kind at once: 2 is fair, more is what they cost each other. Beams, for a while each."""
+    """Run beam searches in two processes of a kind at once. Twice the time is fair; more is lost to interference."""
     for who, needed in NEEDS.items():
         if not importlib.util.find_spec(needed) or who.startswith("faster"):
             continue
@@ -263,7 +263,7 @@ def two(name: str, folder: Path, rounds: int) -> None:
 
 
 def memory(name: str, folder: Path) -> None:
-    """Peak memory of processes that load, and transcribe the book once."""
+    """Compare the peak memory of processes that load a model and transcribe the book once."""
     peaks = {}
     for who, contender in contenders("whole", name, folder).items():
         peaks[who] = contender.do("whole")["peak"]
@@ -277,7 +277,7 @@ def memory(name: str, folder: Path) -> None:
 def start(name: str, folder: Path, rounds: int) -> None:
     """Time both commands from a cold start to the end, on the JFK clip.
 
-    A first run, which is not counted, has Python keep what it compiles, as it does when a package is installed.
+    A first run, which is not counted, lets Python cache its bytecode, as it does when a package is installed.
     """
     clip, bin = str(DATA / "jfk.flac"), Path(sys.executable).parent
     whisper = [str(bin / "whisper"), clip, "--model", str(folder / "model.pt"), "--fp16", "False"]
@@ -294,16 +294,16 @@ def start(name: str, folder: Path, rounds: int) -> None:
             subprocess.run(command, check=True, capture_output=True, env=environment)
             if number:
                 column.append(time.perf_counter() - begun)
-    if not (folder / "jfk.txt").exists():  # it ends with status 0 where it finds no ffmpeg
-        raise SystemExit("whisper has written nothing: is the command ffmpeg installed?")
+    if not (folder / "jfk.txt").exists():  # whisper ends with status 0 even if it finds no ffmpeg
+        raise SystemExit("whisper wrote no file: is the command ffmpeg installed?")
     mine, theirs = map(statistics.median, columns)
     print(f"start, {name}: minwhisper transcribe {mine:.2f} s, whisper {theirs:.2f} s: time ratio {mine / theirs:.2f}")
 
 
 def long(name: str, folder: Path) -> None:
-    """Compare an hour of audio with five minutes of it, each from a file and in a fresh process.
+    """Compare an hour of audio with five minutes, each read from a file in a fresh process.
 
-    The five minutes come before and after the hour, four times in all, since the machine is not the same an hour long.
+    The five minutes run before and after the hour, four times in all, because the machine's speed drifts.
     """
     figures: dict[int, list[list[float]]] = {5: [], 60: []}
     for minutes in (5, 5, 60, 5, 5):
@@ -330,7 +330,7 @@ def long(name: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the rows that are asked for."""
+    """Run the requested rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW")
     parser.add_argument("--model", default="tiny.en")

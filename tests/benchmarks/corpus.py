@@ -1,4 +1,4 @@
-"""Measure what ``minwhisper corpus`` costs and survives; run one part at a time, on a machine that does nothing else.
+"""Measure the cost and the robustness of ``minwhisper corpus``. Run one part at a time, on an idle machine.
 
     python tests/benchmarks/corpus.py speed --model tiny.en     # processes and threads, in turn
     python tests/benchmarks/corpus.py chaos                     # workers and clients killed, broken files
@@ -38,18 +38,18 @@ from minwhisper.model.engine import DecoderInput
 
 DATA = Path(__file__).parents[1] / "data"
 OPTIONS = {"temperature": 0.0}
-SWITCHES = ["--temperature_increment_on_fallback", "None", "--beam_size", "None"]  # the same, for the command
+SWITCHES = ["--temperature_increment_on_fallback", "None", "--beam_size", "None"]  # the same for the command
 RATE = 16_000
 WINDOWS = 130  # per hour of speech: a window of 30 s ends with its last whole sentence, after about 28 s
 
 
 def recordings() -> list[Path]:
-    """Return the clips that the tests have: speech of 2 to 11 s."""
+    """Return the clips of the tests: speech of 2 to 11 s."""
     return sorted([*DATA.glob("LJ*.ogg"), *DATA.glob("LJ*.wav"), DATA / "jfk.flac"])
 
 
 def make_clips(folder: Path, count: int, seconds: tuple[float, float], seed: int = 0) -> None:
-    """Cut clips of random lengths from random places of the recordings, in a few subfolders."""
+    """Cut clips of random lengths from random places of the recordings, and write them to a few subfolders."""
     generator = np.random.default_rng(seed)
     sources = [minwhisper.load_audio(path) for path in recordings()]
     for number in range(count):
@@ -62,7 +62,7 @@ def make_clips(folder: Path, count: int, seconds: tuple[float, float], seed: int
 
 
 def break_clips(folder: Path, count: int, seed: int = 1) -> list[Path]:
-    """Break some of the clips, in several ways, and return them."""
+    """Damage some of the clips in several ways, and return these."""
     clips = sorted(folder.rglob("*.wav"))
     chosen = random.Random(seed).sample(clips, count)
     for number, path in enumerate(chosen):
@@ -106,7 +106,7 @@ def speed(options: argparse.Namespace) -> None:
 
         files = sorted(source.iterdir())
         alone(files[:4])
-        for name in layouts:  # load the models
+        for name in layouts:  # the first turn loads the models
             in_cluster(name, files[:4], len(os.listdir(folder)))
         for _ in range(options.rounds):
             for name in layouts:
@@ -125,7 +125,7 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def chaos(options: argparse.Namespace) -> None:
-    """Transcribe many clips while workers and clients are killed, and compare with a run that nothing disturbs."""
+    """Transcribe many clips while workers and clients are killed, and compare with an undisturbed run."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(options.folder or temporary)
         source, out, alone = work / "in", work / "out", work / "alone"
@@ -146,7 +146,7 @@ def chaos(options: argparse.Namespace) -> None:
             client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             done = finished(out)
             stop_at = None
-            if clients < options.clients:  # when a third, then two thirds are done
+            if clients < options.clients:  # after one third, and after two thirds
                 stop_at = done + (options.recordings - done) // (options.clients + 1 - clients)
             while client.poll() is None:
                 time.sleep(generator.uniform(*options.pause))
@@ -188,7 +188,7 @@ def chaos(options: argparse.Namespace) -> None:
 
 
 def random_model(folder: Path) -> Path:
-    """Write a checkpoint with random weights that is small enough to transcribe at once, and return its folder."""
+    """Write a checkpoint with random weights, small enough to transcribe instantly, and return its folder."""
     from hf_checkpoint import SMALL, distinct_weights, hugging_face, write
 
     size = {"vocab_size": 51864, "num_mel_bins": 80, "d_model": 16, "max_source_positions": 1500}
@@ -201,7 +201,7 @@ def random_model(folder: Path) -> Path:
 
 
 def count(values: "Iterator[int]") -> dict[int, int]:
-    """Count values."""
+    """Return the number of times that each value occurs."""
     found: dict[int, int] = {}
     for value in values:
         found[value] = found.get(value, 0) + 1
@@ -220,7 +220,7 @@ def finished(out: Path) -> int:
 
 
 def limit(options: argparse.Namespace) -> None:
-    """Measure the tasks per second that pass through scheduler and client, with a model that only sleeps."""
+    """Measure the tasks per second that scheduler and client can handle, with a model that only sleeps."""
     from distributed import Client, LocalCluster
 
     from minwhisper.corpus import run as run_module
@@ -228,7 +228,7 @@ def limit(options: argparse.Namespace) -> None:
     from minwhisper.corpus.job import Job, Recording, Result, Setup
 
     class Sleeping(worker.ModelPlugin):
-        """A model that sleeps; its threads do not take turns."""
+        """A model that sleeps, in several threads at once."""
 
         def loaded(self):
             return None, Setup(self._worker.address, "cpu", "sleeping", "0" * 64)
@@ -264,7 +264,7 @@ def limit(options: argparse.Namespace) -> None:
 
 
 def sizes(options: argparse.Namespace) -> None:
-    """Time a window of each size on one core, with random weights: spectrogram, encoder, and a text of 100 tokens."""
+    """Time a window with each size on one core, with random weights: spectrogram, encoder, and 100 tokens."""
     samples = minwhisper.pad_or_trim(minwhisper.load_audio(DATA / "jfk.flac"))
     print("size         encoder    cache  100 steps    window  core-hours per hour of audio")
     for name in options.names:
@@ -279,7 +279,7 @@ def sizes(options: argparse.Namespace) -> None:
 
 
 def window_seconds(model: minwhisper.Whisper, samples: np.ndarray) -> tuple[float, float, float]:
-    """Return the seconds that spectrogram and encoder, the decoder's cache, and 100 steps of greedy search take."""
+    """Return the seconds for spectrogram and encoder, for the decoder's cache, and for 100 steps of greedy search."""
     engine, times = model.engine, [time.perf_counter()]
     with engine.session():
         mel = minwhisper.log_mel_spectrogram(samples, model.config.num_mel_bins)
@@ -376,7 +376,7 @@ def nodes(options: argparse.Namespace) -> None:
 
 @contextmanager
 def network(names: dict[str, str]) -> Iterator[Callable[..., list[str]]]:
-    """Make a bridge and a network namespace for each name; yield a function that puts a command into one."""
+    """Create a bridge and a network namespace per name; yield a function that makes a command run in one of them."""
 
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True)
@@ -404,7 +404,7 @@ def network(names: dict[str, str]) -> Iterator[Callable[..., list[str]]]:
 
 
 def main() -> None:
-    """Run the part that was asked for."""
+    """Run the requested part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
     part = parts.add_parser("speed")
@@ -413,7 +413,7 @@ def main() -> None:
     part.add_argument("--clips", type=int, default=60)
     part.set_defaults(run=speed)
     part = parts.add_parser("chaos")
-    part.add_argument("--model", default="tiny.en", help="or random, for a small one")
+    part.add_argument("--model", default="tiny.en", help="model name, or random for a small random model")
     part.add_argument("--recordings", type=int, default=1000)
     part.add_argument("--broken", type=int, default=30)
     part.add_argument("--kills", type=int, default=24)
@@ -426,7 +426,7 @@ def main() -> None:
     part.add_argument("--sleep", type=float, default=0.05)
     part.add_argument("--workers", type=int, default=2)
     part.add_argument("--threads", type=int, default=64)
-    part.add_argument("--files", action="store_true", help="write an output file for each")
+    part.add_argument("--files", action="store_true", help="write an output file per task")
     part.set_defaults(run=limit)
     part = parts.add_parser("sizes")
     part.add_argument("names", nargs="*", default=["tiny", "base", "small", "medium", "large-v3-turbo", "large-v3"])

@@ -1,10 +1,10 @@
-"""Let the doctor examine ports with every known mistake, with pairs of them, and ports that are right.
+"""Let the doctor examine ports with each known mistake, ports with pairs of mistakes, and correct ports.
 
 ``python tests/benchmarks/doctor.py [--model base] [--seconds 3] [--pairs 30] [--only NAME …]``
 
-A port is made from this package's own stages with the mistake in it, in float32, from the first seconds of the JFK clip
-and the tokens of its text. It dumps every stage but attention over all positions. For each the table says what was
-named, in how many stages, and how long it took. Prints the number of ports for which exactly the mistake was named.
+A port is made of this package's own stages with the mistake in it, in float32, on the first seconds of the JFK clip
+and the tokens of its text. It dumps every stage except attention over all positions. The table shows, for each port,
+the mistakes named, in how many stages, and the time. The last line counts the ports with exactly the right mistakes.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Let the doctor examine the models of PyTorch in every precision that they offer. None of them has a mistake.
+"""Let the doctor examine PyTorch models in every precision that they offer. None of them has a mistake.
 
 ``python tests/benchmarks/doctor_ports.py [--model tiny.en] [--device cuda] [--seconds 1] [--only WORD …] [--keep DIR]``
 
-openai-whisper and Transformers compute the first ``--seconds`` of the JFK clip and a few tokens, and hooks dump the
-output of every module. With ``--device cuda``, TF32 and autocast are tried too. Then come minwhisper's readable layers
-and its fast engine on the same device. Prints how many stages have which verdict, and exits with 1 if a mistake was
-named or a value called wrong.
+openai-whisper and Transformers process the first ``--seconds`` of the JFK clip and a few tokens, and hooks dump the
+output of every module. With ``--device cuda``, TF32 and autocast are tried too. minwhisper's readable layers
+and its fast engine follow, on the same device. Prints the number of stages per verdict; exits with 1 if a mistake
+was named or a value called wrong.
 """
 
 import argparse
@@ -37,7 +37,7 @@ RIGHT = ("float64", "float32", "TF32", "float16", "float16 with sums in float16"
 
 @dataclass(frozen=True)
 class Case:
-    """What every port computes, and where."""
+    """The input of every port, and its device."""
 
     model: Whisper
     mel: Any  # (1, M, frames), float32
@@ -46,7 +46,7 @@ class Case:
 
 
 def record(module: Any, found: dict[str, Any]) -> None:
-    """Store the output of every part of a PyTorch module by its name when it computes."""
+    """Register hooks that store the output of every submodule of a PyTorch module under its name."""
 
     def keep(name: str, _module: Any, _inputs: Any, output: Any) -> None:
         value = output[0] if isinstance(output, tuple) else output
@@ -59,7 +59,7 @@ def record(module: Any, found: dict[str, Any]) -> None:
 
 
 def openai(case: Case, dtype: Any, autocast: Any = None) -> dict[str, Any]:
-    """Return what openai-whisper computes. It keeps weights in float32 and converts them where they are used."""
+    """Return openai-whisper's stages. It keeps weights in float32 and converts them where they are used."""
     import torch
 
     its = pytorch_model(case.model).to(case.device)
@@ -73,7 +73,7 @@ def openai(case: Case, dtype: Any, autocast: Any = None) -> dict[str, Any]:
 
 
 def transformers(case: Case, dtype: Any, attention: str = "eager") -> dict[str, Any]:
-    """Return what Transformers computes, with one of its implementations of attention."""
+    """Return the stages of Transformers, with one of its implementations of attention."""
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -97,7 +97,7 @@ def transformers(case: Case, dtype: Any, attention: str = "eager") -> dict[str, 
 
 
 def ours(case: Case, dtype: str, plain: bool) -> dict[str, Any]:
-    """Return what minwhisper's engine computes: features and logits."""
+    """Return the features and logits of minwhisper's engine."""
     its = carried.load_model(case.model.name, case.device, dtype, plain=plain)
     with on_device(its.device):
         features = its.encode(case.mel)
@@ -111,7 +111,7 @@ def ours(case: Case, dtype: str, plain: bool) -> dict[str, Any]:
 
 
 def ports(case: Case) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Yield the ports by a label. TF32 is on or off for the whole process until the next one."""
+    """Yield a label and a function per port. TF32 is on or off for the whole process until the next port."""
     import torch
 
     def with_tf32(products: bool, convolutions: bool, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def ports(case: Case) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
 
 
 def main() -> int:
-    """Examine the ports and print what was found."""
+    """Examine the ports and print the findings."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--device", default="cpu")
@@ -156,7 +156,7 @@ def main() -> int:
             continue
         try:
             arrays = make()
-        except Exception as error:  # a port that this machine cannot compute: say so and go on
+        except Exception as error:  # this machine cannot compute the port: say so and continue
             print(f"--  {label:45} cannot be computed: {type(error).__name__}: {str(error)[:200]}", flush=True)
             wrong += 1
             continue
@@ -174,7 +174,7 @@ def main() -> int:
         print(f"    {last.stage} off by {last.relative:.1e}", flush=True)
         for stage in bad:
             print(f"    {stage.stage}: {stage.verdict} {stage.own:.1e} {', '.join(stage.mistakes)} {stage.remark}")
-    print(f"{wrong} not as wanted")
+    print(f"{wrong} not as expected")
     return 1 if wrong else 0
 
 

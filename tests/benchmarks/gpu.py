@@ -31,7 +31,7 @@ from typing import Any
 
 import bench_path  # noqa: F401 (first, so that this checkout is measured)
 import carried
-import gpu_checks  # noqa: F401 (as others below, it registers its rows)
+import gpu_checks  # noqa: F401 (like others below, it registers its rows)
 import gpu_fast  # noqa: F401
 import gpu_fits  # noqa: F401
 import gpu_lab
@@ -55,7 +55,7 @@ ORDER += " flat half memcheck suite t400"
 
 @row("machine", "Machine", "what", "value")
 def machine(lab: Lab) -> Iterator[Cells]:
-    """List names and versions."""
+    """List the machine's names and versions."""
     import cupy
 
     facts, runtime = describe_device(lab.device), cupy.cuda.runtime
@@ -89,9 +89,7 @@ def rates(lab: Lab) -> Iterator[Cells]:
 SECONDS = ("encoder s|.3f", "keys, values s|.3f", "step ms|.2f", "real-time factor|.4f")
 
 
-@row(
-    "t400", "The least that a window takes", "model", "weights", "peak MiB|.0f", "fits", *SECONDS, foot=gpu_t400.FORMULA
-)
+@row("t400", "Lower bounds for a window", "model", "weights", "peak MiB|.0f", "fits", *SECONDS, foot=gpu_t400.FORMULA)
 def t400(_: Lab | None) -> Iterator[Cells]:
     """Compute times at 1.1 TFLOP/s and 80 GB/s. Sizes that do not fit in either dtype are left out."""
     found = list(gpu_t400.t400())
@@ -111,9 +109,9 @@ def main(
     clock: Callable[[], float] = time.perf_counter,
     **settings: Any,
 ) -> int:
-    """Run the rows that are asked for, and return 1 if anything is not as wanted, else 0.
+    """Run the requested rows, and return 1 if a value is outside its limits or a row failed, else 0.
 
-    A test gives another GPU, another clock and smaller settings.
+    Tests pass another GPU, another clock and smaller settings.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
@@ -130,14 +128,14 @@ def main(
         for folder in gpu_parcels.prepare(options.prepare, options.names, int(options.piece * MIB), options.clips):
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             print(f"{folder}: {size / MIB:.1f} MiB")
-        print("Carry them to .gpu in a checkout on the other machine, one or all at a time: see on_gpu.sh.")
+        print("Copy them to .gpu in a checkout on the other machine, one or all at a time: see on_gpu.sh.")
         return 0
     order = [name for name in ORDER.split() if name in ROWS]
     unknown = set(options.rows) - {*order, *HEADINGS}
     if unknown:
         parser.error(f"unknown rows: {', '.join(sorted(unknown))}; expected some of {', '.join([*HEADINGS, *order])}")
     names = [name for name in order if {name, ROWS[name].section} & set(options.rows)]
-    carried.models_folder()  # openai-whisper may be there
+    carried.models_folder()  # adds the folder to the path: openai-whisper may be there
     on_gpu = [name for name in names if ROWS[name].section not in WITHOUT_GPU]
     if not on_gpu:
         return bool(run(names, None, options.minutes, options.json, clock).missed)

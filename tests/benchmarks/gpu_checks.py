@@ -1,4 +1,4 @@
-"""Rows of gpu.py that run the tests for a GPU, and the kernels under compute-sanitizer, in processes of their own."""
+"""Rows of gpu.py that run the GPU tests, and the kernels under compute-sanitizer, in separate processes."""
 
 import os
 import re
@@ -20,7 +20,7 @@ ERRORS = re.compile(r"ERROR SUMMARY: (\d+) error")
 
 
 def output_of(command: list[str]) -> Iterator[str]:
-    """Run a command, yield its lines as they come and print them to standard error; the last is its exit status."""
+    """Run a command; yield its lines as they come, printing them to standard error, and last its exit status."""
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -44,7 +44,7 @@ def output_of(command: list[str]) -> Iterator[str]:
 
 @row("checks", "tests/test_on_gpu.py", "test", "result", "passed")
 def suite(_: Any) -> Iterator[Cells]:
-    """Run the tests; one that is skipped has not passed."""
+    """Run the GPU tests. A skipped test counts as a failure."""
     last, count = "", 0
     for last in output_of([sys.executable, "-m", "pytest", "-vv", "-p", "no:cacheprovider", "-m", "gpu", str(TESTS)]):
         if found := RESULT.match(last):
@@ -56,7 +56,7 @@ def suite(_: Any) -> Iterator[Cells]:
 
 @row("checks", "compute-sanitizer, memcheck", "weights", "errors|d", "result")
 def memcheck(_: Any) -> Iterator[Cells]:
-    """Run an encoder, prompts, steps and beams of a little model with every access to memory checked."""
+    """Run encoder, prompts, steps and beams of a small model with every memory access checked."""
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     for dtype in ("float32", "float16"):
         errors, last = None, ""

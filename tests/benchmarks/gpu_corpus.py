@@ -1,9 +1,9 @@
-"""Transcribe a corpus with workers on a GPU, on a CPU, and on both; print the devices, the speed and what differs.
+"""Transcribe a corpus with workers on a GPU, on a CPU, and on both; print devices, speeds and differences.
 
     PYTHONPATH=.:tests/support python tests/benchmarks/gpu_corpus.py [--model tiny.en] [--clips 40] [--device cuda]
 
 Needs minwhisper[cluster,gpu,offline] and an NVIDIA GPU. Without PyAV, the workers read WAV files themselves. With
-``--device cpu`` it runs where there is no GPU, to try the script.
+``--device cpu`` the script can be tried without a GPU.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def read_wav(source, rate, timeline, track):
 
 
 def write_clips(folder: Path, count: int) -> float:
-    """Write clips of 1 to 8 s of speech at 16 kHz, and return their seconds in all."""
+    """Write clips of 1 to 8 s of speech at 16 kHz, and return their total length in seconds."""
     generator = np.random.default_rng(0)
     sources = []
     for path in sorted(DATA.glob("LJ*.wav")):
@@ -98,7 +98,7 @@ def main() -> None:
         }
         texts = {}
         for name, (client, device) in clusters.items():
-            for turn in ("first", "second"):  # the first loads models and compiles kernels
+            for turn in ("first", "second"):  # the first turn loads models and compiles kernels
                 out = Path(temporary, f"{name}-{turn}")
                 started = time.perf_counter()
                 summary = transcribe(source, out, client=client, model=options.model, device=device, **OPTIONS)

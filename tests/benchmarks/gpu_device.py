@@ -11,9 +11,9 @@ import numpy as np
 
 
 class Rates(NamedTuple):
-    """The GPU's rates, per second."""
+    """Rates of a GPU, per second."""
 
-    copied: float  # bytes, those read and those written
+    copied: float  # bytes, read and written
     read: float  # bytes
     operations: float  # of a matrix product in float32
 
@@ -22,12 +22,12 @@ class Pool(NamedTuple):
     """CuPy's memory while ``Gpu.pool`` is open."""
 
     used: Callable[[], int]  # bytes of arrays now
-    peak: Callable[[], int]  # the most since it was called the last time
-    held: Callable[[], int]  # bytes taken from the device, including those that wait for reuse
+    peak: Callable[[], int]  # the largest number of bytes since the previous call
+    held: Callable[[], int]  # bytes taken from the device, including blocks kept for reuse
 
 
 class Gpu:
-    """A GPU as CuPy and PyTorch see it. The test of these scripts has another class for a pretended one."""
+    """A GPU as CuPy and PyTorch see it. The tests of these scripts replace this class for a simulated GPU."""
 
     def __init__(self, device: str) -> None:
         import cupy
@@ -35,7 +35,7 @@ class Gpu:
         self.device, self.cupy = device, cupy
 
     def wait(self) -> None:
-        """Wait until all work is done, PyTorch's too."""
+        """Wait until all work is done, including PyTorch's."""
         self.cupy.cuda.runtime.deviceSynchronize()
 
     def seconds(self, work: Callable[[], Any]) -> float:
@@ -58,7 +58,7 @@ class Gpu:
         return self.cupy.cuda.get_elapsed_time(start, end) / 1e3 / times
 
     def rates(self, size: int = 1 << 30, side: int = 4096, rounds: int = 9) -> Rates:
-        """Copy and read more than any cache holds, and multiply large matrices."""
+        """Measure rates: copy and read more than any cache holds, and multiply large matrices."""
         cupy = self.cupy
         free, _ = cupy.cuda.runtime.memGetInfo()
         x = cupy.ones(min(size, free // 4) // 4, cupy.float32)
@@ -80,7 +80,7 @@ class Gpu:
 
     @contextmanager
     def pool(self, limit: int = 0) -> Iterator[Pool]:
-        """Count allocations, limited to ``limit`` bytes (0: unlimited)."""
+        """Count allocations inside the context, limited to ``limit`` bytes (0: unlimited)."""
         cupy, pool = self.cupy, self.cupy.get_default_memory_pool()
         pool.free_all_blocks()
         before, held = pool.used_bytes(), pool.total_bytes()
@@ -102,7 +102,7 @@ class Gpu:
             found, peak = max(peak, used()), used()
             return found
 
-        cupy.cuda.set_allocator(allocate)  # for all threads: weights are sent by a thread of their own
+        cupy.cuda.set_allocator(allocate)  # for all threads: a separate thread uploads weights
         try:
             yield Pool(used, the_peak, lambda: pool.total_bytes() - held)
         finally:
@@ -111,16 +111,16 @@ class Gpu:
             pool.free_all_blocks()
 
     def beside_arrays(self) -> int:
-        """Return the bytes used outside of the default pool: the context, and other processes."""
+        """Return the bytes used outside the default pool: by the context, and by other processes."""
         pool = self.cupy.get_default_memory_pool()
         pool.free_all_blocks()
         free, total = self.cupy.cuda.runtime.memGetInfo()
         return total - free - pool.total_bytes()
 
     def busy(self, work: Callable[[], Any]) -> float | None:
-        """Return the seconds for which kernels run during a piece of work; None without PyTorch's profiler.
+        """Return the seconds for which kernels run during some work; None without PyTorch's profiler.
 
-        Raises whatever the profiler raises where it does not get on with the driver.
+        Raises any error that the profiler raises if it does not work with the driver.
         """
         if find_spec("torch") is None:
             return None

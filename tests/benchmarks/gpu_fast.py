@@ -18,18 +18,18 @@ from gpu_work import Contender, Timing, greedy_tokens, in_turn, launching, steps
 from minwhisper.common.backend import array_module, to_device
 from minwhisper.whisper import NoTokenizer
 
-ENCODER_RATIO, STEP_RATIO, BEAM_RATIO, TOKEN_RATIO = 1.1, 0.25, 0.8, 0.4  # of the peer's time, at most
+ENCODER_RATIO, STEP_RATIO, BEAM_RATIO, TOKEN_RATIO = 1.1, 0.25, 0.8, 0.4  # maximum ratios to the peer's time
 WAYS_TO_DECODE = "ours", "together", "theirs"
 BATCH_GAIN = 4.0  # tokens per second of windows together over those of one window, at least
 
 
 def milliseconds(timing: Timing | None) -> float | None:
-    """Return the median for a cell."""
+    """Return the median in milliseconds, for a cell."""
     return timing and 1e3 * timing.median
 
 
 def ratio(timings: dict[str, Timing], ours: str, theirs: str, most: float) -> Any:
-    """Return the ratio of two contenders' times for a cell; a peer that is missing is a miss."""
+    """Return the ratio of two contenders' times, for a cell; a missing peer counts as a miss."""
     peer = timings.get(theirs)
     return at_most(peer and timings[ours].median / peer.median, most)
 
@@ -60,12 +60,12 @@ def encoder(lab: Lab) -> Iterator[Cells]:
 
 @row(
     "speed",
-    "A step, from 100 tokens on",
+    "A step after 100 tokens",
     *("model", "ms|.3f", "no graph ms|.3f", "openai-whisper ms|.3f", "ratio|.2f", "on the GPU ms|.3f"),
     *("reads MB|.1f", "GB/s|.0f", "of what is read|.2f"),
 )
 def step(lab: Lab) -> Iterator[Cells]:
-    """Time one token of one sequence, by the wall clock and by the GPU's."""
+    """Time one token of one sequence, by the wall clock and by the GPU's clock."""
     for size in lab.sizes:
         model, peer = lab.pair(size)
         mel = lab.mel(model)
@@ -87,9 +87,9 @@ def step(lab: Lab) -> Iterator[Cells]:
 
 @row(
     "speed",
-    "Steps of many",
+    "Steps of many sequences",
     *("model", "one ms|.3f", "windows", "windows ms|.3f", "peer's ms|.3f"),
-    *("ratio|.2f", "five sequences ms|.3f", "changing places ms|.3f", "peer's five ms|.3f"),
+    *("ratio|.2f", "five sequences ms|.3f", "reordered ms|.3f", "peer's five ms|.3f"),
 )
 def together(lab: Lab) -> Iterator[Cells]:
     """Time a step of several windows together, and one of five sequences of one window."""
@@ -113,9 +113,9 @@ def together(lab: Lab) -> Iterator[Cells]:
         )
 
 
-@row("speed", "A window by beam of five", "model", "ms|.1f", "openai-whisper ms|.1f", "ratio|.2f", "tokens equal")
+@row("speed", "A window with a beam of five", "model", "ms|.1f", "openai-whisper ms|.1f", "ratio|.2f", "tokens equal")
 def beam(lab: Lab) -> Iterator[Cells]:
-    """Time all of a window, from a mel to tokens."""
+    """Time a whole window, from a mel to tokens."""
     for name in lab.trained("a beam"):
         model, peer = lab.pair(Size(name))
         mel, tokens = lab.mel(model), {}
@@ -142,7 +142,7 @@ def beam(lab: Lab) -> Iterator[Cells]:
     *("openai-whisper s|.2f", "ratio|.2f", "tokens equal"),
 )
 def whole(lab: Lab) -> Iterator[Cells]:
-    """Time the first clip, and those of the book one behind the other."""
+    """Time the first clip, and the clips of the book joined together."""
     for name in lab.trained("a whole clip"):
         model, peer = lab.pair(Size(name))
         for title, samples in long_clips(lab).items():
@@ -174,7 +174,7 @@ def whole(lab: Lab) -> Iterator[Cells]:
     *("words|d", "same word, 0.02 s apart at most"),
 )
 def words(lab: Lab) -> Iterator[Cells]:
-    """Time clips with and without the times of words, and compare the words with the peer's."""
+    """Time clips with and without word timestamps, and compare the words with the peer's."""
     for name in lab.trained("a clip's words"):
         model, peer = lab.pair(Size(name))
         for title, samples in long_clips(lab).items():
@@ -203,7 +203,7 @@ def words(lab: Lab) -> Iterator[Cells]:
 
 
 def long_clips(lab: Lab) -> dict[str, np.ndarray]:
-    """Return the first clip, and those of the book one behind the other."""
+    """Return the first clip, and the clips of the book joined together."""
     pause = np.zeros(4000, np.float32)
     book = [part for clip, its in lab.clips.items() if clip.startswith("LJ") for part in (its, pause)]
     return dict(list(lab.clips.items())[:1]) | ({"the book": np.concatenate(book)} if book else {})
@@ -216,9 +216,9 @@ def long_clips(lab: Lab) -> dict[str, np.ndarray]:
     *("windows together", "ms|.3f", "tokens per second, of one's|.2f"),
 )
 def host(lab: Lab) -> Iterator[Cells]:
-    """Time a token with logit filters and choice, how long the GPU has nothing to do, and one of each of many windows.
+    """Time a token with logit filters and choice, the idle time of the GPU, and a token of each of many windows.
 
-    Without weights of its own a model borrows a tokenizer; if there is none to borrow, its line has no filters, no
+    A model without weights of its own borrows a tokenizer; if there is none to borrow, its line has no filters, no
     peer and no windows together.
     """
     for size in lab.sizes:
@@ -250,7 +250,7 @@ def host(lab: Lab) -> Iterator[Cells]:
         busy = None
         try:
             busy = per_token(lab.gpu.busy, ours, count)
-        except Exception as error:  # whatever PyTorch's profiler raises
+        except Exception as error:  # any error of PyTorch's profiler
             lab.note(f"the profiler failed, so the GPU's share is unknown: {type(error).__name__}: {error}")
         cells = one, busy, busy and one - busy, other
         yield (
@@ -261,12 +261,12 @@ def host(lab: Lab) -> Iterator[Cells]:
 
 
 def per_token(measure: Callable[[Callable[[], Any]], Any], decode: Callable[[int], Any], count: int) -> Any:
-    """Return what each of ``count`` tokens adds to one token's time, None if the clock has none."""
+    """Return the time that each of ``count`` tokens adds to that of one token; None if the clock has none."""
     one, all_of = measure(lambda: decode(1)), measure(lambda: decode(count))
     return None if one is None or all_of is None else (all_of - one) / max(1, count - 1)
 
 
-# ------------------------------------------------------------------------------------------ what comes first
+# ------------------------------------------------------------------------------------------ the first window
 
 FIRST_WINDOW = """
 import sys, time
@@ -286,10 +286,10 @@ for _ in range(2):
 @row(
     "speed",
     "The first window of a process",
-    *("weights", "no kernels on the disk s|.2f", "from the disk s|.2f", "second window s|.3f"),
+    *("weights", "kernels compiled s|.2f", "kernels from disk s|.2f", "second window s|.3f"),
 )
 def compiled(lab: Lab) -> Iterator[Cells]:
-    """Time fresh processes, with an empty and then with a filled cache of compiled kernels."""
+    """Time fresh processes, first with an empty and then with a filled cache of compiled kernels."""
     for dtype in ("float32", "float16"):
         with tempfile.TemporaryDirectory() as folder:
             first, second = (first_window(lab.device, dtype, folder) for _ in range(2))
@@ -297,7 +297,7 @@ def compiled(lab: Lab) -> Iterator[Cells]:
 
 
 def first_window(device: str, dtype: str, folder: str) -> list[float]:
-    """Time two windows of three tokens of an untrained tiny model in a process of its own."""
+    """Time two windows of three tokens each, with an untrained tiny model in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", FIRST_WINDOW, device, dtype],
         cwd=Path(__file__).parent,
@@ -308,5 +308,5 @@ def first_window(device: str, dtype: str, folder: str) -> list[float]:
     )
     if done.returncode:
         *_, last = done.stderr.strip().splitlines()
-        raise RuntimeError(f"the process that was to be timed failed: {last}")
+        raise RuntimeError(f"the timed process failed: {last}")
     return [float(line) for line in done.stdout.split()]

@@ -20,7 +20,7 @@ TWO = [title for pair in zip(PARTS, PREDICTED, strict=True) for title in pair]
 
 @row("memory", "Memory of the device outside CuPy's pool", "when", "MiB|.0f")
 def context(lab: Lab) -> Iterator[Cells]:
-    """Measure the context, and what the driver keeps for kernels, graphs and cuBLAS."""
+    """Measure the memory of the context, and that of the driver for kernels, graphs and cuBLAS."""
     yield "at the start, with cuBLAS", lab.begun / MIB
     lab.forget()
     yield "now", lab.gpu.beside_arrays() / MIB
@@ -37,7 +37,7 @@ def peak(lab: Lab) -> Iterator[Cells]:
             predicted, found, held = predicted_peaks(lab, size), [None] * 4, None
             try:
                 found, held = peaks(lab, size, pool), pool.held() / MIB
-            except Exception as error:  # CuPy's or the package's error for a full pool
+            except Exception as error:  # CuPy's error for a full pool, or the package's
                 lab.note(f"{size}: {type(error).__name__}: {error}")
             gc.collect()
         both = [value and value / MIB for pair in zip(found, predicted, strict=True) for value in pair]
@@ -46,7 +46,7 @@ def peak(lab: Lab) -> Iterator[Cells]:
 
 
 def predicted_peaks(lab: Lab, size: Size) -> list[int]:
-    """Return predictions for the card as it is: weights, encoder and decoder beside them, the peak."""
+    """Return the predicted bytes on this card: weights, encoder and decoder beside them, and the peak."""
     config, dtype = lab.configs[size.name], size.dtype
     weights = device_memory(config, dtype).weights
     its = device_memory(config, dtype, tile=tile_bytes(config, dtype, measure_card(lab.device).available - weights))
@@ -54,7 +54,7 @@ def predicted_peaks(lab: Lab, size: Size) -> list[int]:
 
 
 def peaks(lab: Lab, size: Size, pool: Any) -> list[float | None]:
-    """Measure the bytes of the weights, of encoder and decoder beside them, and the peak of all."""
+    """Measure the bytes of the weights, of encoder and decoder beside them, and the overall peak."""
     model = lab.hollow_model(size)
     weights = pool.used()
     engine = model.engine  # creating it reserves all predicted memory, once
@@ -77,7 +77,7 @@ WINDOWS = "after the 5th MiB|.1f", "after the last MiB|.1f", "later peaks over t
 
 @row("memory", "Window after window", "model", "windows", *WINDOWS)
 def flat(lab: Lab) -> Iterator[Cells]:
-    """Decode many windows: used bytes and peaks do not grow after the fifth."""
+    """Decode many windows: used bytes and peaks must not grow after the fifth."""
     with lab.gpu.pool() as pool:
         model = lab.model(lab.names[0], device=lab.device)
         mel, used, highest, held = lab.mel(model), [], [], []

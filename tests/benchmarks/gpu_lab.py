@@ -25,7 +25,7 @@ from minwhisper.whisper import NO_TOKENIZER
 
 RATE = 16_000
 MIB = 1 << 20
-LARGE = 20 << 30  # bytes of a GPU that has room for all models and their peers at once
+LARGE = 20 << 30  # bytes of GPU memory that hold all models and their peers at once
 FIRST = "jfk.flac"  # the clip that comes first
 
 
@@ -41,26 +41,26 @@ class Size(NamedTuple):
 
 @dataclasses.dataclass
 class Lab:
-    """The setting that every row of gpu.py is given."""
+    """The setting that every row of gpu.py gets."""
 
     device: str
     gpu: Gpu
     clips: dict[str, np.ndarray]  # samples by the name of the clip
-    names: Sequence[str] = ("tiny.en", "base")  # models with their own weights, where there are any
+    names: Sequence[str] = ("tiny.en", "base")  # models that have their own weights, if these are here
     sizes: Sequence[Size] = (Size("tiny.en"), Size("base"), Size("small"))
-    larger: Sequence[Size] = (Size("medium", "float16"), Size("large-v3-turbo", "float16"))  # memory is measured, too
+    larger: Sequence[Size] = (Size("medium", "float16"), Size("large-v3-turbo", "float16"))  # only for memory
     configs: dict[str, WhisperConfig] = dataclasses.field(default_factory=lambda: dict(PUBLISHED))
     rounds: int = 7
     windows: int = 100
     batch: int = 8
     peer_device: str | None = None  # where PyTorch computes, if not on the same GPU
-    notes: list[str] = dataclasses.field(default_factory=list)  # what the reader of a row should know
+    notes: list[str] = dataclasses.field(default_factory=list)  # remarks for the reader of a row
     rates: Rates | None = None
     begun: int = 0  # bytes of the device outside CuPy's pool at the start
     _pairs: dict[Size, tuple[Any, Peer | None]] = dataclasses.field(default_factory=dict)
 
     def model(self, name: str, dtype: str = "float32", device: str = "cpu") -> Any:
-        """Return a model with its own weights if they are here, else with random ones, the same on every device."""
+        """Return a model with its own weights if they are here, else with random ones, equal on every device."""
         source = carried.find_weights(name)
         try:
             if source is not None:
@@ -72,7 +72,7 @@ class Lab:
         return minwhisper.Whisper.random(self.configs[name], device=device, dtype=dtype)
 
     def hollow_model(self, size: Size) -> Any:
-        """Return a model of zeros on the GPU, quickly: for memory only."""
+        """Return a model of zeros on the GPU, which is quick to create: only for measuring memory."""
         expected = expected_shapes(self.configs[size.name])
         reserve(pool_bytes(expected, size.dtype), self.device)
         arrays = {name: to_device(np.zeros(shape, size.dtype), self.device) for name, shape in expected.items()}
@@ -86,12 +86,12 @@ class Lab:
         return [name for name in self.names if carried.find_weights(name) is not None]
 
     def note(self, text: str) -> None:
-        """Say something once in a row."""
+        """Add a note to the row, unless it is there."""
         if text not in self.notes:
             self.notes.append(text)
 
     def mel(self, model: Any) -> np.ndarray:
-        """Return a window: the first clip's for a model of 80 or 128 bins, noise for others: (1, M, 2 T)."""
+        """Return a window (1, M, 2 T): the first clip's for a model of 80 or 128 bins, noise for others."""
         bins = model.config.num_mel_bins
         if bins in (80, 128) and self.clips:
             return window_mel(next(iter(self.clips.values())), bins)
@@ -99,25 +99,25 @@ class Lab:
         return np.random.default_rng(0).standard_normal((1, bins, frames)).astype(np.float32)
 
     def pair(self, size: Size) -> tuple[Any, Peer | None]:
-        """Return a model on the GPU, and its peer there if it can be built; both are kept for a while."""
+        """Return a model on the GPU, and its peer there if it can be built; both are kept until ``forget``."""
         if size not in self._pairs:
             if describe_device(self.device).total < LARGE:
                 self._pairs.clear()
             model, peer = self.model(size.name, size.dtype, self.device), None
             try:
                 peer = Peer(model, self.peer_device or self.device)
-            except Exception as error:  # whatever an installation lacks
+            except Exception as error:  # whatever the installation lacks
                 self.note(f"no peer for {size}: {type(error).__name__}: {error}")
             self._pairs[size] = model, peer
         return self._pairs[size]
 
     def forget(self) -> None:
-        """Let go of the models that are kept."""
+        """Release the models that are kept."""
         self._pairs.clear()
 
 
 def borrowed_tokenizer(config: WhisperConfig) -> Tokenizer:
-    """Return the tokenizer of a model that is here and has the same vocabulary, for one with random weights."""
+    """Return the tokenizer of an available model with the same vocabulary, for a model with random weights."""
     for name in ("tiny.en", "base"):
         files = packaged_model(name)
         if files and PUBLISHED[name].vocab_size == config.vocab_size:
@@ -126,7 +126,7 @@ def borrowed_tokenizer(config: WhisperConfig) -> Tokenizer:
 
 
 def read_clips(names: Sequence[str] | None = None) -> tuple[dict[str, np.ndarray], str]:
-    """Return the clips' samples at 16 kHz by name, ``FIRST`` first, and how they were read."""
+    """Return the clips' samples at 16 kHz by name, beginning with ``FIRST``, and how they were read."""
     paths = [carried.DATA / FIRST, *sorted(carried.DATA.glob("LJ*.wav"))]
     if stored := carried.carried_clips():
         found, how = {path.name: stored[path.name] for path in paths if path.name in stored}, "carried"

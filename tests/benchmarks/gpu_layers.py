@@ -22,7 +22,7 @@ Check = Callable[[], tuple[Any, Any]]
 
 @row("correct", "Each kernel against its layer in NumPy", "kernel", "weights", "‖difference‖ / ‖the layer's‖|.1e")
 def layers(lab: Lab) -> Iterator[Cells]:
-    """Compare them on random values, in a model's shapes. What chooses tokens is compared by row "tokens"."""
+    """Compare them on random values in a model's shapes. Row "tokens" compares the kernel that chooses tokens."""
     for dtype in ("float32", "float16"):
         setting = Setting(gpu_engine.load_kernels(np.dtype(dtype)), lab, dtype)
         for check in (setting.around_products, setting.of_rows, setting.of_attention):
@@ -36,7 +36,7 @@ def layers(lab: Lab) -> Iterator[Cells]:
 
 
 class Setting:
-    """Kernels, and a table that describes the next token of each of several sequences of one window."""
+    """Kernels, and a table that describes the next token of several sequences of one window."""
 
     def __init__(self, kernels: Any, lab: Lab, dtype: str) -> None:
         self.kernels, self.device, self.dtype = kernels, lab.device, dtype
@@ -64,7 +64,7 @@ class Setting:
         return self.rng.standard_normal(shape, dtype=np.float32).astype(dtype)
 
     def weight(self, *shape: int) -> tuple[np.ndarray, Any]:
-        """Return a weight in float32 here, as it is rounded there, and there."""
+        """Return a rounded weight, as float32 on the CPU and in its dtype on the GPU."""
         here = self.values(*shape, dtype=self.dtype)
         return here.astype(np.float32), self.there(here)
 
@@ -73,7 +73,7 @@ class Setting:
         return to_device(array.copy(), self.device)
 
     def around_products(self) -> dict[str, Check]:
-        """Return the checks of kernels beside cuBLAS's products."""
+        """Return the checks of kernels that run around cuBLAS's products."""
         run, c = self.kernels, self.config
         x = self.values(ROWS, c.d_model)
         weight, weight_there = self.weight(c.d_model)
@@ -169,7 +169,7 @@ class Setting:
         room = rows.partial, rows.counters
 
         def attended(keys_values: np.ndarray) -> np.ndarray:
-            """Compute the readable layer: keys and values (R or 1, 2, T, D) -> (R, D)."""
+            """Compute the readable layer from keys and values (R or 1, 2, T, D): (R, D)."""
             wide = np.broadcast_to(keys_values.astype(np.float32), (ROWS, *keys_values.shape[1:]))
             keys, values = (readable.split_heads(wide[:, number], heads) for number in (0, 1))
             found, _ = readable.attend(readable.split_heads(queries[:, None], heads), keys.swapaxes(2, 3), values)

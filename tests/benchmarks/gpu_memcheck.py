@@ -30,7 +30,7 @@ LITTLE = WhisperConfig(
 
 
 def check(model: Any) -> None:
-    """Encode two windows; decode prompts, steps of one and of several windows, and a beam whose rows change places."""
+    """Encode two windows; decode prompts, steps of one and several windows, and a beam that reorders its rows."""
     engine, frames = model.engine, 2 * model.config.max_source_positions
     mel = np.random.default_rng(0).standard_normal((1, model.config.num_mel_bins, frames)).astype(np.float32)
     features = [model.encode(mel), model.encode(mel[..., ::-1].copy())]

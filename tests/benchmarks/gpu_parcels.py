@@ -1,7 +1,7 @@
 """Create folders to copy to a machine without a network, and combine them there.
 
-A folder holds files of what would be site-packages there, beside the clips and the CPU's tokens, and no more bytes than
-a piece. A file that does not fit is cut: NAME.piece1of2 is in one folder, NAME.piece2of2 in the next.
+A folder holds files for site-packages on that machine, the clips and the CPU's tokens, and at most the bytes of
+``--piece``. A file that does not fit is cut: NAME.piece1of2 is in one folder, NAME.piece2of2 in the next.
 """
 
 import json
@@ -25,7 +25,7 @@ from gpu_work import transcribed_tokens
 from minwhisper.checkpoints.sources import packaged_model
 from minwhisper.parity.comparison import clip_samples
 
-LEAST = MIB  # bytes: what is left of a folder is not filled with less of a file
+LEAST = MIB  # bytes: the smallest piece of a file that is put into the rest of a folder
 PEER = ("openai-whisper", "more-itertools")
 PYAV = "av>=17.1,!=19.0.0,!=19.0.1"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -34,11 +34,11 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x
 def prepare(folder: Path, names: Sequence[str], size: int, clips: Sequence[str] | None = None) -> list[Path]:
     """Write the folders, numbered from 1, of at most ``size`` bytes each, and return them.
 
-    First are openai-whisper, the clips and the CPU's tokens, then the models' weights as they are named, with a wheel
-    of PyAV behind those of the first. The tokens are computed here, on the CPU, which takes minutes.
+    First come openai-whisper, the clips and the CPU's tokens, then the models' weights in the order of ``names``,
+    with a wheel of PyAV after those of the first. The tokens are computed here, on the CPU, which takes minutes.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise SystemExit(f"{folder}: expected an empty folder, or none, to put the parcels into; it has files")
+        raise SystemExit(f"{folder}: expected an empty folder, or none, for the parcels; it has files")
     with tempfile.TemporaryDirectory() as made:
         files = dict(packaged(PEER))
         for file in write_clips(Path(made), names, clips):
@@ -51,7 +51,7 @@ def prepare(folder: Path, names: Sequence[str], size: int, clips: Sequence[str] 
 
 
 def packaged(distributions: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the files of installed packages by their place in site-packages, small ones first."""
+    """Yield the files of installed packages with their paths in site-packages, small files first."""
     for distribution in distributions:
         listed = metadata.files(distribution) or []
         kept = [file for file in listed if ".." not in file.parts and "__pycache__" not in file.parts]
@@ -69,7 +69,7 @@ def distributions_of(name: str) -> list[str]:
 
 
 def write_clips(folder: Path, names: Sequence[str], only: Sequence[str] | None) -> list[Path]:
-    """Write the clips as 16-bit samples, and the CPU's tokens of each model, way of decoding and clip."""
+    """Write the clips as 16-bit samples, and the CPU's tokens by model, decoding options and clip."""
     clips, _ = read_clips(only)
     stored = {name: np.round(its * carried.INT16).astype("<i2") for name, its in clips.items()}
     stored[carried.REFERENCE] = np.round(clip_samples() * carried.INT16).astype("<i2")
@@ -86,7 +86,7 @@ def write_clips(folder: Path, names: Sequence[str], only: Sequence[str] | None) 
 
 
 def download_pyav(folder: Path, python: str = "3.12") -> Path | None:
-    """Download PyAV's wheel for the other machine's Python; None, with a word why, if that fails."""
+    """Download PyAV's wheel for the other machine's Python. If that fails, print the reason and return None."""
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--implementation", "cp", *platforms, "--dest", str(folder), PYAV]
@@ -119,9 +119,9 @@ def pack(files: dict[str, Path], folder: Path, size: int) -> list[Path]:
 
 
 def join(parcels: Sequence[Path], folder: Path) -> list[str]:
-    """Copy parcels into one folder, put files together whose pieces are all there, unpack wheels.
+    """Copy parcels into one folder, join files whose pieces are all there, and unpack wheels.
 
-    Returns what is still missing. Parcels that were joined before may be given again.
+    Return the files that are still incomplete. Parcels that were joined before may be given again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for parcel in parcels:
@@ -153,6 +153,6 @@ def join(parcels: Sequence[Path], folder: Path) -> list[str]:
     return carried.missing_pieces(folder)
 
 
-if __name__ == "__main__":  # gpu_parcels.py FOLDER [PARCEL …]: put together there
+if __name__ == "__main__":  # gpu_parcels.py FOLDER [PARCEL …]: join them in FOLDER
     for missing in join([Path(parcel) for parcel in sys.argv[2:]], Path(sys.argv[1])):
-        print(f"not all here yet: {missing}")
+        print(f"still missing: {missing}")

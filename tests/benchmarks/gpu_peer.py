@@ -1,4 +1,4 @@
-"""The model that gpu.py compares speed with: openai-whisper's, on the same GPU."""
+"""The peer whose speed gpu.py compares: openai-whisper's model on the same GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from minwhisper.parity.comparison import pytorch_model
 
 
 class Peer:
-    """openai-whisper's model with the same weights, in float32, eagerly and without TF32."""
+    """openai-whisper's model with the same weights, in float32, in eager mode and without TF32."""
 
     def __init__(self, model: Any, device: str) -> None:
         import torch
@@ -27,7 +27,7 @@ class Peer:
         return Contender(lambda _: self.model.encoder(there))
 
     def steps(self, mel: np.ndarray, rows: int = 1) -> Contender:
-        """Take steps of several sequences, from a length of ``LENGTH`` tokens on."""
+        """Decode steps of several sequences, starting after ``LENGTH`` tokens."""
         tensor = self.torch.tensor
         features = self.features(mel).repeat(rows, 1, 1)
         prompt = tensor(filler(self.like, LENGTH, rows), device=self.device)
@@ -65,7 +65,7 @@ class Peer:
         return [token for segment in found["segments"] for token in segment["tokens"]]
 
     def words(self, samples: np.ndarray) -> list[dict[str, Any]]:
-        """Transcribe a clip greedily with the times of its words, and return these."""
+        """Transcribe a clip greedily with word timestamps, and return its words."""
         how = {"temperature": 0.0, "language": "en", "word_timestamps": True}
         found = self.whisper.transcribe(self.model, samples, fp16=False, **how)
         return [word for segment in found["segments"] for word in segment["words"]]

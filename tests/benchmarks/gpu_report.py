@@ -1,4 +1,4 @@
-"""The report that gpu.py makes: rows are tables, printed and saved line by line as they come."""
+"""The report of gpu.py: each row is a table, printed and saved line by line as it is measured."""
 
 import gc
 import json
@@ -24,18 +24,18 @@ Cells = Sequence[Any]
 
 
 class Bound(NamedTuple):
-    """A value and its limits; None if it could not be measured, which is a miss."""
+    """A value and its limits; None if it could not be measured, which counts as a miss."""
 
     value: float | None
     least: float = -math.inf
     most: float = math.inf
 
     @property
-    def wanted(self) -> str:
+    def limits(self) -> str:
         """The limits in words."""
         if self.least == -math.inf:
-            return f"wanted at most {self.most:g}"
-        return f"wanted at least {self.least:g}" + (f" and at most {self.most:g}" if self.most < math.inf else "")
+            return f"expected at most {self.most:g}"
+        return f"expected at least {self.least:g}" + (f" and at most {self.most:g}" if self.most < math.inf else "")
 
 
 def at_most(value: float | None, most: float) -> Bound:
@@ -62,7 +62,7 @@ ROWS: dict[str, Row] = {}
 
 
 def row(section: str, title: str, *columns: str, foot: str = "") -> Callable[[Callable[[Any], Iterator[Cells]]], Any]:
-    """Register a function that yields the lines of a table, which gets its name."""
+    """Register a function that yields the lines of a table; the table gets the function's name."""
 
     def enter(lines: Callable[[Any], Iterator[Cells]]) -> Any:
         ROWS[lines.__name__] = Row(section, title, columns, lines, foot)
@@ -92,7 +92,7 @@ def is_missed(value: Any) -> bool:
 
 
 class Report:
-    """Tables, as they are printed and as they are kept."""
+    """Tables in two forms: as printed, and as saved."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -100,7 +100,7 @@ class Report:
         self.missed: list[str] = []
 
     def run(self, name: str, lab: Any, deadline: float, clock: Callable[[], float]) -> None:
-        """Make one table, as far as it gets."""
+        """Make one table, up to an error or the time limit."""
         its, start, ended = ROWS[name], clock(), ""
         titles = [column.partition("|")[0] for column in its.columns]
         kept: dict[str, Any] = {"title": its.title, "columns": titles, "lines": [], "notes": [], "ended": "unfinished"}
@@ -113,7 +113,7 @@ class Report:
                     for cells in found:
                         self._line(name, its.columns, cells)
                         if clock() > deadline:
-                            ended = "ended here by the time limit, if there was more"
+                            ended = "cut off by the time limit, if there was more"
                             self.missed.append(f"{name}: {ended}")
                             break
             except Exception as error:
@@ -133,34 +133,34 @@ class Report:
         gc.collect()
 
     def _line(self, name: str, columns: Sequence[str], cells: Cells) -> None:
-        """Print and keep a line of a table, and what is missed in it."""
+        """Print and save a line of a table, and note its values outside their limits."""
         texts = [shown(*pair) for pair in zip(columns, cells, strict=True)]
         print(f"| {' | '.join(texts)} |", flush=True)
         self.kept[name]["lines"].append([cell.value if isinstance(cell, Bound) else cell for cell in cells])
         for column, text, cell in zip(columns, texts, cells, strict=True):
             if is_missed(cell):
-                wanted = f", {cell.wanted}" if isinstance(cell, Bound) else ""
-                self.missed.append(f"{name}, {texts[0]}, {texts[1]}: {column.partition('|')[0]} {text}{wanted}")
+                limits = f", {cell.limits}" if isinstance(cell, Bound) else ""
+                self.missed.append(f"{name}, {texts[0]}, {texts[1]}: {column.partition('|')[0]} {text}{limits}")
         self.save()
 
     def skip(self, name: str) -> None:
         """Note that there is no time for a table."""
-        self.missed.append(f"{name}: not begun, by the time limit")
+        self.missed.append(f"{name}: not started: time limit")
 
     def save(self) -> None:
-        """Write what there is so far."""
+        """Save the report so far."""
         if self.path:
             whole = {"rows": self.kept, "missed": self.missed}
             self.path.write_text(json.dumps(whole, indent=1, default=lambda one: one.item()) + "\n", "utf-8")
 
     def end(self) -> None:
         """List the values outside their limits."""
-        print("\n## Not as wanted\n\n" + ("\n".join(f"- {one}" for one in self.missed) or "nothing"), flush=True)
+        print("\n## Not as expected\n\n" + ("\n".join(f"- {one}" for one in self.missed) or "nothing"), flush=True)
         self.save()
 
 
 def run(names: Sequence[str], lab: Any, minutes: float, path: Path | None, clock: Callable[[], float]) -> Report:
-    """Make the tables of these rows in this order, until the minutes are over."""
+    """Make the tables of these rows, in this order, until the minutes are over."""
     report, section = Report(path), ""
     deadline = clock() + 60 * minutes
     for name in names:

@@ -16,7 +16,7 @@ from minwhisper.parity.comparison import relative_difference
 from minwhisper.scoring import ErrorCounts, word_errors
 
 EXACT = 1e-4  # relative difference of float32 from the CPU's
-EXACT_HALF = 5e-3  # of float16: keys and values are rounded to it
+EXACT_HALF = 5e-3  # the same for float16, to which keys and values are rounded
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0},
     "beam of 5": {"temperature": 0.0, "beam_size": 5},
@@ -25,12 +25,12 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def any_tokens(model: Any, count: int) -> list[int]:
-    """Return tokens of the vocabulary at random, the same every time."""
+    """Return random tokens of the vocabulary, the same every time."""
     return np.random.default_rng(1).integers(0, model.config.vocab_size, count).tolist()
 
 
 def logits(engine: Any, features: Any, tokens: list[int], prompt: int) -> Iterator[np.ndarray]:
-    """Yield the logits of a prompt, at all its positions, and of the steps after it."""
+    """Yield the logits of a prompt at all its positions, then those of each step after it."""
     cache = engine.new_cache(features)
     with engine.session():
         for new in (tokens[:prompt], *([token] for token in tokens[prompt:])):
@@ -39,7 +39,7 @@ def logits(engine: Any, features: Any, tokens: list[int], prompt: int) -> Iterat
 
 
 def furthest(mine: Iterator[np.ndarray], exact: Iterator[np.ndarray]) -> tuple[float, float]:
-    """Return the relative differences of the first, and the largest of the others."""
+    """Return the relative difference of the first arrays, and the largest of the others."""
     first, *others = (relative_difference(*pair) for pair in zip(mine, exact, strict=True))
     return first, max(others)
 
@@ -70,7 +70,7 @@ def graph(lab: Lab) -> Iterator[Cells]:
             caches = [engine.new_cache(features).reorder([0] * rows) for engine in engines]
             equal, rng = [], np.random.default_rng(2)
             with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # the engine warns where it cannot capture a graph
+                warnings.simplefilter("error", UserWarning)  # the engine warns if it cannot capture a graph
                 for _ in range(12):
                     tokens = rng.integers(0, model.config.vocab_size, (rows, 1)).tolist()
                     pairs = zip(engines, caches, strict=True)
@@ -82,7 +82,7 @@ def graph(lab: Lab) -> Iterator[Cells]:
 
 @row("correct", "Tokens against those of the CPU in float32", "model", "way", "clips", "all equal", "difference")
 def tokens(lab: Lab) -> Iterator[Cells]:
-    """Transcribe every clip in every way. The CPU's tokens may have been computed in advance."""
+    """Transcribe every clip with each set of options. The CPU's tokens may have been computed in advance."""
     stored = carried.expected_tokens()
     for name in lab.trained("a transcript"):
         there, here = lab.model(name, device=lab.device), None
@@ -105,7 +105,7 @@ def tokens(lab: Lab) -> Iterator[Cells]:
 
 
 def first_difference(mine: list[int], expected: list[int]) -> str:
-    """Return where two lists of tokens differ first."""
+    """Return a description of the first difference between two lists of tokens."""
     if mine == expected:
         return ""
     place = next((i for i, pair in enumerate(zip(mine, expected, strict=False)) if pair[0] != pair[1]), -1)

@@ -1,4 +1,4 @@
-"""The pieces of work that gpu.py times: steps of the decoder, windows, whole clips."""
+"""The work that gpu.py times: steps of the decoder, windows, whole clips."""
 
 import dataclasses
 import statistics
@@ -21,19 +21,19 @@ class Contender(NamedTuple):
     """A piece of work that is timed."""
 
     run: Callable[[Any], Any]
-    ready: Callable[[], Any] = lambda: None  # what ``run`` is given; not timed
-    count: int = 1  # equal parts of the work: the time is that of one
+    ready: Callable[[], Any] = lambda: None  # makes the argument of ``run``; not timed
+    count: int = 1  # equal parts of the work; the reported time is that of one part
 
 
 class Timing(NamedTuple):
     """The seconds that a contender takes."""
 
-    first: float  # the first time: with what is compiled, recorded and allocated once
+    first: float  # the first time, which includes compilation, capture and allocation
     median: float
 
 
 def in_turn(gpu: Any, contenders: dict[str, Contender], rounds: int, warm: int = 2) -> dict[str, Timing]:
-    """Time contenders in turn, each ``rounds`` times, after ``warm`` times of each that do not count."""
+    """Time contenders in turn, ``rounds`` times each, after ``warm`` uncounted times each."""
 
     def timed(one: Contender) -> float:
         given = one.ready()
@@ -50,14 +50,14 @@ def in_turn(gpu: Any, contenders: dict[str, Contender], rounds: int, warm: int =
 
 
 def with_engine(model: Any, engine: Any, **changes: Any) -> Any:
-    """Return the same model computed by this engine, with some of its fields changed."""
+    """Return the same model with an engine of this class, with some of the engine's fields changed."""
     other = dataclasses.replace(model, **changes)
     vars(other)["engine"] = engine
     return other
 
 
 def launching(model: Any) -> Any:
-    """Return an engine for a model on the GPU that launches kernels one by one and replays no graph."""
+    """Return a GPU model whose engine launches kernels one by one and replays no graphs."""
     engine: Any = gpu_engine(model.weights, model.config, model.device)
     engine.runner.use_graph = False
     return engine
@@ -70,9 +70,9 @@ def filler(model: Any, length: int, rows: int = 1) -> list[list[int]]:
 
 
 def steps(model: Any, features: Sequence[Any], rows: int = 1, moving: bool = False) -> Contender:
-    """Take ``STEPS`` steps of several windows together, each with ``rows`` sequences, from LENGTH tokens on.
+    """Decode ``STEPS`` steps of several windows together, each with ``rows`` sequences, starting after LENGTH tokens.
 
-    ``moving``: the sequences change places before each step, as the hypotheses of a beam do.
+    ``moving``: the sequences are reordered before each step, like the hypotheses of a beam.
     """
     engine = model.engine
     order = [*range(1, rows), 0] if moving else [*range(rows)]
@@ -96,7 +96,7 @@ def steps(model: Any, features: Sequence[Any], rows: int = 1, moving: bool = Fal
 def greedy_tokens(model: Any, mel: np.ndarray, most: int = 50, features: Any = None) -> list[int]:
     """Decode a window greedily: with all logit filters if there is a tokenizer, else by the largest logit.
 
-    ``features`` of the window, (1, T, D), if there are any.
+    ``features``: those of the window, (1, T, D), if they are known.
     """
     features = model.encode(mel) if features is None else features
     if not isinstance(model.tokenizer, NoTokenizer):

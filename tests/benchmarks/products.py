@@ -1,8 +1,8 @@
-"""Measure cost and gain of summing products in blocks: `numerics.matmul` against plain `@`, in turn.
+"""Measure the cost and the benefit of matrix products summed in blocks: `numerics.matmul` and plain `@`, in turn.
 
 Run: python tests/benchmarks/products.py
 
-For the products of tiny's encoder: the ratio of median times, and the relative error of each against float64.
+Prints, for the products of tiny's encoder, the ratio of median times, and the relative error of both against float64.
 """
 
 import statistics

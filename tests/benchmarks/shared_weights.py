@@ -1,11 +1,11 @@
-"""Memory and loading time of several processes with one model, with and without ``load_model(shared=folder)``.
+"""Measure memory and loading time of processes with one model, with and without ``load_model(shared=folder)``.
 
     python tests/benchmarks/shared_weights.py [--rounds 5] [--models tiny.en base] [--processes 1 2 4]
 
 Each process loads the model, transcribes the JFK clip and waits. When all have done so, their memory is read from
 /proc: RSS is what a process maps, PSS counts a page that k processes map as 1/k, USS has only the pages of one process.
-With sharing, the file is there before they start. Loading is timed on its own, one process at a time: without sharing,
-with it in an empty folder, with it when the file is there. Medians; Linux only. Needs the extra ``offline``.
+With sharing, the file exists before they start. Loading is timed separately, one process at a time: without sharing,
+with it in an empty folder, and with it when the file exists. Prints medians; Linux only. Needs the extra ``offline``.
 """
 
 import argparse

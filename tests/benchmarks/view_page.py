@@ -1,9 +1,9 @@
-"""Measure the page of an hour of speech: its size, and how long Chromium takes to open it and to scroll.
+"""Measure the page of an hour of speech: its size, and the time in which Chromium opens and scrolls it.
 
 ``python tests/benchmarks/view_page.py [--minutes 60] [--keep page.html]``
 
-The clips of LJ Speech are transcribed once, with words and record, and repeated until the hour is full. Opening is
-timed from the navigation to the finished text, scrolling by the time between frames on the way to its end.
+The clips of LJ Speech are transcribed once, with words and a record, and repeated until the hour is full. Opening is
+timed from the navigation to the finished text, scrolling by the time between frames on the way to the end.
 Needs Playwright and Chromium (the extra ``browser``).
 """
 
@@ -58,7 +58,7 @@ def repeated(transcript: Transcript, seconds: float, times: int) -> Transcript:
 
 
 def main() -> None:
-    """Make the page, open it, and print what was measured."""
+    """Make the page, open it, and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--keep", type=Path)
