@@ -138,7 +138,7 @@ def _end(process: subprocess.Popen[bytes], wait: bool) -> int:
 
 
 def _problem(doing: str, seconds: float, hanging: bool, status: int, dump: str, files: list[str]) -> str:
-    """Say why a process ended before it was done."""
+    """Explain why a process ended before it was done."""
     where = _place_in_dump(dump, files)
     if hanging or "Timeout (" in dump:
         at = f", in {where}" if where else ""
@@ -147,8 +147,8 @@ def _problem(doing: str, seconds: float, hanging: bool, status: int, dump: str, 
         name = f"signal {_signal_name(-status)}" if status < 0 else f"status {status:#x}"
         at = f", in {where}" if where else ""
         return (
-            f"{doing}: Python itself crashed ({name}){at}. Usual reasons are a recursion without an end and "
-            "memory that is full."
+            f"{doing}: Python itself crashed ({name}){at}. The usual reasons are an infinite recursion and a "
+            "lack of memory."
         )
     return f"{doing}: your code ended the process, with exit status {status}. A function returns its result instead."
 
