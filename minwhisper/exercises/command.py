@@ -39,7 +39,7 @@ def command(
     that cannot be used.
     """
     if audio is not None and folder is None:
-        raise OptionError("--audio: expected --all FOLDER, too, whose functions transcribe the recording")
+        raise OptionError("--audio: expected --all FOLDER as well: its functions transcribe the recording")
     if folder is not None:
         if number is not None or start is not None:
             raise OptionError("--all: expected a folder alone, without an exercise's number")

@@ -1,4 +1,4 @@
-"""Running an answer in a process of its own, from the parent's side: its reports, what it prints, and how it ends."""
+"""The child process of an answer, from the parent's side: its start, its reports, its output and its end."""
 
 import json
 import os
@@ -50,7 +50,7 @@ class _Printed(threading.Thread):
             self.count += len(chunk)
 
     def text(self) -> str:
-        """Return what was printed, and how much more there was."""
+        """Return the beginning of the output, with a note of how much more there was."""
         text = self.kept.decode("utf-8", "replace")
         more = self.count - len(self.kept)
         return text + (f"… and {more:,} bytes more" if more > 0 else "")
@@ -105,7 +105,7 @@ def run_in_process(task: dict[str, Any], files: list[str], on_event: Callable[[d
             except (ValueError, TypeError, KeyError):
                 kind = None
             if kind is None:
-                dump.append(line)  # of faulthandler, or of an answer that found the stream
+                dump.append(line)  # from faulthandler, or from an answer that found the stream
                 continue
             deadline = time.monotonic() + UNWATCHED
             if kind == "step":

@@ -1,4 +1,4 @@
-"""The pictures of the decoder and of what is built on it: functions from arrays, of NumPy or CuPy, to a ``Drawing``.
+"""The pictures of the decoder, of decoding and of transcription: functions from NumPy or CuPy arrays to a ``Drawing``.
 
 As in ``drawings``, they are independent of the model, and raise ``MissingExtraError`` if Matplotlib is not installed.
 """

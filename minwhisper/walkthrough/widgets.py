@@ -168,7 +168,7 @@ def _mean_rows(weights: Array, size: int) -> Array:
 
 
 def values(data: WidgetData) -> dict[str, Any]:
-    """Return what the page's script needs besides the images, for JSON."""
+    """Return the values that the page's script needs besides the images, for JSON."""
     return {
         "seconds": data.seconds,
         "temperatures": [0, *TEMPERATURES],
