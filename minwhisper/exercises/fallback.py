@@ -17,8 +17,7 @@ TASK = """\
 Write sample(logits, temperature, number) -> token and fallback(attempt, temperatures) -> result.
 
 sample draws a token: logits (V,), temperature above 0, and a number from 0 to 1, which was drawn at random.
-- The probabilities are softmax(logits / temperature). Logits of -inf have probability 0. At low temperatures exp can
-  overflow.
+- The probabilities are softmax(logits / temperature). -inf has probability 0; exp can overflow at low temperatures.
 - Return the first token at which the sum of the probabilities up to it, itself included, exceeds number.
 fallback decodes a window at one temperature after another, until the text is accepted. attempt(temperature) returns a
 dictionary with "text", "tokens" (without the end), "sum_logprob" (with the end) and "no_speech_prob".
