@@ -404,10 +404,10 @@ class Whisper:
             options: those of the transcription that the text is matched with: ``language``, ``beam_size`` …
 
         Returns a transcript whose segments are the lines and sentences of the text. A segment's ``words`` joined are
-        its text. The ``probability`` of a word is that of its tokens, given this audio and the text before it; 0 if it
-        was not found in the recording. Low values show where text and recording disagree. Raises ``AudioError`` for
-        empty audio, ``OptionError`` for an empty text and for a model without alignment heads, and the errors of
-        ``transcribe``.
+        its text. The ``probability`` of a word is at most that of its least probable token, given this audio and the
+        text before it; 0 if it was not found in the recording. Low values show where text and recording disagree.
+        Raises ``AudioError`` for empty audio, ``OptionError`` for an empty text and for a model without alignment
+        heads, and the errors of ``transcribe``.
         """
         chosen = alignment_options(**options)
         _check_run(progress, generator, batch_size)

@@ -98,7 +98,7 @@ def _problem(index: int) -> str:
     if len(packages) > 1:  # whatever the cause, this has to be fixed first
         together = " and ".join(packages)
         problem += (
-            f"; in addition, {together} are both installed and overwrite each other's files: "
+            f"; in addition, {together} are installed together and overwrite each other's files: "
             f"run pip uninstall -y {' '.join(packages)}, then install one of them again"
         )
     return problem

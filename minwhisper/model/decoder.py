@@ -1,6 +1,6 @@
 """The decoder: from features and the tokens so far to logits, a score for each possible next token.
 
-The keys and values of a token depend only on the tokens before it, so they never change once computed. A
+The keys and values of a token depend only on that token and the ones before it, so they never change once computed. A
 ``Cache`` keeps them, and ``decode_cached`` computes only the new tokens. ``decode`` starts from an empty cache and
 computes all tokens at once.
 

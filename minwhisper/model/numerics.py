@@ -1,8 +1,8 @@
-"""Numerics: matrix products with exact sums, the normal CDF, and array functions for both CPU and GPU.
+"""Numerics: matrix products with smaller errors, the normal CDF, and array functions for both CPU and GPU.
 
 The layers use these functions as if they were NumPy's. They differ from NumPy's in three ways:
 
-- *Exactness.* ``matmul`` sums in blocks. ``normal_cdf`` is as exact as float32 allows.
+- *Exactness.* ``matmul`` sums in blocks, which halves its error. NumPy has no ``normal_cdf``.
 - *Portability.* An array belongs to NumPy or to CuPy. Each function calls the library of its arguments (``xp``).
 - *Storage.* Weights may be stored in float16, in which Whisper was published, but all arithmetic is in float32 or
   float64. ``matmul`` converts its second argument to the dtype of the first. In sums and element-wise products

@@ -195,11 +195,11 @@ def attention_map(weights: Array, seconds_per_position: float = SECONDS_PER_POSI
     A few weights are large and most are close to 0, so their square roots are drawn.
     """
     roots = np.sqrt(_float(weights))
-    with Sheet("Attention of one head: where each position looks", 3.9) as sheet:
+    with Sheet("Attention weights of one head", 3.9) as sheet:
         axes = sheet.figure.subplots()
         queries, keys = (length * seconds_per_position for length in roots.shape)
         image = _image(axes, roots, (0, keys, queries, 0), "viridis", max_shape=(184, 275))
-        axes.set(xlabel="looking at (s)", ylabel="asking at (s)")
+        axes.set(xlabel="key at (s)", ylabel="query at (s)")
         _colour_bar(sheet, image, axes, "square root of the weight")
     return sheet.drawing
 

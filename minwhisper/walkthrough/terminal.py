@@ -1,7 +1,7 @@
 """The text in a terminal: Markdown becomes wrapped plain text, in colour where the terminal has it.
 
 Words are never cut; a line ends where the terminal does. Code keeps its lines when the output goes to a file. Formulas
-are written in Unicode, pictures and widgets by the names of their files.
+are written in Unicode, pictures by the names of their files. Interactive figures are for the page only.
 """
 
 import os

@@ -19,7 +19,7 @@ from ...model.numerics import GELU_COEFFICIENTS, GELU_LIMIT
 from .threads import Workspace
 
 TILE = 125  # positions; the 1,500 of a window are twelve tiles, which 2, 3, 4 and 6 threads share evenly
-SUM_BLOCK = 128  # terms of an inner sum; model.layers takes 96: these are as exact in the end, and a little faster
+SUM_BLOCK = 128  # terms of an inner sum; numerics.INNER_BLOCK is 96: as exact in the end, and a little slower
 ROW_SUM_BLOCK = 375  # the same for one row of scores times values: longer sums take a buffer, under OpenBLAS's lock
 MAX_SAFE_SCORE = 70.0  # up to this size, sums of 1,500 exp(score) times values stay far from overflow and underflow
 

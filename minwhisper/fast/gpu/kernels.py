@@ -375,7 +375,7 @@ class Kernels:
             self._functions[name](grid, (THREADS,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-# Floats of shared memory beside x: see `multiply` in kernels.cu.
+# Floats of shared memory beside x: see `linear_rows` in kernels.cu.
 _LINEAR_SHARED = 2 * ROWS_PER_PASS + WARPS * OUTPUTS_PER_WARP * ROWS_PER_PASS
 
 
