@@ -1,4 +1,4 @@
-"""The process of the command: ``minwhisper``, or ``python -m minwhisper``."""
+"""The entry point of the command: ``minwhisper``, or ``python -m minwhisper``."""
 
 import atexit
 import gc
@@ -20,7 +20,7 @@ def run() -> NoReturn:
         status = main()
     except KeyboardInterrupt:  # a second one, while the first was being reported
         os._exit(interruption.status)
-    except Exception as error:  # in the import
+    except Exception as error:  # raised by the import
         if not is_out_of_memory(error):
             raise
         print(f"minwhisper: {OUT_OF_MEMORY}", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""The exceptions of this package, each with a one-line message that says what to do.
+"""The exceptions of this package, each with a one-line message.
 
-Every message names the input, what was expected and the way out. The command prints that line and exits with status 2.
+Every message names the input, what was expected and what to do. The command prints that line and exits with status 2.
 A program can catch ``MinWhisperError`` for all of them, or the usual ``ValueError``, ``OSError`` and so on.
 
 Walkthrough: section 1.
@@ -24,7 +24,7 @@ class MinWhisperError(Exception):
     """Base class of all errors that this package raises for invalid input.
 
     The message is always one printable line, even if it quotes text from a file: see ``printable``. Errors can be
-    pickled, as between processes; their causes are left out.
+    pickled, to be passed between processes; their causes are left out.
     """
 
     def __init__(self, *args: object) -> None:
@@ -34,7 +34,7 @@ class MinWhisperError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the class and the arguments to unpickle it with.
 
-        Without this, an ``OutOfMemoryError`` could not be unpickled where Dask has loaded tblib, which would create it
+        Without this, an ``OutOfMemoryError`` could not be unpickled if Dask has loaded tblib, which would create it
         with ``MemoryError.__new__``.
         """
         return type(self), self.args, self.__dict__
@@ -98,7 +98,7 @@ class OutOfMemoryError(MinWhisperError, MemoryError):
 
 
 class MissingExtraError(MinWhisperError, ImportError):
-    """A missing library of an optional feature."""
+    """A missing library that an optional feature needs."""
 
 
 class TextError(MinWhisperError, ValueError):
@@ -110,7 +110,7 @@ class WalkthroughError(MinWhisperError, ValueError):
 
 
 class ExerciseError(MinWhisperError, ValueError):
-    """A solution of an exercise that cannot be loaded."""
+    """A solution to an exercise that cannot be loaded."""
 
 
 class CorpusError(MinWhisperError, RuntimeError):
@@ -134,7 +134,7 @@ class SomeFailedError(MinWhisperError):
         self.errors, self.transcripts = dict(errors), list(transcripts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to unpickle it; by default Python would pass the message to ``__init__``."""
+        """Return the class and its arguments; by default, Python would pass the message to ``__init__``."""
         return type(self), (self.errors, self.transcripts), self.__dict__
 
 
@@ -142,7 +142,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an error, or one of its causes, is due to a lack of main memory.
 
     Python raises ``MemoryError`` and the system reports ``ENOMEM``. A thread that cannot be started and a library that
-    cannot be loaded have other errors. A lack of GPU memory is a ``DeviceMemoryError`` and does not count.
+    cannot be loaded raise other errors, recognised by their messages. A lack of GPU memory is a ``DeviceMemoryError``
+    and does not count.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DeviceMemoryError):

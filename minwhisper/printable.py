@@ -48,5 +48,5 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: kept - tail]}{_CUT}{text[len(text) - tail :]}"
 
 
-_SHORT = reprlib.Repr()  # limits depth and items, so that no nesting is too deep for it
+_SHORT = reprlib.Repr()  # limits depth and items, so that a deeply nested value does not raise RecursionError
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_VALUE

@@ -1,4 +1,4 @@
-"""The model as people use it: configuration, weights and tokenizer in one object, with all its methods.
+"""The Whisper model: configuration, weights and tokenizer in one object, with all its methods.
 
 Walkthrough: section 1.
 """
@@ -111,16 +111,16 @@ def load_model(
     An installed weight package is used first, then the hub's cache, then a download. Raises a
     ``MinWhisperError`` that says what is wrong and what to do.
     """
-    place = resolve_device(device)
+    device = resolve_device(device)
     check_dtype(dtype)  # before anything is fetched
     check_threads(threads)
-    folder = None if shared is None or place != "cpu" else _shared_folder(shared)
+    folder = None if shared is None or device != "cpu" else _shared_folder(shared)
     with wrap_os_errors(name):
         files = find_checkpoint(name, revision)
-        with MemoryGuard(place, files.label, dtype, plain, partial(read_config, files)).loading():
-            layout = layout_for(place, dtype, plain)
+        with MemoryGuard(device, files.label, dtype, plain, partial(read_config, files)).loading():
+            layout = layout_for(device, dtype, plain)
             if folder is None:
-                checkpoint = load_checkpoint(files, place, dtype, strict, layout)
+                checkpoint = load_checkpoint(files, device, dtype, strict, layout)
             else:
                 checkpoint = load_shared(files, folder, dtype, strict, layout)
         tokenizer = Tokenizer.from_folder(files.folder, checkpoint.config.vocab_size)
@@ -130,7 +130,7 @@ def load_model(
         checkpoint.weights if layout is None else unpacked(checkpoint.weights, keep=True),
         tokenizer,
         name=files.label,
-        device=place,
+        device=device,
         dtype=dtype,
         alignment_heads=checkpoint.alignment_heads,
         report=checkpoint.report,
@@ -145,11 +145,11 @@ def _shared_folder(shared: Any) -> Path:
     return expand_path(fspath(shared))
 
 
-@dataclass(frozen=True, repr=False, eq=False)  # a model is equal to itself only: comparing all weights is no use
+@dataclass(frozen=True, repr=False, eq=False)  # compared by identity: comparing all weights would be pointless
 class Whisper:
     """A Whisper model. Make one with ``load_model``, or an untrained one with ``random``.
 
-    ``weights`` is for reading. A float32 model on a CPU keeps the decoder's matrices in another layout and copies
+    Treat ``weights`` as read-only. A float32 model on a CPU keeps the decoder's matrices in another layout and copies
     each of them when it is first read here. To change weights, load the model with ``plain=True``.
     """
 
@@ -161,8 +161,8 @@ class Whisper:
     dtype: str = "float32"  # of the stored weights
     alignment_heads: tuple[tuple[int, int], ...] = ()  # (decoder block, head) pairs
     report: LoadReport = EMPTY_REPORT
-    threads: int | None = None  # of a CPU; None for as many as the process may use cores
-    plain: bool = False  # whether the readable layers compute
+    threads: int | None = None  # CPU threads; None for one per core that the process may use
+    plain: bool = False  # compute with the readable layers
 
     @classmethod
     def random(
@@ -179,17 +179,17 @@ class Whisper:
             if name not in PUBLISHED:
                 raise ModelNotFoundError(f"unknown model {config!r}: expected one of {', '.join(PUBLISHED)}")
             config = PUBLISHED[name]
-        place, hyperparameters = resolve_device(device), config
-        with MemoryGuard(place, "an untrained model", dtype, False, lambda: hyperparameters).loading():
-            layout = layout_for(place, dtype, plain=False)
-            weights = random_weights(config, seed, dtype, place, layout)
+        device, hyperparameters = resolve_device(device), config
+        with MemoryGuard(device, "an untrained model", dtype, False, lambda: hyperparameters).loading():
+            layout = layout_for(device, dtype, plain=False)
+            weights = random_weights(config, seed, dtype, device, layout)
         if layout is not None:
             weights = unpacked(weights, keep=True)
-        return cls(config, weights, name="untrained", device=place, dtype=dtype)
+        return cls(config, weights, name="untrained", device=device, dtype=dtype)
 
     @property
     def is_multilingual(self) -> bool:
-        """True if the model knows languages other than English."""
+        """True if the model supports languages other than English."""
         return self.config.is_multilingual
 
     @property
@@ -209,12 +209,12 @@ class Whisper:
             return GuardedEngine(make(self.weights, self.config, self.device), self._guard)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle holds: the fields, not the engine and its threads."""
+        """Return the state to copy or pickle: the fields, without the engine and its threads."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def _guard(self) -> MemoryGuard:
-        """The context that turns a full GPU into an error message about this model."""
+        """The guard that reports a lack of GPU memory as an error about this model."""
         config = self.config  # not self: the engine keeps the guard, and the guard would keep the weights
         return MemoryGuard(self.device, self.name, self.dtype, self.plain, lambda: config)
 
@@ -237,7 +237,7 @@ class Whisper:
     def logits(self, tokens: Any, features: Array) -> Array3D:
         """Compute the logits of the next token at each position: tokens (B, S), features (B, T, D) -> (B, S, V).
 
-        ``tokens`` may be nested lists. This is the readable decoder, without a cache. Raises ``ShapeError`` for
+        ``tokens`` may be nested lists. This runs the readable decoder, without a cache. Raises ``ShapeError`` for
         another shape or an id outside the vocabulary.
         """
         width = self.config.d_model
@@ -326,7 +326,7 @@ class Whisper:
             changes: fields of ``DecodingOptions`` that differ from ``options``.
 
         Returns a ``DecodingResult``; for a batch, a list of them. Raises ``ShapeError`` for another shape,
-        ``OptionError`` for invalid options, and whatever ``check_supported`` raises.
+        ``OptionError`` for invalid options, and the errors of ``check_supported``.
         """
         check_names(changes, [field.name for field in fields(DecodingOptions)])
         if not isinstance(options, DecodingOptions | None):
@@ -347,7 +347,7 @@ class Whisper:
         return found if mel.ndim == 3 else found[0]
 
     def decode_window(self, request: WindowRequest) -> DecodingResult:
-        """Decode a window of a transcription, whose options have been checked."""
+        """Decode one window of a transcription; its options must have been checked."""
         return decode_windows([request], self.engine, self.tokenizer)[0]
 
     def transcribe(
@@ -363,7 +363,8 @@ class Whisper:
 
         Args:
             audio: a path, bytes, an open file, ``"-"`` for standard input, or float32 samples (N,) at 16 kHz.
-            progress: called with (seconds done, total seconds) after every window; an exception in it ends the work.
+            progress: called with (seconds done, total seconds) after every window; an exception in it ends the
+                transcription.
             generator: samples the tokens at temperatures above 0; by default a new one with seed 0, so that the same
                 audio always gives the same text.
             batch_size: windows that are decoded together. With 1, each window starts where the last sentence of the
@@ -374,8 +375,7 @@ class Whisper:
                 ``vad_filter`` (True skips parts without speech) …
 
         Returns ``{"text": …, "segments": […], "language": code}``; a segment has the keys of ``Segment``.
-        Raises ``AudioError``, ``LanguageError``, ``OptionError`` and others of
-        ``errors``.
+        Raises ``AudioError``, ``LanguageError``, ``OptionError`` and other errors of ``minwhisper.errors``.
         """
         with self.stream(audio, progress=progress, generator=generator, batch_size=batch_size, **options) as running:
             for _ in running:
@@ -392,22 +392,22 @@ class Whisper:
         batch_size: int = 1,
         **options: Unpack[TranscriptionKeywords],
     ) -> Transcript:
-        """Find when each word of a known text was said, in a recording of any length.
+        """Find when each word of a known text is spoken, in a recording of any length.
 
         Args:
             audio: as for ``transcribe``.
-            text: all that was said, in the spoken language. Text that was not said, and speech that is not in the
-                text, are tolerated.
+            text: everything that is spoken, in the language of the recording. Text that is not spoken, and speech that
+                is not in the text, are tolerated.
             progress: called with (seconds done, total seconds) after every window.
             generator: as for ``transcribe``.
             batch_size: windows that are decoded together; see ``transcribe``.
             options: those of the transcription that the text is matched with: ``language``, ``beam_size`` …
 
         Returns a transcript whose segments are the lines and sentences of the text. A segment's ``words`` joined are
-        its text. The ``probability`` of a word is that of its tokens in this audio, after the text before it; 0 if the
-        recording has no place for it. Low ones show where text and recording disagree. Raises ``AudioError`` for empty
-        audio, ``OptionError`` for an empty text and for a model without alignment heads, and the errors of
-        ``transcribe``.
+        its text. The ``probability`` of a word is at most that of its least probable token, given this audio and the
+        text before it; 0 if it was not found in the recording. Low values show where text and recording disagree.
+        Raises ``AudioError`` for empty audio, ``OptionError`` for an empty text and for a model without alignment
+        heads, and the errors of ``transcribe``.
         """
         chosen = alignment_options(**options)
         _check_run(progress, generator, batch_size)
@@ -428,8 +428,8 @@ class Whisper:
     ) -> list[Transcript]:
         """Transcribe several recordings, up to ``batch_size`` at a time, with their windows decoded together.
 
-        Returns the transcripts in the order of ``audios``; each is what ``transcribe`` gives with a generator of
-        this seed. If some fail, the others are still transcribed, and then ``SomeFailedError`` is raised, which
+        Returns the transcripts in the order of ``audios``; each is what ``transcribe`` returns with a generator
+        of this seed. If some fail, the others are still transcribed, and then ``SomeFailedError`` is raised, which
         holds their transcripts.
         """
         found = list(self.stream_many(audios, batch_size=batch_size, seed=seed, **options))

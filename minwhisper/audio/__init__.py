@@ -8,22 +8,22 @@ Files in reading order:
 1. ``load``: audio → samples, all at once or piece by piece.
 2. ``mel``: samples → log-mel spectrogram.
 3. ``mel_stream``: the same for a long recording, window by window.
-4. ``speech``: log-mel spectrogram → the stretches in which somebody may be speaking, for ``vad_filter``.
+4. ``speech``: log-mel spectrogram → the stretches that may contain speech, for ``vad_filter``.
 
-How ``load`` reads a file:
+The steps by which ``load`` reads a file:
 
 5. ``reader``: from the file to its samples; uses the files below.
 6. ``input``: opens a path, bytes, a file or standard input.
 7. ``tracks``: selects an audio track.
 8. ``track_decoder``: decodes the packets of the track and records damage.
 9. ``timeline``: places decoded frames by their timestamps.
-10. ``length``: compares the audio that was decoded with the length that the file states.
+10. ``length``: compares the decoded audio with the length that the file states.
 11. ``resampling``: converts frames to mono samples at 16 kHz.
 12. ``sample_store``: stores the samples, in memory or in a temporary file.
 
 A truncated file is an error if its format states how much audio it has (WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM,
-MP3 with a Xing header). Other formats (Ogg, raw AAC, AMR, WMA …) end where the file ends, with a warning if the last
-packet is damaged.
+MP3 with a Xing header). Other formats (Ogg, raw AAC, AMR, WMA …) are read to the end of the file, with a warning if the
+last packet is damaged.
 
 Walkthrough: section 2.
 """

@@ -16,9 +16,9 @@ from ..errors import AudioError
 class InputFile:
     """A file for FFmpeg that records read errors instead of raising them.
 
-    PyAV raises an exception only after FFmpeg has gone on for a while, and prints an earlier one. So, as with FFmpeg's
-    own files, a failed read returns nothing and a failed seek returns a negative number. Afterwards,
-    ``raise_read_error`` raises the recorded error.
+    PyAV raises an exception only after FFmpeg has gone on for a while; if a second one occurs by then, the first is
+    only printed. So, as with FFmpeg's own files, a failed read returns nothing and a failed seek returns a negative
+    number. Afterwards, ``raise_read_error`` raises the recorded error.
     """
 
     def __init__(self, name: str, file: BinaryIO) -> None:

@@ -1,8 +1,8 @@
 """Chapter 1: the length that a file states → whether the file is truncated.
 
 FFmpeg decodes a truncated file without an error. So the file is compared with its own header, which states the size of
-the audio in bytes or the number of samples. Placeholders, from programs that did not know the size yet, and estimated
-durations do not count. In a format without such a statement, truncation cannot be recognised.
+the audio in bytes or the number of samples. Placeholders, written before the size was known, and estimated durations
+are ignored. In a format without such a statement, truncation cannot be recognised.
 
 Walkthrough: section 2.
 """
@@ -15,17 +15,17 @@ from av.container import InputContainer
 
 from .input import InputFile
 
-TOLERANCE = 0.05  # seconds that a complete file may be shorter than stated, plus one packet
+TOLERANCE = 0.05  # seconds by which a complete file may be shorter than stated, plus one packet
 GIB = 1 << 30
 MAX_OGG_PAGE = 65_307  # bytes
-PLACEHOLDER_TOLERANCE = 1 << 16  # bytes between a placeholder and a round number, for headers
+PLACEHOLDER_TOLERANCE = 1 << 16  # bytes by which a placeholder may differ from 1 GiB, because of headers
 
 
 class StatedLength(NamedTuple):
     """The length that a file states, compared with its size."""
 
     seconds: float | None = None  # None if it states no length
-    bytes_missing: bool = False  # by its own numbers, the audio continues after the end of the file
+    bytes_missing: bool = False  # according to its header, the audio continues after the end of the file
     exact: bool = False  # the length is a number of samples
     incomplete_page: bool = False  # it states no length, and its last page of packets is incomplete
 
@@ -60,7 +60,7 @@ def _seconds(stream: AudioStream) -> float | None:
 
 
 def is_placeholder(size: int) -> bool:
-    """Return whether a size is one that programs write before they know it: 0, about 1 GiB, or almost 2 GiB and more.
+    """Return whether a size is a placeholder, written before it was known: 0, about 1 GiB, or almost 2 GiB and more.
 
     >>> is_placeholder(0xFFFFFFFF), is_placeholder(0x7FFFFFFF), is_placeholder(1 << 30), is_placeholder(300_000)
     (True, True, True, False)
@@ -68,7 +68,7 @@ def is_placeholder(size: int) -> bool:
     return size == 0 or size >= 0x7F000000 or abs(size - GIB) <= PLACEHOLDER_TOLERANCE
 
 
-# --- Formats of chunks ----------------------------------------------------------------------------------------
+# --- Chunk-based formats ----------------------------------------------------------------------------------------
 
 
 def _find_chunk(file: InputFile, name: bytes, start: int, order: str, width: int = 4) -> tuple[int, int] | None:
@@ -142,7 +142,7 @@ def _flac(_file: InputFile, _container: InputContainer, stream: AudioStream) -> 
 def _mp3(file: InputFile, _container: InputContainer, stream: AudioStream) -> StatedLength:
     """Read the number of bytes from the Xing or Info header, a silent frame at the start of many MP3 files.
 
-    In concatenated files, it is that of the first file only, and FFmpeg estimates the duration instead.
+    In concatenated files, the header covers only the first file, and FFmpeg estimates the duration instead.
     """
     head = file.read_at(0, 10).ljust(10, b"\0")
     first = 0
@@ -163,7 +163,7 @@ def _mp3(file: InputFile, _container: InputContainer, stream: AudioStream) -> St
 
 
 def _ogg(file: InputFile, _container: InputContainer, _stream: AudioStream) -> StatedLength:
-    """Check that the last page, about a second of audio, is complete; otherwise FFmpeg leaves it out."""
+    """Check that the last page, about a second of audio, is complete; FFmpeg leaves out an incomplete one."""
     tail = file.read_at(max(0, file.size - 2 * MAX_OGG_PAGE), 2 * MAX_OGG_PAGE)
     begin = tail.rfind(b"OggS")
     if begin < 0:

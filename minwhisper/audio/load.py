@@ -1,8 +1,8 @@
 """Chapter 1, first half: any audio → mono samples at 16 kHz.
 
 Whisper's input is mono audio of 16,000 samples per second, values between -1 and 1, in windows of 30 seconds.
-This module converts everything else to that form: files through FFmpeg's libraries
-(``audio.reader``), and arrays of other types, rates and channels.
+This module converts everything else to that form: files through FFmpeg's libraries (``audio.reader``), and arrays of
+other types, rates and channels.
 
 Walkthrough: section 2.
 """
@@ -35,7 +35,7 @@ AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any
 """Anything that can be loaded: a path, ``"-"`` for standard input, a file's bytes, an open binary file, or samples."""
 
 MAX_CHANNELS = 64  # an array with more columns is probably transposed
-MIN_RATE, MAX_RATE = 1_000, 10_000_000  # samples per second of an array; a rate below is probably in kHz
+MIN_RATE, MAX_RATE = 1_000, 10_000_000  # samples per second of an array; a lower one is probably in kHz
 MAX_TRACK_NUMBER, MAX_LANGUAGE_LENGTH = 10**9, 100
 INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 128)}  # zero point, full scale
 
@@ -64,9 +64,10 @@ def load_audio(
     channels.
 
     A warning reports missing or damaged audio. A truncated file is an error if its format states how much audio it
-    has: WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM, and MP3 with a Xing header. Other formats end where they end.
+    has: WAV, AIFF, AU, CAF, FLAC, MP4, Matroska, WebM, and MP3 with a Xing header. Other formats are read to the end of
+    the file.
 
-    Raises ``AudioError``, one line on what is wrong and what to do, for everything that cannot be loaded.
+    Raises ``AudioError``, with one line on what is wrong and what to do, for anything that cannot be loaded.
     """
     loaded = _load(source, rate, timeline, track)
     if isinstance(loaded, np.ndarray):
@@ -78,14 +79,14 @@ def load_audio(
 def open_audio(
     source: AudioSource, rate: int | None = None, *, timeline: bool = False, track: int | str | None = None
 ) -> "AudioReader":
-    """Open any audio, to read it piece by piece: the samples of ``load_audio``, not all of them in memory.
+    """Open any audio, to read it piece by piece: the samples of ``load_audio``, but not all in memory at once.
 
     Arguments, samples, warnings and errors are those of ``load_audio``. A file is decoded to its end here, once.
     Up to nine minutes of its samples are kept in memory, and longer audio in a temporary file, 115 MB per hour, in the
     folder that the environment variable TMPDIR names. An array is not copied, so do not write to it before the reader
     is closed.
 
-    Raises ``AudioError`` for everything that cannot be loaded, and if the folder for temporary files is full.
+    Raises ``AudioError`` for anything that cannot be loaded, and if the folder for temporary files is full.
     """
     loaded = _load(source, rate, timeline, track)
     if isinstance(loaded, np.ndarray):
@@ -190,7 +191,7 @@ def pad_or_trim(array: Array, length: int = N_SAMPLES, *, axis: int = -1) -> Arr
     if not isinstance(array, np.ndarray) and kind.__module__.partition(".")[0] != "cupy":
         name = f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
         raise AudioError(
-            f"pad_or_trim: expected an array of NumPy or CuPy, got {name}; load_audio reads a file, numpy.asarray "
+            f"pad_or_trim: expected a NumPy or CuPy array, got {name}; load_audio reads a file, numpy.asarray "
             "converts a list, and .numpy() a tensor"
         )
     xp = array_module(array)

@@ -20,7 +20,7 @@ from .load import HOP_LENGTH, N_FFT, SAMPLE_RATE, AudioReader, AudioSource, open
 
 Float64 = NDArray[np.float64]
 
-MIN_ENERGY = 1e-10  # lower energies count as this one
+MIN_ENERGY = 1e-10  # lower energies are raised to it
 DYNAMIC_RANGE = 8.0  # powers of ten between the loudest bin and the lowest value that is kept
 BLOCK_FRAMES = 300  # frames computed at a time: 3 s of audio, whose 4 MB of intermediate results fit into the cache
 
@@ -33,10 +33,10 @@ def log_mel_spectrogram(audio: AudioSource, n_mels: int = 80, padding: int = 0) 
 
     The computation is in float64, and each value is rounded to float32 once. It goes block by block, so that an hour of
     audio needs little more memory than its spectrogram. Values are clamped relative to the loudest bin of the whole
-    audio, so the spectrogram of an excerpt can differ from the excerpt of a spectrogram.
+    audio, so the spectrogram of an excerpt can differ from the same excerpt of the whole spectrogram.
 
-    Raises ``AudioError`` for audio that cannot be loaded, and for 200 samples or less, padding included, because
-    200 are mirrored at both ends. openai-whisper has the same function.
+    Raises ``AudioError`` for audio that cannot be loaded, and for 200 samples or fewer, padding included, because
+    200 are mirrored at each end. openai-whisper has the same function.
     """
     with open_audio(audio) as reader:
         check_padding(reader.size, padding)
@@ -148,7 +148,7 @@ def mel_to_hertz(mels: Float64) -> Float64:
 def log_mel_block(reader: AudioReader, padding: int, filters: NDArray[np.float32], start: int) -> Float64:
     """Return the log energies (M, T) of the block of up to 300 frames that starts with frame ``start``.
 
-    ``padding`` zeros follow the audio, and the frame centred on the end of both is dropped.
+    ``padding`` zeros follow the audio, and the frame centred on the end of the padded audio is dropped.
     """
     stop = min(start + BLOCK_FRAMES, (reader.size + padding) // HOP_LENGTH)
     samples = read_reflected(reader, padding, start * HOP_LENGTH, (stop - 1) * HOP_LENGTH + N_FFT)

@@ -1,6 +1,6 @@
 """Chapter 1: the log-mel spectrogram of a long recording, computed while it is read.
 
-An hour of audio has a spectrogram of 115 MB, of which transcription looks at one window of 30 s at a time.
+The spectrogram of an hour of audio takes 115 MB, but transcription needs only one window of 30 s at a time.
 ``Spectrogram`` computes the frames of a window when they are read.
 
 Walkthrough: section 2.
@@ -20,7 +20,7 @@ class Spectrogram:
     """The log-mel spectrogram of an open recording and of 30 s of zeros after it, read window by window.
 
     ``content_frames`` is the number of frames of the audio itself, its samples // 160; 3,000 frames of zeros follow.
-    The constructor reads all of the audio once, to find the loudest bin, from which the clamp is measured. It caches
+    The constructor reads all of the audio once, to find the loudest bin, which sets the level of the clamp. It caches
     the spectrogram of the first minutes; the rest is computed again when it is read.
 
     The caller closes ``audio`` after the last read. ``n_mels`` is 80, or 128 for large-v3 and turbo.
@@ -49,8 +49,8 @@ class Spectrogram:
     def read(self, first: int, last: int) -> NDArray[np.float32]:
         """Return frames ``first`` to ``last``: (M, last - first) float32, 0 <= first <= last <= content_frames + 3,000.
 
-        They are bit for bit ``log_mel_spectrogram(samples, n_mels, padding=480000)[:, first:last]``. Therefore blocks
-        always start at multiples of 300 frames: how a matrix product is rounded can depend on its size.
+        They equal ``log_mel_spectrogram(samples, n_mels, padding=480000)[:, first:last]`` bit for bit. So blocks always
+        start at multiples of 300 frames, because the rounding of a matrix product can depend on its size.
 
         Raises ``AudioError`` for other frames, and if the audio is closed.
         """

@@ -28,7 +28,7 @@ from .timeline import Timeline
 from .track_decoder import FFMPEG_ERRORS, TrackDecoder
 from .tracks import empty_tracks, select_track
 
-# Limits for damaged files that would decode to days of audio: a constant, and more in proportion to the file's size.
+# Limits for damaged files that would decode to days of audio: a constant, plus a part proportional to the file's size.
 FREE_SECONDS, SECONDS_PER_BYTE = 600.0, 0.1  # of audio; silence compresses to few bytes
 GAP_SECONDS_PER_BYTE = 0.01  # of gaps, on top of FREE_SECONDS
 FREE_CHANGES, BYTES_PER_CHANGE = 30, 100_000  # changes of format, as in concatenated files
@@ -40,7 +40,7 @@ _OPEN_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 el
 
 @dataclass
 class DecodedAudio:
-    """The samples of a decoded file, and what there is to report about it."""
+    """The samples of a decoded file, and information about its track and its damage."""
 
     store: SampleStore
     leading_silence: float = 0.0  # seconds before the track starts, if frames were placed by their timestamps
@@ -105,7 +105,7 @@ def _decode_into(
         raise
     except FFMPEG_ERRORS as caught:
         error = caught
-    if error is not None:  # raised here so that a refused allocation is not in the context: the machine has memory
+    if error is not None:  # outside the except clause: a refused allocation in its context would count as out of memory
         raise _not_audio(name, error) from (None if isinstance(error, MemoryError) else error)
     decoder.check_end(length)
     decoded.leading_silence = decoder.timeline.leading_silence if timeline else 0.0
@@ -124,7 +124,7 @@ def _out_of_proportion(name: str, file: InputFile, content: str) -> AudioError:
 def _not_audio(name: str, error: Exception) -> AudioError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, MemoryError):
-        reason = "a size in it asks for more memory than audio needs"
+        reason = "a size in it requires more memory than audio needs"
     return AudioError(
         f"{name}: not an audio file that FFmpeg can read ({reason}); expected WAV, FLAC, MP3, Ogg, MP4 or similar, "
         "complete and not encrypted"
@@ -133,7 +133,7 @@ def _not_audio(name: str, error: Exception) -> AudioError:
 
 @contextmanager
 def _bounded_allocations() -> Iterator[None]:
-    """Make FFmpeg reject allocations above ``MAX_ALLOCATION``, which a damaged size may ask for."""
+    """Make FFmpeg reject allocations above ``MAX_ALLOCATION``, which a damaged size in a file may cause."""
     try:  # FFmpeg's functions can be found through one of PyAV's libraries, on most systems
         set_limit = ctypes.CDLL(sys.modules[AudioFrame.__module__].__file__).av_max_alloc
     except (OSError, AttributeError):
@@ -149,7 +149,7 @@ def _bounded_allocations() -> Iterator[None]:
 def _resample_frames(
     frames: Iterable[tuple[AudioFrame, str, float | None]], resampler: Resampler
 ) -> Iterator[NDArray[np.int16] | float]:
-    """Mix and resample frames to mono samples; before samples that start at a new place, yield its time in seconds.
+    """Mix and resample frames to mono; before samples that start at a new position, yield that position in seconds.
 
     The samples are 16-bit integers, as in openai-whisper. For floats, FFmpeg would mix stereo 1.41 times louder.
     """
@@ -162,7 +162,7 @@ def _resample_frames(
 
 
 def _place_samples(pieces: Iterable[NDArray[np.int16] | float], rate: int) -> Iterator[NDArray[np.int16]]:
-    """Yield the samples (N,) in order, with silence before a place that starts later, and duplicates cut."""
+    """Yield the samples (N,) in order, with gaps filled with silence and duplicates cut."""
     size = skip = 0  # samples so far, and duplicate samples still to skip
     for piece in pieces:
         if isinstance(piece, float):

@@ -1,6 +1,6 @@
 """Chapter 1: decoded frames of any format → mono samples at one rate, by FFmpeg's filters.
 
-A bug of PyAV (17.1 to 18.1) needs a workaround. A *custom* channel layout, such as 7.1 in a MOV file, points to a list
+A bug in PyAV (17.1 to 18.1) needs a workaround. A *custom* channel layout, such as 7.1 in a MOV file, points to a list
 of channels. PyAV copies the layout of each frame but not the list, and frees the list with each copy, so that it is
 freed twice and the process crashes. ``describe_layout`` detaches the list from each copy.
 
@@ -69,7 +69,7 @@ class Resampler:
         self._output = {"sample_fmts": sample_format, "sample_rates": str(rate), "channel_layouts": "mono"}
         self._graph: Graph | None = None
         self._format: tuple[str, str, int] | None = None  # sample format, layout, rate
-        self.formats = 0  # how many formats there were so far, one after the other
+        self.formats = 0  # the number of formats so far; each change of format adds one
 
     def push(self, frame: AudioFrame, layout: str) -> list[NDArray[Any]]:
         """Convert a frame with this layout, from ``describe_layout``; return the samples that are ready, each (N,).

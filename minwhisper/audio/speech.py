@@ -1,14 +1,14 @@
-"""Chapter 1, voice activity: the stretches of a recording in which somebody may be speaking.
+"""Chapter 1, voice activity detection: the stretches of a recording that may contain speech.
 
-Whisper was trained on speech, and where nobody speaks it may invent words. This file looks for speech in the log-mel
-spectrogram, without a network. Two properties of speech make up the measure of a frame:
+Whisper was trained on speech, and may hallucinate text where there is none. This module finds speech in the log-mel
+spectrogram, without a network. It measures two properties of speech in each frame:
 
 - **Modulation.** Syllables follow each other three to eight times per second, and the energy of every frequency band
   rises and falls with them. Noise and sustained tones have next to no such modulation, however loud they are.
-- **Change.** From one sound of speech to the next the spectrum changes its shape. A note of music keeps it.
+- **Change.** The shape of the spectrum changes from one phoneme to the next. During a note of music it stays the same.
 
-The measure is their product. Rhythm with a changing spectrum passes too: drums, and much music. A network
-knows better, so ``silero_measure`` asks one, if its package is installed.
+The measure of a frame is their product. It also accepts rhythm with a changing spectrum: drums, and much music. A
+neural network is more reliable, so ``silero_measure`` uses one, if its package is installed.
 
 Shapes: M mel bins, T frames of 10 ms, B frequency bands. Walkthrough: section 13.
 """
@@ -29,15 +29,15 @@ from .mel import Float64, hertz_to_mel, mel_to_hertz
 from .mel_stream import Spectrogram
 
 Stretches: TypeAlias = Sequence[tuple[int, int]]
-"""Stretches of a recording, (first frame, last frame + 1), in order and apart from each other."""
+"""Stretches of a recording, (first frame, last frame + 1), in order, with gaps between them."""
 
 BAND_EDGES = (150.0, 400.0, 800.0, 1400.0, 2200.0, 3200.0, 4500.0)  # Hz; most of the energy of speech is in between
-MIN_LOG_ENERGY = -8.5  # lower values count as this one: silence has no modulation
+MIN_LOG_ENERGY = -8.5  # lower values are raised to it, so that silence has no modulation
 AVERAGE = 101  # frames over which the measure is averaged: 1 s, a few syllables
-SYLLABLE = 41  # frames: slower modulation does not count
-SMOOTH = 5  # frames: faster modulation does not count
-CLICK = 7  # frames: shorter peaks do not count; a frame is 25 ms long and begins every 10 ms, so a click has three
-LAG = 8  # frames after which the shape of the spectrum is compared: 80 ms, the length of a sound of speech
+SYLLABLE = 41  # frames: slower modulation is ignored
+SMOOTH = 5  # frames: faster modulation is ignored
+CLICK = 7  # frames: shorter peaks are ignored; a frame is 25 ms long and one starts every 10 ms, so a click is in three
+LAG = 8  # frames after which the shape of the spectrum is compared: 80 ms, the length of a phoneme
 BACKGROUND = 1201  # frames over which the background is averaged: 12 s
 CONTEXT = 800  # frames on either side that the measure of a frame depends on, rounded up
 BLOCK = 6000  # frames that are measured at a time
@@ -64,7 +64,7 @@ def _measures(mel: Spectrogram) -> Iterator[Float64]:
 
 
 def speech_measure(mel: NDArray[np.float32]) -> Float64:
-    """Return how much each frame and its surroundings are like speech: log-mel (M, T) -> (T,), 0 or more."""
+    """Return how much each frame and its surroundings resemble speech: log-mel (M, T) -> (T,), 0 or more."""
     centres = mel_to_hertz(np.linspace(0.0, hertz_to_mel(SAMPLE_RATE / 2), len(mel) + 2))[1:-1]  # (M,)
     used = (centres >= BAND_EDGES[0]) & (centres < BAND_EDGES[-1])
     log_energy = np.maximum(4.0 * mel[used].astype(np.float64) - 4.0, MIN_LOG_ENERGY)  # (M', T), unscaled again
@@ -90,7 +90,7 @@ def modulation(bands: Float64) -> Float64:
 def change(log_energy: Float64) -> Float64:
     """Return how much the shape of the spectrum changes in 80 ms, 0 to 1: log energies (M, T) -> (T,).
 
-    It is 1 minus the correlation over the bins of what exceeds the background.
+    It is 1 minus the correlation, over the bins, of the log energy above the background.
     """
     excess = np.maximum(log_energy - moving_average(log_energy, BACKGROUND), 0.0)  # (M, T)
     shape = excess - excess.mean(axis=0)
@@ -127,7 +127,8 @@ def _extended(values: Float64, width: int) -> Float64:
 def stretches(measure: NDArray[np.floating], start: float, stop: float) -> list[tuple[int, int]]:
     """Return the stretches in which a measure (T,) reaches ``start`` and stays at ``stop`` or above, with padding.
 
-    Two thresholds keep a value near one of them from switching on and off. Stretches under 0.25 s are left out.
+    Two thresholds (hysteresis) keep a measure near one of them from switching on and off. Stretches under 0.25 s are
+    left out.
 
     >>> stretches(np.repeat([0.0, 0.6, 0.4, 0.6, 0.0, 0.4], 100), start=0.5, stop=0.3)
     [(80, 420)]
@@ -162,7 +163,7 @@ def join_pauses(speech: Stretches, max_pause: int) -> list[tuple[int, int]]:
 
 
 def within(speech: Stretches, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the parts of the stretches that lie in the frames from ``start`` to ``end``.
+    """Return the parts of the stretches between the frames ``start`` and ``end``.
 
     >>> within([(0, 100), (150, 300), (400, 500)], 50, 200)
     [(50, 100), (150, 200)]
@@ -174,7 +175,7 @@ def within(speech: Stretches, start: int, end: int) -> list[tuple[int, int]]:
 def next_speech(speech: Stretches, frame: int) -> int | None:
     """Return the first frame of speech from ``frame`` on, None if there is none.
 
-    What is left of a stretch does not count if it is shorter than its padding and a sound of speech.
+    The rest of a stretch is ignored if it is not longer than the padding plus a phoneme.
 
     >>> next_speech([(0, 100), (150, 300)], 50), next_speech([(0, 100), (150, 300)], 90)
     (50, 150)
@@ -186,7 +187,7 @@ def next_speech(speech: Stretches, frame: int) -> int | None:
 # --- With a network -----------------------------------------------------------------------------------------------
 
 SILERO_SAMPLES = 512  # per probability: 32 ms
-SILERO_START, SILERO_STOP = 0.5, 0.35  # as the network's authors use it
+SILERO_START, SILERO_STOP = 0.5, 0.35  # the thresholds of the network's authors
 
 
 def find_speech_silero(audio: AudioReader) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""Chapter 1: the timestamps of decoded frames → their places, so that sample times are those of the file.
+"""Chapter 1: the timestamps of decoded frames → their positions, so that sample times are those of the file.
 
 Audio can start later than the video, and parts of it can be missing: lost or damaged packets, or a paused recorder. If
 the timestamp of a frame is more than ``MAX_JITTER`` away from the end of the previous frame, the frame starts at a
-new place: a gap becomes silence, and an overlap is cut. Smaller differences are ignored, since rounded timestamps
+new position: a gap becomes silence, and an overlap is cut. Smaller differences are ignored, since rounded timestamps
 and codec delay cause them in every file.
 
 Walkthrough: section 2.
@@ -49,7 +49,7 @@ class Span(NamedTuple):
 
 
 class Timeline:
-    """The places of a track's frames, in seconds from the start of the file.
+    """The positions of a track's frames, in seconds from the start of the file.
 
     ``gaps`` and ``overlaps`` are those found so far. ``leading_silence`` is the gap before the first frame.
     """

@@ -1,7 +1,7 @@
 """Chapter 1: the packets of an audio track → decoded frames, and a record of damage.
 
-A packet that cannot be decoded is left out. At the end of a file it may be a sign of truncation, which
-``audio.length`` decides.
+A packet that cannot be decoded is left out. At the end of a file it may be a sign of truncation; ``audio.length``
+decides whether it is.
 
 Walkthrough: section 2.
 """
@@ -106,12 +106,12 @@ class TrackDecoder:
         return bool(self._broken_end) or (self._flac and not is_complete_flac_frame(self._last_packet))
 
     def warning(self, length: StatedLength, placed: bool) -> str | None:
-        """Return a line that reports missing and damaged audio, None if there is none.
+        """Return a line that reports missing and damaged audio, or None if there is none.
 
         ``placed`` is true if frames were placed by their timestamps, with silence for missing audio.
         """
         timeline, parts = self.timeline, []
-        earlier = "; everything after it comes earlier by as much"
+        earlier = "; everything after it comes that much earlier"
         if placed and timeline.gaps:
             parts.append(f"missing audio was replaced by silence: {format_spans(timeline.gaps)}")
         if placed and timeline.overlaps:

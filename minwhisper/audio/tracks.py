@@ -1,7 +1,7 @@
 """Chapter 1: a file's audio tracks → the one to read.
 
-A film can have one track per language, and a screen recording one without any audio. The default is the choice of the
-ffmpeg command; a number or a language selects another track.
+A film can have one track per language, and a screen recording an empty track. By default, the ffmpeg command's choice
+is read; a number or a language selects another track.
 
 Walkthrough: section 2.
 """

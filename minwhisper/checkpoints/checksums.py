@@ -1,8 +1,8 @@
 """Chapter 5: SHA-256 checksums that show whether a file is the published one.
 
 The expected checksum comes from one of three places. The weight packages contain one known version of each file. The
-hub stores large files under their own sha256, which it sends as their ETag; its client only compares their length. And
-for OpenAI's repositories the checksums of the weights are listed here, so that a mirror of the hub cannot replace both
+hub stores large files under their own sha256, which it sends as their ETag; its client compares only their length. For
+OpenAI's repositories, the checksums of the weights are listed here, so that a mirror of the hub cannot replace both
 a file and its checksum.
 
 Walkthrough: section 7.

@@ -99,7 +99,7 @@ def _infer_config(tensors: TensorFile) -> WhisperConfig:
 def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple[AlignmentHeads, str]:
     """Return the alignment heads as (decoder block, head) pairs, and a warning if they cannot be used.
 
-    A distilled model may list its teacher's heads, some of which it does not have. The remaining ones need not follow
+    A distilled model may list its teacher's heads, some of which it does not have. The remaining ones may not follow
     the audio either, so none is returned: the model works, but without word timestamps. Raises ``ConfigError`` if
     the checkpoint does not list pairs.
     """
@@ -136,7 +136,7 @@ def read_alignment_heads(files: CheckpointFiles, config: WhisperConfig) -> tuple
 
 
 def short_window_limits(config: WhisperConfig) -> str:
-    """Describe the limits of a model whose window is shorter than 30 s; an empty string if it is not."""
+    """Describe the limits of a model whose window is shorter than 30 s; return an empty string for other models."""
     positions = config.max_source_positions
     if positions >= WINDOW_POSITIONS:
         return ""
@@ -149,7 +149,7 @@ def short_window_limits(config: WhisperConfig) -> str:
 def check_positions(table: Array, label: str, strict: bool) -> str:
     """Compare the encoder's position table (T, D) with the sinusoids; return a warning, or "" if they agree.
 
-    Most published tables were rounded to float16 (spacing 2⁻¹¹ just below 1), even in files of float32. The others were
+    Most published tables were rounded to float16 (spacing 2⁻¹¹ just below 1), even in float32 files. The others were
     computed from float32 angles of up to 1,500 radians, which limits them to 2e-4. In bfloat16 the spacing is 2⁻⁸.
     Early releases of Transformers trained the table with the weights, which moves it by 1e-4 to 1e-2; the trained
     values are then used.

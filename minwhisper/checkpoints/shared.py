@@ -1,21 +1,21 @@
 """Chapter 5: weights in one file that all processes on a machine map, so that they are in memory once.
 
 The first process that loads a model writes its weights to a file, in the memory layout in which they are used, and maps
-this file. The others map it without reading the checkpoint. What is mapped is the system's cache of the file: a page
-that several processes read exists once, and the arrays cannot be written to.
+this file. The others map it without reading the checkpoint. The mapping uses the system's page cache: a page that
+several processes read is in memory once, and the arrays cannot be written to.
 
 The file is as large as the weights in memory: 151 MB for tiny.en in float32, 290 MB for base, half of that in float16.
 It stays in its folder for the next time, ``<key>.weights`` with an empty ``<key>.lock`` beside it. Both may be deleted
 at any time: processes that have mapped the file keep it, and the next one writes it again.
 
 The file's name is a sha256 of everything that its content depends on: the known sha256 of the checkpoint, or path, size
-and modification time of its files; the configuration, the dtype, the layout, and the version of this package. It
-begins with a header of 4,096 bytes, then come the arrays, then JSON with everything else that loading gives. The header
+and modification time of its files; the configuration, the dtype, the layout, and the version of this package. The
+file begins with a header of 4,096 bytes; then come the arrays, then JSON with all other results of loading. The header
 has the same key, the size of the file, and a CRC-32 of all that follows. The CRC is verified each time, which takes
 0.4 s per gigabyte. A file that does not agree with its header is written again.
 
 A file with that name is complete, since it is written under a temporary name, and it never changes afterwards: a mapped
-file must not become shorter, because the next access to it would kill the process (SIGBUS). Whoever can write to the
+file must not become shorter, because the next access to it would kill the process (SIGBUS). Anyone who can write to the
 folder can change the model, as with the folder of a checkpoint. On a network file system the weights are still in
 memory once per machine, but a folder on a local disk, or on ``/dev/shm``, is safer.
 
@@ -56,7 +56,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1  # of the file; to be raised with any change of it
+FORMAT = 1  # version of the file format; increase it with every change
 MAGIC = b"minwhisper share"
 HEADER = struct.Struct("<16s 32s Q Q I")  # magic, key, size of the file, start of the JSON, CRC-32 of what follows
 HEADER_SIZE = 4096
@@ -74,9 +74,9 @@ def load_shared(
 ) -> Checkpoint:
     """Load a checkpoint like ``load_checkpoint`` on a CPU, with read-only weights in a file that processes share.
 
-    The folder is created if necessary. One process at a time writes the file, while others that want it wait. If there
-    can be no such file, for example because the disk is full or the system is Windows, a warning says so and this
-    process gets weights of its own. Raises the errors of ``load_checkpoint``.
+    The folder is created if necessary. One process at a time writes the file, while others that want it wait. If the
+    file cannot be made, for example because the disk is full or the system is Windows, a warning says so and this
+    process gets its own copy of the weights. Raises the errors of ``load_checkpoint``.
     """
     check_dtype(dtype)
     layout = layout or empty_weights
@@ -162,7 +162,7 @@ class _Arena:
 
 
 def _end(start: int, shape: Shape, dtype: str) -> int:
-    """Return where the next array starts after one of this shape."""
+    """Return the offset of the next array, after one of this shape at ``start``."""
     return math.ceil((start + math.prod(shape) * np.dtype(dtype).itemsize) / ALIGNMENT) * ALIGNMENT
 
 
@@ -179,7 +179,7 @@ def _allocations(layout: WeightLayout, expected: Mapping[str, Shape], dtype: str
 
 
 def _map(path: Path, dtype: str, layout: WeightLayout) -> _Loaded | None:
-    """Map a shared file; return None if there is none, or if it is not what its name promises."""
+    """Map a shared file; return None if there is none, or if its content does not match its name."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -207,7 +207,7 @@ def _map(path: Path, dtype: str, layout: WeightLayout) -> _Loaded | None:
 def _write(path: Path, files: CheckpointFiles, dtype: str, strict: bool, layout: WeightLayout) -> None:
     """Read and check a checkpoint into a new file, and give it its name when it is complete.
 
-    It is not forced to the disk. If the power fails, a part may be missing, which the checksum shows.
+    The file is not flushed to disk: if the power fails, a part may be missing, which the checksum detects.
     """
     remove_stale_files(path.parent)
     with temporary_file(path.parent) as file:

@@ -6,7 +6,7 @@ A name is resolved in this order:
 2. ``"tiny.en"`` and the other short names are OpenAI's published models, even if a folder of that name exists:
    ``"./tiny.en"`` is the folder.
 3. Any other string that is the path of an existing folder is that folder.
-4. ``"owner/name"`` is a repository of the hub. OpenAI's own repositories equal the short names.
+4. ``"owner/name"`` is a repository of the hub. OpenAI's own repositories are equivalent to the short names.
 
 A published model comes from an installed weight package, else from the hub's cache, else from a download. Files in the
 cache are used without contacting the hub. Pickles are never downloaded or opened: unpickling can run code.
@@ -51,7 +51,7 @@ def wrap_os_errors(name: object) -> Iterator[None]:
 
 
 class DefaultModel(NamedTuple):
-    """The default model's name, and the reason for it."""
+    """The name of the default model, and the reason why it is the default."""
 
     name: str
     reason: str
@@ -95,7 +95,7 @@ _REPOSITORIES = {name: f"openai/whisper-{name}" for name in PUBLISHED} | {"large
 def find_checkpoint(
     name: str | os.PathLike[str], revision: str | None = None, local_only: bool = False
 ) -> CheckpointFiles:
-    """Return the files of a model, downloading them if necessary and unless ``local_only`` is set.
+    """Return the files of a model, downloading them if necessary, unless ``local_only`` is set.
 
     ``name`` is a short name, a hub id or a folder, as described at the top of this file. ``revision`` is a branch, tag
     or commit of the hub's repository; if it is given, installed packages are not used. Raises
@@ -142,8 +142,8 @@ def default_model() -> DefaultModel:
 def packaged_model(name: str) -> CheckpointFiles | None:
     """Return a model's files from an installed weight package, or None if there is none.
 
-    Only the package's folder is looked up; its code does not run. Whatever the package's version, its files need the
-    sha256 that is listed here (see ``checkpoints.checksums.verify_checksums``).
+    Only the package's folder is looked up; its code does not run. Whatever the package's version, its files must have
+    the sha256 listed here (see ``checkpoints.checksums.verify_checksums``).
     """
     short = short_name(name)
     package = _PACKAGES.get(short)

@@ -1,6 +1,6 @@
 """Chapter 5: match the tensors of a file with those that the configuration expects.
 
-Names and shapes are checked before any memory is allocated, because a damaged configuration of a few bytes can ask for
+Names and shapes are checked before any memory is allocated, because a damaged configuration of a few bytes can require
 more memory than any machine has.
 
 Walkthrough: section 7.
@@ -30,7 +30,7 @@ class LoadReport(NamedTuple):
 
 
 class TensorSlice(NamedTuple):
-    """A tensor of the model and its place in the file, where several tensors can be stacked into one."""
+    """A tensor of the model and its location in the file, which can stack several tensors in one."""
 
     name: str  # this package's name
     stored_name: str  # the file's name of the stack
@@ -87,8 +87,8 @@ def _check_amount(
     stored = sum(map(tensors.nbytes, stacks.values()))
     if stored > 2 * tensors.size:
         raise WeightsError(
-            f"{tensors.label}: expected tensors of at most {tensors.size:,} bytes, the size of the file, its "
-            f"aliases add up to {stored:,}; download or convert the model again"
+            f"{tensors.label}: expected tensors of at most {tensors.size:,} bytes, the size of the file, but "
+            f"its aliases add up to {stored:,}; download or convert the model again"
         )
 
 

@@ -1,8 +1,8 @@
-"""Arrays on a device: their library, and how they are moved.
+"""Arrays on a device: their library, and transfers between devices.
 
-The functions of ``model/numerics.py`` ask their arguments for ``xp``, the library to compute with: NumPy for an array
-on the CPU, CuPy for one on a GPU. There is no global switch, so models on a CPU and on GPUs can be used in one
-process. Arrays move between the two by ``to_device`` and ``to_numpy`` alone.
+The functions of ``model/numerics.py`` compute with ``xp``, the library of their arguments: NumPy for an array on the
+CPU, CuPy for one on a GPU. There is no global switch, so models on a CPU and on GPUs can be used in one
+process. Only ``to_device`` and ``to_numpy`` move arrays between the two.
 
 Walkthrough: section 14.
 """
@@ -71,7 +71,7 @@ def pinned(size: int, dtype: Any, like: Array) -> Array:
 def send(here: Array, there: Array) -> Any:
     """Copy pinned memory to an array on a GPU, in CuPy's current stream.
 
-    ``here`` must not change until the returned event has happened. Between NumPy arrays it is a plain copy.
+    ``here`` must not change until the returned event is complete. Between NumPy arrays it is a plain copy.
     """
     if isinstance(there, np.ndarray):
         there[...] = here
@@ -99,7 +99,7 @@ def reserve(size: int, device: str) -> None:
         return
     import cupy
 
-    with on_device(device), suppress(cupy.cuda.memory.OutOfMemoryError):  # if it does not fit, piece by piece
+    with on_device(device), suppress(cupy.cuda.memory.OutOfMemoryError):  # then arrays are allocated one by one
         cupy.empty(size, "uint8")
 
 

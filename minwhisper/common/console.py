@@ -19,7 +19,7 @@ BAR_WIDTH = 30  # columns
 
 
 class OutputError(Exception):
-    """Standard output cannot be written to: the work ends, since its text would be lost."""
+    """Standard output cannot be written to. The command stops, since its text would be lost."""
 
 
 class OutputClosedError(OutputError):
@@ -51,7 +51,7 @@ def write_text(text: str) -> None:
 
 
 def write_message(text: str) -> None:
-    """Write a message on standard error and flush it. A failure is ignored: it must not stop the text."""
+    """Write a message on standard error and flush it. A failure is ignored: it must not stop the text output."""
     try:
         print(text, end="", file=sys.stderr, flush=True)
     except OSError:
@@ -59,7 +59,7 @@ def write_message(text: str) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Redirect a stream to the null device, with what it still buffers."""
+    """Redirect a stream, and the text in its buffer, to the null device."""
     with suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -68,7 +68,7 @@ def _discard(stream: TextIO) -> None:
 
 
 class _Messages:
-    """Standard error as a file for the bar, whose failures are ignored like those of other messages."""
+    """Standard error as a file for the bar; failures to write are ignored, as for other messages."""
 
     def write(self, text: str) -> None:
         write_message(text)
@@ -95,7 +95,7 @@ class Console:
             write_message(f"minwhisper: {printable(message)}\n")
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Write a warning without its place in the code; a replacement for ``warnings.showwarning``."""
+        """Write a warning without its location in the code; a replacement for ``warnings.showwarning``."""
         self.note(f"warning: {message}")
 
     @contextmanager
@@ -143,9 +143,9 @@ class Console:
 
 
 def progress_figures(done: float, total: float, elapsed: float) -> str:
-    """Describe the progress: seconds of audio done and in total, the speed, and the time that is left.
+    """Describe the progress: seconds of audio done and in total, the speed, and the time left.
 
-    They come before the bar and the file name, so that a narrow terminal cuts these off first.
+    They come before the bar and the file name, so that a narrow terminal cuts off the latter two first.
 
     >>> progress_figures(37.0, 3700.0, 2.5)
     '37.0 of 3700.0 s, 14.8x, 04:07 left'
@@ -160,6 +160,6 @@ def progress_figures(done: float, total: float, elapsed: float) -> str:
 
 
 def _as_shown(text: str) -> str:
-    """Return what standard error shows of a text: characters that its encoding lacks are escaped, which is wider."""
+    """Return a text as standard error shows it: characters that its encoding lacks are escaped, and so wider."""
     encoding = sys.stderr.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,8 +1,8 @@
-"""Edits: a function with some of its source replaced, to compute what a mistake in it would give.
+"""Edits: a function with a part of its source replaced, to compute the results of a mistake in it.
 
-A mistake is written as the piece of code that someone got wrong: ``Edit("** -0.5", "")`` in the code of attention is
-"the scores are not scaled". So the code itself stays free of mistakes, and each of them reads like a line of a diff.
-The exercises find a reader's mistake this way, and ``parity`` that of another implementation.
+A mistake is written as a change to correct code: ``Edit("** -0.5", "")`` in the source of attention leaves its scores
+unscaled. So the code itself stays free of mistakes, and each mistake reads like a line of a diff. The exercises find a
+reader's mistake this way, and ``parity`` that of another implementation.
 """
 
 import inspect
@@ -26,7 +26,7 @@ class Edit(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A known mistake: what was done and how to mend it, and the edits that make it."""
+    """A known mistake: a hint with its description and fix, and the edits that make it."""
 
     hint: str
     edits: tuple[Edit, ...]
@@ -36,11 +36,12 @@ def edited(function: Callable[..., Any], edits: Sequence[Edit], **names: Any) ->
     """Return a copy of ``function`` with the edits made, in order, in it and in the functions that it calls.
 
     An edited function replaces the original for the other functions of ``function``'s module, too, but nothing outside
-    of the copy changes. ``names`` are further names that the new text may use. Raises ``EditError``.
+    of the copy changes. ``names`` are further names that the new text may use. Raises ``EditError`` if a text to
+    replace does not occur exactly once.
     """
     sources: dict[Callable[..., Any], str] = {}
-    for old, new, place in edits:
-        edited_function = place or function
+    for old, new, target in edits:
+        edited_function = target or function
         source = sources.get(edited_function) or source_of(edited_function)
         if source.count(old) != 1:
             name = edited_function.__name__

@@ -20,8 +20,8 @@ from ..errors import OptionError
 from ..printable import MAX_VALUE, short_repr
 
 MAX_ITEMS = 65_536  # of a collection; more than a vocabulary has, and iterators can be infinite
-MAX_TEXT = 100_000  # characters of a prompt, of which at most 223 tokens are used
-MAX_SEED = 2**128 - 1  # the state of a generator has as many bits
+MAX_TEXT = 100_000  # characters of a prompt; at most 223 of its tokens are used
+MAX_SEED = 2**128 - 1  # the state of a generator has 128 bits
 
 OPTION_HINTS = {
     "fp16": "the precision is chosen when the model is loaded: load_model(name, dtype='float16')",
@@ -73,7 +73,7 @@ def as_float(value: Any) -> float:
 
 
 def use_builtin_numbers(options: Any) -> None:
-    """Replace the numbers in the fields of a frozen dataclass by Python's own: those of NumPy, fractions and others."""
+    """Convert the numbers in a frozen dataclass, such as those of NumPy, to Python's int and float, in place."""
     for name, value in vars(options).items():
         if isinstance(value, Integral) and not isinstance(value, bool):
             object.__setattr__(options, name, int(value))

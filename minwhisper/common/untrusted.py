@@ -39,7 +39,7 @@ def read_limited(path: Path, error: type[MinWhisperError] = WeightsError) -> byt
 
 
 def read_text(path: Path, error: type[MinWhisperError] = WeightsError) -> str:
-    """Return the text of a UTF-8 file of at most ``MAX_TEXT_BYTES`` bytes. Raises ``error`` if it is not one."""
+    """Return the text of a UTF-8 file of at most ``MAX_TEXT_BYTES`` bytes. Raises ``error`` for any other file."""
     return _decode(read_limited(path, error), str(path), error)
 
 

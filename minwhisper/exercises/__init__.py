@@ -1,9 +1,9 @@
 """The exercises of the walkthrough: functions to write from scratch, with a checker that explains mistakes.
 
 In: a Python file with the reader's functions. Out: the test cases that it passes, a hint for the first that fails, and
-what the real model writes with it. With all twelve, a Whisper of the reader's own.
+what the real model writes with it. All twelve together make a Whisper of the reader's own.
 
-* ``checking.py``: test cases, mistakes, and how a mistake is recognised; ``comparing.py``: comparing results
+* ``checking.py``: test cases, known mistakes and their recognition; ``comparing.py``: comparing results
 * ``softmax.py``, ``spectrogram.py``, ``convolution.py``, ``norms.py``, ``attention.py``, ``cached.py``,
   ``byte_pairs.py``, ``greedy.py``, ``timestamps.py``, ``beam.py``, ``warping.py``, ``fallback.py``: the twelve
   exercises; each file has the task, a solution, the known mistakes as edits of it, and the test cases (do not look
@@ -14,8 +14,8 @@ what the real model writes with it. With all twelve, a Whisper of the reader's o
 * ``command.py``: the command
 
 ``minwhisper exercise`` lists them, ``minwhisper exercise 5`` prints one, ``minwhisper exercise 5 attention.py`` checks
-an answer, and ``minwhisper exercise --all FOLDER`` transcribes with all of a reader's answers. They belong to sections
-2 to 5 and 8 to 13 of the walkthrough.
+an answer, and ``minwhisper exercise --all FOLDER`` transcribes with all of a reader's answers. The exercises
+belong to sections 2 to 5 and 8 to 13 of the walkthrough.
 """
 
 from ..errors import OptionError

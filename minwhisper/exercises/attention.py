@@ -19,7 +19,7 @@ other. The result is (H, S, K). In each head:
 - mask (S, T) is None or is added to the scores of every head: 0 allows a query to attend to a key, -inf forbids it, and
   some masks contain other values.
 - softmax over all T keys turns the scores of one query into positive weights that sum to 1.
-- The result is the sum of the values over T, multiplied by these weights.
+- The result is the sum over T of the values, each multiplied by its weight.
 Scores can be large: np.exp(1000) is inf. Do not modify the arguments."""
 
 
@@ -210,7 +210,7 @@ EXERCISE = Exercise(
         Case(
             "scores around 2,000",
             _attend(5, 2, 3, 5, 4, size=2000.0),
-            "Subtract the maximum of each query's scores before exp: the argument of exp is never above 0 then.",
+            "Subtract the maximum of each query's scores before exp: then the argument of exp is never above 0.",
         ),
         Case(
             "large and small scores together",

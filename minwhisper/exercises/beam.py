@@ -18,9 +18,9 @@ Write beam_search(score, start, end, beam_size, max_tokens) -> (tokens, sum_logp
 score(tokens) takes a list of tokens, `start` included, and returns the log-probabilities (V,) of the next one. `start`
 is a list that every text begins with; `end` is the token that ends a text. A hypothesis is a text and the sum of the
 log-probabilities of its tokens, including that of the end once it is reached. At first there is one: the empty text.
-- In each of at most `max_tokens` rounds, rank all continuations of all hypotheses by one token, the largest sum first,
-  without those of -inf, and go through them. If the token is the end, the hypothesis is finished: set it aside. The
-  others are the next beam. Stop as soon as it has `beam_size` hypotheses.
+- In each of at most `max_tokens` rounds, continue every hypothesis with every token, except those of log-probability
+  -inf. Rank the results, the largest sum first, and go through them. If the token is the end, the hypothesis is
+  finished: set it aside. The others are the next beam. Stop as soon as it has `beam_size` hypotheses.
 - The rounds are over when `beam_size` or more hypotheses have finished, or the beam is empty.
 - If fewer than `beam_size` have finished then, the most likely of the beam fill up to `beam_size`.
 - The best of all these has the largest sum divided by the number of its tokens (by 1 if it has none).
@@ -85,12 +85,12 @@ MISTAKES = {
         "The result is that of greedy search, a beam of one hypothesis. Keep the `beam_size` best of each round.",
         (Edit("active = [", "beam_size = 1\n    active = ["),),
     ),
-    "ended forgotten": Mistake(
+    "finished forgotten": Mistake(
         "Finished hypotheses are lost, and the best unfinished one is returned. Keep the finished ones in a list of "
         "their own.",
         (Edit("unfinished =", "finished = [] if active else finished\n    unfinished ="),),
     ),
-    "ends take up room": Mistake(
+    "ends shrink the beam": Mistake(
         "A hypothesis that finishes takes a place in the beam, which shrinks. Go through the continuations until "
         "`beam_size` unfinished ones are found.",
         (Edit("by_sum(ranked)", "by_sum(ranked)[:beam_size]", next_beam),),
@@ -171,12 +171,12 @@ MISTAKES = {
         "A token of log-probability -inf was chosen. Leave it out of the continuations.",
         (Edit("if logprob > -math.inf", "", next_beam),),
     ),
-    "unended left out": Mistake(
+    "unfinished left out": Mistake(
         "Unfinished hypotheses are left out although fewer than `beam_size` have finished. They fill up to "
         "`beam_size`.",
         (Edit("unfinished = active", "unfinished = [] if finished else active"),),
     ),
-    "unended always count": Mistake(
+    "unfinished always count": Mistake(
         "Unfinished hypotheses count although `beam_size` have finished. They only fill up what is missing.",
         (Edit("active[: max(0, beam_size - len(finished))]", "active"),),
     ),
@@ -204,8 +204,8 @@ Table = Callable[[tuple[int, ...]], Any]
 START = [7, 8]
 
 
-def _ask(function: Answer, table: Table, end: int, beam_size: int, max_tokens: int) -> Any:
-    """Run a function on a table and check the form of its result: (tokens, sum)."""
+def _run_search(function: Answer, table: Table, end: int, beam_size: int, max_tokens: int) -> Any:
+    """Run an answer on a table, and check how it calls ``score`` and the form of its result, (tokens, sum)."""
     calls = 0
 
     def score(tokens: Sequence[int]) -> Any:
@@ -235,7 +235,7 @@ def _search(*problems: tuple[Table, int, int, int]) -> Any:
     def run(function: Answer) -> Results:
         outcome: Results = []
         for number, (table, end, beam_size, max_tokens) in enumerate(problems):
-            tokens, total = _ask(function, table, end, beam_size, max_tokens)
+            tokens, total = _run_search(function, table, end, beam_size, max_tokens)
             case = f" (beam_size {beam_size}, max_tokens {max_tokens}, case {number + 1})"
             outcome += [("the text" + case, tokens), ("the sum" + case, total)]
         return outcome

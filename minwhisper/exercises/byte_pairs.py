@@ -35,7 +35,7 @@ def merge(word: str, ids: Any) -> list[str]:
 
 
 def merge_pair(pieces: list[str], best: str) -> list[str]:
-    """Merge two adjacent pieces everywhere where they make ``best`` together."""
+    """Merge two adjacent pieces wherever they make ``best`` together."""
     merged, i = [], 0
     while i < len(pieces):
         if "".join(pieces[i : i + 2]) == best and len(pieces[i]) < len(best):
@@ -75,7 +75,7 @@ MISTAKES = {
         (Edit(_BEST, "max(pairs, key=ids.get)"),),
     ),
     "alphabetical": Mistake(
-        "The first pair in the order of the alphabet is merged: min without key=. Compare ids.",
+        "The alphabetically first pair is merged: min without key=. Compare ids.",
         (Edit(_BEST, "min(pairs)"),),
     ),
     "longest match": Mistake(
@@ -92,7 +92,7 @@ MISTAKES = {
         (Edit(_IN_IDS, "if left + right in ids and len(left + right) == 2"),),
     ),
     "pieces used twice": Mistake(
-        "A piece is used in two pairs: after a merge, go on two pieces further, not one.",
+        "A piece is used in two pairs: after a merge, advance by two pieces, not one.",
         (Edit("i += 2", "i += 1", merge_pair),),
     ),
     "from the right": Mistake(
@@ -110,7 +110,7 @@ MISTAKES = {
         (Edit("while i < len(pieces):", "while i < len(pieces) - 1:", merge_pair),),
     ),
     "id 0": Mistake(
-        "A pair with the id 0 counts as missing: 0 is false. Ask whether the pair is in ids.",
+        "A pair with the id 0 counts as missing: 0 is false. Check whether the pair is in ids.",
         (Edit(_IN_IDS, "if ids.get(left + right)"),),
     ),
     "any pair": Mistake(
@@ -131,8 +131,8 @@ MISTAKES = {
         (Edit("return pieces", "return [piece for piece in pieces if piece in ids]"),),
     ),
     "the first place only": Mistake(
-        "Only the first place of the pair is merged in each round, so that another pair comes in between. Merge all "
-        "its places before you look for the next pair.",
+        "Only the first occurrence of the pair is merged in each round, so that another pair comes in between. Merge "
+        "all of them before you look for the next pair.",
         (
             Edit(
                 "pieces = merge_pair(pieces, best)",
@@ -147,7 +147,7 @@ MISTAKES = {
         (Edit("list(word)", 'list(word.replace("Ġ", ""))'),),
     ),
     "lower case": Mistake(
-        "The word is made lower-case. Keep it as it is.", (Edit("list(word)", "list(word.lower())"),)
+        "The word is converted to lower case. Keep it as it is.", (Edit("list(word)", "list(word.lower())"),)
     ),
 }
 
@@ -219,12 +219,12 @@ EXERCISE = Exercise(
                 ("ababab", {"ab": 256, "abab": 257}),
                 ("xabyab", {"ab": 256, "xab": 257, "yab": 258}),
             ),
-            "A round goes from left to right and merges all places of the pair; no piece is used twice.",
+            "A round goes from left to right and merges all occurrences of the pair; no piece is used twice.",
         ),
         Case(
             "new pairs with a lower id than their parts",
             _merge(("abcab", {"ab": 300, "abc": 100, "abca": 50}), ("abcabc", {"ab": 300, "bc": 310, "abc": 290})),
-            "A round merges all places of one pair before the next pair is chosen.",
+            "A round merges all occurrences of one pair before the next pair is chosen.",
         ),
         Case("the id 0", _merge(("abc", {"ab": 0}), ("abc", {"bc": 0, "ab": 1})), "0 is an id like any other."),
         Case(

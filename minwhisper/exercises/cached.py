@@ -16,8 +16,8 @@ TASK = """\
 Write step(x, weights, cache, heads) -> (out, cache): causal self-attention for new positions only, with NumPy.
 
 x (S, D) is the input at S new positions: one while decoding, several for a prompt. out (S, D) is the output of
-attention for them. cache is None at first; after that it is what the function returned before. Its content is up to
-you.
+attention for them. cache is None at first; after that it is the one that the function returned last. Its content is up
+to you.
 - weights["query"], ["key"], ["value"], ["out"] contain "weight" (D, D), with one row per output as everywhere in the
   package, so that y = x @ weight.T + bias, and "bias" (D,); the key has no bias.
 - D is split into `heads` adjacent heads of width K = D / heads; scores are divided by the square root of K.

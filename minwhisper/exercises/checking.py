@@ -103,8 +103,8 @@ def check(
     """Run the test cases in order, up to the first that fails.
 
     ``report`` is called with a kind of event and a text: "running", "passed" or "skipped" and the title of a case;
-    "searching" and a hint without the mistake, which is now looked for. A case that needs real weights is left out
-    without ``real``, and skipped if there are none on this machine.
+    "searching" and a provisional hint, before the search for the mistake starts. Cases that need real weights are left
+    out if ``real`` is false, and skipped if the weights are not on this machine.
     """
     tell = report or (lambda event, title: None)
     passed: list[str] = []
@@ -144,8 +144,8 @@ def guarded_answers(exercise: Exercise, functions: Sequence[Answer]) -> tuple[An
 def hint_for_mistake(exercise: Exercise, number: int, results: Results, answers: Sequence[Answer]) -> str | None:
     """Return the hint for the mistake, or pair of mistakes, that gives these results in case ``number``.
 
-    The cases before it have to pass with the mistake, too. Of several candidates, the one that agrees with the answer
-    in most of the following cases is chosen.
+    The cases before it must also pass with the mistake. Of several candidates, the one that agrees with the answer in
+    most of the following cases is chosen.
     """
     later = [case for case in exercise.cases[number + 1 :] if not case.real]
     for count in (1, 2):

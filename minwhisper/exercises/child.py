@@ -27,12 +27,12 @@ MAX_GROWTH = 4 << 30  # bytes of memory that an answer may take
 
 
 class Channel:
-    """The line to the parent process, and the watchdog."""
+    """The channel to the parent process, with the watchdog."""
 
     def __init__(self, mark: str) -> None:
         """Take standard output for reports, and send what is printed from now on to standard error.
 
-        ``mark`` is in each report, so that nothing else is taken for one.
+        ``mark`` is in each report, so that nothing else is mistaken for one.
         """
         self._mark = mark
         sys.stdout.flush()
@@ -55,7 +55,7 @@ class Channel:
 
 
 def main() -> None:
-    """Do what the first argument asks, a JSON object, and exit."""
+    """Carry out the task in the first argument, a JSON object, and exit."""
     task = json.loads(sys.argv[1])
     channel = Channel(task.pop("mark"))
     limit_memory()

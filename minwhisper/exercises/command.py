@@ -39,7 +39,7 @@ def command(
     that cannot be used.
     """
     if audio is not None and folder is None:
-        raise OptionError("--audio: it goes with --all FOLDER, whose functions transcribe the recording")
+        raise OptionError("--audio: expected --all FOLDER as well: its functions transcribe the recording")
     if folder is not None:
         if number is not None or start is not None:
             raise OptionError("--all: expected a folder alone, without an exercise's number")
@@ -124,7 +124,7 @@ def check_file(exercise: Exercise, file: Path, console: Console) -> int:
             failed = failed or not event["right"]
             console.text(event["line"])
             if not event["right"]:
-                console.text("That is not what was said, so a mistake is left that no test case found.")
+                console.text("That is not what was said, so there is still a mistake, which no test case found.")
 
     ending = run_in_process(_check_task(exercise, file, model=True), [str(file)], on_event)
     if ending.printed:
@@ -144,7 +144,7 @@ def _check_task(exercise: Exercise, file: Path, model: bool) -> dict[str, Any]:
 
 
 def _hint(wrong: list[str], ending: Ending) -> str:
-    """Return the last hint: first comes one without the mistake, then one with it, if it is found in time."""
+    """Return the last hint: a provisional one comes first, then that for the mistake, if it is found in time."""
     return wrong[-1] if wrong else str(ending.problem)
 
 
@@ -152,17 +152,17 @@ def _hint(wrong: list[str], ending: Ending) -> str:
 
 
 class Outcome(NamedTuple):
-    """What became of the files for one exercise."""
+    """The result of checking the files for one exercise."""
 
     exercise: Exercise
-    file: Path | None  # the right one, or the first; None if there is none
-    hint: str | None  # None if it is right
+    file: Path | None  # the correct one, or the first; None if there is none
+    hint: str | None  # None if the file is correct
 
 
 def check_all(folder: Path, audio: Path | None, console: Console) -> int:
     """Check all answers in a folder; if all are there and right, transcribe a recording with them."""
     if audio is not None:
-        load_audio(audio)  # errors come before the work
+        load_audio(audio)  # report a bad file before the work starts
     found = find_answers(folder, EXERCISES)
     files: dict[int, Path] = {}
     hints: list[str] = []
@@ -206,7 +206,7 @@ def _check_quietly(exercise: Exercise, files: list[Path]) -> Outcome:
 
 
 def transcribe_all(files: dict[int, Path], audio: Path | None, console: Console) -> int:
-    """Transcribe a recording with a reader's functions, and say how long it took beside the package."""
+    """Transcribe a recording with a reader's functions, and print the time it took and the time of the package."""
     problems: list[str] = []
     seconds: list[float] = []
 

@@ -46,7 +46,7 @@ MISTAKES = {
     "padded at the start only": Mistake(STEM["padded at the start only"].hint, (Edit("(1, 1)", "(2, 0)"),)),
     "'same' padding of XLA": Mistake(
         "With stride 2 the input is padded at its end only, as 'same' padding of XLA and TensorFlow does. Pad one zero "
-        "on each side whatever the stride is: everything is a frame early otherwise.",
+        "on each side whatever the stride is: otherwise every output sees one frame later.",
         (Edit("(1, 1)", "(1, 1) if stride == 1 or length % 2 else (0, 2)"),),
     ),
     "ends repeated": Mistake(
@@ -120,8 +120,8 @@ MISTAKES = {
         (Edit(_SLICE, "padded[k + stride - 1 : k + length : stride]"),),
     ),
     "stride inside the kernel": Mistake(
-        "The stride is between the frames that one output sees (a dilation). It is between outputs: y[t] sees "
-        "stride * t - 1, stride * t and stride * t + 1.",
+        "The stride is applied between the frames that one output sees: a dilation. Apply it between outputs: y[t] "
+        "sees stride * t - 1, stride * t and stride * t + 1.",
         (
             Edit("(1, 1)", "(stride, stride)"),
             Edit(_SLICE, "padded[k * stride : k * stride + length : stride]"),

@@ -16,13 +16,13 @@ from .softmax import softmax
 TASK = """\
 Write sample(logits, temperature, number) -> token and fallback(attempt, temperatures) -> result.
 
-sample draws a token at random: logits (V,), temperature above 0, number from 0 to 1, drawn before.
-- The probabilities are softmax(logits / temperature). Logits of -inf have probability 0; low temperatures overflow.
+sample draws a token: logits (V,), temperature above 0, and a number from 0 to 1, which was drawn at random.
+- The probabilities are softmax(logits / temperature). -inf has probability 0; exp can overflow at low temperatures.
 - Return the first token at which the sum of the probabilities up to it, itself included, exceeds number.
 fallback decodes a window at one temperature after another, until the text is accepted. attempt(temperature) returns a
 dictionary with "text", "tokens" (without the end), "sum_logprob" (with the end) and "no_speech_prob".
 - The mean log-probability is sum_logprob divided by the number of tokens + 1, since the end counts.
-- The compression ratio is the number of bytes of the text in UTF-8, divided by the length of zlib.compress of them.
+- The compression ratio is the number of bytes of the text in UTF-8, divided by their number after zlib.compress.
 - A result is rejected if its compression ratio is above 2.4 (it repeats itself) or its mean is below -1 (improbable).
 - But it is accepted as silence if no_speech_prob is above 0.6 and the mean is below -1.
 - Return the first accepted result, without trying other temperatures; if there is none, return the last one."""
@@ -75,7 +75,8 @@ MISTAKES = {
         "sample does not use the temperature. Divide the logits by it.", (Edit("logits / temperature", "logits"),)
     ),
     "multiplied": Mistake(
-        "sample multiplies the logits by the temperature. Divide by it: a high temperature evens out.",
+        "sample multiplies the logits by the temperature. Divide by it: a high temperature makes the probabilities "
+        "more even.",
         (Edit("logits / temperature", "logits * temperature"),),
     ),
     "probabilities divided": Mistake(
@@ -99,7 +100,7 @@ MISTAKES = {
         (Edit("(up_to > number).argmax()", "len(up_to) - 1 - (np.cumsum(probabilities[::-1]) > number).argmax()"),),
     ),
     "sorted": Mistake(
-        "sample sums up the probabilities in the order of their size. Keep the order of the tokens.",
+        "sample sorts the probabilities before it sums them up. Keep the order of the tokens.",
         (
             Edit("np.cumsum(probabilities)", "np.cumsum(np.sort(probabilities)[::-1])"),
             Edit("(up_to > number).argmax()", "np.argsort(-probabilities)[(up_to > number).argmax()]"),

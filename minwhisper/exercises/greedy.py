@@ -17,7 +17,7 @@ Write greedy_search(decode, prompt, end, max_tokens) -> (tokens, sum_logprob): a
 
 decode(tokens, cache) -> (logits (S, V), cache) decodes a list of S new tokens; row s has the logits of the token after
 token s. The cache is None at first; after that, pass the one that decode returned last, and only the new tokens.
-- Decode the prompt, a list of tokens. The last row of logits is about the first token of the text.
+- Decode the prompt, a list of tokens. The last row of logits predicts the first token of the text.
 - Take the token with the largest logit, and decode it in turn: a list of one token.
 - Stop at the token `end`, or when `max_tokens` tokens have been taken, the end included.
 tokens is the list of tokens taken, without the prompt and the end. sum_logprob is the sum of their log-probabilities,
@@ -42,13 +42,13 @@ def greedy_search(decode: Any, prompt: list[int], end: int, max_tokens: int) -> 
 
 MISTAKES = {
     "first row": Mistake(
-        "The first row of the logits is used, which is about the token after the first one of the prompt. Use the "
+        "The first row of the logits is used, which predicts the token after the first one of the prompt. Use the "
         "last, logits[-1].",
         (Edit("logits[-1]", "logits[0]"),),
     ),
     "least likely": Mistake("The token with the smallest logit is taken: argmin.", (Edit(".argmax()", ".argmin()"),)),
     "second best": Mistake(
-        "The second most likely token is taken. np.argsort sorts upwards: the largest is at [-1].",
+        "The second most likely token is taken. np.argsort sorts in ascending order: the largest is at [-1].",
         (Edit("logprobs.argmax()", "logprobs.argsort()[-2]"),),
     ),
     "end in the tokens": Mistake(
@@ -60,7 +60,7 @@ MISTAKES = {
         (Edit("return tokens,", "return list(prompt) + tokens,"),),
     ),
     "first token lost": Mistake(
-        "The first token of the text is missing. The logits after the prompt are about it.",
+        "The first token of the text is missing. The logits after the prompt predict it.",
         (Edit("return tokens,", "return tokens[1:],"),),
     ),
     "last token lost": Mistake(
@@ -142,8 +142,8 @@ class _State(NamedTuple):
     tokens: tuple[int, ...]
 
 
-def _ask(function: Answer, seed: int, end: int, max_tokens: int, bonus: float) -> Any:
-    """Run a function on random logits and check how it calls ``decode``."""
+def _run_search(function: Answer, seed: int, end: int, max_tokens: int, bonus: float) -> Any:
+    """Run an answer on random logits, and check how it calls ``decode``."""
     calls, ended = 0, False
 
     def decode(tokens: Sequence[int], state: Any) -> Any:
@@ -169,7 +169,7 @@ def _ask(function: Answer, seed: int, end: int, max_tokens: int, bonus: float) -
                 raise WrongAnswer(f"decode was first called with {list(new)}, expected the prompt, {PROMPT}")
             state = _State(())
         elif not isinstance(state, _State):
-            raise WrongAnswer("decode was called with something else than None or the cache that it returned last")
+            raise WrongAnswer("decode was called with something other than None or the cache that it returned last")
         elif len(new) != 1:
             raise WrongAnswer(
                 f"decode was called with {len(new)} tokens and a cache. The cache has the earlier ones: pass only the "
@@ -200,7 +200,7 @@ def _search(*problems: tuple[int, int, int, float]) -> Any:
     def run(function: Answer) -> Results:
         outcome: Results = []
         for number, (seed, end, max_tokens, bonus) in enumerate(problems):
-            tokens, total = _ask(function, seed, end, max_tokens, bonus)
+            tokens, total = _run_search(function, seed, end, max_tokens, bonus)
             case = f" (max_tokens {max_tokens}, text {number + 1})"
             outcome += [("the list of tokens" + case, tokens), ("the sum" + case, total)]
         return outcome

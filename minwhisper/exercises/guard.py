@@ -1,7 +1,7 @@
-"""The guard around an answer: whatever it does, the checker goes on, and the reader learns what it was.
+"""The guard around an answer: whatever the answer does, the checker goes on and reports it.
 
-While an answer runs, ``minwhisper`` cannot be imported. After it, its arguments, NumPy and Python's own functions must
-be as they were before. Everything else that can go wrong becomes a ``WrongAnswer`` with a sentence.
+While an answer runs, ``minwhisper`` cannot be imported. Afterwards its arguments, NumPy and Python's own functions must
+be as they were before. Everything else that can go wrong becomes a ``WrongAnswer`` with an explanation.
 """
 
 import builtins
@@ -46,14 +46,14 @@ def guarded(function: Answer, name: str, parameters: Sequence[str], unchanged: M
     def call_answer(*arguments: Any) -> Any:
         before = _snapshot(arguments)
         try:
-            # NumPy's errors and Python's warnings may be set to anything in an answer: not here.
+            # An answer may have made NumPy or Python raise errors for warnings; that must not count here.
             with np.errstate(all="ignore"), warnings.catch_warnings(), package_hidden():
                 result = function(*arguments)
         except WrongAnswer:
             raise
         except NotImplementedError:
             raise WrongAnswer(
-                f"{name} is not written yet: put your code in the place of 'raise NotImplementedError'"
+                f"{name} is not written yet: replace 'raise NotImplementedError' with your code"
             ) from None
         except BaseException as error:
             check_nothing_replaced()
@@ -76,12 +76,12 @@ def guarded(function: Answer, name: str, parameters: Sequence[str], unchanged: M
 
 
 class _Refuse(MetaPathFinder):
-    """Refuses to find this package."""
+    """A finder that refuses to import this package."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Raise ``ImportError`` for this package and its modules."""
         if name.partition(".")[0] == PACKAGE:
-            raise ImportError(f"an answer must not import {PACKAGE}: write it with NumPy and Python's own library")
+            raise ImportError(f"an answer must not import {PACKAGE}: write it with NumPy and Python's standard library")
 
 
 _REFUSE = _Refuse()
@@ -118,8 +118,8 @@ def check_nothing_replaced() -> None:
                 replaced.append(f"{module.__name__}.{name}")
     if replaced:
         raise WrongAnswer(
-            f"your file replaces {', '.join(replaced[:3])}, which all other code uses, too. Give your function a name "
-            "of its own."
+            f"your file replaces {', '.join(replaced[:3])}, which all other code uses, too. Give your function another "
+            "name."
         )
 
 

@@ -53,7 +53,7 @@ SAMPLING_TEMPERATURE = 0.4
 
 
 def parts_with(functions: Mapping[str, Answer]) -> Parts:
-    """Return the solutions with some of them replaced, also where another solution calls them, as most call softmax."""
+    """Return the solutions with some of them replaced, also inside solutions that call them, as most call softmax."""
 
     def rebound(solution: Any) -> Any:
         if not functions.keys() & solution.__globals__.keys():
@@ -69,7 +69,7 @@ def parts_with(functions: Mapping[str, Answer]) -> Parts:
 
 
 def lines_with(exercise: Exercise, functions: Sequence[Answer], model: Whisper) -> Iterator[tuple[str, bool]]:
-    """Run an answer inside the model on the package's clip; yield what it writes, and whether that is right."""
+    """Run an answer inside the model on the package's clip; yield lines to print, and whether each is right."""
     named = dict(zip(exercise.functions, functions, strict=True))
     own = OwnNetwork(model, parts_with(named))
     features = None if IN_ENCODER & named.keys() else clip_features()[0]
@@ -107,7 +107,7 @@ def _sampled(window: OwnWindow, segments: Sequence[OwnSegment]) -> str:
 
 
 MORE: dict[int, Callable[[OwnWindow, Sequence[OwnSegment]], str]] = {7: _pieces, 11: _times, 12: _sampled}
-"""What else is shown, for answers that the text alone does not show."""
+"""Additional lines for exercises whose effect the text alone does not show."""
 
 
 def transcribed(functions: Mapping[str, Answer], samples: Array, model: Whisper) -> Iterator[OwnSegment]:

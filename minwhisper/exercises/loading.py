@@ -14,7 +14,7 @@ from .checking import Exercise
 from .comparing import WrongAnswer
 from .guard import Answer, check_nothing_replaced, error_place, message_of, package_hidden
 
-MAX_FILE = 1_000_000  # bytes of a file in a folder that is looked into
+MAX_FILE = 1_000_000  # bytes: larger files in a folder are ignored
 
 
 def load_functions(path: Path | str, exercise: Exercise) -> tuple[Answer, ...]:
@@ -81,7 +81,7 @@ def find_answers(folder: Path, exercises: Sequence[Exercise]) -> dict[int, list[
     """Return the files of a folder that define all functions of an exercise, by the exercise's number.
 
     A file named after the function comes first: others may define it, too, as a helper. Nothing is run. Raises
-    ``ExerciseError`` if there is no such folder, or not a Python file in it.
+    ``ExerciseError`` if there is no such folder, or no Python file in it.
     """
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix == ".py" and path.is_file())

@@ -130,7 +130,7 @@ MISTAKES = {
     "SiLU for GELU": Mistake(LAYERS["SiLU for GELU"].hint, _gelu("x / (1 + np.exp(-x))")),
     "Φ alone": Mistake("gelu returns Φ(x). Multiply it by x.", _gelu("(1 + erf(x / math.sqrt(2))) / 2")),
     "erf without the root": Mistake(
-        "erf is taken of x. Take it of x / sqrt(2): Φ and erf measure in different units.",
+        "erf is taken of x. Take it of x / sqrt(2): Φ and erf scale x differently.",
         _gelu("x * (1 + erf(x)) / 2"),
     ),
     "erf of x times the root": Mistake(
@@ -161,7 +161,7 @@ def _norm(x: Any, weight: Any, bias: Any) -> Any:
     return run
 
 
-def _bend(x: Any) -> Any:
+def _gelu_of(x: Any) -> Any:
     def run(layer_norm: Answer, gelu: Answer) -> Results:
         return [("gelu", as_real_array(gelu(x.copy())))]
 
@@ -172,8 +172,8 @@ def _real(layer_norm: Answer, gelu: Answer) -> Results:
     block = weights()["encoder"]["blocks"][0]
     x, norm, fc1 = weights()["encoder"]["positions"][:5], block["mlp_norm"], block["mlp"]["fc1"]
     normed = as_real_array(layer_norm(x.copy(), norm["weight"].copy(), norm["bias"].copy()))
-    bent = as_real_array(gelu(normed @ fc1["weight"].T + fc1["bias"]))
-    return [("layer_norm", normed), ("gelu", bent)]
+    activated = as_real_array(gelu(normed @ fc1["weight"].T + fc1["bias"]))
+    return [("layer_norm", normed), ("gelu", activated)]
 
 
 _RANDOM = np.random.default_rng(4)
@@ -214,13 +214,13 @@ EXERCISE = Exercise(
         ),
         Case(
             "gelu of values from -4 to 4",
-            _bend(np.linspace(-4.0, 4.0, 81)),
+            _gelu_of(np.linspace(-4.0, 4.0, 81)),
             "gelu(1) is 0.8413, gelu(-1) is -0.1587 and gelu(0) is 0.",
         ),
         Case(
             "gelu of an array (2, 3), with large values",
-            _bend(np.array([[-40.0, -8.0, 0.0], [0.5, 8.0, 40.0]])),
-            "gelu approaches x for large x and 0 for small x, without overflow.",
+            _gelu_of(np.array([[-40.0, -8.0, 0.0], [0.5, 8.0, 40.0]])),
+            "gelu approaches x for large positive x and 0 for large negative x, without overflow.",
         ),
         Case(
             "Whisper's own weights",

@@ -1,6 +1,6 @@
 """A Whisper of your own, first half: from samples to features with the functions of the exercises.
 
-Weights and vocabulary come from a model of the package. All that is computed on the way is in this file and in
+Weights and vocabulary come from a model of the package. Everything in between is computed in this file and in
 ``whisper_of_your_own.py``, or in the functions that ``Parts`` holds: a reader's own, or the solutions.
 
 Shapes are for a single window: T positions of audio, S of text, D width, H heads of width K, V vocabulary.

@@ -1,4 +1,4 @@
-"""Running an answer in a process of its own, from the parent's side: its reports, what it prints, and how it ends."""
+"""The child process of an answer, from the parent's side: its start, its reports, its output and its end."""
 
 import json
 import os
@@ -50,7 +50,7 @@ class _Printed(threading.Thread):
             self.count += len(chunk)
 
     def text(self) -> str:
-        """Return what was printed, and how much more there was."""
+        """Return the beginning of the output, with a note of how much more there was."""
         text = self.kept.decode("utf-8", "replace")
         more = self.count - len(self.kept)
         return text + (f"… and {more:,} bytes more" if more > 0 else "")
@@ -105,7 +105,7 @@ def run_in_process(task: dict[str, Any], files: list[str], on_event: Callable[[d
             except (ValueError, TypeError, KeyError):
                 kind = None
             if kind is None:
-                dump.append(line)  # of faulthandler, or of an answer that found the stream
+                dump.append(line)  # from faulthandler, or from an answer that found the stream
                 continue
             deadline = time.monotonic() + UNWATCHED
             if kind == "step":
@@ -138,7 +138,7 @@ def _end(process: subprocess.Popen[bytes], wait: bool) -> int:
 
 
 def _problem(doing: str, seconds: float, hanging: bool, status: int, dump: str, files: list[str]) -> str:
-    """Say why a process ended before it was done."""
+    """Explain why a process ended before it was done."""
     where = _place_in_dump(dump, files)
     if hanging or "Timeout (" in dump:
         at = f", in {where}" if where else ""
@@ -147,8 +147,8 @@ def _problem(doing: str, seconds: float, hanging: bool, status: int, dump: str, 
         name = f"signal {_signal_name(-status)}" if status < 0 else f"status {status:#x}"
         at = f", in {where}" if where else ""
         return (
-            f"{doing}: Python itself crashed ({name}){at}. Usual reasons are a recursion without an end and "
-            "memory that is full."
+            f"{doing}: Python itself crashed ({name}){at}. The usual reasons are an infinite recursion and a "
+            "lack of memory."
         )
     return f"{doing}: your code ended the process, with exit status {status}. A function returns its result instead."
 

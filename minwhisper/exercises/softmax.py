@@ -127,7 +127,7 @@ MISTAKES = {
         _log(f"shifted - {_LOG_SUM}", f"(shifted - {_LOG_SUM}) / np.log(10)"),
     ),
     "log10 of the sum": Mistake(
-        "In log_softmax the logarithm of the sum is to base 10. It belongs to exp: use np.log, the natural logarithm.",
+        "In log_softmax the logarithm of the sum is to base 10. Use the inverse of exp, the natural logarithm np.log.",
         _log("np.log(", "np.log10("),
     ),
     "log2": Mistake(
@@ -229,7 +229,7 @@ EXERCISE = Exercise(
         Case(
             "softmax of values around 1,000 and -1,000",
             _soft(_LARGE),
-            "Subtract the maximum of each row before exp: then its argument is never above 0.",
+            "Subtract the maximum of each row before exp: then the argument of exp is never above 0.",
         ),
         Case(
             "log_softmax of values around 1,000 and -1,000",

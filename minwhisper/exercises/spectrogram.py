@@ -46,7 +46,7 @@ MISTAKES = {
         (Edit("np.arange(400) / 400", "np.arange(400) / 399"),),
     ),
     "no window": Mistake(
-        "The frames are not multiplied by the Hann window, so their ends jump and each frequency smears.",
+        "The frames are not multiplied by the Hann window, so they jump at their ends, and frequencies leak.",
         (Edit("frames * window", "frames"),),
     ),
     "Hamming window": Mistake(
@@ -173,12 +173,12 @@ EXERCISE = Exercise(
             "half a second of audio",
             _call_with(synthetic_audio(8000), mel_filters(80)),
             "Go through the task line by line and compare with section 2: mirror, frames, window, transform, square, "
-            "filters, log10, clamp, scale. If only the first and last columns are wrong, the mirroring is.",
+            "filters, log10, clamp, scale. If only the first and last columns are wrong, so is the mirroring.",
         ),
         Case(
             "5,037 samples, not a multiple of 160",
             _call_with(synthetic_audio(5037), mel_filters(80)),
-            "There are N // 160 frames, here 31. The remaining 77 samples do not get a frame.",
+            "There are N // 160 frames, here 31. The remaining 77 samples get no frame of their own.",
         ),
         Case(
             "filters other than Whisper's",

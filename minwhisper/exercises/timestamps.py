@@ -109,7 +109,7 @@ MISTAKES = {
         "timestamp_begin itself is a timestamp, <|0.00|>. Compare with >=, not with >.",
         (Edit("[token >= timestamp_begin", "[token > timestamp_begin"), Edit("if token >=", "if token >")),
     ),
-    "first no last time": Mistake(
+    "<|0.00|> not found": Mistake(
         "timestamp_begin itself, <|0.00|>, is not found as the last timestamp. Compare with >=, not with >.",
         (Edit("if token >=", "if token >"),),
     ),
@@ -117,7 +117,7 @@ MISTAKES = {
         "The last rule is missing: prefer timestamps that are together more likely than any text token.",
         (Edit("if timestamps_win:", "if False:"),),
     ),
-    "likeliest time": Mistake(
+    "most likely time": Mistake(
         "The most likely timestamp is compared. Compare all of them together: the logarithm of the sum of their exp.",
         (Edit("log_sum_exp(times)", "times.max()"),),
     ),
@@ -314,7 +314,7 @@ EXERCISE = Exercise(
         Case(
             "Whisper's logits in the text of a recording, 51,864 of them",
             _real,
-            "All other cases pass: is the size of the vocabulary, or of a time, written as a number somewhere?",
+            "All other cases pass: is the size of the vocabulary, or a timestamp's id, written as a number somewhere?",
             real=True,
         ),
     ),

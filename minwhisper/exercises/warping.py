@@ -192,7 +192,7 @@ def _path(function: Answer, cost: Any) -> tuple[list[int], list[int]]:
     except TypeError:
         raise WrongAnswer(f"the result is ({rows!r}, {columns!r}), expected two lists of integers") from None
     if len(found[0]) != len(found[1]):
-        raise WrongAnswer(f"there are {len(found[0])} rows and {len(found[1])} columns, expected as many of both")
+        raise WrongAnswer(f"there are {len(found[0])} rows and {len(found[1])} columns, expected equal numbers")
     return found[0], found[1]
 
 
@@ -264,12 +264,12 @@ EXERCISE = Exercise(
         Case(
             "several cheapest paths",
             _ties,
-            "Any of the cheapest paths is right: is the way back taken from the same totals as the way there?",
+            "Any of the cheapest paths is right: does the way back use the same totals as the way there?",
         ),
         Case(
             "24 random matrices",
             _walk(*(_random(100 + seed, 2 + seed % 5, 2 + seed % 7, 1.0 - seed % 3) for seed in range(24))),
-            "Compute total for the matrix of the message on paper.",
+            "Compute the totals of the matrix in the message on paper.",
         ),
     ),
 )

@@ -39,7 +39,7 @@ class OwnSegment(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the decoder has seen: the tokens, and for each block what ``step`` returned."""
+    """The state of the decoder: the tokens so far, and the cache of each block, which ``step`` returned."""
 
     tokens: tuple[int, ...] = ()
     caches: tuple[Any, ...] = ()
@@ -62,7 +62,7 @@ def transcribe(own: OwnNetwork, samples: Array) -> Iterator[OwnSegment]:
 class OwnWindow:
     """A window of 30 s: its keys and values, and the search for its text."""
 
-    searches: Sequence[str] = ("greedy_search", "beam_search")  # at temperature 0; the best of them is taken
+    searches: Sequence[str] = ("greedy_search", "beam_search")  # at temperature 0; the best result is taken
     temperatures: Sequence[float] = TEMPERATURES
 
     def __init__(self, own: OwnNetwork, features: Array, size: int) -> None:
@@ -95,7 +95,7 @@ class OwnWindow:
         return weights["token_embedding"][list(tokens)] + weights["positions"][past : past + len(tokens)]
 
     def block(self, x: Array, weights: Any, cross: tuple[Array, Array], cache: Any) -> tuple[Array, Any]:
-        """Apply a block to new positions: x (S, D), and what ``step`` returned before -> (S, D), and the same now."""
+        """Apply a block to new positions: x (S, D) and the cache of ``step`` -> (S, D) and the new cache."""
         own = self.own
         change, cache = own.parts.step(own.norm(x, weights["attention_norm"]), weights["attention"], cache, own.heads)
         x = x + as_float32(change)
@@ -180,7 +180,7 @@ class OwnWindow:
     # ---------------------------------------------------------------------------------- segments and words
 
     def segments(self, tokens: list[int]) -> tuple[list[OwnSegment], int]:
-        """Split tokens into segments, and find by how many samples the next window begins later.
+        """Split tokens into segments; return them, and the number of samples to the start of the next window.
 
         A segment that opens and does not close is left to the next window, unless it is the only one.
         """
@@ -207,7 +207,7 @@ class OwnWindow:
         return found, advance
 
     def begins_word(self, token: int) -> bool:
-        """Return whether a token begins a word: it starts with a space."""
+        """Return whether a token begins a word, that is, starts with a space."""
         return self.own.vocabulary.token_bytes(token).startswith(b" ")
 
     def words(self, text: list[int]) -> list[Word]:
@@ -227,7 +227,7 @@ class OwnWindow:
         ]
 
     def alignment(self, text: list[int]) -> Array:
-        """Return how much each token of a text attends to each position of the audio: (S, positions)."""
+        """Return the alignment of the tokens of a text, and of its end, with the audio: (tokens + 1, positions)."""
         own, positions = self.own, max(1, self.size // (2 * HOP_LENGTH))
         x = self.embed([*own.prompt, own.vocabulary.no_timestamps, *text, own.vocabulary.eot], 0)
         weights = []
@@ -245,7 +245,7 @@ class OwnWindow:
     def attention_weights(self, queries: Array, keys: Array) -> Array:
         """Return the weights of attention: queries (N, S, K), keys (N, T, K) -> (N, S, T).
 
-        With the identity for values, the result of attention is its weights. It goes by K columns at a time, because
+        With the identity as values, the result of attention is its weights. K columns are computed at a time, because
         values are as wide as keys.
         """
         _, positions, width = keys.shape

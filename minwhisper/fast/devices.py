@@ -1,8 +1,8 @@
-"""Device names, and what to do if a GPU cannot be used.
+"""Device names, and the diagnosis of GPUs that cannot be used.
 
 CuPy can be imported without a driver, a GPU or CUDA's libraries. So before a GPU is used, an element-wise kernel and a
-sum of rows must compile and run on it, and a product must find cuBLAS. If something fails, the error says what to
-install or to do. The many possible causes make up most of this file.
+sum of rows must compile and run on it, and a matrix product must find cuBLAS. If something fails, the error says what
+to install or to do. The many possible causes make up most of this file.
 
 Walkthrough: section 14.
 """
@@ -87,7 +87,7 @@ def describe_device(device: str) -> DeviceFacts:
 
 
 def _problem(index: int) -> str:
-    """Return why the GPU of this number cannot be used and what to do about it; empty if it can."""
+    """Return the reason why this GPU cannot be used and what to do about it; an empty string if it can be used."""
     if index in _working:
         return ""
     problem = _probe(index)
@@ -98,14 +98,14 @@ def _problem(index: int) -> str:
     if len(packages) > 1:  # whatever the cause, this has to be fixed first
         together = " and ".join(packages)
         problem += (
-            f"; in addition, {together} are both installed and overwrite each other's files: "
+            f"; in addition, {together} are installed together and overwrite each other's files: "
             f"run pip uninstall -y {' '.join(packages)}, then install one of them again"
         )
     return problem
 
 
 def _probe(index: int) -> str:
-    """Compute on a GPU, and return what is wrong and what to do; empty if nothing is."""
+    """Test a GPU with small computations; return the problem and what to do, or an empty string if there is none."""
     try:
         import cupy
 
@@ -148,8 +148,8 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
 def _diagnose(error: Exception) -> str:
     """Return the cause of an error of CuPy and what to do about it.
 
-    The cause is found by the words of the error, because the modules of its type differ between CuPy's versions, and
-    cannot be imported if CuPy cannot.
+    The cause is recognised by the words of the error. The module of the error's type differs between CuPy's versions,
+    and cannot be imported if CuPy cannot.
     """
     cupy = sys.modules.get("cupy")
     words = f"{type(error).__name__}: {error}"
@@ -235,7 +235,7 @@ def _no_library(words: str, cupy: ModuleType) -> str:
         library = "CUDA's headers, which kernels include" if a_header else "a library of CUDA"
     if _package(cupy) in _cupy_packages():
         return f"CuPy cannot find {library}: pip install '{_package(cupy)}[ctk]'"
-    # Installing pip's package next to conda's CuPy, or one built from source, would make two.
+    # Installing pip's package next to conda's CuPy, or one built from source, would install a second CuPy.
     return f"CuPy cannot find {library}: install CUDA {_built_for(cupy)} from the same source as CuPy"
 
 
@@ -280,7 +280,7 @@ def _cupy_packages() -> list[str]:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first line with text of an error, or of its cause, which CuPy's import puts in a frame."""
+    """Return the first non-empty line of an error, or of its cause, without the frame that CuPy's import draws."""
     while isinstance(error, ImportError) and error.__cause__ is not None:
         error = error.__cause__
     lines = (line.strip(" =*") for line in str(error).splitlines())

@@ -72,7 +72,7 @@ class WhisperConfig:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a Whisper checkpoint?")
         for key, only in (("activation_function", "gelu"), ("scale_embedding", False)):
             if values.get(key, only) != only:
-                raise ConfigError(f"{key}: Whisper has {only!r}, this config.json says {short_repr(values[key])}")
+                raise ConfigError(f"{key}: Whisper has {only!r}, this config.json has {short_repr(values[key])}")
         return cls(**{name: values[name] for name in names if name in values})
 
     @property

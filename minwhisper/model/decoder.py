@@ -1,8 +1,8 @@
 """The decoder: from features and the tokens so far to logits, a score for each possible next token.
 
-The keys and values of a token depend only on the tokens before it, so they never change once computed. A
-``Cache`` keeps them, and ``decode_cached`` computes only the new tokens. ``decode`` is the same from an
-empty cache: all tokens at once.
+The keys and values of a token depend only on that token and the ones before it, so they never change once computed. A
+``Cache`` keeps them, and ``decode_cached`` computes only the new tokens. ``decode`` starts from an empty cache and
+computes all tokens at once.
 
 Walkthrough: sections 9 and 10.
 """
@@ -52,7 +52,7 @@ def unembed(x: Array, weights: Weights) -> Array:
 
 
 class Cache(NamedTuple):
-    """A key-value cache: what each decoder block has computed so far. A value: steps return a new one."""
+    """A key-value cache: the keys and values of each decoder block. It does not change: steps return a new one."""
 
     self_attention: tuple[KV, ...]  # of the text, one entry per block; each step appends the new tokens
     cross_attention: tuple[KV, ...]  # of the audio, one entry per block; computed once per window
@@ -68,7 +68,7 @@ class Cache(NamedTuple):
         return int(self.self_attention[0].values.shape[0])
 
     def reorder(self, rows: Sequence[int]) -> "Cache":
-        """Return the cache with these of its sequences, in this order; a sequence may appear several times.
+        """Return a cache with the sequences ``rows``, in this order; a sequence may appear several times.
 
         This is how hypotheses branch and end. The keys and values of the audio are shared, not copied. Raises
         ``ShapeError`` for a cache of several windows.
@@ -83,7 +83,7 @@ class Cache(NamedTuple):
 
 def cross_keys_and_values(features: Array, block: Weights, heads: int) -> KV:
     """Project the keys and values of the audio for one block: features (B, T, D) -> (B, H, K, T) and (B, H, T, K)."""
-    # Every step reads all of it, so it is made contiguous once: matmul would copy it each time.
+    # Every step reads all of it, so it is made contiguous once; otherwise matmul would copy it each time.
     return KV(*map(ascontiguousarray, keys_and_values(features, block["cross_attention"], heads)))
 
 

@@ -1,8 +1,8 @@
 """The encoder: from a log-mel spectrogram to features, one vector per 20 ms of audio.
 
-Two convolutions (the "stem") combine neighbouring frames and halve their number. A table of sinusoids adds the
-position. Then each block lets every position attend to all others (self-attention) and transforms each position on its
-own (the MLP). Nothing here depends on text, so the encoder runs once per window of audio.
+Two convolutions (the "stem") combine neighbouring frames and halve their number. A table of sinusoids, which encode
+the position, is added. Then each block lets every position attend to all others (self-attention) and transforms each
+position on its own (the MLP). Nothing here depends on text, so the encoder runs once per window of audio.
 
 Walkthrough: sections 3 and 6.
 """
@@ -20,8 +20,8 @@ from .layers import Weights, attention, conv1d, gelu, keys_and_values, layer_nor
 def sinusoids(length: int, width: int) -> Array:
     """Return the position table (T, D) in float64: sines in the first half of the width, cosines in the second.
 
-    The wavelengths of the columns of a half grow geometrically from 2π to 20000π positions. (Vaswani et al., 2017,
-    section 3.5, interleave sines and cosines; Whisper does not.)
+    In each half, the wavelengths grow geometrically from 2π to 20000π positions. (Vaswani et al., 2017, section 3.5,
+    interleave sines and cosines; Whisper does not.)
     """
     half = width // 2
     rates = np.exp(-math.log(10000.0) / (half - 1) * np.arange(half))

@@ -20,14 +20,14 @@ from .layers import Weights
 
 
 class KVCache(Protocol):
-    """A key-value cache as a search uses it, such as ``model.decoder.Cache``."""
+    """The methods of a key-value cache that a search needs; ``model.decoder.Cache`` has them."""
 
     @property
     def rows(self) -> int:
         """The number of sequences."""
 
     def reorder(self, rows: Sequence[int]) -> Self:
-        """Return the cache with these of its sequences, in this order; a sequence may appear several times."""
+        """Return a cache with the sequences ``rows``, in this order; a sequence may appear several times."""
 
 
 class DecoderInput(NamedTuple):
@@ -47,10 +47,13 @@ class Engine(Protocol):
 
     @property
     def decoder_weights(self) -> Weights:
-        """The "decoder" branch of the weights as the layers take them, for word alignment; to be used once."""
+        """The "decoder" branch of the weights in the layout of the layers, for word alignment.
+
+        An engine may make a copy at each access, so do not keep it.
+        """
 
     def session(self) -> AbstractContextManager[Any]:
-        """Return a context for many calls, which makes them faster; single calls do not need one."""
+        """Return a context in which many calls are faster; a single call does not need one."""
 
     def encode(self, mel: Array) -> Array:
         """Encode windows as ``model.encoder.encode`` does: mel (B, M, frames) -> (B, T, D)."""

@@ -1,6 +1,6 @@
 """Layers: the operations of Whisper's network, as pure functions of arrays and weights.
 
-One letter key for shapes, used in every chapter:
+The letters for shapes, used in every chapter:
 
 ===  ==============================================  ===  =================================
 B    batch                                           D    width of the residual stream
@@ -46,7 +46,7 @@ def embedding(tokens: Array, weight: Array) -> Array:
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
     """Normalise each position to mean 0 and variance 1, then scale and shift it: (…, D) -> (…, D).
 
-    Ba et al., 2016, equation 4. The variance is that of the centred values: E[x²] - E[x]² would cancel.
+    Ba et al., 2016, equation 4. The variance is computed from the centred values: E[x²] - E[x]² would lose precision.
     """
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)

@@ -1,8 +1,8 @@
-"""Numerics: matrix products with exact sums, the normal CDF, and array functions for both CPU and GPU.
+"""Numerics: matrix products with smaller errors, the normal CDF, and array functions for both CPU and GPU.
 
-The layers are written with these functions as if they were NumPy's. What differs is here:
+The layers use these functions as if they were NumPy's. They differ from NumPy's in three ways:
 
-- *Exactness.* ``matmul`` sums in blocks. ``normal_cdf`` is as exact as float32 allows.
+- *Exactness.* ``matmul`` sums in blocks, which halves its error. NumPy has no ``normal_cdf``.
 - *Portability.* An array belongs to NumPy or to CuPy. Each function calls the library of its arguments (``xp``).
 - *Storage.* Weights may be stored in float16, in which Whisper was published, but all arithmetic is in float32 or
   float64. ``matmul`` converts its second argument to the dtype of the first. In sums and element-wise products
@@ -19,15 +19,15 @@ import numpy as np
 
 from ..common.backend import Array, array_module, asarray_like, to_numpy
 
-INNER_BLOCK = 96
+INNER_BLOCK = 96  # terms of an inner sum that matmul adds at a time on a CPU
 WIDENED_COLUMNS = 4096  # columns of a float16 matrix that a GPU converts to float32 at a time
 
 
 def matmul(a: Array, b: Array) -> Array:
     """Return the matrix product ``a @ b``: (…, S, I) and (…, I, O) -> (…, S, O), in the dtype of ``a``.
 
-    A running sum in float32 loses more the longer it gets. BLAS libraries differ in how long they let it get before
-    they start a new one: 384 terms in OpenBLAS, with a relative error of 3.5e-7. Here the inner sum is split into
+    A running sum in float32 loses more precision the longer it gets. BLAS libraries differ in the number of terms after
+    which they start a new one: 384 in OpenBLAS, with a relative error of 3.5e-7. Here the inner sum is split into
     blocks of 96 terms, which lowers the error to 1.9e-7 and takes 30 to 70 % more time (tests/benchmarks/products.py).
     Smaller blocks are more exact and slower.
 

@@ -25,7 +25,7 @@ Allocate: TypeAlias = Callable[[Shape, str], Array]
 WeightLayout: TypeAlias = Callable[[Mapping[str, Shape], str, Allocate], Mapping[str, Any]]
 """A function from tensor shapes, a dtype and an ``Allocate`` to one empty buffer per tensor on the CPU: an array, or an
 object with a method ``load_into``, like ``fast.cpu.panels.Panels``. It allocates all memory of the buffers with the
-given function, and with the same arguments always in the same order."""
+given function; the same arguments always give the same allocations in the same order."""
 
 
 def check_dtype(dtype: str) -> None:
@@ -52,7 +52,7 @@ def empty_weights(expected: Mapping[str, Shape], dtype: str, allocate: Allocate 
 def load_into(buffer: Any, read: Callable[[Array, int], object]) -> None:
     """Load a tensor into its buffer: ``read(out, first)`` writes the rows from ``first`` on to ``out`` (R, …).
 
-    A buffer that is not an array, like ``fast.cpu.panels.Panels``, calls ``read`` as it needs.
+    A buffer that is not an array, like ``fast.cpu.panels.Panels``, calls ``read`` as often as it needs.
     """
     if isinstance(buffer, np.ndarray):
         read(buffer, 0)

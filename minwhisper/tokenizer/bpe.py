@@ -50,8 +50,8 @@ def split_words(text: str) -> list[str]:
     >>> split_words("a\u3000b ٤٢\n")
     ['a', '\u3000', 'b', ' ٤٢', '\n']
     """
-    # Match the pattern against a copy of the text that has an ASCII character of the same class for every other one.
-    # The copy has the same length, so positions in the two agree.
+    # Match the pattern against a copy of the text in which an ASCII character of the same class replaces each non-ASCII
+    # one. The copy has the same length, so positions in the two agree.
     classes = "".join(map(_ascii_class, text))
     return [text[match.start() : match.end()] for match in _WORD.finditer(classes)]
 

@@ -1,7 +1,7 @@
 """Chapter 6: the tokenizer, which encodes and decodes text and has the ids of the special tokens.
 
-It combines ``tokenizer.bpe``, ``tokenizer.special_tokens`` and
-``tokenizer.vocabulary``, and adds the start-of-transcript sequence and the tokens to suppress.
+It combines ``tokenizer.bpe``, ``tokenizer.special_tokens`` and ``tokenizer.vocabulary``, and adds the
+start-of-transcript sequence and the tokens to suppress.
 
 Walkthrough: section 8.
 """
@@ -35,14 +35,14 @@ SYMBOLS = (
 )
 MUSIC = "♩♪♫♬♭♮♯"
 
-LONG_WORD = 100  # bytes; from here on merge_long is used: merge takes seconds for a page without spaces
+LONG_WORD = 100  # bytes; longer words use merge_long: merge takes seconds for a page without spaces
 
 
 class Tokenizer:
     """Whisper's tokenizer: encodes text, decodes tokens, and has the ids of the special tokens.
 
     The text pieces alone define a tokenizer. The special tokens and merges in its files are checked, so that a file of
-    another model is an error instead of producing nonsense.
+    another model raises an error instead of producing nonsense.
 
     Args:
         vocab: from piece to id, as in the files; special tokens among them are only checked.
@@ -214,7 +214,7 @@ class Tokenizer:
     def language_code(self, language: str) -> str:
         """Return the code of a language given its code, English name or alias, such as "de", "German" or "Mandarin".
 
-        Upper and lower case are equal. Raises ``LanguageError`` for a language that is unknown, or for which this
+        Case is ignored. Raises ``LanguageError`` for a language that is unknown, or for which this
         vocabulary has no token.
         """
         name = language.strip().lower()
@@ -279,12 +279,12 @@ class Tokenizer:
 
     @cached_property
     def non_speech_tokens(self) -> tuple[int, ...]:
-        """The tokens of symbols that are written but not spoken, sorted: "-1" among the suppressed tokens.
+        """The tokens of symbols that are written but not spoken, sorted; -1 in ``suppress_tokens`` means these.
 
-        A symbol is suppressed if it is a single token, with or without a leading space; the tokens of longer ones also
-        occur in other text. Two kinds are suppressed by their first token anyway: a music note, since no speech begins
-        with its first two bytes, and a hyphen or apostrophe at the start of a word, where it is a dash or opens a
-        quotation.
+        A symbol is suppressed if it is a single token, with or without a leading space; the tokens of a longer symbol
+        also occur in other text. Two kinds are suppressed by their first token anyway: a music note, because no speech
+        begins with its first two bytes, and a hyphen or apostrophe at the start of a word, where it is a dash or opens
+        a quotation.
         """
         symbols = [self.encode(space + symbol) for symbol in SYMBOLS.split() for space in ("", " ")]
         notes = [self.encode(space + note) for note in MUSIC for space in ("", " ")]

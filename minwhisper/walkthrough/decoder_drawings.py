@@ -1,4 +1,4 @@
-"""The pictures of the decoder and of what is built on it: functions from arrays, of NumPy or CuPy, to a ``Drawing``.
+"""The pictures of the decoder, of decoding and of transcription: functions from NumPy or CuPy arrays to a ``Drawing``.
 
 As in ``drawings``, they are independent of the model, and raise ``MissingExtraError`` if Matplotlib is not installed.
 """
@@ -73,7 +73,7 @@ def beams(history: Sequence[Sequence[tuple[str, float, int]]]) -> Drawing:
     A candidate whose new token is "<|endoftext|>" is finished. The parent is an index into the active candidates of
     the previous step, and is ignored in the first. The winner has the highest mean log-probability per token among
     the finished candidates, or among those of the last step if none is finished. Its tokens label the x axis. Where
-    other candidates branch off, their token is written if there is space.
+    other candidates branch off, their token is written there if there is space.
     """
     winner = _winner(history)
     rows = dict(enumerate(winner))
@@ -180,8 +180,8 @@ def fallback(
 def cache_use(tokens: Sequence[str], prompt: int) -> Drawing:
     """Draw which keys and values each decoding step computes, without a cache and with one.
 
-    ``tokens`` are the names of the decoder's inputs (S,), the first ``prompt`` of which are there at the start. A row
-    is a step, a column is a token.
+    ``tokens`` are the names of the decoder's inputs (S,); the first ``prompt`` of them are the prompt. A row is a step,
+    a column is a token.
     """
     steps = len(tokens) - prompt + 1
     with Sheet("Keys and values computed in each step, without a cache and with one", 0.2 * steps + 1.6) as sheet:
@@ -251,7 +251,7 @@ def cross_attention_heads(weights: Array, marked: Collection[tuple[int, int]]) -
 
 
 def windows(segments: Sequence[tuple[float, float, float]], seconds: float) -> Drawing:
-    """Draw the windows of a recording of that many seconds, each above the segments that it gave.
+    """Draw the windows of a recording of ``seconds`` s, each above its segments.
 
     ``segments`` are (start of the window, start, end) in seconds.
     """

@@ -75,8 +75,8 @@ STYLE: dict[Any, Any] = {
 def image(svg: str, alt: str) -> str:
     """Return HTML that shows a picture in a notebook.
 
-    As an image it is shown even where the reader has not declared the notebook to be trusted, and its styles stay in
-    it. It has a background of its own, since the notebook's theme may be dark where the system's is light.
+    An image is shown even if the reader has not marked the notebook as trusted, and its styles do not affect the rest.
+    It has its own background, since the notebook's theme may be dark when the system's is light.
     """
     svg = svg.replace("</style>", f"{BACKGROUND}</style>", 1)
     return f'<img src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" alt="{escape(alt, QUOTES)}">'
@@ -214,8 +214,8 @@ def _contents(axes: "Axes", mark: str) -> list[str]:
 
     def add(kind: str, label: Any, count: str, **numbers: Any) -> None:
         name = "" if str(label).startswith("_") else f" {label}"
-        said = [f"{key} {summary(values, mark, log_x if key == 'x' else log_y)}" for key, values in numbers.items()]
-        found.append(f"{kind}{name}: {count}; " + "; ".join(said))
+        ranges = [f"{key} {summary(values, mark, log_x if key == 'x' else log_y)}" for key, values in numbers.items()]
+        found.append(f"{kind}{name}: {count}; " + "; ".join(ranges))
 
     for image in axes.images:
         values = np.asarray(image.get_array(), np.float64)

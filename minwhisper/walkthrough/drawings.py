@@ -25,8 +25,8 @@ Float64 = NDArray[np.float64]
 
 SECONDS_PER_FRAME = HOP_LENGTH / SAMPLE_RATE  # 0.01
 SECONDS_PER_POSITION = 2 * SECONDS_PER_FRAME
-DYNAMIC_RANGE = 80.0  # in dB: lower energies are cut
-MIN_ERROR = 1e-9  # smaller errors are drawn here
+DYNAMIC_RANGE = 80.0  # in dB: energies further below the loudest are raised to this limit
+MIN_ERROR = 1e-9  # smaller errors are drawn at this value
 SHADES = 64  # colours of an image: more would only make the file larger
 
 
@@ -63,7 +63,7 @@ def sizes(counts: Mapping[str, Mapping[str, int]]) -> Drawing:
 def waveform(samples: Array, energy: Array) -> Drawing:
     """Draw samples (N,) at 16 kHz above their spectrogram.
 
-    ``energy`` (T, 201) is the power spectrum of each frame. Of each short run of samples, the minimum and the maximum
+    ``energy`` (T, 201) is the power spectrum of each frame. The minimum and the maximum of each short run of samples
     are drawn.
     """
     samples, energy = _float(samples), _float(energy)
@@ -81,7 +81,7 @@ def waveform(samples: Array, energy: Array) -> Drawing:
 
 
 def overview(samples: Array, mel: Array, attention: Array, words: Sequence[tuple[str, float, float]]) -> Drawing:
-    """Draw a recording on its way to text, all over the same seconds.
+    """Draw the stages of a recording on its way to text, all on the same time axis.
 
     From top to bottom: samples (N,) at 16 kHz, log-mel spectrogram (M, T), cross-attention of tokens to the audio
     (S, T / 2), and the words as (text, start, end) in seconds.
@@ -192,14 +192,14 @@ def positions(table: Array) -> Drawing:
 def attention_map(weights: Array, seconds_per_position: float = SECONDS_PER_POSITION) -> Drawing:
     """Draw the attention weights (T, T) of one encoder head, one row per query.
 
-    A few weights are large and most are close to 0, so their square roots are shown.
+    A few weights are large and most are close to 0, so their square roots are drawn.
     """
     roots = np.sqrt(_float(weights))
-    with Sheet("Attention of one head: where each position looks", 3.9) as sheet:
+    with Sheet("Attention weights of one head", 3.9) as sheet:
         axes = sheet.figure.subplots()
         queries, keys = (length * seconds_per_position for length in roots.shape)
         image = _image(axes, roots, (0, keys, queries, 0), "viridis", max_shape=(184, 275))
-        axes.set(xlabel="looking at (s)", ylabel="asking at (s)")
+        axes.set(xlabel="key at (s)", ylabel="query at (s)")
         _colour_bar(sheet, image, axes, "square root of the weight")
     return sheet.drawing
 
@@ -207,7 +207,7 @@ def attention_map(weights: Array, seconds_per_position: float = SECONDS_PER_POSI
 def gelu(x: Array, y: Array, errors: Mapping[str, Array]) -> Drawing:
     """Draw the GELU, y over x, both (N,), and the absolute error of formulas for it, by name, (N,) each.
 
-    ``x`` is in ascending order. Of each short run of errors the largest is drawn, and at least 1e-9.
+    ``x`` is in ascending order. The largest error of each short run is drawn, or 1e-9 if it is smaller.
     """
     x, y = _float(x), _float(y)
     with Sheet("GELU, and the error of formulas for it", 3.0) as sheet:
@@ -334,7 +334,7 @@ def _to_positions(seconds: Any) -> Any:
 
 
 def _decibels(energy: Float64) -> Float64:
-    """Convert energies to decibels, cut 80 dB below the loudest."""
+    """Convert energies to decibels, clipped at 80 dB below the loudest."""
     loudest = max(float(energy.max()), 1e-30)
     return 10 * np.log10(np.maximum(energy, loudest * 10 ** (-DYNAMIC_RANGE / 10)))
 
@@ -378,7 +378,7 @@ def _inner_names(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _visible(token: str) -> str:
-    """Make a token's spaces visible and escape Matplotlib's mathematics.
+    """Make a token's spaces visible and escape Matplotlib's markup for formulas.
 
     >>> _visible(" fellow")
     '␣fellow'

@@ -11,7 +11,7 @@ from importlib.resources import files
 from .widgets import KINDS, WidgetData, alignment_picture, head_sheet, probability, spectrogram, values
 
 CAPTION = "J. F. Kennedy, 1961, 11 s, public domain"
-FIRST_CROSS_SECTION = 8  # from here on the figure of heads begins with cross-attention
+FIRST_CROSS_SECTION = 8  # from this section on, the figure of heads begins with cross-attention
 
 
 def data_url(kind: str, content: bytes) -> str:
@@ -23,7 +23,7 @@ class Figures:
     """The figures of one page; a picture that several of them show is embedded once."""
 
     def __init__(self, data: WidgetData | None) -> None:
-        """Take the values to show; without any, the page has no interactive figures."""
+        """Take the values to show; with None, the page has no interactive figures."""
         self.data = data
         self._have_sheets = False
 
@@ -84,9 +84,9 @@ class Figures:
         self._have_sheets = True
         sheets = []
         for kind, title in KINDS.items():
-            shares = getattr(self.data, kind)
-            alt = f"{title}: {shares.shape[0]} rows of blocks, {shares.shape[1]} heads in each"
-            sheets.append(f'<p class="fallback">{title}</p>{_image(head_sheet(shares), alt, f"sheet {kind}")}')
+            weights = getattr(self.data, kind)
+            alt = f"{title}: {weights.shape[0]} rows of blocks, {weights.shape[1]} heads in each"
+            sheets.append(f'<p class="fallback">{title}</p>{_image(head_sheet(weights), alt, f"sheet {kind}")}')
         return f'<div class="sheets">{"".join(sheets)}</div>{caption}'
 
     def _temperature(self) -> str:

@@ -1,4 +1,4 @@
-"""The picture of the whole: Whisper's architecture, and a small map of it with the stage of each section marked.
+"""The picture of Whisper's architecture, and a small map of it for each section, with its stage marked.
 
 They are written as SVG directly, without Matplotlib: boxes, arrows and text, the same bytes on every machine. Sizes are
 those of tiny.en. At a width of 480 the text stays legible when a phone shrinks the picture to its screen.
@@ -28,7 +28,7 @@ _ARROWHEAD = (
     'orient="auto"><path d="M0 0L8 4L0 8z"/></marker>'
 )
 
-# ------------------------------------------------------------------------------------------ you are here
+# ------------------------------------------------------------------------------------------ the map
 
 STAGES = {  # of the map: name -> left edge, top and width of its box
     "audio": (8, 15, 60),
@@ -90,7 +90,7 @@ def draw_stage(section: int) -> Drawing:
     return _picture(116, f"You are here: {stage}", facts, parts)
 
 
-# ------------------------------------------------------------------------------------------ the whole
+# ------------------------------------------------------------------------------------------ the architecture
 
 _LEFT, _RIGHT = 107, 365  # the middle of the encoder's and of the decoder's column
 _BOX = 194  # width

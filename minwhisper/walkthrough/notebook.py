@@ -1,8 +1,8 @@
 """The walkthrough as a notebook that has been run, in Jupyter's format (nbformat 4.5), which is JSON.
 
-Outputs stand once: those of cells, without the copies of them in the Markdown. Prose stays Markdown, without comments;
-a listing becomes a Markdown cell, so that it is highlighted and not run. Everything is inside the file, also pictures,
-which are not attachments since Colab ignores those. A link to a file of the repository becomes the file's name.
+Outputs are those of the cells; their copies in the Markdown are left out. Prose stays Markdown, without comments; a
+listing becomes a Markdown cell, so that it is highlighted and not run. Everything is inside the file, pictures
+included; they are not attachments, which Colab ignores. A link to a file of the repository becomes the file's name.
 """
 
 import json
@@ -61,7 +61,7 @@ METADATA = {
     "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
 }
 
-# What Markdown cells show differently from GitHub. Code comes first, and stays as it is.
+# Markup that Markdown cells show differently from GitHub. Code is matched first, and stays as it is.
 _MARKUP = re.compile(
     r"(?P<block>^(?P<fence>`{3,})[^\n]*\n.*?^(?P=fence)$)"
     r"|(?P<code>(?P<ticks>`+)[^`].*?(?<!`)(?P=ticks)(?!`))"
@@ -147,7 +147,7 @@ class _Writer:
 
     def _markup(self, found: re.Match[str]) -> str:
         if found["block"] is not None:
-            return found[0].replace(" .noeval\n", "\n", 1)  # known only to the walkthrough
+            return found[0].replace(" .noeval\n", "\n", 1)  # a mark for the walkthrough's runner only
         if found["code"] is not None:
             return found[0]
         if found["comment"] is not None:

@@ -12,7 +12,7 @@ from .drawing import Drawing
 
 
 def draw_overview(name: str = "tiny.en") -> Drawing:
-    """Draw what a model makes of the clip that comes with the package: J. F. Kennedy, 1961, 11 s."""
+    """Draw the way from waveform to words for the package's clip, with this model: J. F. Kennedy, 1961, 11 s."""
     model = load_model(name)
     samples = clip_samples()
     positions = samples.size * POSITIONS_PER_SECOND // SAMPLE_RATE

@@ -30,7 +30,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, dat
 
     ``pictures`` maps the path of each picture in the text to its SVG; a note replaces a missing one. ``clip`` is the
     recording that the text is about, the bytes of a FLAC file, which the reader can play. ``data`` are the values of
-    the interactive figures, which are omitted without them.
+    the interactive figures; without them the figures are omitted.
 
     Raises ``MissingExtraError`` if a library of the extra ``walkthrough`` is not installed, and ``WalkthroughError``
     with the line number for a formula that cannot be converted.
@@ -40,7 +40,7 @@ def page(walkthrough: Walkthrough, pictures: Mapping[str, str], clip: bytes, dat
     title, name, anchor = writer.markup.heading(walkthrough.title)
     # The audio player follows the first paragraph, which introduces it.
     opening, end, rest = writer.parts(walkthrough.introduction).partition("</p>\n")
-    about = html.escape(html.unescape(re.sub(r"<[^>]*>", "", opening)).strip())  # for those who get a link to the page
+    about = html.escape(html.unescape(re.sub(r"<[^>]*>", "", opening)).strip())  # for previews of links to the page
     sections = [writer.section(section) for section in walkthrough.all_sections()]
     entries = "\n".join(entry for entry, _ in sections)
     bodies = "\n".join(body for _, body in sections)

@@ -1,7 +1,7 @@
 """Formulas in a terminal: TeX is converted to one line of Unicode, or several for aligned equations.
 
 Indices and exponents become small characters where Unicode has all of them, xᵢ and 10⁻⁵, and otherwise e^(xᵢ).
-Fractions are written with a slash. Commands that are not known keep their name, so that every formula is shown.
+Fractions are written with a slash. Unknown commands keep their names, so that every formula is shown.
 """
 
 import re
@@ -130,6 +130,6 @@ def _script(text: str, sign: str) -> str:
 
 
 def _bracketed(text: str) -> str:
-    """Put brackets around what has spaces outside of brackets."""
+    """Put brackets around a text that has spaces outside of brackets."""
     inner = re.sub(r"\([^()]*\)|‖[^‖]*‖", "", text)
     return f"({text})" if " " in inner.strip() else text

@@ -68,12 +68,12 @@ def run(
             if part.code.startswith(PARAMETERS):
                 namespace.update(parameters or {})
             if compared:
-                result = replace(result, difference=_from_shown(result, factor))
+                result = replace(result, difference=_difference_from_text(result, factor))
             yield section, part, result
 
 
 def _name(section: Section | None) -> str:
-    """Name a section in messages."""
+    """Return the name of a section for messages."""
     if section is None:
         return "introduction"
     return f"section {section.number}" if section.number else "glossary"
@@ -118,7 +118,7 @@ def _failure(error: Exception, cell: Cell, place: str, file: Path) -> str:
     return f"{place}, {file.name} line {line}, `{code}`: {type(error).__name__}: {error}"
 
 
-def _from_shown(result: CellResult, factor: float) -> str | None:
+def _difference_from_text(result: CellResult, factor: float) -> str | None:
     """Describe how a result differs from the text, or return None if it does not."""
     found = first_difference(result.cell.output, result.output, factor)
     link = result.cell.picture
@@ -155,7 +155,7 @@ def stale_listings(walkthrough: Walkthrough) -> list[Listing]:
 
 
 def with_parameters(walkthrough: Walkthrough, parameters: dict[str, str]) -> Walkthrough:
-    """Return the text with these values in the cell of parameters, so that its code gives the outputs of this run."""
+    """Return the text with these values in its parameters cell, so that its code gives the outputs of this run."""
     code = "\n".join([PARAMETERS, *(f'{name} = "{value}"' for name, value in parameters.items())])
     introduction = tuple(
         replace(part, code=code) if isinstance(part, Cell) and part.code.startswith(PARAMETERS) else part

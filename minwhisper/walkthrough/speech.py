@@ -13,6 +13,6 @@ from ..audio.load import load_audio
 
 
 def lj_speech() -> tuple[NDArray[np.float32], str]:
-    """Return the samples at 16 kHz, (836056,), and what is said."""
+    """Return the samples at 16 kHz, (836056,), and the text that is read."""
     here = files(__package__)
     return load_audio((here / "lj_speech.ogg").read_bytes()), (here / "lj_speech.txt").read_text("utf-8").strip()

@@ -1,7 +1,7 @@
 """The text in a terminal: Markdown becomes wrapped plain text, in colour where the terminal has it.
 
 Words are never cut; a line ends where the terminal does. Code keeps its lines when the output goes to a file. Formulas
-are written in Unicode, pictures and widgets by the names of their files.
+are written in Unicode, pictures by the names of their files. Interactive figures are for the page only.
 """
 
 import os
@@ -20,7 +20,7 @@ from .text import PICTURES, Cell, Listing, Part, PictureLink, Section, Widget
 TEXT_WIDTH = 96  # columns; wider lines are hard to read
 _LEAST_WIDTH = 24
 
-# A style within a line: a character in place of each, which has no width, and the terminal's codes for it.
+# Styles within a line: a character without width marks each; here it is mapped to the terminal's code.
 _STYLES = {"\ue000": "1", "\ue001": "22", "\ue002": "3", "\ue003": "23", "\ue004": "36", "\ue005": "39"}
 _BOLD, _NOT_BOLD, _ITALIC, _NOT_ITALIC, _CODE, _NOT_CODE = _STYLES
 _MARKS = re.compile("[" + "".join(_STYLES) + "]")
@@ -96,7 +96,7 @@ class TerminalView:
 
 
 def picture_note(picture: PictureLink) -> str:
-    """Describe a picture and say in which file it is."""
+    """Return a note with the description of a picture and the name of its file."""
     file = stored_picture(picture)
     if file.is_relative_to(Path.cwd()):
         file = file.relative_to(Path.cwd())
@@ -143,7 +143,7 @@ def _blocks(markdown: str) -> Iterator[list[str]]:
 
 
 def _starts(line: str) -> str:
-    """Return the kind of block that a line can start even where no blank line is above it."""
+    """Return the kind of block that a line can start even without a blank line above it."""
     return ">" if line.startswith(">") else "|" if line.startswith("|") else "-" if _ITEM.match(line) else ""
 
 
@@ -246,7 +246,7 @@ def _link(text: str, target: str) -> str:
 
 
 def _columns(text: str) -> int:
-    """Return the width of a line in a terminal: signs of East Asia take two columns, accents and styles none."""
+    """Return the width of a line in a terminal: East Asian characters take two columns, accents and styles none."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     none = sum(char in _STYLES or unicodedata.combining(char) != 0 for char in text)
     return len(text) + wide - none

@@ -39,7 +39,7 @@ MAX_TOKENS = 224
 class Step(NamedTuple):
     """One step of greedy decoding."""
 
-    names: list[str]  # of the likeliest tokens, in order; the first is chosen
+    names: list[str]  # of the most likely tokens, in order; the first is chosen
     logits: Float64  # theirs, less the largest: (CANDIDATES,)
     log_sums: Float64  # log Σ exp(logits / τ) over all tokens, for each of TEMPERATURES
 
@@ -96,13 +96,13 @@ def _encode(mel: Array, weights: Weights, config: WhisperConfig, positions: int)
         change, scores = attention(normed, kv, block["attention"], config.encoder_attention_heads)
         x = x + change
         x = x + mlp(layer_norm(x, **block["mlp_norm"]), block["mlp"])
-        shares = _binned(softmax(scores[0])[:, :positions, :positions], CELL)  # (H, positions, cells)
-        found.append(_mean_rows(shares, CELL))
+        binned = _binned(softmax(scores[0])[:, :positions, :positions], CELL)  # (H, positions, cells)
+        found.append(_mean_rows(binned, CELL))
     return layer_norm(x, **weights["norm"]), np.stack(found)
 
 
 def _greedy(prompt: Sequence[int], features: Array, weights: Weights, config: WhisperConfig, eot: int) -> list[int]:
-    """Return the likeliest tokens, one after the other, up to the end of the text."""
+    """Return the most likely tokens, one after the other, up to the end of the text."""
     cache = new_cache(features, weights, config)
     new, text = list(prompt), list[int]()
     while len(text) < MAX_TOKENS:
@@ -117,8 +117,9 @@ def _greedy(prompt: Sequence[int], features: Array, weights: Weights, config: Wh
 def _decode(
     tokens: Sequence[int], features: Array, weights: Weights, config: WhisperConfig
 ) -> tuple[Array, Array, Array]:
-    """Run the decoder over a text; return its logits (S, V), and of all blocks and heads the shares of self-attention
-    (blocks, H, S, S) and the scores of cross-attention (blocks, H, S, T).
+    """Run the decoder over a text, and return its logits and its attention.
+
+    tokens (S,) -> logits (S, V), self-attention weights (blocks, H, S, S), cross-attention scores (blocks, H, S, T).
     """
     heads = config.decoder_attention_heads
     x = embed(np.array([tokens]), weights, features.dtype)  # (1, S, D)
@@ -149,17 +150,17 @@ def _step(logits: Array, name: Callable[[int], str]) -> Step:
     return Step([name(int(at)) for at in order], wide[order], sums)
 
 
-def _binned(shares: Array, size: int) -> Array:
+def _binned(weights: Array, size: int) -> Array:
     """Add up neighbouring columns: (…, T) -> (…, ⌈T / size⌉)."""
-    added: Array = np.add.reduceat(shares, range(0, shares.shape[-1], size), axis=-1)
+    added: Array = np.add.reduceat(weights, range(0, weights.shape[-1], size), axis=-1)
     return added
 
 
-def _mean_rows(shares: Array, size: int) -> Array:
+def _mean_rows(weights: Array, size: int) -> Array:
     """Average neighbouring rows: (H, T, …) -> (H, ⌈T / size⌉, …)."""
-    starts = np.arange(0, shares.shape[1], size)
-    counts = np.diff(starts, append=shares.shape[1])
-    averaged: Array = np.add.reduceat(shares, starts, axis=1) / counts[:, None]
+    starts = np.arange(0, weights.shape[1], size)
+    counts = np.diff(starts, append=weights.shape[1])
+    averaged: Array = np.add.reduceat(weights, starts, axis=1) / counts[:, None]
     return averaged
 
 
@@ -167,7 +168,7 @@ def _mean_rows(shares: Array, size: int) -> Array:
 
 
 def values(data: WidgetData) -> dict[str, Any]:
-    """Return what the page's script needs besides the images, for JSON."""
+    """Return the values that the page's script needs besides the images, for JSON."""
     return {
         "seconds": data.seconds,
         "temperatures": [0, *TEMPERATURES],
@@ -188,10 +189,10 @@ def values(data: WidgetData) -> dict[str, Any]:
 KINDS = {"encoder": "Encoder self-attention", "cross": "Cross-attention", "decoder": "Decoder self-attention"}
 
 
-def _scales(shares: Array) -> dict[str, Any]:
-    """Return the size of a kind of attention, and the share that each head's brightest pixel stands for."""
-    blocks, heads, rows, columns = shares.shape
-    brightest = [[float(f"{_brightest(head):.3g}") for head in block] for block in shares]
+def _scales(weights: Array) -> dict[str, Any]:
+    """Return the size of a kind of attention, and the attention weight of each head's brightest pixel."""
+    blocks, heads, rows, columns = weights.shape
+    brightest = [[float(f"{_brightest(head):.3g}") for head in block] for block in weights]
     return {"blocks": blocks, "heads": heads, "rows": rows, "columns": columns, "brightest": brightest}
 
 
@@ -199,12 +200,12 @@ def _brightest(head: Array) -> float:
     return max(float(np.quantile(head, 0.999)), 1e-6)
 
 
-def head_sheet(shares: Array) -> bytes:
-    """Return a picture of all heads side by side, a row per block: shares (blocks, H, R, C) -> PNG.
+def head_sheet(weights: Array) -> bytes:
+    """Return a picture of all heads side by side, a row per block: weights (blocks, H, R, C) -> PNG.
 
-    Brightness is the square root of the share, 255 for ``brightest`` and above, so that weak attention is visible.
+    Brightness is the square root of the weight, 255 for ``brightest`` and above, so that weak attention is visible.
     """
-    scaled = [[np.sqrt(np.minimum(head / _brightest(head), 1.0)) for head in block] for block in shares]
+    scaled = [[np.sqrt(np.minimum(head / _brightest(head), 1.0)) for head in block] for block in weights]
     return png(np.rint(255 * np.block(scaled)).astype(np.uint8))
 
 
@@ -261,7 +262,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 def probability(step: Step, candidate: int, temperature: float) -> float:
     """Return the probability of one of a step's candidates at a temperature of the slider.
 
-    The page's script computes the same; at 0 only the likeliest token is left.
+    The page's script computes the same; at 0 only the most likely token is left.
     """
     if temperature == 0:
         return float(candidate == 0)

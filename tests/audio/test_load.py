@@ -170,7 +170,7 @@ def test_pad_or_trim_pads_with_zeros_or_cuts_along_the_axis(axis, length):
 def test_pad_or_trim_rejects_other_types():
     tensor = type("Tensor", (), {"__module__": "torch", "shape": (2,)})()
     for value, name in (([1, 2], "list"), (tensor, "torch.Tensor")):
-        with pytest.raises(AudioError, match=f"^pad_or_trim: expected an array of NumPy or CuPy, got {name}; "):
+        with pytest.raises(AudioError, match=f"^pad_or_trim: expected a NumPy or CuPy array, got {name}; "):
             pad_or_trim(value)
 
 

@@ -63,7 +63,7 @@ def test_wrong_sizes_in_a_header_do_not_take_memory():
     content = bytearray(encode_audio(NOISE, "ipod", "alac"))
     at = content.index(b"stts") + 8
     content[at : at + 4] = (0x0FFFFFFF).to_bytes(4, "big")  # entries of a table
-    with pytest.raises(AudioError, match="a size in it asks for more memory than audio needs") as caught:
+    with pytest.raises(AudioError, match="a size in it requires more memory than audio needs") as caught:
         load_audio(bytes(content))
     assert not is_out_of_memory(caught.value)
 

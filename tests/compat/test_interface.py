@@ -86,7 +86,7 @@ def test_audio_functions_accept_paths_arrays_and_tensors_but_not_lists():
     assert type(whisper.pad_or_trim(np.zeros(3), 5)) is np.ndarray
     assert whisper.audio.mel_filters("cpu", 128).shape == (128, 201)
     assert (whisper.audio.N_SAMPLES_PER_TOKEN, whisper.audio.TOKENS_PER_SECOND) == (320, 50)
-    with pytest.raises(MinWhisperError, match="expected an array of NumPy or CuPy, got list"):
+    with pytest.raises(MinWhisperError, match="expected a NumPy or CuPy array, got list"):
         whisper.pad_or_trim([1, 2, 3])
     assert len(whisper.load_audio(str(JFK), sr=8000)) == len(whisper.load_audio(str(JFK))) // 2
 

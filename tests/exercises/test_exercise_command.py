@@ -91,7 +91,7 @@ def test_the_command_rejects_options_that_do_not_fit_together(tmp_path):
         ((None, None), {"start": tmp_path}, "--start: expected the number"),
         ((1, tmp_path), {"start": tmp_path}, "--start: expected one file"),
         ((1, None), {"folder": tmp_path}, "--all: expected a folder alone"),
-        ((1, None), {"audio": tmp_path}, "--audio: it goes with --all"),
+        ((1, None), {"audio": tmp_path}, "--audio: expected --all"),
     ]:
         with pytest.raises(OptionError, match=words):
             command(*arguments, Console(), **options)

@@ -222,7 +222,7 @@ FAULTS = {
         "gpus": fault("cudaErrorSystemDriverMismatch: unsupported\nmore of it")
     },
     "does not work here (RuntimeError())": {"gpus": RuntimeError()},
-    "cannot find NVRTC … both installed … pip uninstall -y cupy-cuda12x cupy-cuda13x": {
+    "cannot find NVRTC … installed together … pip uninstall -y cupy-cuda12x cupy-cuda13x": {
         "kernel": NO_NVRTC, "installed": ["cupy-cuda12x", "cupy-cuda13x"]
     },
     "CuPy is not installed: pip install 'minwhisper[gpu]' … cupy-cuda12x … never install both": {"importing": NO_CUPY},

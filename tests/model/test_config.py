@@ -46,7 +46,7 @@ def test_all_missing_keys_are_named():
 
 @pytest.mark.parametrize(("key", "value"), [("activation_function", "relu"), ("scale_embedding", True)])
 def test_settings_that_whisper_does_not_have_are_rejected(key, value):
-    with pytest.raises(ConfigError, match=rf"^{key}: Whisper has .*, this config.json says {value!r}$"):
+    with pytest.raises(ConfigError, match=rf"^{key}: Whisper has .*, this config.json has {value!r}$"):
         WhisperConfig.from_dict(TINY_JSON | {key: value})
 
 

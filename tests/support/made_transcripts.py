@@ -2,6 +2,8 @@
 
 from minwhisper.transcription.segments import Segment, Transcript, Word
 
+HOSTILE = "</script><script>alert(1)</script><!-- \"'& \u202e \x07 --> 国"  # a word that tries to be markup
+
 
 def word(text: str, start: float, end: float, probability: float = 0.5) -> Word:
     return {"word": text, "start": start, "end": end, "probability": probability}

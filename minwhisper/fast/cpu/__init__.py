@@ -1,8 +1,8 @@
 """The model on the cores and caches of a CPU, in float32.
 
-Three ideas. Each thread calls single-threaded BLAS, and threads meet as rarely as possible. Work is cut into tiles
-that fit into a core's cache, and every buffer is reused. The weights of decoder steps are stored as panels, since a
-step takes as long as reading them does.
+Three ideas. Each thread calls single-threaded BLAS, and threads synchronise as rarely as possible. Work is cut into
+tiles that fit into a core's cache, and every buffer is reused. The weights of decoder steps are stored as panels, since
+a step takes as long as reading them does.
 
 Read in this order:
 

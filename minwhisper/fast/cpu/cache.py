@@ -1,4 +1,4 @@
-"""The key-value cache, in buffers that have capacity for more tokens: a step writes its own and copies nothing else."""
+"""The key-value cache, in buffers with spare capacity: a step writes only the keys and values of its own tokens."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class KVBuffers:
 
 
 class CpuCache:
-    """The counterpart of ``model.decoder.Cache`` for one window. Also a value: steps return a new one.
+    """The counterpart of ``model.decoder.Cache`` for one window. Steps return a new one here, too.
 
     The new cache shares the buffers of the old one, which never reads past its own length. Only if two caches continue
     the same one does the second get a copy.
@@ -57,7 +57,7 @@ class CpuCache:
         return cls(audio, KVBuffers(audio[0].values, len(audio), (1, heads, capacity, width)), rows=1, length=0)
 
     def reorder(self, rows: Sequence[int]) -> "CpuCache":
-        """Return the cache with these of its sequences, in this order; one may come several times."""
+        """Return a cache with the sequences ``rows``, in this order; a sequence may appear several times."""
         if list(rows) == list(range(self.rows)):
             return self
         text = self.self_attention.copy(rows, self.length, _capacity_for(self.length + 1))
@@ -73,5 +73,5 @@ class CpuCache:
 
 
 def _capacity_for(length: int) -> int:
-    """Return the capacity of a buffer for that many tokens."""
+    """Return the capacity of a buffer for ``length`` tokens."""
     return math.ceil(length / GROWTH) * GROWTH

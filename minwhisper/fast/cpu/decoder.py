@@ -123,7 +123,7 @@ def decode_batch(
 ) -> list[tuple[Array, CpuCache]]:
     """Compute ``model.decoder.decode_cached`` for several caches, whose rows share the products.
 
-    An input with several new tokens per sequence, a prompt, is decoded alone: it has rows enough.
+    An input with several new tokens per sequence, a prompt, is decoded alone: it has enough rows already.
     """
     prompts = {number for number, feed in enumerate(feeds) if np.shape(feed.tokens)[-1] > 1}
     if prompts and len(feeds) > 1:
@@ -236,7 +236,7 @@ def _self_attention(query_key_value: Array, item: BatchItem, number: int, heads:
     end = item.cache.length
     if length == 1:
         mixed = attend(queries, keys[..., :end], values[:, :, :end])  # (R, H, S, K)
-    else:  # one sequence may be here with a tile of its new tokens, several are with all of them
+    else:  # for one sequence, possibly a tile of its new tokens; for several, all of them
         end = item.cache.length - len(query_key_value) + item.rows.stop if sequences == 1 else end
         mask = causal_mask(length, end - length, queries)
         mixed = attend(queries, keys[..., :end], values[:, :, :end], mask)

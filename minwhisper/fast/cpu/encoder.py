@@ -1,11 +1,11 @@
 """The encoder on several threads.
 
-Threads that meet after every layer wait for the slowest one, so they should meet rarely. The positions are cut into
-tiles. A tile passes alone through all layers up to its keys and values, which every position needs from all others,
-and then from attention to the end of the block.
+Threads that synchronise after every layer wait for the slowest one each time. So the positions are cut into tiles, and
+a tile passes alone through all layers up to its keys and values, which every position needs from all others, and then
+from attention to the end of the block.
 
-The tiles do not depend on the number of threads. A product may round differently when its shape changes, so this is
-what makes the results identical, bit by bit, for any number of threads.
+The tiles do not depend on the number of threads. A product may round differently when its shape changes, so fixed
+tiles make the results bit-identical for any number of threads.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class EncoderBlock(NamedTuple):
 
 
 class QKV(NamedTuple):
-    """Queries, keys and values of a window in one block, and how large they are."""
+    """Queries, keys and values of a window in one block, and the largest norms of queries and keys."""
 
     queries: Array  # (T, D); a tile reads only its own, so one array serves all blocks
     keys: Array  # (D, T), which is (H, K, T)
@@ -57,7 +57,7 @@ class QKV(NamedTuple):
 
     @classmethod
     def empty(cls, name: str, length: int, width: int, heads: int) -> Self:
-        """Return uninitialised arrays, the same ones for the same name; the queries are shared by all names."""
+        """Return uninitialised arrays; the same name gives the same ones, and all names share the queries."""
         return cls(
             workspace("queries", length, width),
             workspace(f"{name}: keys", width, length),

@@ -26,8 +26,7 @@ class CpuEngine:
     def __init__(self, weights: Weights, config: WhisperConfig, threads: int | None = None) -> None:
         """Use ``threads`` threads; None or 0 for all cores that the process may use.
 
-        Weights in the layout of ``empty_weights`` are used as they are, others are
-        copied.
+        Weights in the layout of ``empty_weights`` are used as they are; others are copied.
         """
         self.config = config
         self.pool = Pool(threads or usable_cores())
@@ -38,14 +37,14 @@ class CpuEngine:
 
     @property
     def decoder_weights(self) -> Weights:
-        """See ``Engine``: copies, of which nothing is kept here.
+        """See ``Engine``: copies that this engine does not keep.
 
         The token embedding, which is used at both ends, is copied once, and a block's matrices when the block is used.
         """
         return dict(unpacked(self._packed))
 
     def session(self) -> AbstractContextManager[Any]:
-        """Return a context in which BLAS uses one thread: switching once is better than at every call."""
+        """Return a context in which BLAS uses one thread: switching once is faster than at every call."""
         return one_blas_thread()
 
     def encode(self, mel: Array) -> Array:

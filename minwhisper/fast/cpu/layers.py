@@ -2,8 +2,8 @@
 
 All take float32 and one position per row, (S, D). Arrays larger than a core's cache cost more than the matrix
 products: softmax over all scores of a head takes four times as long as over a part that fits. So does fresh memory,
-which ``Workspace`` avoids. Callers keep arrays small with tiles of ``TILE``
-positions. A product or a GELU of one tile is still long enough that other threads seldom wait for Python's lock.
+which ``Workspace`` avoids. Callers keep arrays small with tiles of ``TILE`` positions. A product or a GELU of one tile
+still takes long enough that other threads seldom wait for Python's lock.
 """
 
 import math
@@ -19,9 +19,9 @@ from ...model.numerics import GELU_COEFFICIENTS, GELU_LIMIT
 from .threads import Workspace
 
 TILE = 125  # positions; the 1,500 of a window are twelve tiles, which 2, 3, 4 and 6 threads share evenly
-SUM_BLOCK = 128  # terms of an inner sum; model.layers takes 96: these are as exact in the end, and a little faster
+SUM_BLOCK = 128  # terms of an inner sum; numerics.INNER_BLOCK is 96: as exact in the end, and a little slower
 ROW_SUM_BLOCK = 375  # the same for one row of scores times values: longer sums take a buffer, under OpenBLAS's lock
-MAX_SAFE_SCORE = 70.0  # up to this size, sums of 1,500 exp(score) times values stay far from overflow and 0
+MAX_SAFE_SCORE = 70.0  # up to this size, sums of 1,500 exp(score) times values stay far from overflow and underflow
 
 workspace = Workspace()
 
@@ -131,9 +131,9 @@ def attend(
     """Compute ``model.layers.attend``, into ``out`` if given.
 
     queries (…, S, K), keys (…, K, T), values (…, T, K), mask (S, T) -> (…, S, K).
-    The queries have to be scaled. The result is divided by the sum of the weights at the end, where there are fewer
-    values. Softmax subtracts the largest score to keep exp in bounds. That is skipped if ``max_score``, a bound on the
-    size of all scores, is at most ``MAX_SAFE_SCORE``.
+    The queries must already be scaled. Division by the sum of the weights comes last, because the result has fewer
+    values than the weights. Softmax subtracts the largest score to keep exp in bounds. That is skipped if
+    ``max_score``, a bound on the absolute value of all scores, is at most ``MAX_SAFE_SCORE``.
     """
     *lead, length, _ = queries.shape
     positions = keys.shape[-1]

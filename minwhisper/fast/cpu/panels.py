@@ -1,7 +1,7 @@
 """Weight matrices cut into panels: fast products with few rows, as in a decoder step.
 
 To multiply many rows by a matrix W, a BLAS library first copies W into panels, and the copy soon pays off. With few
-rows it takes longer than the product itself, whose time is that of reading W from memory. BLAS libraries have routines
+rows it takes longer than the product itself, which takes as long as reading W from memory. BLAS libraries have routines
 for small matrices that copy nothing. So W is stored here as panels of ``PANEL_WIDTH`` columns, each small and
 contiguous, and one call multiplies x by all of them in turn. One row then takes as long as reading W does, and eight
 rows take little more.
@@ -22,7 +22,7 @@ from .layers import SUM_BLOCK, concat_biases, tiles, workspace
 from .threads import Pool
 
 PANEL_WIDTH = 32  # columns
-MIN_WORK = 1_250_000  # values of a matrix (5 MB) that a thread multiplies at a time: less is not worth waking it for
+MIN_WORK = 1_250_000  # values of a matrix (5 MB) that a thread multiplies at a time: waking it for fewer does not pay
 ROW_TILE = 64  # rows multiplied at a time, so that their results stay in a core's cache
 ROW_GROUP = 6  # rows that the BLAS routine takes at once: five rows, as in a beam, are slower than six
 LOAD_BUFFER = 300_000  # values rearranged at a time while a matrix is loaded
@@ -83,13 +83,13 @@ class Panels:
         return matrix[:, : self.outputs].T
 
     def rows(self, numbers: Array) -> Array:
-        """Return some rows of the weight: numbers (…) -> (…, I)."""
+        """Return the rows of the weight with these numbers: (…) -> (…, I)."""
         found: Array = self.array[numbers // PANEL_WIDTH, :, numbers % PANEL_WIDTH]
         return found
 
 
 def _common_base(parts: Sequence[Array]) -> Array | None:
-    """Return the array of which these are the parts, in order and without a gap; None if there is none."""
+    """Return the array that consists of these parts, in order and without gaps, or None if there is none."""
     whole = parts[0] if len(parts) == 1 else parts[0].base
     if not isinstance(whole, np.ndarray) or len(whole) != sum(map(len, parts)) or whole.shape[1:] != parts[0].shape[1:]:
         return None
@@ -175,7 +175,7 @@ class PanelLinear(NamedTuple):
 
 
 class Unpacked(Mapping[str, Any]):
-    """Weights in the layout of the layers, where some are stored as panels: a matrix is copied on access.
+    """A view of weights, some stored as panels, in the layout of the layers: a matrix is copied on access.
 
     With ``keep`` it is copied once, on the first access. The copies are not pickled.
     """
@@ -212,5 +212,5 @@ def unpacked(weights: Any, keep: bool = False) -> Any:
 
 
 def packed(weights: Weights) -> Weights:
-    """Return the weights that ``unpacked`` was given; any others as they are."""
+    """Return the weights that were passed to ``unpacked``; return any others unchanged."""
     return weights.packed if isinstance(weights, Unpacked) else weights

@@ -34,7 +34,7 @@ class Pool:
     """
 
     def __init__(self, count: int) -> None:
-        """Use ``count`` threads in all. All but the caller's start with the first work."""
+        """Use ``count`` threads in all. All but the caller's start with the first call of ``run``."""
         self.count = count
         self._start()
         _POOLS.add(self)
@@ -87,7 +87,7 @@ class Workspace(threading.local):
         self._arrays: dict[str, Any] = {}
 
     def __call__(self, name: str, *shape: int) -> Any:
-        """Return an uninitialised float32 array. It reuses the memory of the last one of the same name."""
+        """Return an uninitialised float32 array. It reuses the memory of the last one with this name."""
         size = math.prod(shape)
         array = self._arrays.get(name)
         if array is None or array.size < size:
@@ -134,7 +134,7 @@ class _BlasThreads:
         self._before: list[int] = []
 
     def limits(self) -> list[int]:
-        """Return the number of threads of each library, as it is outside of our blocks."""
+        """Return the number of threads of each library, as it is outside of ``one_blas_thread``."""
         with self._lock:
             return list(self._before) if self._users.total() else _thread_counts()
 
@@ -147,7 +147,7 @@ class _BlasThreads:
 
     def leave(self) -> None:
         with self._lock:
-            self._users[threading.get_ident()] -= 1  # below 0 if another thread has entered: the total counts
+            self._users[threading.get_ident()] -= 1  # below 0 if another thread has entered; only the total matters
             if not self._users.total():
                 self._users.clear()
                 _set_thread_counts(self._before)

@@ -10,7 +10,7 @@ from .kernels import Kernels
 from .sampling import GpuSampler, SampleBuffers
 from .table import RowTable
 
-MAX_KERNEL_ROWS = 16  # rows up to which our own kernels compute the products, and not cuBLAS
+MAX_KERNEL_ROWS = 16  # up to this number of rows, our own kernels compute the products; beyond it, cuBLAS
 
 
 class RowBuffers(NamedTuple):
@@ -26,7 +26,7 @@ class RowBuffers(NamedTuple):
 
     @classmethod
     def make(cls, rows: int, table: RowTable, config: WhisperConfig) -> "RowBuffers":
-        """Allocate the buffers of that many rows."""
+        """Allocate the buffers for ``rows`` rows."""
         xp, width, heads = array_module(table.device_array), config.d_model, config.decoder_attention_heads
         positions = max(config.max_source_positions, config.max_target_positions)
         return cls(
@@ -62,7 +62,7 @@ class DecoderBuffers:
         self.prompt_table(self._config.max_target_positions // 2, 1)
 
     def step(self, rows: int) -> StepBuffers:
-        """Return the buffers for 1, 2, 4, 8 … rows. All of them together take less than twice the largest."""
+        """Return the buffers for at least ``rows`` rows: 1, 2, 4, 8 … All together take less than twice the largest."""
         capacity = 1 << (rows - 1).bit_length()
         if capacity not in self._steps:
             xp, config = array_module(self._like), self._config

@@ -1,4 +1,4 @@
-"""The GPU's key-value cache: where the keys and values of sequences are, and which sequence may write where.
+"""The GPU's key-value cache: the addresses of each sequence's keys and values, and the slots that it may write to.
 
 A slot is an array with the keys and values of all positions of one sequence. A sequence that continues another, like a
 hypothesis of a beam, copies nothing: a table has the address of a slot for each of its positions, as in paged
@@ -23,7 +23,7 @@ class Slot:
 
 
 class GpuCache(NamedTuple):
-    """The counterpart of ``model.decoder.Cache`` for R sequences of one window. Also a value."""
+    """The counterpart of ``model.decoder.Cache`` for R sequences of one window. Steps return a new one here, too."""
 
     cross_attention: Array  # keys and values of the window, (L, 2, T, D)
     slot_addresses: NDArray[np.int64]  # (R, P), the slot of each position; from `length` on, the next slot
@@ -42,7 +42,7 @@ class GpuCache(NamedTuple):
         return len(self.slot_addresses)
 
     def reorder(self, rows: Sequence[int]) -> Self:
-        """Return the cache with these of its sequences, in this order; one may come several times."""
+        """Return a cache with the sequences ``rows``, in this order; a sequence may appear several times."""
         if list(rows) == list(range(self.rows)):
             return self
         next_slots = tuple(self.next_slots[row] for row in rows)

@@ -1,4 +1,4 @@
-"""Matrix products by cuBLAS, called directly so that they write into buffers, read heads in place, and can add.
+"""Matrix products by cuBLAS, called directly to write into buffers, read heads in place, and add to the output.
 
 CuPy's own ``@`` would copy non-contiguous arrays of more than two axes, write to new arrays and take three times as
 long to launch. cuBLAS stores matrices by columns, so each product is passed transposed: Cᵀ = Bᵀ Aᵀ.

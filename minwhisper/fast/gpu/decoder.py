@@ -1,8 +1,8 @@
 """The decoder on a GPU, for rows: each is one token of one sequence at one position.
 
-A step has one row per sequence, a prompt one row per token; both use the same kernels. For few rows the products are
-our own kernels, which read each weight once for up to eight rows and can be captured as a CUDA graph. For the many rows
-of a long prompt, cuBLAS computes the products.
+A step has one row per sequence, a prompt one row per token; both use the same kernels. For few rows, our own kernels
+compute the products: they read each weight once for up to eight rows and can be captured as a CUDA graph. For the many
+rows of a long prompt, cuBLAS computes them.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Decoder:
     def forward(self, rows: RowBuffers, positions: int, own_kernels: bool) -> None:
         """Compute the residual stream of the table's rows, ``rows.x``, for windows of ``positions`` positions.
 
-        With ``own_kernels`` the products are our own kernels, as a captured graph needs; otherwise cuBLAS's.
+        With ``own_kernels``, our own kernels compute the products, as a captured graph needs; otherwise cuBLAS does.
         """
         run, weights, table = self._layers.kernels, self.weights, rows.table
         run.embed(table, weights["token_embedding"], weights["positions"], rows.x)
@@ -67,8 +67,8 @@ class Decoder:
         if wanted is None:
             run.linear(rows.x, embedding, None, out, table=rows.table, norm=norm)
             return
-        for place, row in enumerate(wanted):
-            run.linear(rows.x[row : row + 1], embedding, None, out[place : place + 1], norm=norm)
+        for index, row in enumerate(wanted):
+            run.linear(rows.x[row : row + 1], embedding, None, out[index : index + 1], norm=norm)
 
     def _project_qkv(self, rows: RowBuffers, weights: Weights, norm: Norm, layer: int, own_kernels: bool) -> None:
         """Compute the queries, and write the rows' own keys and values to their slots."""
@@ -84,7 +84,7 @@ class Decoder:
     def _linear(
         self, rows: RowBuffers, weights: Weights, norm: Norm, out: Array, own_kernels: bool, gelu: bool = False
     ) -> None:
-        """Apply a layer norm, a linear map and perhaps a GELU to the residual stream."""
+        """Apply a layer norm, a linear map and, if ``gelu`` is set, a GELU to the residual stream."""
         if own_kernels:
             self._layers.kernels.linear(rows.x, **weights, y=out, table=rows.table, norm=norm, gelu=gelu)
         else:

@@ -22,7 +22,7 @@ from .sampling import GpuSampler
 
 
 def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
-    """Return the engine for weights on a GPU: a ``GpuEngine``, or a ``.PlainEngine`` with a warning.
+    """Return the engine for weights on a GPU: a ``GpuEngine``, or a ``PlainEngine`` with a warning.
 
     The latter, with the readable layers, is used if the kernels do not compile or do not support the width of the
     heads. ``device`` is that of the weights, in the form that ``resolve_device`` returns.
@@ -41,7 +41,7 @@ def gpu_engine(weights: Weights, config: WhisperConfig, device: str) -> Engine:
 
 
 class GpuEngine:
-    """An ``Engine`` for weights on a GPU. It also chooses tokens there."""
+    """An ``Engine`` for weights on a GPU. It also chooses the tokens on the GPU."""
 
     def __init__(self, weights: Weights, config: WhisperConfig, device: str, kernels: Kernels) -> None:
         """See ``gpu_engine``."""

@@ -10,7 +10,7 @@ from .memory import memory_pool
 def capture_graph(launch: Callable[[], None]) -> Any:
     """Return a CUDA graph of the kernels that ``launch`` launches.
 
-    CUDA needs memory for it. If there is none, CuPy's pool gives back what it keeps for reuse, and we try again.
+    CUDA needs memory for it. If there is none, CuPy's pool frees the blocks kept for reuse, and we try again.
     """
     try:
         return _capture(launch)

@@ -28,7 +28,7 @@ constexpr unsigned FULL_MASK = 0xffffffff;     // all threads of a warp
 constexpr int TEAM = 8;                        // threads that compute one attention score
 constexpr int VECTOR = 16 / sizeof(weight_t);  // values of a weight in one load of 16 bytes
 
-// The launch sets its size. It is read in groups of four values.
+// Its size is set at launch. It is read four values at a time.
 extern __shared__ __align__(16) float shared[];
 
 // ------------------------------------------------------------------------------------------ values
@@ -331,8 +331,8 @@ __device__ void accumulate(const Vector* values, const float* staged, int tile, 
 
 // Multiply up to ROWS rows of x by a matrix. Reading the matrix takes most of the time, so each of its values is read
 // once for all rows. `split` warps share the sums of OUTPUTS_PER_WARP outputs, and each thread adds up a part of them.
-// The rows, normed if there are weights for it, are in shared memory, as many columns as fit. The first weights and the
-// bias do not depend on x, so they are read before x.
+// The rows, normed if there are weights for it, are copied to shared memory, as many columns at a time as fit. The
+// first weights and the bias do not depend on x, so they are read before x.
 template <int ROWS>
 __device__ void linear_rows(const LinearArguments& args, const float* x, int first_row, int rows) {
     const int inner = args.inner, outer = args.outer, split = args.split;
@@ -443,7 +443,7 @@ linear(const float* x, const weight_t* weight, const weight_t* bias, const weigh
 
 // ------------------------------------------------------------------------------------------ attention
 
-// The buffers in shared memory with which a block lets some rows attend to positions, for one head.
+// The buffers in shared memory of a block that computes the attention of some rows, for one head.
 struct AttentionBuffers {
     float* queries;  // (rows, K), scaled
     float* highest;  // (rows,) of the scores
@@ -489,7 +489,7 @@ __device__ void attend_chunk(const Source& source, const float* queries, int wid
     __syncthreads();
 
     const int member = threadIdx.x % TEAM, team = threadIdx.x / TEAM;
-    for (int first = 0; first < count; first += THREADS / TEAM) {  // for all threads, because the warp adds up together
+    for (int first = 0; first < count; first += THREADS / TEAM) {  // the same passes for all threads: warps add up
         const int position = first + team;
         const weight_t* key = source.key(min(position, count - 1));
         float4 parts[PARTS];
@@ -564,8 +564,8 @@ __device__ void attend_chunk(const Source& source, const float* queries, int wid
         }
 }
 
-// Return whether this is the last of `count` blocks to get here. Then it can read the results of the others, bypassing
-// the L1 cache.
+// Return whether this is the last of `count` blocks to get here. If so, it can read the results of the others,
+// bypassing the L1 cache.
 __device__ bool is_last(int* counter, int count) {
     __threadfence();
     __syncthreads();
@@ -856,7 +856,7 @@ __device__ int sample_token(const Choice& choice, const Slice* slices, float hig
 
 // Choose tokens: logits (N, V) -> out (choices, top, 2), tokens and the bits of their log-probabilities as int32. It
 // does the work of LogitFilters, log_softmax and a KernelSampler of decoding/search.py. The table describes each
-// choice. A probe chooses no token but returns the probability of one. If the table says so, a choice becomes the next
+// choice. A probe chooses no token but returns the probability of one. If ADVANCE_AT is set, a choice becomes the next
 // token of its row in the table. SLICES blocks per choice compute slices (choices, SLICES), and the last one combines
 // them.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -947,7 +947,7 @@ choose_tokens(const float* logits, long long* table, int capacity, int vocabular
                 const Slice& slice = slices[j / (2 * choice.top)];
                 bool there = !only_times || part;
                 for (int k = 0; k <= place && there; k++)
-                    there = read_uncached(&slice.tokens[part][k]) >= 0;  // the list is not over
+                    there = read_uncached(&slice.tokens[part][k]) >= 0;  // the list has not ended
                 if (!there) continue;
                 const float value = __ldcg(&slice.values[part][place]);
                 const int where = read_uncached(&slice.tokens[part][place]);

@@ -1,9 +1,9 @@
 """The kernels of ``kernels.cu``, compiled for weights of one dtype. Each is a method that takes arrays.
 
-They compute the layers of ``model.layers`` in fewer launches and without allocating memory, so a decoder
-step can be captured as a CUDA graph. Shapes use the letters of that module; R is the number of rows (see
-``fast.gpu.table``), N any number of rows. All arrays are contiguous. Activations are float32; weights,
-keys and values have the dtype that was compiled for. A kernel cannot check its arguments, so the methods do.
+They compute the layers of ``model.layers`` in fewer launches and without allocating memory, so a decoder step can be
+captured as a CUDA graph. Shapes use the letters of that module; R is the number of rows (see ``fast.gpu.table``), N any
+number of rows. All arrays are contiguous. Activations are float32; weights, keys and values have the dtype that the
+kernels were compiled for. A kernel cannot check its arguments, so the methods do.
 """
 
 import math
@@ -83,8 +83,8 @@ def options(dtype: Any) -> tuple[str, ...]:
 def load_kernels(dtype: Any) -> "Kernels | None":
     """Return the kernels for weights of this dtype on CuPy's current device; None, with a warning, if that fails.
 
-    Compiling takes a few seconds the first time; CuPy caches the result on disk. Errors of CuPy that say that the
-    GPU's memory is full are raised.
+    Compiling takes a few seconds the first time; CuPy caches the result on disk. CuPy's out-of-memory errors are
+    raised.
     """
     try:
         return Kernels(dtype)
@@ -112,7 +112,7 @@ class Kernels:
 
         self.dtype = np.dtype(dtype)
         module = cupy.RawModule(code=source(), options=options(dtype))
-        self._functions = {name: module.get_function(name) for name in KERNEL_NAMES}  # the first compiles all
+        self._functions = {name: module.get_function(name) for name in KERNEL_NAMES}  # the first call compiles all
         attribute = cupy.cuda.runtime.cudaDevAttrMultiProcessorCount
         self.multiprocessors = int(cupy.cuda.runtime.deviceGetAttribute(attribute, cupy.cuda.Device().id))
 
@@ -314,7 +314,7 @@ class Kernels:
             *(np.int32(heads), np.int32(size), np.int32(layer), np.int32(positions)),
         )
         rows_together = 1 if name == "self_attention" else min(rows, ROWS_PER_PASS)
-        # As AttentionBuffers in kernels.cu divides it.
+        # AttentionBuffers in kernels.cu divides it.
         shared = rows_together * size + 2 * ROWS_PER_PASS + 4 * THREADS + rows_together * CHUNK
         self._launch(name, (needed[2], heads, rows), arguments, shared=shared)
 
@@ -326,7 +326,7 @@ class Kernels:
     def choose_tokens(
         self, table: RowTable, logits: Array, slices: Array, counters: Array, out: Array, choices: int
     ) -> None:
-        """Choose tokens as the table says: logits (N, V) -> out (choices, top, 2), tokens and log-probabilities.
+        """Choose tokens as the table specifies: logits (N, V) -> out (choices, top, 2), tokens and log-probabilities.
 
         ``slices`` is uninitialised, of ``slices_shape`` or larger; ``counters`` (choices,) are 0 before and after.
         Log-probabilities are float32, stored in int32.
@@ -375,15 +375,15 @@ class Kernels:
             self._functions[name](grid, (THREADS,), arguments, shared_mem=shared * FLOAT_BYTES)
 
 
-# Floats of shared memory beside x: see `multiply` in kernels.cu.
+# Floats of shared memory beside x: see `linear_rows` in kernels.cu.
 _LINEAR_SHARED = 2 * ROWS_PER_PASS + WARPS * OUTPUTS_PER_WARP * ROWS_PER_PASS
 
 
 def _staged(rows: int, inner: int) -> int:
     """Return the number of values of x kept in shared memory: those of up to eight rows, if they fit.
 
-    The kernel is compiled for several numbers of rows (``ROW_COUNTS``) and needs the memory of its version, not only
-    that of the rows there are: with less it would never end.
+    The kernel is compiled for several numbers of rows (``ROW_COUNTS``) and needs the memory for the next of them, not
+    just for ``rows``: with less, it would loop forever.
     """
     whole = 8 * WARP * math.ceil(inner / (8 * WARP))  # what a warp loads at a time
     return min(MAX_STAGED, next(count for count in ROW_COUNTS if count >= min(rows, ROWS_PER_PASS)) * whole)
@@ -398,7 +398,7 @@ def _or_null(array: Array | None) -> Any:
 
 
 def check_arrays(dtype: Any, *arrays: Array) -> None:
-    """Check what a kernel or cuBLAS cannot, since it gets only addresses: the dtype and the layout of its arrays."""
+    """Check the dtype and the layout of arrays, because a kernel or cuBLAS gets only their addresses."""
     for array in arrays:
         assert array.dtype == dtype, f"expected {np.dtype(dtype)}, got {array.dtype}"
         assert array.flags.c_contiguous, f"expected a contiguous array, got strides {array.strides}"

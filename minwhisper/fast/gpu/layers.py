@@ -24,7 +24,7 @@ class Layers:
     def linear(
         self, x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None, gelu: bool = False
     ) -> Array:
-        """Compute ``model.layers.linear``, then perhaps a GELU: (N, I) -> (N, O), or into ``out``."""
+        """Compute ``model.layers.linear``, then optionally a GELU: (N, I) -> (N, O), or into ``out``."""
         out = array_module(x).empty((len(x), len(weight)), x.dtype) if out is None else out
         self.cublas.linear(x, self.widened(weight), out)
         if gelu or bias is not None:

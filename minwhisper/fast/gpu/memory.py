@@ -1,10 +1,10 @@
 """The GPU memory that a model needs, computed from its configuration, and the memory of a card.
 
-Memory holds the weights; the buffers of the decoder's steps, which stay; the encoder's activations while a window is
-encoded; and while it is decoded, the keys and values of window and sequences and the activations of a prompt. The last
-two are never needed together with the encoder's activations. So the peak is the weights, the buffers and the larger of
-both. The driver and CUDA's libraries need more, their context, which CuPy does not count: ``CONTEXT`` is an
-estimate, and ``measure_card`` measures it on a GPU.
+The weights and the buffers of the decoder's steps stay in memory. While a window is encoded, it also holds the
+encoder's activations; while it is decoded, the keys and values of window and sequences and the activations of a prompt.
+These two are never needed at the same time, so the peak is the weights, the buffers and the larger of the two. The
+driver and CUDA's libraries need more, their context, which CuPy does not count: ``CONTEXT`` is an estimate, and
+``measure_card`` measures it on a GPU.
 """
 
 from math import prod
@@ -23,7 +23,7 @@ from .table import HEADER, Field
 GPU_DTYPES = ("float32", "float16")  # of weights, as ``GpuEngine`` supports them
 
 CONTEXT = 256 << 20  # bytes of CUDA's context, kernels and cuBLAS's workspace; an estimate, not measured on a T400
-MARGIN = 1 << 20  # bytes for what is not counted: the pool rounds up every array, and filters are stored too
+MARGIN = 1 << 20  # bytes that are not counted elsewhere: the pool rounds up every array, and filters are stored too
 MIN_TILE = 8 << 20  # bytes of attention scores, or of hidden values, computed at a time on a small card
 
 
@@ -43,7 +43,7 @@ class DeviceMemory(NamedTuple):
 
 
 def device_memory(config: WhisperConfig, dtype: str, sequences: int = 1, tile: int = MIN_TILE) -> DeviceMemory:
-    """Return the memory needed for one window with that many sequences: hypotheses of a beam, or samples.
+    """Return the memory needed for one window with ``sequences`` hypotheses of a beam, or samples.
 
     ``dtype`` is that of the weights, and of keys and values, float32 or float16. ``tile`` is what ``tile_bytes``
     returns. Word timestamps briefly need more: the logits of all tokens of the text, twice (93 MB for 224 tokens).
@@ -73,7 +73,7 @@ def _widened(values: int, stored: int) -> int:
 
 
 def _encoder(c: WhisperConfig, stored: int, tile: int) -> int:
-    """Return the bytes of the stage that needs most, and of mel and features, which stay."""
+    """Return the bytes of the stage that needs most, plus those of mel and features, which are kept."""
     T, D, F, M, H = c.max_source_positions, c.d_model, c.encoder_ffn_dim, c.num_mel_bins, c.encoder_attention_heads
     conv1 = FLOAT_BYTES * 2 * T * (3 * M + D) + _widened(3 * M * D, stored)
     conv2 = FLOAT_BYTES * (2 * T * D + 3 * T * D + T * D) + _widened(3 * D * D, stored)

@@ -1,4 +1,4 @@
-"""Out-of-memory messages: what a model needed, what was free, and what would fit."""
+"""Out-of-memory messages: the memory that a model needs, the free memory, and models that would fit."""
 
 import sys
 import traceback
@@ -21,12 +21,12 @@ _SMALLER_BATCH = "one sequence of one window would fit: use a smaller batch_size
 
 
 class MemoryGuard(NamedTuple):
-    """Turns out-of-memory errors of a model on a device into a ``DeviceMemoryError`` that names a way out."""
+    """A guard that turns a model's out-of-memory errors into a ``DeviceMemoryError`` that suggests what to do."""
 
     device: str
     name: str
     dtype: str
-    plain: bool  # whether the readable layers compute
+    plain: bool  # True if the readable layers are used
     config: Callable[[], WhisperConfig]  # called only for a message
 
     @property
@@ -39,7 +39,7 @@ class MemoryGuard(NamedTuple):
         return nullcontext() if self.device == "cpu" else self._raising("loading", loaded=False)
 
     def at(self, doing: str) -> AbstractContextManager[None]:
-        """Return a context that raises ``DeviceMemoryError`` if the GPU's memory runs out; empty on the CPU.
+        """Return a context that raises ``DeviceMemoryError`` if the GPU's memory runs out; on the CPU, it does nothing.
 
         ``doing`` completes the message: "ran out of memory while …". The memory of the failed work is freed at once.
         Otherwise the error's traceback would hold every array, and the caller could not load a smaller model while
@@ -55,7 +55,7 @@ class MemoryGuard(NamedTuple):
             nested = isinstance(error, DeviceMemoryError)  # raised by a context inside this one
             if not nested and not is_gpu_out_of_memory(error):
                 raise
-            if not nested:  # keep the place in the code, since the traceback is cut
+            if not nested:  # keep the location in the code, since the traceback is cut
                 error.add_note("".join(traceback.format_tb(error.__traceback__)))
             with on_device(self.device):
                 _release(error)
@@ -77,8 +77,8 @@ class MemoryGuard(NamedTuple):
         if card.limit:
             found += f" (CuPy's pool is limited to {_mib(card.limit)})"
         one_fits = loaded and self.predicted and needed.peak <= available
-        way_out = _SMALLER_BATCH if one_fits else self._suggestion(config, available, loaded)
-        return f"{self.device} ran out of memory while {doing} {self.name} in {self.dtype}: {needs}, {found}; {way_out}"
+        remedy = _SMALLER_BATCH if one_fits else self._suggestion(config, available, loaded)
+        return f"{self.device} ran out of memory while {doing} {self.name} in {self.dtype}: {needs}, {found}; {remedy}"
 
     def _suggestion(self, config: WhisperConfig, available: int, loaded: bool) -> str:
         """Suggest models that could be loaded."""
@@ -129,7 +129,7 @@ class GuardedEngine:
     """An ``Engine`` on a GPU that explains out-of-memory errors."""
 
     def __init__(self, engine: Engine, guard: MemoryGuard) -> None:
-        """``engine`` computes; ``guard`` explains."""
+        """``engine`` computes; ``guard`` explains its errors."""
         self._engine, self._guard = engine, guard
 
     @property

@@ -28,7 +28,7 @@ from .sampling import GpuSampler
 
 
 class Continuation(NamedTuple):
-    """The contents of the table after a greedy step. The step that continues it needs no upload.
+    """The contents of the table after a greedy step; a step that continues it need not send the table again.
 
     It must not keep keys and values alive. Caches with the same array of slot addresses and the same length are equal.
     """
@@ -58,7 +58,7 @@ class Continuation(NamedTuple):
 
 
 class DecoderRunner:
-    """Runs a decoder's steps and prompts. Only one thread computes at a time, and streams wait for each other."""
+    """A runner of decoder steps and prompts. Only one thread computes at a time, and streams wait for each other."""
 
     def __init__(self, decoder: Decoder, sampler: GpuSampler) -> None:
         self.use_graph = True
@@ -192,7 +192,7 @@ class DecoderRunner:
         wanted = list(range(length)) if feed.wanted is None else list(feed.wanted)
         cache = self._extended(feed.tokens, feed.cache)
         rows = self._run_prompt(feed.tokens, cache)
-        logits = self._prompt_logits(rows, [row * length + place for row in range(cache.rows) for place in wanted])
+        logits = self._prompt_logits(rows, [row * length + index for row in range(cache.rows) for index in wanted])
         return logits.reshape(cache.rows, len(wanted), -1), cache
 
     def _choose_after_prompt(self, request: DecoderRequest, cache: GpuCache) -> tuple[DecoderResponse, GpuCache]:

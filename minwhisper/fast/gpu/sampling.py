@@ -1,8 +1,7 @@
-"""Choosing tokens on a GPU: how a choice is written to the table of rows, and how its result is read.
+"""Token selection on a GPU: choices are written to the table of rows, and their results are read.
 
-The kernel does the work of ``decoding.logit_filters.LogitFilters``,
-``model.layers.log_softmax`` and the first part of a ``decoding.search.KernelSampler``.
-The second part compares a few candidates and runs on the host.
+The kernel does the work of ``decoding.logit_filters.LogitFilters``, ``model.layers.log_softmax`` and the first part of
+a ``decoding.search.KernelSampler``. The second part compares a few candidates and runs on the host.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ _CHOICE_FIELDS = [
 
 
 class SampleBuffers(NamedTuple):
-    """The buffers of a number of choices."""
+    """The buffers for a number of choices."""
 
     slices: Array
     counters: Array  # (choices,) int32: zeros
@@ -37,7 +36,7 @@ class SampleBuffers(NamedTuple):
 
 
 class GpuSampler:
-    """Chooses among a model's tokens."""
+    """A sampler that chooses a model's next tokens on the GPU."""
 
     def __init__(self, config: WhisperConfig, kernels: Kernels, like: Array) -> None:
         """``like`` is an array on the GPU."""
@@ -45,7 +44,7 @@ class GpuSampler:
         self._filters: dict[LogitFilters, Array] = {}
 
     def supports(self, request: DecoderRequest) -> bool:
-        """Return whether the kernel can choose for a request. Otherwise the array library does, as for wide beams."""
+        """Return whether the kernel supports a request. If not, as for wide beams, the array library computes it."""
         sampler, filters = request.sampler.kernel_sampler, request.logit_filters
         known = len(filters) == 1 and isinstance(filters[0], LogitFilters)
         return known and sampler is not None and sampler.top <= min(MAX_TOP, self._vocabulary)
@@ -59,7 +58,7 @@ class GpuSampler:
         return all(_sampler(request).top == 1 and _sampler(request).temperature == 0 for request in requests)
 
     def make_buffers(self, choices: int) -> SampleBuffers:
-        """Allocate the buffers of that many choices."""
+        """Allocate the buffers for ``choices`` choices."""
         xp = array_module(self._like)
         return SampleBuffers(
             slices=xp.empty(Kernels.slices_shape(choices), np.int32),

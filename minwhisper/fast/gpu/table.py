@@ -112,6 +112,6 @@ class RowTable:
             self._sent.synchronize()
 
     def send(self, sequences: int) -> None:
-        """Copy the table to the GPU, with the slot addresses of the first ``sequences``."""
+        """Copy the table to the GPU, with the slot addresses of the first ``sequences`` sequences."""
         end = self._begin + sequences * self.slot_addresses.shape[1]
         self._sent = send(self._host_array[:end], self.device_array[:end])

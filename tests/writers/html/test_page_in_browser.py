@@ -3,10 +3,8 @@
 import json
 
 import pytest
-from test_page_data import segment, transcript
-from test_transcript_page import HOSTILE
 
-from made_transcripts import word
+from made_transcripts import HOSTILE, segment, transcript, word
 from minwhisper.writers.html import transcript_page
 from opened_page import SCHEMES, WIDTHS, Opened
 
@@ -149,14 +147,14 @@ def opened_page(browser, tmp_path):
 
     def opened(segments, title, **options):
         path = tmp_path / "page.html"
-        path.write_text(transcript_page(transcript(segments), title, **options), "utf-8")
+        path.write_text(transcript_page(transcript(*segments), title, **options), "utf-8")
         return View(browser, path)
 
     return opened
 
 
 def test_hostile_text_is_shown_as_text(opened_page):
-    view = opened_page([segment(0, 1, HOSTILE, [word(HOSTILE, 0, 1)])], HOSTILE, audio_link="javascript:alert(2)")
+    view = opened_page([segment(HOSTILE, 0, 1, [word(HOSTILE, 0, 1)])], HOSTILE, audio_link="javascript:alert(2)")
     dialogs = []
     view.tab.on("dialog", lambda dialog: dialogs.append(dialog.message))
     assert view.word(0).text_content() == HOSTILE
@@ -169,7 +167,7 @@ def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(opene
     words = [word(f" word{i}", 0.36 * i, 0.36 * i + 0.3, (i % 10) / 10) for i in range(10_000)]
     tens = [words[i : i + 10] for i in range(0, 10_000, 10)]
     view = opened_page(
-        [segment(ten[0]["start"], ten[-1]["end"], "".join(w["word"] for w in ten) + ".", ten) for ten in tens], "hour"
+        [segment("".join(w["word"] for w in ten) + ".", ten[0]["start"], ten[-1]["end"], ten) for ten in tens], "hour"
     )
     assert view.tab.locator("[data-word]").count() == 10_000
     view.evaluate("choose(9000)")
@@ -180,7 +178,7 @@ def test_ten_thousand_words_are_there_and_only_what_is_visible_is_laid_out(opene
 
 
 def test_without_audio_the_text_can_still_be_read(opened_page):
-    view = opened_page([segment(0, 1, " a b", [word(" a", 0, 0.5), word(" b", 0.5, 1)])], "silent")
+    view = opened_page([segment(" a b", 0, 1, [word(" a", 0, 0.5), word(" b", 0.5, 1)])], "silent")
     view.word(1).click()
     assert view.tab.locator("#play").is_disabled()
     assert view.chosen() == "b"

@@ -9,15 +9,12 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
-from test_page_data import segment, transcript
 
-from made_transcripts import word
+from made_transcripts import HOSTILE, segment, transcript, word
 from minwhisper import load_audio
 from minwhisper.errors import OptionError
 from minwhisper.writers.html import PageOptions, transcript_page
 from minwhisper.writers.html.sound import encode_opus, png, spectrogram_tiles
-
-HOSTILE = "</script><script>alert(1)</script><!-- \"'& \u202e \x07 --> 国"
 
 
 def script_of(page, name):
@@ -35,9 +32,9 @@ def short():
 
 
 def test_text_from_outside_does_not_become_markup():
-    made = transcript([segment(0, 1, HOSTILE, [word(HOSTILE, 0, 1)])])
+    made = transcript(segment(HOSTILE, 0, 1, [word(HOSTILE, 0, 1)]))
     page = transcript_page(made, HOSTILE, audio_link=HOSTILE, model=HOSTILE)
-    plain = transcript_page(transcript([segment(0, 1, " a")]), "a", audio_link="a")
+    plain = transcript_page(transcript(segment(" a", 0, 1)), "a", audio_link="a")
     assert page.count("<script") == plain.count("<script")
     assert "alert(1)</script>" not in page
     found = data_of(page)
@@ -45,20 +42,20 @@ def test_text_from_outside_does_not_become_markup():
 
 
 def test_the_policy_allows_no_network():
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', transcript_page(transcript([]), "a"))[1]
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', transcript_page(transcript(), "a"))[1]
     assert policy.startswith("default-src 'none'")
     assert not re.search(r"https?:|\*|connect-src|unsafe-eval", policy)
     assert "media-src blob: data: ;" in policy
 
 
 def test_the_text_is_there_without_javascript():
-    page = transcript_page(transcript([segment(0, 1, " Ask <what>"), segment(9, 10, " you can do")]), "a")
+    page = transcript_page(transcript(segment(" Ask <what>", 0, 1), segment(" you can do", 9, 10)), "a")
     assert re.search(r"<main.*?>\s*<p>Ask &lt;what&gt;</p>\s*<p>you can do</p>", page, re.S)
 
 
 def test_the_embedded_recording_keeps_its_length_and_pitch(short):
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * 16000) / 16000)).astype(np.float32)
-    page = transcript_page(transcript([segment(0, 3, " a")]), "a", samples=tone)
+    page = transcript_page(transcript(segment(" a", 0, 3)), "a", samples=tone)
     decoded = load_audio(b64decode(script_of(page, "audio")))
     assert abs(len(decoded) - len(tone)) < 1600
     spectrum = np.abs(np.fft.rfft(decoded[16000:32000]))
@@ -67,7 +64,7 @@ def test_the_embedded_recording_keeps_its_length_and_pitch(short):
 
 
 def test_a_page_stays_below_its_size_limit(short):
-    made = transcript([segment(0, 2, " a")])
+    made = transcript(segment(" a", 0, 2))
     whole = transcript_page(made, "a", samples=short)
     smaller = transcript_page(made, "a", samples=short, options=PageOptions(max_bytes=len(whole.encode()) - 500))
     assert len(smaller.encode()) <= len(whole.encode()) - 500
