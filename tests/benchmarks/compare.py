@@ -71,7 +71,7 @@ def ours(name: str, folder: Path) -> Jobs:
     from minwhisper.model.engine import DecoderInput
 
     model = minwhisper.load_model(name)
-    mel, sound = np.load(folder / "window.npy"), np.load(folder / "book.npy")
+    mel, samples = np.load(folder / "window.npy"), np.load(folder / "book.npy")
     engine = model.engine
     caches: list[Any] = []
 
@@ -86,7 +86,7 @@ def ours(name: str, folder: Path) -> Jobs:
             return time.perf_counter() - start
 
     def tokens(**how: Any) -> list[int]:
-        result = model.transcribe(sound, temperature=0.0, language="en", **how)
+        result = model.transcribe(samples, temperature=0.0, language="en", **how)
         return [token for segment in result["segments"] for token in segment["tokens"]]
 
     return {
@@ -105,7 +105,7 @@ def openai(_name: str, folder: Path) -> Jobs:
     import whisper
 
     model = whisper.load_model(str(folder / "model.pt"), device="cpu")
-    mel, sound = torch.tensor(np.load(folder / "window.npy")), np.load(folder / "book.npy")
+    mel, samples = torch.tensor(np.load(folder / "window.npy")), np.load(folder / "book.npy")
     state: dict[str, Any] = {}
 
     def step() -> float:
@@ -123,7 +123,7 @@ def openai(_name: str, folder: Path) -> Jobs:
             return time.perf_counter() - start
 
     def tokens() -> list[int]:
-        result = whisper.transcribe(model, sound, temperature=0.0, fp16=False, language="en")
+        result = whisper.transcribe(model, samples, temperature=0.0, fp16=False, language="en")
         return [token for segment in result["segments"] for token in segment["tokens"]]
 
     def encoder() -> None:
@@ -145,15 +145,15 @@ def faster(_name: str, folder: Path) -> Jobs:
 
     cores = len(os.sched_getaffinity(0))
     model = WhisperModel(str(folder / "ct2"), device="cpu", compute_type="int8", cpu_threads=cores)
-    together, sound = BatchedInferencePipeline(model), np.load(folder / "book.npy")
+    together, samples = BatchedInferencePipeline(model), np.load(folder / "book.npy")
     how = {"beam_size": 1, "temperature": 0.0, "language": "en"}
 
     def batched(timed: bool) -> str:
-        segments = together.transcribe(sound, batch_size=8, without_timestamps=not timed, **how)[0]
+        segments = together.transcribe(samples, batch_size=8, without_timestamps=not timed, **how)[0]
         return "".join(segment.text for segment in segments)
 
     return {
-        "whole": lambda: "".join(segment.text for segment in model.transcribe(sound, **how)[0]),
+        "whole": lambda: "".join(segment.text for segment in model.transcribe(samples, **how)[0]),
         "together": lambda: batched(timed=False),
         "timed": lambda: batched(timed=True),
     }
@@ -212,7 +212,7 @@ class Contender:
 
 
 def contenders(job: str, name: str, folder: Path) -> dict[str, Contender]:
-    """Load the contenders that are installed and can do a job, and yield them by name."""
+    """Load the contenders that are installed and can do a job; return them by name."""
     found = {who: Contender(who, name, folder) for who, needed in NEEDS.items() if importlib.util.find_spec(needed)}
     for who in [who for who, contender in found.items() if job not in contender.jobs]:
         found.pop(who).end()
@@ -223,12 +223,12 @@ def in_turn(job: str, name: str, folder: Path, rounds: int) -> None:
     """Time a job of all contenders in turn, and print medians and ratios."""
     field = contenders(job, name, folder)
     times: dict[str, list[float]] = {who: [] for who in field}
-    said: dict[str, list[int] | None] = {}
+    out: dict[str, list[int] | None] = {}
     for number in range(rounds + 1):
         for who, contender in field.items():
             for _ in range(10 if job == "step" else 1):
                 answer = contender.do(job)
-                said[who] = answer["tokens"]
+                out[who] = answer["tokens"]
                 if number:  # the first round warms up
                     times[who].append(answer["seconds"])
     for contender in field.values():
@@ -237,7 +237,7 @@ def in_turn(job: str, name: str, folder: Path, rounds: int) -> None:
     print(f"{job}, {name}: minwhisper {1e3 * mine:.1f} ms")
     for who, column in times.items():
         theirs = statistics.median(column)
-        equal = "" if said[who] is None else f"; tokens {'equal' if said[who] == said['minwhisper'] else 'DIFFER'}"
+        equal = "" if out[who] is None else f"; tokens {'equal' if out[who] == out['minwhisper'] else 'DIFFER'}"
         print(f"  {who} {1e3 * theirs:.1f} ms: time ratio {mine / theirs:.2f}, speed {theirs / mine:.2f} times{equal}")
 
 

@@ -134,5 +134,5 @@ def half(lab: Lab) -> Iterator[Cells]:
         )
         known = [clip for clip in clips if clip in book]
         columns = ((narrow, single, list(clips)), (single, book, known), (narrow, book, known))
-        shares, words = zip(*(share_of_errors(said, texts, names) for texts, said, names in columns), strict=True)
+        shares, words = zip(*(share_of_errors(found, texts, names) for texts, found, names in columns), strict=True)
         yield name, len(clips), words[0], at_most(shares[0], 0.5), *shares[1:]

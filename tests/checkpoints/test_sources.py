@@ -25,7 +25,7 @@ def folder_of(path, *names, config='{"d_model": 4}'):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def hub_calls(monkeypatch):
     """Record the calls to the hub, and pretend that no weight package is installed."""
     calls = []
     monkeypatch.setattr(sources, "fetch_from_hub", lambda *arguments: calls.append(arguments))
@@ -33,7 +33,7 @@ def asked(monkeypatch):
     return calls
 
 
-def test_model_names_select_their_repository_on_the_hub(asked):
+def test_model_names_select_their_repository_on_the_hub(hub_calls):
     for name, repository, label in (
         ("tiny", "openai/whisper-tiny", "tiny"),
         ("large", "openai/whisper-large-v3", "large-v3"),
@@ -42,34 +42,34 @@ def test_model_names_select_their_repository_on_the_hub(asked):
     ):
         find_checkpoint(name)
         find_checkpoint(name, revision="v1", local_only=True)
-        assert asked[-2:] == [(repository, label, None, False), (repository, label, "v1", True)]
+        assert hub_calls[-2:] == [(repository, label, None, False), (repository, label, "v1", True)]
     assert set(available_models()) == {*PUBLISHED, *ALIASES}
     for name in available_models():
         find_checkpoint(name)
-    assert len({repository for repository, *_ in asked}) == len(PUBLISHED)
+    assert len({repository for repository, *_ in hub_calls}) == len(PUBLISHED)
 
 
-def test_a_path_means_a_folder_and_a_published_name_the_hub(asked, tmp_path, monkeypatch):
+def test_a_path_means_a_folder_and_a_published_name_the_hub(hub_calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for folder in ("tiny", "mine", "owner/name"):
         folder_of(tmp_path / folder, "model.safetensors", "config.json")
     assert find_checkpoint("~/mine").folder == tmp_path / "mine"
     find_checkpoint("tiny")  # the published model, not the folder
-    assert asked.pop() == ("openai/whisper-tiny", "tiny", None, False)
+    assert hub_calls.pop() == ("openai/whisper-tiny", "tiny", None, False)
     for name in ("./tiny", "mine", "owner/name", "owner/name/", str(tmp_path / "tiny"), Path("tiny")):
         assert find_checkpoint(name).weights == (Path(name) / "model.safetensors",)
     assert find_checkpoint("./tiny").origin == "folder ./tiny"
-    assert not asked
+    assert not hub_calls
     find_checkpoint("owner/other")
-    assert asked
+    assert hub_calls
     with pytest.raises(ModelNotFoundError, match="folder 'base' does not exist; expected a folder with model"):
         find_checkpoint(Path("base"))
     with pytest.raises(OptionError, match="revision 'v1': only a hub id has revisions, a folder has none"):
         find_checkpoint("mine", revision="v1")
 
 
-def test_unknown_names_get_a_hint(asked):
+def test_unknown_names_get_a_hint(hub_calls):
     for name, hint in (
         ("Tiny.EN", "did you mean 'tiny.en'"),
         ("whisper-small", "did you mean 'small'"),
@@ -81,10 +81,10 @@ def test_unknown_names_get_a_hint(asked):
     ):
         with pytest.raises(ModelNotFoundError, match=hint):
             find_checkpoint(name)
-        assert not asked
+        assert not hub_calls
 
 
-def test_a_file_in_place_of_a_folder_is_an_error(asked, tmp_path, monkeypatch):
+def test_a_file_in_place_of_a_folder_is_an_error(hub_calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "models", "model.safetensors", "base.pt")
     for name in ("models/model.safetensors", Path("models/model.safetensors")):
@@ -93,7 +93,7 @@ def test_a_file_in_place_of_a_folder_is_an_error(asked, tmp_path, monkeypatch):
     for name in ("models/base.pt", tmp_path / "models/base.pt"):
         with pytest.raises(ModelNotFoundError, match=r"base\.pt' is a pickle, which can run code .*; use 'base'"):
             find_checkpoint(name)
-    assert not asked
+    assert not hub_calls
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ def test_without_dask_the_command_says_what_to_install(monkeypatch, tmp_path, ca
 
 
 def test_the_options_reach_the_library_and_without_a_failure_the_status_is_0(monkeypatch, tmp_path, capfd):
-    asked = {}
+    passed = {}
     summary = Summary(1, 0, (), 60.0, 10.0, {}, tmp_path / "manifest.jsonl")
-    monkeypatch.setattr("minwhisper.cli.corpus.transcribe", lambda *_, **given: asked.update(given) or summary)
+    monkeypatch.setattr("minwhisper.cli.corpus.transcribe", lambda *_, **given: passed.update(given) or summary)
     given = "--split 10 --retry_failed --scheduler tcp://a:1 --batch_size 2 --seed 7 --dtype float16 -f txt"
     assert main(["corpus", "x.wav", "-o", str(tmp_path), "--model", "base", *given.split()]) == 0
-    assert (asked["split"], asked["retry_failed"]) == (10, True)
-    assert (asked["scheduler"], asked["workers"], asked["model"]) == ("tcp://a:1", None, "base")
-    assert (asked["batch_size"], asked["seed"], asked["dtype"], asked["formats"]) == (2, 7, "float16", "txt")
+    assert (passed["split"], passed["retry_failed"]) == (10, True)
+    assert (passed["scheduler"], passed["workers"], passed["model"]) == ("tcp://a:1", None, "base")
+    assert (passed["batch_size"], passed["seed"], passed["dtype"], passed["formats"]) == (2, 7, "float16", "txt")
     assert capfd.readouterr().out == "1 transcribed: 1.0 min of audio in 10.0 s, 6.0x\n"
 
 

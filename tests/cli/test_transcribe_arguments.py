@@ -39,11 +39,11 @@ def request_for(parser):
 
 
 def test_the_defaults_are_those_of_the_library_except_for_the_search(request_for):
-    asked = request_for("")
+    parsed = request_for("")
     # Exactly the temperatures of openai-whisper's command, including their rounding errors.
     temperatures = (0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0)
-    assert asked.checked == TranscriptionOptions.named(beam_size=5, best_of=5, temperature=temperatures)
-    assert (asked.outputs, asked.dtype) == (None, "float32")
+    assert parsed.checked == TranscriptionOptions.named(beam_size=5, best_of=5, temperature=temperatures)
+    assert (parsed.outputs, parsed.dtype) == (None, "float32")
 
 
 WORDS = "--word_timestamps True"
@@ -67,9 +67,9 @@ VALUES = (
 
 
 def test_every_option_of_the_library_is_passed_on(request_for, parser):
-    asked = request_for(OPTIONS)
-    assert {name: repr(value) for name, value in asked.keywords.items()} == {k: repr(v) for k, v in VALUES.items()}
-    assert asked.checked == TranscriptionOptions.named(**VALUES)
+    parsed = request_for(OPTIONS)
+    assert {name: repr(value) for name, value in parsed.keywords.items()} == {k: repr(v) for k, v in VALUES.items()}
+    assert parsed.checked == TranscriptionOptions.named(**VALUES)
     only_there = {"decoding_options", "prompt", "prefix", "sample_len", "suppress_blank", "without_timestamps"}
     library = {field.name for kind in (DecodingOptions, TranscriptionOptions) for field in fields(kind)}
     assert library - only_there - {"max_initial_timestamp"} == set(VALUES)
@@ -77,8 +77,8 @@ def test_every_option_of_the_library_is_passed_on(request_for, parser):
 
 def test_none_turns_an_option_off(request_for):
     names = ("beam_size", "best_of", "compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
-    asked = request_for(" ".join(f"--{name} {none}" for name, none in zip(names, cycle(["None", "NONE", "none"]))))
-    assert [asked.keywords[name] for name in names] == [None] * 5
+    parsed = request_for(" ".join(f"--{name} {none}" for name, none in zip(names, cycle(["None", "NONE", "none"]))))
+    assert [parsed.keywords[name] for name in names] == [None] * 5
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def test_fp16_selects_a_dtype_and_must_not_contradict_it(request_for):
 
 def test_output_options_give_the_folder_formats_and_file_names(request_for, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = request_for("--output_format srt").outputs
-    assert (asked.folder, asked.format, asked.subtitles) == (".", "srt", SubtitleOptions())
-    asked = request_for("--output_dir sub/folder").outputs
-    assert (asked.folder, asked.format) == ("sub/folder", "all")
+    parsed = request_for("--output_format srt").outputs
+    assert (parsed.folder, parsed.format, parsed.subtitles) == (".", "srt", SubtitleOptions())
+    parsed = request_for("--output_dir sub/folder").outputs
+    assert (parsed.folder, parsed.format) == ("sub/folder", "all")
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["folder"]  # created before any work, and empty
-    assert asked.paths("talk") == "sub/folder/talk.{txt,vtt,srt,tsv,json}"
+    assert parsed.paths("talk") == "sub/folder/talk.{txt,vtt,srt,tsv,json}"
     assert request_for("-f srt,labels.txt,srt").outputs.paths("talk") == "talk.{srt,labels.txt}"
     assert request_for(f"{WORDS} -f words.vtt").outputs.paths("talk") == "talk.words.vtt"
 
@@ -127,8 +127,8 @@ def test_outputs_that_would_overwrite_each_other_are_refused_or_renamed(request_
         request_for(*options, files=files)
     assert not (tmp_path / "out").exists()  # refused before any folder is created
     request_for("", files=files)  # without outputs there is no conflict
-    asked = request_for(*options, files=("a/talk.wav", "b/talk.mp3", "talk.wav", "talk.labels.mp3", "talk.wav"))
-    assert [one.output for one in asked.inputs] == ["a/talk", "b/talk", "talk.wav", "talk.labels.mp3"]
+    parsed = request_for(*options, files=("a/talk.wav", "b/talk.mp3", "talk.wav", "talk.labels.mp3", "talk.wav"))
+    assert [one.output for one in parsed.inputs] == ["a/talk", "b/talk", "talk.wav", "talk.labels.mp3"]
 
 
 def test_inputs_are_files_folders_and_lists(request_for, tmp_path, monkeypatch):
@@ -199,8 +199,8 @@ def test_languages_are_accepted_by_code_and_by_name(request_for):
 def test_options_of_subtitles_are_passed_on_with_a_warning_if_they_have_no_effect(
     request_for, recwarn, tmp_path, options, expected, warned
 ):
-    asked = request_for(*f"{WORDS} {options} -o".split(), str(tmp_path))
-    assert asked.outputs.subtitles == SubtitleOptions(**expected)
+    parsed = request_for(*f"{WORDS} {options} -o".split(), str(tmp_path))
+    assert parsed.outputs.subtitles == SubtitleOptions(**expected)
     assert [str(warning.message) for warning in recwarn] == warned
 
 

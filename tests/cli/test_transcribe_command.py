@@ -58,8 +58,8 @@ def test_standard_output_has_only_the_text_and_one_line_names_the_default_model(
 
 
 def test_the_files_equal_those_that_the_library_renders(command, tiny_en, folder):
-    asked = ("--word_timestamps", "True", "--max_words_per_line", "2", "--verbose", "True", *QUICK)
-    result = command(OTHER, "-o", "out", *asked)
+    options = ("--word_timestamps", "True", "--max_words_per_line", "2", "--verbose", "True", *QUICK)
+    result = command(OTHER, "-o", "out", *options)
     assert (result.status, result.err) == (0, "minwhisper: wrote out/LJ001-0002.{txt,vtt,srt,tsv,json}\n")
     assert names(folder / "out") == sorted(f"LJ001-0002.{format}" for format in FORMATS)
     transcript = tiny_en.transcribe(OTHER, word_timestamps=True)
@@ -230,8 +230,8 @@ def test_characters_that_the_terminal_lacks_are_escaped(scripted, monkeypatch, c
 def test_without_text_no_file_names_are_printed(command, scripted, folder, batch, monkeypatch):
     monkeypatch.setattr(Script, "audio_track", "reading audio track 2 of 2")
     scripted()
-    asked = ("--verbose", "False", "-f", "srt", "--batch_size", batch, "--model", "tiny.en")
-    result = command("a.wav", "x/b.wav", *asked)
+    options = ("--verbose", "False", "-f", "srt", "--batch_size", batch, "--model", "tiny.en")
+    result = command("a.wav", "x/b.wav", *options)
     assert (result.status, result.out, result.err) == (0, "", "")
     assert names(folder) == ["a.srt", "b.srt"]  # in the current folder
     assert (folder / "b.srt").read_text() == render(transcript(" words"), "srt")
@@ -312,23 +312,23 @@ def test_outputs_mirror_the_folder(command, scripted, folder, talks, batch):
     written = []
     look = lambda: written.append(sorted(path.name for path in (folder / "out").iterdir()))  # noqa: E731
     scripted({"talks/a/x.wav": [look, " one"], "talks/y.mp3": [look, " two"]})
-    asked = ("-f", "jsonl,txt", "-o", "out", "--batch_size", batch, "--model", "tiny.en")
-    result = command("talks", "--recursive", *asked)
+    options = ("-f", "jsonl,txt", "-o", "out", "--batch_size", batch, "--model", "tiny.en")
+    result = command("talks", "--recursive", *options)
     assert (result.status, result.err) == (0, "")
     assert result.out == "talks/a/x.wav:\none\ntalks/b/x.wav:\nwords\ntalks/y.mp3:\ntwo\n"
     assert written == [[], ["a", "b"]]  # a folder is created when a file is written to it
     assert tree(folder / "out") == [f"{name}.{format}" for name in ("a/x", "b/x", "y") for format in ("jsonl", "txt")]
     assert (folder / "out/b/x.jsonl").read_text().startswith('{"file": "b/x", ')
-    assert command("talks", *asked).out == "two\n"
+    assert command("talks", *options).out == "two\n"
 
 
 def test_files_that_have_all_outputs_are_skipped(command, scripted, folder, talks, monkeypatch):
-    asked = ("talks", "--recursive", "--skip_existing", "-f", "txt,srt", "-o", "out", "--model", "tiny.en")
+    options = ("talks", "--recursive", "--skip_existing", "-f", "txt,srt", "-o", "out", "--model", "tiny.en")
     for name in ("a/x.txt", "a/x.srt", "b/x.txt"):  # an output of b/x is missing
         (folder / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "out" / name).write_text("old")
     model = scripted({"talks/y.mp3": [" one", INTERRUPT]})
-    result = command(*asked)
+    result = command(*options)
     assert model.files == ["talks/b/x.wav", "talks/y.mp3"]
     skipped, interrupted = result.err.splitlines()
     assert skipped == "minwhisper: skipped 1 of 3 files, which have all their outputs"
@@ -336,12 +336,12 @@ def test_files_that_have_all_outputs_are_skipped(command, scripted, folder, talk
     assert (folder / "out/a/x.txt").read_text() == "old"
     assert (folder / "out/b/x.txt").read_text() == "words\n"
     scripted({"talks/y.mp3": [" one", failing(AudioError("'talks/y.mp3': damaged")), " two"]})
-    assert command(*asked).status == 2
+    assert command(*options).status == 2
     assert not (folder / "out/y.txt").exists()  # otherwise the next command would skip it as finished
     scripted()
-    assert command(*asked).out == "talks/y.mp3:\nwords\n"
+    assert command(*options).out == "talks/y.mp3:\nwords\n"
     monkeypatch.setattr(transcribe_command, "load_model", lambda *_, **__: pytest.fail("loaded"))
-    last = command(*asked)
+    last = command(*options)
     assert (last.status, last.out) == (0, "")
     assert last.err == "minwhisper: skipped 3 of 3 files, which have all their outputs\n"
 
@@ -474,8 +474,8 @@ def test_the_bar_is_below_the_text_counts_only_the_clips_and_is_cleared_at_the_e
     screen, rows = use_screen(monkeypatch), []
     look = lambda: rows.append(screen.rows())  # noqa: E731
     scripted({"x/a.wav": [look, " one", look, INTERRUPT]})
-    asked = ("--model", "tiny.en", "--clip_timestamps", "5,10,30")
-    assert run_command(capfd, "transcribe", "x/a.wav", *asked).status == 130
+    options = ("--model", "tiny.en", "--clip_timestamps", "5,10,30")
+    assert run_command(capfd, "transcribe", "x/a.wav", *options).status == 130
     assert rows[0] == [f"0.0 of 15.0 s {'░' * 30} a.wav"]
     assert rows[1][0] == "one"
     assert rows[1][1].startswith("10.0 of 40.0 s, ")  # as the model reports

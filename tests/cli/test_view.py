@@ -58,8 +58,8 @@ def test_view_writes_beside_the_transcript_and_without_audio(folder, tmp_path, c
 
 def test_a_page_that_is_too_large_links_the_recording(folder, tmp_path, capfd):
     target = tmp_path / "small.html"
-    asked = ("--audio", CLIP, "-o", target, "--max_size", "0.05")
-    assert run_command(capfd, "view", folder / "jfk.json", *asked).status == 0
+    options = ("--audio", CLIP, "-o", target, "--max_size", "0.05")
+    assert run_command(capfd, "view", folder / "jfk.json", *options).status == 0
     data, page = data_of(target)
     assert '<script type="text/plain" id="audio"></script>' in page
     assert (tmp_path / data["link"]).resolve() == CLIP.resolve()

@@ -83,8 +83,8 @@ def check(features_of, pytorch, model, clip: str, **options):
 
 
 def check_initial_tokens(pytorch, model, **options) -> None:
-    asked = whisper.DecodingOptions(language="en", fp16=False, **options)
-    expected = whisper.decoding.DecodingTask(pytorch(model), asked)._get_initial_tokens()
+    their_options = whisper.DecodingOptions(language="en", fp16=False, **options)
+    expected = whisper.decoding.DecodingTask(pytorch(model), their_options)._get_initial_tokens()
     assert initial_tokens(DecodingOptions(**options), "en", model.tokenizer, model.config) == expected
 
 
@@ -142,11 +142,11 @@ def test_french_is_detected_and_translated_the_same(features_of, pytorch, base):
 def test_sampling_is_the_same_with_the_same_random_numbers(features_of, pytorch, tiny_en, clip, temperature, best_of):
     mine, other = features_of(tiny_en, clip)
     options = {"temperature": temperature, "best_of": best_of, "language": "en", "sample_len": 20}
-    asked = whisper.DecodingOptions(fp16=False, **options)
+    their_options = whisper.DecodingOptions(fp16=False, **options)
     sampled = set()
     for seed in (0, 1):
         result = tiny_en.decode(mine, generator=np.random.default_rng(seed), **options)
         with same_draws(seed):
-            same(result, pytorch(tiny_en).decode(other, asked))
+            same(result, pytorch(tiny_en).decode(other, their_options))
         sampled.add(tuple(result.tokens))
     assert temperature < 1 or len(sampled) == 2

@@ -8,20 +8,20 @@ def beam_search(score, start, end, size, longest):
     ended = []
     for _ in range(longest):
         ways = []
-        for total, said in beam:
-            logprobs = score(list(start) + list(said))
+        for total, tokens in beam:
+            logprobs = score(list(start) + list(tokens))
             for token in np.flatnonzero(logprobs > -np.inf):
-                ways.append((total + logprobs[token], (*said, token)))
+                ways.append((total + logprobs[token], (*tokens, token)))
         beam = []
-        for total, said in sorted(ways, reverse=True):
-            if said[-1] == end:
-                ended.append((total, said[:-1]))
+        for total, tokens in sorted(ways, reverse=True):
+            if tokens[-1] == end:
+                ended.append((total, tokens[:-1]))
             else:
-                beam.append((total, said))
+                beam.append((total, tokens))
             if len(beam) == size:
                 break
         if len(ended) >= size or not beam:
             break
     pool = ended + beam[: max(0, size - len(ended))]
-    total, said = max(pool, key=lambda way: way[0] / max(1, len(way[1])))
-    return list(said), total
+    total, tokens = max(pool, key=lambda way: way[0] / max(1, len(way[1])))
+    return list(tokens), total

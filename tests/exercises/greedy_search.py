@@ -4,15 +4,15 @@ import numpy as np
 
 
 def greedy_search(decode, prompt, end, longest):
-    said, total = [], 0.0
+    tokens, total = [], 0.0
     new, cache = list(prompt), None
-    while len(said) < longest:
+    while len(tokens) < longest:
         scores, cache = decode(new, cache)
         last = np.asarray(scores[-1], dtype=np.float64)
         chosen = int(np.argmax(last))
         total += last[chosen] - np.logaddexp.reduce(last)
         if chosen == end:
             break
-        said.append(chosen)
+        tokens.append(chosen)
         new = [chosen]
-    return said, total
+    return tokens, total

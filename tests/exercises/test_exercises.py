@@ -95,7 +95,7 @@ def test_beam_search_agrees_with_the_package():
     for seed in range(40):
         table = beam._random(1000 + seed, 6, 2.0, seed % 4 - 1.0, 0.3 * (seed % 2))
         size, longest = 1 + seed % 4, 1 + seed % 7
-        found = beam.beam_search(lambda said, table=table: table(tuple(said[2:])), [7, 8], 0, size, longest)
+        found = beam.beam_search(lambda tokens, table=table: table(tuple(tokens[2:])), [7, 8], 0, size, longest)
         tokens, total = packages_beam(table, 0, size, longest)
         assert found == (tokens, pytest.approx(total)), seed
 
@@ -103,10 +103,10 @@ def test_beam_search_agrees_with_the_package():
 def test_the_timestamp_rules_agree_with_the_package():
     rules = partial(timestamp_rules, eot=6, no_timestamps=-1, timestamp_begin=9, max_initial_index=None)
     for seed in range(200):
-        said, logits = times._grammar(500 + seed)
+        tokens, logits = times._grammar(500 + seed)
         # The package also suppresses <|notimestamps|>, which the exercise lacks: here it is an extra id at the end.
-        expected = rules(np.concatenate([logits, [-np.inf]])[None], [said])[0, :-1]
-        np.testing.assert_array_equal(times.timestamp_rules(logits, said, 6, 9), expected)
+        expected = rules(np.concatenate([logits, [-np.inf]])[None], [tokens])[0, :-1]
+        np.testing.assert_array_equal(times.timestamp_rules(logits, tokens, 6, 9), expected)
 
 
 def test_merging_agrees_with_the_package(rng):

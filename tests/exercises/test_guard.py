@@ -81,7 +81,7 @@ def test_objects_that_cannot_be_printed_or_equal_everything_do_not_deceive_the_c
     same = "class Same(str):\n    def __eq__(self, other): return True\n    __ne__ = None\n    __hash__ = str.__hash__"
     same += "\n\ndef merge(word, ids):\n    return [Same('x')]\n"
     assert "is ['x'], expected ['Ġlow', 'er']" in hint_for(find_exercise(7), same, tmp_path)
-    scores = changed(BEAM, ("for total, said in sorted", "logprobs[:] = 0\n        for total, said in sorted"))
+    scores = changed(BEAM, ("for total, tokens in sorted", "logprobs[:] = 0\n        for total, tokens in sorted"))
     assert hint_for(BEAM, scores, tmp_path) is None  # an answer may modify the log-probabilities that it gets
 
 

@@ -86,9 +86,9 @@ _BREAK = "        if chosen == end:\n            break\n"
 
 WRONG[8] = {
     "no cache": ([("decode(new, cache)", "decode(new, None)")], "cache None again"),
-    "all tokens again": ([("new = [chosen]", "new = [*prompt, *said]")], "pass only the new one, [token]"),
+    "all tokens again": ([("new = [chosen]", "new = [*prompt, *tokens]")], "pass only the new one, [token]"),
     "on after the end": ([(_BREAK, "")], "was decoded: stop there"),
-    "no sum": ([("return said, total", "return said")], "expected a tuple of two: (tokens, sum_logprob)"),
+    "no sum": ([("return tokens, total", "return tokens")], "expected a tuple of two: (tokens, sum_logprob)"),
 }  # fmt: skip
 
 WRONG[9] = {
@@ -104,10 +104,10 @@ WRONG[10] = {
     "start changed": ([("    return list", "    start.append(0)\n    return list")], "argument start"),
     "on after the end": ([("            else:\n    ", "            if True:\n    ")], "which is finished"),
     "for ever": ([("for _ in range(longest):", "while True:")], "Does the loop end?"),
-    "array": ([("return list(said), total", "return list(said)")], "expected a tuple of two"),
-    "three": ([("return list(said), total", "return list(said), total, beam")],
+    "array": ([("return list(tokens), total", "return list(tokens)")], "expected a tuple of two"),
+    "three": ([("return list(tokens), total", "return list(tokens), total, beam")],
               "is a tuple of 3, expected a tuple of two: (tokens, sum_logprob)"),
-    "swapped": ([("list(said), total", "total, list(said)")], "expected a list of tokens and a number"),
+    "swapped": ([("list(tokens), total", "total, list(tokens)")], "expected a list of tokens and a number"),
 }  # fmt: skip
 
 _END = "cell = (height - 1, width - 1)"

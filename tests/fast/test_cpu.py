@@ -18,8 +18,8 @@ CLIPS = [DATA / "LJ001-0008.wav", DATA / "LJ001-0002.wav"]
 TIMEOUT = 300  # seconds
 
 
-def tokens(model: minwhisper.Whisper, sound, **options) -> list[list[int]]:
-    return [segment["tokens"] for segment in model.transcribe(sound, language="en", **options)["segments"]]
+def tokens(model: minwhisper.Whisper, audio, **options) -> list[list[int]]:
+    return [segment["tokens"] for segment in model.transcribe(audio, language="en", **options)["segments"]]
 
 
 # --- The engine

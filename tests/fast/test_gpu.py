@@ -23,7 +23,7 @@ SHORT = DATA / "LJ001-0008.wav"
 
 
 @pytest.fixture
-def there(gpus):
+def on_gpu(gpus):
     return real_model("tiny.en", device="cuda")
 
 
@@ -44,9 +44,11 @@ def close(mine, exact, bound=1e-5) -> None:
 # ------------------------------------------------------------------------------------------ the same values
 
 
-def test_tokens_and_words_of_a_beam_equal_the_cpus(tiny_en, there):
-    here, away = (model.transcribe(SHORT, beam_size=3, word_timestamps=True)["segments"] for model in (tiny_en, there))
-    for mine, exact in zip(away, here, strict=True):
+def test_tokens_and_words_of_a_beam_equal_the_cpus(tiny_en, on_gpu):
+    on_cpu, found = (
+        model.transcribe(SHORT, beam_size=3, word_timestamps=True)["segments"] for model in (tiny_en, on_gpu)
+    )
+    for mine, exact in zip(found, on_cpu, strict=True):
         assert mine["tokens"] == exact["tokens"]
         assert [word["start"] for word in mine["words"]] == [word["start"] for word in exact["words"]]
 
@@ -55,32 +57,32 @@ def test_tokens_and_words_of_a_beam_equal_the_cpus(tiny_en, there):
     "name", [SHORT.name, *(pytest.param(path.name, marks=pytest.mark.grid) for path in SPEECH if path != SHORT)]
 )
 def test_float16_gives_the_same_tokens(name, gpus, tiny_en, speech):
-    there = real_model("tiny.en", device="cuda", dtype="float16")
-    transcripts = [model.transcribe(speech[name], language="en", temperature=0.0) for model in (tiny_en, there)]
+    on_gpu = real_model("tiny.en", device="cuda", dtype="float16")
+    transcripts = [model.transcribe(speech[name], language="en", temperature=0.0) for model in (tiny_en, on_gpu)]
     assert tokens(transcripts[1]) == tokens(transcripts[0])
 
 
 def test_language_probabilities_equal_the_cpus(gpus):
     config = replace(SMALL, vocab_size=51865, num_mel_bins=80)
-    here, there = (
+    on_cpu, on_gpu = (
         replace(minwhisper.Whisper.random(config, device=device), tokenizer=made_up_tokenizer(51865))
         for device in ("cpu", "cuda")
     )
     mel = np.random.default_rng(0).standard_normal((80, 3000), np.float32)
-    (token, probabilities), (expected_token, expected) = there.detect_language(mel), here.detect_language(mel)
+    (token, probabilities), (expected_token, expected) = on_gpu.detect_language(mel), on_cpu.detect_language(mel)
     assert token == expected_token
     assert probabilities == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
 def test_models_on_the_cpu_and_two_gpus_in_one_process(gpus):
-    here, first, second = (minwhisper.Whisper.random(SMALL, seed=3, device=d) for d in ("cpu", "cuda:0", "cuda:1"))
+    on_cpu, first, second = (minwhisper.Whisper.random(SMALL, seed=3, device=d) for d in ("cpu", "cuda:0", "cuda:1"))
     mel = np.random.default_rng(0).standard_normal((1, 8, 300)).astype(np.float32)
-    features = here.encode(mel)
+    features = on_cpu.encode(mel)
     for model in (second, first, second):
         found = model.encode(mel)
         assert f"cuda:{found.device.id}" == model.device
         close(found, features, 2e-6)
-        close(model.logits([[1, 2]], found), here.logits([[1, 2]], features))
+        close(model.logits([[1, 2]], found), on_cpu.logits([[1, 2]], features))
 
 
 # ------------------------------------------------------------------------------------------ transfers
@@ -99,25 +101,25 @@ def test_weights_are_uploaded_one_by_one_and_stored_once(gpus):
 # ------------------------------------------------------------------------------------------ captured graphs
 
 
-def test_a_step_is_captured_once_for_all_windows(there, features, monkeypatch):
+def test_a_step_is_captured_once_for_all_windows(on_gpu, features, monkeypatch):
     captured, capture = [], gpu_graph._capture
     monkeypatch.setattr(gpu_graph, "_capture", lambda launch: captured.append(launch) or capture(launch))
-    features = to_device(features, there.device)
+    features = to_device(features, on_gpu.device)
     for _ in range(2):
-        there.decode(features[0], sample_len=3)
+        on_gpu.decode(features[0], sample_len=3)
     assert len(captured) == 1
-    there.decode(features[0], beam_size=3, sample_len=3)
-    there.decode(features.repeat(3, axis=0), sample_len=3)
+    on_gpu.decode(features[0], beam_size=3, sample_len=3)
+    on_gpu.decode(features.repeat(3, axis=0), sample_len=3)
     assert len(captured) == 2  # one more, for up to four rows: the beam and the three windows share it
 
 
-def test_steps_run_without_graphs_if_the_capture_fails(there, tiny_en, features, monkeypatch):
+def test_steps_run_without_graphs_if_the_capture_fails(on_gpu, tiny_en, features, monkeypatch):
     def fails(_):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 
     monkeypatch.setattr(gpu_graph, "_capture", fails)
     with pytest.warns(UserWarning, match="cannot capture a CUDA graph on this GPU.*StreamCaptureUnsupported") as caught:
-        found = there.decode(to_device(features[0], there.device), sample_len=4)
+        found = on_gpu.decode(to_device(features[0], on_gpu.device), sample_len=4)
     assert found.tokens == tiny_en.decode(features[0], sample_len=4).tokens
     assert len(caught) == 1
 

@@ -30,7 +30,7 @@ def uncollected():
 
 
 @pytest.fixture
-def there(gpus, uncollected):
+def on_gpu(gpus, uncollected):
     return minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
 
 
@@ -120,11 +120,11 @@ def test_other_errors_are_unchanged(gpus, monkeypatch, error):
         minwhisper.Whisper.random(SMALL, device="cuda")
 
 
-def test_an_out_of_memory_error_of_a_cuda_library_is_recognised(there, monkeypatch):
+def test_an_out_of_memory_error_of_a_cuda_library_is_recognised(on_gpu, monkeypatch):
     error = RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
     monkeypatch.setattr("minwhisper.fast.gpu.encoder.encode", Mock(side_effect=error))
     with pytest.raises(DeviceMemoryError, match="while encoding a window"):
-        there.encode(small_mel())
+        on_gpu.encode(small_mel())
 
 
 # ------------------------------------------------------------------------------------------ computing
@@ -171,8 +171,8 @@ def test_running_out_of_memory_is_explained_at_each_stage_which_can_be_repeated(
     np.testing.assert_array_equal(to_numpy(work(model, features, cache)), expected)
 
 
-def test_running_out_of_memory_in_another_computation_is_explained(there, gpus):
-    engine = there.engine
+def test_running_out_of_memory_in_another_computation_is_explained(on_gpu, gpus):
+    engine = on_gpu.engine
     gpus.limit = gpus.alive
     with pytest.raises(DeviceMemoryError, match="while computing with untrained"), engine.session():
         sys.modules["cupy"].zeros(1000)

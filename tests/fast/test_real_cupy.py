@@ -37,7 +37,7 @@ def small_mel(seed=0, bins=8, frames=300):
 
 
 @pytest.fixture(scope="module")
-def tiny_en_there(pretended_cuda_started):
+def tiny_en_on_gpu(pretended_cuda_started):
     """Return a model that encodes each window only once, since this takes seconds on a CPU."""
     original, kept = gpu_encoder.encode, {}
 
@@ -63,26 +63,26 @@ def narrow(**where) -> minwhisper.Whisper:
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float16", 1e-3)])  # keys and values are rounded, too
 @pytest.mark.parametrize("backward", [False, True])
 def test_features_prompts_and_steps_equal_the_readable_layers(backward, dtype, bound, pretended_gpu):
-    here = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
-    there = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
-    engines = EnginePair(there.engine, PlainEngine(here.weights, SMALL), bound, there.device)
+    on_cpu = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)
+    on_gpu = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype, device="cuda")
+    engines = EnginePair(on_gpu.engine, PlainEngine(on_cpu.weights, SMALL), bound, on_gpu.device)
     with pretended_gpu.backward() if backward else nullcontext():
         exact = engines.theirs.encode(small_mel())
-        assert parity.relative_difference(to_numpy(there.encode(small_mel())), exact) < 1e-5
+        assert parity.relative_difference(to_numpy(on_gpu.encode(small_mel())), exact) < 1e-5
         caches = engines.new_cache(exact)
         for new in ([1, 2, 3, 4], [5], [6], [7, 8, 9], list(range(20)), [10]):  # few rows, and many
             caches = engines.step([new], caches)
 
 
 def test_a_graph_gives_the_same_bits_as_single_launches(pretended_gpu):
-    there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
+    on_gpu = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
     found = []
     for use_graph in (True, False):
-        engine = gpu_engine(there.weights, there.config, there.device)
+        engine = gpu_engine(on_gpu.weights, on_gpu.config, on_gpu.device)
         assert isinstance(engine, GpuEngine)
         engine.runner.use_graph = use_graph
         pretended_gpu.forget_counts()
-        cache = engine.new_cache(engine.encode(to_device(small_mel(), there.device)))
+        cache = engine.new_cache(engine.encode(to_device(small_mel(), on_gpu.device)))
         steps = []
         for new in ([[1, 2]], [[3]], [[4], [5], [6]], [[7], [8], [9]]):
             cache = cache.reorder([0] * len(new)) if cache.rows < len(new) else cache
@@ -104,23 +104,23 @@ def test_a_graph_gives_the_same_bits_as_single_launches(pretended_gpu):
 )
 def test_tokens_of_an_untrained_model_equal_the_cpus(options, pretended_gpu):
     mels = np.concatenate([small_mel(seed, 80, 3000) for seed in range(2)])
-    here, there = (
+    on_cpu, on_gpu = (
         narrow(**where).decode(mels, generator=np.random.default_rng(1), **options)
         for where in ({}, {"device": "cuda"})
     )
-    assert [result.tokens for result in there] == [result.tokens for result in here]
-    for mine, exact in zip(there, here, strict=True):
+    assert [result.tokens for result in on_gpu] == [result.tokens for result in on_cpu]
+    for mine, exact in zip(on_gpu, on_cpu, strict=True):
         assert mine.avg_logprob == pytest.approx(exact.avg_logprob, rel=1e-4)
         assert mine.no_speech_prob == pytest.approx(exact.no_speech_prob, rel=1e-3)
 
 
 @pytest.mark.longest
-def test_a_beams_transcript_and_word_timestamps_equal_the_cpus(tiny_en, tiny_en_there):
+def test_a_beams_transcript_and_word_timestamps_equal_the_cpus(tiny_en, tiny_en_on_gpu):
     options = {"temperature": 0.0, "beam_size": 2, "word_timestamps": True}
-    here, there = (model.transcribe(SHORTER, **options) for model in (tiny_en, tiny_en_there))
-    assert tokens(there) == tokens(here)
-    assert len(tokens(here)[0]) > 5
-    for mine, exact in zip(there["segments"], here["segments"], strict=True):
+    on_cpu, on_gpu = (model.transcribe(SHORTER, **options) for model in (tiny_en, tiny_en_on_gpu))
+    assert tokens(on_gpu) == tokens(on_cpu)
+    assert len(tokens(on_cpu)[0]) > 5
+    for mine, exact in zip(on_gpu["segments"], on_cpu["segments"], strict=True):
         assert mine["avg_logprob"] == pytest.approx(exact["avg_logprob"], abs=1e-4)
         assert mine["no_speech_prob"] == pytest.approx(exact["no_speech_prob"], rel=1e-3, abs=1e-9)
         assert [word["word"] for word in mine["words"]] == [word["word"] for word in exact["words"]]
@@ -128,10 +128,12 @@ def test_a_beams_transcript_and_word_timestamps_equal_the_cpus(tiny_en, tiny_en_
             assert [word[name] for word in mine["words"]] == pytest.approx([word[name] for word in exact["words"]])
 
 
-def test_batched_greedy_transcripts_equal_the_cpus(tiny_en, tiny_en_there):
+def test_batched_greedy_transcripts_equal_the_cpus(tiny_en, tiny_en_on_gpu):
     clips = [SHORTER, SHORT]
-    here, there = (model.transcribe_many(clips, batch_size=2, temperature=0.0) for model in (tiny_en, tiny_en_there))
-    assert [tokens(one) for one in there] == [tokens(one) for one in here]
+    on_cpu, on_gpu = (
+        model.transcribe_many(clips, batch_size=2, temperature=0.0) for model in (tiny_en, tiny_en_on_gpu)
+    )
+    assert [tokens(one) for one in on_gpu] == [tokens(one) for one in on_cpu]
 
 
 # ------------------------------------------------------------------------------------------ streams
@@ -140,10 +142,10 @@ def test_batched_greedy_transcripts_equal_the_cpus(tiny_en, tiny_en_there):
 def test_streams_wait_for_earlier_work(pretended_gpu):
     import cupy
 
-    there = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
-    engine = there.engine
+    on_gpu = minwhisper.Whisper.random(SMALL, seed=3, device="cuda")
+    engine = on_gpu.engine
     streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
-    cache = engine.new_cache(there.encode(small_mel()))
+    cache = engine.new_cache(on_gpu.encode(small_mel()))
     ((_, cache),) = engine.decode_batch([DecoderInput([[1, 2, 3]], cache)])
     expected = [to_numpy(engine.decode_batch([DecoderInput([[token]], cache)])[0][0]) for token in (4, 5)]
     cupy.cuda.runtime.deviceSynchronize()
@@ -165,16 +167,16 @@ def test_streams_wait_for_earlier_work(pretended_gpu):
 def test_threads_share_a_model(pretended_gpu):
     import cupy
 
-    there = narrow(device="cuda")
+    on_gpu = narrow(device="cuda")
     mels = [small_mel(seed, 80, 3000) for seed in (0, 1)]
     options = [{"sample_len": 4}, {"sample_len": 3, "beam_size": 2}]
-    expected = [there.decode(mel[0], **how).tokens for mel, how in zip(mels, options, strict=True)]
+    expected = [on_gpu.decode(mel[0], **how).tokens for mel, how in zip(mels, options, strict=True)]
     found = [[], []]
 
     def work(number):
         with cupy.cuda.Stream(non_blocking=True):
             for _ in range(2):
-                found[number].append(there.decode(mels[number][0], **options[number]).tokens)
+                found[number].append(on_gpu.decode(mels[number][0], **options[number]).tokens)
 
     threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
     for thread in threads:

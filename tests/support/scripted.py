@@ -69,8 +69,8 @@ def timestamp(tokenizer: Tokenizer, seconds: float) -> int:
 class NumberedSpectrogram:
     """A fake spectrogram: every frame holds its own number, counted from 1, negative in the padding."""
 
-    def __init__(self, sound: Any, n_mels: int) -> None:
-        self.content_frames = sound.size // HOP
+    def __init__(self, audio: Any, n_mels: int) -> None:
+        self.content_frames = audio.size // HOP
         self.n_mels = n_mels
 
     def clear_cache(self) -> None:
@@ -174,10 +174,10 @@ def start(model: Scripted, frames: int, *, more: int = 0, **options: Any) -> cha
         return model.stream(quiet(frames * HOP + more), **options)
 
 
-def is_closed(sound: Any) -> bool:
+def is_closed(audio: Any) -> bool:
     """Return whether an open recording has been closed."""
     try:
-        sound.read(0, 0)
+        audio.read(0, 0)
     except AudioError:
         return True
     return False

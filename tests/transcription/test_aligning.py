@@ -205,16 +205,16 @@ def test_invalid_input_is_rejected_before_any_work(tiny_en, monkeypatch, options
 
 
 def test_no_window_starts_in_a_pause_with_vad_filter(tiny_en, speech, monkeypatch):
-    asked = []
+    calls = []
     next_speech = sequential.next_speech
-    monkeypatch.setattr(sequential, "next_speech", lambda *given: asked.append(given) or next_speech(*given))
+    monkeypatch.setattr(sequential, "next_speech", lambda *given: calls.append(given) or next_speech(*given))
     samples = speech["LJ001-0002.wav"]
     found = tiny_en.align(samples, TEXTS[1], vad_filter=True)
-    assert asked  # the starts of windows were checked
+    assert calls  # the starts of windows were checked
     assert doubtful(found) == []
-    asked.clear()
+    calls.clear()
     tiny_en.align(samples, TEXTS[1])
-    assert not asked
+    assert not calls
 
 
 def test_a_model_without_alignment_heads_is_rejected(tiny_en):

@@ -85,8 +85,8 @@ def test_audio_shorter_than_a_frame_has_no_window(samples, batch_size):
 def test_a_segment_has_openai_whispers_keys_and_the_windows_values():
     t = made_up_tokenizer(ENGLISH)
     one = (timestamp(t, 0), *t.encode(" one"), t.sot_lm, timestamp(t, 1))  # the text has no special token
-    said = OutputTokens((*one, timestamp(t, 1), *t.encode(" "), timestamp(t, 2)), -0.5, 0.25, 1.5)
-    first, second = run(Scripted([said]), 300)["segments"]
+    scripted = OutputTokens((*one, timestamp(t, 1), *t.encode(" "), timestamp(t, 2)), -0.5, 0.25, 1.5)
+    first, second = run(Scripted([scripted]), 300)["segments"]
     assert list(first) == list(second) == KEYS
     assert first == dict(zip(KEYS, [0, 0, 0.0, 1.0, " one", list(one), 0.0, -0.5, 1.5, 0.25], strict=True))
     assert second["tokens"] == []
@@ -169,12 +169,12 @@ def test_each_clip_has_its_own_windows_and_counts_in_seconds(clips, windows, don
 
 
 def test_progress_counts_what_is_done():
-    said = [output(0.0, " a", 20.0, 20.0), output(" b")]
-    assert progress(Scripted(said), 4500)[0] == [20.0, 45.0]
-    assert progress(Scripted([SILENT, said[1]]), 4500)[0] == [30.0, 45.0]
-    more = progress(Scripted([said[1], said[1]]), 4500, more=100)[0]  # the rest of a frame
+    outputs = [output(0.0, " a", 20.0, 20.0), output(" b")]
+    assert progress(Scripted(outputs), 4500)[0] == [20.0, 45.0]
+    assert progress(Scripted([SILENT, outputs[1]]), 4500)[0] == [30.0, 45.0]
+    more = progress(Scripted([outputs[1], outputs[1]]), 4500, more=100)[0]  # the rest of a frame
     assert more == pytest.approx([30 * 45.00625 / 45, 45.00625])
-    beyond = Scripted([output(0.0, " a", 9.0, 9.0), said[1]])  # past the clip's end
+    beyond = Scripted([output(0.0, " a", 9.0, 9.0), outputs[1]])  # past the clip's end
     assert progress(beyond, 4500, clip_timestamps=[1, 2, 5, 6])[0] == [1.0, 2.0]
 
 
@@ -189,7 +189,7 @@ def test_invalid_clips_are_rejected_before_any_work(opened, clips, closed):
     with pytest.raises(OptionError, match="clip_timestamps: expected"):
         start(model, 4000, clip_timestamps=clips)
     assert model.windows == []
-    assert [is_closed(sound) for sound in opened] == closed
+    assert [is_closed(audio) for audio in opened] == closed
 
 
 # ------------------------------------------------------------------------------------------ languages
@@ -334,6 +334,6 @@ def test_the_options_reach_the_decoder():
     given = {"sample_len": 7, "prefix": "so", "suppress_tokens": "1,2", "suppress_blank": False,
              "without_timestamps": True, "max_initial_timestamp": None}  # fmt: skip
     run(model, 100, **given)
-    (asked,) = model.calls
+    (call,) = model.calls
     expected = DecodingOptions(language="en", prompt=[], **given)
-    assert all(getattr(asked, f.name) == getattr(expected, f.name) for f in fields(DecodingOptions))
+    assert all(getattr(call, f.name) == getattr(expected, f.name) for f in fields(DecodingOptions))

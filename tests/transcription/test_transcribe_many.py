@@ -112,7 +112,7 @@ def test_clips_past_the_end_of_one_do_not_stop_the_others_and_a_single_error_sta
 )
 def test_invalid_options_are_rejected_before_any_audio_is_opened(tiny_en, monkeypatch, options, error, match):
     monkeypatch.setattr(chapter, "open_audio", lambda *_, **__: pytest.fail("opened"))
-    recordings = (pytest.fail("asked for") for _ in range(2))
+    recordings = (pytest.fail("opened") for _ in range(2))
     for call in (tiny_en.transcribe_many, tiny_en.stream_many):
         with pytest.raises(error, match=match):
             call(recordings, **options)
@@ -132,10 +132,10 @@ def test_closing_early_closes_all_audio(tiny_en, opened):
     first = next(running)
     assert first.transcript["text"]
     assert not first._mel._cache
-    assert [is_closed(sound) for sound in opened] == [True, *[False] * (len(opened) - 1)]
+    assert [is_closed(audio) for audio in opened] == [True, *[False] * (len(opened) - 1)]
     assert 2 <= len(opened) <= 3  # the others are still waiting
     running.close()
-    assert all(is_closed(sound) for sound in opened)
+    assert all(is_closed(audio) for audio in opened)
     assert next(running, None) is None
 
 
@@ -147,15 +147,15 @@ def test_audio_is_closed_at_its_end_and_after_an_error(tiny_en, opened):
 
     with pytest.raises(KeyboardInterrupt):
         tiny_en.transcribe_many(recordings(), batch_size=3, sample_len=2, **GREEDY)
-    assert [is_closed(sound) for sound in opened] == [True, True]
+    assert [is_closed(audio) for audio in opened] == [True, True]
 
 
 # ------------------------------------------------------------------------------------------ a chunked recording
 
 
-def check_words(model, cut, sound):
+def check_words(model, cut, audio):
     """Check that at most 2 % of the words differ from those without chunks."""
-    found, expected = words(cut["text"]), words(model.transcribe(sound, language="en", **GREEDY)["text"])
+    found, expected = words(cut["text"]), words(model.transcribe(audio, language="en", **GREEDY)["text"])
     changes = SequenceMatcher(None, expected, found, autojunk=False).get_opcodes()
     differing = [(expected[a:b], found[c:d]) for kind, a, b, c, d in changes if kind != "equal"]
     assert len(expected) > 50

@@ -23,7 +23,7 @@ CLIPS = [path.name for path in SPEECH]
 ONE_WINDOW = [*CLIPS, "audio-stereo-24-bit-44100Hz.wav", "french.aiff"]
 LONG = ["book", "interrupted book"]
 LENGTHS = ["0.2 s", "30.00 s", "30.02 s"]
-SOUNDS = [*ONE_WINDOW, *LONG, "noise", *LENGTHS]
+RECORDINGS = [*ONE_WINDOW, *LONG, "noise", *LENGTHS]
 
 MODES = {
     "conditioned": {},
@@ -61,8 +61,8 @@ ALWAYS = [
     ("tiny.en", "LJ001-0002.wav", "without timestamps"),
 ]
 WHOLE_GRID = [
-    (name, sound, mode)
-    for name, sound, mode in product(("tiny.en", "base"), SOUNDS, MODES)
+    (name, recording, mode)
+    for name, recording, mode in product(("tiny.en", "base"), RECORDINGS, MODES)
     if name == "base" or mode not in ("detected", "translated")
 ]
 
@@ -70,11 +70,11 @@ WHOLE_GRID = [
 def pytest_generate_tests(metafunc):
     if "mode" in metafunc.fixturenames:
         cases = WHOLE_GRID if metafunc.config.getoption("grid") else ALWAYS
-        metafunc.parametrize(("name", "sound", "mode"), cases, ids=[" | ".join(case) for case in cases])
+        metafunc.parametrize(("name", "recording", "mode"), cases, ids=[" | ".join(case) for case in cases])
 
 
 @pytest.fixture(scope="session")
-def sounds(speech) -> dict[str, np.ndarray]:
+def recordings(speech) -> dict[str, np.ndarray]:
     """Return every recording of the grid by name: float32 samples at 16 kHz."""
     gap = np.zeros(RATE // 4, np.float32)
     parts = [part for clip in CLIPS[1:] for part in (speech[clip], gap)]
@@ -97,8 +97,8 @@ def prompt_of(length: int, tokenizer) -> str:
     return text
 
 
-def options_of(mode: str, sound: str, samples: np.ndarray, tokenizer) -> dict:
-    options = {"language": "fr" if sound == "french.aiff" and tokenizer.is_multilingual else "en", **MODES[mode]}
+def options_of(mode: str, recording: str, samples: np.ndarray, tokenizer) -> dict:
+    options = {"language": "fr" if recording == "french.aiff" and tokenizer.is_multilingual else "en", **MODES[mode]}
     if isinstance(options.get("initial_prompt"), int):
         options["initial_prompt"] = prompt_of(options["initial_prompt"], tokenizer)
     if mode == "clips" and samples.size > 10 * RATE:
@@ -107,14 +107,14 @@ def options_of(mode: str, sound: str, samples: np.ndarray, tokenizer) -> dict:
 
 
 @pytest.mark.filterwarnings("ignore:initial_prompt:UserWarning", "ignore:.*translat:UserWarning")
-def test_the_same_words_at_the_same_times(name, sound, mode, request, pytorch, sounds):
+def test_the_same_words_at_the_same_times(name, recording, mode, request, pytorch, recordings):
     model = request.getfixturevalue(name.replace(".", "_"))
-    samples = sounds[sound]
-    options = options_of(mode, sound, samples, model.tokenizer)
+    samples = recordings[recording]
+    options = options_of(mode, recording, samples, model.tokenizer)
     ours = model.transcribe(samples, **options)
     with same_draws():
         expected = whisper.transcribe(pytorch(model), samples, fp16=False, **options)
-    if (sound, mode) == ("LJ001-0002.wav", "strict"):  # otherwise fallback and sampling would not be tested
+    if (recording, mode) == ("LJ001-0002.wav", "strict"):  # otherwise fallback and sampling would not be tested
         assert max(segment["temperature"] for segment in ours["segments"]) > 0
     check_same(ours, expected, times=0.0201 if options.get("word_timestamps") else 1e-6, scores=1e-3)
 
@@ -122,6 +122,6 @@ def test_the_same_words_at_the_same_times(name, sound, mode, request, pytorch, s
 # Both generate nothing for 10 s of digital silence, but " you" for 30 s, probable enough not to count as silence.
 @pytest.mark.parametrize("samples", [0, 100, 10 * RATE, 30 * RATE])
 def test_silence_is_transcribed_the_same(samples, tiny_en, pytorch):
-    sound = np.zeros(samples, np.float32)
-    theirs = whisper.transcribe(pytorch(tiny_en), sound, fp16=False)
-    check_same(tiny_en.transcribe(sound), theirs, times=1e-6, scores=1e-3)
+    silence = np.zeros(samples, np.float32)
+    theirs = whisper.transcribe(pytorch(tiny_en), silence, fp16=False)
+    check_same(tiny_en.transcribe(silence), theirs, times=1e-6, scores=1e-3)

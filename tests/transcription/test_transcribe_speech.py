@@ -59,8 +59,8 @@ IN_A_GRID = [pytest.param(seconds, marks=pytest.mark.grid) for seconds in (9.65,
 @pytest.mark.parametrize("seconds", [0.2, 41.5, *IN_A_GRID])
 def test_audio_of_any_length_is_transcribed_to_its_end(tiny_en, speech, seconds):
     reports: list[tuple[float, float]] = []
-    sound = join_clips(speech, range(12), pause=0.25)[0][: round(seconds * RATE)]
-    result = tiny_en.transcribe(sound, progress=lambda *report: reports.append(report))
+    audio = join_clips(speech, range(12), pause=0.25)[0][: round(seconds * RATE)]
+    result = tiny_en.transcribe(audio, progress=lambda *report: reports.append(report))
     check_transcript(result, seconds)
     done = [report[0] for report in reports]
     assert done == sorted(set(done))

@@ -99,8 +99,8 @@ def test_the_rest_of_a_short_window_counts_as_if_it_were_full():
 
 def test_only_text_tokens_are_aligned():
     t, aligned = made_up_tokenizer(ENGLISH), Aligned([])
-    said = OutputTokens((timestamp(t, 0), t.sot_lm, *t.encode(" one"), t.no_speech, timestamp(t, 1)))
-    run_with_words(Scripted([said]), 300, aligned)
+    scripted = OutputTokens((timestamp(t, 0), t.sot_lm, *t.encode(" one"), t.no_speech, timestamp(t, 1)))
+    run_with_words(Scripted([scripted]), 300, aligned)
     assert aligned.texts == [" one"]
 
 
@@ -201,7 +201,7 @@ DOUBTFUL = {  # frames, options, (output, words) of each window, first frames of
 
 @pytest.mark.parametrize(("frames", "options", "windows", "seeks", "texts"), DOUBTFUL.values(), ids=DOUBTFUL)
 def test_doubtful_words_are_dropped_only_amid_silence(frames, options, windows, seeks, texts):
-    model = Scripted([said for said, _ in windows])
+    model = Scripted([script for script, _ in windows])
     options = {"hallucination_silence_threshold": 2.0, **options}
     result = run_with_words(model, frames, Aligned(*(words for _, words in windows)), **options)
     assert model.seeks == seeks

@@ -44,8 +44,8 @@ def test_no_window_starts_in_a_pause(spoken_at):
 def test_times_do_not_reach_into_a_pause_that_is_left_out(spoken_at):
     """A segment that starts after the pause begins is cleared."""
     spoken_at((0, 500), (2000, 2500))
-    said = output(0.0, " one", 4.0, 4.0, " two", 6.0, 6.0, " three", 7.0)
-    result = run(Scripted(lambda options, window: said), 3000, vad_filter=True)
+    outputs = output(0.0, " one", 4.0, 4.0, " two", 6.0, 6.0, " three", 7.0)
+    result = run(Scripted(lambda options, window: outputs), 3000, vad_filter=True)
     first = [(0, 0, 4, " one"), (0, 4, 5, " two"), (0, 5, 5, "")]
     assert places(result) == [*first, *((2000, start + 20, end + 20, text) for _, start, end, text in first)]
     assert result["segments"][2]["tokens"] == []

@@ -70,8 +70,8 @@ def test_every_window_starts_with_beam_search_at_temperature_0_and_falls_back_to
     model = Scripted([bad, fine, bad, bad, fine])
     result = run(model, 6000, beam_size=4, patience=1.5, best_of=3, length_penalty=0.5)
     beam, sampling = (0.0, 4, 1.5, None), [(temperature, None, None, 3) for temperature in (0.2, 0.4)]
-    asked = [(a.temperature, a.beam_size, a.patience, a.best_of) for a in model.calls]
-    assert asked == [beam, sampling[0], beam, *sampling]
+    found = [(a.temperature, a.beam_size, a.patience, a.best_of) for a in model.calls]
+    assert found == [beam, sampling[0], beam, *sampling]
     assert [s["temperature"] for s in result["segments"]] == [0.2, 0.4]
     assert {(a.length_penalty, a.language, a.task) for a in model.calls} == {(0.5, "en", "transcribe")}
 
@@ -91,12 +91,12 @@ SILENCE = [  # no_speech_prob, avg_logprob, no_speech_threshold, logprob_thresho
 @pytest.mark.parametrize(("no_speech", "average", "threshold", "logprob", "silent"), SILENCE)
 def test_silence_is_no_speech_with_an_improbable_text(no_speech, average, threshold, logprob, silent):
     model = Scripted([output(0.0, " you", 1.0, 1.0, " are", average=average, no_speech=no_speech), output(" here")])
-    asked = {"no_speech_threshold": threshold, "logprob_threshold": logprob, "temperature": 0.0}
+    options = {"no_speech_threshold": threshold, "logprob_threshold": logprob, "temperature": 0.0}
     if silent:  # the whole window is skipped
-        assert places(run(model, 4000, **asked)) == [(3000, 30, 40, " here")]
+        assert places(run(model, 4000, **options)) == [(3000, 30, 40, " here")]
         assert model.seeks == [0, 3000]
     else:
-        assert run(model, 150, **asked)["segments"][0]["text"] == " you"
+        assert run(model, 150, **options)["segments"][0]["text"] == " you"
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,10 @@ def test_a_section_is_complete(section):
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 def test_the_reading_time_is_that_of_words_and_code(section):
     """A reader is assumed to read 200 words or 20 lines of code per minute."""
-    said = int(re.search(r"\((\d+)\s+minutes\)", prose(section))[1])
+    stated = int(re.search(r"\((\d+)\s+minutes\)", prose(section))[1])
     words = len(re.findall(r"[A-Za-z']+", prose(section)))
     lines = sum(len(part.code.splitlines()) for part in section.parts if isinstance(part, Cell | Listing))
-    assert said == pytest.approx(words / 200 + lines / 20, abs=1.5)
+    assert stated == pytest.approx(words / 200 + lines / 20, abs=1.5)
 
 
 def test_terms_of_the_glossary_are_linked_from_the_text_and_explained_once():

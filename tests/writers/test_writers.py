@@ -396,7 +396,9 @@ all_options = st.builds(
     highlight_words=st.booleans(),
     max_words_per_line=st.none() | st.integers(1, 4),
 )
-said = st.sampled_from([" a", " Hello,", " it's", "今", " «Ну»", " two words", " tail ", "\tx", " -", ">", " <u>", "é"])
+pieces = st.sampled_from(
+    [" a", " Hello,", " it's", "今", " «Ну»", " two words", " tail ", "\tx", " -", ">", " <u>", "é"]
+)
 
 
 @st.composite
@@ -409,7 +411,7 @@ def talks(draw) -> Transcript:
         for _ in range(draw(st.integers(0, 6))):
             start = now + draw(st.sampled_from([0.0, 0.0, 0.0003, 0.02, 1.0, 3.5]))
             now = start + draw(st.sampled_from([0.0, 0.02, 0.36, 2.9, 4.0]))
-            words.append(word(draw(said), start, now))
+            words.append(word(draw(pieces), start, now))
         segments.append(spoken(*words) if words else segment("", now, now, []))
     return transcript(*segments)
 
