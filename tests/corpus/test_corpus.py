@@ -1,4 +1,4 @@
-"""A corpus on a Dask cluster: the same files as on one machine, whatever dies."""
+"""A corpus on a Dask cluster: the same files as on one machine, even if workers, clients or the scheduler die."""
 
 import json
 import os

@@ -104,7 +104,7 @@ def test_prefixes_are_the_same(tiny_en, pytorch, words, prefix, sample_len):
 
 
 def test_a_prefix_is_not_cut_if_sample_len_exceeds_half(tiny_en, pytorch, words):
-    # openai-whisper cuts as many tokens off the front as sample_len exceeds 224, which leaves no more room than before.
+    # If sample_len exceeds 224, openai-whisper cuts that many more tokens off the front, which gains no room.
     with pytest.raises(AssertionError):
         check_initial_tokens(pytorch, tiny_en, prefix=words[:100], sample_len=300)
     check_initial_tokens(pytorch, tiny_en, prefix=words[:100], sample_len=224)

@@ -189,7 +189,7 @@ def test_linear_changes_only_the_rows_in_the_table_and_equals_the_readable_layer
     kernels, draw, guarded, rows, inner, outer, multiprocessors, monkeypatch
 ):
     monkeypatch.setattr(kernels, "multiprocessors", multiprocessors)
-    capacity = rows if multiprocessors == 1 else rows + 3  # of the buffers: the table says how many rows there are
+    capacity = rows if multiprocessors == 1 else rows + 3  # rows of the buffers; the table has ``rows``
     x, y = guarded(np.full((capacity, inner), np.nan)), guarded(np.full((capacity, outer), 7.0))
     x[:rows], y[:rows] = draw(rows, inner), draw(rows, outer)
     weight, bias, table = (

@@ -60,7 +60,7 @@ def narrow(**where) -> minwhisper.Whisper:
 # ------------------------------------------------------------------------------------------ values
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float16", 1e-3)])  # keys and values are rounded, too
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float16", 1e-3)])  # also rounds keys and values
 @pytest.mark.parametrize("backward", [False, True])
 def test_features_prompts_and_steps_equal_the_readable_layers(backward, dtype, bound, pretended_gpu):
     on_cpu = minwhisper.Whisper.random(SMALL, seed=3, dtype=dtype)

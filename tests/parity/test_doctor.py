@@ -161,7 +161,7 @@ def test_a_second_mistake_behind_the_first_is_named(two_blocks, half_second):
 
 
 def test_xla_padding_and_a_skipped_output_projection_are_named(two_blocks, exact):
-    """The port is built by hand and dumps what it would: a few arrays, channels first, heads separate."""
+    """The port is built by hand, and dumps only a few arrays, with channels first and heads separate."""
     encoder = two_blocks.weights["encoder"]
     mel = exact["mel"].astype(np.float32)[:, :, :400]
     x = gelu(conv1d(mel.transpose(0, 2, 1), **encoder["conv1"]))

@@ -4,7 +4,7 @@ from minwhisper.transcription.alignment import find_alignment
 
 
 def aligned(model, mel, frames, text, language="en"):
-    """Align the tokens of a text with a window's mel (M, 3000), of which ``frames`` hold audio."""
+    """Align the tokens of a text with a window's mel (M, 3000), whose first ``frames`` frames hold audio."""
     return find_alignment(
         text,
         model.encode(mel[None]),

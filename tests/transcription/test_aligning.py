@@ -142,7 +142,7 @@ def test_spelling_and_marks_change_no_times(tiny_en, speech, heard):
 
 
 def test_a_text_in_other_scripts_is_kept_and_marked_as_doubtful(tiny_en, speech):
-    """It has as many letters as the recording, but more tokens than a window has positions."""
+    """The text has as many letters as the recording, but more tokens than a window has positions."""
     text = "የሰው ልጅ ሁሉ ሲወለድ ነጻና በክብርና በመብትም እኩልነት ያለው ነው። " * 4 + "και ίσος \u200d🙂 שלום नमस्ते <|endoftext|>"
     assert len(tiny_en.tokenizer.encode(text)) > tiny_en.config.max_target_positions
     found = tiny_en.align(speech["jfk.flac"], text)

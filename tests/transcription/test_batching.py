@@ -10,7 +10,7 @@ from minwhisper.decoding.decode import WindowRequest
 from minwhisper.transcription import batching as together
 from minwhisper.transcription.batching import in_order, run_batched
 
-# A job is a list: a number is a request that takes so many steps, a text is a segment, and an error is raised.
+# A job is a list: a number is a request that takes that many steps, a text is a segment, and an error is raised.
 
 
 class Windows:

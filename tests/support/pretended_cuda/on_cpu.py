@@ -10,7 +10,7 @@ import cuda_on_cpu
 
 HEADER = Path(__file__).with_name("cupy_on_cpu.h")
 
-# A library of kernels tells the size of each parameter, so that a launch can be queued with copies of its arguments.
+# A library of kernels lists the size of each parameter, so that a launch can be queued with copies of its arguments.
 SIZES = """
 template <class... P> const size_t* sizes_of(void (*)(P...)) {
     static const size_t sizes[] = {sizeof(P)..., 0};
