@@ -130,7 +130,7 @@ class Alignment(Transcription):
         length = sum(map(len, self._sentences))
         if length > self._rate * self.seconds:
             warnings.warn(
-                f"text: {length:,} characters cannot be said in {self.seconds:.1f} s; is it the text of this recording?",
+                f"text: {length:,} characters cannot be said in {self.seconds:.1f} s; is this the right text?",
                 stacklevel=3,
             )
 

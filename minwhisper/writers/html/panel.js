@@ -1,7 +1,7 @@
-// The panel: why the chosen word is there. Its place in the spectrogram, the tokens that could have come instead, the
+// The panel, which explains the chosen word: its place in the spectrogram, its tokens with their alternatives, the
 // attention that its time was read from, and how its window was decoded.
 
-const AROUND = 1000; // milliseconds of spectrogram that are shown before and behind a word
+const AROUND = 1000; // milliseconds of spectrogram that are shown before and after a word
 const images = new Map(); // tiles of the spectrogram that were decoded
 
 function showPanel(word) {
