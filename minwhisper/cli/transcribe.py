@@ -81,7 +81,7 @@ def _load(options: argparse.Namespace, request: TranscribeRequest, console: Cons
 
 
 def choose_model(name: str | None, console: Console) -> str:
-    """Return the name of the model that was asked for, or of the default one, with a message."""
+    """Return the requested model's name, or the default one's, with a message."""
     if name is None:
         name, reason = default_model()
         languages = ", English only" if name.endswith(".en") else ""
@@ -90,7 +90,7 @@ def choose_model(name: str | None, console: Console) -> str:
 
 
 def write_outputs(file: Input, transcript: Transcript, outputs: Outputs, model: str) -> str:
-    """Write the transcript of a file, which the model of this name made, and return the paths."""
+    """Write the transcript of a file, made by the model of this name, and return the paths."""
     folder, name = outputs.place(file)
     audio = None if file.path == "-" else file.path
     write_transcript(
@@ -275,7 +275,7 @@ class _Job:
         return write_outputs(file, running.transcript, outputs, self._model.name)
 
     def _stop(self, file: Input, running: Transcription) -> NoReturn:
-        """Handle an interruption: write the segments so far, and print where. Another one stops this."""
+        """Handle an interruption: write the segments so far, and print where. A second interruption stops this."""
         reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
         for segment in running.add_held():
             self._show(segment)

@@ -1,4 +1,4 @@
-"""Chapter 10, forced alignment: the times of the words of a known text.
+"""Chapter 10, forced alignment: finding the times of the words of a known text.
 
 The recording is transcribed with the times of words, and the recognised words are matched with those of the text
 (``transcription.matching``). This gives each window of the recording the part of the text that was said in it. If all

@@ -266,7 +266,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
     os.killpg(client.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     shown = client.communicate()[0]
     assert client.returncode == 130
-    assert re.search(r"^minwhisper: interrupted after \d+ of 12 recordings, .* goes on from there$", shown, re.M)
+    assert re.search(r"^minwhisper: interrupted after \d+ of 12 recordings, .* continues from there$", shown, re.M)
     assert "Traceback" not in shown
     assert {name for name, _ in outcomes(out)} == {path.stem for path in out.glob("*.json")}
 
