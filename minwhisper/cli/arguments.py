@@ -37,7 +37,7 @@ EXAMPLES = examples(
     ("minwhisper transcribe talk.mp3 --verbose True", "with times"),
     ("minwhisper transcribe talk.mp3 -f srt", "write talk.srt"),
     ("minwhisper transcribe rede.mp3 --model base --task translate", "to English"),
-    ("minwhisper transcribe *.mp3 -f txt --batch_size 8", "8 files at a time"),
+    ("minwhisper transcribe *.mp3 -f txt --batch_size 8", "8 at a time"),
     ("minwhisper transcribe talks --recursive -f json -o out", "a folder"),
     ("cat talk.mp3 | minwhisper transcribe -", "from a pipe"),
 )
