@@ -44,10 +44,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     files = _without_finished(request, console) if options.skip_existing else request.inputs
     if not files:
         return 0
-    refused = find_unwritable(files, request.outputs)
-    for file, error in refused.items():
+    unwritable = find_unwritable(files, request.outputs)
+    for file, error in unwritable.items():
         console.note(f"{printable(file.path)}: {error}")
-    files = [file for file in files if file not in refused]
+    files = [file for file in files if file not in unwritable]
     if not any(exists(file.path) for file in files):  # do not download a model, possibly gigabytes, for nothing
         report_unreadable([file.path for file in files], console)
         return 2
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         job = _Job(options, request, model, console)
         batched = options.batch_size > 1 and len(files) > 1
         failed = job.transcribe_batched(files) if batched else job.transcribe_sequentially(files)
-    return 2 if failed or refused else 0
+    return 2 if failed or unwritable else 0
 
 
 def _without_finished(request: TranscribeRequest, console: Console) -> list[Input]:

@@ -73,7 +73,7 @@ def find_at_address(address: str) -> list[tuple[Recording, str]]:
 
 
 def _recording(address: str, info: dict[str, Any]) -> Recording:
-    """Return a recording, with whatever its file system calls its version."""
+    """Return a recording, with the version that its file system reports."""
     signs = (
         info.get(name) for name in ("ETag", "etag", "md5", "md5Hash", "mtime", "LastModified", "modified", "created")
     )

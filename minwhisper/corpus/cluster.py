@@ -23,7 +23,7 @@ MAX_DEATHS = 3  # a recording whose worker died this often is given up
 SETTINGS = {
     "distributed.scheduler.allowed-failures": MAX_DEATHS - 1,  # Dask counts those after which it tries again
     "distributed.worker.daemon": True,  # no worker outlives its nanny
-    "distributed.worker.memory.spill": False,  # a worker's memory holds nothing that would help on disk
+    "distributed.worker.memory.spill": False,  # a worker's memory holds nothing worth spilling to disk
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.pause": False,
 }

@@ -79,7 +79,7 @@ OUTCOMES = {
 def write_report(
     path: Path, entries: Iterable[Entry], *, title: str = TITLE, skipped: int = 0, formats: Sequence[str] = LINKED
 ) -> None:
-    """Write the report to a file beside the manifest; arguments as in ``report_page``.
+    """Write the report to a file next to the manifest; arguments as in ``report_page``.
 
     An existing file is replaced only when the new one is complete. Raises OSError if it cannot be written.
     """

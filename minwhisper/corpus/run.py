@@ -90,7 +90,7 @@ class _Run:
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._starts: dict[str, int] = {}  # number of times that a worker started a recording or part, by label
         self._places: dict[str, str] = {}  # the last worker that started it, by label
-        self._full: set[str] = set()  # workers that Dask killed because they exceeded their memory limit
+        self._over_memory_limit: set[str] = set()  # workers that Dask killed because they exceeded their memory limit
         self._killed: dict[str, int] = {}  # number of times that Dask gave up its task, by label
         self._attempts: dict[str, int] = {}  # number of attempts that ended with a lack of memory, by label
         self._splits: dict[str, _Split] = {}  # by output
@@ -102,7 +102,7 @@ class _Run:
         """Run to the end, as the function ``run`` describes."""
         self._register()
         self._client.subscribe_topic(self._name, self._on_event)
-        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._full.add(event[1]["worker"]))
+        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._over_memory_limit.add(event[1]["worker"]))
         try:
             if recordings:
                 self._model = self._prepare()
@@ -446,7 +446,7 @@ class _Run:
                 self._pending.append(alone)
                 continue
             deaths = f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers"
-            if self._places.get(label) in self._full:
+            if self._places.get(label) in self._over_memory_limit:
                 advice = "give the workers more memory, or use a smaller model, --split or a smaller batch_size"
                 error = f"{deaths} exceeded their memory limit while they transcribed it; {advice}"
                 self._give_up(recording, label, "out_of_memory", error, None)

@@ -61,7 +61,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         self._worker = worker
         self._turn = threading.Lock()
         self._loaded: tuple[Whisper, Setup] | None = None
-        self._opened: tuple[Recording, AudioReader] | None = None  # the last one of which a part was transcribed
+        self._opened: tuple[Recording, AudioReader] | None = None  # the last recording with a transcribed part
 
     def teardown(self, worker: Worker) -> None:
         """Free the model at the end of the run, since the cluster may keep running."""
@@ -124,12 +124,12 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         self, audio: AudioSource, labels: Sequence[str], model: Whisper, part: int, **more: Any
     ) -> Transcription:
         """Start a transcription that reports its progress to the client."""
-        job, told = self.job, time.monotonic()
+        job, reported = self.job, time.monotonic()
 
         def progress(done: float, total: float) -> None:
-            nonlocal told
-            if time.monotonic() - told > REPORT_SECONDS:
-                told = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
                 self._tell("progress", labels, done=done, total=total)
 
         generator = np.random.default_rng(job.seed)

@@ -99,7 +99,7 @@ class DecoderRequest(NamedTuple):
     sampler: Sampler
     probe: Probe | None = None
     where: str = "a window"  # for error messages
-    alternatives: int = 0  # how many likely tokens to return for each candidate, beside the choices
+    alternatives: int = 0  # number of likely tokens to return for each candidate, apart from the choices
 
     @property
     def wanted(self) -> list[int]:

@@ -30,8 +30,8 @@ class FoundWord:
 def limit_probabilities(found: Mapping[int, FoundWord], equal: Set[int]) -> dict[int, FoundWord]:
     """Limit the probabilities of the words in each run of different words to the probability of the run.
 
-    A run was said or not. If not, its last words may still be probable, because the decoder continues even a text that
-    was not said. The probability of a run is the geometric mean of its words'.
+    A run was either said or not. If not, its last words may still be probable, because the decoder continues even a
+    text that was not said. The probability of a run is the geometric mean of its words'.
     """
     limited = dict(found)
     different = sorted(found.keys() - equal)

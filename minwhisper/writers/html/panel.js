@@ -8,8 +8,8 @@ function showPanel(word) {
   const [text, start, end, probability] = data.words[word];
   const segment = data.segments[segmentOf[word]];
   const parts = [make("h2", { dir: "auto" }, text.trim())];
-  const said = probability < 0 ? "" : `, ${percent(probability)} probable`;
-  parts.push(make("p", {}, `${clock(start, 2)} to ${clock(end, 2)}${said}`));
+  const probable = probability < 0 ? "" : `, ${percent(probability)} probable`;
+  parts.push(make("p", {}, `${clock(start, 2)} to ${clock(end, 2)}${probable}`));
   if (corrections.has(word)) parts.push(make("p", {}, `corrected to “${corrections.get(word)}”`));
   if (data.tiles) parts.push(spectrogram(word));
   const steps = data.steps?.[word] ?? [];
