@@ -102,7 +102,7 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
 
 
 class LastingNanny(Nanny):  # type: ignore[misc]
-    """A nanny that tries again if its worker dies while starting, when Dask's own gives up and closes itself."""
+    """A nanny that tries again if its worker dies while starting; Dask's own gives up then and closes itself."""
 
     async def instantiate(self) -> Status:
         """Start the worker process, with several attempts. Raises the error of the last one."""
