@@ -20,12 +20,12 @@ from .manifest import Entry, Outcome
 
 DONE, OTHER = "done", "other"
 KNOWN = get_args(Outcome)  # any other outcome is OTHER
-MAX_VALUE = 1e12  # numbers beyond it, and times after the year 9999, are damaged
+MAX_VALUE = 1e12  # numbers beyond it, and times after the year 9999, count as missing
 MAX_TIME = 253_402_300_799.0
 
-PAUSE = 600.0  # seconds without work from which on it is a pause between two runs
-BINS = 60  # of the throughput, about
-MAX_RUNS = 100  # that are drawn apart
+PAUSE = 600.0  # this many seconds without work are a pause between two runs
+BINS = 60  # approximate number of bins of the throughput
+MAX_RUNS = 100  # that are drawn separately
 WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Seconds of a bin, and between two labels of the time axis; then whole weeks."""
 WEEK = 604_800.0
@@ -34,8 +34,8 @@ MAX_PAUSE_WIDTH = 0.06  # of the time axis; a longer pause is drawn shortened
 LOW_LOGPROB = -1.0  # openai-whisper's logprob_threshold
 REPETITIVE = 2.4  # openai-whisper's compression_ratio_threshold
 FEW_WORDS, LONG_ENOUGH = 30.0, 60.0  # words per minute, in a recording of at least this many seconds
-LANGUAGE_SHARE = 0.8  # of the recordings have the same language: another one is unexpected
-SLOW = 0.5  # of the median speed of at least three workers with the same device
+LANGUAGE_SHARE = 0.8  # if this share of the recordings has the same language, another one is unexpected
+SLOW = 0.5  # below this share of the median speed of at least three workers with the same device, a worker is slow
 
 DURATION_EDGES = (0, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)
 SPEED_EDGES = tuple(
@@ -159,7 +159,7 @@ class Timeline:
     pauses: list[Span] = field(default_factory=list)
     ticks: list[tuple[float, float]] = field(default_factory=list)  # time, place on the axis
     working: float = 0.0  # seconds in which at least one recording was being transcribed, with pauses below PAUSE
-    width: float = 0.0  # seconds of a bin, about
+    width: float = 0.0  # seconds of a bin, approximately
 
     @property
     def span(self) -> float:
@@ -168,7 +168,7 @@ class Timeline:
 
 
 def timeline(some: Sequence[Recording]) -> Timeline:
-    """Return the throughput over time. The audio of a recording counts evenly for the time in which it was at work."""
+    """Return the throughput over time. The audio of a recording is spread evenly over the time of its transcription."""
     timed = [one for one in some if one.finished is not None]
     if not timed:
         return Timeline()
@@ -273,7 +273,7 @@ class Histogram:
 def histogram(values: Sequence[float], edges: Sequence[float]) -> Histogram | None:
     """Count values between edges, from the first bin with a value to the last; None without values.
 
-    The first bin has smaller values, too, the last one larger ones.
+    The first bin also counts smaller values, and the last one larger ones.
 
     >>> found = histogram([1, 3, 3, 99], [0, 2, 4, 8])
     >>> found.edges, found.counts
@@ -293,7 +293,7 @@ def histogram(values: Sequence[float], edges: Sequence[float]) -> Histogram | No
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The work of a worker, as far as the last entries about the recordings tell it."""
+    """The work of a worker, as far as the last entry about each recording shows it."""
 
     name: str
     device: str
@@ -399,7 +399,7 @@ class Doubtful:
 
 
 def usual_language(some: Iterable[Recording]) -> str:
-    """Return the language of nearly all recordings, or nothing if there is none."""
+    """Return the language of at least 80 % of the recordings, or an empty string if there is none."""
     counts = Counter(one.language for one in some if one.done and one.language)
     if not counts:
         return ""
@@ -412,10 +412,10 @@ def doubtful(some: Sequence[Recording]) -> list[Doubtful]:
 
     Each reason counts once for crossing its threshold, and up to once more for the distance from it:
 
-    * the mean log-probability of the recording is below -1: 2 to 4 points, at most for -2 and less;
-    * else, that of its least probable segment is: 0.5 to 1 point, for one such segment is common;
-    * the text of a segment compresses by more than 2.4, so it repeats itself: 1 to 2 points, at most from 4.8 on;
-    * fewer than 30 words per minute in at least a minute of audio: 1 to 2 points, at most for no words;
+    * the mean log-probability of the recording is below -1: 2 to 4 points, the maximum for -2 or less;
+    * otherwise, that of its least probable segment is: 0.5 to 1 point, since one such segment is common;
+    * the text of a segment compresses by more than 2.4, so it repeats itself: 1 to 2 points, the maximum from 4.8 on;
+    * fewer than 30 words per minute in at least a minute of audio: 1 to 2 points, the maximum for no words;
     * a language other than that of at least 80 % of all recordings: 0.5 points.
     """
     usual = usual_language(some)

@@ -1,4 +1,4 @@
-"""The client's side: keep the workers busy, write what they return, and note in the manifest what became of it.
+"""The client's side: keep the workers busy, write what they return, and record the outcomes in the manifest.
 
 Only this process writes, so that nothing is written twice: first the output files of a recording, each complete or
 absent, then its line in the manifest. If the process is killed between the two, the recording is transcribed again.
@@ -29,11 +29,11 @@ from .manifest import Entry, Manifest, Outcome, read_manifest
 from .parts import PartStore, merged
 from .progress import Progress, Summary, WorkerState
 
-IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
+IN_FLIGHT = 1000  # tasks submitted at a time, beyond two for each thread of the cluster
 MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there that a worker has exceeded its memory limit
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
-WORKERS_SECONDS = 10.0  # between two looks at the workers of the cluster
-MANY = 8  # tasks that end at once, so that they are short ones
+WORKERS_SECONDS = 10.0  # between two checks of the workers of the cluster
+MANY = 8  # if this many tasks end at once, they are short
 FETCH_SECONDS = 30.0  # until a result counts as lost
 TICK = 0.5  # seconds between two reports
 
@@ -48,10 +48,10 @@ def run(
     report: Callable[[Progress], object] = lambda progress: None,
     tell: Callable[[str], object] = lambda message: None,
 ) -> Summary:
-    """Transcribe recordings with a cluster's workers into a folder; leave out what its manifest says is done.
+    """Transcribe recordings with a cluster's workers into a folder; skip those that its manifest records as done.
 
     ``report`` is called about twice per second, ``tell`` with messages for the user. Raises a ``MinWhisperError`` for
-    what concerns the whole run; what is finished is kept then.
+    a problem that concerns the whole run; finished work is kept.
     """
     with Manifest(folder) as manifest:
         return _Run(client, folder, job, manifest, report, tell).run(recordings, retry_failed)
@@ -88,21 +88,21 @@ class _Run:
         self._pending: deque[Task] = deque()  # to submit
         self._tasks: dict[str, tuple[Future, Task]] = {}  # submitted ones, by key
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._starts: dict[str, int] = {}  # how often a worker began with a recording or part, by label
-        self._places: dict[str, str] = {}  # the worker that began with it last
-        self._full: set[str] = set()  # workers that Dask ended, because they exceeded their memory limit
-        self._killed: dict[str, int] = {}  # how often Dask gave up its task
-        self._attempts: dict[str, int] = {}  # that ended with a lack of memory
+        self._starts: dict[str, int] = {}  # number of times that a worker started a recording or part, by label
+        self._places: dict[str, str] = {}  # the last worker that started it, by label
+        self._over_memory_limit: set[str] = set()  # workers that Dask killed because they exceeded their memory limit
+        self._killed: dict[str, int] = {}  # number of times that Dask gave up its task, by label
+        self._attempts: dict[str, int] = {}  # number of attempts that ended with a lack of memory, by label
         self._splits: dict[str, _Split] = {}  # by output
         self._failed: dict[str, Entry] = {}  # by output
         self._counted, self._threads = time.monotonic(), -1  # when the threads of the cluster were counted
         self.progress = Progress(0, 0)
 
     def run(self, recordings: Sequence[Recording], retry_failed: bool) -> Summary:
-        """Do all of it; see ``run``."""
+        """Run to the end, as the function ``run`` describes."""
         self._register()
         self._client.subscribe_topic(self._name, self._on_event)
-        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._full.add(event[1]["worker"]))
+        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._over_memory_limit.add(event[1]["worker"]))
         try:
             if recordings:
                 self._model = self._prepare()
@@ -119,7 +119,7 @@ class _Run:
         return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, now.workers, self._manifest.path)
 
     def _register(self) -> None:
-        """Give the plugin to all workers, and to those that will come. One that dies in this moment does not matter."""
+        """Register the plugin with all workers, present and future, even if one dies at this moment."""
         for attempt in range(MAX_ATTEMPTS, -1, -1):
             try:
                 self._client.register_plugin(worker.ModelPlugin(self._job, self._name), name=self._name)
@@ -144,7 +144,7 @@ class _Run:
             try:
                 setup: Setup = self._result(future)
                 return setup
-            except TimeoutError:  # the worker died after it
+            except TimeoutError:  # the worker died afterwards
                 continue
             except KilledWorker:
                 raise CorpusError(
@@ -153,7 +153,7 @@ class _Run:
                 ) from None
 
     def _left(self, recordings: Sequence[Recording], retry_failed: bool) -> list[Recording]:
-        """Return the recordings to do, the largest first, so that no long one is left at the end."""
+        """Return the recordings to transcribe, the largest first, so that no long one is left for the end."""
         before = read_manifest(self._folder)
         formats = parse_formats(self._job.formats)
         left = []
@@ -175,7 +175,7 @@ class _Run:
         return (entry["job"], entry["size"], entry["modified"]) == (self._digest, recording.size, recording.modified)
 
     def _first_tasks(self, recordings: Sequence[Recording]) -> Iterator[Task]:
-        """Yield the tasks to begin with: for a recording, or for as many as are decoded together."""
+        """Yield the first tasks, each for one recording, or for several that are decoded together."""
         if self._job.split is not None:
             yield from (Task((recording,), plan=True) for recording in recordings)
             return
@@ -199,7 +199,7 @@ class _Run:
         self._report(self.progress)
 
     def _submit(self) -> None:
-        """Submit tasks, if the cluster will soon have done those that it has."""
+        """Submit more tasks if the cluster may soon run out of them."""
         if not self._pending or len(self._tasks) > IN_FLIGHT // 2:
             return
         limit = IN_FLIGHT + 2 * self._count_threads()
@@ -221,7 +221,7 @@ class _Run:
             return ended
 
     def _check_connection(self) -> None:
-        """Raise ``CorpusError`` if the scheduler is gone; say so if no worker is left, and if one comes."""
+        """Raise ``CorpusError`` if the scheduler is gone; tell the user when no worker is left, and when one comes."""
         if self._client.status not in ("running", "connecting"):
             raise self._lost()
         if time.monotonic() - self._counted < WORKERS_SECONDS:
@@ -242,32 +242,32 @@ class _Run:
 
     def _lost(self) -> CorpusError:
         return CorpusError(
-            "the connection to the scheduler was lost; what is finished is kept: start the cluster again, and then the "
-            "same command, which goes on from there"
+            "the connection to the scheduler was lost; finished work is kept: start the cluster again, and then run "
+            "the same command, which continues from there"
         )
 
     def _fetch(self, ended: Sequence[Future[Any]]) -> dict[Any, list[Result]]:
         """Return the results of many tasks by their keys, fetched together, which is three times as fast as one by one.
 
-        Nothing is fetched for a few, which are perhaps long tasks: if one is lost with its worker, the others would
-        wait until it is computed again.
+        Nothing is fetched for a few tasks, which may be long: if a result were lost with its worker, the others would
+        wait until it was computed again.
         """
         finished = [future for future in ended if future.status == "finished"]
         if len(finished) < MANY:
             return {}
-        with suppress(Exception):  # then one by one, which shows whose error it is
+        with suppress(Exception):  # then they are fetched one by one, which shows whose error it is
             return dict(zip((future.key for future in finished), self._client.gather(finished), strict=True))
         return {}
 
     def _finish(self, future: Future[Any], fetched: Mapping[Any, list[Result]]) -> None:
-        """Deal with a task that has ended."""
+        """Process the results of a task that has ended."""
         _, task = self._tasks.pop(str(future.key))
         try:
             results: list[Result] = fetched[future.key] if future.key in fetched else self._result(future)
         except KilledWorker:
             self._on_killed(task)
             return
-        except TimeoutError:  # the worker died after it, and the task is done again
+        except TimeoutError:  # the worker died afterwards, and the task is run again
             self._check_connection()
             self._tasks[str(future.key)] = future, task
             future.add_done_callback(self._ended.put)
@@ -288,7 +288,7 @@ class _Run:
             raise self._lost() from None
         except ModuleNotFoundError as error:
             raise CorpusError(
-                f"a worker lacks {error.name}: install minwhisper[cluster] on all workers, in the release of the client"
+                f"a worker lacks {error.name}: install the client's release of minwhisper[cluster] on all workers"
             ) from error
         except OSError as error:  # the connection, while the result was fetched
             raise self._lost() from error
@@ -296,7 +296,7 @@ class _Run:
     # -------------------------------------------------------------------------------------- results
 
     def _on_result(self, task: Task, recording: Recording, result: Result) -> None:
-        """Write what a worker has made of a recording, or of a part."""
+        """Write or keep a worker's result for a recording or a part."""
         if self._model is not None and result.setup.weights != self._model.weights:
             raise CorpusError(
                 f"worker {result.setup.worker}: its {self._job.model} has other weights than that of "
@@ -304,7 +304,7 @@ class _Run:
             )
         state = self._worker(result.setup.worker)
         state.device, state.busy = result.setup.device, state.busy + result.seconds
-        if state.running == task.labels:  # else it has begun with the next one
+        if state.running == task.labels:  # otherwise it has started the next one
             state.running, state.within = (), 0.0
         label = recording.output if task.part is None else task.labels[0]
         if result.outcome == "out_of_memory":
@@ -329,7 +329,7 @@ class _Run:
         write_files(paths, Path(self._folder, recording.output).parent)
 
     def _give_up(self, recording: Recording, label: str, outcome: Outcome, error: str, result: Result | None) -> None:
-        """Note that a recording cannot be transcribed; of one in parts, the other parts are of no use then."""
+        """Record that a recording, or one of its parts, cannot be transcribed; its other parts are ignored."""
         if self._splits.pop(recording.output, None) is None and label != recording.output:
             return  # the result of another part after one has failed
         entry = self._entry(recording, outcome, result, (result and result.facts) or {}, label)
@@ -429,10 +429,10 @@ class _Run:
         return self.progress.workers.setdefault(address, WorkerState())
 
     def _on_killed(self, task: Task) -> None:
-        """Deal with a task whose workers died: give a recording up if it was being transcribed each time.
+        """Handle a task whose workers died: give up a recording if it was being transcribed each time.
 
-        Dask also counts a worker's death against tasks that only waited there. Recordings that were decoded together
-        are tried again one by one.
+        Dask also counts a worker's death against tasks that were only waiting there. Recordings that were decoded
+        together are tried again one by one.
         """
         for recording in task.recordings:
             alone = task._replace(recordings=(recording,))
@@ -446,7 +446,7 @@ class _Run:
                 self._pending.append(alone)
                 continue
             deaths = f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers"
-            if self._places.get(label) in self._full:
+            if self._places.get(label) in self._over_memory_limit:
                 advice = "give the workers more memory, or use a smaller model, --split or a smaller batch_size"
                 error = f"{deaths} exceeded their memory limit while they transcribed it; {advice}"
                 self._give_up(recording, label, "out_of_memory", error, None)
@@ -465,5 +465,5 @@ class _Run:
             self._client.cancel(futures, force=True)
         self._client.unsubscribe_topic(self._name)
         self._client.unsubscribe_topic(MEMORY_TOPIC)
-        with suppress(OSError):  # a worker that dies in this moment
+        with suppress(OSError):  # a worker that dies at this moment
             self._client.unregister_worker_plugin(self._name)

@@ -40,7 +40,7 @@ def test_names_that_are_not_unicode_can_be_written(tmp_path):
 
 
 def test_two_runs_cannot_write_to_one_folder(tmp_path):
-    with Manifest(tmp_path), pytest.raises(CorpusError, match="another run writes to this folder; wait for its end"):
+    with Manifest(tmp_path), pytest.raises(CorpusError, match="another run is writing to this folder; wait until"):
         Manifest(tmp_path)
     Manifest(tmp_path).close()
 

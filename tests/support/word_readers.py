@@ -1,4 +1,4 @@
-"""Readers of the formats of words: public libraries, and the grammar of a format."""
+"""Readers of the word-level formats: public libraries, and the grammar of a format."""
 
 import csv
 import html

@@ -1,4 +1,4 @@
-"""Formats of words: exact examples; hostile text and times, read back by public libraries or the format's grammar."""
+"""Word-level formats: exact examples; hostile text and times, read back by public libraries or the format's grammar."""
 
 import itertools
 from collections.abc import Callable

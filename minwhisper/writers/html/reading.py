@@ -49,7 +49,7 @@ def read_transcript(path: Path) -> Transcript:
 
 
 def _reject(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _segment(given: Any, number: int, label: str) -> dict[str, Any]:
