@@ -29,7 +29,6 @@ from .analysis import (
     FailureGroup,
     Histogram,
     Recording,
-    Timeline,
     Worker,
     doubtful,
     failure_groups,
@@ -37,13 +36,13 @@ from .analysis import (
     language_name,
     recordings,
     speed_of,
-    timeline,
     total,
     usual_language,
     workers,
 )
 from .charts import Band, Bar, Label, chart, share_bar
 from .manifest import NAME, Entry
+from .throughput import Timeline, timeline
 
 TITLE = "Transcription report"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src '{script}'; form-action 'none'; base-uri 'none'"

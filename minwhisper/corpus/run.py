@@ -4,20 +4,15 @@ Only this process writes, so that nothing is written twice: first the output fil
 absent, then its line in the manifest. If the process is killed between the two, the recording is transcribed again.
 """
 
-import queue
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker
-from distributed.client import FutureCancelledError
+from distributed import Client
 
-from ..errors import CorpusError, MinWhisperError
+from ..errors import CorpusError
 from ..printable import printable
 from ..transcription.segments import Transcript
 from ..writers.files import write_files
@@ -28,13 +23,10 @@ from .job import Job, Part, Plan, Recording, Result, Setup, Task, facts_about
 from .manifest import Entry, Manifest, Outcome, read_manifest
 from .parts import PartStore, merged
 from .progress import Progress, Summary, WorkerState
+from .task_queue import TaskQueue
 
-IN_FLIGHT = 1000  # tasks submitted at a time, beyond two for each thread of the cluster
 MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there that a worker has exceeded its memory limit
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
-WORKERS_SECONDS = 10.0  # between two checks of the workers of the cluster
-MANY = 8  # if this many tasks end at once, they are short
-FETCH_SECONDS = 30.0  # until a result counts as lost
 TICK = 0.5  # seconds between two reports
 
 
@@ -80,14 +72,11 @@ class _Run:
         report: Callable[[Progress], object],
         tell: Callable[[str], object],
     ) -> None:
-        self._client, self._folder, self._job, self._manifest = client, folder, job, manifest
+        self._folder, self._job, self._manifest = folder, job, manifest
         self._report, self._tell = report, tell
-        self._name = f"minwhisper-{uuid4().hex}"
+        self._tasks = TaskQueue(client, job, tell)
         self._digest = ""
         self._model: Setup | None = None
-        self._pending: deque[Task] = deque()  # to submit
-        self._tasks: dict[str, tuple[Future, Task]] = {}  # submitted ones, by key
-        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._starts: dict[str, int] = {}  # number of times that a worker started a recording or part, by label
         self._places: dict[str, str] = {}  # the last worker that started it, by label
         self._over_memory_limit: set[str] = set()  # workers that Dask killed because they exceeded their memory limit
@@ -95,62 +84,24 @@ class _Run:
         self._attempts: dict[str, int] = {}  # number of attempts that ended with a lack of memory, by label
         self._splits: dict[str, _Split] = {}  # by output
         self._failed: dict[str, Entry] = {}  # by output
-        self._counted, self._threads = time.monotonic(), -1  # when the threads of the cluster were counted
         self.progress = Progress(0, 0)
 
     def run(self, recordings: Sequence[Recording], retry_failed: bool) -> Summary:
         """Run to the end, as the function ``run`` describes."""
-        self._register()
-        self._client.subscribe_topic(self._name, self._on_event)
-        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._over_memory_limit.add(event[1]["worker"]))
-        try:
+        with self._tasks:
+            self._tasks.subscribe(self._tasks.name, self._on_event)
+            self._tasks.subscribe(MEMORY_TOPIC, lambda event: self._over_memory_limit.add(event[1]["worker"]))
             if recordings:
-                self._model = self._prepare()
+                self._model = self._tasks.prepare()
                 self._digest = self._job.digest(self._model.weights)
             todo = self._left(recordings, retry_failed)
             sizes = [recording.size or 0 for recording in todo]
             self.progress = Progress(len(todo), sum(sizes), skipped=len(recordings) - len(todo) - len(self._failed))
-            self._pending.extend(self._first_tasks(todo))
+            self._tasks.add(self._first_tasks(todo))
             self._loop()
-        finally:
-            self._stop()
         now = self.progress
         failed = tuple(self._failed[output] for output in sorted(self._failed))
         return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, now.workers, self._manifest.path)
-
-    def _register(self) -> None:
-        """Register the plugin with all workers, present and future, even if one dies at this moment."""
-        for attempt in range(MAX_ATTEMPTS, -1, -1):
-            try:
-                self._client.register_plugin(worker.ModelPlugin(self._job, self._name), name=self._name)
-                return
-            except OSError:  # the connection to a worker
-                self._check_connection()
-                if not attempt:
-                    raise
-                time.sleep(TICK)
-
-    def _prepare(self) -> Setup:
-        """Load the model on one worker, so that an error in its name or in an option comes before any work."""
-        future = self._client.submit(worker.prepare, self._name, key=f"{self._name}-prepare", pure=False)
-        future.add_done_callback(self._ended.put)
-        while True:
-            try:
-                self._ended.get(timeout=TICK)
-            except queue.Empty:
-                self._check_connection()
-            if future.status == "pending":
-                continue
-            try:
-                setup: Setup = self._result(future)
-                return setup
-            except TimeoutError:  # the worker died afterwards
-                continue
-            except KilledWorker:
-                raise CorpusError(
-                    f"the workers died while they loaded {self._job.model}, probably for a lack of memory: start fewer "
-                    "of them on a machine, or use a smaller model"
-                ) from None
 
     def _left(self, recordings: Sequence[Recording], retry_failed: bool) -> list[Recording]:
         """Return the recordings to transcribe, the largest first, so that no long one is left for the end."""
@@ -182,116 +133,20 @@ class _Run:
         for first in range(0, len(recordings), self._job.batch_size):
             yield Task(tuple(recordings[first : first + self._job.batch_size]))
 
-    # -------------------------------------------------------------------------------------- the loop
-
     def _loop(self) -> None:
         reported = 0.0
-        while self._pending or self._tasks:
-            self._submit()
-            ended = [future for future in self._wait() if future.key in self._tasks]
-            fetched = self._fetch(ended)
-            for future in ended:
-                self._finish(future, fetched)
+        while self._tasks:
+            for task, results in self._tasks.results():
+                if results is None:
+                    self._on_killed(task)
+                    continue
+                for recording, result in zip(task.recordings, results, strict=True):
+                    self._on_result(task, recording, result)
             if time.monotonic() - reported > TICK:
                 reported = time.monotonic()
                 self._report(self.progress)
-                self._check_connection()
+                self._tasks.check_connection()
         self._report(self.progress)
-
-    def _submit(self) -> None:
-        """Submit more tasks if the cluster may soon run out of them."""
-        if not self._pending or len(self._tasks) > IN_FLIGHT // 2:
-            return
-        limit = IN_FLIGHT + 2 * self._count_threads()
-        tasks = [self._pending.popleft() for _ in range(min(limit - len(self._tasks), len(self._pending)))]
-        keys = [f"{self._name}-{uuid4().hex}" for _ in tasks]
-        futures = self._client.map(worker.run, tasks, name=self._name, key=keys, pure=False, batch_size=100)
-        for future, task in zip(futures, tasks, strict=True):
-            self._tasks[future.key] = future, task
-            future.add_done_callback(self._ended.put)
-
-    def _wait(self) -> list[Future]:
-        """Return the tasks that have ended; wait for the first one for a moment."""
-        ended = []
-        try:
-            ended.append(self._ended.get(timeout=TICK))
-            while True:
-                ended.append(self._ended.get_nowait())
-        except queue.Empty:
-            return ended
-
-    def _check_connection(self) -> None:
-        """Raise ``CorpusError`` if the scheduler is gone; tell the user when no worker is left, and when one comes."""
-        if self._client.status not in ("running", "connecting"):
-            raise self._lost()
-        if time.monotonic() - self._counted < WORKERS_SECONDS:
-            return
-        self._counted, before = time.monotonic(), self._threads
-        self._threads = self._count_threads()
-        if not self._threads and before != 0:
-            self._tell("the cluster has no workers; waiting for one")
-        elif self._threads and before == 0:
-            self._tell("the cluster has workers again")
-
-    def _count_threads(self) -> int:
-        """Return the number of threads of the cluster."""
-        try:
-            return sum(self._client.nthreads().values())
-        except OSError:
-            raise self._lost() from None
-
-    def _lost(self) -> CorpusError:
-        return CorpusError(
-            "the connection to the scheduler was lost; finished work is kept: start the cluster again, and then run "
-            "the same command, which continues from there"
-        )
-
-    def _fetch(self, ended: Sequence[Future[Any]]) -> dict[Any, list[Result]]:
-        """Return the results of many tasks by their keys, fetched together, which is three times as fast as one by one.
-
-        Nothing is fetched for a few tasks, which may be long: if a result were lost with its worker, the others would
-        wait until it was computed again.
-        """
-        finished = [future for future in ended if future.status == "finished"]
-        if len(finished) < MANY:
-            return {}
-        with suppress(Exception):  # then they are fetched one by one, which shows whose error it is
-            return dict(zip((future.key for future in finished), self._client.gather(finished), strict=True))
-        return {}
-
-    def _finish(self, future: Future[Any], fetched: Mapping[Any, list[Result]]) -> None:
-        """Process the results of a task that has ended."""
-        _, task = self._tasks.pop(str(future.key))
-        try:
-            results: list[Result] = fetched[future.key] if future.key in fetched else self._result(future)
-        except KilledWorker:
-            self._on_killed(task)
-            return
-        except TimeoutError:  # the worker died afterwards, and the task is run again
-            self._check_connection()
-            self._tasks[str(future.key)] = future, task
-            future.add_done_callback(self._ended.put)
-            return
-        for recording, result in zip(task.recordings, results, strict=True):
-            self._on_result(task, recording, result)
-
-    def _result(self, future: Future) -> Any:
-        """Return a task's result. Raises ``KilledWorker``, or a ``MinWhisperError`` that concerns the whole run.
-
-        Raises ``TimeoutError`` if the result was lost with its worker.
-        """
-        try:
-            return future.result(timeout=FETCH_SECONDS)
-        except (KilledWorker, MinWhisperError, TimeoutError):
-            raise
-        except FutureCancelledError:
-            raise self._lost() from None
-        except ModuleNotFoundError as error:
-            raise CorpusError(
-                f"a worker lacks {error.name}: install the client's release of minwhisper[cluster] on all workers"
-            ) from error
-        except OSError as error:  # the connection, while the result was fetched
-            raise self._lost() from error
 
     # -------------------------------------------------------------------------------------- results
 
@@ -310,7 +165,7 @@ class _Run:
         if result.outcome == "out_of_memory":
             self._attempts[label] = self._attempts.get(label, 0) + 1
             if self._attempts[label] < MAX_ATTEMPTS:
-                self._pending.append(task._replace(recordings=(recording,)))  # alone; perhaps with more memory
+                self._tasks.add([task._replace(recordings=(recording,))])  # alone; perhaps with more memory
                 return
         if result.outcome != "done":
             self._give_up(recording, label, result.outcome, result.error, result)
@@ -382,7 +237,7 @@ class _Run:
         split = _Split(plan, store, dict(result.facts or {}), store.read(plan), result.seconds)
         self._splits[recording.output] = split
         left = [part for part in plan.parts if part.number not in split.parts]
-        self._pending.extendleft(Task((recording,), part=part, language=plan.language) for part in reversed(left))
+        self._tasks.add((Task((recording,), part=part, language=plan.language) for part in left), first=True)
         if not left:
             self._merge(recording, split)
 
@@ -439,11 +294,11 @@ class _Run:
             (label,) = alone.labels
             if len(task.recordings) > 1:
                 self._starts.pop(label, None)
-                self._pending.append(alone)
+                self._tasks.add([alone])
                 continue
             self._killed[label] = self._killed.get(label, 0) + 1
             if self._starts.get(label, 0) < MAX_DEATHS and self._killed[label] < 2:
-                self._pending.append(alone)
+                self._tasks.add([alone])
                 continue
             deaths = f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers"
             if self._places.get(label) in self._over_memory_limit:
@@ -454,16 +309,3 @@ class _Run:
                 reason = "in a crash, or killed by the system, perhaps for a lack of memory"
                 error = f"{deaths} died while they transcribed it, {reason}; try it alone, with 'minwhisper transcribe'"
                 self._give_up(recording, label, "killed", error, None)
-
-    def _stop(self) -> None:
-        """Cancel what is left, and free the models of the workers."""
-        if self._client.status != "running":
-            return
-        futures = [future for future, _ in self._tasks.values()]
-        self._tasks.clear()
-        if futures:
-            self._client.cancel(futures, force=True)
-        self._client.unsubscribe_topic(self._name)
-        self._client.unsubscribe_topic(MEMORY_TOPIC)
-        with suppress(OSError):  # a worker that dies at this moment
-            self._client.unregister_worker_plugin(self._name)

@@ -57,7 +57,9 @@ def client(_quick_starts):
 def fake(client, tmp_path, monkeypatch):
     """Return a function that runs a corpus on workers without a model, and returns the entries of the manifest."""
     monkeypatch.setattr(worker, "ModelPlugin", FakePlugin)
-    monkeypatch.setattr("minwhisper.corpus.run.FETCH_SECONDS", 3.0)  # until the result of a dead worker counts as lost
+    monkeypatch.setattr(
+        "minwhisper.corpus.task_queue.FETCH_SECONDS", 3.0
+    )  # until the result of a dead worker counts as lost
 
     def run_fake(*files, **options):
         transcribe(files, tmp_path, **{"client": client, "model": "fake"} | options)
