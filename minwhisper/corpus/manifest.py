@@ -71,7 +71,7 @@ class Manifest:
             ) from None
         except OSError:  # a file system without locks
             pass
-        self._synced = time.monotonic()
+        self._synced, self._waiting = time.monotonic(), False
         if not _ends_with_newline(self.path):  # a line that was cut off when its process was killed
             self._file.write(b"\n")
 
@@ -79,18 +79,23 @@ class Manifest:
         """Append a line."""
         self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
-        if time.monotonic() - self._synced > FLUSH_SECONDS:
-            self._sync()
+        self._waiting = True
+        self.sync()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Force lines to disk if that was not done for a while; to be called now and then."""
+        if self._waiting and time.monotonic() - self._synced > FLUSH_SECONDS:
+            self._force()
+
+    def _force(self) -> None:
         os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
+        self._synced, self._waiting = time.monotonic(), False
 
     def close(self) -> None:
         """Write what is left to disk and close the file."""
         if not self._file.closed:
             self._file.flush()
-            self._sync()
+            self._force()
             self._file.close()
 
     def __enter__(self) -> Self:

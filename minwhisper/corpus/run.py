@@ -145,6 +145,7 @@ class _Run:
             if time.monotonic() - reported > TICK:
                 reported = time.monotonic()
                 self._report(self.progress)
+                self._manifest.sync()
                 self._tasks.check_connection()
         self._report(self.progress)
 
