@@ -136,12 +136,18 @@ def add_batch_size(group: Group) -> None:
     _add(group, "batch_size", integer, help, 1)
 
 
-def add_outputs(group: Group, format: str | None = None) -> None:
-    """Declare ``--output_format`` and ``--output_dir``; with a default format, a folder has to be given."""
+def add_outputs(group: Group, format: str | None = None, *, timed: bool = False) -> None:
+    """Declare ``--output_format`` and ``--output_dir``; with a default format, a folder has to be given.
+
+    ``timed``: the transcripts always have times of words.
+    """
+    turned_on, needed = (
+        ("", "") if timed else (", which turns on --word_timestamps and --record", ", with --word_timestamps True,")
+    )
     help = (
         f"write files: {', '.join(FORMATS)}, or all of these; jsonl, a line per segment, to load as a table; html, a "
-        "page to hear and correct the text, which turns on --word_timestamps and --record; or, with --word_timestamps "
-        f"True, {', '.join(WORD_FORMATS)}; several separated by commas, as in srt,ctm"
+        f"page to hear and correct the text{turned_on}; or{needed} {', '.join(WORD_FORMATS)}; several separated by "
+        "commas, as in srt,ctm"
     )
     shown = format or "all with --output_dir, else none"
     _add(group, "output_format", str, help, format, short="-f", shown=shown, metavar="FORMAT")

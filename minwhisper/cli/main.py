@@ -136,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("audio", metavar="AUDIO", help="audio or video file; - for standard input")
     command.add_argument("text", metavar="TEXT.txt", type=Path, help="file with the text that was said, in UTF-8")
-    add_outputs(command)
+    add_outputs(command, timed=True)
     _add_model(command)
     add_language(command)
     add_batch_size(command)

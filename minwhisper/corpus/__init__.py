@@ -49,7 +49,7 @@ with an image that has minwhisper[cluster] and the model::
 which sees only that one: ``CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1``, or ``dask cuda worker`` of
 dask-cuda. With ``--device auto``, workers with a GPU use it and the others do not.
 
-**The recipe without this chapter.** Dask alone does it in 24 lines. They load the model once per worker, and a bad
+**The recipe without this chapter.** Dask alone does it in twenty lines. They load the model once per worker, and a bad
 file does not stop the others::
 
     import sys
@@ -99,10 +99,10 @@ machine (tiny 0.15 GB, base 0.3, small 1, medium 3.1, turbo 3.2) and 0.1 to 0.5 
 are 29 MB per hour: 0.3 TB for 10,000 hours, 29 TB for 1,000,000; a thousand cores with tiny read 75 MB/s. Transcripts
 in JSON are 0.4 MB per hour, 4 GB and 400 GB, and a line of the manifest is 0.5 kB.
 
-The scheduler and the client, on one core, take 1.6 ms per task: 436 tasks per second, in a run of 100,000. With tiny, a
-recording of five minutes takes 32 core-seconds, so they keep 14,000 cores busy; one of five seconds takes about 1.5, so
-they keep 650 cores busy. Beyond that, ``--batch_size`` makes larger tasks, and the recordings can be divided between
-several runs, each with a scheduler and an output folder of its own.
+The scheduler and the client, in one process, take 1.6 ms of CPU per task, and passed on 436 tasks per second in a run
+of 100,000. With tiny, a recording of five minutes takes 32 core-seconds, so they keep 14,000 cores busy; one of five
+seconds takes about 1.5, so they keep 650 cores busy. Beyond that, ``--batch_size`` makes larger tasks, and the
+recordings can be divided between several runs, each with a scheduler and an output folder of its own.
 
 Walkthrough: section 13.
 """

@@ -272,7 +272,7 @@ _STRIDED = "[:, :length:stride]", "[:, 1 : 1 + length : stride]", "[:, 2 : 2 + l
 STEM = {
     "'same' padding of XLA": Mistake(
         "The second convolution is padded at the end only, as 'same' padding of XLA and TensorFlow does for a stride "
-        "of 2. Pad one zero on each side: everything is a frame early otherwise.",
+        "of 2. Pad one zero on each side: otherwise every output sees one frame later.",
         (edit(conv1d, _PADDED, "((0, 0), (1, 1) if stride == 1 else (0, 2), (0, 0))"),),
     ),
     "padded at the end only": Mistake(
