@@ -26,7 +26,7 @@ Each line and each sentence of the text is printed with its times. Words that we
 """
 DOUBTFUL = 0.02  # a word of lower probability was probably not said
 
-# What the output files need to know of the other options of ``minwhisper transcribe``.
+# Options of ``minwhisper transcribe`` that the output files need.
 OUTPUT_DEFAULTS = {
     "word_timestamps": True,
     "verbose": None,
@@ -76,7 +76,7 @@ def read_text(path: Path) -> str:
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        problem = f"expected a text in UTF-8, but byte {error.start} is not; convert the file"
+        problem = f"expected text in UTF-8, but byte {error.start} is not; convert the file"
         raise OptionError(f"{printable(str(path))}: {problem}") from None
     try:
         check_text(text)
@@ -103,5 +103,5 @@ def marked(words: Sequence[Word]) -> str:
 
 
 def is_doubtful(word: Word) -> bool:
-    """Return whether a word was probably not said; not for a mark that is not spoken."""
+    """Return whether a word was probably not said; False for marks, which are not spoken."""
     return word["probability"] < DOUBTFUL and comparable(word["word"]) != ""

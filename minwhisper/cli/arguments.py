@@ -28,8 +28,8 @@ Group: TypeAlias = "argparse._ActionsContainer"
 DESCRIPTION = """\
 Transcribe audio and video files, or translate them to English.
 
-The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir, and
-those of a folder have their places in it: talks/a/x.mp3 of the folder talks is written to a/x.srt.
+The text goes to standard output, segment by segment. Files are written only with --output_format or --output_dir. Those
+of a folder mirror its subfolders: talks/a/x.mp3 from the folder talks gives a/x.srt.
 Option names, meanings and defaults are those of openai-whisper: the same options give the same text.
 """
 EXAMPLES = examples(
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 CORPUS_DESCRIPTION = """\
 Transcribe many recordings with the workers of a Dask cluster: the processes of this machine, or of many machines.
 
-Each recording's files appear when it is finished. The same command, given again, goes on where it stopped. A recording
-that fails does not stop the others; OUT/manifest.jsonl says what became of each one, and the exit status is 1.
+Each recording's files appear when it is finished. The same command, run again, continues where it stopped. A recording
+that fails does not stop the others, but the exit status is 1; OUT/manifest.jsonl has the outcome of each recording.
 """
 CORPUS_EXAMPLES = examples(
     ("minwhisper corpus talks -o out -f json,srt", "on all cores"),
@@ -76,7 +76,7 @@ CORPUS_EXAMPLES = examples(
 
 
 def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``minwhisper corpus``: those of ``transcribe`` that make sense, and those of the run."""
+    """Declare the options of ``minwhisper corpus``: those of ``transcribe`` that apply, and those of the run."""
     parser.usage = "%(prog)s [OPTIONS] INPUT... -o OUT"
     parser.description, parser.epilog = CORPUS_DESCRIPTION, CORPUS_EXAMPLES
     help = "file, folder with its subfolders, pattern such as 'talks/**/*.mp3', or address such as s3://bucket/talks"
@@ -96,15 +96,16 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(group: Group) -> None:
-    help = "list of more inputs, one per line; - for standard input"
+    help = "file with a list of more inputs, one per line; - for standard input"
     _add(group, "files_from", str, help, None, shown="none", metavar="FILE")
     help = "address of a Dask scheduler, such as tcp://10.0.0.1:8786"
     _add(group, "scheduler", str, help, None, shown="a cluster on this machine", metavar="ADDRESS")
-    _add(group, "workers", integer, "processes of the cluster on this machine", None, shown="one per core, or per GPU")
+    help = "number of processes of the cluster on this machine"
+    _add(group, "workers", integer, help, None, shown="one per core, or per GPU")
     help = "cut recordings at silence into parts of at most this many minutes, for several workers"
     _add(group, "split", float, help, None, shown="whole recordings", metavar="MINUTES")
-    _add_flag(group, "retry_failed", "try again what failed in an earlier run")
-    _add(group, "report", Path, "also write a page about the run", None, shown="none", metavar="REPORT.html")
+    _add_flag(group, "retry_failed", "try recordings again that failed in an earlier run")
+    _add(group, "report", Path, "also write a web page about the run", None, shown="none", metavar="REPORT.html")
 
 
 def add_device(group: Group) -> None:
@@ -131,21 +132,27 @@ def add_language(group: Group) -> None:
 
 def add_batch_size(group: Group) -> None:
     """Declare ``--batch_size``."""
-    help = "windows decoded together: of several files, or of one that is cut at silence"
+    help = "number of windows decoded together: of several files, or of one that is cut at silence"
     _add(group, "batch_size", integer, help, 1)
 
 
-def add_outputs(group: Group, format: str | None = None) -> None:
-    """Declare ``--output_format`` and ``--output_dir``; with a default format, a folder has to be given."""
+def add_outputs(group: Group, format: str | None = None, *, timed: bool = False) -> None:
+    """Declare ``--output_format`` and ``--output_dir``; with a default format, a folder has to be given.
+
+    ``timed``: the transcripts always have times of words.
+    """
+    turned_on, needed = (
+        ("", "") if timed else (", which turns on --word_timestamps and --record", ", with --word_timestamps True,")
+    )
     help = (
         f"write files: {', '.join(FORMATS)}, or all of these; jsonl, a line per segment, to load as a table; html, a "
-        "page to hear and correct the text, which turns on --word_timestamps and --record; or, with --word_timestamps "
-        f"True, {', '.join(WORD_FORMATS)}; several with commas, as in srt,ctm"
+        f"page to hear and correct the text{turned_on}; or{needed} {', '.join(WORD_FORMATS)}; several separated by "
+        "commas, as in srt,ctm"
     )
     shown = format or "all with --output_dir, else none"
     _add(group, "output_format", str, help, format, short="-f", shown=shown, metavar="FORMAT")
     if format is not None:
-        help = "folder to write files to, and the manifest"
+        help = "folder to write the files and the manifest to"
         group.add_argument("-o", "--output_dir", required=True, metavar="OUT", help=help)
         return
     help, shown = "folder to write files to", "the current one with --output_format"
@@ -153,8 +160,8 @@ def add_outputs(group: Group, format: str | None = None) -> None:
 
 
 def _add_files(group: Group) -> None:
-    _add_flag(group, "recursive", "also take the files in subfolders of a folder")
-    help = "list of more files, one per line, or as of find -print0; - for standard input"
+    _add_flag(group, "recursive", "also transcribe the files in subfolders")
+    help = "file with a list of more files, one per line or from find -print0; - for standard input"
     _add(group, "files_from", str, help, None, shown="none", metavar="FILE")
 
 
@@ -167,7 +174,7 @@ def _add_speech(group: Group) -> None:
     _add_default(group, "language_detection_windows", integer, "number of 30 s windows to detect the language from")
     help = "parts to transcribe, in seconds; the last END may be omitted"
     _add(group, "clip_timestamps", str, help, "0", metavar="START,END,...")
-    help = "skip parts where nobody speaks; silero: find them with the network of minwhisper[vad]"
+    help = "skip parts without speech; silero: find them with Silero's network, from minwhisper[vad]"
     _add_default(group, "vad_filter", boolean_or_silero, help)
     help = "audio track of a file with several: a number from 1, or a language"
     _add_default(group, "audio_track", str, help, shown="ffmpeg's choice", metavar="TRACK")
@@ -179,7 +186,7 @@ def _add_speech(group: Group) -> None:
 
 def _add_output(group: Group) -> None:
     add_outputs(group)
-    help = "skip files that have all their outputs; a file that is interrupted or fails then gets none"
+    help = "skip files that have all their outputs; a file that fails or is interrupted then gets no outputs"
     _add_flag(group, "skip_existing", help)
     _add_record(group)
     help = "True: show text with timestamps; False: show only a progress bar"
@@ -187,7 +194,7 @@ def _add_output(group: Group) -> None:
 
 
 def _add_record(group: Group) -> None:
-    help = "also write to json what else each window could have said: likely tokens, attempts, attention"
+    help = "also write to json how each window was decoded: alternative tokens, attempts, attention"
     _add_default(group, "record", boolean, help)
 
 
@@ -195,11 +202,11 @@ def _add_decoding(group: Group) -> None:
     help = "0: most likely tokens; above 0: sampled tokens, higher is more random"
     _add(group, "temperature", float, help, 0.0, shown="0")
     # Suppressed defaults: which of the two options applies depends on the temperatures.
-    help = "beams of the beam search at temperature 0; None: greedy search"
+    help = "number of beams at temperature 0; None: greedy search"
     _add(group, "beam_size", optional_integer, help, argparse.SUPPRESS, shown=str(CANDIDATES))
-    help = "sequences to sample above temperature 0, to keep the best one"
+    help = "number of sequences to sample above temperature 0; the best one is kept"
     _add(group, "best_of", optional_integer, help, argparse.SUPPRESS, shown=str(CANDIDATES))
-    help = "end a beam search with this many times beam_size finished sequences"
+    help = "end a beam search when beam_size times this many sequences are finished"
     _add_default(group, "patience", optional_number, help, shown="1")
     help = "0 favours short sequences, 1 long ones"
     _add_default(group, "length_penalty", optional_number, help, shown="rank by mean log-probability")

@@ -1,4 +1,4 @@
-"""The command ``minwhisper bench``: time every stage on a CPU, beside the lowest time that it could take.
+"""The command ``minwhisper bench``: time every stage on a CPU, and compare with the lowest possible time.
 
 A stage cannot be faster than its multiplications at the machine's matmul rate, nor than reading its data at the
 machine's memory bandwidth. Both rates are measured here, with the model's number of threads. Each stage is timed
@@ -39,7 +39,7 @@ ROUNDS = 7
 class Rates(NamedTuple):
     """The machine's rates."""
 
-    multiplications: float  # per second, in matrix products of the encoder's size
+    multiplications: float  # per second, in matmuls of the encoder's size
     bytes: float  # per second, read from memory
 
 
@@ -88,7 +88,7 @@ def describe_machine(engine: CpuEngine) -> str:
 
 
 def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Return the median time of several calls, after one that is not counted."""
+    """Return the median time of several calls, after a warm-up call."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()

@@ -24,7 +24,7 @@ SHOWN_WORKERS = 8  # workers in a line about them
 def run(options: argparse.Namespace, console: Console) -> int:
     """Transcribe the corpus, and return the exit status: 1 if a recording failed.
 
-    Raises a ``MinWhisperError`` for what concerns all recordings; what is finished is kept.
+    Raises a ``MinWhisperError`` for a problem that concerns all recordings; finished work is kept.
     """
     request = check_values(options)
     assert request.outputs is not None  # there is a folder
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         except KeyboardInterrupt:
             if display.last is None:
                 raise
-            console.note(f"interrupted after {done_so_far(display.last)}; the same command goes on from there")
+            console.note(f"interrupted after {done_so_far(display.last)}; the same command continues from there")
             raise Stopped from None
     for line in summary_lines(summary):
         console.text(line)
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 class Display:
-    """Shows the progress: a bar in a terminal, and a line per minute."""
+    """A display of the progress: a bar in a terminal, and a line per minute."""
 
     def __init__(self, console: Console, bar: Callable[[float, float], None] | None) -> None:
         self._console, self._bar = console, bar
@@ -81,7 +81,7 @@ class Display:
         self.last: Progress | None = None
 
     def report(self, progress: Progress) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         self.last = progress
         expected = progress.expected_audio
         if self._bar is not None and expected is not None:
@@ -118,13 +118,13 @@ def worker_line(state: WorkerState) -> str:
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """Describe what became of the corpus."""
+    """Describe the result of the run."""
     audio = (
         f"{duration(summary.audio)} of audio in {duration(summary.seconds)}, {ratio(summary.audio, summary.seconds)}"
     )
     lines = [f"{summary.done:,} transcribed: {audio}" if summary.done else "0 transcribed"]
     if summary.skipped:
-        lines.append(f"{summary.skipped:,} left out: an earlier run has transcribed them")
+        lines.append(f"{summary.skipped:,} skipped: transcribed by an earlier run")
     if summary.failed:
         lines.append(f"{len(summary.failed):,} failed: {printable(str(summary.manifest))} has the reasons")
     if len(summary.workers) > 1:

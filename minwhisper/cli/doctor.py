@@ -31,7 +31,7 @@ def run_trace(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
-    """Print how another implementation's arrays compare; return 0 if all are within float32's reach, or else 1."""
+    """Print the comparison of another implementation's arrays; return 1 if one differs by more than rounding."""
     theirs = open_theirs(options.theirs)  # before the model: it may be unreadable
     names = {} if options.map is None else _read_map(options.map)
     model = _model(options.model)
@@ -58,7 +58,7 @@ def _tokens(text: str | None) -> list[int] | None:
 
 
 def _read_map(path: Path) -> dict[str, str]:
-    """Return the stage of each name in a JSON file. Raises ``OptionError`` for another content."""
+    """Return the stage of each name in a JSON file. Raises ``OptionError`` for any other content."""
     wanted = 'expected {"their name": "our name", …} as JSON'
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -75,20 +75,20 @@ def _read_map(path: Path) -> dict[str, str]:
 
 
 def as_lines(report: Report) -> list[str]:
-    """Return the report as text: a row for each stage, then what is wrong and how to mend it."""
+    """Return the report as lines of text: a row for each stage, then what is wrong and how to fix it."""
     width = max(len(stage.stage) for stage in report.stages)
     lines = [
         f"compared with {report.model} in float64",
-        "largest, relative: difference from the exact values; own: relative difference from what follows exactly from",
-        "their own arrays before the stage",
+        "largest, relative: difference from the exact values; own: relative difference from the exact result for their",
+        "own arrays before the stage",
         "",
         f"{'stage':<{width}} {'shape':<16} {'largest':>9} {'relative':>9} {'own':>9}  looks like",
     ]
     lines += [_row(stage, width) for stage in report.stages]
     if report.taken:
-        lines += ["", "taken as given, for want of what they follow from: " + ", ".join(map(printable, report.taken))]
+        lines += ["", "taken as given, because their inputs are missing: " + ", ".join(map(printable, report.taken))]
     if report.unmatched:
-        lines += ["", "no stage has these names (--map can tell): " + ", ".join(map(printable, report.unmatched))]
+        lines += ["", "names that match no stage (see --map): " + ", ".join(map(printable, report.unmatched))]
     lines += ["", *_conclusion(report)]
     return lines
 
@@ -114,12 +114,12 @@ def _conclusion(report: Report) -> list[str]:
         lines += [f"{name}, in {shown}:", f"    {hint}"]
     unknown = [stage for stage in report.stages if stage.verdict == "wrong"]
     for stage in unknown[:6]:
-        lines += [f"{stage.stage}: no known mistake gives these numbers; {stage.remark}"]
+        lines += [f"{stage.stage}: no known mistake gives these values; {stage.remark}"]
     if first is None:
-        return [*lines, "All stages are within float32's reach."]
+        return [*lines, "All stages agree up to float32's rounding."]
     if lines and (first.mistakes or first.verdict == "wrong"):
         return [f"The first stage that is wrong is {first.stage}.", *lines]
-    return [*lines, f"Nothing is wrong but the precision: {report.precision}."]
+    return [*lines, f"Nothing is wrong except the precision: {report.precision}."]
 
 
 def as_json(report: Report) -> str:

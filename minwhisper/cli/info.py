@@ -122,7 +122,6 @@ def describe(name: str, config: WhisperConfig) -> list[str]:
     ]
     lines += [f"  {dtype:<12} {total * int(dtype[5:]) // 8 / 2**20:>10,.0f} MiB" for dtype in DTYPES]
     # Keys and values of each decoder block, for all positions of the audio and of the text.
-
     positions = c.max_source_positions + c.max_target_positions
     cache = 2 * c.decoder_layers * positions * c.d_model * 4
     lines.append(f"key-value cache of a window, full, float32: {cache / 2**20:,.0f} MiB")

@@ -112,18 +112,18 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_corpus, verbose=None)
 
     description = (
-        "Make a page of a transcript, to read, hear and correct it: one HTML file, which needs no network. "
-        "'minwhisper transcribe -f html' makes it at once."
+        "Make a web page from a transcript, to read, hear and correct it: one HTML file, which needs no network. "
+        "'minwhisper transcribe -f html' makes it directly."
     )
     command = add("view", "make a page to read, hear and correct a transcript", description)
     command.epilog = examples(("minwhisper view talk.json --audio talk.mp3", "the page is talk.html"))
-    help = "transcript in JSON, of 'minwhisper transcribe -f json' or openai-whisper"
+    help = "transcript in JSON, from 'minwhisper transcribe -f json' or openai-whisper"
     command.add_argument("transcript", type=Path, metavar="TRANSCRIPT.json", help=help)
-    help = "the recording, to be embedded in the page (default: a page without sound)"
+    help = "the recording, to be embedded in the page (default: a page without audio)"
     command.add_argument("--audio", type=Path, metavar="AUDIO", help=help)
     help = "file to write (default: TRANSCRIPT.html)"
     command.add_argument("-o", "--output", type=Path, metavar="OUT.html", help=help)
-    help = "megabytes of the page; if the recording does not fit, it is linked (default: 15)"
+    help = "largest size of the page in megabytes; a recording that does not fit is linked (default: 15)"
     command.add_argument("--max_size", type=float, metavar="MB", default=15.0, help=help)
     command.set_defaults(run=_view)
 
@@ -135,8 +135,8 @@ def make_parser() -> argparse.ArgumentParser:
         ("minwhisper align a.mp3 a.txt --language de", "in German"),
     )
     command.add_argument("audio", metavar="AUDIO", help="audio or video file; - for standard input")
-    command.add_argument("text", metavar="TEXT.txt", type=Path, help="file of the text that was said, in UTF-8")
-    add_outputs(command)
+    command.add_argument("text", metavar="TEXT.txt", type=Path, help="file with the text that was said, in UTF-8")
+    add_outputs(command, timed=True)
     _add_model(command)
     add_language(command)
     add_batch_size(command)
@@ -144,7 +144,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=align.run, **align.OUTPUT_DEFAULTS)
 
     model = "published name, hub id or folder with a checkpoint"
-    description = "Show a model's configuration, parameters and memory; with --device cuda, what fits into the GPU."
+    description = "Show a model's configuration, parameters and memory; with --device cuda, which models fit a GPU."
     command = add("info", "show a model's configuration, parameters and memory", description)
     command.add_argument("model", metavar="MODEL", help=model)
     add_device(command)
@@ -180,7 +180,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--start", type=Path, metavar="FILE.py", help="write the code to start from (default: none)")
     help = "check all answers in this folder, and transcribe with them (default: none)"
     command.add_argument("--all", type=Path, dest="folder", metavar="FOLDER", help=help)
-    help = "with --all, the recording to transcribe (default: 11 s of a speech, which the package has)"
+    help = "with --all, the recording to transcribe (default: 11 s of a speech, from the package)"
     command.add_argument("--audio", type=Path, metavar="AUDIO", help=help)
     command.set_defaults(run=_exercise)
 
@@ -191,10 +191,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_dtype(command, "float32")
     command.set_defaults(run=_parity)
 
-    description = "Write the value of every stage for the first 30 s of a recording: the exact answer for other ports."
+    description = (
+        "Write the value of every stage for the first 30 s of a recording: the exact values for other implementations."
+    )
     command = add("trace", "write the exact value of every stage to a file", description)
     command.add_argument("audio", metavar="AUDIO", type=Path, help="audio or video file")
-    help = "file to write: safetensors, or NumPy's format if it ends in .npz"
+    help = "file to write: safetensors, or NumPy's format if its name ends in .npz"
     command.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help=help)
     _add_model(command)
     help = "precision of the arithmetic and of the values (default: float64)"
@@ -204,7 +206,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_tokens(command)
     help = "names of the stages: minwhisper, or hf for those of Transformers' modules (default: minwhisper)"
     command.add_argument("--names", choices=("minwhisper", "hf"), default="minwhisper", metavar="NAMES", help=help)
-    command.add_argument("--npz", action="store_true", help="write NumPy's format (default: as FILE's name says)")
+    command.add_argument("--npz", action="store_true", help="write NumPy's format (default: only if FILE ends in .npz)")
     command.set_defaults(run=_trace)
 
     description = (
@@ -216,10 +218,10 @@ def make_parser() -> argparse.ArgumentParser:
         ("minwhisper compare theirs.npz --model base", "which mistake is it?"),
         ("minwhisper compare theirs.npz --map names.json", "other names"),
     )
-    help = "their values by name: safetensors or .npz; names as in Transformers, openai-whisper or 'minwhisper trace'"
+    help = "their arrays by name: safetensors or .npz; names as in Transformers, openai-whisper or 'minwhisper trace'"
     command.add_argument("theirs", type=Path, metavar="FILE", help=help)
     _add_model(command)
-    help = 'JSON file of the names that are not known: {"their name": "our name"} (default: none)'
+    help = 'JSON file for names that are not recognised: {"their name": "our name"} (default: none)'
     command.add_argument("--map", type=Path, metavar="NAMES.json", help=help)
     help = "the recording, if the file has neither samples nor a spectrogram (default: none)"
     command.add_argument("--audio", type=Path, metavar="AUDIO", help=help)
@@ -251,7 +253,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the result as JSON (default: as a table)")
     command.set_defaults(run=_score)
 
-    description = "Time every stage of a model on this machine's CPU, beside the lowest time that it could take."
+    description = "Time every stage of a model on this machine's CPU, and compare with the lowest possible time."
     command = add("bench", "time every stage on this machine's CPU", description)
     command.add_argument("model", metavar="MODEL", nargs="?", default="tiny.en", help=f"{model} (default: tiny.en)")
     add_threads(command)
@@ -275,7 +277,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _add_tokens(command: argparse.ArgumentParser) -> None:
-    help = "input of the decoder (default: the prompt, and the text that greedy search finds)"
+    help = "token ids, the decoder's input (default: the prompt, and the text that greedy search finds)"
     command.add_argument("--tokens", metavar="ID,...", help=help)
 
 

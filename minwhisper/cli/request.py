@@ -33,11 +33,11 @@ class Outputs:
     """The files to write."""
 
     folder: str
-    format: str  # a format, several with commas, or "all"
+    format: str  # a format, several separated by commas, or "all"
     subtitles: SubtitleOptions
 
     def paths(self, name: str) -> str:
-        """Return the paths for a transcript of this name; several formats in the notation of shells."""
+        """Return the paths for a transcript of this name; several formats in braces, as in shells."""
         formats = parse_formats(self.format)
         endings = formats[0] if len(formats) == 1 else f"{{{','.join(formats)}}}"
         return printable(f"{Path(self.folder, name)}.{endings}")
@@ -57,7 +57,7 @@ class TranscribeRequest:
     """Validated command-line options."""
 
     keywords: TranscriptionKeywords  # for Whisper.stream
-    checked: TranscriptionOptions  # made of the keywords
+    checked: TranscriptionOptions  # made from the keywords
     outputs: Outputs | None
     dtype: str
     inputs: list[Input]
@@ -98,7 +98,7 @@ def check_values(options: argparse.Namespace) -> TranscribeRequest:
 
 
 def given_files(options: argparse.Namespace) -> list[str]:
-    """Return the files and folders that are given as arguments and in a list. Raises ``OptionError`` for none."""
+    """Return the files and folders given as arguments and in a list. Raises ``OptionError`` if there are none."""
     if options.files_from is None:
         if not options.files:
             raise OptionError(
@@ -116,7 +116,7 @@ def transcription_keywords(options: argparse.Namespace) -> TranscriptionKeywords
     given = vars(options)
     names = set(DEFAULTS) & set(given)
     fallback = temperatures(options.temperature, options.temperature_increment_on_fallback)
-    # The defaults apply only at temperatures for which the option has a meaning; a value given without one is an error.
+    # Each default applies only if there is a temperature for the option; a value given without one is an error.
     candidates = {
         "beam_size": given.get("beam_size", CANDIDATES if 0 in fallback else None),
         "best_of": given.get("best_of", CANDIDATES if any(fallback) else None),
@@ -145,7 +145,7 @@ def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
 
 
 def check_language(language: str) -> None:
-    """Raise ``LanguageError`` for a language that no model knows. The tokenizer checks what this model knows."""
+    """Raise ``LanguageError`` for a language that no model has. The tokenizer checks those of the chosen model."""
     name = language.strip().lower()
     if name not in TO_LANGUAGE_CODE:
         near = get_close_matches(name, TO_LANGUAGE_CODE)
@@ -159,8 +159,8 @@ def check_language(language: str) -> None:
 def outputs_for(options: argparse.Namespace) -> Outputs | None:
     """Return the files to write, if any. Warn about subtitle options that have no effect.
 
-    A format of words without word timestamps is an error, and does not turn them on: they change where windows begin,
-    and so the text.
+    A word-level format without word timestamps is an error and does not turn them on, because they change where windows
+    begin, and so the text.
     """
     format = "all" if options.output_format is None else options.output_format
     for one in parse_formats(format):

@@ -44,10 +44,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     files = _without_finished(request, console) if options.skip_existing else request.inputs
     if not files:
         return 0
-    refused = find_unwritable(files, request.outputs)
-    for file, error in refused.items():
+    unwritable = find_unwritable(files, request.outputs)
+    for file, error in unwritable.items():
         console.note(f"{printable(file.path)}: {error}")
-    files = [file for file in files if file not in refused]
+    files = [file for file in files if file not in unwritable]
     if not any(exists(file.path) for file in files):  # do not download a model, possibly gigabytes, for nothing
         report_unreadable([file.path for file in files], console)
         return 2
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         job = _Job(options, request, model, console)
         batched = options.batch_size > 1 and len(files) > 1
         failed = job.transcribe_batched(files) if batched else job.transcribe_sequentially(files)
-    return 2 if failed or refused else 0
+    return 2 if failed or unwritable else 0
 
 
 def _without_finished(request: TranscribeRequest, console: Console) -> list[Input]:
@@ -81,7 +81,7 @@ def _load(options: argparse.Namespace, request: TranscribeRequest, console: Cons
 
 
 def choose_model(name: str | None, console: Console) -> str:
-    """Return the name of the model that was asked for, or of the default one, with a message."""
+    """Return the requested model's name, or the default one's, with a message."""
     if name is None:
         name, reason = default_model()
         languages = ", English only" if name.endswith(".en") else ""
@@ -90,7 +90,7 @@ def choose_model(name: str | None, console: Console) -> str:
 
 
 def write_outputs(file: Input, transcript: Transcript, outputs: Outputs, model: str) -> str:
-    """Write the transcript of a file, which the model of this name made, and return the paths."""
+    """Write the transcript of a file, made by the model of this name, and return the paths."""
     folder, name = outputs.place(file)
     audio = None if file.path == "-" else file.path
     write_transcript(
@@ -275,7 +275,7 @@ class _Job:
         return write_outputs(file, running.transcript, outputs, self._model.name)
 
     def _stop(self, file: Input, running: Transcription) -> NoReturn:
-        """Handle an interruption: write the segments so far, and print where. Another one stops this."""
+        """Handle an interruption: write the segments so far, and print where. A second interruption stops this."""
         reached = min(running.segments[-1]["end"], running.seconds) if running.segments else 0.0
         for segment in running.add_held():
             self._show(segment)

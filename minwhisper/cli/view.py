@@ -18,7 +18,7 @@ MB = 1_000_000
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turn an error of the system into one that names the file."""
+    """Turn a system error into one that names the file."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         samples, title = load_audio(options.audio), options.audio.name
         try:
             link = Path(os.path.relpath(options.audio, target.parent)).as_posix()
-        except ValueError:  # on another drive of Windows
+        except ValueError:  # on another Windows drive
             link = options.audio.absolute().as_uri()
     page = transcript_page(
         transcript, title, samples=samples, audio_link=link, options=PageOptions(max_bytes=round(options.max_size * MB))

@@ -8,8 +8,8 @@ same results, with NumPy arrays in place of tensors. These arrays have the few m
 call, such as ``.to(model.device)``. ``fp16`` is accepted and has no effect, since precision is chosen when a model is
 loaded. Options that openai-whisper ignores are ignored here too.
 
-Read ``conversion`` (arrays, devices), then ``model``. Every other file has the name and the functions of one of
-openai-whisper's. Its own tests run on this package: see ``tests/parity/test_reference_parity.py``.
+Read ``conversion`` (arrays, devices), then ``model``. Every other file has the name and the functions of a module of
+openai-whisper, whose own tests run on this package: see ``tests/parity/test_reference_parity.py``.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Arrays, devices and models as openai-whisper's programs pass them."""
+"""Arrays, devices and models as programs written for openai-whisper pass them."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ class Device(str):
         return self.partition(":")[0]
 
     @property
-    def index(self) -> int | None:  # type: ignore[override]  # a torch.device has it, and a name needs no search
+    def index(self) -> int | None:  # type: ignore[override]  # torch.device has it; str.index is not needed
         """The number of the GPU."""
         number = self.partition(":")[2]
         return int(number) if number else None

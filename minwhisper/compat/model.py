@@ -53,7 +53,7 @@ def dimensions(config: WhisperConfig) -> ModelDimensions:
 
 
 class Whisper:
-    """A model with openai-whisper's methods, around one of this package, which is its ``wrapped``."""
+    """A model with openai-whisper's methods; ``wrapped`` is the model of this package that computes."""
 
     transcribe = transcribe
     decode = decode
@@ -126,7 +126,7 @@ class Whisper:
         return self.to("cpu")
 
     def eval(self) -> Self:
-        """Return the model: it has no other mode."""
+        """Return the model, which is always in evaluation mode."""
         return self
 
     def half(self) -> Self:
@@ -145,14 +145,14 @@ def load_model(
     """Load a model.
 
     Args:
-        name: a published name, a Hugging Face hub id, or a folder: see ``load_model``.
+        name: a published name, a Hugging Face hub id, or a folder: see ``minwhisper.load_model``.
         device: a name such as "cuda" or a ``torch.device``; by default a GPU if one can be used.
         download_root: has no effect, and a warning says so: weights are kept in the hub's cache.
         in_memory: has no effect.
     """
     if download_root is not None:
         warnings.warn(
-            "download_root has no effect: weights are in the Hugging Face cache, which the variable HF_HOME moves",
+            "download_root has no effect: weights are in the Hugging Face cache; to move it, set HF_HOME",
             stacklevel=2,
         )
     wrapped = load_native_model(name, device_name(device))

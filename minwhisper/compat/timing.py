@@ -51,7 +51,7 @@ def find_alignment(
     """Find when each word of a window's text was spoken.
 
     ``text_tokens`` are without timestamps, mel is (M, 3000), and ``num_frames`` of it are not padding. Raises
-    ``ValueError`` for another width or scale than the default.
+    ``ValueError`` for a width or scale other than the default.
     """
     if medfilt_width != alignment_tools.FILTER_WIDTH or qk_scale != 1.0:
         raise OptionError(f"medfilt_width, qk_scale: expected the defaults, {alignment_tools.FILTER_WIDTH} and 1.0")

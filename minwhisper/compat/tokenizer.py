@@ -22,14 +22,14 @@ __all__ = ["LANGUAGES", "TO_LANGUAGE_CODE", "Tokenizer", "get_tokenizer"]
 TO_LANGUAGE_CODE = {name: code for name, code in languages.TO_LANGUAGE_CODE.items() if name not in LANGUAGES}
 """English names and aliases of languages, in lower case, to their codes."""
 
-VOCAB_SIZES = {(False, 99): 51864, (True, 99): 51865, (True, 100): 51866}  # by: multilingual? how many languages?
+VOCAB_SIZES = {(False, 99): 51864, (True, 99): 51865, (True, 100): 51866}  # by (multilingual, number of languages)
 
 Split = tuple[list[str], list[list[int]]]
 """The text of each word, and the tokens of each word."""
 
 
 class Tokenizer:
-    """A tokenizer with a language and a task. What is not here, such as ``eot``, is the wrapped tokenizer's."""
+    """A tokenizer with a language and a task. Other attributes, such as ``eot``, are the wrapped tokenizer's."""
 
     def __init__(self, wrapped: native.Tokenizer, language: str | None = None, task: str | None = None) -> None:
         self.wrapped, self.language, self.task = wrapped, language, task
@@ -41,12 +41,14 @@ class Tokenizer:
             self.sot_sequence += (wrapped.transcribe if task == "transcribe" else wrapped.translate,)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "wrapped":  # not there yet, while a copy is made
+        if name == "wrapped":  # not set yet while a copy is made
             raise AttributeError(name)
         return getattr(self.wrapped, name)
 
     def encode(self, text: str, *, allowed_special: str | Collection[str] = (), **_others: Any) -> list[int]:
-        """Return the tokens of a text. Names of special tokens in it are text, except those in ``allowed_special``.
+        """Return the tokens of a text.
+
+        Names of special tokens in it are encoded as text, except those in ``allowed_special``.
 
         ``allowed_special`` may be "all".
         """
@@ -113,13 +115,13 @@ def get_tokenizer(
     """Return the tokenizer of multilingual or of English-only models.
 
     Args:
-        multilingual: of which models.
+        multilingual: whether it is for multilingual models.
         num_languages: 99, or 100 for large-v3 and turbo.
         language: a code or an English name; English by default, and none for English-only models.
         task: "transcribe", the default, or "translate"; none for English-only models.
 
     The vocabulary is read from any model at hand: one that was loaded, is installed, or is in the hub's cache. If there
-    is none, a tiny one is downloaded. Raises ``ValueError`` for another language or number of languages.
+    is none, a tiny one is downloaded. Raises ``ValueError`` for an unknown language or another number of languages.
     """
     if (bool(multilingual), num_languages) not in VOCAB_SIZES:
         raise OptionError(f"num_languages: expected 99, or 100 for a multilingual tokenizer, got {num_languages}")
@@ -132,7 +134,7 @@ _loaded: dict[int, native.Tokenizer] = {}  # tokenizers of models that were load
 
 
 def remember(tokenizer: native.Tokenizer) -> None:
-    """Keep the tokenizer of a model that was loaded for ``get_tokenizer``."""
+    """Keep the tokenizer of a loaded model, for ``get_tokenizer``."""
     _loaded.setdefault(tokenizer.vocab_size, tokenizer)
 
 

@@ -54,7 +54,7 @@ def optional_float(string: str) -> float | None:
 
 
 class ResultWriter:
-    """A function that writes a transcript to ``output_dir``, in a file named after the audio file."""
+    """A callable that writes a transcript to ``output_dir``, in a file named after the audio file."""
 
     extension = "all"
 
@@ -112,7 +112,7 @@ class WriteJSON(ResultWriter):
 
 
 def get_writer(output_format: str, output_dir: str) -> ResultWriter:
-    """Return the writer of a format, of several with commas, or, for "all", of openai-whisper's five."""
+    """Return the writer of a format, of several separated by commas, or, for "all", of openai-whisper's five."""
     parse_formats(output_format)
     for writer in (WriteTXT, WriteVTT, WriteSRT, WriteTSV, WriteJSON):
         if writer.extension == output_format:

@@ -1,13 +1,13 @@
 """A corpus: folders of recordings → transcripts, by the processes of one machine or of many, on Dask.
 
-The engine is Dask: its scheduler gives out the work, its workers transcribe, and what is here adds what a corpus needs
-beyond that. Each recording is one task, and its files are byte for byte those of ``minwhisper transcribe`` on one
-machine. A worker loads the model once, and the workers of a machine share its weights. The client writes the files of a
-recording, each complete or absent, then a line in ``manifest.jsonl``. So whatever is killed, finished work is kept, and
-the same command goes on from there. A recording that cannot be transcribed is a line in the manifest, too, and so is
-one that three workers did not survive.
+The engine is Dask: its scheduler distributes the work, its workers transcribe, and this package adds what else a corpus
+needs. Each recording is one task, and its files are byte for byte those of ``minwhisper transcribe`` on one machine. A
+worker loads the model once, and the workers of a machine share its weights. The client writes the files of a recording,
+each complete or absent, then a line in ``manifest.jsonl``. So whatever is killed, finished work is kept, and the same
+command continues from there. A recording that cannot be transcribed gets a line in the manifest, too, and so does one
+during which three workers died.
 
-Install minwhisper[cluster], in the same release, on all machines: ``pip install 'minwhisper[cluster]'``.
+Install the same release of minwhisper[cluster] on all machines: ``pip install 'minwhisper[cluster]'``.
 
 **On one machine**, with a process for each core::
 
@@ -18,15 +18,15 @@ Or in Python, where the script needs ``if __name__ == "__main__":`` as for any p
     import minwhisper.corpus
     summary = minwhisper.corpus.transcribe("talks", "out", formats="json,srt", language="en")
 
-**On several machines**, over SSH: a scheduler, and workers that know its address. The recordings have to be readable
+**On several machines**, over SSH: a scheduler, and workers that are given its address. The recordings must be readable
 where the workers are, in a shared folder or at an address; output files are written by the client. One process for each
 core is fastest. ``dask ssh``, which needs asyncssh, starts all of them at once::
 
     dask ssh --nworkers 8 --nthreads 1 machine-1 machine-2 machine-3     # prints the address of the scheduler
     minwhisper corpus /shared/talks -o out --scheduler tcp://machine-1:8786
 
-**With SLURM**, and PBS, LSF or SGE in the same way, by ``pip install dask-jobqueue``. Jobs that end and begin again
-cost only the recordings they were at::
+**With SLURM**, and in the same way PBS, LSF or SGE, after ``pip install dask-jobqueue``. When jobs end and start again,
+only the recordings that they were working on are begun anew::
 
     from dask.distributed import Client
     from dask_jobqueue import SLURMCluster
@@ -35,7 +35,7 @@ cost only the recordings they were at::
     cluster.adapt(minimum=0, maximum=640)  # workers
     minwhisper.corpus.transcribe("/shared/talks", "out", client=Client(cluster), model="base")
 
-**On Kubernetes**, by ``pip install dask-kubernetes`` and its operator
+**On Kubernetes**, after ``pip install dask-kubernetes`` and the installation of its operator
 (``helm install --repo https://helm.dask.org --generate-name dask-kubernetes-operator``),
 with an image that has minwhisper[cluster] and the model::
 
@@ -49,8 +49,8 @@ with an image that has minwhisper[cluster] and the model::
 which sees only that one: ``CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1``, or ``dask cuda worker`` of
 dask-cuda. With ``--device auto``, workers with a GPU use it and the others do not.
 
-**The recipe without this chapter.** Dask alone does it in 24 lines. They load the model once per worker, and a bad
-file fails alone::
+**The recipe without this chapter.** Dask alone does it in twenty lines. They load the model once per worker, and a bad
+file does not stop the others::
 
     import sys
     from pathlib import Path
@@ -75,14 +75,14 @@ file fails alone::
             else:
                 minwhisper.write_transcript(future.result(), sys.argv[1], Path(path).stem, "json")
 
-What it lacks: going on after the client was killed; telling a lack of memory from a broken file; giving up a file that
-kills its workers without blaming those that waited beside it; weights in memory once per machine; a name for each
-output if two folders have a file of the same name; more files than the scheduler should know at a time; recordings at
-addresses; parts of long recordings; progress, and a report on what to look at.
+What it lacks: continuing after the client was killed; distinguishing a lack of memory from a broken file; giving up a
+file that kills its workers without blaming the files that waited there; weights in memory once per machine; distinct
+outputs for files of the same name in two folders; more files than the scheduler can handle at a time; recordings at
+addresses; parts of long recordings; progress, and a report on what to check.
 
-**The sum on paper.** Core-hours for an hour of speech, one window after another in float32, as in
-tests/benchmarks/RESULTS.md, and for 10,000 and 1,000,000 hours, with the price at 0.04 dollars for a core-hour, which
-is about that of a rented one:
+**Cost estimate.** Core-hours per hour of speech, one window after another in float32, as in
+tests/benchmarks/RESULTS.md, and for 10,000 and 1,000,000 hours, at 0.04 dollars per core-hour, which is about the price
+of a rented one:
 
     ============== =========== ====================== ======================
     size           1 hour      10,000 hours           1,000,000 hours
@@ -99,10 +99,10 @@ machine (tiny 0.15 GB, base 0.3, small 1, medium 3.1, turbo 3.2) and 0.1 to 0.5 
 are 29 MB per hour: 0.3 TB for 10,000 hours, 29 TB for 1,000,000; a thousand cores with tiny read 75 MB/s. Transcripts
 in JSON are 0.4 MB per hour, 4 GB and 400 GB, and a line of the manifest is 0.5 kB.
 
-The scheduler and the client, on one core, take 1.6 ms per task: 436 tasks per second, in a run of 100,000. A recording
-of five minutes takes tiny 32 core-seconds, so they keep 14,000 cores busy; one of five seconds takes about 1.5, so they
-keep 650 cores busy. Beyond that, ``--batch_size`` makes larger tasks, and several runs can share out the recordings,
-each with a scheduler and an output folder of its own.
+The scheduler and the client, in one process, take 1.6 ms of CPU per task, and passed on 436 tasks per second in a run
+of 100,000. With tiny, a recording of five minutes takes 32 core-seconds, so they keep 14,000 cores busy; one of five
+seconds takes about 1.5, so they keep 650 cores busy. Beyond that, ``--batch_size`` makes larger tasks, and the
+recordings can be divided between several runs, each with a scheduler and an output folder of its own.
 
 Walkthrough: section 13.
 """
@@ -149,28 +149,28 @@ def transcribe(
     Args:
         files: a file, a folder, a pattern such as ``"talks/**/*.mp3"``, an address such as ``"s3://bucket/talks"``,
             or several of these.
-        folder: the output folder. Its ``manifest.jsonl`` says what became of each recording; what is done and has not
-            changed is left out.
+        folder: the output folder. Its ``manifest.jsonl`` records the outcome of each recording; those that are done and
+            have not changed are skipped.
         client: a Dask client that is connected to a cluster; by default one is made for this call.
         scheduler: without ``client``, the address of a Dask scheduler; by default a cluster is started on this machine.
         workers: number of processes of that cluster; by default one for each core, or for each GPU.
         threads: number of threads of a worker; by default what its cluster gives it, here its share of the cores.
         model: as for ``load_model``; the workers load it, so a folder has to exist where they are.
-        formats: of the output files; several with commas.
+        formats: of the output files; several separated by commas.
         subtitles: their layout.
-        device: ``"auto"`` takes a GPU where a worker has one.
+        device: ``"auto"`` uses a GPU on the workers that have one.
         dtype: storage type of the weights.
         plain: compute with the readable layers.
         batch_size: with more than 1, this many recordings are decoded together, as by ``transcribe_many``.
         seed: of the random numbers of each recording.
         split: cut recordings at silence into parts of at most this many minutes, which several workers can transcribe.
-        retry_failed: try again what failed in an earlier run.
+        retry_failed: try recordings again that failed in an earlier run.
         progress: called about twice per second.
         message: called with a line about each recording that fails.
         options: those of ``Whisper.transcribe``.
 
     A recording that cannot be transcribed does not stop the others; it is in the summary's ``failed``. Raises a
-    ``MinWhisperError`` for what concerns all of them; what is finished is kept.
+    ``MinWhisperError`` for a problem that concerns all of them; finished work is kept.
 
     >>> summary = minwhisper.corpus.transcribe("talks", "out", model="base", language="de")  # doctest: +SKIP
     >>> summary.done, [entry["error"] for entry in summary.failed]  # doctest: +SKIP
@@ -197,10 +197,10 @@ def transcribe(
     if split is not None:
         check_number("split", split, "minutes, 1 or more", minimum=1)
         if checked.clip_timestamps != "0":
-            raise OptionError("split: it does not go with clip_timestamps; omit one of them")
+            raise OptionError("split: cannot be combined with clip_timestamps; omit one of them")
     local = (client, scheduler) == (None, None)
     if workers is not None and not local:
-        raise OptionError("workers: a cluster that is given has its own; omit workers, or the cluster")
+        raise OptionError("workers: an existing cluster has its own; omit workers, or the cluster")
     given = [files] if isinstance(files, str | os.PathLike) else files
     recordings = find_recordings([os.fspath(one) for one in given], parse_formats(formats))
     check_writable(folder)

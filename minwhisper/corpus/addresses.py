@@ -15,7 +15,7 @@ from .job import Recording
 
 PAUSES = (1.0, 5.0)  # seconds before another attempt: networks fail now and then
 FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, ValueError)
-"""Errors that another attempt does not mend."""
+"""Errors for which another attempt is useless."""
 
 
 def is_address(path: str) -> bool:
@@ -44,8 +44,8 @@ def read_address(address: str) -> bytes:
 def find_at_address(address: str) -> list[tuple[Recording, str]]:
     """Return the recordings of an address: a file, a folder, or a pattern such as ``s3://bucket/**/*.mp3``.
 
-    With each comes its path within the folder, or below the fixed part of the pattern. Of a folder, the files with one
-    of ``ENDINGS`` are taken. Raises ``CorpusError`` if there is nothing, or if the address cannot be read.
+    Each comes with its path within the folder, or below the fixed part of the pattern. From a folder, the files with
+    one of ``ENDINGS`` are taken. Raises ``CorpusError`` if there are none, or if the address cannot be read.
     """
     try:
         from fsspec.core import url_to_fs
@@ -61,7 +61,7 @@ def find_at_address(address: str) -> list[tuple[Recording, str]]:
                 root, found = path.rstrip("/"), files.find(path, detail=True)
                 found = {name: info for name, info in found.items() if splitext(name)[1][1:].lower() in ENDINGS}
     except FileNotFoundError:
-        return [(Recording(address, ""), address.rpartition("/")[2])]  # the worker says so, and the others go on
+        return [(Recording(address, ""), address.rpartition("/")[2])]  # the worker reports it, and the others continue
     except Exception as error:
         raise CorpusError(f"{printable(address)}: {_reason(error)}") from error
     if not found:
@@ -73,7 +73,7 @@ def find_at_address(address: str) -> list[tuple[Recording, str]]:
 
 
 def _recording(address: str, info: dict[str, Any]) -> Recording:
-    """Return a recording, with whatever its file system calls its version."""
+    """Return a recording, with the version that its file system reports."""
     signs = (
         info.get(name) for name in ("ETag", "etag", "md5", "md5Hash", "mtime", "LastModified", "modified", "created")
     )

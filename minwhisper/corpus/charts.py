@@ -1,4 +1,4 @@
-"""Bar charts as SVG. Places along the x axis are percentages: a chart fits any width, and its text keeps its size."""
+"""Bar charts as SVG. Places along the x axis are percentages, so a chart fits any width and its text keeps its size."""
 
 import html
 import math
@@ -17,7 +17,7 @@ class Bar:
     left: float  # 0 to 1
     right: float
     value: float
-    label: str  # that a mouse shows
+    label: str  # shown under the mouse pointer
     mark: str = ""  # what went wrong in it; a cross above the axis
 
 

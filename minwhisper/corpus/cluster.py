@@ -23,11 +23,11 @@ MAX_DEATHS = 3  # a recording whose worker died this often is given up
 SETTINGS = {
     "distributed.scheduler.allowed-failures": MAX_DEATHS - 1,  # Dask counts those after which it tries again
     "distributed.worker.daemon": True,  # no worker outlives its nanny
-    "distributed.worker.memory.spill": False,  # nothing lies in a worker's memory that would fit on disk
+    "distributed.worker.memory.spill": False,  # a worker's memory holds nothing worth spilling to disk
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.pause": False,
 }
-"""Of a cluster on this machine; for another one, its own hold."""
+"""Dask's settings for a cluster on this machine; any other cluster has its own."""
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def connect(scheduler: str) -> Client:
 
 @contextmanager
 def local_cluster(workers: int | None, threads: int | None, device: str) -> Iterator[SpecCluster]:
-    """Start a scheduler in this process, and workers in others, which are started again if they die."""
+    """Start a scheduler in this process, and workers in others, which are restarted if they die."""
     environments = worker_environments(workers, threads, device)
     threads = threads or max(1, usable_cores() // len(environments))
     options: dict[str, Any] = {
@@ -90,7 +90,7 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
     with quiet():
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Port 8787 is already in use")  # another one is taken then
+                warnings.filterwarnings("ignore", "Port 8787 is already in use")  # another port is used then
                 cluster = SpecCluster(workers=specification, scheduler=service, silence_logs=logging.CRITICAL)
         except (RuntimeError, OSError) as error:
             raise CorpusError(
@@ -102,7 +102,7 @@ def local_cluster(workers: int | None, threads: int | None, device: str) -> Iter
 
 
 class LastingNanny(Nanny):  # type: ignore[misc]
-    """A nanny that goes on if its worker dies while it starts: Dask's own then gives up and closes itself."""
+    """A nanny that tries again if its worker dies while starting; Dask's own gives up then and closes itself."""
 
     async def instantiate(self) -> Status:
         """Start the worker process, with several attempts. Raises the error of the last one."""
@@ -149,7 +149,7 @@ def visible_gpus() -> list[str]:
         from cupy.cuda.runtime import getDeviceCount
 
         return [str(number) for number in range(getDeviceCount())]
-    except Exception:  # loading a model says what is wrong
+    except Exception:  # loading the model reports the reason
         return ["0"]
 
 
@@ -166,7 +166,7 @@ def has_dashboard(client: Client) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the innermost reason of an error."""
+    """Return the first line of the innermost cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return printable(f"{type(error).__name__}: {error}".splitlines()[0])
@@ -174,7 +174,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Dask's log within the block: the run reports itself what matters, such as workers that die."""
+    """Silence Dask's log within the block: the run itself reports what matters, such as workers that die."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -1,7 +1,7 @@
 """The recordings to transcribe: files, folders and lists of files → each file with the name of its outputs.
 
-Files of a folder keep their places: ``talks/a/x.wav`` of the folder ``talks`` is written to ``a/x.json`` in the output
-folder, so a run that is repeated finds the outputs of the run before it, and nothing is written outside of that folder.
+Files of a folder keep their places: the output of ``talks/a/x.wav`` from the folder ``talks`` is ``a/x.json`` in the
+output folder, so a repeated run finds the outputs of the previous one, and nothing is written outside that folder.
 """
 
 import os
@@ -45,7 +45,7 @@ class _File:
 def find_inputs(given: Iterable[str], *, recursive: bool = False, formats: Sequence[str] = ()) -> list[Input]:
     """Return the recordings that files and folders stand for, in their order, and sorted within a folder.
 
-    Of a folder, the files with one of ``ENDINGS`` are taken, with ``recursive`` also those in its subfolders. Hidden
+    From a folder, the files with one of ``ENDINGS`` are taken, with ``recursive`` also those in its subfolders. Hidden
     files and folders are left out. A linked folder is followed, but no folder is searched twice, so loops do no harm. A
     file that is given or found twice is taken once, at its first place.
 
@@ -53,8 +53,8 @@ def find_inputs(given: Iterable[str], *, recursive: bool = False, formats: Seque
     within the given folder, without the ending; of a file that was itself given, it is the name of the file. If two are
     the same, these rules apply, in this order:
 
-    - Two files in a folder, ``x.wav`` and ``x.mp3``, keep their endings: ``x.wav.json``, ``x.mp3.json``. To refuse
-      them would stop a whole collection for one pair of files. Other names do not change.
+    - Two files in a folder, ``x.wav`` and ``x.mp3``, keep their endings: ``x.wav.json``, ``x.mp3.json``. An error
+      would stop a whole collection for one pair of files. Other names do not change.
     - Files from several folders that were themselves given mirror their folders: ``a/x.json``, ``b/x.json``.
     - Files of several given folders begin with the name of the folder.
     - All files mirror their folders below the folder that they have in common.
@@ -75,8 +75,8 @@ def find_inputs(given: Iterable[str], *, recursive: bool = False, formats: Seque
 def read_list(source: str) -> list[str]:
     """Return the paths in a list of files, one per line; ``"-"`` reads it from standard input.
 
-    Blank lines are ignored. A list with NULs, as of ``find -print0``, is separated by those, so that names can have
-    line breaks. Raises ``OptionError`` for a list that is empty or cannot be read.
+    Blank lines are ignored. A list with NULs, such as that of ``find -print0``, is split at these, so that names can
+    have line breaks. Raises ``OptionError`` for a list that is empty or cannot be read.
     """
     name = "standard input" if source == "-" else printable(repr(source))
     try:
@@ -97,7 +97,7 @@ def read_list(source: str) -> list[str]:
         lines = [line.removesuffix(b"\r") for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
         lines = [line for line in lines if line.strip()]
     if not lines:
-        raise OptionError(f"files_from {name}: expected a path per line, but the list is empty; add some to it")
+        raise OptionError(f"files_from {name}: expected a path per line, but the list is empty; add paths to it")
     paths = map(os.fsdecode, lines)
     return [os.path.join(os.curdir, path) if path == "-" else path for path in paths]  # not standard input again
 
@@ -106,7 +106,7 @@ def read_list(source: str) -> list[str]:
 
 
 def _given_file(path: str, real_paths: dict[str, str]) -> _File:
-    """Return a file that was itself given; ``real_paths`` holds those of its folder and others."""
+    """Return a file that was itself given; ``real_paths`` is a cache of the real paths of folders."""
     if path == "-":
         return _File(path, "", "stdin")
     folder = os.path.dirname(path)
@@ -171,7 +171,7 @@ def _is_recording(name: str) -> bool:
 
 def _choose_outputs(files: Sequence[_File], formats: Sequence[str]) -> list[str]:
     """Return the names of the outputs, from the first layout in which no two are the same, or else from the last."""
-    # Of srt and json, one shows all conflicts; of vtt and words.vtt, talk.words.vtt can come from talk and talk.words.
+    # One of srt and json shows all conflicts. With vtt and words.vtt, talk.words.vtt can come from talk or talk.words.
     nested = any(one.endswith(f".{other}") for one, other in product(formats, formats))
     endings = formats if nested else formats[:1]
     outputs: list[str] = []

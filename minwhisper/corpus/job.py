@@ -109,7 +109,7 @@ class Result(NamedTuple):
 
     outcome: Outcome
     setup: Setup
-    seconds: float  # that it took
+    seconds: float  # of work
     error: str = ""
     facts: Mapping[str, Any] | None = None  # for the manifest
     files: tuple[tuple[str, bytes], ...] = ()  # format and content of each output file

@@ -1,4 +1,4 @@
-"""The manifest of a corpus: one line of JSON per recording, on what became of it.
+"""The manifest of a corpus: one line of JSON per recording, with its outcome.
 
 The manifest is appended to, never rewritten, so a process that is killed loses at most the line that it was writing.
 The last line about a recording counts.
@@ -20,11 +20,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = "manifest.jsonl"
-FLUSH_SECONDS = 1.0  # at most this long a line waits until it is on disk, in case of a power failure
+FLUSH_SECONDS = 1.0  # longest time until lines are forced to disk, in case of a power failure
 
 Outcome = Literal["done", "failed", "out_of_memory", "killed"]
 """``failed``: the recording cannot be transcribed; ``out_of_memory``: not with the memory of the workers; ``killed``:
-its workers died, again and again."""
+its workers died repeatedly."""
 
 
 class Entry(TypedDict):
@@ -41,13 +41,13 @@ class Entry(TypedDict):
     attempts: int  # on different workers, or after a lack of memory
     worker: NotRequired[str]  # name or address
     device: NotRequired[str]
-    seconds: NotRequired[float]  # that the worker took
+    seconds: NotRequired[float]  # of work
     warnings: NotRequired[list[str]]  # about the audio
-    # What follows is there if the recording is done.
+    # The rest is present only if the recording is done.
     duration: NotRequired[float]  # seconds of audio
     language: NotRequired[str]
     words: NotRequired[int]
-    parts: NotRequired[int]  # that it was cut into, with --split
+    parts: NotRequired[int]  # number of parts that it was cut into, with --split
     mean_logprob: NotRequired[float]  # mean log-probability of the tokens, over all segments
     lowest_logprob: NotRequired[float]  # of the least probable segment
     compression_ratio: NotRequired[float]  # of the segment that repeats itself most
@@ -66,12 +66,12 @@ class Manifest:
         except BlockingIOError:
             self._file.close()
             raise CorpusError(
-                f"{printable(str(self.path))}: another run writes to this folder; wait for its end, or choose another "
-                "output folder"
+                f"{printable(str(self.path))}: another run is writing to this folder; wait until it ends, or choose "
+                "another output folder"
             ) from None
         except OSError:  # a file system without locks
             pass
-        self._synced = time.monotonic()
+        self._synced, self._waiting = time.monotonic(), False
         if not _ends_with_newline(self.path):  # a line that was cut off when its process was killed
             self._file.write(b"\n")
 
@@ -79,18 +79,23 @@ class Manifest:
         """Append a line."""
         self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
-        if time.monotonic() - self._synced > FLUSH_SECONDS:
-            self._sync()
+        self._waiting = True
+        self.sync()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Force lines to disk if that was not done for a while; to be called now and then."""
+        if self._waiting and time.monotonic() - self._synced > FLUSH_SECONDS:
+            self._force()
+
+    def _force(self) -> None:
         os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
+        self._synced, self._waiting = time.monotonic(), False
 
     def close(self) -> None:
         """Write what is left to disk and close the file."""
         if not self._file.closed:
             self._file.flush()
-            self._sync()
+            self._force()
             self._file.close()
 
     def __enter__(self) -> Self:
@@ -101,7 +106,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
-    """Return the last entry about each recording by its output; nothing if there is no manifest."""
+    """Return the last entry about each recording by its output; an empty mapping if there is no manifest."""
     try:
         return {entry["output"]: entry for entry in read_entries(folder / NAME)}
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """Long recordings in parts: cut at silence, transcribed by several workers, and merged again.
 
 Each part is transcribed as a recording of its own, so a transcript of parts is not that of the whole recording: as with
-``batch_size``, a part is not prompted with the text before it. Parts that are finished are kept in the output folder
-until the last one is, so that a run that is interrupted goes on within a recording.
+``batch_size``, a part is not prompted with the text before it. Finished parts are kept in the output folder until the
+last one is finished, so that an interrupted run can continue within a recording.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from ..transcription.sequential import clamp_segment
 from .job import Part, Plan, Recording
 
 FOLDER = ".parts"  # in the output folder
-SHORTEST = 2 / 3  # of the length that was asked for: as with batching, a part is cut in its last third
+SHORTEST = 2 / 3  # of the requested length: as with batching, a part is cut in its last third
 
 
 def merged(plan: Plan, transcripts: Sequence[Transcript]) -> Transcript:
-    """Return the transcript of a recording, whose parts have these transcripts."""
+    """Merge the transcripts of the parts of a recording into its transcript."""
     segments: list[Segment] = []
     windows: list[Any] = []
     for part, transcript in zip(plan.parts, transcripts, strict=True):
@@ -43,7 +43,7 @@ def merged(plan: Plan, transcripts: Sequence[Transcript]) -> Transcript:
 
 
 def shifted(segment: Segment, seconds: float) -> Segment:
-    """Return a segment that begins later by this time, with its words."""
+    """Return a segment with its times, and those of its words, moved later by ``seconds``."""
 
     def later(timed: Any) -> Any:
         return timed | {"start": round(timed["start"] + seconds, 3), "end": round(timed["end"] + seconds, 3)}
@@ -55,7 +55,7 @@ def shifted(segment: Segment, seconds: float) -> Segment:
 
 
 def frames(seconds: float) -> int:
-    """Return the number of frames of 10 ms."""
+    """Convert seconds to a number of frames of 10 ms."""
     return round(100 * seconds)
 
 
@@ -89,7 +89,7 @@ class PartStore:
             return
 
     def write(self, part: Part, transcript: Transcript) -> None:
-        """Store a part. Raises OSError if the system refuses."""
+        """Store a part. Raises OSError if the file cannot be written."""
         self._path.parent.mkdir(exist_ok=True)
         line = json.dumps({"part": part, "transcript": transcript})
         with self._path.open("ab") as file:

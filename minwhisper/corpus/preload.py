@@ -1,4 +1,4 @@
-"""A preload module of Dask: set-up of the worker processes on this machine."""
+"""A Dask preload module: setup of the worker processes on this machine."""
 
 import signal
 from typing import Any

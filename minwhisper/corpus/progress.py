@@ -60,6 +60,6 @@ class Summary:
     skipped: int  # transcribed by an earlier run, and unchanged
     failed: tuple[Entry, ...]  # the entries of the manifest for those that could not be transcribed, old ones too
     audio: float  # seconds of audio transcribed now
-    seconds: float  # that it took
+    seconds: float  # duration of the run
     workers: Mapping[str, WorkerState]  # by address
     manifest: Path

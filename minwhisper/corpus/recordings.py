@@ -23,7 +23,7 @@ def find_recordings(given: Iterable[str], formats: Sequence[str] = ("json",)) ->
     addresses: list[str] = []
     for one in given:
         if one == "-":
-            raise OptionError("-: a corpus has no standard input; give a file, or --files_from - for a list of files")
+            raise OptionError("-: a corpus cannot be standard input; give files, or a list of them with --files_from -")
         if is_address(one):
             addresses.append(one)
         else:
@@ -37,7 +37,7 @@ def find_recordings(given: Iterable[str], formats: Sequence[str] = ("json",)) ->
 
 
 def _expanded(path: str) -> list[str]:
-    """Return the files that match a pattern, or the path itself if it is none."""
+    """Return the files that match a pattern, or the path itself if it is not a pattern."""
     if not has_magic(path) or os.path.lexists(path):
         return [path]
     found = sorted(one for one in glob(path, recursive=True) if not os.path.isdir(one))
@@ -47,10 +47,10 @@ def _expanded(path: str) -> list[str]:
 
 
 def _with_version(recording: Recording) -> Recording:
-    """Return a local recording with its size and the time of its last change, if it exists."""
+    """Return a local recording with its size and modification time, if it exists."""
     try:
         found = os.stat(recording.path)
-    except (OSError, ValueError):  # the worker says what is wrong
+    except (OSError, ValueError):  # the worker reports what is wrong
         return recording
     return recording._replace(size=found.st_size, modified=str(found.st_mtime_ns))
 

@@ -1,4 +1,4 @@
-// Tables whose columns can be sorted: a click on the head of a column, and again for the other direction.
+// Sortable tables: a click on the head of a column sorts by it, and another click reverses the order.
 "use strict";
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];

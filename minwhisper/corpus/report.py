@@ -1,4 +1,4 @@
-"""The report of a corpus: one HTML page on what became of the recordings, how fast, and which transcripts to check.
+"""The report of a corpus: one HTML page with the outcomes, the speed, and the transcripts to check.
 
 The page needs no network and no second file; it can link to transcripts beside it. Names, messages and everything else
 in a manifest may come from anyone, so all of it is shown as text: one line, visible characters only, of limited length.
@@ -29,7 +29,6 @@ from .analysis import (
     FailureGroup,
     Histogram,
     Recording,
-    Timeline,
     Worker,
     doubtful,
     failure_groups,
@@ -37,13 +36,13 @@ from .analysis import (
     language_name,
     recordings,
     speed_of,
-    timeline,
     total,
     usual_language,
     workers,
 )
 from .charts import Band, Bar, Label, chart, share_bar
 from .manifest import NAME, Entry
+from .throughput import Timeline, timeline
 
 TITLE = "Transcription report"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src '{script}'; form-action 'none'; base-uri 'none'"
@@ -64,9 +63,9 @@ OUTCOMES = {
     ),
     "killed": (
         "Killed",
-        "The workers died while they transcribed this recording, again and again: often the system ends a process that "
-        "uses too much memory, or a machine goes away. Look into the logs of the workers, then run the same command "
-        "with --retry_failed.",
+        "Workers died repeatedly while they transcribed this recording: often the system kills a process that uses too "
+        "much memory, or a machine goes away. Look at the logs of the workers, then run the same command with "
+        "--retry_failed.",
     ),
     OTHER: (
         "Other outcomes",
@@ -79,7 +78,7 @@ OUTCOMES = {
 def write_report(
     path: Path, entries: Iterable[Entry], *, title: str = TITLE, skipped: int = 0, formats: Sequence[str] = LINKED
 ) -> None:
-    """Write the report to a file beside the manifest; arguments as in ``report_page``.
+    """Write the report to a file next to the manifest; arguments as in ``report_page``.
 
     An existing file is replaced only when the new one is complete. Raises OSError if it cannot be written.
     """
@@ -102,7 +101,7 @@ def report_page(
         title: of the page.
         skipped: the number of recordings that the last run skipped, since they had been transcribed before.
         formats: of the transcripts to link, the preferred one first.
-        folder: of the manifest, where the page will be, to link transcripts that are there; None for no links.
+        folder: of the manifest and of the page, to link the transcripts in it; None for no links.
     """
     some = recordings(entries)
     names = _Names(some, formats, folder)
@@ -303,12 +302,12 @@ def _doubtful(found: Sequence[Doubtful], some: Sequence[Recording], names: "_Nam
 <li>The text of a segment has a compression ratio above 2.4, openai-whisper’s threshold: 1 to 2 points. Such a text
 repeats itself.</li>
 <li>Fewer than 30 words per minute in a recording of at least one minute: 1 to 2 points.</li>
-<li>Another language than at least 80 % of the recordings have{f" ({_text(language_name(usual))})" if usual else ""}:
+<li>A language other than that of at least 80 % of the recordings{f" ({_text(language_name(usual))})" if usual else ""}:
 0.5 points.</li>
 </ul>
 <p>They show where to look, not what is wrong: music, noise and silence give points, too.</p></details>"""
     if not found:
-        return f"<p>No transcript has a sign of an error.</p>\n{explained}"
+        return f"<p>No transcript shows a sign of an error.</p>\n{explained}"
     rows = []
     for one in found[:MAX_DOUBTFUL]:
         recording = one.recording
@@ -363,8 +362,8 @@ def _workers(found: Sequence[Worker]) -> str:
     )
     return (
         "<p>Those with failures come first, then the slowest. Speed is seconds of audio per second of work. A worker "
-        "is slow if it has less than half of the median speed of the workers with the same device. A failure counts "
-        f"for the last worker that tried.</p>\n{table}"
+        "is slow if it has less than half of the median speed of the workers with the same device. A failure is "
+        f"counted for the last worker that tried.</p>\n{table}"
     )
 
 

@@ -1,23 +1,18 @@
-"""The client's side: keep the workers busy, write what they return, and note in the manifest what became of it.
+"""The client's side: keep the workers busy, write what they return, and record the outcomes in the manifest.
 
 Only this process writes, so that nothing is written twice: first the output files of a recording, each complete or
 absent, then its line in the manifest. If the process is killed between the two, the recording is transcribed again.
 """
 
-import queue
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker
-from distributed.client import FutureCancelledError
+from distributed import Client
 
-from ..errors import CorpusError, MinWhisperError
+from ..errors import CorpusError
 from ..printable import printable
 from ..transcription.segments import Transcript
 from ..writers.files import write_files
@@ -28,13 +23,10 @@ from .job import Job, Part, Plan, Recording, Result, Setup, Task, facts_about
 from .manifest import Entry, Manifest, Outcome, read_manifest
 from .parts import PartStore, merged
 from .progress import Progress, Summary, WorkerState
+from .task_queue import TaskQueue
 
-IN_FLIGHT = 1000  # tasks that the scheduler knows, beyond two for each thread of the cluster
 MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there that a worker has exceeded its memory limit
 MAX_ATTEMPTS = 3  # at a recording for which a worker's memory does not suffice
-WORKERS_SECONDS = 10.0  # between two looks at the workers of the cluster
-MANY = 8  # tasks that end at once, so that they are short ones
-FETCH_SECONDS = 30.0  # until a result counts as lost
 TICK = 0.5  # seconds between two reports
 
 
@@ -48,10 +40,10 @@ def run(
     report: Callable[[Progress], object] = lambda progress: None,
     tell: Callable[[str], object] = lambda message: None,
 ) -> Summary:
-    """Transcribe recordings with a cluster's workers into a folder; leave out what its manifest says is done.
+    """Transcribe recordings with a cluster's workers into a folder; skip those that its manifest records as done.
 
     ``report`` is called about twice per second, ``tell`` with messages for the user. Raises a ``MinWhisperError`` for
-    what concerns the whole run; what is finished is kept then.
+    a problem that concerns the whole run; finished work is kept.
     """
     with Manifest(folder) as manifest:
         return _Run(client, folder, job, manifest, report, tell).run(recordings, retry_failed)
@@ -80,80 +72,39 @@ class _Run:
         report: Callable[[Progress], object],
         tell: Callable[[str], object],
     ) -> None:
-        self._client, self._folder, self._job, self._manifest = client, folder, job, manifest
+        self._folder, self._job, self._manifest = folder, job, manifest
         self._report, self._tell = report, tell
-        self._name = f"minwhisper-{uuid4().hex}"
+        self._tasks = TaskQueue(client, job, tell)
         self._digest = ""
         self._model: Setup | None = None
-        self._pending: deque[Task] = deque()  # to submit
-        self._tasks: dict[str, tuple[Future, Task]] = {}  # submitted ones, by key
-        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._starts: dict[str, int] = {}  # how often a worker began with a recording or part, by label
-        self._places: dict[str, str] = {}  # the worker that began with it last
-        self._full: set[str] = set()  # workers that Dask ended, because they exceeded their memory limit
-        self._killed: dict[str, int] = {}  # how often Dask gave up its task
-        self._attempts: dict[str, int] = {}  # that ended with a lack of memory
+        self._starts: dict[str, int] = {}  # number of times that a worker started a recording or part, by label
+        self._places: dict[str, str] = {}  # the last worker that started it, by label
+        self._over_memory_limit: set[str] = set()  # workers that Dask killed because they exceeded their memory limit
+        self._killed: dict[str, int] = {}  # number of times that Dask gave up its task, by label
+        self._attempts: dict[str, int] = {}  # number of attempts that ended with a lack of memory, by label
         self._splits: dict[str, _Split] = {}  # by output
         self._failed: dict[str, Entry] = {}  # by output
-        self._counted, self._threads = time.monotonic(), -1  # when the threads of the cluster were counted
         self.progress = Progress(0, 0)
 
     def run(self, recordings: Sequence[Recording], retry_failed: bool) -> Summary:
-        """Do all of it; see ``run``."""
-        self._register()
-        self._client.subscribe_topic(self._name, self._on_event)
-        self._client.subscribe_topic(MEMORY_TOPIC, lambda event: self._full.add(event[1]["worker"]))
-        try:
+        """Run to the end, as the function ``run`` describes."""
+        with self._tasks:
+            self._tasks.subscribe(self._tasks.name, self._on_event)
+            self._tasks.subscribe(MEMORY_TOPIC, lambda event: self._over_memory_limit.add(event[1]["worker"]))
             if recordings:
-                self._model = self._prepare()
+                self._model = self._tasks.prepare()
                 self._digest = self._job.digest(self._model.weights)
             todo = self._left(recordings, retry_failed)
             sizes = [recording.size or 0 for recording in todo]
             self.progress = Progress(len(todo), sum(sizes), skipped=len(recordings) - len(todo) - len(self._failed))
-            self._pending.extend(self._first_tasks(todo))
+            self._tasks.add(self._first_tasks(todo))
             self._loop()
-        finally:
-            self._stop()
         now = self.progress
         failed = tuple(self._failed[output] for output in sorted(self._failed))
         return Summary(now.done, now.skipped, failed, now.audio, now.elapsed, now.workers, self._manifest.path)
 
-    def _register(self) -> None:
-        """Give the plugin to all workers, and to those that will come. One that dies in this moment does not matter."""
-        for attempt in range(MAX_ATTEMPTS, -1, -1):
-            try:
-                self._client.register_plugin(worker.ModelPlugin(self._job, self._name), name=self._name)
-                return
-            except OSError:  # the connection to a worker
-                self._check_connection()
-                if not attempt:
-                    raise
-                time.sleep(TICK)
-
-    def _prepare(self) -> Setup:
-        """Load the model on one worker, so that an error in its name or in an option comes before any work."""
-        future = self._client.submit(worker.prepare, self._name, key=f"{self._name}-prepare", pure=False)
-        future.add_done_callback(self._ended.put)
-        while True:
-            try:
-                self._ended.get(timeout=TICK)
-            except queue.Empty:
-                self._check_connection()
-            if future.status == "pending":
-                continue
-            try:
-                setup: Setup = self._result(future)
-                return setup
-            except TimeoutError:  # the worker died after it
-                continue
-            except KilledWorker:
-                raise CorpusError(
-                    f"the workers died while they loaded {self._job.model}, probably for a lack of memory: start fewer "
-                    "of them on a machine, or use a smaller model"
-                ) from None
-
     def _left(self, recordings: Sequence[Recording], retry_failed: bool) -> list[Recording]:
-        """Return the recordings to do, the largest first, so that no long one is left at the end."""
+        """Return the recordings to transcribe, the largest first, so that no long one is left for the end."""
         before = read_manifest(self._folder)
         formats = parse_formats(self._job.formats)
         left = []
@@ -175,128 +126,33 @@ class _Run:
         return (entry["job"], entry["size"], entry["modified"]) == (self._digest, recording.size, recording.modified)
 
     def _first_tasks(self, recordings: Sequence[Recording]) -> Iterator[Task]:
-        """Yield the tasks to begin with: for a recording, or for as many as are decoded together."""
+        """Yield the first tasks, each for one recording, or for several that are decoded together."""
         if self._job.split is not None:
             yield from (Task((recording,), plan=True) for recording in recordings)
             return
         for first in range(0, len(recordings), self._job.batch_size):
             yield Task(tuple(recordings[first : first + self._job.batch_size]))
 
-    # -------------------------------------------------------------------------------------- the loop
-
     def _loop(self) -> None:
         reported = 0.0
-        while self._pending or self._tasks:
-            self._submit()
-            ended = [future for future in self._wait() if future.key in self._tasks]
-            fetched = self._fetch(ended)
-            for future in ended:
-                self._finish(future, fetched)
+        while self._tasks:
+            for task, results in self._tasks.results():
+                if results is None:
+                    self._on_killed(task)
+                    continue
+                for recording, result in zip(task.recordings, results, strict=True):
+                    self._on_result(task, recording, result)
             if time.monotonic() - reported > TICK:
                 reported = time.monotonic()
                 self._report(self.progress)
-                self._check_connection()
+                self._manifest.sync()
+                self._tasks.check_connection()
         self._report(self.progress)
-
-    def _submit(self) -> None:
-        """Submit tasks, if the cluster will soon have done those that it has."""
-        if not self._pending or len(self._tasks) > IN_FLIGHT // 2:
-            return
-        limit = IN_FLIGHT + 2 * self._count_threads()
-        tasks = [self._pending.popleft() for _ in range(min(limit - len(self._tasks), len(self._pending)))]
-        keys = [f"{self._name}-{uuid4().hex}" for _ in tasks]
-        futures = self._client.map(worker.run, tasks, name=self._name, key=keys, pure=False, batch_size=100)
-        for future, task in zip(futures, tasks, strict=True):
-            self._tasks[future.key] = future, task
-            future.add_done_callback(self._ended.put)
-
-    def _wait(self) -> list[Future]:
-        """Return the tasks that have ended; wait for the first one for a moment."""
-        ended = []
-        try:
-            ended.append(self._ended.get(timeout=TICK))
-            while True:
-                ended.append(self._ended.get_nowait())
-        except queue.Empty:
-            return ended
-
-    def _check_connection(self) -> None:
-        """Raise ``CorpusError`` if the scheduler is gone; say so if no worker is left, and if one comes."""
-        if self._client.status not in ("running", "connecting"):
-            raise self._lost()
-        if time.monotonic() - self._counted < WORKERS_SECONDS:
-            return
-        self._counted, before = time.monotonic(), self._threads
-        self._threads = self._count_threads()
-        if not self._threads and before != 0:
-            self._tell("the cluster has no workers; waiting for one")
-        elif self._threads and before == 0:
-            self._tell("the cluster has workers again")
-
-    def _count_threads(self) -> int:
-        """Return the number of threads of the cluster."""
-        try:
-            return sum(self._client.nthreads().values())
-        except OSError:
-            raise self._lost() from None
-
-    def _lost(self) -> CorpusError:
-        return CorpusError(
-            "the connection to the scheduler was lost; what is finished is kept: start the cluster again, and then the "
-            "same command, which goes on from there"
-        )
-
-    def _fetch(self, ended: Sequence[Future[Any]]) -> dict[Any, list[Result]]:
-        """Return the results of many tasks by their keys, fetched together, which is three times as fast as one by one.
-
-        Nothing is fetched for a few, which are perhaps long tasks: if one is lost with its worker, the others would
-        wait until it is computed again.
-        """
-        finished = [future for future in ended if future.status == "finished"]
-        if len(finished) < MANY:
-            return {}
-        with suppress(Exception):  # then one by one, which shows whose error it is
-            return dict(zip((future.key for future in finished), self._client.gather(finished), strict=True))
-        return {}
-
-    def _finish(self, future: Future[Any], fetched: Mapping[Any, list[Result]]) -> None:
-        """Deal with a task that has ended."""
-        _, task = self._tasks.pop(str(future.key))
-        try:
-            results: list[Result] = fetched[future.key] if future.key in fetched else self._result(future)
-        except KilledWorker:
-            self._on_killed(task)
-            return
-        except TimeoutError:  # the worker died after it, and the task is done again
-            self._check_connection()
-            self._tasks[str(future.key)] = future, task
-            future.add_done_callback(self._ended.put)
-            return
-        for recording, result in zip(task.recordings, results, strict=True):
-            self._on_result(task, recording, result)
-
-    def _result(self, future: Future) -> Any:
-        """Return a task's result. Raises ``KilledWorker``, or a ``MinWhisperError`` that concerns the whole run.
-
-        Raises ``TimeoutError`` if the result was lost with its worker.
-        """
-        try:
-            return future.result(timeout=FETCH_SECONDS)
-        except (KilledWorker, MinWhisperError, TimeoutError):
-            raise
-        except FutureCancelledError:
-            raise self._lost() from None
-        except ModuleNotFoundError as error:
-            raise CorpusError(
-                f"a worker lacks {error.name}: install minwhisper[cluster] on all workers, in the release of the client"
-            ) from error
-        except OSError as error:  # the connection, while the result was fetched
-            raise self._lost() from error
 
     # -------------------------------------------------------------------------------------- results
 
     def _on_result(self, task: Task, recording: Recording, result: Result) -> None:
-        """Write what a worker has made of a recording, or of a part."""
+        """Write or keep a worker's result for a recording or a part."""
         if self._model is not None and result.setup.weights != self._model.weights:
             raise CorpusError(
                 f"worker {result.setup.worker}: its {self._job.model} has other weights than that of "
@@ -304,13 +160,13 @@ class _Run:
             )
         state = self._worker(result.setup.worker)
         state.device, state.busy = result.setup.device, state.busy + result.seconds
-        if state.running == task.labels:  # else it has begun with the next one
+        if state.running == task.labels:  # otherwise it has started the next one
             state.running, state.within = (), 0.0
         label = recording.output if task.part is None else task.labels[0]
         if result.outcome == "out_of_memory":
             self._attempts[label] = self._attempts.get(label, 0) + 1
             if self._attempts[label] < MAX_ATTEMPTS:
-                self._pending.append(task._replace(recordings=(recording,)))  # alone; perhaps with more memory
+                self._tasks.add([task._replace(recordings=(recording,))])  # alone; perhaps with more memory
                 return
         if result.outcome != "done":
             self._give_up(recording, label, result.outcome, result.error, result)
@@ -329,7 +185,7 @@ class _Run:
         write_files(paths, Path(self._folder, recording.output).parent)
 
     def _give_up(self, recording: Recording, label: str, outcome: Outcome, error: str, result: Result | None) -> None:
-        """Note that a recording cannot be transcribed; of one in parts, the other parts are of no use then."""
+        """Record that a recording, or one of its parts, cannot be transcribed; its other parts are ignored."""
         if self._splits.pop(recording.output, None) is None and label != recording.output:
             return  # the result of another part after one has failed
         entry = self._entry(recording, outcome, result, (result and result.facts) or {}, label)
@@ -382,7 +238,7 @@ class _Run:
         split = _Split(plan, store, dict(result.facts or {}), store.read(plan), result.seconds)
         self._splits[recording.output] = split
         left = [part for part in plan.parts if part.number not in split.parts]
-        self._pending.extendleft(Task((recording,), part=part, language=plan.language) for part in reversed(left))
+        self._tasks.add((Task((recording,), part=part, language=plan.language) for part in left), first=True)
         if not left:
             self._merge(recording, split)
 
@@ -429,24 +285,24 @@ class _Run:
         return self.progress.workers.setdefault(address, WorkerState())
 
     def _on_killed(self, task: Task) -> None:
-        """Deal with a task whose workers died: give a recording up if it was being transcribed each time.
+        """Handle a task whose workers died: give up a recording if it was being transcribed each time.
 
-        Dask also counts a worker's death against tasks that only waited there. Recordings that were decoded together
-        are tried again one by one.
+        Dask also counts a worker's death against tasks that were only waiting there. Recordings that were decoded
+        together are tried again one by one.
         """
         for recording in task.recordings:
             alone = task._replace(recordings=(recording,))
             (label,) = alone.labels
             if len(task.recordings) > 1:
                 self._starts.pop(label, None)
-                self._pending.append(alone)
+                self._tasks.add([alone])
                 continue
             self._killed[label] = self._killed.get(label, 0) + 1
             if self._starts.get(label, 0) < MAX_DEATHS and self._killed[label] < 2:
-                self._pending.append(alone)
+                self._tasks.add([alone])
                 continue
             deaths = f"{printable(recording.path)}: {max(MAX_DEATHS, self._starts.get(label, 0))} workers"
-            if self._places.get(label) in self._full:
+            if self._places.get(label) in self._over_memory_limit:
                 advice = "give the workers more memory, or use a smaller model, --split or a smaller batch_size"
                 error = f"{deaths} exceeded their memory limit while they transcribed it; {advice}"
                 self._give_up(recording, label, "out_of_memory", error, None)
@@ -454,16 +310,3 @@ class _Run:
                 reason = "in a crash, or killed by the system, perhaps for a lack of memory"
                 error = f"{deaths} died while they transcribed it, {reason}; try it alone, with 'minwhisper transcribe'"
                 self._give_up(recording, label, "killed", error, None)
-
-    def _stop(self) -> None:
-        """Cancel what is left, and free the models of the workers."""
-        if self._client.status != "running":
-            return
-        futures = [future for future, _ in self._tasks.values()]
-        self._tasks.clear()
-        if futures:
-            self._client.cancel(futures, force=True)
-        self._client.unsubscribe_topic(self._name)
-        self._client.unsubscribe_topic(MEMORY_TOPIC)
-        with suppress(OSError):  # a worker that dies in this moment
-            self._client.unregister_worker_plugin(self._name)

@@ -1,8 +1,8 @@
-"""The side of the workers: one model per process, one recording at a time.
+"""The workers' side: one model per process, one recording at a time.
 
-The model never travels: a worker gets its name, and loads it when its first recording comes. Recordings and transcripts
-do not pass through the scheduler's memory for longer than a message takes, and what a worker returns is the content of
-the output files, which the client writes.
+The model is never sent: a worker gets its name, and loads it when its first recording comes. Recordings and transcripts
+stay in the scheduler's memory no longer than a message takes, and a worker returns the content of the output files,
+which the client writes.
 """
 
 import io
@@ -46,14 +46,14 @@ REPORT_SECONDS = 5.0  # between two messages about the progress within a recordi
 
 
 class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
-    """Holds the model of a worker, from the first recording to the end of the run."""
+    """A plugin that holds the model of a worker, from the first recording to the end of the run."""
 
     def __init__(self, job: Job, name: str) -> None:
         """``name`` is that of the run: the plugin is registered under it, and messages go to a topic of this name."""
         self.job, self.name = job, name
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what travels to a worker: never a model."""
+        """Return the state that is sent to a worker: never a model."""
         return {"job": self.job, "name": self.name}
 
     def setup(self, worker: Worker) -> None:
@@ -61,10 +61,10 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         self._worker = worker
         self._turn = threading.Lock()
         self._loaded: tuple[Whisper, Setup] | None = None
-        self._opened: tuple[Recording, AudioReader] | None = None  # the last one of which a part was transcribed
+        self._opened: tuple[Recording, AudioReader] | None = None  # the last recording with a transcribed part
 
     def teardown(self, worker: Worker) -> None:
-        """Free the model at the end of the run, also on a cluster that goes on."""
+        """Free the model at the end of the run, since the cluster may keep running."""
         self._loaded = None
         self._close()
 
@@ -88,7 +88,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         return self._loaded
 
     def prepare(self) -> Setup:
-        """Load the model, and return what this worker computes with."""
+        """Load the model, and return this worker's setup."""
         with self._turn:
             return self.loaded()[1]
 
@@ -96,7 +96,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         """Do a task, and return a result for each of its recordings.
 
         Threads of a worker take turns: the model uses all of them for one task. Raises a ``MinWhisperError`` only for
-        what concerns the whole run; what concerns a recording is in its result.
+        a problem that concerns the whole run; the error of a recording is in its result.
         """
         with self._turn:
             model, setup = self.loaded()
@@ -123,13 +123,13 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
     def _stream(
         self, audio: AudioSource, labels: Sequence[str], model: Whisper, part: int, **more: Any
     ) -> Transcription:
-        """Start a transcription that tells the client how far it is."""
-        job, told = self.job, time.monotonic()
+        """Start a transcription that reports its progress to the client."""
+        job, reported = self.job, time.monotonic()
 
         def progress(done: float, total: float) -> None:
-            nonlocal told
-            if time.monotonic() - told > REPORT_SECONDS:
-                told = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
                 self._tell("progress", labels, done=done, total=total)
 
         generator = np.random.default_rng(job.seed)
@@ -157,7 +157,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         return [result._replace(seconds=share) for result in results]
 
     def _outputs(self, recording: Recording, running: Transcription, model: Whisper) -> dict[str, Any]:
-        """Return the output files of a recording, and what the manifest says about it."""
+        """Return the output files of a recording, and its fields in the manifest."""
         transcript = running.transcript
         files = output_files(transcript, recording, self.job, model.name)
         return {"files": files, "facts": facts_about(transcript, running.seconds)}
@@ -192,7 +192,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
             return {"transcript": running.transcript}
 
     def _open(self, recording: Recording) -> AudioReader:
-        """Open a recording, or return it if it is still open since its last part: decoding hours takes a while."""
+        """Open a recording, unless it is still open from its last part: decoding hours of audio takes a while."""
         if self._opened is None or self._opened[0] != recording:
             self._close()
             track = self.job.keywords.get("audio_track")
@@ -206,7 +206,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
 
 
 def _result(recording: Recording, setup: Setup, work: Callable[[], dict[str, Any]]) -> Result:
-    """Do the work on a recording, and return what became of it, whatever it is."""
+    """Do the work on a recording, and return its result, whatever the outcome."""
     started = time.monotonic()
 
     def failed(outcome: Outcome, error: str) -> Result:
@@ -223,7 +223,7 @@ def _result(recording: Recording, setup: Setup, work: Callable[[], dict[str, Any
                 return failed("out_of_memory", f"{printable(recording.path)}: {OUT_OF_MEMORY}")
             if isinstance(error, MinWhisperError):
                 return failed("failed", _message(recording, error))
-            traceback.print_exc(file=sys.stderr)  # a bug, for a recording that nobody has seen: the others go on
+            traceback.print_exc(file=sys.stderr)  # a bug that nobody has met yet: the other recordings continue
             return failed("failed", printable(f"{recording.path}: unexpected {type(error).__name__}: {error}"))
     facts = warned(caught) | found.pop("facts", {})
     return Result("done", setup, time.monotonic() - started, facts=facts, **found)
@@ -254,7 +254,7 @@ def output_files(transcript: Transcript, recording: Recording, job: Job, model: 
 
 
 def weights_folder() -> Path | None:
-    """Return a private folder of this machine for the weights that its workers share, None if there is none."""
+    """Return a private folder on this machine for the weights that its workers share, or None if it cannot be made."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir(), f"minwhisper-{user}")
     try:
@@ -296,7 +296,7 @@ def _message(recording: Recording, error: MinWhisperError) -> str:
 
 
 def prepare(name: str) -> Setup:
-    """Task: load the model of a run, and return what the worker computes with."""
+    """Task: load the model of a run, and return the worker's setup."""
     return _plugin(name).prepare()
 
 

@@ -45,7 +45,7 @@ from .search import (
 
 @dataclass(frozen=True)
 class DecodingRecord:
-    """What a search considered on its way."""
+    """The record of a search: the steps to its result, and all candidates."""
 
     steps: list["DecodingStep"]  # one for each token of the result, and one for the end if it was reached
     candidates: list[Candidate]  # the result among them, in the order of the search
@@ -72,7 +72,7 @@ class DecodingResult:
     no_speech_prob: float = np.nan
     temperature: float = np.nan
     compression_ratio: float = np.nan  # of the text: high if it repeats itself
-    record: DecodingRecord | None = field(repr=False, compare=False, default=None)  # if the request wanted it
+    record: DecodingRecord | None = field(repr=False, compare=False, default=None)  # if alternatives were requested
 
 
 class WindowRequest(NamedTuple):
@@ -82,7 +82,7 @@ class WindowRequest(NamedTuple):
     options: DecodingOptions
     generator: np.random.Generator | None = None  # for temperatures above 0; None: a new one with seed 0
     where: str = "a window"  # the model and the window, for error messages
-    alternatives: int = 0  # record so many likely tokens at each step
+    alternatives: int = 0  # number of the most likely tokens to record at each step
 
 
 class DecodingBatch:
@@ -103,7 +103,7 @@ class DecodingBatch:
         return number
 
     def step(self) -> list[tuple[int, DecodingResult]]:
-        """Advance every window by one token; return the numbers and results of those that end with it."""
+        """Advance every window by one token; return the numbers and results of those that finish."""
         return [(number, self._result(*self._requests.pop(number), found)) for number, found in self._searches.step()]
 
     def _result(
@@ -149,7 +149,7 @@ def decode_windows(requests: Sequence[WindowRequest], engine: Engine, tokenizer:
 
 
 def _language(request: WindowRequest, engine: Engine, tokenizer: Tokenizer) -> tuple[str, dict[str, float] | None]:
-    """Return the requested language, or else the detected one with the probabilities of all."""
+    """Return the requested language and None, or the detected one and the probabilities of all languages."""
     requested = request.options.language
     if requested is not None or not tokenizer.is_multilingual:
         return tokenizer.language_code("en" if requested is None else requested), None
@@ -184,10 +184,10 @@ def check_supported(options: DecodingOptions, tokenizer: Tokenizer, config: Whis
 
 
 def warn_of_prefix(options: DecodingOptions, stacklevel: int) -> None:
-    """Warn of a prefix with timestamps, naming the line ``stacklevel`` calls above."""
+    """Warn about a prefix combined with timestamps; the warning names the line ``stacklevel`` calls above."""
     if options.prefix and not options.without_timestamps:
         warnings.warn(
-            "prefix: with timestamps, the text after it must begin with one, so often nothing follows; "
+            "prefix: with timestamps, the text after the prefix must begin with one, so often nothing follows; "
             "use without_timestamps=True",
             stacklevel=stacklevel + 1,
         )
@@ -215,7 +215,7 @@ def initial_tokens(
     if len(tokens) > config.max_target_positions:
         raise OptionError(
             f"prefix: expected at most {config.max_target_positions - len(before) - len(start)} tokens, which is "
-            f"what fits behind the prompt, got {len(prefix)}"
+            f"what fits after the prompt, got {len(prefix)}"
         )
     return tokens
 
@@ -271,7 +271,7 @@ def sampler_for(options: DecodingOptions, eot: int, generator: np.random.Generat
 
 
 def compression_ratio(text: str) -> float:
-    """Return by what factor zlib shortens a text: above about 2.4 it repeats itself."""
+    """Return the factor by which zlib shortens a text: above about 2.4, the text repeats itself."""
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 

@@ -1,7 +1,7 @@
 """The options as keyword arguments, for type checkers and for completion in editors.
 
-Each name and type is that of a field of ``DecodingOptions`` or ``TranscriptionOptions``; a test holds them
-equal.
+Each name and type is that of a field of ``DecodingOptions`` or ``TranscriptionOptions``; a test checks that they
+agree.
 
 Walkthrough: section 11.
 """

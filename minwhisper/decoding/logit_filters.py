@@ -47,7 +47,7 @@ def timestamp_rules(
     timestamp_begin: int,
     max_initial_index: int | None,
 ) -> Array:
-    """Suppress what breaks the rules of timestamps: they come in pairs and never go back. (B, V) -> (B, V).
+    """Suppress tokens that break the rules of timestamps: these come in pairs and never go back. (B, V) -> (B, V).
 
     A transcript reads ``<|0.00|> text <|2.40|><|2.40|> text <|5.00|>``: a timestamp opens each segment and another
     closes it. ``timestamp_begin`` is the id of ``<|0.00|>``; all ids below it are text or special. The first segment
@@ -78,7 +78,7 @@ def timestamp_rules(
 def _prefer_timestamps(row: Array, timestamp_begin: int) -> None:
     """Suppress text if all timestamps together are more likely than any single text token. Changes ``row`` (V,).
 
-    Both sides are probabilities up to the divisor of softmax. There is no ``if``, which would make a GPU wait.
+    Both sides are probabilities up to the divisor of softmax. An ``if`` would make a GPU wait, so there is none.
     """
     xp = array_module(row)
     text = row[:timestamp_begin]
@@ -90,7 +90,7 @@ def _prefer_timestamps(row: Array, timestamp_begin: int) -> None:
 def allow_eot_if_all_suppressed(logits: Array, tokens: GeneratedTokens, *, eot: int) -> Array:
     """Allow the end, with certainty, in rows where the other filters suppress every token. (B, V) -> (B, V).
 
-    Whisper's own filters never do, but the tokens that a user suppresses may be the only ones left.
+    Whisper's own filters never do that, but a user may suppress the only tokens that are left.
     """
     xp = array_module(logits)
     filtered = logits.copy()
@@ -111,7 +111,7 @@ class TimestampSettings(NamedTuple):
 class LogitFilters:
     """All filters with their settings, applied in order.
 
-    It is a value, so that a GPU kernel can apply the same filters.
+    It is plain data, so that a GPU kernel can apply the same filters.
     """
 
     eot: int

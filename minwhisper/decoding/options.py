@@ -33,10 +33,10 @@ PATIENCE_NEEDS_BEAM = "patience: applies to beam search only; give beam_size too
 class DecodingOptions:
     """Options for decoding a window. Raises ``OptionError`` for invalid values or combinations."""
 
-    task: str = "transcribe"  # or "translate", which is to English
+    task: str = "transcribe"  # or "translate", always into English
     language: str | None = None  # a code or an English name; None: detect it
     temperature: float = 0.0  # 0: greedy or beam search; above: sampling, the more random the higher
-    sample_len: int | None = None  # most tokens to generate in a window; None: half of the text positions
+    sample_len: int | None = None  # maximum number of tokens per window; None: half of the text positions
     best_of: int | None = None  # candidates to sample, above temperature 0 only
     beam_size: int | None = None  # candidates of a beam search, at temperature 0 only
     patience: float | None = None  # beam search ends when beam_size times this many candidates have finished; None: 1
@@ -76,7 +76,7 @@ class DecodingOptions:
         for name in ("suppress_blank", "without_timestamps"):
             check_flag(name, getattr(self, name))
         for name in ("prompt", "prefix", "suppress_tokens"):
-            expected = "ids such as '-1' or '1,2,3'" if name == "suppress_tokens" else "a text or token ids"
+            expected = "ids such as '-1' or '1,2,3'" if name == "suppress_tokens" else "text or token ids"
             object.__setattr__(self, name, as_token_ids(name, getattr(self, name), expected))
         use_builtin_numbers(self)
         self._listed_ids()

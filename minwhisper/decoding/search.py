@@ -27,10 +27,10 @@ from .logit_filters import LogitFilter
 
 
 class Candidate(NamedTuple):
-    """The text so far of one hypothesis."""
+    """One hypothesis: the tokens generated so far, and their log-probability."""
 
     tokens: tuple[int, ...]  # generated tokens, without the prompt and the end
-    sum_logprob: float  # sum of their log-probabilities, with the end's once it is reached
+    sum_logprob: float  # sum of their log-probabilities, including the end's once it is reached
 
 
 class Choice(NamedTuple):
@@ -71,7 +71,7 @@ class Sampler(NamedTuple):
 class Probe(NamedTuple):
     """A token whose probability is read from the unfiltered logits."""
 
-    position: int  # of S
+    position: int  # index into S
     token: int
 
 
@@ -83,7 +83,7 @@ class Alternative(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """What could have come next after some tokens."""
+    """The most likely tokens to come next, at one step of a candidate."""
 
     sum_logprob: float  # log-probability of the tokens so far
     alternatives: Sequence[Alternative]  # the most likely next tokens, the best first
@@ -99,7 +99,7 @@ class DecoderRequest(NamedTuple):
     sampler: Sampler
     probe: Probe | None = None
     where: str = "a window"  # for error messages
-    alternatives: int = 0  # how many likely tokens to return for each candidate, beside the choices
+    alternatives: int = 0  # number of likely tokens to return for each candidate, apart from the choices
 
     @property
     def wanted(self) -> list[int]:
@@ -113,7 +113,7 @@ class DecoderResponse(NamedTuple):
 
     choices: list[Choice]
     probability: float = math.nan  # of the probe's token
-    alternatives: Sequence[Sequence[Alternative]] = ()  # for each candidate, if the request wants them
+    alternatives: Sequence[Sequence[Alternative]] = ()  # for each candidate, if requested
 
 
 class SearchResult(NamedTuple):
@@ -121,7 +121,7 @@ class SearchResult(NamedTuple):
 
     candidates: list[Candidate]
     no_speech_prob: float
-    forks: Mapping[tuple[int, ...], Fork] = {}  # by the tokens so far, if alternatives were wanted
+    forks: Mapping[tuple[int, ...], Fork] = {}  # by the tokens so far, if alternatives were requested
 
 
 Search: TypeAlias = Generator[DecoderRequest, DecoderResponse, SearchResult]
@@ -142,10 +142,10 @@ def search(
     """Generate tokens until the end: candidates for a window's text, and the probability of no speech.
 
     The prompt contains ``<|startoftranscript|>``. Each candidate gets at most ``max_tokens`` tokens, and no more than
-    fit behind the prompt in the decoder's ``max_context`` positions. If fewer candidates than the sampler's
+    fit after the prompt in the decoder's ``max_context`` positions. If fewer candidates than the sampler's
     ``group_size`` have finished, the most likely unfinished ones follow them in the result. The logit filters must
-    leave every candidate at least one token. With ``alternatives``, so many of the most likely tokens are recorded at
-    every step of every candidate. Errors name the window by ``where``.
+    leave every candidate at least one token. The ``alternatives`` most likely tokens are recorded at every step of
+    every candidate. Errors name the window by ``where``.
     """
     max_tokens = min(max_tokens, max_context - len(prompt) + 1)  # the last token is never fed back
     active = [Candidate((), 0.0)] * sampler.initial_size
@@ -203,7 +203,7 @@ class ChoosingEngine(Protocol):
 
 def choose_batch(engine: Engine, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
     """Take a step of several searches: each request with its cache -> the response and the new cache."""
-    recording = any(request.alternatives for request, _ in requests)  # which takes the logits
+    recording = any(request.alternatives for request, _ in requests)  # needs the logits
     if isinstance(engine, ChoosingEngine) and not recording:
         return engine.choose_batch(requests)
     decoded = engine.decode_batch([DecoderInput(request.tokens, cache, request.wanted) for request, cache in requests])
@@ -213,7 +213,7 @@ def choose_batch(engine: Engine, requests: Sequence[tuple[DecoderRequest, Any]])
 
 
 class SearchBatch:
-    """Running searches, each in a window of its own, that take their steps together."""
+    """Running searches, one per window, that take their steps together."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -227,7 +227,7 @@ class SearchBatch:
         return self._count - 1
 
     def step(self) -> list[tuple[int, SearchResult]]:
-        """Take one step in every search; return the numbers and results of those that end with it."""
+        """Take one step in every search; return the numbers and results of those that finish."""
         numbers = list(self._running)
         requests = [(request, cache.reorder(request.rows)) for _, request, cache in self._running.values()]
         ended = []
@@ -281,7 +281,7 @@ def sample(
     exceeds that number.
     """
     xp = array_module(logits)
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)  # at most 0: no temperature overflows
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)  # at most 0: exp cannot overflow
     with np.errstate(over="ignore"):  # at a temperature near 0, -inf is as good
         shifted /= temperature
     cumulative = xp.cumsum(softmax(shifted), axis=-1)
@@ -357,7 +357,7 @@ def _choices_of(logits: Array, candidates: Sequence[Candidate], tokens: Array) -
 def _to_lists(tokens: Array, logprobs: Array) -> tuple[list[list[int]], list[list[float]]]:
     """Return tokens and their log-probabilities as lists, copied from a GPU in a single transfer.
 
-    A float32 represents integers exactly up to 2²⁴; a vocabulary has less than 2¹⁶. Raises ``NumericalError`` for
+    A float32 represents integers exactly up to 2²⁴; token ids are below 2¹⁶. Raises ``NumericalError`` for
     NaN: a row of logits with NaN or +inf anywhere has NaN as its log-probabilities.
     """
     both = to_numpy(array_module(logprobs).stack([tokens.astype(logprobs.dtype), logprobs]))

@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "epsilon 1e-12": Mistake(LAYERS["epsilon 1e-12"].hint, (Edit("1e-5", "1e-12"),)),
     "epsilon 1e-6": Mistake(LAYERS["epsilon 1e-6"].hint, (Edit("1e-5", "1e-6"),)),
-    "epsilon 1e-8": Mistake("Layer norm's epsilon is 1e-8. It is 1e-5.", (Edit("1e-5", "1e-8"),)),
+    "epsilon 1e-8": Mistake("Layer norm's epsilon is 1e-8. It should be 1e-5.", (Edit("1e-5", "1e-8"),)),
     "epsilon outside of the root": Mistake(
         LAYERS["epsilon outside of the root"].hint, (Edit("np.sqrt(variance + 1e-5)", "(np.sqrt(variance) + 1e-5)"),)
     ),

@@ -61,7 +61,7 @@ class Engine(Protocol):
     def new_cache(self, features: Array) -> Any:
         """Return an empty cache as ``model.decoder.new_cache`` does: features (B, T, D)."""
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
+    def decode_batch(self, inputs: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
         """Decode each input as ``model.decoder.decode_cached`` does.
 
         Returns logits (B, S, V) and the new cache for each. An engine may read the weights once for all inputs.
@@ -93,13 +93,13 @@ class PlainEngine(NamedTuple):
         """See ``Engine``."""
         return new_cache(features, self.weights["decoder"], self.config)
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
+    def decode_batch(self, inputs: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
         """See ``Engine``; one input after the other."""
-        return [self._decode(feed) for feed in feeds]
+        return [self._decode(entry) for entry in inputs]
 
-    def _decode(self, feed: DecoderInput) -> tuple[Array, Any]:
-        tokens = place_tokens(feed.tokens, feed.cache.cross_attention[0].keys)
-        return decode_cached(tokens, feed.cache, self.weights["decoder"], self.config, feed.wanted)
+    def _decode(self, entry: DecoderInput) -> tuple[Array, Any]:
+        tokens = place_tokens(entry.tokens, entry.cache.cross_attention[0].keys)
+        return decode_cached(tokens, entry.cache, self.weights["decoder"], self.config, entry.wanted)
 
 
 def place_tokens(tokens: Sequence[Sequence[int]], like: Array) -> Array:

@@ -1,14 +1,14 @@
 """The exactness of each stage of the model, and a doctor for other implementations of Whisper.
 
 *How exact is this package?* In: a model. Out: per stage, its relative difference from values that openai-whisper's
-model computed in float64, beside that of openai-whisper in float32. ``comparison`` has all of it; ``reference/`` holds
+model computed in float64, next to that of openai-whisper in float32. ``comparison`` has all of it; ``reference/`` holds
 the stored values and the clip. ``minwhisper parity tiny.en`` prints the table.
 
 *What is wrong with another implementation?* In: arrays that it computed, by name. Out: the first stage that is wrong,
-and the mistake that makes such numbers. Read ``graph`` (the network as named stages), ``tracing`` (their exact
+and the mistake that gives such values. Read ``graph`` (the network as named stages), ``tracing`` (their exact
 values), ``mistakes`` (the catalogue) and ``doctor`` (the comparison); ``names``, ``precision``, ``recording`` and
-``theirs`` help them. Whatever arrays are at hand will do: each is compared with what follows exactly from those before
-it. For instance::
+``theirs`` help them. Any of the arrays will do: each is compared with the exact result for the arrays before it. For
+instance::
 
     $ minwhisper compare theirs.npz --model tiny.en
     ...
@@ -16,7 +16,7 @@ it. For instance::
     ...
     The first stage that is wrong is encoder.stem.
 
-To dump all modules of a model of Transformers::
+To dump the output of every module of a Transformers model::
 
     arrays = {"input_features": features.numpy(), "decoder_input_ids": ids.numpy()}
     def keep(name):
@@ -31,8 +31,8 @@ To dump all modules of a model of Transformers::
         model(input_features=features, decoder_input_ids=ids)
     numpy.savez("theirs.npz", **arrays)
 
-openai-whisper's modules are dumped in the same way: call ``model(mel, tokens)``, and keep them as ``arrays["mel"]`` and
-``arrays["tokens"]``.
+openai-whisper's modules are dumped in the same way: call ``model(mel, tokens)``, and keep its inputs as
+``arrays["mel"]`` and ``arrays["tokens"]``.
 
 Walkthrough: section 15.
 """

@@ -2,7 +2,7 @@
 
 The references for ``tiny.en`` and ``base`` come with the package. They hold, for a clip of speech, some values of every
 stage of openai-whisper's model in float64, and the relative error of its float32. So this package can be compared with
-PyTorch without PyTorch. If openai-whisper is installed, all values of every stage are compared as well. Only this
+PyTorch without installing it. If openai-whisper is installed, all values of every stage are compared as well. Only this
 module imports PyTorch, and only in the functions that need it.
 
 Walkthrough: section 15.

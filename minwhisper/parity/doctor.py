@@ -1,11 +1,12 @@
 """The doctor: compare another implementation's arrays with the exact ones, stage by stage, and name the mistakes.
 
-Each array is compared twice. With the exact value: what the model gives for their samples, spectrogram and tokens. And
-with the *stage's own* value: what follows exactly from the nearest arrays before it that they give. The first shows
-how far off they are; the second is large only where something is wrong, and so finds a second mistake behind the first.
+"They" are the authors of the other implementation. Each of their arrays is compared twice: with the exact value, which
+the model computes from their samples, spectrogram and tokens; and with the *stage's own* value, which is computed
+exactly from the nearest arrays before it that they give. The first difference shows how far off they are. The second is
+large only where something is wrong, so it also finds a second mistake after the first.
 
-Where a stage's own difference is more than rounding, every mistake of the catalogue that could have been made between
-those arrays is made, and the one that reproduces their numbers is named.
+If a stage's own difference is more than rounding, every mistake of the catalogue that could have been made between
+those arrays is tried, and the one that reproduces their values is named.
 """
 
 from collections import Counter
@@ -45,17 +46,17 @@ IN_REACH = ("float64", "float32")
 
 @dataclass(frozen=True)
 class StageReport:
-    """How one of their arrays compares."""
+    """The comparison of one of their arrays."""
 
     stage: str
     name: str  # theirs
     shape: tuple[int, ...]  # theirs
-    axes: str  # how they are rearranged, "" if not
+    axes: str  # how their axes are rearranged, "" if not
     largest: float  # difference from the exact values
     relative: float  # difference from the exact values: ‖theirs - exact‖ / ‖exact‖
-    own: float  # relative difference from what follows from their own arrays before it
+    own: float  # relative difference from the exact result for their own arrays before it
     verdict: str  # a precision, "mistake", "convention" or "wrong"
-    mistakes: tuple[str, ...] = ()  # the names of those that reproduce their numbers
+    mistakes: tuple[str, ...] = ()  # the names of those that reproduce their values
     remark: str = ""  # on a difference that no known mistake explains
 
 
@@ -66,8 +67,8 @@ class Report:
     model: str
     stages: list[StageReport] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)  # their arrays that everything else was computed from
-    unmatched: list[str] = field(default_factory=list)  # their names that mean no stage
-    hints: dict[str, str] = field(default_factory=dict)  # by name: the sentences of the mistakes that were found
+    unmatched: list[str] = field(default_factory=list)  # their names that match no stage
+    hints: dict[str, str] = field(default_factory=dict)  # by name: the hints of the mistakes that were found
 
     @property
     def first_wrong(self) -> StageReport | None:
@@ -89,7 +90,7 @@ class Given(Mapping[str, Any]):
         self.fixed: dict[str, Any] = {}  # values that are not from the file
         self.axes: dict[str, str] = {}
         self._theirs, self._names, self._stages, self._model = theirs, names, stages, model
-        self._reading: dict[str, int] = {}  # which of the possible readings of an array fits
+        self._reading: dict[str, int] = {}  # by stage: the index of the reading of its array that fits
         self._recent: dict[str, Array] = {}
 
     def __getitem__(self, stage: str) -> Any:
@@ -116,7 +117,7 @@ class Given(Mapping[str, Any]):
             self._recent.pop(stage, None)
 
     def check(self, stage: str) -> None:
-        """Raise ``ShapeError`` if an array of theirs cannot be read as the stage at all."""
+        """Raise ``ShapeError`` if their array cannot be read as the stage at all."""
         if next(self._readings(stage), None) is None:
             shape = self._stages[stage].shape
             half = self._stages[stage].half
@@ -127,7 +128,7 @@ class Given(Mapping[str, Any]):
             name = self._names[stage]
             raise ShapeError(
                 f"{printable(name, 80)}: expected {expected} for {stage}, in any order, got "
-                f"{self._theirs.shape(name)}; is it of another model than {self._model.name}, or another value?"
+                f"{self._theirs.shape(name)}; is it from a model other than {self._model.name}, or another value?"
             )
 
     def __contains__(self, stage: object) -> bool:
@@ -156,7 +157,7 @@ def diagnose(
     Args:
         model: the model whose weights they used.
         theirs: their arrays, from ``open_theirs`` or ``Theirs.of``.
-        names: the stage of each of their names that is not known by itself.
+        names: the stage for each of their names that is not recognised (see ``known_names``).
         audio: the recording, a file or samples, if they do not give the samples or the spectrogram.
         tokens: the input of the decoder, if they do not give it.
 
@@ -191,7 +192,7 @@ class _Comparison:
         self.explanations: dict[str, list[tuple[str, ...]]] = {}  # by stage: the choices that explain it equally well
 
     def _settle_tokens(self) -> None:
-        """Make sure of the tokens if an array depends on them: theirs, or what greedy search finds."""
+        """Determine the tokens if an array depends on them: theirs, or those that greedy search finds."""
         if "tokens" in self.given:
             self.given.fixed["tokens"] = check_token_ids(self.given["tokens"], self.model)
             self.names.pop("tokens", None)
@@ -226,12 +227,12 @@ class _Comparison:
         if not self.found.stages:
             raise OptionError(
                 f"nothing to compare: {', '.join(self.found.taken) or 'what they give'} can only be an input; give "
-                "arrays behind it, or the recording (--audio)"
+                "arrays after it, or the recording (--audio)"
             )
         return self.found
 
     def _reconcile(self) -> None:
-        """Where several mistakes explain a stage, name the one that explains most stages."""
+        """If several mistakes explain a stage, name the one that explains most stages."""
         open_stages = {stage: choices for stage, choices in self.explanations.items() if len(choices) > 1}
         votes = Counter(choice for choices in self.explanations.values() for choice in choices)
         for i, report in enumerate(self.found.stages):
@@ -257,7 +258,7 @@ class _Comparison:
                     return
 
     def _is_input(self, name: str) -> bool:
-        """Return whether the model takes an array of theirs as an input; a spectrogram may have another shape."""
+        """Return whether the model accepts their array as an input; a spectrogram may have another shape."""
         config = self.model.config
         if name != "mel":
             return True
@@ -292,7 +293,7 @@ class _Comparison:
     def _computed(self, stage: Stage, precision: int | str, mistakes: Sequence[str] = ()) -> Array | None:
         """Compute a stage from their arrays, in float64, float32 or a lower precision, with these mistakes.
 
-        None if that is not possible: a mistake may not fit, or their arrays not fit together.
+        Return None if that is impossible: a mistake may not apply, or their arrays may not fit together.
         """
         options: dict[str, Any] = {"edits": [edit for name in mistakes for edit in MISTAKES[name].edits]}
         given: Mapping[str, Any] = self.given
@@ -314,7 +315,7 @@ class _Comparison:
             return "float64", (), ""
         held = representable(values) if error > 1e-5 else None
         if held is not None and error <= COARSE_SLACK * self._expected(stage, own, held):
-            return held, (), ""  # whatever is smaller than this rounding cannot be told from it
+            return held, (), ""  # a smaller error cannot be distinguished from this rounding
         rounding = self._expected(stage, own, 32)
         if error <= SLACK * rounding:
             return "float32", (), ""
@@ -380,7 +381,7 @@ class _Comparison:
         if not tried:
             return []
         best = min(error for error, _ in tried)
-        # Of mistakes that explain the numbers equally well, the first of the catalogue: the sort is stable.
+        # Of mistakes that explain the values equally well, take the first of the catalogue: the sort is stable.
         return sorted(tried, key=lambda pair: pair[0] if pair[0] > 2 * max(best, 6e-8) else 0.0)
 
     def _named(self, names: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
@@ -422,9 +423,9 @@ def _correlation(one: Array, other: Array) -> float:
 
 
 def describe(values: Array, own: Array | None, stage: Stage, head_width: int) -> str:
-    """Say what an unexplained difference looks like: its shape, a factor, a shift, or where it is.
+    """Describe an unexplained difference: another shape, a factor, a shift, or where it is.
 
-    ``own`` is what they should have got, and ``head_width`` K.
+    ``own`` is the value that they should have, and ``head_width`` is K.
     """
     if own is None:
         return "their arrays before it do not fit together"

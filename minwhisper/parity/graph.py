@@ -1,10 +1,9 @@
 """The network as a graph of named stages, each a small function of others, from a recording to the next tokens.
 
-The layers compute a whole block at once. To say where another implementation differs, each stage has to be computed on
-its own, from whatever values are at hand: ours for a trace, theirs for a comparison, with a mistake in it for a
-diagnosis. A hook in the layers could record values but not do that. So the wiring is written down once more here, stage
-by stage, and nothing in the layers has to know of it; the mathematics is the layers' own functions. A test holds the
-two equal.
+The layers compute a whole block at once. To show where another implementation differs, each stage has to be computed on
+its own, from any values: ours for a trace, theirs for a comparison, and with a mistake in it for a diagnosis. A hook in
+the layers could record values but not do that. So the wiring is repeated here, stage by stage, without any change to
+the layers, whose own functions do the computing. A test checks that the two give the same values.
 
 ``network`` returns the stages, and ``run`` computes those that are wanted from those that are given.
 
@@ -44,7 +43,7 @@ from .recording import Recording
 
 @dataclass(frozen=True)
 class Place:
-    """What a stage knows apart from its inputs: where in the network it is, the weights, and the other values."""
+    """The context of a stage apart from its inputs: its place in the network, the weights, and the other values."""
 
     config: WhisperConfig
     weights: Weights  # of the whole model
@@ -52,7 +51,7 @@ class Place:
     half: str = "encoder"  # or "decoder"
     index: int = 0  # of the block
     part: str = ""  # of the block: "attention", "cross_attention" or "mlp"
-    other: Callable[[str], Array] = dict[str, Array]().__getitem__  # the value of another stage, if it is at hand
+    other: Callable[[str], Array] = dict[str, Array]().__getitem__  # the value of another stage, if it is available
 
     @property
     def heads(self) -> int:
@@ -73,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Stage:
-    """One value of the network, and how it follows from others."""
+    """One value of the network, and its computation from others."""
 
     name: str
     shape: str  # its axes in the letter key, "B T D"
@@ -82,10 +81,10 @@ class Stage:
     half: str = "encoder"
     index: int = 0
     part: str = ""
-    large: bool = False  # attention over all positions: not in a trace unless it is asked for
+    large: bool = False  # attention over all positions: not in a trace unless it is requested
 
     def affected_by(self, edits: Sequence[Edit]) -> list[Edit]:
-        """Return those of the edits that are of functions which this stage uses."""
+        """Return the edits of functions that this stage uses."""
         return [edit for edit in edits if edit.function is not None and uses(self.compute, edit.function)]
 
 
@@ -183,7 +182,7 @@ def value(source: Array, at: Place) -> Array:
 
 
 def scores(query: Array, key: Array, at: Place) -> Array:
-    """Compute the scaled products of queries and keys, masked: (B, S, D) and (B, T, D) -> (B, H, S, T)."""
+    """Compute the scaled dot products of queries and keys, masked: (B, S, D) and (B, T, D) -> (B, H, S, T)."""
     q, k = split_heads(query, at.heads), split_heads(key, at.heads)
     products = matmul(q * q.shape[-1] ** -0.5, k.transpose(0, 1, 3, 2))
     if at.causal:
@@ -232,7 +231,7 @@ def final_norm(x: Array, at: Place) -> Array:
 
 
 def logits(x: Array, at: Place) -> Array:
-    """Multiply with the token embedding: (B, S, D) -> (B, S, V)."""
+    """Multiply by the token embedding: (B, S, D) -> (B, S, V)."""
     return matmul(x, at.weights["decoder"]["token_embedding"].T)
 
 
@@ -242,9 +241,9 @@ def log_probabilities(logits: Array, at: Place) -> Array:
 
 
 def next_tokens(logits: Array, tokens: Array, at: Place) -> Array:
-    """Return the likeliest token after each position that greedy search allows: (B, S, V) -> (B, S).
+    """Return the most likely token that greedy search allows after each position: (B, S, V) -> (B, S).
 
-    Some tokens are never allowed, and timestamps are not after <|notimestamps|>.
+    Some tokens are never allowed, and timestamps are not allowed after <|notimestamps|>.
     """
     allowed = logits.copy()
     allowed[..., list(at.tokenizer.suppressed_tokens)] = -np.inf
@@ -259,7 +258,7 @@ def next_tokens(logits: Array, tokens: Array, at: Place) -> Array:
 def network(config: WhisperConfig) -> dict[str, Stage]:
     """Return all stages by name, in the order of computation.
 
-    Two values are given and have no stage: "recording", a ``Recording``, and "tokens", (B, S).
+    Two inputs have no stage and must be given: "recording", a ``Recording``, and "tokens", (B, S).
     """
     stages: dict[str, Stage] = {}
 
@@ -352,10 +351,10 @@ def run(
 ) -> Iterator[tuple[str, Array]]:
     """Compute the wanted stages from the given values: yield name and value, in order.
 
-    As its inputs, a stage reads given values where there are any, not those that were computed here; what it yields is
-    computed even if it is given as well. A value is dropped as soon as nothing needs it any more. ``edits`` are the
-    mistakes to make, and ``names`` what else their text may use. ``convert`` is applied to weights and results. Raises
-    ``KeyError`` for a value that is missing.
+    A stage takes its inputs from the given values if they are there, otherwise from those computed here; a wanted stage
+    is computed even if its value is given. A value is dropped as soon as nothing needs it any more. ``edits`` are the
+    mistakes to make, and ``names`` are further names that their text may use. ``convert`` is applied to weights and
+    results. Raises ``KeyError`` for a value that is missing.
     """
     plan = needed(stages, wanted, given)
     uses_left = Counter(source for stage in plan for source in stage.inputs if source not in given)

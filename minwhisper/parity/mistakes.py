@@ -2,11 +2,11 @@
 
 Each mistake is an edit of the function that someone got wrong, like a line of a diff: ``edit(scores, "q * q.shape[-1]
 ** -0.5", "q")`` is attention whose scores are not scaled. To diagnose a stage, every mistake in its functions is made
-and the result is compared with the other implementation's numbers (``parity.doctor``). In the new text of an edit,
-``theirs`` is the array that is to be explained: where a mistake has an unknown quantity, such as the length of a
-prompt, it is fitted to it.
+and the result is compared with the other implementation's values (``parity.doctor``). In the new text of an edit,
+``theirs`` is the array that is to be explained: if a mistake has an unknown quantity, such as the length of a prompt,
+that quantity is fitted to the array.
 
-The sentence of a mistake says what was done, and how to mend it.
+The hint of a mistake states what was done, and how to fix it.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def edit(function: Callable[..., Any], old: str, new: str) -> Edit:
     return Edit(old, new, function)
 
 
-# --- What the edits use -------------------------------------------------------------------------------------------
+# --- Functions that the edits use ---------------------------------------------------------------------------------
 
 
 def htk_filters(n_mels: int) -> Array:
@@ -47,7 +47,7 @@ def triangles(corners: Array) -> Array:
 
 
 def mixed_to_mono(recording: Any, mix: Callable[[Array], Array], rate: int | None = None) -> Array:
-    """Load a file with another way to mix its channels (N, channels) -> (N,), or at a rate that it does not have."""
+    """Load a file with another way to mix its channels, (N, channels) -> (N,), or at a wrong sample rate."""
     channels, true_rate = recording.channels()
     return load_audio(np.ascontiguousarray(mix(channels), np.float32), rate or true_rate)
 
@@ -127,7 +127,7 @@ NAMES = {
         zeros_for_silence,
     )
 } | {"np": np}
-"""What the new text of an edit may use apart from the names of its own module."""
+"""The names that the new text of an edit may use in addition to those of its own module."""
 
 
 # --- Samples and spectrogram ---------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ AUDIO = {
         (edit(graph.window, _LOAD, "mixed_to_mono(recording, lambda channels: channels.reshape(-1))"),),
     ),
     "not resampled": Mistake(
-        "The samples have the file's own rate, and are taken for 16 kHz. Resample them.",
+        "The samples have the file's own rate, but are used as if it were 16 kHz. Resample them.",
         (edit(graph.window, _LOAD, "mixed_to_mono(recording, lambda channels: channels.mean(axis=1), 16000)"),),
     ),
     "no centring": Mistake(
@@ -194,7 +194,7 @@ AUDIO = {
         (edit(graph.power, " ** 2", ""),),
     ),
     "divided by the frame length": Mistake(
-        "The energies are divided by 400, the length of a frame. Whisper's are the squares as they are.",
+        "The energies are divided by 400, the length of a frame. Do not divide them.",
         (edit(graph.power, " ** 2", " ** 2 / N_FFT"),),
     ),
     "HTK's mel scale": Mistake(
@@ -272,8 +272,7 @@ _STRIDED = "[:, :length:stride]", "[:, 1 : 1 + length : stride]", "[:, 2 : 2 + l
 STEM = {
     "'same' padding of XLA": Mistake(
         "The second convolution is padded at the end only, as 'same' padding of XLA and TensorFlow does for a stride "
-        "of 2. "
-        "Pad one zero on each side: everything is a frame early otherwise.",
+        "of 2. Pad one zero on each side: otherwise every output sees one frame later.",
         (edit(conv1d, _PADDED, "((0, 0), (1, 1) if stride == 1 else (0, 2), (0, 0))"),),
     ),
     "padded at the end only": Mistake(
@@ -300,11 +299,11 @@ STEM = {
         "The bias of the convolution is missing.", (edit(conv1d, "return y + bias", "return y"),)
     ),
     "first convolution with stride 2": Mistake(
-        "The first convolution has a stride of 2. The second one has it, the first has 1.",
+        "The first convolution has a stride of 2. It should be 1; the second has a stride of 2.",
         (edit(graph.conv1, '["conv1"])', '["conv1"], stride=2)'),),
     ),
     "second convolution with stride 1": Mistake(
-        "The second convolution has a stride of 1. It has 2.", (edit(graph.conv2, "stride=2", "stride=1"),)
+        "The second convolution has a stride of 1. It should be 2.", (edit(graph.conv2, "stride=2", "stride=1"),)
     ),
     "no GELU after the first convolution": Mistake(
         "There is no GELU after the first convolution.", (edit(graph.gelu_after_conv1, _GELU, "x"),)
@@ -325,8 +324,7 @@ STEM = {
     ),
     "sines and cosines interleaved": Mistake(
         "Sines and cosines alternate in the table of positions, as in 'Attention is all you need'. In Whisper, the "
-        "sines "
-        "are the first half of the width and the cosines the second.",
+        "sines are the first half of the width and the cosines the second.",
         (
             edit(
                 graph.audio_positions,
@@ -341,8 +339,7 @@ STEM = {
     ),
     "wavelengths of another formula": Mistake(
         "The wavelengths of the positions are 10000 ** (i / half). In Whisper, the last one is 10000 exactly: divide "
-        "by "
-        "half - 1.",
+        "by half - 1.",
         (
             edit(
                 graph.audio_positions,
@@ -368,14 +365,16 @@ LAYERS = {
         "GELU is computed as x σ(1.702 x). Whisper's is exact, x Φ(x).",
         (edit(gelu, "x * normal_cdf(x)", "quick_gelu(x)"),),
     ),
-    "ReLU for GELU": Mistake("ReLU takes the place of GELU.", (edit(gelu, "x * normal_cdf(x)", "np.maximum(x, 0)"),)),
+    "ReLU for GELU": Mistake("ReLU is used instead of GELU.", (edit(gelu, "x * normal_cdf(x)", "np.maximum(x, 0)"),)),
     "SiLU for GELU": Mistake(
-        "SiLU, x σ(x), takes the place of GELU.", (edit(gelu, "x * normal_cdf(x)", "x / (1 + np.exp(-x))"),)
+        "SiLU, x σ(x), is used instead of GELU.", (edit(gelu, "x * normal_cdf(x)", "x / (1 + np.exp(-x))"),)
     ),
     "no GELU in the MLP": Mistake("There is no GELU in the MLP.", (edit(graph.hidden, _GELU, "x"),)),
-    "epsilon 1e-6": Mistake("Layer norm's epsilon is 1e-6. It is 1e-5.", (edit(layer_norm, _EPS, "variance + 1e-6"),)),
+    "epsilon 1e-6": Mistake(
+        "Layer norm's epsilon is 1e-6. It should be 1e-5.", (edit(layer_norm, _EPS, "variance + 1e-6"),)
+    ),
     "epsilon 1e-12": Mistake(
-        "Layer norm's epsilon is 1e-12, or missing. It is 1e-5.", (edit(layer_norm, _EPS, "variance + 1e-12"),)
+        "Layer norm's epsilon is 1e-12, or missing. It should be 1e-5.", (edit(layer_norm, _EPS, "variance + 1e-12"),)
     ),
     "epsilon outside of the root": Mistake(
         "Layer norm adds epsilon to the standard deviation. Add it to the variance.",
@@ -486,7 +485,7 @@ ATTENTION = {
         (edit(graph.key, '["key"]', '["value"]'), edit(graph.value, '["value"]', '["key"]')),
     ),
     "a bias for the key": Mistake(
-        "The key has a bias, that of the query or the value. It has none.",
+        "The key has a bias, that of the query or the value. It should have none.",
         (
             edit(
                 graph.key,
@@ -501,8 +500,7 @@ ATTENTION = {
     ),
     "scores scaled twice": Mistake(
         "The scores are divided by K. Divide by its square root once: some implementations scale query and key, each "
-        "by "
-        "the fourth root.",
+        "by the fourth root.",
         (edit(graph.scores, _SCALE, "q / q.shape[-1]"),),
     ),
     "scores scaled by D": Mistake(
@@ -568,7 +566,7 @@ ATTENTION = {
         ),
     ),
     "causal mask on the diagonal": Mistake(
-        "The causal mask hides a token from itself. It may attend to itself.",
+        "The causal mask hides a token from itself. A token should attend to itself, too.",
         (
             edit(
                 graph.scores,
@@ -579,7 +577,7 @@ ATTENTION = {
         ),
     ),
     "causal mask in the encoder": Mistake(
-        "The encoder has a causal mask. It attends to the whole window.",
+        "The encoder has a causal mask. It should attend to the whole window.",
         (edit(graph.scores, "at.causal", 'at.part == "attention"'),),
     ),
     "softmax over the queries": Mistake(
@@ -599,7 +597,7 @@ ATTENTION = {
         (edit(graph.out, 'linear(mixed, **block_weights(at)[at.part]["out"])', "mixed"),),
     ),
     "cross-attention to the text": Mistake(
-        "The keys and values of cross-attention come from the text. They come from the encoder.",
+        "The keys and values of cross-attention come from the text. They should come from the encoder.",
         (
             edit(
                 graph.key,
@@ -614,7 +612,7 @@ ATTENTION = {
         ),
     ),
     "features not normalised": Mistake(
-        "Cross-attention reads the output of the encoder's last block. It reads it after the encoder's final norm.",
+        "Cross-attention reads the output of the encoder's last block. Apply the encoder's final norm first.",
         (
             edit(
                 graph.key,
@@ -630,8 +628,7 @@ ATTENTION = {
     ),
     "cache not reordered": Mistake(
         "The newest token of a sequence attends to the values of another sequence: the cache was not reordered when "
-        "beam "
-        "search changed the places of its sequences.",
+        "beam search changed the order of its sequences.",
         (
             edit(
                 graph.mixed,
@@ -657,14 +654,12 @@ DECODER = {
     ),
     "ids of the multilingual vocabulary": Mistake(
         "The special tokens have the ids of the multilingual vocabulary, which are one higher. Take them from the "
-        "model's "
-        "own tokenizer.",
+        "model's own tokenizer.",
         (edit(graph.embed_tokens, "tokens,", "tokens + (tokens >= at.tokenizer.eot),"),),
     ),
     "ids of the English-only vocabulary": Mistake(
         "The special tokens have the ids of the English-only vocabulary, which are one lower. Take them from the "
-        "model's "
-        "own tokenizer.",
+        "model's own tokenizer.",
         (edit(graph.embed_tokens, "tokens,", "tokens - (tokens > at.tokenizer.eot),"),),
     ),
     "no positions of tokens": Mistake(
@@ -686,9 +681,8 @@ DECODER = {
         (edit(graph.text_positions, '["decoder"]', '["encoder"]'),),
     ),
     "position one behind with a cache": Mistake(
-        "Behind the prompt, each token has the position before its own: with a cache, the first new one has the "
-        "number of "
-        "tokens in the cache.",
+        "After the prompt, each token has the position before its own: with a cache, the position of the first new "
+        "token is the number of tokens in the cache.",
         (
             edit(
                 graph.text_positions,
@@ -698,9 +692,8 @@ DECODER = {
         ),
     ),
     "position one ahead with a cache": Mistake(
-        "Behind the prompt, each token has the position after its own: with a cache, the first new one has the "
-        "number of "
-        "tokens in the cache.",
+        "After the prompt, each token has the position after its own: with a cache, the position of the first new "
+        "token is the number of tokens in the cache.",
         (
             edit(
                 graph.text_positions,
@@ -710,7 +703,7 @@ DECODER = {
         ),
     ),
     "position 0 with a cache": Mistake(
-        "Behind the prompt, each token has position 0: with a cache, positions go on from the number of tokens in it.",
+        "After the prompt, each token has position 0: with a cache, positions go on from the number of tokens in it.",
         (
             edit(
                 graph.text_positions,
@@ -748,9 +741,8 @@ DECODER = {
         (edit(graph.log_probabilities, "log_softmax(logits)", "softmax(logits)"),),
     ),
     "nothing suppressed": Mistake(
-        "No token is suppressed. Some are never generated: suppress_tokens in generation_config.json, and timestamps "
-        "after "
-        "<|notimestamps|>.",
+        "No token is suppressed. Some must never be generated: suppress_tokens in generation_config.json, and "
+        "timestamps after <|notimestamps|>.",
         (
             edit(graph.next_tokens, "allowed[..., list(at.tokenizer.suppressed_tokens)] = -np.inf", "pass"),
             edit(graph.next_tokens, "allowed[..., at.tokenizer.timestamp_begin :] = -np.inf", "pass"),
@@ -766,12 +758,11 @@ MISTAKES: dict[str, Mistake] = {**AUDIO, **STEM, **LAYERS, **ATTENTION, **DECODE
 """All mistakes by name, in the order of the stages."""
 
 HARMLESS = frozenset({"maximum of the whole recording", "zeros for silence"})
-"""What openai-whisper itself does in places: said, but no fault."""
+"""Differences that openai-whisper itself makes in places: reported, but not as a mistake."""
 
 UNTIED = (
     "The logits have nothing to do with the token embedding: the output projection is random, or another model's. It "
-    "is "
-    "the token embedding itself (tied), which a checkpoint lists only once."
+    "should be the token embedding itself (tied), which a checkpoint lists only once."
 )
 
 
@@ -783,7 +774,7 @@ class TokenMistake(NamedTuple):
 
 
 def token_mistake(tokens: Array, at: Place) -> TokenMistake | None:
-    """Return what is wrong with the beginning of the tokens (S,), or None: they should start with a right prompt."""
+    """Return the mistake at the beginning of the tokens (S,), or None if they start with a correct prompt."""
     tokenizer = at.tokenizer
     ids = [int(token) for token in tokens]
     if ids[0] == tokenizer.sot_prev and tokenizer.sot in ids:  # text before the window
@@ -798,7 +789,7 @@ def token_mistake(tokens: Array, at: Place) -> TokenMistake | None:
             )
         return TokenMistake(
             "no start of transcript",
-            f"The tokens start with {tokenizer.name(ids[0])!r}. They start with <|startoftranscript|>, "
+            f"The tokens start with {tokenizer.name(ids[0])!r}. They should start with <|startoftranscript|>, "
             f"{tokenizer.sot}.",
         )
     rest = ids[1:]
@@ -807,8 +798,8 @@ def token_mistake(tokens: Array, at: Place) -> TokenMistake | None:
         if language is None or not tokenizer.sot < language < tokenizer.translate:
             return TokenMistake(
                 "no language",
-                "No language follows <|startoftranscript|>. In a multilingual model, its token and that of the task "
-                "do.",
+                "No language follows <|startoftranscript|>. In a multilingual model, the tokens of the language and "
+                "the task do.",
             )
         if len(rest) < 2 or rest[1] not in (tokenizer.transcribe, tokenizer.translate):
             if len(rest) > 1 and rest[1] in (
@@ -816,13 +807,13 @@ def token_mistake(tokens: Array, at: Place) -> TokenMistake | None:
                 tokenizer.translate - 1,
                 tokenizer.transcribe - 2,
             ):
-                hint = "The task has the id of another vocabulary: large-v3 and turbo have one language more."
+                hint = "The task has the id of another vocabulary: large-v3 and turbo have one more language."
                 return TokenMistake("ids of another vocabulary", hint)
             return TokenMistake("no task", "Neither <|transcribe|> nor <|translate|> follows the language.")
         rest = rest[2:]
     if rest and rest[0] < tokenizer.eot:
         return TokenMistake(
             "<|notimestamps|> missing",
-            "Text follows the prompt at once. Without <|notimestamps|> a timestamp has to come first, <|0.00|>.",
+            "Text follows the prompt directly. Without <|notimestamps|>, a timestamp has to come first: <|0.00|>.",
         )
     return None

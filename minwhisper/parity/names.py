@@ -1,8 +1,8 @@
-"""The names that other implementations give to the stages, and the order of axes in which they keep them.
+"""The names that other implementations give to the stages, and the orders of axes that they use.
 
 An array of another implementation is matched by our name, by the name of the module of Transformers or of
-openai-whisper whose output it is, or by a name of the outputs and inputs of Transformers' models. ``readings`` then
-brings its axes into our order.
+openai-whisper whose output it is, or by a name that Transformers' models give to their inputs and outputs. ``readings``
+then puts its axes into our order.
 """
 
 import re
@@ -80,7 +80,7 @@ def hugging_face_name(stage: str) -> str:
 
 
 def known_names(stages: Mapping[str, Stage], config: WhisperConfig) -> dict[str, str]:
-    """Return the stage, or the input, that each known name means."""
+    """Return the stage, or the input, that each known name stands for."""
     names = {name: name for name in stages} | {"tokens": "tokens"}
     for half, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
         for i in range(layers):
@@ -104,7 +104,7 @@ def known_names(stages: Mapping[str, Stage], config: WhisperConfig) -> dict[str,
 def match(
     given: Sequence[str], stages: Mapping[str, Stage], config: WhisperConfig, chosen: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the stage for each of the given names, and the names that mean none.
+    """Return the stage for each of the given names, and the names that match none.
 
     ``chosen`` maps names to stages, ahead of the known names. Of two names for one stage, the first counts, and the
     other is in neither result.
@@ -174,12 +174,12 @@ def _readings(array: Array, shape: str, known: Mapping[str, int]) -> Iterator[tu
         for found, note in _readings(array[None], shape, known):
             yield found, _joined("without a batch axis", note)
         return
-    for order in permutations(range(array.ndim)):  # of the identity first
+    for order in permutations(range(array.ndim)):  # the identity first
         lengths = [array.shape[axis] for axis in order]
         if any(length != known.get(letter, length) for length, letter in zip(lengths, letters, strict=True)):
             continue
         if letters[0] == "B" and order[0] != 0 and lengths[0] != 1:
-            continue  # another axis than the first is the batch only if it has one entry
+            continue  # an axis other than the first can be the batch only if its length is 1
         theirs = [letters[order.index(axis)] for axis in range(array.ndim)]
         yield array.transpose(order), "" if theirs == letters else f"axes {' '.join(theirs)}"
 

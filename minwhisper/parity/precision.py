@@ -1,7 +1,7 @@
-"""What precision a difference looks like: the errors that each of them would make in a stage, by trying.
+"""The precision that explains a difference: the errors that each precision would cause in a stage, found by trying.
 
-A stage is computed once more with its weights, inputs and results rounded to the precision. The error of that is what a
-correct implementation with this precision can be expected to have, whatever the stage does to it.
+A stage is computed once more with its weights, inputs and results rounded to the precision. The error of the result is
+what a correct implementation with this precision can be expected to have, whatever the stage does to rounding errors.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..common.backend import Array, to_numpy
 
-SLACK = 8.0  # a correct float32 may err so many times as much as ours: sums differ in order and length
+SLACK = 8.0  # the error of a correct float32 may be this many times ours: sums differ in order and length
 COARSE_SLACK = 3.0  # the same for lower precisions, whose errors are those of rounding alone
 FLOAT64_ERROR = 1e-11  # relative difference
 LOW = ("float16", "bfloat16", "int8")  # from fine to coarse
@@ -22,7 +22,7 @@ def to_float32(array: Array) -> Array:
 
 
 def round_mantissa(array: Array, bits: int) -> Array:
-    """Round to float32 with so many bits of mantissa: 10 for float16 and TF32, 7 for bfloat16."""
+    """Round to float32 values with ``bits`` bits of mantissa: 10 for float16 and TF32, 7 for bfloat16."""
     drop = 23 - bits
     whole = np.ascontiguousarray(to_float32(array)).view(np.uint32)
     half = np.uint32((1 << (drop - 1)) - 1) + ((whole >> np.uint32(drop)) & np.uint32(1))  # to even
@@ -43,7 +43,7 @@ ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "bfloat16": lambda array: round_mantissa(array, 7),
     "int8": round_to_int8,
 }
-"""How to round to each of the lower precisions."""
+"""The rounding to each of the lower precisions."""
 
 
 def representable(array: Array) -> str | None:
@@ -75,8 +75,8 @@ def relative_error(values: Array, exact: Array) -> float:
 def name_precision(error: float, expected: dict[str, float], theirs: Array) -> str | None:
     """Return the precision that explains an error larger than float32's, or None.
 
-    ``expected`` has the error of each of ``LOW``. Values that are all representable in float16 or bfloat16 tell them
-    from TF32, whose results are float32.
+    ``expected`` has the error of each of ``LOW``. float16 and bfloat16 are distinguished from TF32, whose results are
+    float32, by values that are all representable in them.
     """
     held = representable(theirs)
     if error <= COARSE_SLACK * expected["float16"]:

@@ -1,6 +1,6 @@
 """A recording as a file: its samples as Whisper takes them, and as they are in the file.
 
-The latter are needed to compute what comes of a mistake in loading audio.
+The latter are needed to compute the effect of a mistake in loading audio.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The arrays of another implementation, in a file of safetensors or NumPy, or in memory."""
+"""The arrays of another implementation, in a safetensors or NumPy file, or in memory."""
 
 import zipfile
 from collections.abc import Mapping

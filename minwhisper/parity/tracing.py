@@ -73,7 +73,7 @@ def trace(
 
 
 def place(model: Whisper) -> Place:
-    """Return what the stages of a model have to know apart from their inputs."""
+    """Return the context that the stages of a model need apart from their inputs."""
     return Place(model.config, model.weights, model.tokenizer)
 
 
@@ -86,7 +86,7 @@ def generate(model: Whisper, recording: Recording) -> NDArray[np.int64]:
 
 
 def choose_stages(graph: dict[str, Stage], patterns: Sequence[str] | None) -> list[str]:
-    """Return the names of the stages that one of the patterns matches. Raises ``OptionError`` for a useless one."""
+    """Return the names of the stages that a pattern matches. Raises ``OptionError`` for a pattern that matches none."""
     if patterns is None:
         return [name for name, stage in graph.items() if not stage.large]
     chosen: set[str] = set()
@@ -97,8 +97,8 @@ def choose_stages(graph: dict[str, Stage], patterns: Sequence[str] | None) -> li
                 f"stages: no stage matches {printable(pattern, 60)!r}; expected names such as 'mel', 'encoder.stem' or "
                 "'decoder.blocks.0.mlp.*'"
             )
-        asked = pattern.rpartition(".")[2]
-        chosen.update(name for name in matching if not graph[name].large or name.endswith(f".{asked}"))
+        last_part = pattern.rpartition(".")[2]  # a large stage must be named by it
+        chosen.update(name for name in matching if not graph[name].large or name.endswith(f".{last_part}"))
     return [name for name in graph if name in chosen]
 
 
@@ -117,7 +117,7 @@ def check_token_ids(tokens: Any, model: Whisper) -> NDArray[np.int64]:
 
 
 def metadata(model: Whisper, audio: AudioInput, dtype: str) -> dict[str, str]:
-    """Return what a file says about a trace: the model and the audio with their sha256, and the letter key."""
+    """Return the metadata of a trace: the model, the sha256 of its weights and of the audio, and the axes by stage."""
     from .. import __version__
 
     weights = hashlib.sha256()
@@ -141,7 +141,7 @@ def save_trace(path: Path, arrays: dict[str, Array], facts: dict[str, str], name
     """Write a trace to a file: ``.npz``, or else safetensors.
 
     With ``names="hf"``, a stage that is the output of a module of Transformers has that module's name. The file is
-    complete or not there. Raises ``OSError`` if it cannot be written.
+    complete or absent. Raises ``OSError`` if it cannot be written.
     """
     if names == "hf":
         arrays = {hugging_face_name(name): array for name, array in arrays.items()}

@@ -5,10 +5,10 @@ words (``align``), which ``format_alignment`` shows.
 
 * ``alignment.py``: the cheapest alignment, by dynamic programming in two loops; read this first
 * ``error_rate.py``: the errors of an alignment, and their rate
-* ``normalize.py``: what counts as the same words: openai-whisper's normalisation as rules in order
+* ``normalize.py``: openai-whisper's normalisation, in a list of steps: which words count as the same
 * ``numbers.py``: numbers in words → digits; ``british_to_american.txt``: spellings
 * ``bit_parallel.py``: the alignment of long texts
-* ``texts.py``, ``display.py``: the texts of files and folders; an alignment in lines of REF above HYP
+* ``texts.py``, ``display.py``: reading the texts of files and folders; showing an alignment as lines of REF above HYP
 
 ``minwhisper score REFERENCE HYPOTHESIS`` does all of it. Walkthrough: section 13.
 """

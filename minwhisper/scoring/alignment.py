@@ -1,4 +1,4 @@
-"""The cheapest alignment of two sequences of words: which word stands for which, is missing, or was added.
+"""The cheapest alignment of two sequences of words: which words correspond, and which are missing or were added.
 
 Read ``edit_distances`` first: dynamic programming with two loops, which serves short texts. For longer ones,
 ``bit_parallel`` finds the same alignment, a row of the table at a time.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .bit_parallel import align_long
 
 Pair = tuple[str | None, str | None]
-"""A word of the reference and one of the hypothesis. None: a word was inserted, or deleted."""
+"""A word of the reference and one of the hypothesis; the first is None for an insertion, the second for a deletion."""
 
 MAX_CELLS = 4096  # of a table that two loops compute in a few milliseconds
 

@@ -1,7 +1,7 @@
 """The alignment of long texts: the table of ``alignment.edit_distances``, with all columns of a row at once.
 
-Neighbours in that table differ by 1 at most, so a row is a handful of bits per column, and Python's integers, which may
-have any number of bits, hold one bit of all columns (Myers 1999, "A fast bit-vector algorithm for approximate string
+Neighbours in that table differ by 1 at most, so a row takes a few bits per column. A Python integer, which may have any
+number of bits, holds one of these bits for all columns (Myers 1999, "A fast bit-vector algorithm for approximate string
 matching", in the form of Hyyrö 2003). Two texts of 10,000 words, an hour of speech, take a tenth of a second instead of
 a minute.
 """
@@ -58,7 +58,7 @@ def next_row(row: Row, matches: int, columns: int) -> Row:
     """Return the row of the next word of the reference; ``matches`` are the columns with the same word."""
     every = (1 << columns) - 1
     starts = matches | row.falls
-    # In "same" columns the cost is that of the row and the column before; the sum carries a match along a run of rises.
+    # In "same" columns the cost is that of the previous row and column; the sum carries a match along a run of rises.
     same = (((starts & row.rises) + row.rises) ^ row.rises) | starts
     above = row.falls | ~(same | row.rises) & every
     below = same & row.rises

@@ -18,9 +18,8 @@ Style = Callable[[str, str], str]
 def format_alignment(pairs: Iterable[Pair], width: int = 80, style: Style | None = None, separator: str = " ") -> str:
     """Return an alignment in lines of at most ``width`` columns; a longer word has a line of its own.
 
-    Below each error stands its mark: S for a substitution, D for a deletion, I for an insertion. Stars fill the place
-    of a missing word. ``style`` colours the words of errors. ``separator`` is what stands between two words; characters
-    need none.
+    Below each error is its mark: S for a substitution, D for a deletion, I for an insertion. Stars fill the place of a
+    missing word. ``style`` colours the words of errors. ``separator`` goes between two words; characters need none.
 
     >>> print(format_alignment([("so", "so"), ("the", "a"), ("cat", None), (None, "sat")]))
     REF: so the cat ***
@@ -41,7 +40,7 @@ def format_alignment(pairs: Iterable[Pair], width: int = 80, style: Style | None
 
 
 def columns_of(text: str) -> int:
-    """Return the number of a terminal's columns that a text takes: two for wide characters, none for marks.
+    """Return the number of terminal columns that a text takes: two for wide characters, none for combining marks.
 
     >>> columns_of("über"), columns_of("日本")
     (4, 4)

@@ -1,4 +1,4 @@
-"""Word and character error rates: the share of a reference that a hypothesis has wrong."""
+"""Word and character error rates: the share of a reference that a hypothesis gets wrong."""
 
 import math
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Return the errors per word of the reference: above 1 if there are more; NaN for an empty reference."""
+        """Return the errors per word of the reference: above 1 if errors outnumber words; NaN without words."""
         return self.errors / self.length if self.length else math.nan
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
@@ -44,7 +44,7 @@ class ErrorCounts:
 def word_errors(reference: str, hypothesis: str, normalize: Normalizer | None = normalize_english) -> ErrorCounts:
     """Count the words of ``hypothesis`` that are wrong; its ``rate`` is the word error rate (WER).
 
-    Both texts are normalised first, unless ``normalize`` is None; words are what white space separates.
+    Both texts are normalised first, unless ``normalize`` is None, and split into words at white space.
 
     >>> word_errors("And so, my fellow Americans:", "and so my fell Americans").rate
     0.2

@@ -71,8 +71,8 @@ def normalize_basic(text: str) -> str:
 
 
 def remove_asides(text: str) -> str:
-    """Remove what is in <angle> or [square] brackets, up to the first that closes, and what is in (parentheses)."""
-    # After the last bracket that closes there is nothing to remove. To search there would take quadratic time.
+    """Remove text in <angle> or [square] brackets, up to the first closing one, and text in (parentheses)."""
+    # After the last closing bracket there is nothing to remove, and searching there would take quadratic time.
     end = max(text.rfind(">"), text.rfind("]")) + 1
     text = re.sub(r"[<\[][^>\]]*[>\]]", "", text[:end]) + text[end:]
     end = text.rfind(")") + 1
@@ -80,7 +80,7 @@ def remove_asides(text: str) -> str:
 
 
 def remove_fillers(text: str) -> str:
-    """Remove "um" and its kind, and spaces before apostrophes."""
+    """Remove fillers such as "um", and spaces before apostrophes."""
     text = re.sub(_one_of(_FILLERS), "", text)
     return re.sub(r"(?<!\s)\s+'", "'", text)
 
@@ -96,7 +96,7 @@ def expand_contractions(text: str) -> str:
 
 
 def remove_number_punctuation(text: str) -> str:
-    """Remove commas between digits, and points that no digit follows."""
+    """Remove commas between digits, and points that are not followed by a digit."""
     text = re.sub(r"(\d),(\d)", r"\1\2", text)
     return re.sub(r"\.([^0-9]|$)", r" \1", text)
 
@@ -118,7 +118,7 @@ def use_american_spelling(text: str) -> str:
 
 
 def remove_stray_symbols(text: str) -> str:
-    """Remove currency symbols and points that no digit follows, and percent signs that follow none."""
+    """Remove currency symbols and points not followed by a digit, and percent signs not preceded by one."""
     text = re.sub(r"[.$¢€£]([^0-9])", r" \1", text)
     return re.sub("([^0-9])%", r"\1 ", text)
 
@@ -148,7 +148,7 @@ BASIC_STEPS: tuple[Normalizer, ...] = (str.lower, remove_asides, remove_symbols,
 
 @cache
 def american_spelling() -> Mapping[str, str]:
-    """Return the American spelling of each British one that is known: 1,738 words."""
+    """Return the American spelling of each known British one: 1,738 words."""
     text = files(__package__).joinpath("british_to_american.txt").read_text("utf-8")
     return dict(line.split() for line in text.splitlines() if line and not line.startswith("#"))
 
@@ -165,10 +165,10 @@ def _one_of(words: Iterable[str]) -> str:
 
 
 class _Letters(dict[int, str]):
-    """A table for ``str.translate`` that grows with the characters that it meets."""
+    """A table for ``str.translate`` that gets an entry for each character when it is first looked up."""
 
     def __init__(self, known: Mapping[str, str], marks: str) -> None:
-        """Take the replacements that are known, and that of marks such as accents."""
+        """Start with the known replacements; ``marks`` replaces combining marks such as accents."""
         super().__init__({ord(letter): plain for letter, plain in known.items()})
         self._marks = marks
 

@@ -18,7 +18,7 @@ MAX_DIGITS = 4000  # of a number in digits: Python converts no more than 4,300
 
 
 class Kind(Enum):
-    """The part that a word plays in a number."""
+    """The role of a word in a number."""
 
     ZERO = auto()
     UNIT = auto()  # one to nineteen
@@ -102,13 +102,13 @@ def normalize_numbers(text: str) -> str:
     return _finish_currencies(" ".join(NumberReader().read(text.split())))
 
 
-# ------------------------------------------------------------------------------------------ before
+# ------------------------------------------------------------------------------------------ preparing the text
 
 
 def _replace_halves(text: str) -> str:
     """Replace "and a half" after a number word by "point five".
 
-    At the start of a text, or straight after another one, it is dropped, as in openai-whisper.
+    At the start of a text, or straight after another "and a half", it is dropped, as in openai-whisper.
     """
     *heads, tail = re.split(r"\band\s+a\s+half\b", text)
     parts = []
@@ -124,7 +124,7 @@ def _join_endings(text: str) -> str:
     return re.sub(r"(?<=[0-9])\s+(?=(?:st|nd|rd|th|s)\b)", "", text)
 
 
-# ------------------------------------------------------------------------------------------ the words
+# ------------------------------------------------------------------------------------------ reading the words
 
 
 _DECIMAL = (Kind.ZERO, Kind.UNIT, Kind.TEN)  # what may follow "point"
@@ -218,7 +218,7 @@ class NumberReader:
     def _add(self, digits: str, before: str | None) -> None:
         """Add one to ninety: over the zeros at the end ("twenty", "three" → 23), or else after them ("one", "three").
 
-        Digits in a row keep their zeros ("oh", "three"), but for those of the word before ("oh", "twenty", "three").
+        Digits in a row keep their zeros ("oh", "three"), except those of the word before ("oh", "twenty", "three").
         """
         has_zeros = self.number == "0" or self.number.endswith("0" * len(digits))
         is_sum = self.is_amount and has_zeros and not _is_plain(before, Kind.UNIT)  # "ten", "one" → 101
@@ -235,7 +235,7 @@ class NumberReader:
         self.number, self.is_amount = start + digits, False
 
     def _multiply(self, power: int) -> None:
-        """Multiply by a power of ten: of an amount, what is below a thousand ("two thousand three hundred")."""
+        """Multiply by a power of ten: of an amount, only the part below 1,000 ("two thousand three hundred")."""
         factor: int = 10**power
         try:
             value = Fraction(self.number or "1") if len(self.number) <= MAX_DIGITS else None
@@ -259,7 +259,7 @@ class NumberReader:
         self.prefix = ""
 
 
-# ------------------------------------------------------------------------------------------ after
+# ------------------------------------------------------------------------------------------ finishing the text
 
 
 def _finish_currencies(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The texts of files to score: plain text, subtitles, tables and JSON, without their times; and folders of them."""
+"""Read the texts to score from files and folders: plain text, subtitles, tables and JSON, without their times."""
 
 import html
 import json
@@ -10,13 +10,13 @@ from ..common.untrusted import MAX_TEXT_BYTES
 from ..errors import TextError
 
 SUFFIXES = (".json", ".jsonl", ".txt", ".vtt", ".srt", ".tsv")
-"""The files that a folder is searched for, the preferred one first: JSON also says the language."""
+"""The suffixes of the files that are read from a folder, in order of preference: JSON also has the language."""
 
 _TIMES = re.compile(r"^[^\n]*-->[^\n]*$", re.MULTILINE)
 
 
 class Text(NamedTuple):
-    """The text of a file, and its language if the file says it."""
+    """The text of a file, and its language if the file contains it."""
 
     text: str
     language: str | None = None
@@ -32,8 +32,8 @@ class Pairing(NamedTuple):
 def pair_files(reference: Path, hypothesis: Path) -> Pairing:
     """Pair two files, or the files of two folders that have the same name up to the suffix.
 
-    Other files than ``SUFFIXES`` are ignored in a folder. Raises ``TextError`` if there is no pair, or for a file and a
-    folder.
+    In a folder, files with a suffix that is not in ``SUFFIXES`` are ignored. Raises ``TextError`` if there is no pair,
+    or for a file and a folder.
     """
     for path in (reference, hypothesis):
         if not path.exists():
@@ -48,14 +48,14 @@ def pair_files(reference: Path, hypothesis: Path) -> Pairing:
     if not pairs:
         raise TextError(
             f"{reference} and {hypothesis}: no two files have the same name; expected pairs such as talk.txt in both, "
-            f"with suffixes of {', '.join(SUFFIXES)}"
+            f"with a suffix among {', '.join(SUFFIXES)}"
         )
     unpaired = [theirs.get(stem) or ours[stem] for stem in sorted(theirs.keys() ^ ours.keys())]
     return Pairing(pairs, unpaired)
 
 
 def read_text(path: Path) -> Text:
-    """Return the text of a file, read as its suffix says: .srt, .vtt, .tsv, .json, .jsonl, or else plain text.
+    """Return the text of a file, read according to its suffix: .srt, .vtt, .tsv, .json, .jsonl, or else plain text.
 
     Raises ``TextError`` for a file that cannot be read, is not UTF-8, or does not have the structure of its suffix.
     """
@@ -83,9 +83,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _decoded(path: Path) -> str:
-    """Return the content of a UTF-8 file with line feeds, without the mark at its start."""
+    """Return the content of a UTF-8 file with line feeds, without a byte order mark."""
     if path.is_dir():
-        raise TextError(f"{path}: is a folder, expected a file of text")
+        raise TextError(f"{path}: is a folder, expected a text file")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)

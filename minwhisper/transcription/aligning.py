@@ -1,11 +1,11 @@
-"""Chapter 10, aligning: the times of a text that is known.
+"""Chapter 10, forced alignment: finding the times of the words of a known text.
 
 The recording is transcribed with the times of words, and the recognised words are matched with those of the text
-(``transcription.matching``). So each window of the recording gets the part of the text that was said in it. If all
-words of a window are equal, the known ones have the times of the recognised ones. Otherwise the known words take the
-place of those that differ, and the window is aligned again: cross-attention shows when they were said, and the decoder
-how probable they are in this audio. Speech that is not in the text is aligned, too, and then left out. Words of the
-text for which the recording has no time were not said.
+(``transcription.matching``). This gives each window of the recording the part of the text that was said in it. If all
+words of a window are equal, the known ones get the times of the recognised ones. Otherwise the known words replace
+those that differ, and the window is aligned again: cross-attention shows when they were said, and the decoder how
+probable they are in this audio. Speech that is not in the text is aligned, too, and then left out. Words of the text
+for which the recording leaves no time count as not said.
 
 Walkthrough: section 13.
 """
@@ -39,8 +39,8 @@ from .words import SPACELESS_LANGUAGES
 
 MAX_CHARACTERS_PER_SECOND = 25  # of fast speech; more than that was not said
 MAX_SPACELESS_CHARACTERS_PER_SECOND = 10  # in Chinese, Japanese and others, a character is a syllable or more
-WORDS_BEFORE = 3  # recognised words that may hide a missing one: the times of some are too long
-MAX_LENGTH_RATIO = 2.0  # above it, one of two texts in the same place is not the other one, badly recognised
+WORDS_BEFORE = 3  # recognised words whose time may include that of a missing word: some last too long
+MAX_LENGTH_RATIO = 2.0  # above it, recognised words are other speech, not the known words badly recognised
 
 
 def alignment_options(**options: Any) -> TranscriptionOptions:
@@ -70,14 +70,14 @@ class Item(NamedTuple):
     """A word that a window is aligned with: a known one, or an extra one of the recording."""
 
     known: int | None  # index of the known word; None for the recognised word itself
-    place: int  # index of the recognised word in whose place it is
+    place: int  # index of the recognised word that it is, replaces or is placed next to
 
 
 class TimestampSeeking(SequentialTranscription):
-    """A transcription with the times of words whose windows begin as without them: where the last segment ended.
+    """A transcription with word timestamps whose windows begin where the last segment ended, as without them.
 
-    The end of the last word is less reliable: if it is too late, the next words are lost. ``sizes`` gets the frames of
-    each window by its first one.
+    The end of the last word is less reliable: if it is too late, the next words are lost. ``sizes`` collects the number
+    of frames of each window by its first frame.
     """
 
     def __init__(self, *args: Any, sizes: dict[int, int], **named: Any) -> None:
@@ -110,9 +110,9 @@ class Alignment(Transcription):
         batch_size: int = 1,
     ) -> None:
         """Reject bad input, open the audio and detect its language. For the arguments see ``Whisper.align``."""
-        self._sizes: dict[int, int] = {}  # frames of each window, by its first one
+        self._sizes: dict[int, int] = {}  # number of frames of each window, by its first frame
         check_text(text)
-        model.tokenizer.encode(text)  # raises if it cannot
+        model.tokenizer.encode(text)  # raises if it cannot encode the text
         check_options(options, model)
         super().__init__(
             model, audio, options, progress=progress, generator=generator, batch_size=batch_size, checked=True
@@ -130,7 +130,7 @@ class Alignment(Transcription):
         length = sum(map(len, self._sentences))
         if length > self._rate * self.seconds:
             warnings.warn(
-                f"text: {length:,} characters cannot be said in {self.seconds:.1f} s; is it of this recording?",
+                f"text: {length:,} characters cannot be said in {self.seconds:.1f} s; is this the right text?",
                 stacklevel=3,
             )
 
@@ -160,7 +160,7 @@ class Alignment(Transcription):
     # ---------------------------------------------------------------------------------- which word is where
 
     def _merge(self, recognised: Sequence[RecognisedWord]) -> tuple[list[Item], set[int]]:
-        """Merge the text with the recognised words to what was probably said; also return the equal known words."""
+        """Merge the text with the recognised words into what was probably said; also return the equal known words."""
         spoken = [number for number, word in enumerate(self._known) if word.key]
         sentences = [self._known[number].sentence for number in spoken]
         starts = {0} | {n for n, (before, after) in enumerate(pairwise(sentences), 1) if before != after}
@@ -204,8 +204,8 @@ class Alignment(Transcription):
     def _place_missing(self, known: Sequence[int], recognised: Sequence[RecognisedWord], place: int) -> list[Item]:
         """Place known words that were not recognised between ``place`` and the word before; none if there is no time.
 
-        They are in the window of the next word, which begins where the last one ended. But if more of the recording
-        is unexplained at the end of the last window, they are there.
+        They go into the window of the next word, which begins where the previous window ended. But if more of the
+        recording is unexplained at the end of the previous window, they go there.
         """
         before = recognised[place - 1] if place else None
         after = recognised[place] if place < len(recognised) else None
@@ -222,9 +222,9 @@ class Alignment(Transcription):
         return [Item(k, place if after is not None else place - 1) for k in known]
 
     def _fits(self, length: int, before: Sequence[RecognisedWord], end: float) -> bool:
-        """Return whether so many characters could be said until ``end``, after one of the words before.
+        """Return whether ``length`` characters could be said by ``end``, from the start of a word in ``before`` on.
 
-        That one may be too long, so that the start of the next ones is wrong, which are then said after it, too.
+        If that word lasts too long, the starts of the words after it are wrong, so they must fit into the time, too.
         """
         if not before:
             return length <= self._rate * end
@@ -249,7 +249,7 @@ class Alignment(Transcription):
         ]
         different = any(item.known not in equal for item in items)
         if different and len(self._model.tokenizer.encode("".join(written))) > self._max_tokens:
-            items, different = [item for item in items if item.known in equal], False  # far too much for a window
+            items, different = [item for item in items if item.known in equal], False  # too much text for a window
         if different:
             words = self._align_window(items, written, recognised)
         else:

@@ -49,8 +49,8 @@ def cross_attention_scores(
     tokens (1, S), features (1, T, D), ``weights`` the "decoder" branch, N ``heads`` as (block, head) -> logits
     (1, S, V), those of ``decoder.decode``, and scores (N, S, T) in the order of ``heads``.
 
-    These are scores before softmax, because softmax over all T would also pay attention to the silence that fills
-    up a window, and the caller knows how much of it that is. Raises ``ShapeError`` for other shapes.
+    These are scores before softmax, because softmax over all T would also pay attention to the padding of the window,
+    and only the caller knows how long that is. Raises ``ShapeError`` for other shapes.
     """
     if tokens.ndim != 2 or tokens.shape[0] != 1 or features.ndim != 3 or features.shape[0] != 1:
         raise ShapeError(
@@ -95,7 +95,7 @@ def _normalised(weights: Array) -> Array:
 class TokenTimings(NamedTuple):
     """The times and probabilities of the tokens of a window's text."""
 
-    starts: NDArray[np.float64]  # (text + 1,) seconds from the start of the window at which each token begins; the end
+    starts: NDArray[np.float64]  # (text + 1,) seconds from the window's start to each token, and to the end
     probabilities: NDArray[Any]  # (text,) of each token after those before it, among text tokens only
 
 
@@ -191,7 +191,7 @@ def join_to_words(
     language: str | None,
     pool: Callable[[NDArray[np.float64]], float] = np.mean,
 ) -> list[WordTiming]:
-    """Join tokens to words, as ``find_alignment`` does; ``pool`` turns the probabilities of tokens into a word's."""
+    """Join tokens into words, as ``find_alignment`` does; ``pool`` turns the probabilities of tokens into a word's."""
     words = split_to_word_tokens(tokenizer, text_tokens, language)
     boundaries = accumulate((len(word.tokens) for word in words), initial=0)
     return [

@@ -1,6 +1,6 @@
 """Chapter 9, alignment's tools: the median filter and dynamic time warping.
 
-Each is here twice: first as it reads, then as it runs. A test holds the two versions equal.
+Each is here twice: first a readable version, then the fast one that runs. A test checks that the two agree.
 
 Walkthrough: section 12.
 """
@@ -137,7 +137,7 @@ def backtrace(trace: NDArray[np.int8]) -> NDArray[np.intp]:
     n, m = trace.shape[0] - 1, trace.shape[1] - 1
     path = [(n, m)]
     while n or m:
-        # On the first row and column there is one way only. The totals agree, unless NaN is among them.
+        # On the first row and column there is only one way. The trace agrees, unless there are NaNs.
         step = LEFT if n == 0 else UP if m == 0 else trace[n, m]
         n -= step != LEFT
         m -= step != UP

@@ -69,7 +69,7 @@ def _frames_within(min_seconds: float, max_seconds: float) -> tuple[int, int]:
 def chunk_at_silence(
     mel: Spectrogram, start: int, end: int, min_frames: int = MIN_CHUNK_FRAMES, max_frames: int = N_FRAMES
 ) -> Iterator[tuple[int, int]]:
-    """Yield the chunks of some frames, (start, end), each ``min_frames`` to ``max_frames`` long, the last any length.
+    """Yield chunks (start, end) of a range of frames, ``min_frames`` to ``max_frames`` long, the last any length.
 
     Chunks are cut one at a time, so the first can be decoded before the whole recording is read. Longer chunks make
     fewer windows if each takes one. With timestamps a chunk may take two, because the fuller a window is, the more
@@ -84,7 +84,7 @@ def chunk_at_silence(
 
 
 def quietest(mel: Spectrogram, first: int, last: int) -> int:
-    """Return the frame in the middle of the quietest 0.3 s between two frames, the first of several.
+    """Return the frame in the middle of the quietest 0.3 s between two frames, the first if several are equal.
 
     The frames are read in pieces of 30 s that overlap, so that every 0.3 s is in one of them.
     """

@@ -1,4 +1,4 @@
-"""Chapter 10, the words of a known text that were found: their probabilities, their times, and those of the others.
+"""Chapter 10, found words: the probabilities and times of the words of a known text, found in the recording or not.
 
 Walkthrough: section 13.
 """
@@ -14,7 +14,7 @@ from .known_text import KnownWord
 from .segments import Segment, Word
 from .word_timestamps import MAX_MEDIAN_DURATION
 
-MIN_PROBABILITY = 1e-6  # whose logarithm stands for that of 0
+MIN_PROBABILITY = 1e-6  # its logarithm replaces that of 0
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class FoundWord:
 
 
 def limit_probabilities(found: Mapping[int, FoundWord], equal: Set[int]) -> dict[int, FoundWord]:
-    """Return the words with the probability of each run of different words as the limit of its words' probabilities.
+    """Limit the probabilities of the words in each run of different words to the probability of the run.
 
-    A run was said or not. If not, its last words may still be probable, because the decoder continues a text that was
-    not said, too. The probability of the run is the geometric mean of its words'.
+    A run was either said or not. If not, its last words may still be probable, because the decoder continues even a
+    text that was not said. The probability of a run is the geometric mean of its words'.
     """
     limited = dict(found)
     different = sorted(found.keys() - equal)
@@ -44,10 +44,10 @@ def limit_probabilities(found: Mapping[int, FoundWord], equal: Set[int]) -> dict
 
 
 def shorten_first_words(known: Sequence[KnownWord], found: Mapping[int, FoundWord]) -> dict[int, FoundWord]:
-    """Return the words with the pause between two sentences removed from the first word after it.
+    """Remove the pause between two sentences from the first word after it.
 
-    A first word is shortened to twice the median duration. ``add_word_timestamps`` does the same after a full stop, if
-    it is recognised.
+    A longer first word is shortened to twice the median duration. ``add_word_timestamps`` does the same after a full
+    stop, if one is recognised.
     """
     shortened = dict(found)
     durations = [word.end - word.start for word in found.values()]
@@ -60,7 +60,7 @@ def shorten_first_words(known: Sequence[KnownWord], found: Mapping[int, FoundWor
 
 
 def log_probability(probability: float) -> float:
-    """Return the logarithm of a probability; of one close to 0, that of the smallest that counts."""
+    """Return the logarithm of a probability, or of ``MIN_PROBABILITY`` if that is larger."""
     return math.log(max(probability, MIN_PROBABILITY))
 
 

@@ -1,4 +1,4 @@
-"""Chapter 10, a known text: its sentences and words, and how words are compared.
+"""Chapter 10, a known text: its sentences and words, and the comparison of words.
 
 Walkthrough: section 13.
 """
@@ -13,7 +13,7 @@ from ..printable import short_repr
 from ..tokenizer.tokenizer import Tokenizer
 from .words import SPACELESS_LANGUAGES, WordTiming, merge_punctuations, split_to_word_tokens
 
-# After the end of a sentence: its mark, quotation marks and brackets, and a space, unless a small letter follows.
+# After the end of a sentence: its mark, quotation marks and brackets, and a space, unless a lower-case letter follows.
 _SENTENCE_END = re.compile(r"""(?<=[.!?…])(["'”’»)\]]*)\s+(?=\S)""")
 _SPACELESS_END = re.compile(r"""(?<=[。！？!?…])(["'”’»)\]」』）]*+)\s*(?=\S)""")
 _ABBREVIATION = re.compile(r"(?:^|[\s(\"'“‘])(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Prof|Nr|No|vs|cf|e\.g|i\.e|z\.B)\.$")
@@ -31,9 +31,9 @@ class KnownWord:
 
 
 def check_text(text: object) -> None:
-    """Raise ``OptionError`` unless this is a text with something to say."""
+    """Raise ``OptionError`` unless ``text`` is a string that contains something to say."""
     if not isinstance(text, str):
-        raise OptionError(f"text: expected the text that was said, got {short_repr(text)}; read a file of it first")
+        raise OptionError(f"text: expected the text that was said, got {short_repr(text)}; read its file first")
     if not any(map(comparable, text.split())):
         raise OptionError("text: expected the text that was said, got no letters or digits; was the file empty?")
 
@@ -51,7 +51,7 @@ def comparable(word: str) -> str:
 
 
 def split_sentences(text: str, language: str) -> list[str]:
-    r"""Split a text into lines, and these into sentences, with single spaces between words.
+    r"""Split a text into lines and the lines into sentences, with single spaces between words.
 
     >>> split_sentences("He met Dr. Who. They left!\nThe end", "en")
     ['He met Dr. Who.', 'They left!', 'The end']

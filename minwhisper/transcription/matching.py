@@ -1,6 +1,6 @@
-"""Chapter 10, matching: which recognised word is which word of a known text.
+"""Chapter 10, matching: pairing the recognised words with the words of a known text.
 
-Two sequences of words are matched with as few edits as possible: a word is equal, another one, missing or extra. The
+Two sequences of words are matched with as few edits as possible: a word is equal, substituted, missing or extra. The
 best match is found by dynamic programming, with one cell for each pair of words. An hour of speech has 10,000 words and
 would need 100 million cells. So the two sequences are cut first, at runs of words that occur once in both.
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import TypeAlias
 
 Pair: TypeAlias = tuple[int | None, int | None]
-"""The indices of a known and a recognised word; None for the known one if the word is extra, or for the other."""
+"""The indices of a known and a recognised word; the first is None for an extra word, the second for a missing one."""
 
 RUN = 8  # words in a run at which the sequences are cut
 MAX_CELLS = 4_000_000  # of one table; sequences that need more have too little in common to be matched
@@ -42,10 +42,10 @@ def match_words(known: Sequence[str], recognised: Sequence[str], starts: Set[int
 
 
 def _common_runs(known: Sequence[str], recognised: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the indices of the first words of runs that occur exactly once in both, as many as are in order."""
+    """Return the indices of the first words of runs that occur exactly once in both: the most that are in order."""
     there = dict(_unique_runs(recognised))
     found = [(i, there[run]) for run, i in _unique_runs(known) if run in there]
-    # The longest increasing subsequence: lowest[n] is the smallest last index of one of n + 1 runs.
+    # The longest increasing subsequence: lowest[n] is the smallest index with which one of n + 1 runs can end.
     lowest: list[int] = []
     chains: list[int] = []  # for each run of `lowest`, its index in `found`
     before: list[int] = []  # for each run of `found`, the one before it
@@ -70,14 +70,14 @@ def _unique_runs(words: Sequence[str]) -> Iterator[tuple[tuple[str, ...], int]]:
     return ((run, index) for run, index in indices.items() if index >= 0)
 
 
-PAIRED, MISSING, EXTRA = 0, 1, 2  # what a cell of the table ends with
+PAIRED, MISSING, EXTRA = 0, 1, 2  # the last step of the way to a cell of the table
 
 
 def _match_table(known: Sequence[str], recognised: Sequence[str], starts: Set[int]) -> list[Pair]:
     """Match two short sequences by dynamic programming (Gotoh, 1982).
 
     Cell (i, j) holds the costs of matching the first i words of one with the first j of the other, one for each way to
-    end: with a pair, with a missing word, with an extra word. ``trace`` has the way that the cell before ended with.
+    end: with a pair, with a missing word, with an extra word. ``trace`` holds the way that the previous cell ended.
     """
     rows, columns = len(known), len(recognised)
     if not rows or not columns or (rows + 1) * (columns + 1) > MAX_CELLS:

@@ -19,7 +19,7 @@ class SpeechModel(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that messages give it."""
+        """The model's name in messages."""
         ...
 
     @property

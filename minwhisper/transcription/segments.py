@@ -49,7 +49,7 @@ class Transcript(TypedDict):
     text: str
     segments: list[Segment]
     language: str  # a code
-    windows: NotRequired[list[WindowRecord]]  # how the text came about, only with record
+    windows: NotRequired[list[WindowRecord]]  # how they were decoded, only with record
     language_probs: NotRequired[dict[str, float]]  # only with record, if the language was detected
 
 

@@ -49,8 +49,8 @@ class SequentialTranscription:
     ) -> None:
         """``language`` is a code; ``generator`` samples at temperatures above 0; no window starts outside ``speech``.
 
-        ``report`` is called after every window with the number of frames done since the last call, ``record`` with how
-        its text came about.
+        ``report`` is called after every window with the number of frames done since the last call, ``record`` with the
+        record of the window.
         """
         self._model, self._mel, self._options = model, mel, options
         self._language, self._generator, self._report = language, generator, report
@@ -63,7 +63,7 @@ class SequentialTranscription:
     def run(self, start: int, end: int, *, clamp: bool = False) -> TranscriptionJob:
         """Transcribe the frames from ``start`` to ``end``; the first window is prompted with the text of earlier calls.
 
-        ``clamp`` moves times behind ``end`` to ``end``: another chunk starts there.
+        ``clamp`` moves times after ``end`` to ``end``: another chunk starts there.
         """
         seek = reported = start
         while (seek := self._skip_pause(seek, end)) < end:
@@ -83,19 +83,19 @@ class SequentialTranscription:
             self._report(end - reported)
 
     def _skip_pause(self, seek: int, end: int) -> int:
-        """Return the frame from which to go on: ``seek``, or the next frame of speech, or ``end`` if there is none."""
+        """Return the frame to continue from: ``seek``, or the next frame of speech, or ``end`` if there is none."""
         if self._speech is None:
             return seek
         found = next_speech(self._speech, seek)
         return end if found is None else found
 
     def _encode(self, window: Window) -> Array:
-        """Return the features (1, T, D) of a window, padded with zeros as in training (which are loud in a log-mel)."""
+        """Return the features (1, T, D) of a window, padded as in training: with zeros, which are loud in a log-mel."""
         mel = self._mel.read(window.seek, window.seek + window.size)
         return self._model.encode(pad_or_trim(mel, N_FRAMES)[None])
 
     def _decode(self, features: Array, window: Window) -> Generator[WindowRequest, DecodingResult, DecodingResult]:
-        """Decode a window at one fallback temperature after another until the result is accepted, or at the last."""
+        """Decode a window at one fallback temperature after another until a result is accepted, or take the last."""
         prompt = self._prompt.tokens()
         where = f"{self._model.name}: window from {window.seek / FRAMES_PER_SECOND:.2f} s"
         for attempt in self._options.decoding_options:
@@ -186,7 +186,7 @@ class SequentialTranscription:
 
 
 def clamp_segment(segment: Segment, seconds: float) -> Segment:
-    """Move times of a segment and its words that exceed ``seconds`` to it; clear the segment if nothing is left."""
+    """Limit the times of a segment and its words to ``seconds``; clear the segment if nothing is left."""
 
     def clamp(time: float) -> float:
         return min(time, seconds)

@@ -46,7 +46,7 @@ class Transcription:
     seconds: float  # duration of the audio
     audio_track: str | None  # a line about the audio track that is read, if the file has several
     segments: list[Segment]  # those so far
-    windows: list[WindowRecord]  # how their text came about, with ``record``
+    windows: list[WindowRecord]  # how they were decoded, with ``record``
     _running: Generator[Segment, None, None] | None  # None in a pickle or a copy
     _ended: bool = False
     _text: str | None = None  # in a pickle or a copy, which has no tokenizer
@@ -64,7 +64,7 @@ class Transcription:
     ) -> None:
         """Reject bad input, open the audio and detect its language. For the arguments see ``Whisper.transcribe``.
 
-        ``checked`` says that ``check_options`` has accepted the options already.
+        If ``checked``, the options have already been accepted by ``check_options``.
         """
         if not checked:
             check_options(options, model)
@@ -75,7 +75,7 @@ class Transcription:
         try:
             self.seconds, self.audio_track = self._audio.seconds, self._audio.track
             clips = options.clips(self.seconds)
-            with model.engine.session():  # or the library's threads would busy-wait through hours of small products
+            with model.engine.session():  # or the library's threads would busy-wait through hours of small matmuls
                 self._mel = Spectrogram(self._audio, model.config.num_mel_bins)
             frames = self._mel.content_frames
             self._first = min(int(self._audio.leading_silence * FRAMES_PER_SECOND), frames)  # the audio starts there
@@ -145,8 +145,8 @@ class Transcription:
             if self._ended:
                 raise StopIteration
             raise AudioError(
-                "this transcription is a pickle or a copy, without its model and audio: it cannot go on; use its "
-                ".segments or .transcript, which it has so far, or transcribe the audio again"
+                "this transcription is a pickle or a copy, without its model and audio: it cannot continue; use its "
+                ".segments or .transcript so far, or transcribe the audio again"
             )
         try:
             with self._model.engine.session():
@@ -164,7 +164,7 @@ class Transcription:
     # ---------------------------------------------------------------------------------- the loop
 
     def run(self) -> TranscriptionJob:
-        """Yield segments as they become final, and requests to decode windows; a batch of windows needs no requests.
+        """Yield segments as they become final and, unless windows are batched, requests to decode windows.
 
         This stores no segments: ``add_segment`` does.
         """
@@ -197,7 +197,7 @@ class Transcription:
     def add_held(self) -> list[Segment]:
         """Append the segments that wait for an earlier chunk, after an interruption; return them.
 
-        Chunks that are decoded together do not end in their order, and an interrupted one never does.
+        Chunks that are decoded together do not end in order, and an interrupted one never ends.
         """
         held = [segment for number in sorted(self._held) for segment in self._held.pop(number)]
         return [self.add_segment(segment) for segment in held]
@@ -210,7 +210,7 @@ class Transcription:
         record = self.windows.append if self._options.record else None
         return make(self._model, self._mel, self._options, self.language, generator, self._report, record, self._speech)
 
-    # ---------------------------------------------------------------------------------- around it
+    # ---------------------------------------------------------------------------------- speech, language, progress
 
     def _find_speech(self) -> list[tuple[int, int]]:
         """Return the stretches of speech, in frames."""
@@ -218,7 +218,7 @@ class Transcription:
             return find_speech_silero(self._audio) if self._options.vad_filter == "silero" else find_speech(self._mel)
 
     def _detect_language(self) -> tuple[str, dict[str, float] | None]:
-        """Return the requested language, or the one detected in the first windows with the probabilities of all."""
+        """Return the requested language and None, or the one detected in the first windows and all probabilities."""
         tokenizer, requested = self._model.tokenizer, self._options.decoding_options[0].language
         if requested is not None or not self._model.is_multilingual:
             return tokenizer.language_code("en" if requested is None else requested), None
@@ -242,7 +242,7 @@ def transcribe_batched(
 ) -> Iterator[Transcription | MinWhisperError]:
     """Transcribe several recordings whose windows are decoded together; yield each transcription, or its error.
 
-    They come in the order of ``audios``. Each is opened only when a place in the batch is free.
+    The results come in the order of ``audios``. Each audio is opened only when a place in the batch is free.
     """
     results: dict[int, Transcription | MinWhisperError] = {}
 

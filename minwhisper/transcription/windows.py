@@ -40,7 +40,7 @@ class Prompt:
     def __init__(self, carried: Sequence[int], history: Sequence[int], max_history: int, condition: bool) -> None:
         self._carried = list(carried)  # tokens at the start of every prompt
         self._history = list(history)
-        self._max_history = max_history  # tokens of the history in a prompt
+        self._max_history = max_history  # maximum number of tokens of the history in a prompt
         self._condition = condition
 
     @classmethod
@@ -68,19 +68,21 @@ def max_prompt_tokens(model: SpeechModel) -> int:
 
 
 def initial_prompt_tokens(options: TranscriptionOptions, model: SpeechModel) -> list[int]:
-    """Return the tokens of the initial prompt, none if there is none."""
+    """Return the tokens of the initial prompt; an empty list if there is no such prompt."""
     return [] if options.initial_prompt is None else model.tokenizer.encode(" " + options.initial_prompt.strip())
 
 
 def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel: int = 4) -> None:
-    """Reject options that this model does not support, before any work. Raises errors of ``errors``.
+    """Reject options that this model does not support, before any work.
 
-    Warnings name the line ``stacklevel`` calls above, by default the one that calls ``Whisper.stream``.
+    Raises ``ConfigError`` for a model with short windows, ``OptionError`` for a prompt or ``sample_len`` that is too
+    long or a model without alignment heads, and the errors of ``load_silero`` and ``check_supported``. Warnings name
+    the line ``stacklevel`` calls above, by default the one that calls ``Whisper.stream``.
     """
     if model.config.max_source_positions < WINDOW_POSITIONS:
         raise ConfigError(f"{model.name}: {short_window_limits(model.config)}; transcribe with a published model")
     first = options.decoding_options[0]
-    # A prefix must fit behind the longest prompt that a window may get.
+    # A prefix must fit after the longest prompt that a window may get.
     prompt = [0] * max_prompt_tokens(model) if options.condition_on_previous_text else options.initial_prompt
     check_supported(replace(first, prompt=prompt), model.tokenizer, model.config)
     warn_of_prefix(first, stacklevel)
@@ -95,7 +97,7 @@ def check_options(options: TranscriptionOptions, model: SpeechModel, stacklevel:
         warnings.warn(f"initial_prompt: only the last {limit} of its {count} tokens are used", stacklevel=stacklevel)
     if options.word_timestamps:
         check_alignment_heads(model.alignment_heads, model.name)
-        limit = model.config.max_target_positions - 5  # the others hold start, language, task, notimestamps and end
+        limit = model.config.max_target_positions - 5  # 5 hold start, language, task, notimestamps, end
         if (first.sample_len or 0) > limit:
             raise OptionError(f"sample_len: expected at most {limit} with word_timestamps, got {first.sample_len}")
         if first.task == "translate":
@@ -143,7 +145,7 @@ def make_segment(part: TimedTokens, window: Window, decoded: DecodingResult, mod
 
 
 def clear_if_empty(segment: Segment) -> Segment:
-    """Return the segment; without text, tokens and words if it has no duration or no text."""
+    """Return the segment, with its text, tokens and words removed if it has no duration or no text."""
     if segment["start"] != segment["end"] and segment["text"].strip():
         return segment
     cleared: Segment = {**segment, "text": "", "tokens": []}

@@ -79,8 +79,8 @@ def median_duration(timings: Iterable[WordTiming]) -> float:
 def shorten_at_sentence_ends(timings: Sequence[WordTiming], max_duration: float) -> list[WordTiming]:
     """Remove pauses between sentences from the words.
 
-    A closing mark longer than ``max_duration`` seconds ends earlier, and such a word after one starts later. Marks must
-    not be merged yet. The first word is unchanged.
+    A mark at the end of a sentence that lasts longer than ``max_duration`` seconds ends earlier, and a word that long
+    after such a mark starts later. Marks must not have been merged yet. The first word is unchanged.
     """
     shortened = list(timings[:1])
     for before, timing in pairwise(timings):
@@ -138,7 +138,7 @@ def shorten_after_pause(words: Sequence[Word], last_speech_end: float, median: f
 
 
 def reconcile_times(segment: Segment, words: Sequence[Word], median: float) -> Segment:
-    """Return the segment with these words, with equal start and end.
+    """Return the segment with these words, and make the two agree on start and end.
 
     Words are more precise, so the segment takes their times. But if the segment's own timestamp lies inside the first
     or last word and cuts off more than half a second, the word is too long, and takes the segment's time.

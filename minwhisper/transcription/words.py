@@ -1,6 +1,6 @@
 """Chapter 9, words: splitting tokens into words, and merging punctuation into them.
 
-A token is a word, part of a word, a mark, or a few bytes of a character, so tokens are joined to words before the words
+A token is a word, part of a word, a mark, or a few bytes of a character, so tokens are joined into words before these
 get times. Most languages put a space before each word. In those that do not, a character counts as a word.
 
 Walkthrough: section 12.

@@ -30,9 +30,9 @@ def write_transcript(
 ) -> list[Path]:
     """Write ``folder/name.format`` for each format, and return the paths.
 
-    ``format`` is the name of a format, several with commas, or "all" for those of openai-whisper: txt, vtt, srt, tsv
-    and json. Only html uses ``audio``, the file of the recording, and ``model``, the name of the model. jsonl and ctm
-    contain ``recording``, the name that tells it from others, by default ``name``.
+    ``format`` is the name of a format, several separated by commas, or "all" for those of openai-whisper: txt, vtt,
+    srt, tsv and json. Only html uses ``audio``, the audio file, and ``model``, the name of the model. jsonl and ctm
+    contain ``recording``, a name that distinguishes it from others, by default ``name``.
 
     Files are UTF-8 with line feeds on every platform. An existing file is replaced only when the new one is complete.
     The folder is created if necessary. If a file cannot be written, the others are still written. Raises
@@ -92,11 +92,11 @@ def _page(transcript: Transcript, path: Path, audio: str | os.PathLike[str] | No
     try:
         samples = load_audio(audio)
     except AudioError as error:
-        warnings.warn(f"{printable(path.name)}: without sound, because {error}", stacklevel=3)
+        warnings.warn(f"{printable(path.name)}: without audio, because {error}", stacklevel=3)
         samples = None
     try:
         link = Path(os.path.relpath(audio, path.parent)).as_posix()
-    except ValueError:  # on another drive of Windows
+    except ValueError:  # on another Windows drive
         link = Path(audio).absolute().as_uri()
     return transcript_page(transcript, Path(audio).name, samples=samples, audio_link=link, model=model)
 

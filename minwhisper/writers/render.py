@@ -1,4 +1,4 @@
-"""Render a transcript as plain text, subtitles, a table or JSON, or in a format of words.
+"""Render a transcript as plain text, subtitles, a table or JSON, or in a word-level format.
 
 ===== ============================================================================================
 txt   one line per segment
@@ -52,7 +52,7 @@ _WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;"})  # the characters that star
 
 
 def parse_formats(formats: str) -> tuple[str, ...]:
-    """Return the formats in a list with commas, each once; "all" stands for ``FORMATS``.
+    """Return the formats in a comma-separated list, each once; "all" stands for ``FORMATS``.
 
     >>> parse_formats("srt, ctm"), parse_formats("all,TextGrid")
     (('srt', 'ctm'), ('txt', 'vtt', 'srt', 'tsv', 'json', 'TextGrid'))
@@ -103,7 +103,7 @@ def render(
         case "ctm":
             return ctm(transcript, name)
         case "html":
-            from .html import transcript_page  # which loads FFmpeg's libraries
+            from .html import transcript_page  # loads FFmpeg's libraries
 
             return transcript_page(transcript, name)
         case _:

@@ -16,7 +16,7 @@ from ..transcription.segments import Segment, Transcript
 
 LONG_PAUSE = 3.0  # seconds from the start of one word to the next; a new subtitle begins after a longer pause
 _UNLIMITED = 1000  # default words per subtitle and characters per line, as in openai-whisper
-_LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # all that str.splitlines() splits at
+_LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # everything that str.splitlines() splits at
 
 T = TypeVar("T")
 
@@ -66,7 +66,9 @@ Lines: TypeAlias = Sequence[Sequence[TimedText]]
 
 
 def format_timestamp(seconds: float, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
-    """Format a time as in subtitles, rounded to milliseconds. Hours are omitted if they are 0, unless asked for.
+    """Format a time as in subtitles, rounded to milliseconds.
+
+    Hours are omitted if they are 0, unless ``always_include_hours``.
 
     >>> format_timestamp(83.4567), format_timestamp(83.4567, True, ","), format_timestamp(360_000)
     ('01:23.457', '00:01:23,457', '100:00:00.000')

@@ -1,15 +1,16 @@
-"""Formats of words: for players, spreadsheets, and programs for audio, phonetics and scoring.
+"""Word-level formats: for players, spreadsheets, and programs for audio, phonetics and scoring.
 
 ========== =======================================================================================
 words.vtt  WebVTT subtitles with the start of each word: https://www.w3.org/TR/webvtt1/
 words.tsv  a table of start and end in whole milliseconds, probability, word and segment
-labels.txt labels of Audacity, a word each: https://manual.audacityteam.org, "Importing and Exporting Labels"
-TextGrid   intervals of Praat, segments and words: https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html
+labels.txt Audacity labels, one per word: https://manual.audacityteam.org, "Importing and Exporting Labels"
+TextGrid   Praat intervals, segments and words: https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html
 ctm        words with times and confidences for NIST's sclite and its relatives
 ========== =======================================================================================
 
-In all of them blank words are omitted, spaces around a word are removed, tabs and line breaks are spaces, a NUL is
-U+FFFD, and no word ends before it starts. If a segment has no words, its text counts as one word without a probability.
+In all of them blank words are omitted, spaces around a word are removed, tabs and line breaks become spaces, a NUL
+becomes U+FFFD, and no word ends before it starts. If a segment has no words, its text counts as one word without a
+probability.
 
 Walkthrough: section 13.
 """
@@ -74,7 +75,7 @@ def timed_words(transcript: Transcript) -> Iterator[TimedWord]:
 
 def _timed_word(start: float, end: float, text: str, probability: float | None, segment: int) -> TimedWord:
     for time in (start, end):
-        milliseconds(time)  # refuses times that no format can hold
+        milliseconds(time)  # rejects times that no format can hold
     return TimedWord(start, max(start, end), _cleaned(text), probability, segment)
 
 
@@ -93,7 +94,7 @@ def _seconds(time: int) -> str:
     return f"{time // 1000}.{time % 1000:03}"
 
 
-# ------------------------------------------------------------------------------------------ lines
+# ------------------------------------------------------------------------------------------ one line per word
 
 
 def words_tsv(transcript: Transcript) -> str:
@@ -108,7 +109,7 @@ def words_tsv(transcript: Transcript) -> str:
 
 
 def labels_txt(transcript: Transcript) -> str:
-    """Render Audacity labels: a word each, or a segment each if there are no words."""
+    """Render Audacity labels: one per word, or one per segment if there are no words."""
     # Adding 0.0 turns -0.0 into 0.0.
     return "".join(f"{word.start + 0.0:.6f}\t{word.end + 0.0:.6f}\t{word.text}\n" for word in timed_words(transcript))
 
@@ -136,12 +137,13 @@ def _ctm_columns(word: TimedWord) -> str:
 
 
 def words_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
-    """Render WebVTT subtitles in which a timestamp before each word says when it starts.
+    """Render WebVTT subtitles with a timestamp before each word, at which it starts.
 
     Words are grouped by the options; ``highlight_words`` has no effect, since players and style sheets mark the words:
-    each is in ``<c>…</c>``, for ``::cue(:past)`` and ``::cue(:future)``. WebVTT wants the timestamps in a cue to
-    increase and to lie between its start and its end; a word whose timestamp would not has none, and is shown with the
-    word before it. It wants cues in order of their starts, and none empty: times that are not are moved.
+    each is in ``<c>…</c>``, for ``::cue(:past)`` and ``::cue(:future)``. WebVTT requires the timestamps in a cue to
+    increase and to be between its start and its end; a word for which this is impossible has no timestamp, and is shown
+    with the word before it. WebVTT also requires cues in order of their starts, each with a duration: times that break
+    this rule are moved.
     """
     cues, earliest = [], 0
     for lines in word_subtitles(transcript["segments"], options):
@@ -176,7 +178,7 @@ def _timestamp(time: int) -> str:
 
 
 def textgrid(transcript: Transcript) -> str:
-    """Render a TextGrid of Praat in the long text format, with the tiers "segments" and "words".
+    """Render a Praat TextGrid in the long text format, with the tiers "segments" and "words".
 
     The intervals of a tier follow each other without gaps or overlaps: an empty one fills each gap, an interval that
     overlaps the next one ends where that one starts, and each lasts at least a millisecond. The last interval of both

@@ -46,7 +46,7 @@ def test_sentences_are_shown_with_times_and_doubtful_words_marked_and_files_writ
     ("text", "options", "part"),
     [
         ("", (), "talk.txt: text: expected the text that was said"),
-        (b"\xff\xfeh", (), "talk.txt: expected a text in UTF-8, but byte 0 is not"),
+        (b"\xff\xfeh", (), "talk.txt: expected text in UTF-8, but byte 0 is not"),
         (TEXT, ("--language", "germam"), "did you mean 'german'?"),
         (TEXT, ("--language", "german"), "English only"),
         (TEXT, ("--batch_size", "0"), "batch_size: expected a whole number"),

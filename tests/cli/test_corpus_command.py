@@ -62,7 +62,7 @@ def test_the_summary_counts_recordings_transcribed_left_out_and_failed(tmp_path)
     manifest = tmp_path / "manifest.jsonl"
     assert summary_lines(Summary(10, 3, (entry, entry), 1200.0, 300.0, workers, manifest)) == [
         "10 transcribed: 20.0 min of audio in 5.0 min, 4.0x",
-        "3 left out: an earlier run has transcribed them",
+        "3 skipped: transcribed by an earlier run",
         f"2 failed: {manifest} has the reasons",
         "  tcp://a:1 (cuda:0): 6 recordings, 13.3 min at 8.0x",
         "  tcp://b:1 (cpu): 4 recordings, 6.7 min at 2.0x",

@@ -57,7 +57,8 @@ def client(_quick_starts):
 def fake(client, tmp_path, monkeypatch):
     """Return a function that runs a corpus on workers without a model and returns the manifest's entries by output."""
     monkeypatch.setattr(worker, "ModelPlugin", FakePlugin)
-    monkeypatch.setattr("minwhisper.corpus.run.FETCH_SECONDS", 3.0)  # then the result of a dead worker counts as lost
+    # After this time, the result of a dead worker counts as lost.
+    monkeypatch.setattr("minwhisper.corpus.task_queue.FETCH_SECONDS", 3.0)
 
     def run_fake(*files, **options):
         transcribe(files, tmp_path, **{"client": client, "model": "fake"} | options)
@@ -190,8 +191,8 @@ def test_an_error_that_concerns_all_recordings_comes_before_the_work(client, tal
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     for options, error, words in (
         ({"client": client, "model": "./no-such-model"}, ModelNotFoundError, "no-such-model"),
-        ({"split": 10, "clip_timestamps": "0,10"}, OptionError, "split: it does not go with clip_timestamps"),
-        ({"client": client, "workers": 3}, OptionError, "workers: a cluster that is given has its own"),
+        ({"split": 10, "clip_timestamps": "0,10"}, OptionError, "split: cannot be combined with clip_timestamps"),
+        ({"client": client, "workers": 3}, OptionError, "workers: an existing cluster has its own"),
         ({"scheduler": "tcp://127.0.0.1:9"}, CorpusError, "127.0.0.1:9: cannot be reached; expected the address"),
     ):
         with pytest.raises(error, match=words):
@@ -266,7 +267,7 @@ def test_ctrl_c_keeps_finished_recordings_and_says_so_in_one_line(tmp_path):
     os.killpg(client.pid, signal.SIGINT)  # like a terminal, which signals the workers too
     shown = client.communicate()[0]
     assert client.returncode == 130
-    assert re.search(r"^minwhisper: interrupted after \d+ of 12 recordings, .* goes on from there$", shown, re.M)
+    assert re.search(r"^minwhisper: interrupted after \d+ of 12 recordings, .* continues from there$", shown, re.M)
     assert "Traceback" not in shown
     assert {name for name, _ in outcomes(out)} == {path.stem for path in out.glob("*.json")}
 
@@ -322,7 +323,7 @@ def test_finished_recordings_are_kept_if_the_scheduler_is_killed(fake, tmp_path)
 
     try:
         address = elsewhere.stdout.readline().strip()
-        with pytest.raises(CorpusError, match="the connection to the scheduler was lost; what is finished is kept"):
+        with pytest.raises(CorpusError, match="the connection to the scheduler was lost; finished work is kept"):
             fake(*names, client=None, scheduler=address, progress=kill_the_scheduler)
     finally:
         elsewhere.kill()

@@ -31,6 +31,19 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path):
     assert [one["output"] for one in read_entries(path)] == ["a", "c"]
 
 
+def test_lines_are_forced_to_disk_though_no_other_follows(tmp_path, monkeypatch):
+    forced = []
+    monkeypatch.setattr("minwhisper.corpus.manifest.os.fsync", forced.append)
+    with Manifest(tmp_path) as manifest:
+        manifest.append(entry("a"))
+        manifest.sync()
+        assert forced == []
+        monkeypatch.setattr("minwhisper.corpus.manifest.FLUSH_SECONDS", -1.0)  # as if time had passed
+        manifest.sync()
+        manifest.sync()
+        assert len(forced) == 1
+
+
 def test_names_that_are_not_unicode_can_be_written(tmp_path):
     with Manifest(tmp_path) as manifest:
         manifest.append(entry("a\udcff\n<b>"))
@@ -40,7 +53,7 @@ def test_names_that_are_not_unicode_can_be_written(tmp_path):
 
 
 def test_two_runs_cannot_write_to_one_folder(tmp_path):
-    with Manifest(tmp_path), pytest.raises(CorpusError, match="another run writes to this folder; wait for its end"):
+    with Manifest(tmp_path), pytest.raises(CorpusError, match="another run is writing to this folder; wait until"):
         Manifest(tmp_path)
     Manifest(tmp_path).close()
 

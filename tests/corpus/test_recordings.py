@@ -41,7 +41,7 @@ def test_a_recording_has_a_size_and_a_version_so_that_a_change_is_noticed(folder
 def test_a_pattern_without_matches_and_standard_input_are_errors(folder):
     for given, words in (
         ("*.flac", r"'\*\.flac': no file matches this pattern; check it"),
-        ("-", "a corpus has no standard input"),
+        ("-", "a corpus cannot be standard input"),
     ):
         with pytest.raises(OptionError, match=words):
             find_recordings([given])

@@ -10,6 +10,7 @@ import pytest
 from minwhisper.corpus import analysis
 from minwhisper.corpus.manifest import Entry
 from minwhisper.corpus.report import MAX_DOUBTFUL, report_page, write_report
+from minwhisper.corpus.throughput import MAX_PAUSE_WIDTH, timeline
 from opened_page import SCHEMES, WIDTHS, Opened
 
 START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -100,7 +101,7 @@ def test_the_summary_counts_and_adds_up():
 
 def test_throughput_spreads_audio_over_the_working_time_and_shows_pauses():
     some = analysis.recordings([entry(0, seconds=3600.0), entry(600, seconds=1800.0), entry(600, "failed", output="x")])
-    found = analysis.timeline(some)
+    found = timeline(some)
     assert [(one.end - one.start) for one in found.pauses] == [36000 - 1800]
     first = [one for one in found.bins if one.end <= START]
     assert len(first) == 30  # bins of 2 minutes: 90 minutes of work get at most 60 bins of a round length
@@ -112,14 +113,14 @@ def test_throughput_spreads_audio_over_the_working_time_and_shows_pauses():
     assert found.bins[0].left == 0
     assert found.bins[-1].right == pytest.approx(1)
     pause = found.pauses[0]
-    assert 0 < pause.right - pause.left <= analysis.MAX_PAUSE_WIDTH  # shortened
+    assert 0 < pause.right - pause.left <= MAX_PAUSE_WIDTH  # shortened
     table = rows(report_page([entry(0), entry(600)]), "Throughput over time")
     assert [row for row in table if row[2] == "pause"] == [["2027-01-15 08:00:00", "2027-01-15 17:59:00", "pause"]]
 
 
 def test_thousands_of_runs_are_joined_and_nothing_is_lost():
     some = analysis.recordings(entry(20 * number, seconds=60) for number in range(3000))
-    found = analysis.timeline(some)
+    found = timeline(some)
     assert len(found.bins) < 300
     assert sum(one.done for one in found.bins) == 3000
     assert sum(one.audio for one in found.bins) == pytest.approx(3000 * 600)

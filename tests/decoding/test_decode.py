@@ -91,7 +91,7 @@ def test_prompt_and_prefix_are_cut_to_their_halves(tiny_en, prompt, prefix, samp
         (
             {"prefix": [51863] * 448},
             OptionError,
-            "prefix: expected at most 447 tokens, which is what fits behind",
+            "prefix: expected at most 447 tokens, which is what fits after",
         ),
         ({"prefix": [1] * 224, "prompt": [1] * 300}, OptionError, "prefix: expected at most 223 tokens, .*, got 224"),
         ({"suppress_tokens": [1, 51864]}, OptionError, "suppress_tokens: expected ids from -1 to 51863, got 51864"),

@@ -33,9 +33,9 @@ WRONG = {  # the option, values, the message
     "suppress_blank": ("suppress_blank", NOT_FLAGS, "expected True or False, got {}"),
     "without_timestamps": ("without_timestamps", NOT_FLAGS, "expected True or False, got {}"),
     "ids": ("suppress_tokens", NOT_IDS, "expected ids such as '-1' or '1,2,3', got "),
-    "a prompt": ("prompt", NOT_TEXTS, "expected a text or token ids, got "),
-    "a prefix": ("prefix", NOT_TEXTS, "expected a text or token ids, got "),
-    "an id": ("prompt", [[1, 2.0]], "expected a text or token ids, got 2.0 among them"),
+    "a prompt": ("prompt", NOT_TEXTS, "expected text or token ids, got "),
+    "a prefix": ("prefix", NOT_TEXTS, "expected text or token ids, got "),
+    "an id": ("prompt", [[1, 2.0]], "expected text or token ids, got 2.0 among them"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Readers of the word formats: public libraries, or the grammar of a format."""
+"""Readers of the word-level formats: public libraries, or the grammar of a format."""
 
 import csv
 import html

@@ -25,7 +25,7 @@ def test_a_pickle_has_the_results_and_cannot_continue(clone):
     early = results(begun)
     assert early == results(running)
     assert len(early["segments"]) == 1
-    with pytest.raises(AudioError, match=r"a pickle or a copy, .*: it cannot go on; use its \.segments"):
+    with pytest.raises(AudioError, match=r"a pickle or a copy, .*: it cannot continue; use its \.segments"):
         next(begun)
     rest = list(running)
     assert results(begun) == early

@@ -60,8 +60,8 @@ WRONG = {
     "vad_filter": ([*NOT_FLAGS, "Silero", np.array(["silero"])], "expected True, False or 'silero', got {}"),
     SILENCE: ([*NOT_NUMBERS, -0.1], "expected seconds, 0 or more, or None, got {}"),
     "language_detection_windows": ([*NOT_COUNTS, None], "expected a whole number, at least 1, got {}"),
-    "prepend_punctuations": ([None], "expected a text with the marks, got {}"),
-    "append_punctuations": ([[","]], "expected a text with the marks, got {}"),
+    "prepend_punctuations": ([None], "expected a string of marks, got {}"),
+    "append_punctuations": ([[","]], "expected a string of marks, got {}"),
     "initial_prompt": ([[1, 2]], "expected a text, got {}"),
     "temperature": (
         [*NOT_NUMBERS[:-2], None, -0.2, "", np.array(0.5), (0.0, "x")],

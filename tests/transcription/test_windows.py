@@ -197,7 +197,7 @@ def test_only_the_end_of_a_long_initial_prompt_is_used_with_a_warning(count, rec
 @pytest.mark.parametrize(
     ("condition", "initial", "limit"), [(True, None, 223), (False, None, 447), (False, "a a", 442)]
 )
-def test_a_prefix_must_fit_behind_the_longest_prompt(condition, initial, limit):
+def test_a_prefix_must_fit_after_the_longest_prompt(condition, initial, limit):
     model = Scripted([output()])
     options = {"condition_on_previous_text": condition, "initial_prompt": initial}
     run(model, 10, prefix=[5] * limit, **options)

@@ -1,4 +1,4 @@
-"""Word formats: exact examples, and hostile texts and times read back by public libraries or the format's grammar."""
+"""Word-level formats: exact examples, and hostile texts and times read back by libraries or the format's grammar."""
 
 import itertools
 from collections.abc import Callable

@@ -112,37 +112,37 @@ class BatchItem(NamedTuple):
 
 
 def decode_cached(
-    feed: DecoderInput, weights: DecoderWeights, config: WhisperConfig, pool: Pool
+    entry: DecoderInput, weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> tuple[Array, CpuCache]:
     """Compute ``model.decoder.decode_cached``: the logits (R, S, V), and the new cache."""
-    return decode_batch([feed], weights, config, pool)[0]
+    return decode_batch([entry], weights, config, pool)[0]
 
 
 def decode_batch(
-    feeds: Sequence[DecoderInput], weights: DecoderWeights, config: WhisperConfig, pool: Pool
+    inputs: Sequence[DecoderInput], weights: DecoderWeights, config: WhisperConfig, pool: Pool
 ) -> list[tuple[Array, CpuCache]]:
     """Compute ``model.decoder.decode_cached`` for several caches, whose rows share the products.
 
     An input with several new tokens per sequence, a prompt, is decoded alone: it has enough rows already.
     """
-    prompts = {number for number, feed in enumerate(feeds) if np.shape(feed.tokens)[-1] > 1}
-    if prompts and len(feeds) > 1:
-        rest = [feed for number, feed in enumerate(feeds) if number not in prompts]
+    prompts = {number for number, entry in enumerate(inputs) if np.shape(entry.tokens)[-1] > 1}
+    if prompts and len(inputs) > 1:
+        rest = [entry for number, entry in enumerate(inputs) if number not in prompts]
         stepped = iter(decode_batch(rest, weights, config, pool)) if rest else iter(())
         return [
-            decode_cached(feed, weights, config, pool) if number in prompts else next(stepped)
-            for number, feed in enumerate(feeds)
+            decode_cached(entry, weights, config, pool) if number in prompts else next(stepped)
+            for number, entry in enumerate(inputs)
         ]
     items: list[BatchItem] = []
     embedded: list[Array] = []
     end = 0
-    for feed in feeds:
-        tokens, past = np.asarray(feed.tokens), feed.cache.length
-        check_tokens(tokens, feed.cache.rows, past, config)
+    for entry in inputs:
+        tokens, past = np.asarray(entry.tokens), entry.cache.length
+        check_tokens(tokens, entry.cache.rows, past, config)
         sequences, length = tokens.shape
         rows = np.arange(end, end + tokens.size).reshape(tokens.shape)
-        wanted = (rows if feed.wanted is None else rows[:, list(feed.wanted)]).ravel().tolist()
-        items.append(BatchItem(feed.cache.extend(length), slice(end, end + tokens.size), (sequences, length), wanted))
+        wanted = (rows if entry.wanted is None else rows[:, list(entry.wanted)]).ravel().tolist()
+        items.append(BatchItem(entry.cache.extend(length), slice(end, end + tokens.size), (sequences, length), wanted))
         x = weights.token_embedding.rows(tokens) + weights.positions[past : past + length]  # (R, S, D)
         embedded.append(x.reshape(tokens.size, -1))
         end += tokens.size

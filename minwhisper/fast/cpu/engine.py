@@ -57,7 +57,7 @@ class CpuEngine:
         with one_blas_thread():
             return cpu_decoder.new_cache(features, self.decoder, self.config, self.pool)
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, CpuCache]]:
+    def decode_batch(self, inputs: Sequence[DecoderInput]) -> list[tuple[Array, CpuCache]]:
         """See ``Engine``."""
         with one_blas_thread():
-            return cpu_decoder.decode_batch(feeds, self.decoder, self.config, self.pool)
+            return cpu_decoder.decode_batch(inputs, self.decoder, self.config, self.pool)

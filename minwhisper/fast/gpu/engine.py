@@ -73,10 +73,10 @@ class GpuEngine:
         with on_device(self.device):
             return self.runner.new_cache(features)
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
+    def decode_batch(self, inputs: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
         """See ``Engine``. Steps run together, prompts one by one."""
         with on_device(self.device):
-            return self.runner.decode_batch(feeds)
+            return self.runner.decode_batch(inputs)
 
     def choose_batch(
         self, requests: Sequence[tuple[DecoderRequest, GpuCache]]

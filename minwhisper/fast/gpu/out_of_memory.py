@@ -158,10 +158,10 @@ class GuardedEngine:
         with self._guard.at("computing a window's keys and values"):
             return self._engine.new_cache(features)
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
+    def decode_batch(self, inputs: Sequence[DecoderInput]) -> list[tuple[Array, Any]]:
         """See ``Engine``."""
         with self._guard.at("decoding"):
-            return self._engine.decode_batch(feeds)
+            return self._engine.decode_batch(inputs)
 
     def choose_batch(self, requests: Sequence[tuple[DecoderRequest, Any]]) -> list[tuple[DecoderResponse, Any]]:
         """See ``decoding.search.choose_batch``."""

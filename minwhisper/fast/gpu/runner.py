@@ -79,22 +79,22 @@ class DecoderRunner:
             positions = self._decoder.config.max_target_positions
             return GpuCache.of(self._decoder.cross_kv(features), self._new_slot(), positions)
 
-    def decode_batch(self, feeds: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
+    def decode_batch(self, inputs: Sequence[DecoderInput]) -> list[tuple[Array, GpuCache]]:
         """Decode tokens: see ``model.engine.Engine.decode_batch``."""
         with self._exclusive():
             results: dict[int, tuple[Array, GpuCache]] = {}
-            steps = [number for number, feed in enumerate(feeds) if _is_step(feed)]
+            steps = [number for number, entry in enumerate(inputs) if _is_step(entry)]
             if steps:
-                caches = [self._extended(feeds[number].tokens, feeds[number].cache) for number in steps]
-                buffers = self._send(caches, [feeds[number].tokens for number in steps])
+                caches = [self._extended(inputs[number].tokens, inputs[number].cache) for number in steps]
+                buffers = self._send(caches, [inputs[number].tokens for number in steps])
                 self._run(buffers, caches)
                 starts = np.cumsum([0, *(cache.rows for cache in caches)]).tolist()
                 for number, cache, start in zip(steps, caches, starts, strict=False):
                     results[number] = buffers.logits[start : start + cache.rows, None].copy(), cache
-            for number, feed in enumerate(feeds):
+            for number, entry in enumerate(inputs):
                 if number not in results:
-                    results[number] = self._prompt(feed)
-            return [results[number] for number in range(len(feeds))]
+                    results[number] = self._prompt(entry)
+            return [results[number] for number in range(len(inputs))]
 
     def choose_batch(
         self, requests: Sequence[tuple[DecoderRequest, GpuCache]]
@@ -186,12 +186,12 @@ class DecoderRunner:
 
     # -------------------------------------------------------------------------------------- prompts
 
-    def _prompt(self, feed: DecoderInput) -> tuple[Array, GpuCache]:
+    def _prompt(self, entry: DecoderInput) -> tuple[Array, GpuCache]:
         """Decode several tokens per sequence: logits (R, positions wanted, V)."""
-        length = len(feed.tokens[0])
-        wanted = list(range(length)) if feed.wanted is None else list(feed.wanted)
-        cache = self._extended(feed.tokens, feed.cache)
-        rows = self._run_prompt(feed.tokens, cache)
+        length = len(entry.tokens[0])
+        wanted = list(range(length)) if entry.wanted is None else list(entry.wanted)
+        cache = self._extended(entry.tokens, entry.cache)
+        rows = self._run_prompt(entry.tokens, cache)
         logits = self._prompt_logits(rows, [row * length + index for row in range(cache.rows) for index in wanted])
         return logits.reshape(cache.rows, len(wanted), -1), cache
 
@@ -261,6 +261,6 @@ class DecoderRunner:
                 self._last = stream, event
 
 
-def _is_step(feed: DecoderInput) -> bool:
+def _is_step(entry: DecoderInput) -> bool:
     """Return whether each sequence is extended by one token, whose logits are wanted."""
-    return all(len(row) == 1 for row in feed.tokens) and (feed.wanted is None or list(feed.wanted) == [0])
+    return all(len(row) == 1 for row in entry.tokens) and (entry.wanted is None or list(entry.wanted) == [0])

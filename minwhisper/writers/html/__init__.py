@@ -1,14 +1,14 @@
 """A transcript as one HTML page: every word with its probability and its place in the recording.
 
-In: a transcript, with words and, if it was made with ``record=True``, with what else each window could have said; and
-the recording, if it is at hand. Out: a page that needs no network and no second file.
+In: a transcript, with words and, if it was made with ``record=True``, with the alternatives of each window; and the
+recording, if it is at hand. Out: a page that needs no network and no second file.
 
 * ``data.py``: transcript -> what the page shows, in a compact form
 * ``sound.py``: samples -> Opus, and the spectrogram as small images
 * ``page.py``: both -> the page
 * ``reading.py``: a JSON file -> transcript
 * ``document.py``, ``theme.css``: the frame and the colours of any page of this package
-* ``view.css``, and the program in the order of reading: ``data.js``, ``text.js``, ``player.js``, ``panel.js``,
+* ``view.css``, and the page's program in reading order: ``data.js``, ``text.js``, ``player.js``, ``panel.js``,
   ``edit.js``, ``keys.js``
 """
 

@@ -1,7 +1,7 @@
 "use strict";
 // The transcript, unpacked from the page. Times are milliseconds, and probabilities are thousandths (-1: unknown).
 //
-// data.words: [text, start, end, probability]; data.segments: [start, end, first word, word behind the last, window,
+// data.words: [text, start, end, probability]; data.segments: [start, end, first word, word after the last, window,
 // [temperature, mean log-probability, compression ratio, probability of no speech]]; data.steps, by word:
 // [token, probability, [[alternative, probability] …], start of the attention, its values as hexadecimal digits].
 

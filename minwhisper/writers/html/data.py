@@ -12,7 +12,7 @@ from ...transcription.record import AttemptRecord, StepRecord, WindowRecord, att
 from ...transcription.segments import Segment, Transcript
 
 PARAGRAPH_PAUSE = 1.5  # seconds between two segments at which a new paragraph begins
-PARAGRAPH_LENGTH = 700  # characters after which one begins at the next end of a sentence, or at three times as many
+PARAGRAPH_LENGTH = 700  # characters after which a paragraph ends with its sentence; at three times as many, anyway
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _SPECIAL = re.compile(r"<\|.*\|>")
 _SENTENCE_END = re.compile(r"[.!?。！？…]['\"”»)]*\s*$")

@@ -1,4 +1,4 @@
-// Corrections, kept in this browser and in what is downloaded. The original stays in the page.
+// Corrections, kept in this browser and in downloads. The original stays in the page.
 
 const corrections = new Map(); // word -> text
 let key = "";
@@ -52,7 +52,7 @@ function edit(word) {
   input.select();
 }
 
-// --- What can be downloaded ---------------------------------------------------------------------------------------
+// --- Downloads ----------------------------------------------------------------------------------------------------
 
 const segmentText = ([, , first, last]) => data.words.slice(first, last).map((_, step) => textOf(first + step)).join("").trim();
 

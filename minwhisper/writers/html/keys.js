@@ -1,4 +1,4 @@
-// The toolbar and the keyboard, and the start of it all.
+// The toolbar and the keyboard, and the start of the program.
 
 const HELP = "space: play, ← →: word, ↑ ↓: segment, n: next doubtful word, Enter: correct, /: search, - +: speed";
 

@@ -1,4 +1,4 @@
-"""The page itself: data, sound, style and program in one HTML file.
+"""The page itself: data, audio, style and program in one HTML file.
 
 The transcript, the names and everything else that comes from outside is data: it is compressed and encoded in Base64,
 and the program writes it as text, never as HTML. The ``Content-Security-Policy`` forbids loading anything from a
@@ -62,7 +62,7 @@ def transcript_page(
     """Return the page of a transcript, as the text of an HTML file in UTF-8.
 
     Args:
-        transcript: with words, if the page is to play from each; with ``record``, if it is to show why.
+        transcript: with words, if the page is to play from each; with ``record``, if it is to show their alternatives.
         title: the name of the recording.
         samples: the recording at 16 kHz, (N,), to embed it and its spectrogram. It is encoded as Opus at 24 kbit/s, or
             at as little as 16 if the page would exceed ``options.max_bytes``.
@@ -87,9 +87,9 @@ def transcript_page(
 
 
 def _fitting_audio(samples: NDArray[np.float32], room: int) -> str:
-    """Return the recording in Base64 in at most ``room`` characters, or nothing."""
+    """Return the recording in Base64 in at most ``room`` characters, or an empty string."""
     bits_per_character = 6
-    affordable = room * bits_per_character / max(len(samples) / SAMPLE_RATE, 1e-3) * 0.96  # Ogg's own bytes
+    affordable = room * bits_per_character / max(len(samples) / SAMPLE_RATE, 1e-3) * 0.96  # less Ogg's overhead
     if affordable < MIN_BIT_RATE:
         return ""
     encoded = b64encode(encode_opus(samples, int(min(BIT_RATE, affordable)))).decode()
@@ -97,7 +97,7 @@ def _fitting_audio(samples: NDArray[np.float32], room: int) -> str:
 
 
 def _plain_text(data: dict[str, Any]) -> str:
-    """Return the text as paragraphs, which is what there is without JavaScript."""
+    """Return the text as paragraphs, which are shown without JavaScript."""
     words, segments, starts = data["words"], data["segments"], [*data["paragraphs"], len(data["segments"])]
     paragraphs = []
     for first, last in pairwise(starts):

@@ -1,15 +1,15 @@
-// The panel: why the chosen word is there. Its place in the spectrogram, the tokens that could have come instead, the
+// The panel, which explains the chosen word: its place in the spectrogram, its tokens with their alternatives, the
 // attention that its time was read from, and how its window was decoded.
 
-const AROUND = 1000; // milliseconds of spectrogram that are shown before and behind a word
+const AROUND = 1000; // milliseconds of spectrogram that are shown before and after a word
 const images = new Map(); // tiles of the spectrogram that were decoded
 
 function showPanel(word) {
   const [text, start, end, probability] = data.words[word];
   const segment = data.segments[segmentOf[word]];
   const parts = [make("h2", { dir: "auto" }, text.trim())];
-  const said = probability < 0 ? "" : `, ${percent(probability)} probable`;
-  parts.push(make("p", {}, `${clock(start, 2)} to ${clock(end, 2)}${said}`));
+  const probable = probability < 0 ? "" : `, ${percent(probability)} probable`;
+  parts.push(make("p", {}, `${clock(start, 2)} to ${clock(end, 2)}${probable}`));
   if (corrections.has(word)) parts.push(make("p", {}, `corrected to “${corrections.get(word)}”`));
   if (data.tiles) parts.push(spectrogram(word));
   const steps = data.steps?.[word] ?? [];

@@ -5,12 +5,14 @@ import math
 from pathlib import Path
 from typing import Any, cast
 
+from ...common.option_checks import as_float
 from ...errors import OptionError
 from ...printable import printable, short_repr
 from ...transcription.segments import Transcript
 from .data import page_data
 
 MAX_BYTES = 1 << 30
+UNKNOWN = -0.001  # the probability of a word that has none
 _NUMBERS = {"temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 0.0, "no_speech_prob": 0.0}
 
 
@@ -49,7 +51,7 @@ def read_transcript(path: Path) -> Transcript:
 
 
 def _reject(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _segment(given: Any, number: int, label: str) -> dict[str, Any]:
@@ -60,8 +62,7 @@ def _segment(given: Any, number: int, label: str) -> dict[str, Any]:
     segment["start"], segment["end"] = _time(given, "start", place), _time(given, "end", place)
     segment["seek"] = given["seek"] if type(given.get("seek")) is int else 0
     for name, default in _NUMBERS.items():
-        value = given.get(name, default)
-        segment[name] = float(value) if type(value) in (int, float) and math.isfinite(value) else default
+        segment[name] = _number(given.get(name), default)
     words = given.get("words")
     if isinstance(words, list):
         segment["words"] = [_word(word, f"{place}, word {at}") for at, word in enumerate(words)]
@@ -71,13 +72,18 @@ def _segment(given: Any, number: int, label: str) -> dict[str, Any]:
 def _word(given: Any, place: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise OptionError(f"{place}: expected an object, got {short_repr(given)}")
-    probability = given.get("probability", -0.001)  # unknown
     return {
         "word": _text(given, "word", place),
         "start": _time(given, "start", place),
         "end": _time(given, "end", place),
-        "probability": probability if type(probability) is float and probability <= 1 else -0.001,
+        "probability": _number(given.get("probability"), UNKNOWN, 0.0, 1.0),
     }
+
+
+def _number(value: Any, default: float, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """Return a finite number as a float (JSON may have 1 for 1.0), or ``default`` for anything else."""
+    number = as_float(value)
+    return number if math.isfinite(number) and minimum <= number <= maximum else default
 
 
 def _text(given: dict[str, Any], key: str, place: str) -> str:

@@ -1,4 +1,4 @@
-"""The sound of the page: the recording as Opus, and its spectrogram as small greyscale images."""
+"""The audio of the page: the recording as Opus, and its spectrogram as small greyscale images."""
 
 import struct
 import zlib
@@ -56,7 +56,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     rows, columns = pixels.shape
     padded = np.pad(pixels, ((0, 0), (0, columns % 2)))
     packed = padded[:, ::2] << 4 | padded[:, 1::2]  # two pixels to a byte
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), packed], axis=1)  # each begins with its filter, none
+    lines = np.concatenate([np.zeros((rows, 1), np.uint8), packed], axis=1)  # each begins with its filter type: 0, none
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

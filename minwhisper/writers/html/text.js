@@ -1,4 +1,4 @@
-// The text: paragraphs of words. A word's level says how probable it is, by colour and by the line below it.
+// The text: paragraphs of words. A word's level shows how probable it is, by colour and by the line below it.
 
 const LEVELS = [200, 400, 600, 800]; // below each of these, a word is one level more doubtful
 let spans = []; // by word

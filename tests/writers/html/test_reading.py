@@ -38,6 +38,18 @@ def test_segments_with_only_times_and_text_are_enough(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [(1, 1.0), (0, 0.0), (0.5, 0.5), (2, -0.001), (True, -0.001), (10**400, -0.001)],
+)
+def test_a_probability_may_be_written_as_an_integer(tmp_path, given, expected):
+    """JavaScript writes 1.0 as 1, and so the page's own download does; -0.001 means unknown."""
+    content = {"segments": [SEGMENT | {"words": [WORD | {"probability": given}], "avg_logprob": -(10**400)}]}
+    (segment,) = read_transcript(written(tmp_path, content))["segments"]
+    assert segment["words"][0]["probability"] == expected
+    assert segment["avg_logprob"] == 0.0
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "expected JSON"),
