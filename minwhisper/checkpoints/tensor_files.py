@@ -105,7 +105,7 @@ class TensorFile:
         if name in self._tensors:
             return self._tensors[name]
         near = difflib.get_close_matches(name, self._tensors, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the file has {len(self._tensors)} other tensors"
+        hint = f"did you mean {near[0]}?" if near else "the file has none with a similar name"
         raise WeightsError(f"{self.label}: no tensor is named {printable(name, 80)}; {printable(hint, 100)}")
 
 

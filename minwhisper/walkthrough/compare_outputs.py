@@ -34,7 +34,7 @@ def first_difference(expected: str, actual: str, factor: float = FACTOR) -> str 
             return f"expected {old!r}, got {new!r}"
     if len(old_lines) != len(new_lines):
         rest = max(old_lines, new_lines, key=len)[min(len(old_lines), len(new_lines))]
-        return f"expected {len(old_lines)} lines, got {len(new_lines)}; the first unmatched line is {rest!r}"
+        return f"lines: expected {len(old_lines)}, got {len(new_lines)}; the first unmatched line is {rest!r}"
     return None
 
 

@@ -77,7 +77,8 @@ def hugging_face(flat: Mapping[str, np.ndarray]) -> Tensors:
 def stored(array: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
     """Return the bytes of an array stored in a dtype, and the stored values in float32."""
     if dtype != "bfloat16":
-        rounded = array.astype(dtype)
+        with np.errstate(over="ignore"):  # a test stores values that are too large for the dtype
+            rounded = array.astype(dtype)
         return rounded.tobytes(), rounded.astype(np.float32)
     bits = array.astype(np.float32).view(np.uint32)
     bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # round to nearest, ties to even

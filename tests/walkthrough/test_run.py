@@ -45,8 +45,8 @@ def test_outputs_are_compared_with_the_text(tmp_path):
     assert [result.difference for result in found] == [
         None,
         "expected '0.6', got '0.5'",
-        "expected 0 lines, got 1; the first unmatched line is '0.5'",
-        "expected 1 lines, got 0; the first unmatched line is '0'",
+        "lines: expected 0, got 1; the first unmatched line is '0.5'",
+        "lines: expected 1, got 0; the first unmatched line is '0'",
     ]
     assert results(text_of(fence("0.5", "0.6")), tmp_path, compared=False)[0].difference is None
 
