@@ -3,25 +3,17 @@
 PyAV frees the list of channels of a custom layout twice; see minwhisper/audio/resampling.py.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from audio_files import FFMPEG_TOLERANCE, ffmpeg, needs_ffmpeg
 from channel_layouts import FRAMES, LAYOUTS
-
-TESTS = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "support")])}
+from command_line import run_helper
 
 
 def load_in_child(*arguments):
     """Load a file of each layout in a child process; return its results by layout."""
-    command = [sys.executable, str(TESTS / "support" / "channel_layouts.py"), *arguments]
-    child = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    child = run_helper("channel_layouts.py", *arguments, timeout=120)
     assert child.returncode == 0, f"{child.stdout[-300:]}\n{child.stderr[-1000:]}"
     assert child.stderr == ""
     return {layout: found for _, layout, *found in map(str.split, child.stdout.splitlines())}

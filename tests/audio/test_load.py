@@ -4,7 +4,6 @@ import errno
 import os
 import tempfile
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from minwhisper.audio import sample_store
 from minwhisper.audio.load import N_SAMPLES, load_audio, open_audio, pad_or_trim
 from minwhisper.audio.sample_store import SampleStore
 from minwhisper.errors import AudioError
+from open_files import needs_proc, temporary_files
 
 # --- Arrays
 
@@ -182,20 +182,7 @@ def test_pad_or_trim_defaults_to_a_window():
 
 # --- Temporary files
 
-OPEN_FILES = Path("/proc/self/fd")
-needs_proc = pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="this system has no list of open files")
 RAMP = np.arange(-5000, 5000).astype(np.int16)
-
-
-def temporary_files(folder):
-    """Return the files in a folder that this process has open, including those without a name."""
-    links = []
-    for link in OPEN_FILES.iterdir():
-        try:
-            links.append(os.readlink(link))
-        except FileNotFoundError:  # the entry of the listing itself
-            continue
-    return [link for link in links if link.startswith(f"{folder}{os.sep}")]
 
 
 @pytest.fixture

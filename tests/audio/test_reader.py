@@ -27,7 +27,7 @@ from audio_files import (
 from minwhisper.audio import sample_store
 from minwhisper.audio.load import load_audio, open_audio
 from minwhisper.errors import AudioError
-from test_load import needs_proc, temporary_files
+from open_files import needs_proc, temporary_files
 
 TESTS = Path(__file__).parents[1]
 CLIPS = ["LJ001-0001.wav", "audio-stereo-24-bit-44100Hz.wav", "french.aiff", "jfk.flac"]

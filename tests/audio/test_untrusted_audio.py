@@ -3,17 +3,15 @@
 ``pytest tests/audio/test_untrusted_audio.py --fuzz 60 -s`` runs the fuzzer for a minute and prints the number of cases.
 """
 
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from audio_files import assert_rejected, encode_audio, wav_bytes
+from command_line import run_helper
 from minwhisper.audio.load import load_audio
 from minwhisper.errors import AudioError, is_out_of_memory
-from test_channel_layouts import ENVIRONMENT, TESTS
 
 NOISE = np.random.default_rng(0).integers(-3000, 3000, 20_000).astype(np.int16)
 
@@ -88,10 +86,8 @@ TIME_LIMIT = 60.0  # seconds for the few default cases, enough on a slow machine
 def test_damaged_files_give_samples_or_an_error(pytestconfig):
     pytest.importorskip("resource", reason="it limits and measures memory")  # not on Windows
     seconds = pytestconfig.getoption("fuzz")
-    numbers = map(str, (0, MANY if seconds else FEW, seconds or TIME_LIMIT))
-    command = [sys.executable, str(TESTS / "support" / "audio_fuzzing.py"), *numbers]
-    limit = (seconds or TIME_LIMIT) + 60
-    child = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=limit)
+    numbers = 0, MANY if seconds else FEW, seconds or TIME_LIMIT
+    child = run_helper("audio_fuzzing.py", *numbers, timeout=(seconds or TIME_LIMIT) + 60)
     loaded = child.stdout.split()
     print(f"{len(loaded)} damaged audio files")
     assert child.returncode == 0, f"ended with {child.returncode} at case {loaded[-1:]}: {child.stderr[-3000:]}"

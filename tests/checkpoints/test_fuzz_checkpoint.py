@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 
 from checkpoint_fuzzing import cases, check_case, mutated_bytes, mutated_json, reset_peak_memory
+from ctranslate2_files import ALIAS, ctranslate2, model_bin, write_bin
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, safetensors_bytes, write
 from minwhisper.checkpoints.checksums import verify_checksums
 from minwhisper.checkpoints.load import load_checkpoint
 from minwhisper.checkpoints.sources import find_checkpoint
 from minwhisper.tokenizer.special_tokens import special_token_ids
 from minwhisper.tokenizer.tokenizer import Tokenizer
-from test_load_checkpoint import ALIAS, ctranslate2, write_bin
-from test_tensor_files import model_bin
 from vocabularies import made_up_pieces
 
 FLAT = distinct_weights()

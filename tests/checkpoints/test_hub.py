@@ -14,10 +14,10 @@ import pytest
 from safetensors.numpy import save
 
 import minwhisper
+from ctranslate2_files import model_bin
 from hub_server import HubServer, Repository
 from minwhisper.checkpoints.files import CheckpointFiles
 from minwhisper.checkpoints.tensor_files import open_tensors
-from test_tensor_files import model_bin
 
 RNG = np.random.default_rng(0)
 TENSORS = {name: RNG.standard_normal((200, 250)).astype(np.float32) for name in ("first", "second")}

@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
+from ctranslate2_files import ctranslate2, model_bin, write_bin
 from hf_checkpoint import SMALL, distinct_weights, hugging_face, hugging_face_name, stored, write
 from minwhisper.checkpoints.configuration import read_config
 from minwhisper.checkpoints.load import load_checkpoint
@@ -24,7 +25,6 @@ from minwhisper.fast.cpu.weights import empty_weights
 from minwhisper.model.encoder import sinusoids
 from minwhisper.model.weight_names import expected_shapes, flatten
 from minwhisper.model.weights import count_parameters
-from test_tensor_files import model_bin
 
 FLAT = distinct_weights()
 TENSORS = hugging_face(FLAT)  # a valid checkpoint under Hugging Face's names
@@ -261,50 +261,6 @@ def test_alignment_heads_of_a_teacher_are_ignored_with_a_warning(tmp_path):
 
 
 # --- CTranslate2 -----------------------------------------------------------------------------------------------------
-
-_PARTS = {
-    "self_attention/linear_0": ("attention.query", "attention.key", "attention.value"),
-    "self_attention/linear_1": ("attention.out",),
-    "self_attention/layer_norm": ("attention_norm",),
-    "attention/linear_0": ("cross_attention.query",),
-    "attention/linear_1": ("cross_attention.key", "cross_attention.value"),
-    "attention/linear_2": ("cross_attention.out",),
-    "attention/layer_norm": ("cross_attention_norm",),
-    "ffn/linear_0": ("mlp.fc1",),
-    "ffn/linear_1": ("mlp.fc2",),
-    "ffn/layer_norm": ("mlp_norm",),
-}
-
-
-def ctranslate2(flat):
-    """Return the tensors of ``SMALL`` with CTranslate2's names and stacking, and the head counts."""
-    out = {}
-    for half, blocks, heads in (("encoder", 1, 2), ("decoder", 2, 4)):
-        for block in range(blocks):
-            for part, ours in _PARTS.items():
-                if half == "encoder" and part.startswith("attention"):
-                    continue
-                for kind, theirs in (("weight", "gamma"), ("bias", "beta")):
-                    zeros = np.zeros(8, np.float32)  # the bias of the key, which Whisper does not have
-                    stack = [flat.get(f"{half}.blocks.{block}.{name}.{kind}", zeros) for name in ours]
-                    name = theirs if "norm" in part else kind
-                    out[f"{half}/layer_{block}/{part}/{name}"] = np.concatenate(stack)
-        out[f"{half}/layer_norm/gamma"] = flat[f"{half}.norm.weight"]
-        out[f"{half}/layer_norm/beta"] = flat[f"{half}.norm.bias"]
-        out[f"{half}/position_encodings/encodings"] = flat[f"{half}.positions"]
-        out[f"{half}/num_heads"] = np.array(heads, np.int16)
-    for name in ("conv1", "conv2"):
-        out |= {f"encoder/{name}/{kind}": flat[f"encoder.{name}.{kind}"] for kind in ("weight", "bias")}
-    return out | {"decoder/embeddings/weight": flat["decoder.token_embedding"]}
-
-
-ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
-
-
-def write_bin(folder, tensors, config="{}"):
-    (folder / "model.bin").write_bytes(model_bin(tensors, ALIAS))
-    (folder / "config.json").write_text(config)
-    return folder
 
 
 def test_ctranslate2_loads_with_the_same_values_and_configuration(tmp_path):

@@ -11,28 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from ctranslate2_files import model_bin
 from minwhisper.checkpoints.sources import CheckpointFiles
 from minwhisper.checkpoints.tensor_files import open_tensors
 from minwhisper.errors import WeightsError
-
-CODES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4, "bfloat16": 5}
-
-
-def text(value):
-    return struct.pack("<H", len(value.encode()) + 1) + value.encode() + b"\0"
-
-
-def model_bin(variables, aliases=None, version=6, specification="WhisperSpec", revision=3):
-    """Return a file in CTranslate2's format."""
-    out = struct.pack("<I", version) + text(specification) + struct.pack("<II", revision, len(variables))
-    for name, variable in variables.items():
-        if isinstance(variable, np.ndarray):
-            variable = (variable.dtype.name, variable.shape, variable.tobytes())
-        dtype, shape, data = variable
-        out += text(name) + struct.pack(f"<B{len(shape)}I", len(shape), *shape)
-        out += struct.pack("<BI", CODES.get(dtype, 9), len(data)) + data
-    out += struct.pack("<I", len(aliases or {}))
-    return out + b"".join(text(alias) + text(target) for alias, target in (aliases or {}).items())
 
 
 def opened(folder, *pieces, kind="ctranslate2"):

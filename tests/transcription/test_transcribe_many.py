@@ -18,8 +18,7 @@ from minwhisper.fast.cpu import threads
 from minwhisper.transcription import transcribe as chapter
 from minwhisper.transcription.transcribe import Transcription
 from scripted import GAP, RATE, is_closed
-from test_transcribe_speech import check_transcript, words
-from transcripts import check_same
+from transcripts import check_same, check_transcript, words
 
 GREEDY = {"temperature": 0.0}
 SHORT = [DATA / "LJ001-0008.wav", DATA / "LJ001-0002.wav", DATA / "LJ001-0011.wav"]

@@ -1,6 +1,5 @@
 """Real speech is transcribed."""
 
-import re
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -8,32 +7,10 @@ import pytest
 
 from book import TEXTS, join_clips
 from inputs import DATA
-from scripted import JFK, KEYS, RATE
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
-
+from scripted import JFK, RATE
+from transcripts import check_transcript, words
 
 # ------------------------------------------------------------------------------------------ real speech
-
-
-def check_transcript(result, seconds: float) -> None:
-    """Check that segments are well formed and in order, and that the text is made of theirs."""
-    segments = result["segments"]
-    assert [segment["id"] for segment in segments] == list(range(len(segments)))
-    assert result["text"] == "".join(segment["text"] for segment in segments)
-    before, window = 0.0, 0
-    for segment in segments:
-        assert list(segment) == KEYS
-        assert segment["temperature"] in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-        assert window <= segment["seek"] < seconds * 100
-        assert before - 1e-9 <= segment["start"] < segment["end"]
-        assert segment["start"] < seconds
-        # A segment may end in the padding of a short window, but never after its 30 s.
-        assert segment["end"] <= segment["seek"] / 100 + 30 + 1e-9
-        assert segment["avg_logprob"] < 0 <= segment["no_speech_prob"] <= 1
-        before, window = segment["end"], segment["seek"]
 
 
 def test_the_jfk_clip_is_transcribed(model, speech):

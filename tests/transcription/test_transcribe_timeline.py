@@ -10,7 +10,7 @@ from command_line import GREEDY as ONE_CANDIDATE
 from command_line import run_command
 from minwhisper.transcription import transcribe as chapter
 from scripted import ENGLISH, JFK, MULTILINGUAL, NumberedSpectrogram, Scripted, made_up_tokenizer, output
-from test_transcribe_speech import words
+from transcripts import words
 
 GREEDY = {"temperature": 0.0}
 QUICK = ("--model", "tiny.en", "--temperature", "0", *ONE_CANDIDATE)

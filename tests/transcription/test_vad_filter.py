@@ -5,7 +5,7 @@ import pytest
 
 from minwhisper.transcription import transcribe as chapter
 from scripted import MULTILINGUAL, RATE, Scripted, output, places, run
-from test_transcribe_speech import words
+from transcripts import words
 from vocabularies import made_up_tokenizer
 
 
