@@ -9,7 +9,7 @@ from types import FunctionType, ModuleType
 
 import minwhisper
 
-ON_DASK = {f"minwhisper.corpus.{name}" for name in ("cluster", "run", "worker")}  # the extra "cluster"
+ON_DASK = {f"minwhisper.corpus.{name}" for name in ("cluster", "run", "task_queue", "worker")}  # the extra "cluster"
 MODULES = [
     name
     for name in ("minwhisper", *(module.name for module in pkgutil.walk_packages(minwhisper.__path__, "minwhisper.")))

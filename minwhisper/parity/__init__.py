@@ -5,10 +5,10 @@ model computed in float64, next to that of openai-whisper in float32. ``comparis
 the stored values and the clip. ``minwhisper parity tiny.en`` prints the table.
 
 *What is wrong with another implementation?* In: arrays that it computed, by name. Out: the first stage that is wrong,
-and the mistake that gives such values. Read ``graph`` (the network as named stages), ``tracing`` (their exact
-values), ``mistakes`` (the catalogue) and ``doctor`` (the comparison); ``names``, ``precision``, ``recording`` and
-``theirs`` help them. Any of the arrays will do: each is compared with the exact result for the arrays before it. For
-instance::
+and the mistake that gives such values. Read ``graph`` (the network as named stages), ``tracing`` (their exact values),
+``mistakes`` (the catalogue) and ``doctor`` (the comparison); ``mistaken_functions``, ``token_mistakes``, ``names``,
+``precision``, ``recording`` and ``theirs`` help them. Any of the arrays will do: each is compared with the exact result
+for the arrays before it. For instance::
 
     $ minwhisper compare theirs.npz --model tiny.en
     ...

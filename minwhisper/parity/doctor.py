@@ -23,7 +23,8 @@ from ..errors import OptionError, ShapeError
 from ..printable import printable
 from ..whisper import Whisper
 from .graph import Stage, needed, network, run
-from .mistakes import HARMLESS, MISTAKES, NAMES, UNTIED, token_mistake
+from .mistaken_functions import NAMES
+from .mistakes import HARMLESS, MISTAKES, UNTIED
 from .names import match, readings, sizes
 from .precision import (
     COARSE_SLACK,
@@ -38,6 +39,7 @@ from .precision import (
 )
 from .recording import Recording
 from .theirs import Theirs
+from .token_mistakes import token_mistake
 from .tracing import check_token_ids, generate, place
 
 PAIRS_TRIED = 150  # at most, of mistakes in one stage

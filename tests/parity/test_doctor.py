@@ -19,6 +19,7 @@ from minwhisper.parity import mistakes
 from minwhisper.parity.comparison import pytorch_model
 from minwhisper.parity.doctor import diagnose
 from minwhisper.parity.graph import MappedWeights, network, run
+from minwhisper.parity.mistaken_functions import NAMES
 from minwhisper.parity.names import hugging_face_name, known_names
 from minwhisper.parity.precision import round_to_int8
 from minwhisper.parity.recording import Recording
@@ -103,7 +104,7 @@ def test_every_name_of_a_module_of_transformers_is_known_to_compare(tiny_en):
     ("file", "stages"),
     [
         ("trace.safetensors", "mel,encoder.conv1,encoder.stem,decoder.stem,decoder.blocks.0.attention*"),
-        ("trace.npz", "frames,power,log_mel,mel,encoder.conv*,encoder.stem"),
+        ("trace.npz", "frames,power,log_mel,mel,encoder.conv1*"),
     ],
 )
 def test_the_commands_write_a_trace_and_find_nothing_wrong_with_it(tmp_path, capfd, file, stages):
@@ -137,7 +138,13 @@ def test_a_mistake_is_named_and_no_other(two_blocks, half_second, correct, name)
         assert found_in(report) == {name}
 
 
-@pytest.mark.parametrize("name", [name for name in mistakes.MISTAKES if uses_window(name)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if i % 2 == 0 else pytest.param(name, marks=pytest.mark.grid)
+        for i, name in enumerate(name for name in mistakes.MISTAKES if uses_window(name))
+    ],
+)
 def test_a_mistake_in_loading_a_file_is_named(two_blocks, tmp_path, name):
     path = stereo_clip(tmp_path)
     edits = mistakes.MISTAKES[name].edits
@@ -147,7 +154,7 @@ def test_a_mistake_in_loading_a_file_is_named(two_blocks, tmp_path, name):
         {"recording": Recording(path)},
         place(two_blocks),
         edits=edits,
-        names=mistakes.NAMES,
+        names=NAMES,
     )
     report = diagnose(two_blocks, Theirs.of(dict(wrong)), audio=path)
     assert [stage.mistakes for stage in report.stages] == [(name,)]

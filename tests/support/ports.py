@@ -10,6 +10,7 @@ from audio_files import write_wav
 from minwhisper.audio.load import load_audio
 from minwhisper.parity import mistakes
 from minwhisper.parity.graph import network, run
+from minwhisper.parity.mistaken_functions import NAMES
 from minwhisper.parity.precision import to_float32
 from minwhisper.parity.recording import Recording
 from minwhisper.parity.tracing import place
@@ -37,7 +38,7 @@ def port(
     given = {**found, "recording": recording}
     graph = network(model.config)
     wanted = [name for name, stage in graph.items() if not stage.large and name not in given]
-    scope = {**mistakes.NAMES, "theirs": None}
+    scope = {**NAMES, "theirs": None}
     done = run(graph, wanted, given, place(model), edits=edits, convert=to_float32, names=scope)
     try:
         with np.errstate(all="ignore"):
