@@ -141,9 +141,8 @@ def add_outputs(group: Group, format: str | None = None, *, timed: bool = False)
 
     ``timed``: the transcripts always have times of words.
     """
-    turned_on, needed = (
-        ("", "") if timed else (", which turns on --word_timestamps and --record", ", with --word_timestamps True,")
-    )
+    turned_on = "" if timed else ", which turns on --word_timestamps and --record"
+    needed = "" if timed else ", with --word_timestamps True,"
     help = (
         f"write files: {', '.join(FORMATS)}, or all of these; jsonl, a line per segment, to load as a table; html, a "
         f"page to hear and correct the text{turned_on}; or{needed} {', '.join(WORD_FORMATS)}; several separated by "

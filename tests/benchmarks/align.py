@@ -9,23 +9,19 @@ extra ``offline``.
 """
 
 import argparse
-import sys
 import time
 from difflib import SequenceMatcher
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import bench_path  # noqa: F401 (first, so that this checkout is measured)
 import minwhisper
+from book import TEXTS, join_clips
+from inputs import LJ
 from minwhisper.cli.align import DOUBTFUL
 from minwhisper.transcription.known_text import comparable
-
-DATA = Path(__file__).parents[1] / "data"
-sys.path[:0] = [str(DATA.parent), str(DATA.parent / "support")]
-
-from book import TEXTS, join_clips  # noqa: E402 (it needs the path set above)
 
 RECORDINGS = 3
 PAUSE = 0.7  # seconds
@@ -79,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny.en")
     model = minwhisper.load_model(parser.parse_args().model)
-    clips = {path.name: minwhisper.load_audio(path) for path in sorted(DATA.glob("LJ*.wav"))}
+    clips = {path.name: minwhisper.load_audio(path) for path in LJ}
     language = {"language": "en"} if model.is_multilingual else {}
     differences: list[float] = []
     wrong, found, others, false_alarms = 0, 0, 0, 0

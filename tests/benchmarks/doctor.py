@@ -8,24 +8,20 @@ the mistakes named, in how many stages, and the time. The last line counts the p
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+import bench_path  # noqa: F401 (first, so that this checkout is examined)
 import minwhisper
 from minwhisper.common.edits import EditError
 from minwhisper.parity import mistakes
 from minwhisper.parity.doctor import diagnose
 from minwhisper.parity.recording import Recording
 from minwhisper.parity.theirs import Theirs
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from ports import port, same, stereo_clip, two_sequences, uses_window
-
-CLIP = Path(__file__).parents[1] / "data" / "jfk.flac"
+from ports import CLIP, port, same, stereo_clip, two_sequences, uses_window
 
 
 def main() -> int:

@@ -50,7 +50,7 @@ def base(base: minwhisper.Whisper) -> minwhisper.Whisper:
 
 @pytest.fixture(scope="session", params=["tiny.en", "base"])
 def model(request: pytest.FixtureRequest) -> minwhisper.Whisper:
-    """Return each real model in turn."""
+    """Return each real model in turn. That of ``conftest.py`` is made once, for whichever folder asks first."""
     return request.getfixturevalue(request.param.replace(".", "_"))
 
 
